@@ -1,0 +1,42 @@
+# The two commands: `make demo` (the main job) and `make test` (the suite on the
+# three backends). Both set up everything themselves; only Python 3.11+, git and
+# make must be there.
+
+PYTHON ?= python3
+BACKENDS ?= jax torch tensorflow
+BIN := .venv/bin
+# Accelerators are the user's choice, not a default of tests and demo.
+export JAX_PLATFORMS ?= cpu
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test lint bench clean
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --upgrade pip==26.3
+	# Alone and first: its CPU build is chosen by this very version.
+	$(BIN)/pip install --quiet $$(grep '^torch==' requirements.lock)
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: .venv/installed
+	KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(BIN)/python examples/demo.py $(DEMO_ARGUMENTS)
+
+test: .venv/installed $(BACKENDS:%=test-%)
+
+test-%: .venv/installed
+	KERAS_BACKEND=$* $(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv/installed
+	for backend in $(BACKENDS); do \
+	    KERAS_BACKEND=$$backend $(BIN)/python benchmarks/forward.py || exit 1; \
+	    KERAS_BACKEND=$$backend $(BIN)/python benchmarks/import_time.py || exit 1; \
+	done
+
+clean:
+	rm -rf .venv demo

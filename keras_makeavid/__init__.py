@@ -1,0 +1,44 @@
+"""Text-to-video with Stable Diffusion in Keras 3, on JAX, PyTorch and TensorFlow.
+
+Importing this package is free: its parts are imported when they are first used.
+`import keras_makeavid.models` registers every class with Keras, for presets and
+`.keras` files that are loaded through Keras or KerasHub.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_SUBMODULES = ("data", "layers", "models", "schedulers", "text", "training", "video")
+_MEMBERS = {"TextToVideo": "keras_makeavid.tasks"}
+
+__all__ = [
+    "TextToVideo",
+    "__version__",
+    "data",
+    "layers",
+    "models",
+    "schedulers",
+    "text",
+    "training",
+    "video",
+]
+
+if TYPE_CHECKING:
+    from keras_makeavid import data, layers, models, schedulers, text, training, video
+    from keras_makeavid.tasks import TextToVideo
+
+
+def __getattr__(name: str):
+    if name in _SUBMODULES:
+        return importlib.import_module(f"keras_makeavid.{name}")
+    if name in _MEMBERS:
+        return getattr(importlib.import_module(_MEMBERS[name]), name)
+    raise AttributeError(f"module 'keras_makeavid' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

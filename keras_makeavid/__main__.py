@@ -1,0 +1,7 @@
+"""`python -m keras_makeavid` is `makeavid`."""
+
+import sys
+
+from keras_makeavid.cli import main
+
+sys.exit(main())

@@ -1,0 +1,120 @@
+"""The console command `makeavid`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+
+from keras_makeavid import __version__
+from keras_makeavid.cli import encode, generate, info, train
+
+_COMMANDS = {"generate": generate, "encode": encode, "train": train, "info": info}
+# JAX first: it trains on every accelerator and has the fastest sampling loop.
+_BACKENDS = ("jax", "torch", "tensorflow")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: words behind `makeavid`; `None` takes the process's own.
+
+    Returns:
+        The exit code: 0, or 2 for an error, which is printed as one line.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        _choose_backend(options.backend)
+        if options.command != "info":
+            _import_keras_hub_quietly()
+        _COMMANDS[options.command].run(options)
+    except KeyboardInterrupt:
+        print("makeavid: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if options.debug:
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(f"makeavid {options.command}: error: {message}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        # One line, where argparse prints the whole usage first.
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+class _HelpFormatter(
+    argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter
+):
+    def _get_help_string(self, action):
+        # A default of None is said in words, in the help itself; False is no news.
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def _parser():
+    parser = _Parser(
+        prog="makeavid",
+        description="Text-to-video with Stable Diffusion, in Keras 3.",
+        formatter_class=_HelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in _COMMANDS.items():
+        summary = command.__doc__.splitlines()[0]
+        subparser = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"example:\n  {command.EXAMPLE}",
+            formatter_class=_HelpFormatter,
+        )
+        command.add_arguments(subparser)
+        subparser.add_argument(
+            "--backend",
+            choices=_BACKENDS,
+            help="Keras backend; if not given, KERAS_BACKEND, or the first installed",
+        )
+        subparser.add_argument(
+            "--debug", action="store_true", help="show the traceback of an error"
+        )
+    return parser
+
+
+def _choose_backend(asked_for: str | None) -> None:
+    """Settle the backend before Keras is imported."""
+    if asked_for is None and "KERAS_BACKEND" in os.environ:
+        return
+    installed = [name for name in _BACKENDS if importlib.util.find_spec(name)]
+    backend = asked_for or next(iter(installed), None)
+    if backend not in installed:
+        raise ValueError(
+            f"The backend {backend or 'of Keras'} is not installed: "
+            f"pip install 'keras-makeavid[{backend or 'jax'}]'"
+        )
+    os.environ["KERAS_BACKEND"] = backend
+
+
+def _import_keras_hub_quietly() -> None:
+    """Import KerasHub without the chatter of the TensorFlow that it imports.
+
+    It is written past Python, by code that no environment variable reaches.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        importlib.import_module("keras_hub")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,62 @@
+"""Encode a folder of captioned clips as a latent dataset."""
+
+from __future__ import annotations
+
+import sys
+
+EXAMPLE = "makeavid encode clips dataset --preset PRESET --fps 8"
+
+
+def add_arguments(parser) -> None:
+    """Declare the options."""
+    parser.add_argument("clips", help="folder of video files, each with a .txt beside")
+    parser.add_argument("out", help="dataset folder, continued if it is there")
+    parser.add_argument(
+        "--preset", required=True, help="TextToVideo preset whose VAE and text to use"
+    )
+    parser.add_argument(
+        "--captions",
+        help="table with the columns file and caption, .csv or .jsonl; captions.csv "
+        "or captions.jsonl in the folder if not given",
+    )
+    parser.add_argument("--height", type=int, help="pixels; the preset's if not given")
+    parser.add_argument("--width", type=int, help="pixels; the preset's if not given")
+    parser.add_argument(
+        "--fps", type=float, help="frames a second; the clip's own if not given"
+    )
+    parser.add_argument(
+        "--frames", type=int, help="frames to take of each clip; all if not given"
+    )
+    parser.add_argument(
+        "--start", type=float, default=0.0, help="second to begin at in each clip"
+    )
+
+
+def run(options) -> None:
+    """Encode, and say what was left out."""
+    from keras_makeavid import TextToVideo
+    from keras_makeavid.data import encode_clips, read_captions
+    from keras_makeavid.progress import progress_bar
+
+    captions = read_captions(options.clips, options.captions)
+    task = TextToVideo.from_preset(options.preset)
+    with progress_bar(len(captions), "encode", unit="clip") as bar:
+        report = encode_clips(
+            captions,
+            options.out,
+            task.vae,
+            task.text_encoder,
+            task.preprocessor.tokenize,
+            height=task.height if options.height is None else options.height,
+            width=task.width if options.width is None else options.width,
+            fps=options.fps,
+            num_frames=options.frames,
+            start=options.start,
+            on_clip=lambda clip_id: bar.update(1),
+        )
+    for clip_id, reason in report.failed.items():
+        print(f"left out {clip_id}: {reason}", file=sys.stderr)
+    print(
+        f"{options.out}: {len(report.encoded)} clips encoded, "
+        f"{len(report.skipped)} found finished, {len(report.failed)} left out"
+    )

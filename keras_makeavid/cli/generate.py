@@ -1,0 +1,77 @@
+"""Generate a video from a prompt, and from a hint image if there is one."""
+
+from __future__ import annotations
+
+EXAMPLE = (
+    'makeavid generate "dancing in the rain" --preset PRESET --hint photo.jpg '
+    "--out rain.mp4"
+)
+
+
+def add_arguments(parser) -> None:
+    """Declare the options."""
+    parser.add_argument("prompt", help="what to show")
+    parser.add_argument(
+        "--preset", required=True, help="folder or handle of a TextToVideo preset"
+    )
+    parser.add_argument(
+        "--out",
+        default="video.mp4",
+        help="file to write: .mp4, .gif, .webp, or a folder of PNG frames",
+    )
+    parser.add_argument("--sheet", help="picture of all frames to write too (.png)")
+    parser.add_argument("--negative", default="", help="what to avoid")
+    parser.add_argument("--hint", help="picture to set in motion")
+    parser.add_argument("--mask", help="picture: white is to be filled, black is kept")
+    parser.add_argument("--frames", type=int, default=24, help="number of frames")
+    parser.add_argument(
+        "--height", type=int, help="pixels, a multiple of 32; the preset's if not given"
+    )
+    parser.add_argument(
+        "--width", type=int, help="pixels, a multiple of 32; the preset's if not given"
+    )
+    parser.add_argument("--fps", type=float, default=8, help="frames a second")
+    parser.add_argument("--steps", type=int, default=20, help="sampling steps")
+    parser.add_argument(
+        "--guidance", type=float, default=15.0, help="weight of the prompt"
+    )
+    parser.add_argument(
+        "--image-guidance",
+        type=float,
+        help="the same for a generated first frame; --guidance if not given",
+    )
+    parser.add_argument("--scheduler", default="dpm++2m", help="dpm++2m, ddim or euler")
+    parser.add_argument("--seed", type=int, help="a random one if not given")
+    parser.add_argument("--dtype", default="float32", help="dtype policy")
+
+
+def run(options) -> None:
+    """Generate and write."""
+    from keras_makeavid import TextToVideo, video
+
+    video.check_video_path(options.out, options.fps)
+    if options.sheet is not None:
+        video.check_image_path(options.sheet)
+    hint = None if options.hint is None else video.read_image(options.hint)
+    mask = None if options.mask is None else video.read_mask(options.mask)
+    task = TextToVideo.from_preset(options.preset, dtype=options.dtype)
+    frames = task.generate(
+        options.prompt,
+        options.negative,
+        hint_image=hint,
+        mask_image=mask,
+        num_frames=options.frames,
+        height=options.height,
+        width=options.width,
+        num_steps=options.steps,
+        guidance_scale=options.guidance,
+        image_guidance_scale=options.image_guidance,
+        scheduler=options.scheduler,
+        seed=options.seed,
+        progress=True,
+    )[0]
+    video.write_video(options.out, frames, fps=options.fps)
+    print(options.out)
+    if options.sheet is not None:
+        video.write_image(options.sheet, video.contact_sheet(frames))
+        print(options.sheet)

@@ -1,0 +1,99 @@
+"""Say what is installed, or what a preset, dataset or video file holds."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from pathlib import Path
+
+EXAMPLE = "makeavid info clips/cat.mp4"
+
+_PACKAGES = (
+    "keras-makeavid",
+    "keras",
+    "keras-hub",
+    "jax",
+    "torch",
+    "tensorflow",
+    "transformers",
+    "opencv-python",
+    "av",
+)
+
+
+def add_arguments(parser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "path",
+        nargs="?",
+        help="preset folder, dataset folder or video file; the installation if not "
+        "given",
+    )
+
+
+def run(options) -> None:
+    """Print one fact a line."""
+    if options.path is None:
+        facts = _installation()
+    elif not Path(options.path).exists():
+        raise FileNotFoundError(f"There is nothing at {options.path}")
+    elif (Path(options.path) / "metadata.json").is_file():
+        facts = _preset(Path(options.path))
+    elif Path(options.path).is_dir():
+        facts = _dataset(options.path)
+    else:
+        facts = _video(options.path)
+    for name, value in facts.items():
+        print(f"{name}: {value}")
+
+
+def _installation():
+    import keras
+
+    facts = {}
+    for package in _PACKAGES:
+        try:
+            facts[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            facts[package] = "not installed"
+    backend = keras.backend.backend()
+    return {**facts, "backend": backend, "devices": ", ".join(_devices(backend))}
+
+
+def _devices(backend):
+    import keras
+
+    if backend == "torch":
+        # Keras lists none under torch: this is the one that it puts tensors on.
+        return [str(keras.ops.zeros(()).device)]
+    return keras.distribution.list_devices() or ["cpu"]
+
+
+def _preset(folder):
+    metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    parameters = f"{metadata['parameter_count']:,}"
+    return {"class": config["class_name"], "parameters": parameters, **config["config"]}
+
+
+def _dataset(folder):
+    from keras_makeavid.data import LatentWindows
+
+    windows = LatentWindows(folder, num_frames=1)
+    lengths = [windows.clip_length(i) for i in range(len(windows))]
+    latents, context = windows.window(0, start=0)
+    return {
+        "clips": len(windows),
+        "frames": sum(lengths),
+        "frames a clip": f"{min(lengths)} to {max(lengths)}",
+        "latents": latents.shape[1:],
+        "text states": context.shape,
+    }
+
+
+def _video(path):
+    import dataclasses
+
+    from keras_makeavid.video import probe
+
+    return dataclasses.asdict(probe(path))

@@ -1,0 +1,128 @@
+"""Compile a function of tensors that uses Keras layers, on any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+
+def compile_inference(
+    function: Callable[..., Any],
+    layers: Sequence[keras.layers.Layer],
+    calls_host: bool = False,
+) -> Callable[..., Any]:
+    """Return `function` as one compiled program without gradients.
+
+    Under JAX the weights are arguments of the program, so that training further
+    or loading other weights needs no recompilation.
+
+    Args:
+        function: takes (trees of) tensors as positional arguments and returns a
+            tree of tensors. It may call `layers`.
+        layers: every layer whose weights `function` reads.
+        calls_host: whether `function` uses `host_callback`. XLA under TensorFlow
+            cannot, so there only what `compile_part` marks goes through XLA.
+
+    Returns:
+        A callable with the arguments of `function`.
+
+    Example:
+    ```python
+    dense = keras.layers.Dense(4)
+    dense.build((None, 3))
+    fast = compile_inference(lambda x: keras.ops.relu(dense(x)), [dense])
+    fast(keras.ops.ones((2, 3)))
+    ```
+    """
+    backend = keras.config.backend()
+    if backend == "jax":
+        return _compile_jax(function, layers)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=not calls_host)
+    import torch
+
+    return torch.inference_mode()(function)
+
+
+def _compile_jax(function, layers):
+    import jax
+
+    variables = list({id(v): v for layer in layers for v in layer.variables}.values())
+
+    @jax.jit
+    def program(values, *arguments):
+        pairs = list(zip(variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=pairs):
+            return function(*arguments)
+
+    return lambda *arguments: program([v.value for v in variables], *arguments)
+
+
+def compile_part(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark the heavy part of a function that is compiled with `calls_host`.
+
+    Args:
+        function: takes and returns tensors.
+
+    Example:
+    ```python
+    predict = compile_part(lambda x: keras.ops.tanh(x))
+    ```
+    """
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=True)
+    return function
+
+
+def host_callback(callback: Callable[[int], None], index, state):
+    """Call `callback(index)` on the host when `state` is computed.
+
+    Args:
+        callback: function of an integer array scalar.
+        index: integer scalar, tensor or number.
+        state: tuple of tensors.
+
+    Returns:
+        `state`, to be used instead of the one passed.
+
+    Example:
+    ```python
+    state = (keras.ops.ones((2, 3)),)
+    state = host_callback(lambda i: print(f"step {i}"), 3, state)
+    ```
+    """
+    backend = keras.config.backend()
+    if backend == "jax":
+        import jax
+
+        jax.debug.callback(lambda i, _: callback(i), index, state[0].ravel()[0])
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.control_dependencies(state):
+            call = tf.py_function(callback, [index], [])
+        with tf.control_dependencies([call]):
+            state = tuple(tf.identity(x) for x in state)
+    else:
+        callback(index)
+    return state
+
+
+def wait_for_host_callbacks() -> None:
+    """Return when every `host_callback` of the programs run so far has run.
+
+    Example:
+    ```python
+    wait_for_host_callbacks()
+    ```
+    """
+    if keras.config.backend() == "jax":
+        import jax
+
+        jax.effects_barrier()

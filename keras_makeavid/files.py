@@ -1,0 +1,134 @@
+"""Checks on files to read, and files written aside and then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+StrPath = str | os.PathLike[str]
+
+
+def existing_file(path: StrPath) -> Path:
+    """Returns `path` if a file with something in it is there.
+
+    Args:
+        path: A file's path.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: Nothing is there.
+        ValueError: A folder, a device or an empty file is there.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}.")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, expected a file.")
+    if not path.is_file():
+        raise ValueError(f"{path} is not an ordinary file.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty (0 bytes).")
+    return path
+
+
+def existing_parent(path: StrPath) -> Path:
+    """Returns `path` if the folder it would be written to exists.
+
+    Args:
+        path: Path of a file or folder to write.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: The folder is missing.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent} to write {path} in.")
+    return path
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Gives a path beside `path` that becomes `path` when the block succeeds.
+
+    A reader sees the old file or the new one, never half of one, and a failure leaves
+    nothing behind.
+
+    Args:
+        path: The file to write.
+
+    Yields:
+        A path in the same folder that does not exist yet.
+    """
+    aside = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def check_replaceable_folder(path: StrPath, marker: str | None) -> Path:
+    """Returns `path` if a folder may be written there.
+
+    Args:
+        path: The folder to write.
+        marker: Name of a file that a folder must hold, or be empty, to be replaced;
+            None lets any folder be replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: The folder to write it in is missing.
+        FileExistsError: Something else than what may be replaced is there.
+    """
+    path = existing_parent(path)
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file, expected a folder or nothing.")
+    others = path.exists() and any(path.iterdir())
+    if others and marker and not (path / marker).exists():
+        raise FileExistsError(
+            f"{path} holds files but no {marker}: choose another folder."
+        )
+    return path
+
+
+@contextmanager
+def folder_written_aside(path: StrPath, replaces: str | None = None) -> Iterator[Path]:
+    """Gives a new folder beside `path` that becomes `path` when the block succeeds.
+
+    Args:
+        path: The folder to write; one that exists already is replaced whole.
+        replaces: Name of a file that a folder must hold, or be empty, to be replaced.
+
+    Yields:
+        An empty folder beside it.
+
+    Raises:
+        FileNotFoundError: The folder to write it in is missing.
+        FileExistsError: Something else than what may be replaced is there.
+    """
+    path = check_replaceable_folder(path, replaces)
+    aside = path.with_name(f".{uuid.uuid4().hex}.part")
+    aside.mkdir()
+    try:
+        yield aside
+        if path.exists():
+            # A folder cannot be renamed over one with files in it.
+            old = path.with_name(f".{uuid.uuid4().hex}.old")
+            os.rename(path, old)
+            os.rename(aside, path)
+            shutil.rmtree(old)
+        else:
+            os.rename(aside, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,38 @@
+"""Pseudo-3D convolution and attention layers, channels-last, on any backend."""
+
+from keras_makeavid.layers.attention import Attention
+from keras_makeavid.layers.convolution import (
+    PseudoConv3D,
+    SpatialConv,
+    TemporalConv,
+    TemporalIdentity,
+)
+from keras_makeavid.layers.feed_forward import FeedForward
+from keras_makeavid.layers.normalization import GroupNormalization
+from keras_makeavid.layers.resampling import Downsample, Upsample
+from keras_makeavid.layers.residual_block import ResidualBlock
+from keras_makeavid.layers.timestep_embedding import (
+    TimestepEmbedding,
+    sinusoidal_embedding,
+)
+from keras_makeavid.layers.transformer import (
+    SpatioTemporalTransformer,
+    TransformerBlock,
+)
+
+__all__ = [
+    "Attention",
+    "Downsample",
+    "FeedForward",
+    "GroupNormalization",
+    "PseudoConv3D",
+    "ResidualBlock",
+    "SpatialConv",
+    "SpatioTemporalTransformer",
+    "TemporalConv",
+    "TemporalIdentity",
+    "TimestepEmbedding",
+    "TransformerBlock",
+    "Upsample",
+    "sinusoidal_embedding",
+]

@@ -1,0 +1,119 @@
+"""Multi-head attention with text keys and values that can be computed ahead."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_makeavid.layers import kernels
+from keras_makeavid.layers.dense import Dense
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class Attention(keras.layers.Layer):
+    """Multi-head attention; q, k, v without bias, output with (spec section 1).
+
+    Args:
+        width: width of the queries and of the output; a multiple of `num_heads`.
+        num_heads: number of heads (in diffusers' configs of SD 1.x this number
+            is called `attention_head_dim`).
+        output_initializer: initializer of the output projection. `"zeros"` makes
+            a residual attention start as nothing, as inflation needs.
+
+    Example:
+    ```python
+    layer = Attention(width=64, num_heads=8)
+    tokens, text = keras.random.normal((2, 10, 64)), keras.random.normal((2, 77, 768))
+    layer(tokens)  # self-attention, (2, 10, 64)
+
+    layer = Attention(width=64, num_heads=8)
+    layer(tokens, text)  # cross-attention, (2, 10, 64)
+    key_value = layer.project(text)  # once a video
+    layer(tokens, key_value)  # the same
+    ```
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        output_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if width % num_heads:
+            raise ValueError(
+                "Attention: width must be a multiple of num_heads. "
+                f"Received: width={width}, num_heads={num_heads}"
+            )
+        self.width = width
+        self.num_heads = num_heads
+        self.output_initializer = keras.initializers.get(output_initializer)
+
+        def projection(name):
+            return keras.layers.Dense(
+                width, use_bias=False, dtype=self.dtype_policy, name=name
+            )
+
+        self.to_q = projection("to_q")
+        self.to_k = projection("to_k")
+        self.to_v = projection("to_v")
+        self.to_out = Dense(
+            width,
+            kernel_initializer=self.output_initializer,
+            dtype=self.dtype_policy,
+            name="to_out",
+        )
+
+    def build(self, inputs_shape, context_shape=None):
+        context_shape = context_shape or inputs_shape
+        self.to_q.build(inputs_shape)
+        self.to_k.build(context_shape)
+        self.to_v.build(context_shape)
+        self.to_out.build(inputs_shape)
+
+    def project(self, context):
+        """Keys and values of `context` `(B, S, D)`.
+
+        Returns:
+            A pair of `(B, S, heads, width / heads)`.
+        """
+        if not self.built:
+            self.build((None, None, self.width), ops.shape(context))
+        return self._heads(self.to_k(context)), self._heads(self.to_v(context))
+
+    def call(self, inputs, context=None):
+        """Attend from `inputs` to themselves or to `context`.
+
+        Args:
+            inputs: `(B, T, width)`.
+            context: `(B, S, D)`, or what `project` made of it; `None` for
+                self-attention.
+
+        Returns:
+            `(B, T, width)`.
+        """
+        if context is None:
+            context = inputs
+        if not isinstance(context, tuple):
+            context = self.project(context)
+        key, value = context
+        outputs = kernels.attention(self._heads(self.to_q(inputs)), key, value)
+        return self.to_out(ops.reshape(outputs, ops.shape(inputs)))
+
+    def _heads(self, x):
+        shape = ops.shape(x)
+        return ops.reshape(
+            x, (*shape[:-1], self.num_heads, self.width // self.num_heads)
+        )
+
+    def compute_output_shape(self, inputs_shape, context_shape=None):
+        return inputs_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "num_heads": self.num_heads,
+            "output_initializer": keras.initializers.serialize(self.output_initializer),
+        }

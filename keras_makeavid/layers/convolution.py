@@ -1,0 +1,228 @@
+"""Pseudo-3D convolution: a 2-D convolution in space, then a 1-D one in time."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_makeavid.layers import kernels
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class TemporalIdentity(keras.initializers.Initializer):
+    """The kernel `(K, C, C)` of a convolution over frames that changes nothing.
+
+    It makes an inflated model start as the image model it came from
+    (spec section 1, "Inflation must preserve the function").
+
+    Example:
+    ```python
+    kernel = TemporalIdentity()((3, 8, 8))
+    ```
+    """
+
+    def __call__(self, shape, dtype=None):
+        """Return the kernel.
+
+        Args:
+            shape: `(K, C, C)` with K odd.
+            dtype: data type of the kernel.
+
+        Raises:
+            ValueError: if `shape` is not of this form.
+        """
+        if len(shape) != 3 or shape[0] % 2 == 0 or shape[1] != shape[2]:
+            raise ValueError(
+                "TemporalIdentity makes kernels of shape (odd K, C, C). "
+                f"Received: shape={tuple(shape)}"
+            )
+        centre = ops.eye(shape[1], dtype=dtype)[None]
+        side = ops.zeros((shape[0] // 2, *shape[1:]), dtype=dtype)
+        return ops.concatenate([side, centre, side], axis=0)
+
+    def get_config(self):
+        return {}
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class SpatialConv(keras.layers.Layer):
+    """2-D convolution with symmetric zero padding, as Stable Diffusion pads.
+
+    `keras.layers.Conv2D(padding="same")` pads (0, 1) at stride 2, which shifts
+    the picture by half a pixel against the trained weights.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: odd side of the kernel.
+        strides: stride over height and width.
+
+    Example:
+    ```python
+    y = SpatialConv(64, kernel_size=3, strides=2)(keras.ops.ones((2, 8, 8, 4)))
+    ```
+    """
+
+    def __init__(self, filters: int, kernel_size: int = 3, strides: int = 1, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.strides = strides
+
+    def build(self, input_shape):
+        side = self.kernel_size
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(side, side, input_shape[-1], self.filters),
+            initializer=kernels.kernel_initializer("glorot_uniform"),
+        )
+        self.bias = self.add_weight(
+            name="bias", shape=(self.filters,), initializer="zeros"
+        )
+
+    def call(self, inputs):
+        """Convolve `(N, H, W, C_in)` to `(N, H / strides, W / strides, filters)`."""
+        return kernels.conv2d(inputs, self.kernel, self.bias, self.strides)
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        return (batch, *_strided((height, width), self.strides), self.filters)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class TemporalConv(keras.layers.Layer):
+    """1-D convolution over frames at each pixel, channels to channels.
+
+    Starts as the identity. Computed as a 2-D convolution of kernel `(K, 1)` on
+    `(B, F, H * W, C)`: no transpose, and as fast as a matrix product
+    (spec section 8).
+
+    Args:
+        kernel_size: odd number of frames that the kernel sees.
+
+    Example:
+    ```python
+    video = keras.random.normal((1, 8, 16, 16, 32))
+    same_video = TemporalConv()(video)
+    ```
+    """
+
+    def __init__(self, kernel_size: int = 3, **kwargs):
+        super().__init__(**kwargs)
+        self.kernel_size = kernel_size
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(self.kernel_size, channels, channels),
+            initializer=kernels.kernel_initializer(TemporalIdentity()),
+        )
+        self.bias = self.add_weight(name="bias", shape=(channels,), initializer="zeros")
+
+    def call(self, inputs):
+        """Convolve `(B, F, H, W, C)` over F; the shape stays."""
+        shape = ops.shape(inputs)
+        tokens = ops.reshape(inputs, (shape[0], shape[1], -1, shape[4]))
+        kernel = ops.expand_dims(self.kernel, 1)
+        return ops.reshape(kernels.conv2d(tokens, kernel, self.bias), shape)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "kernel_size": self.kernel_size}
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class PseudoConv3D(keras.layers.Layer):
+    """2-D convolution of each frame, then 1-D convolution over the frames.
+
+    Make-A-Video (Singer et al., 2022), section 3.2.1; spec section 1. On an
+    image the temporal convolution is skipped.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: odd side of the spatial kernel; 0-padded by half of it.
+        strides: spatial stride.
+        temporal_kernel_size: odd length of the temporal kernel.
+
+    Example:
+    ```python
+    layer = PseudoConv3D(64)
+    layer(keras.random.normal((1, 8, 32, 32, 4))).shape  # (1, 8, 32, 32, 64)
+    layer(keras.random.normal((1, 32, 32, 4))).shape  # (1, 32, 32, 64)
+    ```
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int = 3,
+        strides: int = 1,
+        temporal_kernel_size: int = 3,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        _check_odd(kernel_size=kernel_size, temporal_kernel_size=temporal_kernel_size)
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.strides = strides
+        self.temporal_kernel_size = temporal_kernel_size
+        self.spatial_conv = SpatialConv(
+            filters, kernel_size, strides, dtype=self.dtype_policy, name="spatial_conv"
+        )
+        self.temporal_conv = TemporalConv(
+            temporal_kernel_size, dtype=self.dtype_policy, name="temporal_conv"
+        )
+
+    def build(self, input_shape):
+        self.spatial_conv.build((None, *input_shape[-3:]))
+        self.temporal_conv.build((None, None, None, None, self.filters))
+
+    def call(self, inputs):
+        """Convolve.
+
+        Args:
+            inputs: video `(B, F, H, W, C)` or image `(B, H, W, C)`.
+
+        Returns:
+            The same rank, H and W divided by `strides`, `filters` channels.
+        """
+        if len(inputs.shape) == 4:
+            return self.spatial_conv(inputs)
+        shape = ops.shape(inputs)
+        frames = ops.reshape(inputs, (-1, *shape[2:]))
+        frames = self.spatial_conv(frames)
+        video = ops.reshape(frames, (*shape[:2], *ops.shape(frames)[1:]))
+        return self.temporal_conv(video)
+
+    def compute_output_shape(self, input_shape):
+        *leading, height, width, _ = input_shape
+        return (*leading, *_strided((height, width), self.strides), self.filters)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "temporal_kernel_size": self.temporal_kernel_size,
+        }
+
+
+def _strided(sizes, strides):
+    return tuple(None if size is None else -(-size // strides) for size in sizes)
+
+
+def _check_odd(**sizes):
+    for name, size in sizes.items():
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"{name} must be odd and positive. Received: {size}")

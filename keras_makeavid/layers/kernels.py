@@ -1,0 +1,269 @@
+"""The operations that carry the model's arithmetic, as functions of tensors.
+
+Each has a portable form in `keras.ops` and, where `benchmarks/` showed the
+backend's own kernel (or another loop order) to be much faster, one branch.
+Everything outside this file is written against these functions only.
+"""
+
+from __future__ import annotations
+
+import math
+
+import keras
+from keras import ops
+
+# Above this many attention scores in one call, XLA on a CPU spends its time in
+# materialised softmax; one head at a time stays inside the cache.
+_SCORES_PER_SLICE = 1 << 20
+_SLICED_ABOVE_SCORES = 1 << 22
+# PyTorch's attention on a CPU is slower for heads of fewer channels than these.
+_TORCH_LEAST_WIDTH = 16
+
+
+def conv2d(inputs, kernel, bias, strides: int = 1, padding: str = "half"):
+    """2-D convolution, by default with symmetric zero padding of half the kernel.
+
+    Keras pads `"same"` by (0, 1) where the stride is 2; Stable Diffusion pads
+    1 on both sides (spec section 1), so the padding is explicit here.
+
+    Args:
+        inputs: `(N, H, W, C_in)`.
+        kernel: `(KH, KW, C_in, C_out)`, odd KH and KW.
+        bias: `(C_out,)`.
+        strides: stride over height and width.
+        padding: `"half"` the kernel on every side, or `"valid"` for none.
+
+    Returns:
+        `(N, ceil(H / strides), ceil(W / strides), C_out)`, less without padding.
+    """
+    height, width = kernel.shape[:2]
+    if (height, width, strides) == (1, 1, 1):
+        return dense(inputs, ops.reshape(kernel, kernel.shape[2:]), bias)
+    if keras.config.backend() == "torch":
+        return _conv2d_torch(inputs, kernel, bias, strides, padding)
+    return _conv2d_portable(inputs, kernel, bias, strides, padding)
+
+
+def kernel_initializer(initializer):
+    """`initializer` for a kernel `(..., C_in, C_out)`, in the backend's memory order.
+
+    PyTorch convolves with `(C_out, ..., C_in)` and would copy every kernel into that
+    order in every pass. Shape and values stay as they are; the order outlives
+    assignments.
+
+    Args:
+        initializer: name or instance of a Keras initializer.
+    """
+    initializer = keras.initializers.get(initializer)
+    if keras.config.backend() != "torch":
+        return initializer
+
+    def in_memory_order(shape, dtype=None):
+        last = len(shape) - 1
+        value = initializer(shape, dtype=dtype).permute(last, *range(last))
+        return value.contiguous().permute(*range(1, last + 1), 0)
+
+    return in_memory_order
+
+
+def _conv2d_portable(inputs, kernel, bias, strides, padding):
+    if padding == "half" and strides == 1:
+        padding = "same"
+    elif padding == "half":
+        rows, columns = kernel.shape[0] // 2, kernel.shape[1] // 2
+        inputs = ops.pad(inputs, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
+        padding = "valid"
+    outputs = ops.conv(
+        inputs, kernel, strides, padding=padding, data_format="channels_last"
+    )
+    return ops.add(outputs, bias)
+
+
+def _conv2d_torch(inputs, kernel, bias, strides, padding):
+    # A permuted channels-last tensor *is* torch's channels_last memory format:
+    # nothing is copied, and the bias is added inside the convolution.
+    import torch
+
+    inputs, kernel, bias = map(ops.convert_to_tensor, (inputs, kernel, bias))
+    half = (kernel.shape[0] // 2, kernel.shape[1] // 2)
+    outputs = torch.nn.functional.conv2d(
+        inputs.permute(0, 3, 1, 2),
+        kernel.permute(3, 2, 0, 1),
+        bias,
+        stride=strides,
+        padding=half if padding == "half" else 0,
+    )
+    return outputs.permute(0, 2, 3, 1)
+
+
+def dense(inputs, kernel, bias):
+    """Matrix product over the last axis, plus bias: `(..., C_in)` to `(..., C_out)`."""
+    if keras.config.backend() == "torch":
+        import torch
+
+        inputs, kernel, bias = map(ops.convert_to_tensor, (inputs, kernel, bias))
+        return torch.nn.functional.linear(inputs, kernel.t(), bias)
+    return ops.add(ops.matmul(inputs, kernel), bias)
+
+
+def group_normalization(inputs, scale, offset, groups: int, epsilon: float):
+    """Normalise `(B, ..., C)` in groups of channels over every axis between.
+
+    Statistics are taken in float32 whatever the dtype of `inputs`.
+
+    Args:
+        inputs: `(B, ..., C)`.
+        scale: `(C,)`.
+        offset: `(C,)`.
+        groups: number of channel groups; divides C.
+        epsilon: added to the variance.
+
+    Returns:
+        The shape and dtype of `inputs`.
+    """
+    if keras.config.backend() == "torch":
+        return _group_normalization_torch(inputs, scale, offset, groups, epsilon)
+    return _group_normalization_portable(inputs, scale, offset, groups, epsilon)
+
+
+def _group_normalization_portable(inputs, scale, offset, groups, epsilon):
+    # Sums over positions first, then over the few channels of a group: the
+    # reduction keeps the memory order, and centring before squaring keeps the
+    # last digits that E[x^2] - E[x]^2 would lose.
+    shape = ops.shape(inputs)
+    channels = inputs.shape[-1]
+    x = ops.reshape(ops.cast(inputs, "float32"), (shape[0], -1, channels))
+    scale, offset = ops.cast(scale, "float32"), ops.cast(offset, "float32")
+
+    def group_mean(values):
+        per_channel = ops.mean(values, axis=1)
+        per_group = ops.reshape(per_channel, (-1, groups, channels // groups))
+        mean = ops.mean(per_group, axis=-1, keepdims=True)
+        return ops.reshape(
+            ops.broadcast_to(mean, ops.shape(per_group)), (-1, 1, channels)
+        )
+
+    centred = x - group_mean(x)
+    variance = group_mean(ops.square(centred))
+    outputs = centred * (ops.rsqrt(variance + epsilon) * scale) + offset
+    return ops.cast(ops.reshape(outputs, shape), inputs.dtype)
+
+
+def _group_normalization_torch(inputs, scale, offset, groups, epsilon):
+    import torch
+
+    inputs, scale, offset = map(ops.convert_to_tensor, (inputs, scale, offset))
+    batch, channels = inputs.shape[0], inputs.shape[-1]
+    x = inputs.reshape(batch, -1, inputs.shape[-2], channels)
+    # Torch's channels_last kernel takes the variance as E[x^2] - E[x]^2, which
+    # loses its digits where the mean is large, so the mean goes first. The norm
+    # does not depend on it: nor does the gradient.
+    with torch.no_grad():
+        per_channel = x.mean((1, 2), dtype=torch.float32)
+        mean = per_channel.reshape(batch, groups, -1).mean(-1)
+        mean = mean.repeat_interleave(channels // groups, -1)[:, None, None]
+    # Rank 4 with channels second: the layout torch's channels_last kernel takes.
+    x = (x - mean).permute(0, 3, 1, 2)
+    x = torch.nn.functional.group_norm(
+        x, groups, scale.float(), offset.float(), epsilon
+    )
+    return x.permute(0, 2, 3, 1).reshape(inputs.shape).to(inputs.dtype)
+
+
+def attention(query, key, value):
+    """Scaled dot-product attention, softmax in float32.
+
+    Args:
+        query: `(B, T, heads, D)`.
+        key: `(B, S, heads, D)`.
+        value: `(B, S, heads, D)`.
+
+    Returns:
+        `(B, T, heads, D)`.
+    """
+    backend = keras.config.backend()
+    if backend == "torch":
+        return _attention_torch(query, key, value)
+    if _runs_on_cpu(backend) and _score_count(query, key) > _SLICED_ABOVE_SCORES:
+        return _attention_sliced(query, key, value)
+    return _attention_portable(query, key, value)
+
+
+def _attention_portable(query, key, value):
+    dtype, backend = query.dtype, keras.config.backend()
+    if backend == "tensorflow" or _runs_on_cpu(backend):
+        # There Keras keeps scores and sums in the dtype it is given; here XLA has no
+        # float16 product that sums in float32.
+        query, key, value = (ops.cast(x, "float32") for x in (query, key, value))
+    return ops.cast(ops.dot_product_attention(query, key, value), dtype)
+
+
+def _score_count(query, key) -> int:
+    sizes = (*query.shape[:3], key.shape[1])
+    # While a graph is traced symbolically, a size is `None` or an expression.
+    if not all(isinstance(size, int) for size in sizes):
+        return 0
+    return math.prod(sizes)
+
+
+def _runs_on_cpu(backend: str) -> bool:
+    if backend == "jax":
+        import jax
+
+        return jax.default_backend() == "cpu"
+    import tensorflow as tf
+
+    return not tf.config.list_logical_devices("GPU")
+
+
+def _attention_torch(query, key, value):
+    import torch
+
+    width = query.shape[-1]
+    query, key, value = map(ops.convert_to_tensor, (query, key, value))
+    if width < _TORCH_LEAST_WIDTH <= key.shape[1]:
+        # Zeros add nothing to the products, and narrower ones take longer; between a
+        # few frames the copy would cost more than it saves.
+        query, key, value = (
+            torch.nn.functional.pad(x, (0, _TORCH_LEAST_WIDTH - width))
+            for x in (query, key, value)
+        )
+    outputs = torch.nn.functional.scaled_dot_product_attention(
+        *(x.transpose(1, 2) for x in (query, key, value)), scale=width**-0.5
+    )
+    return outputs.transpose(1, 2)[..., :width]
+
+
+def _attention_sliced(query, key, value):
+    """Attention one head (and, if long, one run of queries) at a time."""
+    batch, length, heads, width = query.shape
+    keys = key.shape[1]
+    run = _run_length(length, keys)
+
+    def by_head(x):
+        x = ops.transpose(ops.cast(x, "float32"), (0, 2, 1, 3))
+        return ops.reshape(x, (batch * heads, -1, width))
+
+    query_runs = ops.reshape(by_head(query * width**-0.5), (-1, run, width))
+    key, value = by_head(key), by_head(value)
+
+    # Under TensorFlow a remat has gradients for its arguments only: key and value
+    # are two of them.
+    @keras.remat
+    def one_run(index, q, key, value):
+        k, v = ops.take(key, index, axis=0), ops.take(value, index, axis=0)
+        scores = ops.matmul(q, ops.transpose(k))
+        weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
+        # Dividing the few outputs rather than the many weights.
+        return ops.matmul(weights, v) / ops.sum(weights, axis=-1, keepdims=True)
+
+    head_of_run = ops.repeat(ops.arange(batch * heads), length // run)
+    outputs = ops.map(lambda run: one_run(*run, key, value), (head_of_run, query_runs))
+    outputs = ops.reshape(outputs, (batch, heads, length, width))
+    return ops.cast(ops.transpose(outputs, (0, 2, 1, 3)), query.dtype)
+
+
+def _run_length(length: int, keys: int) -> int:
+    """The largest divisor of `length` whose scores against `keys` fit a slice."""
+    limit = max(1, _SCORES_PER_SLICE // keys)
+    return next(n for n in range(min(length, limit), 0, -1) if length % n == 0)

@@ -1,0 +1,91 @@
+"""The samplers between the levels of the UNet."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_makeavid.layers.convolution import PseudoConv3D
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class Downsample(keras.layers.Layer):
+    """Halves height and width by a pseudo-3D convolution of stride 2, padded by 1.
+
+    Args:
+        channels: number of output channels.
+
+    Example:
+    ```python
+    Downsample(32)(keras.ops.ones((1, 4, 8, 8, 32))).shape  # (1, 4, 4, 4, 32)
+    ```
+    """
+
+    def __init__(self, channels: int, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.conv = PseudoConv3D(
+            channels, strides=2, dtype=self.dtype_policy, name="conv"
+        )
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+
+    def call(self, inputs):
+        """`(B, F, H, W, C)` or `(B, H, W, C)` to half the height and width."""
+        return self.conv(inputs)
+
+    def compute_output_shape(self, input_shape):
+        return self.conv.compute_output_shape(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels}
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class Upsample(keras.layers.Layer):
+    """Doubles height and width by nearest neighbour, then a pseudo-3D convolution.
+
+    Args:
+        channels: number of output channels.
+
+    Example:
+    ```python
+    Upsample(32)(keras.ops.ones((1, 4, 8, 8, 32))).shape  # (1, 4, 16, 16, 32)
+    ```
+    """
+
+    def __init__(self, channels: int, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.conv = PseudoConv3D(channels, dtype=self.dtype_policy, name="conv")
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+
+    def call(self, inputs):
+        """`(B, F, H, W, C)` or `(B, H, W, C)` to twice the height and width."""
+        return self.conv(double_nearest(inputs))
+
+    def compute_output_shape(self, input_shape):
+        *leading, height, width, _ = input_shape
+        doubled = (None if n is None else 2 * n for n in (height, width))
+        return (*leading, *doubled, self.channels)
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels}
+
+
+def double_nearest(images):
+    """Repeat each pixel of `(..., H, W, C)` two by two.
+
+    Example:
+    ```python
+    double_nearest(keras.ops.ones((1, 4, 4, 3))).shape  # (1, 8, 8, 3)
+    ```
+    """
+    *leading, height, width, channels = ops.shape(images)
+    # A broadcast and a reshape: XLA fuses it, where `repeat` is a gather.
+    x = ops.reshape(images, (-1, height, 1, width, 1, channels))
+    x = ops.broadcast_to(x, (ops.shape(x)[0], height, 2, width, 2, channels))
+    return ops.reshape(x, (*leading, 2 * height, 2 * width, channels))

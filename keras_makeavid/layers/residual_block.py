@@ -1,0 +1,92 @@
+"""The UNet's residual block."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_makeavid.layers.convolution import PseudoConv3D
+from keras_makeavid.layers.normalization import GroupNormalization
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class ResidualBlock(keras.layers.Layer):
+    """Norm, SiLU, conv, add time; norm, SiLU, conv; add the input.
+
+    Spec section 1. The statistics of both norms run over frames and space. The
+    input passes a 1x1 pseudo-3D convolution where the width changes.
+
+    Args:
+        channels: number of output channels.
+        groups: groups of the norms.
+        epsilon: epsilon of the norms.
+
+    Example:
+    ```python
+    block = ResidualBlock(64)
+    video = keras.random.normal((2, 8, 16, 16, 32))
+    block(video, keras.random.normal((2, 128))).shape  # (2, 8, 16, 16, 64)
+    ```
+    """
+
+    def __init__(
+        self, channels: int, groups: int = 32, epsilon: float = 1e-5, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.groups = groups
+        self.epsilon = epsilon
+        policy = self.dtype_policy
+        self.norm1 = GroupNormalization(groups, epsilon, dtype=policy, name="norm1")
+        self.conv1 = PseudoConv3D(channels, dtype=policy, name="conv1")
+        self.time_emb_proj = keras.layers.Dense(
+            channels, dtype=policy, name="time_emb_proj"
+        )
+        self.norm2 = GroupNormalization(groups, epsilon, dtype=policy, name="norm2")
+        self.conv2 = PseudoConv3D(channels, dtype=policy, name="conv2")
+        self.conv_shortcut = None
+
+    def build(self, inputs_shape, time_embedding_shape):
+        widened = (*inputs_shape[:-1], self.channels)
+        self.norm1.build(inputs_shape)
+        self.conv1.build(inputs_shape)
+        self.time_emb_proj.build(time_embedding_shape)
+        self.norm2.build(widened)
+        self.conv2.build(widened)
+        if inputs_shape[-1] != self.channels:
+            self.conv_shortcut = PseudoConv3D(
+                self.channels,
+                kernel_size=1,
+                dtype=self.dtype_policy,
+                name="conv_shortcut",
+            )
+            self.conv_shortcut.build(inputs_shape)
+
+    def call(self, inputs, time_embedding):
+        """Apply the block.
+
+        Args:
+            inputs: video `(B, F, H, W, C)` or image `(B, H, W, C)`.
+            time_embedding: `(B, T)`, the same for all frames.
+
+        Returns:
+            The shape of `inputs` with `channels` channels.
+        """
+        x = self.conv1(ops.silu(self.norm1(inputs)))
+        shift = self.time_emb_proj(ops.silu(time_embedding))
+        x = x + ops.reshape(shift, (-1, *[1] * (len(x.shape) - 2), self.channels))
+        x = self.conv2(ops.silu(self.norm2(x)))
+        if self.conv_shortcut is not None:
+            inputs = self.conv_shortcut(inputs)
+        return inputs + x
+
+    def compute_output_shape(self, inputs_shape, time_embedding_shape):
+        return (*inputs_shape[:-1], self.channels)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "groups": self.groups,
+            "epsilon": self.epsilon,
+        }

@@ -1,0 +1,42 @@
+"""The check of the shapes that the models take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def check_shape(
+    name: str, shape: Sequence[int | None], channels: int, factor: int = 1
+) -> None:
+    """Check that `shape` is one of images or videos that a model can take.
+
+    Args:
+        name: what the shape is of, for the text of the error.
+        shape: expected `(B, H, W, channels)` or `(B, F, H, W, channels)`; `None` is
+            a size not known yet.
+        channels: expected number of channels.
+        factor: of which height and width must be multiples.
+
+    Raises:
+        ValueError: if the shape is another; the text says which would fit.
+
+    Example:
+    ```python
+    check_shape("images", (1, 512, 512, 3), channels=3, factor=8)
+    ```
+    """
+    shape = tuple(shape)
+    if len(shape) not in (4, 5) or shape[-1] != channels:
+        raise ValueError(
+            f"{name} must be a video (B, F, H, W, {channels}) or images "
+            f"(B, H, W, {channels}). Received: {shape}"
+        )
+    for axis, size in zip(("height", "width"), shape[-3:-1], strict=True):
+        if size is not None and (size % factor or size == 0):
+            below = max(size // factor, 1) * factor
+            raise ValueError(
+                f"The {axis} of {name} must be a multiple of {factor}, such as "
+                f"{below} or {below + factor}. Received: {shape}"
+            )
+    if 0 in shape:
+        raise ValueError(f"{name} must not be empty. Received: {shape}")

@@ -1,0 +1,81 @@
+"""Sinusoidal timestep embedding and the two dense layers behind it."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+from keras import ops
+
+
+def sinusoidal_embedding(timesteps, width: int):
+    """Sinusoids of the timesteps, cosine half first, in float32.
+
+    Spec section 1: frequencies `10000^(-i / (width / 2))`, shift 0
+    (`flip_sin_to_cos` in diffusers).
+
+    Args:
+        timesteps: `(B,)`, integer or float.
+        width: even width of the embedding.
+
+    Returns:
+        `(B, width)` float32.
+
+    Example:
+    ```python
+    sinusoidal_embedding(keras.ops.array([0, 500]), 320).shape  # (2, 320)
+    ```
+    """
+    half = width // 2
+    exponents = ops.arange(half, dtype="float32") / half
+    frequencies = ops.exp(-math.log(10000.0) * exponents)
+    angles = ops.cast(timesteps, "float32")[:, None] * frequencies[None]
+    return ops.concatenate([ops.cos(angles), ops.sin(angles)], axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class TimestepEmbedding(keras.layers.Layer):
+    """Sinusoid, Dense, SiLU, Dense.
+
+    Timesteps are never cast to half precision: bfloat16 cannot tell 999 from
+    1000.
+
+    Args:
+        sinusoid_width: even width of the sinusoid.
+        width: width of the embedding.
+
+    Example:
+    ```python
+    TimestepEmbedding(320, 1280)(keras.ops.array([10, 999])).shape  # (2, 1280)
+    ```
+    """
+
+    def __init__(self, sinusoid_width: int, width: int, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.sinusoid_width = sinusoid_width
+        self.width = width
+        self.linear_1 = keras.layers.Dense(
+            width, activation="silu", dtype=self.dtype_policy, name="linear_1"
+        )
+        self.linear_2 = keras.layers.Dense(
+            width, dtype=self.dtype_policy, name="linear_2"
+        )
+
+    def build(self, input_shape):
+        self.linear_1.build((None, self.sinusoid_width))
+        self.linear_2.build((None, self.width))
+
+    def call(self, timesteps):
+        """Embed timesteps `(B,)` as `(B, width)`."""
+        embedding = sinusoidal_embedding(timesteps, self.sinusoid_width)
+        return self.linear_2(self.linear_1(embedding))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.width)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "sinusoid_width": self.sinusoid_width,
+            "width": self.width,
+        }

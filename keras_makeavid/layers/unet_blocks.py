@@ -1,0 +1,170 @@
+"""The levels of the UNet: residual blocks, transformers and a sampler each."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_makeavid.layers.resampling import Downsample, Upsample
+from keras_makeavid.layers.residual_block import ResidualBlock
+from keras_makeavid.layers.transformer import SpatioTemporalTransformer
+
+
+class UNetBlock(keras.layers.Layer):
+    """What down, middle and up blocks share: their parts, and the text.
+
+    Args:
+        channels: number of channels of every part.
+        num_layers: number of residual blocks.
+        num_transformers: number of transformers.
+        num_heads: attention heads of the transformers.
+        gelu: `"tanh"` or `"exact"`.
+        groups: groups of every group norm.
+        epsilon: epsilon of the residual blocks' norms.
+        transformer_epsilon: epsilon of the transformers' group norms.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_layers: int,
+        num_transformers: int,
+        num_heads: int,
+        gelu: str,
+        groups: int,
+        epsilon: float,
+        transformer_epsilon: float,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        policy = self.dtype_policy
+        self.channels = channels
+        self.resnets = [
+            ResidualBlock(channels, groups, epsilon, dtype=policy, name=f"resnets_{i}")
+            for i in range(num_layers)
+        ]
+        self.attentions = [
+            SpatioTemporalTransformer(
+                channels,
+                num_heads,
+                gelu,
+                groups,
+                transformer_epsilon,
+                dtype=policy,
+                name=f"attentions_{i}",
+            )
+            for i in range(num_transformers)
+        ]
+
+    def build_transformers(self, context_shape):
+        for attention in self.attentions:
+            attention.build((None, None, None, self.channels), context_shape)
+
+    def project_context(self, context):
+        """Keys and values of the text for each transformer of this block."""
+        return [attention.project_context(context) for attention in self.attentions]
+
+
+class DownBlock(UNetBlock):
+    """Residual blocks, each with a transformer or none, then a downsampler.
+
+    Args:
+        downsample: whether the block halves height and width at its end.
+        **kwargs: see `UNetBlock`.
+    """
+
+    def __init__(self, downsample: bool, **kwargs):
+        super().__init__(**kwargs)
+        self.downsampler = None
+        if downsample:
+            self.downsampler = Downsample(
+                self.channels, dtype=self.dtype_policy, name="downsamplers_0"
+            )
+
+    def build(self, input_channels, time_width, context_shape):
+        channels = input_channels
+        for resnet in self.resnets:
+            resnet.build((None, None, None, channels), (None, time_width))
+            channels = self.channels
+        self.build_transformers(context_shape)
+        if self.downsampler is not None:
+            self.downsampler.build((None, None, None, channels))
+        self.built = True
+
+    def call(self, x, time_embedding, text):
+        """Return the output and every intermediate that the up path will want.
+
+        Args:
+            x: `(B, F, H, W, C)` or `(B, H, W, C)`.
+            time_embedding: `(B, T)`.
+            text: what `project_context` returned.
+        """
+        skips = []
+        for i, resnet in enumerate(self.resnets):
+            x = resnet(x, time_embedding)
+            if self.attentions:
+                x = self.attentions[i](x, text[i])
+            skips.append(x)
+        if self.downsampler is not None:
+            x = self.downsampler(x)
+            skips.append(x)
+        return x, skips
+
+
+class MidBlock(UNetBlock):
+    """Residual block, transformer, residual block."""
+
+    def build(self, time_width, context_shape):
+        for resnet in self.resnets:
+            resnet.build((None, None, None, self.channels), (None, time_width))
+        self.build_transformers(context_shape)
+        self.built = True
+
+    def call(self, x, time_embedding, text):
+        """`(B, F, H, W, C)` or `(B, H, W, C)`; the shape stays."""
+        first, second = self.resnets
+        x = first(x, time_embedding)
+        x = self.attentions[0](x, text[0])
+        return second(x, time_embedding)
+
+
+class UpBlock(UNetBlock):
+    """Residual blocks fed with skips, each with a transformer or none; upsampler.
+
+    Args:
+        upsample: whether the block doubles height and width at its end.
+        **kwargs: see `UNetBlock`.
+    """
+
+    def __init__(self, upsample: bool, **kwargs):
+        super().__init__(**kwargs)
+        self.upsampler = None
+        if upsample:
+            self.upsampler = Upsample(
+                self.channels, dtype=self.dtype_policy, name="upsamplers_0"
+            )
+
+    def build(self, input_channels, skip_channels, time_width, context_shape):
+        channels = input_channels
+        for resnet, skip in zip(self.resnets, skip_channels, strict=True):
+            resnet.build((None, None, None, channels + skip), (None, time_width))
+            channels = self.channels
+        self.build_transformers(context_shape)
+        if self.upsampler is not None:
+            self.upsampler.build((None, None, None, channels))
+        self.built = True
+
+    def call(self, x, skips, time_embedding, text):
+        """Consume `skips`, one for each residual block, in order.
+
+        Args:
+            x: `(B, F, H, W, C)` or `(B, H, W, C)`.
+            skips: list of tensors of the shape of `x`.
+            time_embedding: `(B, T)`.
+            text: what `project_context` returned.
+        """
+        for i, (resnet, skip) in enumerate(zip(self.resnets, skips, strict=True)):
+            x = resnet(ops.concatenate([x, skip], axis=-1), time_embedding)
+            if self.attentions:
+                x = self.attentions[i](x, text[i])
+        return x if self.upsampler is None else self.upsampler(x)

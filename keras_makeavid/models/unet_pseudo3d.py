@@ -1,0 +1,174 @@
+"""The inflated inpainting UNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import keras_hub
+
+from keras_makeavid.layers.feed_forward import GELU_APPROXIMATIONS
+from keras_makeavid.layers.unet import UNet
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class UNetPseudo3D(keras_hub.models.Backbone):
+    """Stable Diffusion 1.5's inpainting UNet, inflated to video (spec section 1).
+
+    One instance takes video and image; on an image every temporal part is
+    skipped. A new model's temporal parts start as the identity, so that a still
+    video of F equal frames gives the image model's output in each frame.
+
+    The defaults are the full-size published model: 1,100,578,616 parameters, of
+    which 241,043,252 temporal.
+
+    Args:
+        in_channels: channels of `sample`: noisy latent (4), mask (1), hint (4).
+        out_channels: channels of the prediction.
+        block_channels: channels of each level, from the finest to the coarsest.
+        layers_per_block: residual blocks of a down block; up blocks have one more.
+        num_heads: attention heads, one number or one for each level.
+        context_dim: width of the text states.
+        attention_levels: which levels have transformers, one for each level.
+        gelu: `"tanh"` (the published video weights) or `"exact"` (Stable
+            Diffusion).
+        groups: groups of every group norm.
+        epsilon: epsilon of the residual blocks' group norms.
+        transformer_epsilon: epsilon of the transformers' group norms; 1e-6 in
+            Stable Diffusion 1.5 and in lxj616's video model.
+        dtype: dtype or dtype policy of computation and weights.
+
+    Call arguments:
+        inputs: dict of
+            `sample`: `(B, F, H, W, in_channels)` video or `(B, H, W, in_channels)`
+            image; H and W multiples of `2 ** (levels - 1)`;
+            `timesteps`: `(B,)`, 0 to 999;
+            `context`: text states `(B, L, context_dim)`, or what
+            `project_context` made of them.
+        spatial_only: treat the frames of a video as images, each on its own.
+
+    Returns:
+        The prediction, of the shape of `sample` with `out_channels` channels.
+
+    Raises:
+        ValueError: if a shape does not fit; the text says which would.
+
+    Example:
+    ```python
+    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
+    noise = keras.random.normal((1, 8, 16, 16, 9))
+    text = keras.random.normal((1, 77, 768))
+    inputs = {"sample": noise, "timesteps": keras.ops.array([500]), "context": text}
+    unet(inputs).shape  # (1, 8, 16, 16, 4)
+    ```
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 9,
+        out_channels: int = 4,
+        block_channels: Sequence[int] = (320, 640, 1280, 1280),
+        layers_per_block: int = 2,
+        num_heads: int | Sequence[int] = 8,
+        context_dim: int = 768,
+        attention_levels: Sequence[bool] = (True, True, True, False),
+        gelu: str = "tanh",
+        groups: int = 32,
+        epsilon: float = 1e-5,
+        transformer_epsilon: float = 1e-5,
+        dtype=None,
+        **kwargs,
+    ):
+        block_channels = tuple(block_channels)
+        attention_levels = tuple(bool(level) for level in attention_levels)
+        num_heads = num_heads if isinstance(num_heads, int) else tuple(num_heads)
+        config = {
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            "block_channels": block_channels,
+            "layers_per_block": layers_per_block,
+            "num_heads": num_heads,
+            "context_dim": context_dim,
+            "attention_levels": attention_levels,
+            "gelu": gelu,
+            "groups": groups,
+            "epsilon": epsilon,
+            "transformer_epsilon": transformer_epsilon,
+        }
+        heads_of_levels = (
+            (num_heads,) * len(block_channels)
+            if isinstance(num_heads, int)
+            else num_heads
+        )
+        _check_config(config, heads_of_levels)
+
+        network = UNet(
+            **{**config, "num_heads": heads_of_levels}, dtype=dtype, name="unet"
+        )
+        network.build()
+        inputs = {
+            "sample": keras.Input((None, None, None, in_channels), name="sample"),
+            "timesteps": keras.Input((), dtype="int32", name="timesteps"),
+            "context": keras.Input((None, context_dim), name="context"),
+        }
+        super().__init__(inputs=inputs, outputs=network(inputs), dtype=dtype, **kwargs)
+        # Inputs reach the network as they are: it takes images too and text that
+        # was projected before, checks shapes itself, and casts what may be cast.
+        self.input_spec = None
+        self.autocast = False
+        self.network = network
+        self._config = config
+        for key, value in config.items():
+            setattr(self, key, value)
+
+    def call(self, inputs, spatial_only: bool = False):
+        return self.network(inputs, spatial_only=spatial_only)
+
+    def project_context(self, context):
+        """Compute the text's keys and values of every transformer.
+
+        They are the same for every frame and every sampling step: compute them
+        once a video and pass them as `context`.
+
+        Args:
+            context: text states `(B, L, context_dim)`.
+
+        Returns:
+            A dict of lists of pairs `(B, L, heads, width / heads)`.
+
+        Raises:
+            ValueError: if the shape does not fit.
+        """
+        return self.network.project_context(context)
+
+    def compute_output_shape(self, input_shape):
+        return self.network.compute_output_shape(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), **self._config}
+
+
+def _check_config(config, heads_of_levels):
+    channels, levels = config["block_channels"], config["attention_levels"]
+    if not channels or len(levels) != len(channels):
+        raise ValueError(
+            "attention_levels must have one entry for each of block_channels. "
+            f"Received: attention_levels={levels}, block_channels={channels}"
+        )
+    if len(heads_of_levels) != len(channels):
+        raise ValueError(
+            "num_heads must be one number or one for each of block_channels. "
+            f"Received: num_heads={config['num_heads']}, block_channels={channels}"
+        )
+    if config["gelu"] not in GELU_APPROXIMATIONS:
+        raise ValueError(
+            f"gelu must be one of {sorted(GELU_APPROXIMATIONS)}. "
+            f"Received: {config['gelu']!r}"
+        )
+    for width, heads in zip(channels, heads_of_levels, strict=True):
+        if width % config["groups"] or width % heads:
+            raise ValueError(
+                "Each of block_channels must be a multiple of groups and of "
+                f"num_heads. Received: block_channels={channels}, "
+                f"groups={config['groups']}, num_heads={config['num_heads']}"
+            )

@@ -1,0 +1,154 @@
+"""The denoising loop: noise, text and hint to latents, as one compiled program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_makeavid.compilation import (
+    compile_inference,
+    compile_part,
+    host_callback,
+    wait_for_host_callbacks,
+)
+from keras_makeavid.schedulers import StepTable, step
+
+
+class Conditions(NamedTuple):
+    """What a latent is denoised towards; tensors only.
+
+    Attributes:
+        context: text states `(B, L, D)`.
+        negative_context: text states `(B, L, D)` to move away from.
+        guidance_scale: scalar.
+        mask: `(B, F, H, W, 1)` or `(B, H, W, 1)`: 1 is to be filled, 0 is given.
+        hint: latent `(B, F, H, W, C)` or `(B, H, W, C)`.
+    """
+
+    context: Any
+    negative_context: Any
+    guidance_scale: Any
+    mask: Any
+    hint: Any
+
+
+class DenoisingLoop:
+    """All sampling steps of a UNet as one compiled program.
+
+    The number of steps, the scheduler's coefficients, text, hint, mask, noise and
+    guidance are arguments of the program: none of them compiles it again. Guidance
+    of 1 is a program of its own, with one UNet pass a step instead of a batch of two.
+
+    Args:
+        unet: a `UNetPseudo3D`. If it takes only the latent's channels, mask and hint
+            are left out.
+
+    Example:
+    ```python
+    loop = DenoisingLoop(unet)
+    latents = loop(noise, Conditions(...), DPMSolverPlusPlus2M().table(20))
+    ```
+    """
+
+    def __init__(self, unet):
+        self._unet = unet
+        self._programs = {}
+        self._progress = None
+
+    def __call__(
+        self,
+        noise: np.ndarray,
+        conditions: Conditions,
+        table: StepTable,
+        step_noise: np.ndarray | None = None,
+        progress: Callable[[int], None] | None = None,
+    ):
+        """Denoise.
+
+        Args:
+            noise: `(B, F, H, W, C)` or `(B, H, W, C)`, standard normal.
+            conditions: arrays or tensors.
+            table: the scheduler's steps.
+            step_noise: `(num_steps, *noise.shape)`, standard normal, for a table that
+                `needs_noise`.
+            progress: called with the number of steps done after each step.
+
+        Returns:
+            Latents of the shape of `noise`, float32.
+        """
+        guided = float(conditions.guidance_scale) != 1.0
+        arguments = keras.tree.map_structure(
+            lambda x: ops.convert_to_tensor(x, "float32"),
+            (noise * table.initial_sigma, tuple(conditions), _padded(table)),
+        )
+        if step_noise is not None:
+            step_noise = ops.convert_to_tensor(step_noise, "float32")
+        key = (guided, step_noise is not None, progress is not None)
+        if key not in self._programs:
+            self._programs[key] = self._compile(guided, progress is not None)
+        self._progress = progress
+        num_steps = ops.convert_to_tensor(len(table.timesteps), "int32")
+        latents = self._programs[key](*arguments, step_noise, num_steps)
+        wait_for_host_callbacks()
+        return latents
+
+    def _compile(self, guided: bool, reports: bool):
+        def program(sample, conditions, table, step_noise, num_steps):
+            conditions = Conditions(*conditions)
+            predict = compile_part(self._predictor(conditions, guided))
+
+            def body(i, state):
+                sample, previous_denoised = state
+                row = StepTable.row(table[i])
+                noise = None if step_noise is None else step_noise[i]
+                prediction = predict(sample * row.input_scale, row.timestep)
+                state = step(row, sample, prediction, previous_denoised, noise)
+                return host_callback(self._report, i, state) if reports else state
+
+            start = (sample, ops.zeros_like(sample))
+            return ops.fori_loop(0, num_steps, body, start)[0]
+
+        return compile_inference(program, [self._unet], calls_host=reports)
+
+    def _predictor(self, conditions: Conditions, guided: bool):
+        """Function of (sample, timestep) that gives the guided prediction."""
+        context = conditions.context
+        if guided:
+            context = ops.concatenate([conditions.negative_context, context], axis=0)
+        # The text's keys and values are the same in every step: once, outside the loop.
+        text = self._unet.project_context(context)
+        takes_hint = self._unet.in_channels > self._unet.out_channels
+        repeats = 2 if guided else 1
+
+        def predict(sample, timestep):
+            inputs = [sample]
+            if takes_hint:
+                inputs += [conditions.mask, conditions.hint]
+            inputs = ops.concatenate(inputs, axis=-1)
+            inputs = ops.concatenate([inputs] * repeats, axis=0)
+            timesteps = ops.broadcast_to(timestep, (ops.shape(inputs)[0],))
+            prediction = self._unet(
+                {"sample": inputs, "timesteps": timesteps, "context": text}
+            )
+            prediction = ops.cast(prediction, "float32")
+            if not guided:
+                return prediction
+            negative, positive = ops.split(prediction, 2, axis=0)
+            return negative + conditions.guidance_scale * (positive - negative)
+
+        return predict
+
+    def _report(self, index) -> None:
+        self._progress(int(index) + 1)
+
+
+def _padded(table: StepTable) -> np.ndarray:
+    """The table's rows at a fixed length, so that steps are no reason to compile."""
+    rows = table.as_array()
+    padded = np.zeros((max(1000, len(rows)), rows.shape[1]), "float32")
+    padded[: len(rows)] = rows
+    return padded

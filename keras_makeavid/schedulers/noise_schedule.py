@@ -1,0 +1,263 @@
+"""The noise of training: how much of it each timestep holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import numbers
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+BETA_SCHEDULES = ("scaled_linear", "linear")
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+# A configuration file is untrusted: its step count must not decide how much memory
+# is taken.
+MAX_TRAIN_STEPS = 100_000
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseSchedule:
+    """Variance-preserving noise schedule of a diffusion model.
+
+    A latent `x` at timestep `t` is `sqrt(a[t]) * x + sqrt(1 - a[t]) * noise`, with
+    `a = alphas_cumprod` the running product of `1 - beta` (Ho et al.,
+    arXiv 2006.11239, eq. 4). The defaults are Stable Diffusion's (specification,
+    section 3).
+
+    Args:
+        num_train_steps: int, number of timesteps, `2` to `100_000`. Timesteps are
+            `0` (least noise) to `num_train_steps - 1`.
+        beta_start: float in `(0, 1)`, noise variance added at timestep `0`.
+        beta_end: float in `[beta_start, 1)`, the same at the last timestep.
+        beta_schedule: `"scaled_linear"` (the square root of beta is linear in the
+            timestep) or `"linear"` (beta is).
+        prediction_type: what the model is trained to give. `"epsilon"`: the noise;
+            `"v_prediction"`: `sqrt(a) * noise - sqrt(1 - a) * latents`;
+            `"sample"`: the latents.
+        zero_terminal_snr: bool, shift and scale `sqrt(alphas_cumprod)` so that the
+            last timestep is pure noise (arXiv 2305.08891, algorithm 1).
+
+    Raises:
+        ValueError: if an argument is outside of what is said above.
+
+    Example:
+    ```python
+    schedule = NoiseSchedule()
+    latents = np.zeros((2, 24, 64, 64, 4), "float32")
+    noise = np.random.default_rng(0).normal(size=latents.shape)
+    noisy = schedule.add_noise(latents, noise, np.array([0, 999]))
+    ```
+    """
+
+    num_train_steps: int = 1000
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    beta_schedule: str = "scaled_linear"
+    prediction_type: str = "epsilon"
+    zero_terminal_snr: bool = False
+
+    def __post_init__(self) -> None:
+        steps = self.num_train_steps
+        if not isinstance(steps, int) or not 2 <= steps <= MAX_TRAIN_STEPS:
+            raise ValueError(
+                "num_train_steps must be an integer from 2 to "
+                f"{MAX_TRAIN_STEPS}, received {steps!r}."
+            )
+        betas = (self.beta_start, self.beta_end)
+        if not all(isinstance(beta, numbers.Real) for beta in betas) or not (
+            0 < self.beta_start <= self.beta_end < 1
+        ):
+            raise ValueError(
+                "Expected numbers 0 < beta_start <= beta_end < 1, received "
+                f"beta_start={self.beta_start!r} and beta_end={self.beta_end!r}."
+            )
+        _check_choice("beta_schedule", self.beta_schedule, BETA_SCHEDULES)
+        _check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
+        if not isinstance(self.zero_terminal_snr, bool):
+            raise ValueError(
+                "zero_terminal_snr must be a bool, received "
+                f"{self.zero_terminal_snr!r}."
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments as a dict that `from_config` and JSON accept."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> NoiseSchedule:
+        """Makes a schedule of what `get_config` gave.
+
+        Args:
+            config: dict, argument names to values; those left out take defaults.
+
+        Returns:
+            A `NoiseSchedule`.
+
+        Raises:
+            ValueError: if a name or a value is not known.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(config) - set(names))
+        if unknown:
+            raise ValueError(
+                f"Unknown noise schedule arguments {unknown}, expected some of {names}."
+            )
+        return cls(**config)
+
+    @classmethod
+    def from_diffusers_config(cls, config: dict[str, Any]) -> NoiseSchedule:
+        """Reads the schedule out of a hub folder's `scheduler/scheduler_config.json`.
+
+        What belongs to a sampler rather than to the noise (`steps_offset`,
+        `clip_sample`, `timestep_spacing`, ...) is not looked at.
+
+        Args:
+            config: dict, the file's content. `beta_start`, `beta_end` and
+                `beta_schedule` must be there; other entries left out mean what they
+                mean to diffusers.
+
+        Returns:
+            A `NoiseSchedule`.
+
+        Raises:
+            ValueError: if the betas are missing or given one by one
+                (`trained_betas`), or a value is not one that `NoiseSchedule` takes.
+
+        Example:
+        ```python
+        schedule = NoiseSchedule.from_diffusers_config(
+            {
+                "_class_name": "PNDMScheduler",
+                "beta_start": 0.00085,
+                "beta_end": 0.012,
+                "beta_schedule": "scaled_linear",
+                "num_train_timesteps": 1000,
+            }
+        )
+        ```
+        """
+        # diffusers fills these with defaults that are not Stable Diffusion's, and
+        # configurations of flow matching and EDM have none of them.
+        betas = ("beta_start", "beta_end", "beta_schedule")
+        missing = [name for name in betas if name not in config]
+        if missing:
+            raise ValueError(
+                f"Scheduler configuration lacks {missing}, received {sorted(config)}."
+            )
+        if config.get("trained_betas") is not None:
+            raise ValueError(
+                "Scheduler configuration gives trained_betas; expected null and betas "
+                f"by a beta_schedule of {BETA_SCHEDULES}."
+            )
+        return cls(
+            num_train_steps=config.get("num_train_timesteps", 1000),
+            beta_start=config["beta_start"],
+            beta_end=config["beta_end"],
+            beta_schedule=config["beta_schedule"],
+            prediction_type=config.get("prediction_type", "epsilon"),
+            zero_terminal_snr=config.get("rescale_betas_zero_snr", False),
+        )
+
+    @functools.cached_property
+    def alphas_cumprod(self) -> np.ndarray:
+        """Share of the signal's variance left at each timestep.
+
+        Returns:
+            Read-only float64 array `(num_train_steps,)`, falling, in `[0, 1)`; `0`
+            only at the last timestep and only with `zero_terminal_snr`.
+
+        Raises:
+            ValueError: if the betas are so small or so large that in float32 a
+                timestep adds no noise, or no signal is left.
+        """
+        start, end = self.beta_start, self.beta_end
+        if self.beta_schedule == "scaled_linear":
+            betas = np.linspace(start**0.5, end**0.5, self.num_train_steps) ** 2
+        else:
+            betas = np.linspace(start, end, self.num_train_steps)
+        # Training and other samplers hold these in float32. Near timestep 0 that
+        # rounding moves the noise level by 1e-5 of itself: their values, not better
+        # ones, are what published models know.
+        alphas = (1.0 - betas).astype("float32").astype("float64")
+        alphas_cumprod = np.cumprod(alphas).astype("float32").astype("float64")
+        falling = np.diff(alphas_cumprod, prepend=1.0, append=0.0) < 0
+        if not falling.all():
+            raise ValueError(
+                "Expected betas by which the signal falls at every timestep without "
+                f"vanishing in float32, received {self}."
+            )
+        if self.zero_terminal_snr:
+            alphas_cumprod = _rescale_to_zero_terminal_snr(alphas_cumprod)
+        alphas_cumprod.flags.writeable = False
+        return alphas_cumprod
+
+    def add_noise(self, latents: Any, noise: Any, timesteps: Any) -> Any:
+        """Gives the latents as they are at the timesteps.
+
+        Args:
+            latents: tensor `(B, ...)` of any rank, clean latents.
+            noise: tensor of the same shape, standard normal.
+            timesteps: int tensor `(B,)`, in `[0, num_train_steps)`.
+
+        Returns:
+            float32 tensor of the latents' shape.
+        """
+        latents = ops.cast(latents, "float32")
+        noise = ops.cast(noise, "float32")
+        signal_scale, noise_scale = self._scales(timesteps, len(latents.shape))
+        return signal_scale * latents + noise_scale * noise
+
+    def target(self, latents: Any, noise: Any, timesteps: Any) -> Any:
+        """Gives what the model is to predict (see `prediction_type`).
+
+        Args:
+            latents: tensor `(B, ...)` of any rank, clean latents.
+            noise: tensor of the same shape, the noise given to `add_noise`.
+            timesteps: int tensor `(B,)`, in `[0, num_train_steps)`.
+
+        Returns:
+            float32 tensor of the latents' shape.
+        """
+        latents = ops.cast(latents, "float32")
+        noise = ops.cast(noise, "float32")
+        if self.prediction_type == "epsilon":
+            return noise
+        if self.prediction_type == "sample":
+            return latents
+        signal_scale, noise_scale = self._scales(timesteps, len(latents.shape))
+        return signal_scale * noise - noise_scale * latents
+
+    def signal_to_noise(self, timesteps: Any) -> Any:
+        """Gives the ratio of the signal's variance to the noise's.
+
+        Args:
+            timesteps: int tensor `(B,)`, in `[0, num_train_steps)`.
+
+        Returns:
+            float32 tensor `(B,)`, from about `1e3` (timestep 0) down to `0`.
+        """
+        ratio = self.alphas_cumprod / (1.0 - self.alphas_cumprod)
+        return _look_up(ratio, timesteps)
+
+    def _scales(self, timesteps: Any, rank: int) -> tuple[Any, Any]:
+        shape = (-1,) + (1,) * (rank - 1)
+        signal_scale = _look_up(np.sqrt(self.alphas_cumprod), timesteps)
+        noise_scale = _look_up(np.sqrt(1.0 - self.alphas_cumprod), timesteps)
+        return ops.reshape(signal_scale, shape), ops.reshape(noise_scale, shape)
+
+
+def _rescale_to_zero_terminal_snr(alphas_cumprod: np.ndarray) -> np.ndarray:
+    signal_scale = np.sqrt(alphas_cumprod)
+    first, last = signal_scale[0], signal_scale[-1]
+    return ((signal_scale - last) * first / (first - last)) ** 2
+
+
+def _look_up(values: np.ndarray, timesteps: Any) -> Any:
+    return ops.take(ops.convert_to_tensor(values, "float32"), timesteps, axis=0)
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, received {value!r}.")

@@ -1,0 +1,116 @@
+"""What all schedulers share."""
+
+from __future__ import annotations
+
+import abc
+import numbers
+
+import numpy as np
+
+from keras_makeavid.schedulers.noise_schedule import NoiseSchedule
+from keras_makeavid.schedulers.spacing import TIMESTEP_SPACINGS
+from keras_makeavid.schedulers.step_table import StepTable
+
+# Where training ends in pure noise, sigma is infinite. This stands for that signal, as
+# it does in diffusers: the smallest float16 above zero.
+SMALLEST_ALPHA_CUMPROD = 2.0**-24
+
+
+class Scheduler(abc.ABC):
+    """A sampler: turns a number of steps into a `StepTable`.
+
+    It holds no state of a run; one instance may serve any number of them.
+
+    Args:
+        schedule: `NoiseSchedule` that the model was trained with; `None` means
+            Stable Diffusion's.
+        timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`, see
+            `spaced_timesteps`.
+
+    Raises:
+        ValueError: if the spacing is none of those.
+    """
+
+    def __init__(self, schedule: NoiseSchedule | None, timestep_spacing: str) -> None:
+        if timestep_spacing not in TIMESTEP_SPACINGS:
+            raise ValueError(
+                f"timestep_spacing must be one of {TIMESTEP_SPACINGS}, received "
+                f"{timestep_spacing!r}."
+            )
+        self.schedule = NoiseSchedule() if schedule is None else schedule
+        self.timestep_spacing = timestep_spacing
+
+    def table(self, num_steps: int) -> StepTable:
+        """Works out the coefficients of every step.
+
+        Args:
+            num_steps: int, from `1` to `schedule.num_train_steps`.
+
+        Returns:
+            A `StepTable` of `num_steps` rows.
+
+        Raises:
+            ValueError: if `num_steps` is outside of that range, or a step would ask
+                a noise-predicting model about pure noise.
+
+        Example:
+        ```python
+        DPMSolverPlusPlus2M().table(20).timesteps  # 999, 949, ..., 50
+        ```
+        """
+        limit = self.schedule.num_train_steps
+        if not isinstance(num_steps, numbers.Integral) or not 1 <= num_steps <= limit:
+            raise ValueError(
+                f"num_steps must be an integer from 1 to {limit}, received "
+                f"{num_steps!r}."
+            )
+        return self._table(int(num_steps))
+
+    @abc.abstractmethod
+    def _table(self, num_steps: int) -> StepTable:
+        """Builds the table for a number of steps already found valid."""
+
+    def _train_sigmas(self) -> np.ndarray:
+        """Ratio of noise to signal at each timestep, rising."""
+        alphas_cumprod = self.schedule.alphas_cumprod.copy()
+        if self.schedule.zero_terminal_snr:
+            alphas_cumprod[-1] = SMALLEST_ALPHA_CUMPROD
+        return np.sqrt((1.0 - alphas_cumprod) / alphas_cumprod)
+
+    def _denoised_coefficients(
+        self, signal_scale: np.ndarray, noise_scale: np.ndarray
+    ) -> tuple[np.ndarray | float, np.ndarray | float]:
+        """Factors of sample and prediction in the denoised sample.
+
+        The sample is `signal_scale * denoised + noise_scale * noise`, the squares of
+        the scales adding up to one.
+        """
+        if self.schedule.prediction_type == "sample":
+            return 0.0, 1.0
+        if self.schedule.prediction_type == "v_prediction":
+            return signal_scale, -noise_scale
+        if not signal_scale.all():
+            raise ValueError(
+                "With zero_terminal_snr the last timestep is pure noise, from which "
+                "prediction_type='epsilon' gives no sample: expected 'v_prediction', "
+                "'sample', or a timestep_spacing that leaves the last timestep out; "
+                f"received timestep_spacing={self.timestep_spacing!r}."
+            )
+        return 1.0 / signal_scale, -noise_scale / signal_scale
+
+
+def signal_scale(sigmas: np.ndarray) -> np.ndarray:
+    """Scale of the signal in a sample of variance one.
+
+    Args:
+        sigmas: array, ratios of noise to signal.
+
+    Returns:
+        Array of the same shape, in `(0, 1]`.
+
+    Example:
+    ```python
+    signal_scale(np.array([0.0, 14.6]))  # 1.0, 0.0683
+    ```
+    """
+    return 1.0 / np.sqrt(sigmas**2 + 1.0)

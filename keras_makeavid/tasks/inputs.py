@@ -1,0 +1,190 @@
+"""What a user may pass to `generate`, brought into the shapes the model takes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_makeavid.video import cover_crop
+
+_MAX_SEED = 2**63
+
+
+def as_prompts(
+    prompts: str | Sequence[str], negative_prompts: str | Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    """Return prompts and negative prompts as two lists of the same length.
+
+    Args:
+        prompts: one prompt or a list of them.
+        negative_prompts: one for all, one for each, or `None` for none.
+
+    Raises:
+        ValueError: if these are no strings, or as many negative prompts as prompts
+            are expected and others were received.
+
+    Example:
+    ```python
+    as_prompts("a cat", None)  # (["a cat"], [""])
+    ```
+    """
+    prompts = _strings("prompts", prompts)
+    if negative_prompts is None:
+        negative_prompts = ""
+    negatives = _strings("negative_prompts", negative_prompts)
+    if isinstance(negative_prompts, str):
+        negatives = negatives * len(prompts)
+    if len(negatives) != len(prompts):
+        raise ValueError(
+            "negative_prompts must be one string or one for each of the "
+            f"{len(prompts)} prompts. Received: {len(negatives)}"
+        )
+    return prompts, negatives
+
+
+def _strings(name, value):
+    values = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(values, list | tuple)
+        or not values
+        or not all(isinstance(text, str) for text in values)
+    ):
+        raise ValueError(
+            f"{name} must be a string or a non-empty list of strings. "
+            f"Received: {value!r}"
+        )
+    return list(values)
+
+
+def as_seeds(seed: int | Sequence[int] | None, batch: int) -> list[int]:
+    """Return a seed for each sample.
+
+    Args:
+        seed: `None` draws them; a number gives sample `i` the seed `seed + i`; a list
+            has one for each sample.
+        batch: number of samples.
+
+    Raises:
+        ValueError: if a seed is no integer from 0 below 2**63, or their number is
+            another than `batch`.
+
+    Example:
+    ```python
+    as_seeds(7, 3)  # [7, 8, 9]
+    ```
+    """
+    if seed is None:
+        return [secrets.randbelow(2**32) for _ in range(batch)]
+    if isinstance(seed, int | np.integer):
+        seeds = [int(seed) + i for i in range(batch)]
+    else:
+        seeds = list(seed) if np.ndim(seed) == 1 else []
+    valid = all(isinstance(s, int | np.integer) and 0 <= s < _MAX_SEED for s in seeds)
+    if len(seeds) != batch or not valid:
+        raise ValueError(
+            "seed must be None, an integer from 0, or a list of one for each of the "
+            f"{batch} prompts. Received: {seed!r}"
+        )
+    return [int(s) for s in seeds]
+
+
+def as_hint_images(images, batch: int, height: int, width: int) -> np.ndarray:
+    """Return hint images as float32 `(B, height, width, 3)` in `[-1, 1]`.
+
+    Args:
+        images: uint8 `(H, W, 3)`, one for all samples, or `(B, H, W, 3)`, or a list
+            of them of any sizes; arrays or PIL images. Another size is scaled to
+            cover and cropped to the centre.
+        batch: number of samples.
+        height: height in pixels.
+        width: width in pixels.
+
+    Raises:
+        ValueError: if `images` is anything else.
+
+    Example:
+    ```python
+    as_hint_images(np.zeros((48, 64, 3), "uint8"), batch=2, height=32, width=32)
+    ```
+    """
+    images = _for_each_sample(images, batch, rank=3)
+    fits = all(
+        image.dtype == np.uint8
+        and image.ndim == 3
+        and image.shape[-1] == 3
+        and image.size > 0
+        for image in images
+    )
+    if len(images) != batch or not fits:
+        raise ValueError(
+            "hint_image must be uint8 (H, W, 3), or (B, H, W, 3) with one for each of "
+            f"the {batch} prompts. Received: {_described(images)}"
+        )
+    images = np.stack([cover_crop(image, height, width) for image in images])
+    return images.astype("float32") / 127.5 - 1.0
+
+
+def as_masks(masks, batch: int, height: int, width: int) -> np.ndarray:
+    """Return masks as float32 `(B, height, width, 1)` of 0 and 1.
+
+    Args:
+        masks: `(H, W)` or `(H, W, 1)`, one for all samples, or `(B, H, W)`; bool,
+            uint8 (128 and above is 1) or float in `[0, 1]` (0.5 and above is 1); or a
+            list of `(H, W)` of any sizes. 1 is to be filled, 0 is given by the hint.
+        batch: number of samples.
+        height: height in pixels.
+        width: width in pixels.
+
+    Raises:
+        ValueError: if `masks` is anything else.
+
+    Example:
+    ```python
+    as_masks(np.ones((64, 64), bool), batch=2, height=32, width=32)
+    ```
+    """
+    masks = _for_each_sample(masks, batch, rank=2)
+    fits = all(mask.ndim == 2 and mask.size > 0 for mask in masks)
+    if len(masks) != batch or not fits:
+        raise ValueError(
+            "mask_image must be (H, W), or (B, H, W) with one for each of the "
+            f"{batch} prompts. Received: {_described(masks)}"
+        )
+    binary = [(mask >= _mask_threshold(mask)).astype("uint8") for mask in masks]
+    fitted = [cover_crop(mask, height, width, nearest=True) for mask in binary]
+    return np.stack(fitted)[..., None].astype("float32")
+
+
+def _mask_threshold(mask):
+    if mask.dtype == bool:
+        return True
+    if mask.dtype == np.uint8:
+        return 128
+    if np.issubdtype(mask.dtype, np.floating):
+        # A NaN fails this comparison too.
+        if not (mask.min() >= 0 and mask.max() <= 1):
+            raise ValueError(
+                "A float mask_image must lie in [0, 1]. Received values from "
+                f"{mask.min()} to {mask.max()}"
+            )
+        return 0.5
+    raise ValueError(f"mask_image must be bool, uint8 or float. Received: {mask.dtype}")
+
+
+def _for_each_sample(pictures, batch: int, rank: int) -> list[np.ndarray]:
+    """A list's pictures, an array's, or the only one `batch` times."""
+    if isinstance(pictures, list | tuple):
+        return [np.asarray(picture) for picture in pictures]
+    pictures = np.asarray(pictures)
+    if pictures.ndim == 3 and pictures.shape[-1] == 1:
+        pictures = pictures[..., 0]
+    if pictures.ndim <= rank:
+        return [pictures] * batch
+    return list(pictures)
+
+
+def _described(pictures) -> str:
+    kinds = sorted({f"{picture.dtype} {picture.shape}" for picture in pictures})
+    return f"{len(pictures)} of {' and '.join(kinds) or 'nothing'}"

@@ -1,0 +1,342 @@
+"""Prompts to CLIP token ids."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import keras
+import keras_hub
+import numpy as np
+
+from keras_makeavid.text.vocabulary import (
+    END_TOKEN,
+    MERGES_FILE,
+    START_TOKEN,
+    VOCABULARY_FILE,
+    Vocabulary,
+    read_json,
+    read_tokenizer_json,
+    read_vocabulary,
+)
+
+# Where KerasHub's own tokenizers keep theirs in a preset.
+ASSET_FOLDER = "assets/tokenizer"
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
+    """Turns prompts into the token ids that the CLIP text encoder takes.
+
+    Tokens are those of `transformers.CLIPTokenizer`: start token, text, end token,
+    then padding. Text that does not fit is cut, and the end token stays;
+    `count_tokens` tells beforehand.
+
+    The vocabulary is not part of the config: presets and `.keras` files carry it
+    as `vocab.json` and `merges.txt`.
+
+    Args:
+        vocabulary: Each token's id, as in `vocab.json`. Without it and `merges`,
+            the layer waits for `load_preset_assets`.
+        merges: Merge rules `"left right"`, as the lines of `merges.txt`.
+        sequence_length: Length of a row of ids, start and end token included.
+        pad_token: Token that fills a row. Stable Diffusion 1.x pads with the end
+            token, Stable Diffusion 2.x with `"!"`.
+        **kwargs: `name`, `dtype` and `config_file`, as for every KerasHub
+            preprocessor.
+
+    Raises:
+        ValueError: If the vocabulary is malformed, has no such `pad_token`, or
+            `sequence_length` is not an integer of at least 2.
+
+    Example:
+    ```python
+    preprocessor = TextToVideoPreprocessor(*openai_clip_vocabulary())
+    preprocessor("a cat in the snow")  # int32 (1, 77): 49406, 320, 2368, 530, ...
+    ```
+    """
+
+    def __init__(
+        self,
+        vocabulary: dict[str, int] | None = None,
+        merges: list[str] | None = None,
+        sequence_length: int = 77,
+        pad_token: str = END_TOKEN,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(sequence_length, int) or sequence_length < 2:
+            raise ValueError(
+                "sequence_length must be an integer of at least 2, to hold the start "
+                f"and end token. Received: {sequence_length!r}"
+            )
+        self.sequence_length = sequence_length
+        self.pad_token = pad_token
+        self._vocabulary = None
+        self._clip_tokenizer = None
+        if vocabulary is not None or merges is not None:
+            self._set_vocabulary(Vocabulary(vocabulary, merges))
+        self.built = True
+
+    @classmethod
+    def from_tokenizer_files(
+        cls, vocab_path: str, merges_path: str, **kwargs
+    ) -> TextToVideoPreprocessor:
+        """Make a preprocessor from a vocabulary's two files.
+
+        Args:
+            vocab_path: Path of `vocab.json`.
+            merges_path: Path of `merges.txt`.
+            **kwargs: Other arguments of the class.
+
+        Returns:
+            The preprocessor.
+
+        Raises:
+            FileNotFoundError: If either file is missing.
+            ValueError: If either is malformed; names the files.
+        """
+        vocabulary = read_vocabulary(vocab_path, merges_path)
+        return cls(vocabulary.tokens, vocabulary.merges, **kwargs)
+
+    @classmethod
+    def from_hub_folder(cls, folder: str, **kwargs) -> TextToVideoPreprocessor:
+        """Make a preprocessor from a diffusers pipeline folder on disk.
+
+        Args:
+            folder: The pipeline's folder or its `tokenizer` folder. That holds
+                `vocab.json` and `merges.txt`, or the `tokenizer.json` that
+                transformers 5 writes in their place. The padding token is read
+                from `tokenizer_config.json` and `special_tokens_map.json`.
+            **kwargs: Other arguments of the class.
+
+        Returns:
+            The preprocessor.
+
+        Raises:
+            FileNotFoundError: If the folder holds no vocabulary.
+            ValueError: If a file is malformed; names it.
+
+        Example:
+        ```python
+        preprocessor = TextToVideoPreprocessor.from_hub_folder(
+            "stable-diffusion-inpainting"
+        )
+        ```
+        """
+        inner = os.path.join(folder, "tokenizer")
+        folder = inner if os.path.isdir(inner) else folder
+        single_file = os.path.join(folder, "tokenizer.json")
+        vocab_path = os.path.join(folder, VOCABULARY_FILE)
+        if os.path.exists(single_file) and not os.path.exists(vocab_path):
+            vocabulary = read_tokenizer_json(single_file)
+        else:
+            merges_path = os.path.join(folder, MERGES_FILE)
+            vocabulary = read_vocabulary(vocab_path, merges_path)
+        kwargs = {"pad_token": _read_pad_token(folder), **kwargs}
+        return cls(vocabulary.tokens, vocabulary.merges, **kwargs)
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Each token's id."""
+        return self._loaded_vocabulary().tokens
+
+    @property
+    def merges(self) -> list[str]:
+        """Merge rules `"left right"`, the first one applied first."""
+        return self._loaded_vocabulary().merges
+
+    def call(self, prompts: str | Sequence[str]) -> np.ndarray:
+        """Do what `tokenize` does."""
+        return self.tokenize(prompts)
+
+    def tokenize(self, prompts: str | Sequence[str]) -> np.ndarray:
+        """Turn prompts into rows of token ids.
+
+        Args:
+            prompts: One prompt, or a list of `B` of them.
+
+        Returns:
+            int32 array `(B, sequence_length)`; one prompt gives `B` = 1.
+
+        Raises:
+            ValueError: If `prompts` is anything else, or no vocabulary is loaded.
+        """
+        vocabulary = self._loaded_vocabulary().tokens
+        rows = self._encode(prompts)
+        ids = np.full(
+            (len(rows), self.sequence_length), vocabulary[self.pad_token], "int32"
+        )
+        for row, text in zip(ids, rows, strict=True):
+            text = text[: self.sequence_length - 2]
+            row[: len(text) + 2] = [
+                vocabulary[START_TOKEN],
+                *text,
+                vocabulary[END_TOKEN],
+            ]
+        return ids
+
+    def count_tokens(self, prompt: str) -> int:
+        """Count a prompt's tokens, to know whether it will be cut.
+
+        Args:
+            prompt: One prompt.
+
+        Returns:
+            The number of tokens without start and end token. `tokenize` keeps the
+            first `sequence_length - 2` of them.
+
+        Raises:
+            ValueError: If `prompt` is not a string, or no vocabulary is loaded.
+        """
+        if not isinstance(prompt, str):
+            raise ValueError(f"prompt must be a string. Received: {prompt!r}")
+        return len(self._encode(prompt)[0])
+
+    def get_config(self) -> dict:
+        """Return the arguments that rebuild this layer, vocabulary apart."""
+        config = super().get_config()
+        config["sequence_length"] = self.sequence_length
+        config["pad_token"] = self.pad_token
+        return config
+
+    def save_assets(self, dir_path: str) -> None:
+        """Write `vocab.json` and `merges.txt`.
+
+        Args:
+            dir_path: An existing folder.
+        """
+        self._loaded_vocabulary().save(dir_path)
+
+    def load_assets(self, dir_path: str) -> None:
+        """Read what `save_assets` wrote.
+
+        Args:
+            dir_path: The folder.
+        """
+        vocab_path = os.path.join(dir_path, VOCABULARY_FILE)
+        merges_path = os.path.join(dir_path, MERGES_FILE)
+        self._set_vocabulary(read_vocabulary(vocab_path, merges_path))
+
+    def save_to_preset(self, preset_dir: str) -> None:
+        """Write config and vocabulary into a KerasHub preset folder.
+
+        Args:
+            preset_dir: The folder; made where it does not exist.
+        """
+        super().save_to_preset(preset_dir)
+        assets = os.path.join(preset_dir, ASSET_FOLDER)
+        os.makedirs(assets, exist_ok=True)
+        self.save_assets(assets)
+
+    def load_preset_assets(self, preset: str) -> None:
+        """Read the vocabulary of a preset.
+
+        Args:
+            preset: A local folder, or a handle that KerasHub can fetch.
+        """
+        from keras_hub.src.utils.preset_utils import get_file
+
+        vocab_path = get_file(preset, f"{ASSET_FOLDER}/{VOCABULARY_FILE}")
+        merges_path = get_file(preset, f"{ASSET_FOLDER}/{MERGES_FILE}")
+        self._set_vocabulary(read_vocabulary(vocab_path, merges_path))
+
+    @classmethod
+    def from_preset(
+        cls, preset: str, config_file: str = "preprocessor.json", **kwargs
+    ) -> TextToVideoPreprocessor:
+        """Load what `save_to_preset` wrote, whatever else the preset holds.
+
+        Args:
+            preset: A local folder, or a handle that KerasHub can fetch.
+            config_file: Name of the config in it.
+            **kwargs: Arguments of the class that replace the config's.
+
+        Returns:
+            The preprocessor.
+        """
+        # KerasHub would choose the class by the preset's backbone; this class
+        # serves every backbone that takes CLIP's text states.
+        from keras_hub.src.utils.preset_utils import get_file
+
+        config = read_json(get_file(preset, config_file))["config"]
+        preprocessor = cls.from_config({**config, **kwargs})
+        preprocessor.load_preset_assets(preset)
+        return preprocessor
+
+    def _set_vocabulary(self, vocabulary: Vocabulary) -> None:
+        if self.pad_token not in vocabulary.tokens:
+            raise ValueError(
+                f"pad_token {self.pad_token!r} is not one of the vocabulary's "
+                f"{len(vocabulary.tokens)} tokens."
+            )
+        self._vocabulary = vocabulary
+        self._clip_tokenizer = None
+
+    def _loaded_vocabulary(self) -> Vocabulary:
+        if self._vocabulary is None:
+            raise ValueError(
+                "This preprocessor has no vocabulary yet: give `vocabulary` and "
+                "`merges`, or load a preset or a model folder."
+            )
+        return self._vocabulary
+
+    def _encode(self, prompts: str | Sequence[str]) -> list[list[int]]:
+        """The ids of each prompt's text, without start and end token."""
+        prompts = [prompts] if isinstance(prompts, str) else prompts
+        _check_prompts(prompts)
+        # Truncation and padding are left to `tokenize`: the library keeps them as
+        # state of the tokenizer, which two threads would change under each other.
+        return self._load_clip_tokenizer()(
+            # CLIP lowers the text whole; the library lowers letter by letter, which
+            # misses the Greek final sigma.
+            [prompt.lower() for prompt in prompts],
+            add_special_tokens=False,
+            return_attention_mask=False,
+        )["input_ids"]
+
+    def _load_clip_tokenizer(self):
+        if self._clip_tokenizer is None:
+            from transformers import CLIPTokenizer
+
+            vocabulary = self._loaded_vocabulary()
+            self._clip_tokenizer = CLIPTokenizer(
+                vocab=vocabulary.tokens,
+                merges=[tuple(merge.split(" ")) for merge in vocabulary.merges],
+            )
+        return self._clip_tokenizer
+
+
+def _check_prompts(prompts: Sequence[str]) -> None:
+    expected = "prompts must be a string or a non-empty list of strings."
+    if not isinstance(prompts, list | tuple) or not prompts:
+        raise ValueError(f"{expected} Received: {prompts!r}")
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise ValueError(
+                f"{expected} Received {prompt!r} of type {type(prompt).__name__}."
+            )
+        try:
+            prompt.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"prompts must be valid Unicode. Received {prompt!r}: {error}"
+            ) from error
+
+
+def _read_pad_token(folder: str) -> str:
+    """The padding token that transformers would take from a tokenizer folder."""
+    config_path = os.path.join(folder, "tokenizer_config.json")
+    legacy_path = os.path.join(folder, "special_tokens_map.json")
+    config = read_json(config_path) if os.path.exists(config_path) else {}
+    # transformers lets the older file win, except over configs of its newer form.
+    if os.path.exists(legacy_path) and "added_tokens_decoder" not in config:
+        config = {**config, **read_json(legacy_path)}
+    token = config.get("pad_token", END_TOKEN)
+    token = token.get("content") if isinstance(token, dict) else token
+    if not isinstance(token, str):
+        raise ValueError(
+            f"{folder}: pad_token must be a string, or an object with a string as "
+            f"content. Received: {config['pad_token']!r}"
+        )
+    return token

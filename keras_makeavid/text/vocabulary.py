@@ -1,0 +1,219 @@
+"""Vocabulary files of CLIP's byte-pair tokenizer: reading, checking, writing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+
+START_TOKEN = "<|startoftext|>"
+END_TOKEN = "<|endoftext|>"
+
+VOCABULARY_FILE = "vocab.json"
+MERGES_FILE = "merges.txt"
+MERGES_HEADER = "#version: 0.2"
+
+# OpenAI's own vocabulary takes 0.9 MB; a file is read into memory whole.
+MAX_FILE_BYTES = 64 * 2**20
+OPENAI_MERGES = 49152 - 256 - 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """The tokens and merge rules of a byte-pair tokenizer, checked when made.
+
+    Args:
+        tokens: Each token's id; the ids are 0 to `len(tokens) - 1`, each once.
+        merges: Merge rules `"left right"`, the first one applied first.
+
+    Raises:
+        ValueError: If either is malformed, a merge rule names a token that is not
+            in `tokens`, or the start or end token is missing.
+    """
+
+    tokens: dict[str, int]
+    merges: list[str]
+
+    def __post_init__(self) -> None:
+        """Refuse tokens and merges that the tokenizer could not work with."""
+        _check_tokens(self.tokens)
+        _check_merges(self.merges, self.tokens)
+
+    def save(self, folder: str) -> None:
+        """Write `vocab.json` and `merges.txt` in the hub's format.
+
+        Args:
+            folder: An existing folder; files of these names in it are replaced.
+        """
+        text = json.dumps(self.tokens, ensure_ascii=False)
+        _write(os.path.join(folder, VOCABULARY_FILE), text)
+        text = "\n".join([MERGES_HEADER, *self.merges, ""])
+        _write(os.path.join(folder, MERGES_FILE), text)
+
+
+def read_vocabulary(vocab_path: str, merges_path: str) -> Vocabulary:
+    """Read the pair `vocab.json` and `merges.txt`.
+
+    Args:
+        vocab_path: JSON file, an object of token to id.
+        merges_path: Text file, a `#version` line and then a merge rule a line.
+
+    Returns:
+        The checked vocabulary.
+
+    Raises:
+        FileNotFoundError: If either file is missing.
+        ValueError: If either is larger than 64 MB or malformed; names the files.
+    """
+    tokens = read_json(vocab_path)
+    lines = _read_text(merges_path).removesuffix("\n").split("\n")
+    merges = lines[1:] if lines[0].startswith("#version") else lines
+    try:
+        return Vocabulary(tokens, merges)
+    except ValueError as error:
+        raise ValueError(f"{vocab_path} with {merges_path}: {error}") from error
+
+
+def read_tokenizer_json(path: str) -> Vocabulary:
+    """Read the vocabulary in `tokenizer.json`, all that transformers 5 writes.
+
+    Args:
+        path: File that the `tokenizers` library wrote.
+
+    Returns:
+        The checked vocabulary. Normalisation and splitting rules in the file are
+        not read: they are CLIP's, and `transformers.CLIPTokenizer` has them.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is larger than 64 MB or malformed; names the file.
+    """
+    try:
+        model = read_json(path)["model"]
+        # Older files hold a rule as one string, newer ones as a pair.
+        merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+        return Vocabulary(model["vocab"], merges)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a BPE tokenizer file: {error!r}") from error
+
+
+def openai_clip_vocabulary() -> tuple[dict[str, int], list[str]]:
+    """CLIP's own vocabulary, taken from the package `instant-clip-tokenizer`.
+
+    Neither KerasHub nor transformers carries a vocabulary, and a model folder
+    brings its own. This one is for running without such a folder. The package
+    keeps OpenAI's list of merges as plain text inside its compiled module.
+
+    Returns:
+        `(tokens, merges)`: 49,408 tokens with their ids, 48,894 merge rules.
+
+    Raises:
+        ImportError: If `instant-clip-tokenizer` is not installed.
+        ValueError: If the installed version does not hold the list as expected.
+
+    Example:
+    ```python
+    tokens, merges = openai_clip_vocabulary()
+    tokens["cat</w>"]  # 2368
+    ```
+    """
+    try:
+        from instant_clip_tokenizer import instant_clip_tokenizer as module
+    except ImportError as error:
+        raise ImportError(
+            "CLIP's vocabulary is read from the package instant-clip-tokenizer: "
+            "`pip install instant-clip-tokenizer`, or use a model folder's own "
+            "vocab.json and merges.txt."
+        ) from error
+    with open(module.__file__, "rb") as file:
+        _, found, rest = file.read().partition(f"{MERGES_HEADER}\n".encode())
+    if not found:
+        raise ValueError(f"{module.__file__} holds no list of CLIP's merges.")
+    lines = rest.split(b"\n", OPENAI_MERGES)[:OPENAI_MERGES]
+    merges = [line.decode("utf-8") for line in lines]
+    letters = _byte_letters()
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
+    tokens += [merge.replace(" ", "") for merge in merges]
+    tokens += [START_TOKEN, END_TOKEN]
+    vocabulary = Vocabulary({token: i for i, token in enumerate(tokens)}, merges)
+    return vocabulary.tokens, vocabulary.merges
+
+
+def read_json(path: str) -> dict:
+    """Read a JSON object of bounded size.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The object.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is too large, not JSON, or not an object; names the file.
+    """
+    try:
+        content = json.loads(_read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not a JSON file: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path}: expected a JSON object, received a {type(content).__name__}."
+        )
+    return content
+
+
+def _check_tokens(tokens: dict[str, int]) -> None:
+    if not isinstance(tokens, dict):
+        raise ValueError(
+            f"expected a dict of token to id, received a {type(tokens).__name__}."
+        )
+    for token, index in tokens.items():
+        if not isinstance(token, str) or type(index) is not int:
+            raise ValueError(f"expected token: id, received {token!r}: {index!r}.")
+    # JSON can spell half a surrogate pair, which is no text.
+    "".join(tokens).encode("utf-8")
+    if set(tokens.values()) != set(range(len(tokens))):
+        raise ValueError(
+            f"expected each id from 0 to {len(tokens) - 1} once, received ids with "
+            "gaps or repeats."
+        )
+    for token in (START_TOKEN, END_TOKEN):
+        if token not in tokens:
+            raise ValueError(f"the vocabulary has no token {token!r}.")
+
+
+def _check_merges(merges: list[str], tokens: dict[str, int]) -> None:
+    for merge in merges:
+        left, space, right = merge.partition(" ")
+        if not {left, right, left + right} <= tokens.keys():
+            raise ValueError(
+                f"expected merge rules 'left right' of tokens in the vocabulary, "
+                f"received {merge!r}."
+            )
+
+
+def _byte_letters() -> list[str]:
+    """CLIP's visible stand-ins for the 256 bytes, in the order of their ids."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    substitutes = range(0x100, 0x100 + 256 - len(printable))
+    return [chr(code) for code in (*printable, *substitutes)]
+
+
+def _read_text(path: str) -> str:
+    with open(path, "rb") as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ValueError(f"{path}: expected at most {MAX_FILE_BYTES} bytes.")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text: {error}") from error
+
+
+def _write(path: str, text: str) -> None:
+    part = f"{path}.part"
+    # No newline translation: the file is the same on every system.
+    with open(part, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+    os.replace(part, path)

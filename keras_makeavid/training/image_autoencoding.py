@@ -1,0 +1,83 @@
+"""The training model of the VAE."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_makeavid.models import AutoencoderKL
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class ImageAutoencoding(keras.Model):
+    """Trains an `AutoencoderKL` on images by plain `compile` and `fit`.
+
+    The loss is the mean squared error of the reconstruction from a posterior sample,
+    plus a little of the Kullback-Leibler divergence from the standard normal
+    (Rombach et al., 2022, without their perceptual and adversarial losses).
+
+    Args:
+        vae: the `AutoencoderKL` to train.
+        kl_weight: weight of the divergence, a mean over the latent's elements.
+        seed: of the posterior samples.
+
+    Call arguments:
+        images: `(B, H, W, C)` in [-1, 1].
+
+    Example:
+    ```python
+    vae = AutoencoderKL(block_channels=(32, 64), layers_per_block=1)
+    model = ImageAutoencoding(vae, seed=0)
+    model.compile(optimizer="adam")
+    model.fit(keras.random.uniform((8, 16, 16, 3), -1.0, 1.0), verbose=0)
+    ```
+    """
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        kl_weight: float = 1e-4,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(**{"dtype": vae.dtype_policy, **kwargs})
+        self.vae = vae
+        self.kl_weight = kl_weight
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def call(self, images):
+        """Return the loss's parts: `reconstruction` error and `divergence`."""
+        mean, log_variance = self.vae.posterior(images)
+        noise = keras.random.normal(
+            ops.shape(mean), dtype="float32", seed=self.seed_generator
+        )
+        latents = mean + ops.exp(0.5 * log_variance) * noise
+        outputs = self.vae.decode(latents * self.vae.scaling_factor)
+        error = ops.cast(outputs, "float32") - ops.cast(images, "float32")
+        variance = ops.exp(log_variance)
+        return {
+            "reconstruction": ops.mean(ops.square(error)),
+            "divergence": 0.5
+            * ops.mean(ops.square(mean) + variance - 1.0 - log_variance),
+        }
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        return y_pred["reconstruction"] + self.kl_weight * y_pred["divergence"]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "vae": keras.saving.serialize_keras_object(self.vae),
+            "kl_weight": self.kl_weight,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config["vae"] = keras.saving.deserialize_keras_object(config["vae"])
+        return cls(**config)

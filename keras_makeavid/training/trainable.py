@@ -1,0 +1,58 @@
+"""Which weights train."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import keras
+
+# The published training: temporal parameters first, then all (spec section 5).
+_PATTERNS = {"temporal": r"temporal", "all": r""}
+
+
+def set_trainable(model: keras.Model, trainable: str) -> int:
+    """Make the layers of a model trainable whose path matches, and freeze the rest.
+
+    Frozen weights cost no gradient and no optimizer state.
+
+    Args:
+        model: a built model, such as `UNetPseudo3D`.
+        trainable: `"temporal"` (temporal convolutions, attentions and their norms),
+            `"all"`, or a regular expression that is searched for in the path of each
+            layer, such as `"attn_temporal|up_blocks"`.
+
+    Returns:
+        The number of trainable parameters.
+
+    Raises:
+        ValueError: if no layer matches, or the expression is malformed.
+
+    Example:
+    ```python
+    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
+    set_trainable(unet, "temporal")
+    ```
+    """
+    try:
+        pattern = re.compile(_PATTERNS.get(trainable, trainable))
+    except re.error as error:
+        raise ValueError(
+            "trainable must be 'temporal', 'all' or a regular expression. "
+            f"Received: {trainable!r} ({error})"
+        ) from error
+    owners = {}
+    for layer in model._flatten_layers(include_self=False):
+        own = list(layer._trainable_variables) + list(layer._non_trainable_variables)
+        if own:
+            owners[layer] = bool(pattern.search(layer.path))
+    if not any(owners.values()):
+        raise ValueError(
+            f"No layer's path matches trainable={trainable!r}. Paths look like "
+            f"{next(iter(owners)).path!r}"
+        )
+    # From the top down: setting a layer's flag sets those of the layers inside it.
+    model.trainable = True
+    for layer, matches in owners.items():
+        layer.trainable = matches
+    return sum(math.prod(variable.shape) for variable in model.trainable_variables)

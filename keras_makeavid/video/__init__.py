@@ -1,0 +1,26 @@
+"""Video and picture files: read, resize, resample and write them as uint8 arrays."""
+
+from keras_makeavid.video.contact_sheet import contact_sheet
+from keras_makeavid.video.pictures import (
+    check_image_path,
+    read_image,
+    read_mask,
+    write_image,
+)
+from keras_makeavid.video.reader import VideoInfo, probe, read_video
+from keras_makeavid.video.resize import cover_crop
+from keras_makeavid.video.writer import check_video_path, write_video
+
+__all__ = [
+    "VideoInfo",
+    "check_image_path",
+    "check_video_path",
+    "contact_sheet",
+    "cover_crop",
+    "probe",
+    "read_image",
+    "read_mask",
+    "read_video",
+    "write_image",
+    "write_video",
+]

@@ -1,0 +1,248 @@
+"""Reading video files: a window of frames, at a chosen size and rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+
+import numpy as np
+
+from keras_makeavid.files import StrPath
+from keras_makeavid.video.clip import Clip, open_clip
+from keras_makeavid.video.opencv import load_cv2
+from keras_makeavid.video.resize import check_size, cover_crop
+
+MAX_BYTES = 4 * 2**30
+FASTEST_FPS = 1000
+# Matroska and FLV round times to milliseconds.
+TIME_SLACK = 0.002
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file holds.
+
+    Attributes:
+        path: The file.
+        num_frames: Frames that can be decoded, whatever the header says.
+        fps: Frames a second, on average if the rate varies.
+        width: Columns of an upright frame, in pixels.
+        height: Rows of an upright frame, in pixels.
+        duration: Seconds from the first frame to the end of the last.
+    """
+
+    path: Path
+    num_frames: int
+    fps: float
+    width: int
+    height: int
+    duration: float
+
+
+def probe(path: StrPath, *, max_bytes: int = MAX_BYTES) -> VideoInfo:
+    """Counts and times the frames of a video file.
+
+    Every frame is decoded (not converted), as headers of truncated files and of files
+    with a variable rate give counts that are wrong.
+
+    Args:
+        path: A local video file.
+        max_bytes: Most memory that what the file declares may take.
+
+    Returns:
+        The true numbers.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is empty, holds no picture, or no frame can be decoded.
+
+    Example:
+        ```python
+        write_video("clip.mp4", np.zeros((8, 64, 96, 3), "uint8"), fps=8)
+        probe("clip.mp4").num_frames  # 8
+        ```
+    """
+    with open_clip(path, max_bytes) as clip:
+        num_frames, height, width = 0, 0, 0
+        for _, retrieve in clip.frames():
+            if num_frames == 0:
+                height, width = retrieve().shape[:2]
+            num_frames += 1
+        mean = num_frames / clip.end
+        # The header's rate is the exact one, unless it is not about these frames.
+        fps = clip.rate if math.isclose(mean, clip.rate, rel_tol=0.01) else mean
+        return VideoInfo(Path(path), num_frames, fps, width, height, clip.end)
+
+
+def read_video(
+    path: StrPath,
+    *,
+    start: float = 0.0,
+    num_frames: int | None = None,
+    fps: float | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> np.ndarray:
+    """Reads a window of a video file.
+
+    Frames are decoded one by one straight into the result. In MP4, QuickTime, Matroska
+    and WebM files the window is sought; in others, frames before it are decoded and
+    left out. Either way its frames are those that reading from the beginning gives.
+
+    Args:
+        path: A local video file in any format that OpenCV reads, or an animated GIF,
+            PNG or WebP.
+        start: Where the window begins, in seconds after the first frame.
+        num_frames: Frames to return. None reads to the end.
+        fps: Frames a second to return, at most 1000: for each instant
+            `start + k / fps` within the file the frame that begins nearest to it. None
+            gives every frame, from the one at `start` (within half a frame).
+        height: Rows to scale and crop to, see `cover_crop`. None keeps the file's.
+        width: Columns; given with `height` or not at all.
+        max_bytes: Most memory that the result may take; more is refused. By default
+            4 GiB.
+
+    Returns:
+        `(F, H, W, 3)`, uint8, RGB.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: An argument makes no sense; the file is empty, holds no picture or
+            cannot be decoded; the window holds fewer frames than asked for, or
+            needs more memory than allowed.
+
+    Example:
+        ```python
+        write_video("clip.mp4", np.zeros((48, 64, 96, 3), "uint8"), fps=24)
+        window = read_video(
+            "clip.mp4", start=1.0, num_frames=8, fps=8, height=32, width=32
+        )
+        window.shape  # (8, 32, 32, 3)
+        ```
+    """
+    check_window(start, num_frames, fps)
+    check_size(height, width)
+    with open_clip(path, max_bytes) as clip:
+        if height is None:
+            height, width = clip.height, clip.width
+        promised = (clip.promised_seconds - start) * (fps or clip.rate)
+        expected = num_frames or max(1, math.ceil(promised))
+        limit = max_bytes // (height * width * 3)
+        if expected > limit:
+            raise ValueError(
+                f"{expected} frames of {width} x {height} from {path}"
+                f"{'' if num_frames else ' (by its header)'} need "
+                f"{expected * height * width * 3} bytes, more than "
+                f"max_bytes={max_bytes}: ask for fewer or smaller frames."
+            )
+        if fps is None:
+            chosen = _every_frame(clip, start)
+        else:
+            chosen = _nearest_frames(clip, start, fps)
+        frames = np.empty((expected, height, width, 3), np.uint8)
+        _fill(frames, chosen, num_frames, limit, path)
+        if len(frames) < (num_frames or 1):
+            raise ValueError(
+                _too_few(path, len(frames), start, num_frames, fps, clip.end)
+                + _truncated(clip.promised_seconds, clip.end)
+            )
+    return frames
+
+
+def check_window(start: float, num_frames: int | None, fps: float | None) -> None:
+    """Refuses a window that no video has.
+
+    Args:
+        start: As for `read_video`.
+        num_frames: As for `read_video`.
+        fps: As for `read_video`.
+
+    Raises:
+        ValueError: One of them makes no sense.
+    """
+    if not (math.isfinite(start) and start >= 0):
+        raise ValueError(f"start must be 0 or more seconds, received {start!r}.")
+    if num_frames is not None and (
+        not isinstance(num_frames, Integral) or num_frames < 1
+    ):
+        raise ValueError(f"num_frames must be a positive int, received {num_frames!r}.")
+    if fps is not None and not 0 < fps <= FASTEST_FPS:
+        raise ValueError(
+            f"fps must be above 0 and at most {FASTEST_FPS}, received {fps!r}."
+        )
+
+
+def _every_frame(clip: Clip, start: float) -> Iterator[np.ndarray]:
+    earliest = start - 0.5 / clip.rate - 1e-6
+    for time, retrieve in clip.frames(start):
+        if time >= earliest:
+            yield retrieve()
+
+
+def _nearest_frames(clip: Clip, start: float, fps: float) -> Iterator[np.ndarray]:
+    count = 0
+    instant = start
+    earlier, frame = 0.0, None
+    for time, retrieve in clip.frames(start):
+        while frame is not None and instant <= (earlier + time) / 2:
+            yield frame
+            count += 1
+            instant = start + count / fps
+        earlier, frame = time, retrieve()
+    while instant < clip.end - TIME_SLACK:
+        yield frame
+        count += 1
+        instant = start + count / fps
+
+
+def _fill(
+    frames: np.ndarray,
+    chosen: Iterator[np.ndarray],
+    num_frames: int | None,
+    limit: int,
+    path: StrPath,
+) -> None:
+    """Writes what is chosen into `frames`, whose first axis is made to fit in place."""
+    cv2 = load_cv2()
+    height, width = frames.shape[1:3]
+    count = 0
+    for frame in chosen:
+        if count == len(frames):
+            if count == limit:
+                raise ValueError(
+                    f"{path} has more frames than the {limit} that max_bytes allows."
+                )
+            # In place, as a second copy would break the bound on memory.
+            frames.resize((min(2 * count, limit), height, width, 3), refcheck=False)
+        fitted = cover_crop(frame, height, width)
+        cv2.cvtColor(fitted, cv2.COLOR_BGR2RGB, dst=frames[count])
+        count += 1
+        if count == num_frames:
+            break
+    frames.resize((count, height, width, 3), refcheck=False)
+
+
+def _too_few(
+    path: StrPath,
+    count: int,
+    start: float,
+    num_frames: int | None,
+    fps: float | None,
+    end: float,
+) -> str:
+    at_rate = "" if fps is None else f" at {fps:g} frames a second"
+    asked = "" if num_frames is None else f", {num_frames} were asked for"
+    return (
+        f"{path} lasts {end:.3f} s and has {count} frames "
+        f"from {start:g} s on{at_rate}{asked}."
+    )
+
+
+def _truncated(promised_seconds: float, end: float) -> str:
+    if promised_seconds < end + 0.5:
+        return ""
+    return f" Its header promises {promised_seconds:.1f} s: it may be truncated."

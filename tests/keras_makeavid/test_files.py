@@ -1,0 +1,58 @@
+import os
+
+import pytest
+
+from keras_makeavid.files import (
+    existing_file,
+    folder_written_aside,
+    written_aside,
+)
+
+
+def test_a_failure_keeps_the_old_file_and_leaves_nothing_beside(tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="half way"), written_aside(path) as aside:
+        assert aside.parent == tmp_path
+        aside.write_text("half")
+        raise RuntimeError("half way")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_keeps_the_old_folder_and_leaves_nothing_beside(tmp_path):
+    path = tmp_path / "frames"
+    path.mkdir()
+    (path / "old").write_text("old")
+    with (
+        pytest.raises(RuntimeError, match="half way"),
+        folder_written_aside(path) as aside,
+    ):
+        (aside / "new").write_text("half")
+        raise RuntimeError("half way")
+    assert [entry.name for entry in path.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_success_replaces_a_folder_whole(tmp_path):
+    path = tmp_path / "frames"
+    path.mkdir()
+    (path / "old").write_text("old")
+    with folder_written_aside(path) as aside:
+        (aside / "new").write_text("new")
+    assert [entry.name for entry in path.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_written_files_have_ordinary_permissions(tmp_path):
+    ordinary = tmp_path / "ordinary"
+    ordinary.touch()
+    with written_aside(tmp_path / "file") as aside:
+        aside.write_text("new")
+    assert (tmp_path / "file").stat().st_mode == ordinary.stat().st_mode
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="not an ordinary file"):
+        existing_file(tmp_path / "pipe")

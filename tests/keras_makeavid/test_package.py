@@ -1,0 +1,79 @@
+import importlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import pytest
+
+import keras_makeavid
+
+PACKAGES = [
+    "keras_makeavid",
+    *(f"keras_makeavid.{name}" for name in keras_makeavid._SUBMODULES),
+    "keras_makeavid.tasks",
+    "weights_tools",
+]
+
+PROBE = """
+import json, sys, time
+start = time.perf_counter()
+import {module}
+seconds = time.perf_counter() - start
+print("PROBE " + json.dumps([seconds, sorted(sys.modules)]))
+"""
+
+
+def probe(module):
+    """Seconds that an import takes in a new process, and what it brings in."""
+    code = PROBE.format(module=module)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    line = next(x for x in run.stdout.splitlines() if x.startswith("PROBE "))
+    return json.loads(line.removeprefix("PROBE "))
+
+
+def test_importing_the_package_is_quick_and_brings_in_nothing():
+    seconds, modules = probe("keras_makeavid")
+    assert seconds < 0.5
+    heavy = {"keras", "keras_hub", "jax", "torch", "tensorflow", "numpy", "cv2", "av"}
+    assert heavy.isdisjoint(modules)
+
+
+def test_importing_the_layers_brings_in_nothing_optional():
+    _, modules = probe("keras_makeavid.layers")
+    assert {"keras_hub", "transformers", "av", "safetensors"}.isdisjoint(modules)
+    backend = keras.config.backend()
+    assert backend in modules
+    if backend == "jax":
+        assert {"torch", "tensorflow"}.isdisjoint(modules)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_every_public_name_exists_and_says_what_it_is(name):
+    package = importlib.import_module(name)
+    assert package.__doc__
+    for public in package.__all__:
+        member = getattr(package, public)
+        assert public == "__version__" or member.__doc__, f"{name}.{public}"
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'banana'"):
+        keras_makeavid.banana  # noqa: B018
+
+
+def test_the_installed_version_is_the_package_s():
+    assert importlib.metadata.version("keras-makeavid") == keras_makeavid.__version__
+
+
+def test_python_m_runs_the_command_line():
+    run = subprocess.run(
+        [sys.executable, "-m", "keras_makeavid", "--version"],
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.strip() == keras_makeavid.__version__

@@ -1,0 +1,124 @@
+import json
+import sys
+
+import pytest
+
+from keras_makeavid.text import vocabulary as module
+from keras_makeavid.text.vocabulary import (
+    END_TOKEN,
+    START_TOKEN,
+    Vocabulary,
+    openai_clip_vocabulary,
+    read_tokenizer_json,
+    read_vocabulary,
+)
+
+TOKENS = {"a": 0, "b</w>": 1, "ab</w>": 2, START_TOKEN: 3, END_TOKEN: 4}
+MERGES = ["a b</w>"]
+
+
+def write(folder, tokens=TOKENS, merges="#version: 0.2\na b</w>\n"):
+    vocab_path, merges_path = folder / "vocab.json", folder / "merges.txt"
+    text = tokens if isinstance(tokens, str) else json.dumps(tokens)
+    vocab_path.write_text(text, encoding="utf-8")
+    merges_path.write_text(merges, encoding="utf-8")
+    return str(vocab_path), str(merges_path)
+
+
+def test_openai_vocabulary_has_the_published_size_and_order(clip_vocabulary):
+    tokens, merges = clip_vocabulary
+    assert len(tokens) == 49408
+    assert len(merges) == 48894
+    assert [tokens[t] for t in ("!", "!</w>", "in", "the</w>")] == [0, 256, 512, 518]
+    assert (tokens[START_TOKEN], tokens[END_TOKEN]) == (49406, 49407)
+
+
+def test_openai_vocabulary_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "instant_clip_tokenizer", None)
+    with pytest.raises(ImportError, match="pip install instant-clip-tokenizer"):
+        openai_clip_vocabulary()
+
+
+def test_saved_files_read_back_equal_and_in_order(tmp_path, clip_vocabulary):
+    saved = Vocabulary(*clip_vocabulary)
+    saved.save(tmp_path)
+    read = read_vocabulary(tmp_path / "vocab.json", tmp_path / "merges.txt")
+    assert list(read.tokens.items()) == list(saved.tokens.items())
+    assert read.merges == saved.merges
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["merges.txt", "vocab.json"]
+
+
+def test_saving_twice_writes_the_same_bytes(tmp_path, clip_vocabulary):
+    contents = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        Vocabulary(*clip_vocabulary).save(tmp_path / name)
+        contents.append([p.read_bytes() for p in sorted((tmp_path / name).iterdir())])
+    assert contents[0] == contents[1]
+
+
+def test_merges_may_lack_the_version_line(tmp_path):
+    assert read_vocabulary(*write(tmp_path, merges="a b</w>")).merges == MERGES
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ("{", "not a JSON file"),
+        ("[" * 100_000, "not a JSON file"),
+        ('["a", "b"]', "expected a JSON object, received a list"),
+        ({**TOKENS, "c": 6}, "each id from 0 to 5 once"),
+        ({**TOKENS, "c": 4}, "each id from 0 to 5 once"),
+        ({**TOKENS, "c": "5"}, "received 'c': '5'"),
+        ({**TOKENS, "c": True}, "received 'c': True"),
+        ({**TOKENS, "c": 5.0}, "received 'c': 5.0"),
+        ({**TOKENS, "\ud800": 5}, "surrogates not allowed"),
+        ({"a": 0, "b</w>": 1, "ab</w>": 2, START_TOKEN: 3}, "no token '<.endoftext.>'"),
+        ({}, "no token '<.startoftext.>'"),
+    ],
+)
+def test_malformed_tokens_are_refused_by_file_name(tmp_path, tokens, message):
+    with pytest.raises(ValueError, match=rf"vocab\.json.*{message}"):
+        read_vocabulary(*write(tmp_path, tokens=tokens))
+
+
+@pytest.mark.parametrize("merge", ["a", "a b</w> a", "a a", "b</w> a", "x b</w>"])
+def test_merges_outside_the_vocabulary_are_refused_by_file_name(tmp_path, merge):
+    with pytest.raises(ValueError, match=rf"merges\.txt.*received '{merge}'"):
+        read_vocabulary(*write(tmp_path, merges=f"#version: 0.2\n{merge}\n"))
+
+
+def test_a_file_that_is_not_text_is_refused_by_name(tmp_path):
+    paths = write(tmp_path)
+    (tmp_path / "merges.txt").write_bytes(b"#version: 0.2\n\xff\xfe")
+    with pytest.raises(ValueError, match=r"merges\.txt: not UTF-8"):
+        read_vocabulary(*paths)
+
+
+def test_an_oversized_file_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 40)
+    with pytest.raises(ValueError, match=r"vocab\.json: expected at most 40 bytes"):
+        read_vocabulary(*write(tmp_path))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"vocab\.json"):
+        read_vocabulary(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
+
+
+@pytest.mark.parametrize("merges", [["a b</w>"], [["a", "b</w>"]]])
+def test_tokenizer_json_is_read_in_its_older_and_newer_form(tmp_path, merges):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"model": {"vocab": TOKENS, "merges": merges}}))
+    assert read_tokenizer_json(str(path)) == Vocabulary(TOKENS, MERGES)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, {"model": []}, {"model": {"vocab": TOKENS}}, {"model": {"merges": [1]}}],
+)
+def test_a_malformed_tokenizer_json_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"tokenizer\.json: not a BPE tokenizer"):
+        read_tokenizer_json(str(path))

@@ -1,0 +1,202 @@
+import json
+
+import goldens
+import gradients
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_makeavid.models import UNetPseudo3D
+from keras_makeavid.schedulers import NoiseSchedule
+from keras_makeavid.training import AdamW, VideoDiffusion
+from weights_tools.layouts import MAKEAVID_TORCH, path_in_model
+
+GOLDEN = goldens.unet_case("unet_video")
+
+
+class GoldenStep(VideoDiffusion):
+    """Training on what the original drew, in place of draws of its own."""
+
+    def draw(self, latents, context):
+        inputs = {k: ops.convert_to_tensor(v) for k, v in GOLDEN.inputs.items()}
+        noise = goldens.channels_last(GOLDEN.tensors["noise"])
+        return inputs, ops.convert_to_tensor(noise)
+
+
+@pytest.fixture
+def golden_model():
+    return GoldenStep(GOLDEN.unet(gelu="exact"), trainable="temporal")
+
+
+@pytest.fixture
+def golden_batch():
+    latents = goldens.channels_last(GOLDEN.tensors["noise"])
+    return {"latents": latents, "context": GOLDEN.inputs["context"]}
+
+
+def in_torch_layout(variables, values):
+    paths = [path_in_model(variable) for variable in variables]
+    return {
+        MAKEAVID_TORCH.tensor_name(path): MAKEAVID_TORCH.to_layout(path, value)
+        for path, value in zip(paths, values, strict=True)
+    }
+
+
+def golden_tensors(prefix):
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in GOLDEN.tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def test_loss_and_gradients_are_those_of_the_original(golden_model, golden_batch):
+    variables = golden_model.trainable_variables
+    assert all("temporal" in variable.path for variable in variables)
+
+    def loss():
+        return golden_model.compute_loss(y_pred=golden_model(golden_batch))
+
+    value, found = gradients.value_and_gradients(loss, variables)
+    np.testing.assert_allclose(value, GOLDEN.tensors["train.loss"], atol=1e-6)
+    norm = np.sqrt(sum(np.sum(np.square(g, dtype="float64")) for g in found))
+    np.testing.assert_allclose(norm, GOLDEN.tensors["train.global_grad_norm"], 1e-5)
+    found = in_torch_layout(variables, found)
+    expected = golden_tensors("train.grad.")
+    assert expected
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(found[name], gradient, atol=1e-6, err_msg=name)
+
+
+def test_one_step_of_fit_gives_the_parameters_of_the_original(
+    golden_model, golden_batch
+):
+    unet = golden_model.unet
+    frozen = {v.path: ops.convert_to_numpy(v) for v in unet.non_trainable_variables}
+    golden_model.compile(optimizer=AdamW(learning_rate=5e-5))
+    history = golden_model.fit(golden_batch, batch_size=2, shuffle=False, verbose=0)
+    loss = history.history["loss"][0]
+    np.testing.assert_allclose(loss, GOLDEN.tensors["train.loss"], atol=1e-6)
+    values = [ops.convert_to_numpy(v) for v in unet.variables]
+    found = in_torch_layout(unet.variables, values)
+    expected = golden_tensors("train.after_step.")
+    assert expected
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-6, err_msg=name)
+    for variable in unet.non_trainable_variables:
+        value = ops.convert_to_numpy(variable)
+        np.testing.assert_array_equal(value, frozen[variable.path])
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return UNetPseudo3D(
+        block_channels=(8, 16),
+        attention_levels=(True, False),
+        layers_per_block=1,
+        num_heads=2,
+        context_dim=8,
+        groups=4,
+    )
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(0)
+    return {
+        "latents": rng.standard_normal((2, 5, 4, 4, 4), "float32").astype("float16"),
+        "context": rng.standard_normal((2, 3, 8), "float32").astype("float16"),
+    }
+
+
+def draw(model, batch):
+    inputs, target = model.draw(batch["latents"], batch["context"])
+    inputs = {key: ops.convert_to_numpy(value) for key, value in inputs.items()}
+    return inputs, ops.convert_to_numpy(target)
+
+
+def test_the_hint_is_the_first_frame_and_the_mask_is_zero(unet, batch):
+    inputs, _ = draw(VideoDiffusion(unet, seed=0), batch)
+    latents = batch["latents"].astype("float32")
+    assert inputs["sample"].shape == (2, 5, 4, 4, 9)
+    np.testing.assert_array_equal(inputs["sample"][..., 4], 0.0)
+    hint = np.broadcast_to(latents[:, :1], latents.shape)
+    np.testing.assert_array_equal(inputs["sample"][..., 5:], hint)
+
+
+def test_hint_spacing_repeats_every_nth_frame(unet, batch):
+    inputs, _ = draw(VideoDiffusion(unet, hint_spacing=2, seed=0), batch)
+    latents = batch["latents"].astype("float32")
+    hint = latents[:, [0, 0, 2, 2, 4]]
+    np.testing.assert_array_equal(inputs["sample"][..., 5:], hint)
+
+
+def test_hint_spacing_below_one_is_refused(unet):
+    with pytest.raises(ValueError, match="at least 1. Received: 0"):
+        VideoDiffusion(unet, hint_spacing=0)
+
+
+def test_the_noisy_latent_is_that_of_the_schedule(unet, batch):
+    schedule = NoiseSchedule()
+    inputs, noise = draw(VideoDiffusion(unet, schedule, seed=0), batch)
+    noisy = schedule.add_noise(batch["latents"], noise, inputs["timesteps"])
+    np.testing.assert_allclose(
+        inputs["sample"][..., :4], ops.convert_to_numpy(noisy), atol=1e-6
+    )
+
+
+def test_each_sample_and_each_step_draws_its_own(unet, batch):
+    model = VideoDiffusion(unet, seed=0)
+    first, second = draw(model, batch)[1], draw(model, batch)[1]
+    assert np.abs(first[0] - first[1]).min() > 0
+    assert np.abs(first - second).max() > 1
+    timesteps = np.concatenate([draw(model, batch)[0]["timesteps"] for _ in range(40)])
+    assert 0 <= timesteps.min() < 100
+    assert 900 < timesteps.max() < 1000
+    assert len(set(timesteps.tolist())) > 60
+
+
+def test_the_same_seed_draws_the_same(unet, batch):
+    one = draw(VideoDiffusion(unet, seed=3), batch)
+    two = draw(VideoDiffusion(unet, seed=3), batch)
+    np.testing.assert_array_equal(one[1], two[1])
+    np.testing.assert_array_equal(one[0]["timesteps"], two[0]["timesteps"])
+
+
+def test_fit_on_all_parameters_lowers_the_loss(batch):
+    unet = UNetPseudo3D(
+        block_channels=(8, 16),
+        attention_levels=(True, False),
+        layers_per_block=1,
+        num_heads=2,
+        context_dim=8,
+        groups=4,
+    )
+    model = VideoDiffusion(unet, trainable="all", seed=0)
+    model.compile(optimizer=AdamW(learning_rate=1e-2))
+    repeated = {
+        key: np.tile(x, (32,) + (1,) * (x.ndim - 1)) for key, x in batch.items()
+    }
+    losses = model.fit(repeated, batch_size=8, epochs=4, verbose=0).history["loss"]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_v_prediction_trains_on_the_velocity(unet, batch):
+    schedule = NoiseSchedule(prediction_type="v_prediction")
+    inputs, target = draw(VideoDiffusion(unet, schedule, seed=0), batch)
+    _, noise = draw(VideoDiffusion(unet, seed=0), batch)
+    expected = schedule.target(batch["latents"], noise, inputs["timesteps"])
+    np.testing.assert_allclose(target, ops.convert_to_numpy(expected), atol=1e-6)
+
+
+def test_a_saved_training_model_comes_back_the_same(unet, batch, tmp_path):
+    model = VideoDiffusion(unet, trainable="temporal", hint_spacing=2, seed=5)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert json.dumps(again.get_config()) == json.dumps(model.get_config())
+    for old, new in zip(unet.variables, again.unet.variables, strict=True):
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(old), ops.convert_to_numpy(new)
+        )
+    assert len(again.trainable_variables) == len(model.trainable_variables)

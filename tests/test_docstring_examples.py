@@ -1,0 +1,90 @@
+"""The examples in the docstrings run, and have the shapes that they tell."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+
+import keras_makeavid
+import weights_tools
+
+# What these show needs files, folders or models that the reader has.
+NEED_MORE = {
+    "keras_makeavid.data",
+    "keras_makeavid.models.autoencoder_kl.AutoencoderKL.",
+    "keras_makeavid.models.tiling.TileGrid",
+    "keras_makeavid.sampling.DenoisingLoop",
+    "keras_makeavid.schedulers.step_table.StepTable",
+    "keras_makeavid.tasks.text_to_video",
+    "keras_makeavid.text.text_encoder",
+    "keras_makeavid.text.tokenizer.TextToVideoPreprocessor.from_hub_folder",
+    "weights_tools.loading.load_weights",
+}
+
+pytestmark = pytest.mark.skipif(
+    keras.config.backend() != "torch",
+    reason="the examples are the same elsewhere, but compile for a minute",
+)
+
+
+def modules():
+    for package in (keras_makeavid, weights_tools):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not found.name.endswith("__main__"):
+                yield importlib.import_module(found.name)
+
+
+def documented(module):
+    """Each function, class and method that the module defines, by its full name."""
+    for name, member in vars(module).items():
+        if getattr(member, "__module__", None) != module.__name__:
+            continue
+        yield f"{module.__name__}.{name}", member
+        if inspect.isclass(member):
+            for method_name, method in vars(member).items():
+                yield f"{module.__name__}.{name}.{method_name}", method
+
+
+def examples():
+    for module in modules():
+        for name, member in documented(module):
+            text = inspect.cleandoc(getattr(member, "__doc__", None) or "")
+            for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+                yield pytest.param(module, textwrap.dedent(code), id=name)
+
+
+EXAMPLES = list(examples())
+RUNNABLE = [e for e in EXAMPLES if not any(map(e.id.startswith, NEED_MORE))]
+
+
+def public_names():
+    """What a reader has imported: the members of the packages' public faces."""
+    names = {"keras": keras, "np": np, "keras_makeavid": keras_makeavid}
+    for package in (weights_tools, *modules()):
+        for name in getattr(package, "__all__", ()):
+            names[name] = getattr(package, name)
+    return names
+
+
+@pytest.mark.parametrize(("module", "code"), RUNNABLE)
+def test_an_example_runs_and_tells_the_shapes(module, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {**public_names(), **vars(module)}
+    exec(compile(code, "example", "exec"), namespace)
+    for line in code.splitlines():
+        told = re.fullmatch(r"(\S.*\.shape)  # (\(.*\))", line)
+        if told:
+            shape = eval(told[1], namespace)
+            assert tuple(shape) == ast.literal_eval(told[2])
+
+
+def test_every_exception_is_still_one():
+    for prefix in NEED_MORE:
+        assert any(e.id.startswith(prefix) for e in EXAMPLES), prefix
+    assert len(RUNNABLE) > 40

@@ -1,0 +1,116 @@
+import goldens
+import pytest
+from diffusers import UNet2DConditionModel
+
+from keras_makeavid.models import UNetPseudo3D
+from weights_tools import unet_from_diffusers_config
+from weights_tools.config import unet_arguments
+
+DEFAULTS = {
+    "in_channels": 9,
+    "out_channels": 4,
+    "block_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "num_heads": 8,
+    "context_dim": 768,
+    "attention_levels": (True, True, True, False),
+}
+
+# unet/config.json of stable-diffusion-v1-5/stable-diffusion-inpainting.
+SD15_INPAINTING = {
+    "_class_name": "UNet2DConditionModel",
+    "_diffusers_version": "0.6.0.dev0",
+    "act_fn": "silu",
+    "attention_head_dim": 8,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "center_input_sample": False,
+    "cross_attention_dim": 768,
+    "down_block_types": [
+        "CrossAttnDownBlock2D",
+        "CrossAttnDownBlock2D",
+        "CrossAttnDownBlock2D",
+        "DownBlock2D",
+    ],
+    "downsample_padding": 1,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "in_channels": 9,
+    "layers_per_block": 2,
+    "mid_block_scale_factor": 1,
+    "norm_eps": 1e-05,
+    "norm_num_groups": 32,
+    "out_channels": 4,
+    "sample_size": 64,
+    "up_block_types": [
+        "UpBlock2D",
+        "CrossAttnUpBlock2D",
+        "CrossAttnUpBlock2D",
+        "CrossAttnUpBlock2D",
+    ],
+}
+
+
+def test_stable_diffusion_inpainting_is_the_default_with_its_gelu_and_epsilon():
+    arguments = unet_arguments(SD15_INPAINTING)
+    assert arguments == {
+        **DEFAULTS,
+        "groups": 32,
+        "epsilon": 1e-5,
+        "gelu": "exact",
+        "transformer_epsilon": 1e-6,
+    }
+
+
+def test_any_other_class_means_the_pseudo_3d_defaults():
+    unet = unet_from_diffusers_config(goldens.unet_case("unet_image").config)
+    config = unet.get_config()
+    assert (config["gelu"], config["transformer_epsilon"]) == ("tanh", 1e-5)
+    assert config["block_channels"] == (32, 64)
+    assert config["attention_levels"] == (True, False)
+    assert config["num_heads"] == 4
+
+
+def test_the_live_config_of_diffusers_is_understood():
+    peer = UNet2DConditionModel(
+        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=4,
+        cross_attention_dim=24,
+    )
+    arguments = unet_arguments({"_class_name": type(peer).__name__, **peer.config})
+    assert arguments["in_channels"] == 4
+    assert arguments["num_heads"] == 4
+    assert arguments["gelu"] == "exact"
+    assert unet_arguments(dict(peer.config))["context_dim"] == 24
+
+
+def test_own_keys_override():
+    arguments = unet_arguments({**SD15_INPAINTING, "gelu": "tanh", "num_heads": [4, 8]})
+    assert arguments["gelu"] == "tanh"
+    assert arguments["num_heads"] == (4, 8)
+
+
+def test_an_empty_config_is_the_default_model():
+    assert unet_arguments({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"banana": 1}, "banana"),
+        ({"use_linear_projection": True}, "use_linear_projection.*Received: True"),
+        ({"act_fn": "mish"}, "act_fn.*Received: 'mish'"),
+        ({"down_block_types": ["AttnDownBlock2D"]}, "AttnDownBlock2D"),
+        ({"up_block_types": ["UpBlock2D"] * 4}, "mirror"),
+        ({"gelu": "sigmoid"}, "gelu.*'sigmoid'"),
+    ],
+)
+def test_another_architecture_is_refused_by_name(change, message):
+    with pytest.raises(ValueError, match=message):
+        unet_from_diffusers_config({**SD15_INPAINTING, **change})
+
+
+def test_the_default_model_is_the_full_size_one():
+    defaults = UNetPseudo3D.__init__.__defaults__
+    assert defaults[:7] == tuple(DEFAULTS.values())
