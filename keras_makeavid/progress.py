@@ -8,13 +8,16 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(total: int | None, description: str, unit: str = "it") -> Iterator:
+def progress_bar(
+    total: int | None, description: str, unit: str = "it", unit_scale: bool = False
+) -> Iterator:
     """A tqdm bar on standard error; silent where that is no terminal.
 
     Args:
         total: number of units of the whole work.
         description: what is done.
         unit: name of a unit.
+        unit_scale: whether to count in thousands, millions and so on.
 
     Yields:
         The bar, with `update(n)`.
@@ -28,7 +31,11 @@ def progress_bar(total: int | None, description: str, unit: str = "it") -> Itera
     from tqdm import tqdm
 
     with tqdm(
-        total=total, desc=description, unit=unit, disable=not sys.stderr.isatty()
+        total=total,
+        desc=description,
+        unit=unit,
+        unit_scale=unit_scale,
+        disable=not sys.stderr.isatty(),
     ) as bar:
         yield bar
 

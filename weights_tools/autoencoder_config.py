@@ -96,6 +96,29 @@ def autoencoder_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def diffusers_autoencoder_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of diffusers for arguments of `AutoencoderKL`.
+
+    Args:
+        arguments: all arguments of `AutoencoderKL`.
+
+    Returns:
+        Dict of a `vae/config.json`, with our own key `epsilon` where it is not
+        diffusers' 1e-6.
+    """
+    levels = len(arguments["block_channels"])
+    config = {
+        "_class_name": "AutoencoderKL",
+        **{theirs: arguments[ours] for theirs, ours in _RENAMED.items()},
+        "out_channels": arguments["in_channels"],
+        "act_fn": "silu",
+        **{key: [kind] * levels for key, kind in _BLOCK_TYPES.items()},
+    }
+    config["block_out_channels"] = list(config["block_out_channels"])
+    own = {} if arguments["epsilon"] == 1e-6 else {"epsilon": arguments["epsilon"]}
+    return config | own
+
+
 def _check_blocks(config, block_channels):
     for key, kind in _BLOCK_TYPES.items():
         expected = [kind] * len(block_channels)

@@ -159,6 +159,41 @@ def unet_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def diffusers_unet_config(arguments: Mapping[str, Any], video: bool) -> dict[str, Any]:
+    """The config, in the original's or diffusers' names, of a `UNetPseudo3D`.
+
+    Args:
+        arguments: all arguments of `UNetPseudo3D`.
+        video: the pseudo-3D model's, or that of the image model inside.
+
+    Returns:
+        Dict of a `unet/config.json`. Our own keys are in it where the class that it
+        names would have another value: `unet_arguments` gives the same model.
+
+    Example:
+    ```python
+    diffusers_unet_config(unet.get_config(), video=False)["_class_name"]
+    ```
+    """
+    kind = "Pseudo3D" if video else "2D"
+    config = {
+        "_class_name": f"UNet{kind}ConditionModel",
+        **{theirs: arguments[ours] for theirs, ours in _RENAMED.items()},
+    }
+    config["block_out_channels"] = list(config["block_out_channels"])
+    down = [
+        f"{'CrossAttn' if attention else ''}DownBlock{kind}"
+        for attention in arguments["attention_levels"]
+    ]
+    config["down_block_types"] = down
+    config["up_block_types"] = [n.replace("Down", "Up") for n in reversed(down)]
+    config["mid_block_type"] = f"UNetMidBlock{kind}CrossAttn"
+    told = unet_arguments(config)
+    defaults = {"gelu": "tanh", "transformer_epsilon": 1e-5, **told}
+    own = ("gelu", "transformer_epsilon")
+    return config | {k: arguments[k] for k in own if arguments[k] != defaults[k]}
+
+
 def _attention_levels(config) -> dict[str, Any]:
     down = _levels(config, "down_block_types", _DOWN_BLOCKS)
     up = _levels(config, "up_block_types", _UP_BLOCKS)

@@ -111,7 +111,7 @@ def test_old_names_are_read_as_diffusers_reads_them(folder, tensors, tmp_path):
 
 @pytest.mark.parametrize(
     ("layout", "rename"),
-    [("diffusers_autoencoder", dict), ("diffusers_autoencoder_old", in_old_names)],
+    [("diffusers", dict), ("diffusers_old", in_old_names)],
 )
 def test_a_layout_may_be_named_and_must_fit(tensors, layout, rename):
     named, told_by_names = small_autoencoder(), small_autoencoder()

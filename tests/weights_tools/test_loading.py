@@ -79,7 +79,7 @@ def test_an_unknown_layout_is_named_with_the_known_ones(unet, arrays):
 
 
 def test_tensors_of_no_layout_are_refused(unet):
-    with pytest.raises(ValueError, match="None of the layouts.*banana"):
+    with pytest.raises(ValueError, match="none of the layouts.*banana"):
         weights_tools.load_weights(unet, {"banana": np.zeros(3, "float32")})
 
 
@@ -94,7 +94,7 @@ def test_a_truncated_file_is_refused(unet, arrays, tmp_path):
     content = path.read_bytes()
     for size in (4, 100, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:size])
-        with pytest.raises(ValueError, match="not a readable safetensors file"):
+        with pytest.raises(ValueError, match=str(path)):
             weights_tools.load_weights(unet, path)
 
 
@@ -107,6 +107,6 @@ def test_nothing_of_a_pickle_is_run(unet, tmp_path):
 
     path = tmp_path / "model.safetensors"
     path.write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(ValueError, match="not a readable safetensors file"):
+    with pytest.raises(ValueError, match=str(path)):
         weights_tools.load_weights(unet, path)
     assert not (tmp_path / "ran").exists()

@@ -1,0 +1,243 @@
+"""Checkpoints from one layout to another, and from image to video."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_makeavid.files import (
+    check_replaceable_folder,
+    existing_parent,
+    folder_written_aside,
+)
+from keras_makeavid.progress import progress_bar
+from keras_makeavid.text import TextToVideoPreprocessor
+from weights_tools.copying import check_dtype
+from weights_tools.inflation import inflated
+from weights_tools.layouts import LAYOUTS
+from weights_tools.opening import open_source
+from weights_tools.source import Source
+from weights_tools.targets.hub_folder import HubFolderWriter
+from weights_tools.targets.preset import PresetWriter
+from weights_tools.targets.single_file import SingleFileWriter
+
+LAYOUT_NAMES = tuple(
+    dict.fromkeys(layout.name for layout in LAYOUTS if not layout.name.endswith("_old"))
+)
+
+# What a folder of weights has one of, and a folder of anything else has not.
+_MARKERS = ("config.json", "model_index.json")
+
+_FILE_SUFFIXES = (".safetensors", ".msgpack", ".h5")
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What was written.
+
+    Args:
+        out: the file or folder.
+        layout: its layout.
+        parts: parts that it holds.
+        nbytes: bytes of weights.
+        dropped: number of parameters that the layout cannot hold, by part.
+    """
+
+    out: Path
+    layout: str
+    parts: tuple[str, ...]
+    nbytes: int
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+def convert(
+    source: str | os.PathLike[str] | keras.Model,
+    out: str | os.PathLike[str],
+    layout: str = "keras",
+    *,
+    dtype: str | None = None,
+    part: str | None = None,
+    variant: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    progress: bool | Callable[[int, int], None] = False,
+) -> ConversionReport:
+    """Convert weights from any layout to another.
+
+    Weights are streamed: at most a few tensors are in memory. Where the dtype is
+    kept they stay identical bit by bit. The output appears complete or not at all.
+
+    Args:
+        source: a file, a folder in our, diffusers' or the hub's layout,
+            `hf://owner/name[@revision]`, or a live model.
+        out: what to write: a folder, or a file where the name ends in `.safetensors`,
+            `.msgpack` or `.h5`.
+        layout: `"keras"` (a preset of ours), `"makeavid_torch"`, `"makeavid_flax"`,
+            `"diffusers"` (the image model: temporal parts are dropped), `"ldm"` or
+            `"kerascv"`.
+        dtype: `"float32"`, `"float16"`, `"bfloat16"`, or `None` to keep each
+            tensor's.
+        part: the one part to convert, such as `"unet"`; `None` converts all.
+        variant: `"fp16"` prefers files of this variant in a diffusers folder.
+        overrides: arguments of `UNetPseudo3D` that are known better than the source
+            tells, such as `{"transformer_epsilon": 1e-6}`.
+        tokenizer: folder of the tokenizer, for a source that has none.
+        force: replace what is at `out`.
+        progress: `True` shows a bar by bytes; a function is called as
+            `progress(done, total)`.
+
+    Returns:
+        A `ConversionReport`.
+
+    Raises:
+        FileExistsError: if there is something at `out`, and not `force`; with it, if
+            that is a folder of anything else than weights.
+        FileNotFoundError: if the source, or the folder to write in, is missing.
+        ValueError: if the source is damaged or does not fit the layout.
+        OSError: if the disk is full.
+
+    Example:
+    ```python
+    convert("hf://TempoFunk/makeavid-sd-jax", "makeavid")
+    convert("makeavid", "exported", layout="makeavid_torch", dtype="float16")
+    ```
+    """
+    out = _checked_target(out, layout, force)
+    check_dtype(dtype)
+    with open_source(source, variant, overrides) as opened:
+        chosen = _chosen(opened, part, tokenizer)
+        return _write(chosen, out, layout, dtype, progress)
+
+
+def inflate(
+    source: str | os.PathLike[str] | keras.Model,
+    out: str | os.PathLike[str],
+    layout: str = "keras",
+    *,
+    dtype: str | None = None,
+    part: str | None = None,
+    variant: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    progress: bool | Callable[[int, int], None] = False,
+) -> ConversionReport:
+    """Make a video model of a Stable Diffusion 1.x image model, of the same function.
+
+    A still video gives the image model's output in each frame. A model of 4 channels
+    becomes one of 9 by zero weights for mask and hint. Of a whole pipeline, and of a
+    checkpoint of LDM, it makes a complete `TextToVideo` preset.
+
+    Args:
+        source: as for `convert`.
+        out: what to write.
+        layout: as for `convert`, of those that hold video models.
+        dtype: as for `convert`.
+        part: as for `convert`.
+        variant: as for `convert`.
+        overrides: as for `convert`.
+        tokenizer: as for `convert`.
+        force: as for `convert`.
+        progress: as for `convert`.
+
+    Returns:
+        A `ConversionReport`.
+
+    Raises:
+        FileExistsError: as for `convert`.
+        FileNotFoundError: as for `convert`.
+        ValueError: as for `convert`; also if the model is a video model already.
+        OSError: if the disk is full.
+
+    Example:
+    ```python
+    inflate("hf://stable-diffusion-v1-5/stable-diffusion-inpainting", "video_preset")
+    task = keras_makeavid.TextToVideo.from_preset("video_preset")
+    ```
+    """
+    out = _checked_target(out, layout, force)
+    check_dtype(dtype)
+    with open_source(source, variant, overrides) as opened:
+        chosen = _chosen(opened, part, tokenizer)
+        chosen.components["unet"] = inflated(chosen.component("unet"))
+        return _write(chosen, out, layout, dtype, progress)
+
+
+def _chosen(source: Source, part, tokenizer) -> Source:
+    components = dict(source.components)
+    if part is not None:
+        components = {part: source.component(part)}
+    preprocessor = source.preprocessor
+    if tokenizer is not None:
+        preprocessor = TextToVideoPreprocessor.from_hub_folder(os.fspath(tokenizer))
+    return replace(source, components=components, preprocessor=preprocessor)
+
+
+def _checked_target(out, layout: str, force: bool) -> Path:
+    if layout not in LAYOUT_NAMES:
+        raise ValueError(f"layout must be one of {LAYOUT_NAMES}. Received: {layout!r}")
+    out = existing_parent(out)
+    if out.exists() and not force:
+        raise FileExistsError(f"{out} exists: give another name, or force")
+    if out.is_dir() and not any((out / marker).is_file() for marker in _MARKERS):
+        check_replaceable_folder(out, " or ".join(_MARKERS))
+    return out
+
+
+def _write(source: Source, out: Path, layout, dtype, progress) -> ConversionReport:
+    to_file = out.suffix in _FILE_SUFFIXES
+    if to_file or layout == "ldm":
+        writer = SingleFileWriter(source, layout, dtype)
+    elif layout == "keras":
+        writer = PresetWriter(source, dtype)
+    else:
+        writer = HubFolderWriter(source, layout, dtype)
+    with _progress(progress, writer.total_bytes) as on_bytes:
+        if isinstance(writer, SingleFileWriter):
+            writer.write(out, on_bytes)
+        else:
+            with folder_written_aside(out) as folder:
+                writer.write(folder, on_bytes)
+    return ConversionReport(
+        out,
+        layout,
+        tuple(source.components),
+        writer.total_bytes,
+        _dropped(source, writer.layouts),
+    )
+
+
+def _dropped(source, layouts) -> dict[str, int]:
+    dropped = {}
+    for part, layout in layouts.items():
+        specs = source.components[part].weights.specs
+        lost = [math.prod(s.shape) for p, s in specs.items() if not layout.holds(p)]
+        if lost:
+            dropped[part] = sum(lost)
+    return dropped
+
+
+@contextmanager
+def _progress(progress, total: int) -> Iterator[Callable[[int], object]]:
+    if callable(progress):
+        done = 0
+
+        def report(number):
+            nonlocal done
+            done += number
+            progress(done, total)
+
+        yield report
+    elif progress:
+        with progress_bar(total, "write", unit="B", unit_scale=True) as bar:
+            yield bar.update
+    else:
+        yield lambda number: None

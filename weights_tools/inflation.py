@@ -1,0 +1,144 @@
+"""An image model to a video model of the same function (spec section 1)."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import replace
+
+import numpy as np
+
+from weights_tools.component import Component
+from weights_tools.containers import TensorSpec
+from weights_tools.kinds import shapes_of
+from weights_tools.weights import Weights
+
+_KERNEL_IN = "conv_in/spatial_conv/kernel"
+
+
+def inflated(component: Component) -> Component:
+    """Give an image UNet its temporal parts and the channels of an inpainting model.
+
+    Temporal convolutions start as the identity and temporal attention's output
+    projection at zero, so that a still video gives the image model's output in each
+    frame. A model of noisy latents alone gets zero weights for mask and hint.
+
+    Args:
+        component: the image UNet.
+
+    Returns:
+        The video UNet. Nothing is read yet.
+
+    Raises:
+        ValueError: if it is no UNet, has temporal parts already, or takes another
+            number of channels than latents or latents, mask and hint.
+    """
+    if component.kind != "unet":
+        raise ValueError(f"Only a UNet can be inflated. Received: {component.kind}")
+    if component.is_video:
+        raise ValueError(
+            f"{component.path} is a video model already: convert it instead"
+        )
+    return _with_temporal_parts(_for_inpainting(component))
+
+
+def _with_temporal_parts(component: Component) -> Component:
+    weights = component.weights
+    dtype = weights.specs[_KERNEL_IN].dtype
+    specs = {
+        path: weights.specs.get(path) or TensorSpec(shape, dtype)
+        for path, shape in component.shapes.items()
+    }
+
+    def read(path):
+        if path in weights.specs:
+            return weights.read(path)
+        return temporal_start(path, specs[path].shape).astype(specs[path].numpy_dtype)
+
+    return replace(component, weights=Weights(specs, read))
+
+
+def temporal_start(path: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Value with which a temporal variable starts.
+
+    Args:
+        path: path of the variable.
+        shape: its shape.
+
+    Returns:
+        float32 array: Dirac kernels, zero output projections, norms of one and zero;
+        queries, keys and values are Glorot uniform, seeded by their path.
+
+    Example:
+    ```python
+    temporal_start("conv_in/temporal_conv/kernel", (3, 8, 8))[1]  # np.eye(8)
+    ```
+    """
+    if path.endswith("gamma"):
+        return np.ones(shape, "float32")
+    if path.endswith("temporal_conv/kernel"):
+        kernel = np.zeros(shape, "float32")
+        kernel[1] = np.eye(*shape[1:])
+        return kernel
+    if path.endswith(("to_q/kernel", "to_k/kernel", "to_v/kernel")):
+        limit = math.sqrt(6 / sum(shape))
+        random = np.random.default_rng(zlib.crc32(path.encode()))
+        return random.uniform(-limit, limit, shape).astype("float32")
+    return np.zeros(shape, "float32")
+
+
+def _for_inpainting(component: Component) -> Component:
+    latent = component.arguments["out_channels"]
+    inpainting = 2 * latent + 1
+    received = component.arguments["in_channels"]
+    if received == inpainting:
+        return component
+    if received != latent:
+        raise ValueError(
+            f"The UNet must take {latent} channels (latents) or {inpainting} (latents, "
+            f"mask and hint). Received: {received}"
+        )
+    return _with_channels(component, inpainting)
+
+
+def narrowed(component: Component) -> Component:
+    """Take the channels of mask and hint from a UNet that does not look at them.
+
+    Args:
+        component: the UNet.
+
+    Returns:
+        A UNet of noisy latents alone.
+
+    Raises:
+        ValueError: if its weights for mask and hint are not zero.
+    """
+    latent = component.arguments["out_channels"]
+    if component.arguments["in_channels"] == latent:
+        return component
+    if np.any(component.weights.read(_KERNEL_IN)[:, :, latent:]):
+        raise ValueError(
+            f"{component.path} is an inpainting model, which looks at mask and hint: "
+            f"a model of {latent} channels cannot hold it"
+        )
+    return _with_channels(component, latent)
+
+
+def _with_channels(component: Component, channels: int) -> Component:
+    """The UNet with zero weights for further channels, or without the last ones."""
+    arguments = {**component.arguments, "in_channels": channels}
+    shape = shapes_of("unet", arguments)[_KERNEL_IN]
+    weights = component.weights
+    spec = TensorSpec(shape, weights.specs[_KERNEL_IN].dtype)
+
+    def read(path):
+        value = weights.read(path)
+        if path != _KERNEL_IN:
+            return value
+        widened = np.zeros(shape, value.dtype)
+        both = min(channels, value.shape[2])
+        widened[:, :, :both] = value[:, :, :both]
+        return widened
+
+    specs = {**weights.specs, _KERNEL_IN: spec}
+    return replace(component, arguments=arguments, weights=Weights(specs, read))

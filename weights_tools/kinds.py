@@ -1,0 +1,164 @@
+"""The kinds of models that weights belong to, and what variables each has."""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
+from keras_makeavid.text import TextEncoder
+
+MODELS: dict[str, type[keras.Model]] = {
+    "unet": UNetPseudo3D,
+    "vae": AutoencoderKL,
+    "text_encoder": TextEncoder,
+}
+
+# Names of the one layer that holds the whole model, first in each variable's path.
+_NETWORKS = {"unet": "unet/", "vae": "autoencoder/", "text_encoder": ""}
+
+# What an architecture of this family stays far below. A hostile configuration must
+# not decide how long we compute.
+_LARGEST = 2**17
+_MOST_LAYERS = 64
+_COUNTS = ("layers_per_block", "num_layers")
+
+
+def kind_of(model: keras.Model) -> str:
+    """The kind of a model: `"unet"`, `"vae"` or `"text_encoder"`.
+
+    Raises:
+        ValueError: if it is none of ours.
+    """
+    for kind, model_class in MODELS.items():
+        if isinstance(model, model_class):
+            return kind
+    names = [model_class.__name__ for model_class in MODELS.values()]
+    raise ValueError(f"model must be one of {names}. Received: {type(model).__name__}")
+
+
+def variables_of(model: keras.Model) -> dict[str, keras.Variable]:
+    """The variables of a model by their path without the model's own name."""
+    network = _NETWORKS[kind_of(model)]
+    return {v.path.removeprefix(network): v for v in model.variables}
+
+
+def complete(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a model with its defaults filled in, as JSON has them.
+
+    Args:
+        kind: kind of the model.
+        arguments: arguments of its class.
+
+    Raises:
+        ValueError: if an argument is unknown, or they describe no such model.
+
+    Example:
+    ```python
+    complete("unet", {"in_channels": 4})["context_dim"]  # 768
+    ```
+    """
+    return json.loads(_described(kind, arguments)[0])
+
+
+def shapes_of(kind: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the variables that a model would have; no weight is made.
+
+    Args:
+        kind: kind of the model.
+        arguments: arguments of its class.
+
+    Returns:
+        Shape by path, in the model's order.
+
+    Raises:
+        ValueError: if an argument is unknown, or they describe no such model.
+
+    Example:
+    ```python
+    len(shapes_of("unet", {"context_dim": 768}))  # 930
+    ```
+    """
+    return dict(_described(kind, arguments)[1])
+
+
+def _described(kind, arguments):
+    check_sizes(kind, arguments)
+    # Lists of a configuration are not hashable; its JSON is.
+    return _describe(kind, json.dumps(arguments, sort_keys=True))
+
+
+@functools.lru_cache(maxsize=16)
+def _describe(kind, arguments):
+    """The complete arguments as JSON, and the shapes, of a model not made for real."""
+    try:
+        model = without_weights(lambda: MODELS[kind](**json.loads(arguments)))
+    except TypeError as error:
+        raise ValueError(f"Not arguments of a {kind}: {error}") from error
+    config = model.get_config()
+    for key in ("name", "trainable", "dtype"):
+        config.pop(key, None)
+    shapes = {path: tuple(v.shape) for path, v in variables_of(model).items()}
+    return json.dumps(config), shapes
+
+
+def without_weights(make):
+    """Call `make` such that the variables of Keras models it makes have no values.
+
+    Args:
+        make: a function without arguments that makes models.
+
+    Returns:
+        What it returned.
+
+    Example:
+    ```python
+    unet = without_weights(UNetPseudo3D)  # takes no 4.4 GB
+    ```
+    """
+    results, errors = [], []
+
+    def run():
+        try:
+            with keras.StatelessScope(initialize_variables=False):
+                results.append(make())
+        except Exception as error:
+            errors.append(error)
+
+    # Keras keeps a list, of its thread, of variables to be given values later on.
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def check_sizes(kind: str, arguments: Mapping[str, Any]) -> None:
+    """Check that no size of a configuration is absurd.
+
+    Args:
+        kind: kind of the model, for the text of the error.
+        arguments: arguments of its class.
+
+    Raises:
+        ValueError: if a size is not positive or far beyond this family's.
+    """
+    for key, value in arguments.items():
+        sizes = value if isinstance(value, list | tuple) else (value,)
+        most = _MOST_LAYERS if key in _COUNTS else _LARGEST
+        if len(sizes) > _MOST_LAYERS or any(
+            isinstance(size, int | float)
+            and not isinstance(size, bool)
+            and not 0 < size <= most
+            for size in sizes
+        ):
+            raise ValueError(
+                f"{key} of a {kind} must be above 0 and at most {most}. "
+                f"Received: {value!r:.80}"
+            )

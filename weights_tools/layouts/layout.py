@@ -1,0 +1,131 @@
+"""How a published layout names and orders the weights of one of our models."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Names and axis orders of one kind of model in one checkpoint layout.
+
+    A layout is data: an ordered list of substitutions that turn the path of one of
+    our variables into the tensor's name there, and the order of the axes there.
+    Reading and writing both follow from applying it to the variables of a model,
+    so that the two directions cannot disagree.
+
+    Args:
+        name: name of the layout, such as `"diffusers"`.
+        kind: what it holds: `"unet"`, `"vae"` or `"text_encoder"`.
+        container: file format that it is written in.
+        renames: `(pattern, replacement)` pairs, applied in order by `re.sub` to a
+            variable's path without the model's own name.
+        axes: for patterns of paths, the order in which our axes stand there.
+        groups: for patterns of paths, how many of our axes each axis there holds:
+            `(1, 2)` merges the last two of three, 0 is an axis of size 1.
+        roots: what may stand before every name; the first is written.
+        marker: path of the variable by whose name the layout is told.
+        absent: pattern of paths that the layout does not hold.
+        ignored: pattern of names there that are not weights.
+        defaults: configuration of models in this layout where theirs says nothing.
+    """
+
+    name: str
+    kind: str
+    container: str
+    renames: Sequence[tuple[str, str]]
+    marker: str
+    axes: Sequence[tuple[str, tuple[int, ...]]] = ()
+    groups: Sequence[tuple[str, tuple[int, ...]]] = ()
+    roots: Sequence[str] = ("",)
+    absent: str | None = None
+    ignored: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @functools.cached_property
+    def _renames(self):
+        return [(re.compile(pattern), by) for pattern, by in self.renames]
+
+    def holds(self, path: str) -> bool:
+        """Whether the layout has the variable at `path`."""
+        return self.absent is None or not re.search(self.absent, path)
+
+    def ignores(self, name: str) -> bool:
+        """Whether the tensor of this name there is no weight."""
+        return self.ignored is not None and bool(re.search(self.ignored, name))
+
+    def tensor_name(self, path: str, root: str | None = None) -> str:
+        """Name there of the variable at `path`."""
+        for pattern, replacement in self._renames:
+            path = pattern.sub(replacement, path)
+        return (self.roots[0] if root is None else root) + path
+
+    def shape(self, path: str, shape: Sequence[int]) -> tuple[int, ...]:
+        """Shape there of the variable at `path` that has `shape` here."""
+        grouped = self._grouped(path, shape)
+        return tuple(grouped[axis] for axis in self.order(path, len(grouped)))
+
+    def from_layout(
+        self, path: str, tensor: np.ndarray, shape: Sequence[int]
+    ) -> np.ndarray:
+        """Bring `tensor` from this layout to our variable's axes and `shape`."""
+        order = self.order(path, tensor.ndim)
+        return np.transpose(tensor, np.argsort(order)).reshape(shape)
+
+    def to_layout(self, path: str, value: np.ndarray) -> np.ndarray:
+        """Bring our variable's `value` into this layout; C-contiguous."""
+        grouped = value.reshape(self._grouped(path, value.shape))
+        order = self.order(path, grouped.ndim)
+        # A transposed array would be written to a file as its memory lies.
+        return np.ascontiguousarray(np.transpose(grouped, order))
+
+    def order(self, path: str, rank: int) -> tuple[int, ...]:
+        """Which of our axes (as grouped) each axis there is."""
+        for pattern, axes in self.axes:
+            if len(axes) == rank and re.search(pattern, path):
+                return axes
+        return tuple(range(rank))
+
+    def _grouped(self, path, shape) -> tuple[int, ...]:
+        for pattern, groups in self.groups:
+            if sum(groups) == len(shape) and re.search(pattern, path):
+                sizes = iter(shape)
+                return tuple(
+                    int(np.prod([next(sizes) for _ in range(n)], dtype=np.int64))
+                    for n in groups
+                )
+        return tuple(shape)
+
+
+# PyTorch: linear (out, in), convolution (out, in, *kernel); ours ends in (in, out).
+TORCH_AXES = (
+    (r"kernel$", (3, 2, 0, 1)),
+    (r"kernel$", (2, 1, 0)),
+    (r"kernel$", (1, 0)),
+)
+
+TORCH_LEAVES = (
+    (r"(kernel|gamma|embeddings)$", "weight"),
+    (r"beta$", "bias"),
+    (r"/", "."),
+)
+
+# Keras numbers the variables of a layer in the order in which it made them.
+KERAS_LEAVES = (
+    (r"(kernel|gamma|embeddings)$", "vars/0"),
+    (r"(bias|beta)$", "vars/1"),
+)
+
+
+def keras_list(ours: str, attribute: str, layer: str) -> tuple[tuple[str, str], ...]:
+    """Renames of a list of layers as Keras saves it: by class, 0 has no number."""
+    return (
+        (rf"{ours}_0/", f"{attribute}/{layer}/"),
+        (rf"{ours}_(\d+)/", rf"{attribute}/{layer}_\1/"),
+    )

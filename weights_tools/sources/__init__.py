@@ -1,0 +1,1 @@
+"""The kinds of places that weights come from, one a module."""

@@ -1,0 +1,48 @@
+"""Models in memory: ours, and KerasCV's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+from keras_makeavid import TextToVideo
+from weights_tools.component import Component
+from weights_tools.kinds import complete, kind_of
+from weights_tools.source import Source
+from weights_tools.weights import weights_of_model
+
+
+def open_model(model: keras.Model) -> Source:
+    """See a live model, or all of a `TextToVideo`, as a source.
+
+    Args:
+        model: the model.
+
+    Raises:
+        ValueError: if it is none that we know.
+    """
+    if not isinstance(model, TextToVideo):
+        component = _component(model)
+        return Source({component.kind: component})
+    parts = {
+        "unet": model.backbone,
+        "vae": model.vae,
+        "text_encoder": model.text_encoder,
+        "image_unet": model.image_backbone,
+    }
+    return Source(
+        {part: _component(m) for part, m in parts.items() if m is not None},
+        model.preprocessor,
+        model.schedule,
+        (model.height, model.width),
+    )
+
+
+def _component(model) -> Component:
+    kind = kind_of(model)
+    config = model.get_config()
+    own = ("name", "trainable", "dtype")
+    arguments = complete(kind, {k: v for k, v in config.items() if k not in own})
+    weights = weights_of_model(model)
+    return Component(kind, "keras", arguments, weights, Path(f"<{model.name}>"))

@@ -1,0 +1,96 @@
+"""A preset folder of ours: a whole task, or one model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from keras_makeavid.schedulers import NoiseSchedule
+from keras_makeavid.text import TextToVideoPreprocessor
+from weights_tools.component import (
+    component_from_file,
+    find_layout,
+    find_layouts,
+    read_config,
+)
+from weights_tools.containers import open_tensors
+from weights_tools.kinds import MODELS
+from weights_tools.source import Source
+
+WEIGHTS = "model.weights.h5"
+TASK = "task.json"
+TASK_WEIGHTS = "task.weights.h5"
+
+# Parts of a task by the argument of `TextToVideo`, which is also their place in the
+# file of its weights.
+TASK_PARTS = {
+    "text_encoder": "text_encoder",
+    "vae": "vae",
+    "image_backbone": "image_unet",
+}
+
+
+def is_preset(folder: Path) -> bool:
+    """Whether a folder is a preset."""
+    return (folder / WEIGHTS).is_file() or (folder / TASK).is_file()
+
+
+def open_preset(folder: Path, stack: ExitStack, overrides: Mapping[str, Any]) -> Source:
+    """Open a preset.
+
+    Args:
+        folder: the preset folder.
+        stack: closes what is opened.
+        overrides: arguments of the UNet that are known better.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if something in it is damaged.
+    """
+    kind, arguments = arguments_of_config(read_config(folder / "config.json"))
+    file = stack.enter_context(open_tensors(folder / WEIGHTS))
+    source = Source()
+    layout, root = find_layout(file, kind, "keras")
+    if kind == "unet":
+        arguments |= overrides
+    source.components[kind] = component_from_file(file, layout, root, arguments)
+    if (folder / TASK).is_file():
+        _open_task(folder, stack, source)
+    return source
+
+
+def _open_task(folder, stack, source):
+    task = read_config(folder / TASK).get("config")
+    if not isinstance(task, dict):
+        raise ValueError(f"{folder / TASK} is no task's configuration")
+    file = stack.enter_context(open_tensors(folder / TASK_WEIGHTS))
+    for layout, root in find_layouts(file):
+        part = root.split("/")[0]
+        kind, arguments = arguments_of_config(task.get(part))
+        if kind != layout.kind:
+            raise ValueError(f"{folder / TASK} has a {kind} for its {part}")
+        component = component_from_file(file, layout, root, arguments)
+        source.components[TASK_PARTS[part]] = component
+    source.preprocessor = TextToVideoPreprocessor.from_preset(str(folder))
+    source.schedule = NoiseSchedule.from_config(task["schedule"])
+    source.size = (task["height"], task["width"])
+
+
+def arguments_of_config(config: Any) -> tuple[str, dict[str, Any]]:
+    """Kind and arguments of the model that a configuration of Keras describes.
+
+    Raises:
+        ValueError: if it is none of our models.
+    """
+    name = config.get("class_name") if isinstance(config, dict) else None
+    kinds = {model.__name__: kind for kind, model in MODELS.items()}
+    if name not in kinds or not isinstance(config.get("config"), dict):
+        raise ValueError(
+            f"A configuration must be of one of {sorted(kinds)}. Received: {name!r}"
+        )
+    # The name and the dtype are the new model's own affair.
+    own = ("name", "trainable", "dtype")
+    arguments = {k: v for k, v in config["config"].items() if k not in own}
+    return kinds[name], arguments

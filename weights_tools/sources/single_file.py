@@ -1,0 +1,59 @@
+"""A file of weights, of one model or of a whole pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from keras_makeavid.schedulers import NoiseSchedule
+from weights_tools.component import (
+    arguments_of,
+    component_from_file,
+    find_layout,
+    find_layouts,
+    read_config,
+)
+from weights_tools.containers import ContainerError, open_tensors
+from weights_tools.source import Source
+
+
+def open_file(path: Path, stack: ExitStack, overrides: Mapping[str, Any]) -> Source:
+    """Open a file; a `config.json` beside the file of a single model is read too.
+
+    Args:
+        path: the file.
+        stack: closes what is opened.
+        overrides: arguments of the UNet that are known better.
+
+    Raises:
+        ValueError: if it is damaged or holds no model that we know.
+    """
+    file = stack.enter_context(open_tensors(path))
+    found = find_layouts(file)
+    if not found:
+        # Raises the error that says what is in the file.
+        find_layout(file)
+    source = Source()
+    for layout, root in found:
+        if layout.kind in source.components:
+            raise ContainerError(path, f"holds more than one {layout.kind}")
+        config = _config_beside(path, layout) if len(found) == 1 else None
+        arguments = arguments_of(file, layout, root, config)
+        if layout.kind == "unet":
+            arguments |= overrides
+        component = component_from_file(file, layout, root, arguments)
+        source.components[layout.kind] = component
+    if source.components.keys() == {"unet", "vae", "text_encoder"}:
+        # Stable Diffusion's checkpoints have everything but the vocabulary.
+        source.schedule = NoiseSchedule()
+    return source
+
+
+def _config_beside(path, layout):
+    config = path.parent / "config.json"
+    # The one beside our own weights is of Keras.
+    if layout.name == "keras" or not config.is_file():
+        return None
+    return read_config(config)

@@ -1,0 +1,1 @@
+"""The kinds of places that weights are written to, one a module."""
