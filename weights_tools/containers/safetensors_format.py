@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weights_tools.containers.errors import ContainerError, shortened
-from weights_tools.containers.layout_plan import LayoutPlan
+from weights_tools.containers.layout_plan import HeadersPlan
 from weights_tools.containers.mapped_file import (
     Extent,
     MappedFile,
@@ -47,7 +47,8 @@ def is_safetensors(start: bytes) -> bool:
     is_safetensors((64).to_bytes(8, "little") + b"{")  # True
     ```
     """
-    return start[_LENGTH : _LENGTH + 1] == b"{"
+    # Text, such as an index in JSON, has no zero bytes.
+    return start[5 : _LENGTH + 1] == b"\0\0\0{"
 
 
 def open_safetensors(file: MappedFile) -> MappedTensors:
@@ -163,7 +164,7 @@ def _check_no_gaps(file: MappedFile, start: int, tensors) -> None:
 
 def plan_safetensors(
     specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]
-) -> LayoutPlan:
+) -> HeadersPlan:
     """Where each tensor goes in a new safetensors file, and the header.
 
     Args:
@@ -192,9 +193,9 @@ def plan_safetensors(
     if len(text) > _LONGEST_HEADER:
         raise ValueError(f"{len(specs)} tensors need a header of {len(text)} bytes")
     start = _LENGTH + len(text)
-    return LayoutPlan(
+    return HeadersPlan(
         size=start + end,
-        fixed=((0, len(text).to_bytes(_LENGTH, "little") + text),),
+        heads=((0, len(text).to_bytes(_LENGTH, "little") + text),),
         extents={
             name: (Extent(start + offset, specs[name].nbytes),)
             for name, offset in offsets.items()

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
+from weights_tools.containers.errors import shortened
+
 # Whole bytes an element, and the same meaning in every library that we read from.
 DTYPES: dict[str, np.dtype] = {
     np.dtype(kind).name: np.dtype(kind)
@@ -68,13 +70,18 @@ def checked_spec(shape: object, dtype: object) -> TensorSpec:
     checked_spec([3, 4], "float32")  # TensorSpec(shape=(3, 4), dtype="float32")
     ```
     """
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {sorted(DTYPES)}. Received: {dtype!r}")
+    # What is received may be anything that a file can spell: only strings are shown.
+    if not isinstance(dtype, str):
+        raise ValueError(f"dtype must be a string. Received: {type(dtype).__name__}")
+    if dtype not in DTYPES:
+        raise ValueError(
+            f"dtype must be one of {sorted(DTYPES)}. Received: {shortened(dtype)}"
+        )
     if not isinstance(shape, (list, tuple)) or len(shape) > _MOST_DIMENSIONS:
         raise ValueError(f"shape must be a list of at most {_MOST_DIMENSIONS} integers")
     # Exactly int: True is one too, for Python.
     if any(type(size) is not int or not 0 <= size <= _MOST_BYTES for size in shape):
-        raise ValueError(f"shape must be non-negative integers. Received: {shape}")
+        raise ValueError("shape must be integers from 0 to 2**63 - 1")
     # Zeros do not rescue the rest: numpy multiplies the others all the same.
     largest = math.prod(size for size in shape if size) * DTYPES[dtype].itemsize
     if largest > _MOST_BYTES:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_makeavid.files import existing_parent, written_aside
+from weights_tools.containers.flax_msgpack_plan import plan_flax_msgpack
+from weights_tools.containers.hdf5_plan import Hdf5Plan
 from weights_tools.containers.layout_plan import LayoutPlan
 from weights_tools.containers.safetensors_format import plan_safetensors
 from weights_tools.containers.tensor_spec import TensorSpec, checked_spec
@@ -19,6 +21,8 @@ from weights_tools.containers.tensor_spec import TensorSpec, checked_spec
 _PLANS: dict[
     str, Callable[[Mapping[str, TensorSpec], Mapping[str, str]], LayoutPlan]
 ] = {
+    "flax_msgpack": plan_flax_msgpack,
+    "hdf5": Hdf5Plan,
     "safetensors": plan_safetensors,
 }
 
@@ -32,7 +36,7 @@ class TensorWriter:
     Args:
         path: the file to write.
         specs: shape and dtype of each tensor by name.
-        plan: where each goes, and the headers.
+        plan: how the file begins and where each goes.
     """
 
     def __init__(self, path: Path, specs: Mapping[str, TensorSpec], plan: LayoutPlan):
@@ -45,10 +49,8 @@ class TensorWriter:
     def __enter__(self):
         with ExitStack() as stack:
             aside = stack.enter_context(written_aside(self.path))
-            self._file = stack.enter_context(aside.open("xb"))
-            self._file.truncate(self._plan.size)
-            for offset, header in self._plan.fixed:
-                self._put(offset, header)
+            self._extents = self._plan.begin(aside)
+            self._file = stack.enter_context(aside.open("r+b"))
             self._stack = stack.pop_all()
         return self
 
@@ -86,14 +88,11 @@ class TensorWriter:
         # Also turns big-endian numbers, which have the same name, into little-endian.
         array = np.ascontiguousarray(array, dtype=spec.numpy_dtype)
         values = array.reshape(-1).view("u1")
-        for offset, nbytes in self._plan.extents[name]:
-            self._put(offset, values[:nbytes].data)
+        for offset, nbytes in self._extents[name]:
+            self._file.seek(offset)
+            self._file.write(values[:nbytes].data)
             values = values[nbytes:]
         del self._missing[name]
-
-    def _put(self, offset: int, values: bytes | memoryview) -> None:
-        self._file.seek(offset)
-        self._file.write(values)
 
     def _check_complete(self) -> None:
         if self._missing:
