@@ -10,9 +10,18 @@ import sys
 from collections.abc import Sequence
 
 from keras_makeavid import __version__
-from keras_makeavid.cli import encode, generate, info, train
+from keras_makeavid.cli import dataset, encode, generate, info, train, weights
 
-_COMMANDS = {"generate": generate, "encode": encode, "train": train, "info": info}
+_COMMANDS = {
+    "generate": generate,
+    "encode": encode,
+    "dataset": dataset,
+    "train": train,
+    "weights": weights,
+    "info": info,
+}
+# These use no model, and so no KerasHub.
+_WITHOUT_MODELS = ("dataset", "info")
 # JAX first: it trains on every accelerator and has the fastest sampling loop.
 _BACKENDS = ("jax", "torch", "tensorflow")
 
@@ -24,14 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: words behind `makeavid`; `None` takes the process's own.
 
     Returns:
-        The exit code: 0, or 2 for an error, which is printed as one line.
+        The exit code: 0, the command's own, or 2 for an error, which is printed as
+        one line.
     """
     options = _parser().parse_args(arguments)
     try:
         _choose_backend(options.backend)
-        if options.command != "info":
+        if options.command not in _WITHOUT_MODELS:
             _import_keras_hub_quietly()
-        _COMMANDS[options.command].run(options)
+        return options.run(options) or 0
     except KeyboardInterrupt:
         print("makeavid: interrupted", file=sys.stderr)
         return 130
@@ -41,7 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"makeavid {options.command}: error: {message}", file=sys.stderr)
         return 2
-    return 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,17 +76,28 @@ def _parser():
         formatter_class=_HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in _COMMANDS.items():
+    _add_commands(parser, _COMMANDS)
+    return parser
+
+
+def _add_commands(parser, commands):
+    """Add a subparser for each module of commands, and for those inside a group."""
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in commands.items():
         summary = command.__doc__.splitlines()[0]
-        subparser = commands.add_parser(
+        group = getattr(command, "COMMANDS", None)
+        subparser = subparsers.add_parser(
             name,
             help=summary,
             description=summary,
-            epilog=f"example:\n  {command.EXAMPLE}",
+            epilog=None if group else f"example:\n  {command.EXAMPLE}",
             formatter_class=_HelpFormatter,
         )
+        if group:
+            _add_commands(subparser, group)
+            continue
         command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
         subparser.add_argument(
             "--backend",
             choices=_BACKENDS,
@@ -86,7 +106,6 @@ def _parser():
         subparser.add_argument(
             "--debug", action="store_true", help="show the traceback of an error"
         )
-    return parser
 
 
 def _choose_backend(asked_for: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 EXAMPLE = "makeavid encode clips dataset --preset PRESET --fps 8"
@@ -30,14 +31,44 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--start", type=float, default=0.0, help="second to begin at in each clip"
     )
+    parser.add_argument(
+        "--split-scenes",
+        action="store_true",
+        help="make each scene between two cuts a clip of its own",
+    )
+    parser.add_argument(
+        "--min-frames", type=int, default=0, help="drop clips of fewer, as encoded"
+    )
+    parser.add_argument(
+        "--min-size", type=int, default=0, help="drop clips of a side below, in pixels"
+    )
+    parser.add_argument(
+        "--min-fps", type=float, default=0.0, help="drop clips of a lower frame rate"
+    )
+    parser.add_argument(
+        "--layout",
+        choices=("sharded", "published"),
+        default="sharded",
+        help="few large files, or TempoFunk's three files a clip",
+    )
+    parser.add_argument(
+        "--half", action="store_true", help="store float16 (sharded layout only)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count(),
+        help="processes that decode clips while this one encodes them; 0 for none",
+    )
 
 
 def run(options) -> None:
     """Encode, and say what was left out."""
     from keras_makeavid import TextToVideo
-    from keras_makeavid.data import encode_clips, read_captions
+    from keras_makeavid.data import ClipFilter, encode_clips, read_captions
     from keras_makeavid.progress import progress_bar
 
+    clip_filter = ClipFilter(options.min_frames, options.min_size, options.min_fps)
     captions = read_captions(options.clips, options.captions)
     task = TextToVideo.from_preset(options.preset)
     with progress_bar(len(captions), "encode", unit="clip") as bar:
@@ -52,11 +83,17 @@ def run(options) -> None:
             fps=options.fps,
             num_frames=options.frames,
             start=options.start,
+            clip_filter=clip_filter,
+            split_scenes=options.split_scenes,
+            layout=options.layout,
+            half=options.half,
+            num_workers=min(options.workers, len(captions)),
             on_clip=lambda clip_id: bar.update(1),
         )
-    for clip_id, reason in report.failed.items():
-        print(f"left out {clip_id}: {reason}", file=sys.stderr)
+    for outcome in ("dropped", "failed"):
+        for clip_id, reason in getattr(report, outcome).items():
+            print(f"{outcome} {clip_id}: {reason}", file=sys.stderr)
     print(
-        f"{options.out}: {len(report.encoded)} clips encoded, "
-        f"{len(report.skipped)} found finished, {len(report.failed)} left out"
+        f"{options.out}: {len(report.encoded)} clips encoded, {len(report.skipped)} "
+        f"found finished, {len(report.dropped)} dropped, {len(report.failed)} failed"
     )

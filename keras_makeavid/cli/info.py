@@ -77,18 +77,9 @@ def _preset(folder):
 
 
 def _dataset(folder):
-    from keras_makeavid.data import LatentWindows
+    from keras_makeavid.data import dataset_facts, open_dataset
 
-    windows = LatentWindows(folder, num_frames=1)
-    lengths = [windows.clip_length(i) for i in range(len(windows))]
-    latents, context = windows.window(0, start=0)
-    return {
-        "clips": len(windows),
-        "frames": sum(lengths),
-        "frames a clip": f"{min(lengths)} to {max(lengths)}",
-        "latents": latents.shape[1:],
-        "text states": context.shape,
-    }
+    return dataset_facts(open_dataset(folder))
 
 
 def _video(path):

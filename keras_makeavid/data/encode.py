@@ -1,38 +1,24 @@
-"""A folder of captioned clips to a latent dataset in the published layout."""
+"""A folder of captioned clips to a latent dataset."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_makeavid.compilation import compile_inference
-from keras_makeavid.data.layout import PublishedLayout, write_json
-from keras_makeavid.files import written_aside
-from keras_makeavid.video import read_video
+from keras_makeavid.data.clip_encoder import ClipEncoder
+from keras_makeavid.data.clip_filter import ClipFilter
+from keras_makeavid.data.clip_reading import ClipSettings, read_clip
+from keras_makeavid.data.encode_report import EncodeReport
+from keras_makeavid.data.parallel import map_in_order
+from keras_makeavid.data.writer import open_writer
 from keras_makeavid.video.reader import check_window
 from keras_makeavid.video.resize import check_size
-
-
-@dataclass
-class EncodeReport:
-    """What became of each clip.
-
-    Args:
-        encoded: ids of clips encoded now.
-        skipped: ids of clips found finished.
-        failed: id of each broken clip, and why.
-    """
-
-    encoded: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
 
 
 def encode_clips(
@@ -46,16 +32,24 @@ def encode_clips(
     fps: float | None = None,
     num_frames: int | None = None,
     start: float = 0.0,
+    clip_filter: ClipFilter | None = None,
+    split_scenes: bool = False,
+    layout: str = "sharded",
+    half: bool = False,
+    num_workers: int = 0,
     on_clip: Callable[[str], None] = lambda clip_id: None,
 ) -> EncodeReport:
     """Encode clips and captions as latents and text states.
 
-    A clip that is finished is skipped, so that a run that was stopped goes on where
-    it was; a broken one is reported, left out, and tried again by the next run.
+    A clip is finished when the dataset has it with this very caption, these settings
+    and weights, and from a file of the same bytes: then it is skipped, so that a run
+    that was stopped goes on where it was. A broken clip is reported, left out, and
+    tried again by the next run. Clips that the dataset has from other folders stay
+    as they are. What became of each clip is also written as `report.json`.
 
     Args:
         captions: caption of each clip, as from `read_captions`.
-        out: dataset folder, made if missing; spec section 7 shows what it will hold.
+        out: dataset folder, made or continued.
         vae: an `AutoencoderKL`; latents are its posterior means, not scaled.
         text_encoder: takes `{"token_ids"}`, returns text states `(1, L, D)`.
         preprocessor: turns a caption into token ids `(1, L)`.
@@ -64,7 +58,15 @@ def encode_clips(
         fps: frames a second to resample to; `None` keeps the clip's own.
         num_frames: frames to take of each clip; `None` takes all.
         start: where to begin in each clip, in seconds.
-        on_clip: called with each clip's id when it is done, skipped or failed.
+        clip_filter: what to leave out; `None` leaves nothing out.
+        split_scenes: make each scene between two cuts a clip of its own, `ID-1`,
+            `ID-2` and so on; scenes of fewer than `num_frames` are dropped.
+        layout: `"sharded"`, or `"published"` for that of spec section 7.
+        half: store float16 instead of float32; of the sharded layout only.
+        num_workers: processes that decode clips, while this one encodes them; 0
+            decodes here. A script that uses them needs the
+            `if __name__ == "__main__"` of `multiprocessing`.
+        on_clip: called with each clip's id when it is done, skipped or left out.
 
     Returns:
         An `EncodeReport`.
@@ -78,64 +80,97 @@ def encode_clips(
         task = keras_makeavid.TextToVideo.from_preset("preset")
         report = encode_clips(
             read_captions("clips"), "dataset",
-            task.vae, task.text_encoder, task.preprocessor, fps=8,
+            task.vae, task.text_encoder, task.preprocessor.tokenize, fps=8,
         )
         ```
     """
-    check_window(start, num_frames, fps)
-    _check_size(vae, height, width)
+    settings = ClipSettings(height, width, fps, num_frames, start, split_scenes)
+    clip_filter = clip_filter or ClipFilter()
+    _check_arguments(vae, settings, clip_filter, num_workers)
     ids = _clip_ids(captions)
-    layout = PublishedLayout(out)
-    for folder in ("videos", "prompts", "metadata"):
-        (layout.data / folder).mkdir(parents=True, exist_ok=True)
-    encode_text = compile_inference(
-        lambda token_ids: text_encoder({"token_ids": token_ids}), [text_encoder]
-    )
-
-    report = EncodeReport()
-    for clip, clip_id in ids.items():
-        settings = {
+    writer = open_writer(out, layout, half)
+    stored = _stored_parts(writer.stored, ids)
+    encoder = ClipEncoder(vae, text_encoder, preprocessor)
+    wanted = {
+        clip: {
             "caption": captions[clip],
-            "source": clip.name,
-            "height": height,
-            "width": width,
-            "fps": fps,
-            "num_frames": num_frames,
-            "start": start,
+            "source": _source(clip),
+            "settings": asdict(settings),
+            "encoder": encoder.fingerprint,
         }
-        if _is_finished(layout, clip_id, settings):
-            report.skipped.append(clip_id)
+        for clip in ids
+    }
+    requests = (
+        (clip, settings, clip_filter, _sha256_if_whole(stored[clip], wanted[clip]))
+        for clip in ids
+    )
+    report = EncodeReport()
+    contents = map_in_order(read_clip, requests, num_workers)
+    for (clip, clip_id), content in zip(ids.items(), contents, strict=True):
+        if content.unchanged:
+            kept = _keep(writer, stored[clip], clip_filter, report)
         else:
-            try:
-                frames = read_video(
-                    clip,
-                    start=start,
-                    num_frames=num_frames,
-                    fps=fps,
-                    height=height,
-                    width=width,
-                )
-            except (ValueError, OSError) as error:
-                report.failed[clip_id] = str(error)
-            else:
-                latents = vae.encode_video(frames[None])[0] / vae.scaling_factor
-                states = encode_text(preprocessor(captions[clip]))
-                _write_clip(layout, clip_id, latents, states, settings)
-                report.encoded.append(clip_id)
+            kept = _encode(writer, clip_id, content, wanted[clip], encoder, report)
+        if content.readable:
+            for part_id in stored[clip].keys() - kept:
+                writer.remove(part_id)
         on_clip(clip_id)
-    write_json(layout.id_list, list(ids.values()))
-    write_json(layout.failed_id_list, list(report.failed))
+    writer.finish()
+    report.write(Path(out))
     return report
 
 
-def _check_size(vae, height, width):
-    check_size(height, width)
+def _keep(writer, stored, clip_filter, report) -> set[str]:
+    """Keep a clip's parts, but those that a filter of this run drops."""
+    kept = set()
+    for part_id, metadata in stored.items():
+        source = [metadata[f"source_{name}"] for name in ("height", "width", "fps")]
+        reason = clip_filter.of_source(*source)
+        reason = reason or clip_filter.of_length(metadata["frames"])
+        if reason:
+            report.dropped[part_id] = reason
+        else:
+            writer.keep(part_id)
+            report.skipped.append(part_id)
+            kept.add(part_id)
+    return kept
+
+
+def _encode(writer, clip_id, content, wanted, encoder, report) -> set[str]:
+    """Encode a clip's parts, but those that are stored already."""
+    if content.failed is not None:
+        report.failed[clip_id] = content.failed
+    for suffix, reason in content.dropped.items():
+        report.dropped[clip_id + suffix] = reason
+    kept = set()
+    for part in content.parts:
+        part_id, metadata = clip_id + part.suffix, {**wanted, **part.facts}
+        if writer.stored.get(part_id) == metadata:
+            writer.keep(part_id)
+            report.skipped.append(part_id)
+        else:
+            writer.add(encoder.encode(part_id, part.frames, metadata))
+            report.encoded.append(part_id)
+        kept.add(part_id)
+    return kept
+
+
+def _check_arguments(vae, settings, clip_filter, num_workers):
+    check_window(settings.start, settings.num_frames, settings.fps)
+    check_size(settings.height, settings.width)
     factor = vae.downsampling_factor
-    if height % factor or width % factor:
+    if settings.height % factor or settings.width % factor:
         raise ValueError(
-            f"height and width must be multiples of {factor} for this VAE. "
-            f"Received: height={height}, width={width}"
+            f"height and width must be multiples of {factor} for this VAE. Received: "
+            f"height={settings.height}, width={settings.width}"
         )
+    if settings.num_frames and settings.num_frames < clip_filter.min_frames:
+        raise ValueError(
+            f"No clip of num_frames={settings.num_frames} has "
+            f"min_frames={clip_filter.min_frames}"
+        )
+    if num_workers < 0:
+        raise ValueError(f"num_workers must be 0 or more. Received: {num_workers}")
 
 
 def _clip_ids(captions: Mapping[Path, str]) -> dict[Path, str]:
@@ -156,27 +191,37 @@ def _clip_ids(captions: Mapping[Path, str]) -> dict[Path, str]:
     return ids
 
 
-def _is_finished(layout, clip_id, settings) -> bool:
-    of_clip = (layout.video, layout.prompt, layout.metadata)
-    if not all(path(clip_id).is_file() for path in of_clip):
-        return False
-    try:
-        metadata = json.loads(layout.metadata(clip_id).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(metadata, dict) and settings.items() <= metadata.items()
+def _source(clip: Path) -> str:
+    """The file's name in its folder: the same wherever the folder lies."""
+    return f"{clip.absolute().parent.name}/{clip.name}"
 
 
-def _write_clip(layout, clip_id, latents, states, settings):
-    # The metadata comes last: a clip that has it has everything.
-    layout.metadata(clip_id).unlink(missing_ok=True)
-    latents = np.ascontiguousarray(np.moveaxis(latents, -1, 1), "float32")
-    _save(layout.video(clip_id), latents)
-    states = keras.ops.convert_to_numpy(keras.ops.cast(states, "float32"))
-    _save(layout.prompt(clip_id), states)
-    write_json(layout.metadata(clip_id), {**settings, "frames": len(latents)})
+def _stored_parts(
+    stored: Mapping[str, dict], ids: Mapping[Path, str]
+) -> dict[Path, dict[str, dict]]:
+    """Ids and metadata of what the dataset has of each clip."""
+    of_id: dict[str, dict[str, dict]] = {}
+    for part_id, metadata in stored.items():
+        of_scene = "scene" in metadata
+        clip_id = part_id.rpartition("-")[0] if of_scene else part_id
+        of_id.setdefault(clip_id, {})[part_id] = metadata
+    parts = {clip: of_id.get(clip_id, {}) for clip, clip_id in ids.items()}
+    for clip, of_clip in parts.items():
+        for part_id, metadata in of_clip.items():
+            if metadata.get("source") != _source(clip):
+                raise ValueError(
+                    f"{clip} would have the id {part_id!r}, which the dataset has of "
+                    f"{metadata.get('source')!r}: rename it"
+                )
+    return parts
 
 
-def _save(path: Path, array: np.ndarray) -> None:
-    with written_aside(path) as aside, aside.open("wb") as file:
-        np.save(file, array)
+def _sha256_if_whole(stored: Mapping[str, dict], wanted: dict) -> str | None:
+    """SHA-256 of the file of which all parts are stored as wanted, if they are."""
+    parts = list(stored.values())
+    if not parts or len(parts) != parts[0].get("scenes", 1):
+        return None
+    if not all(wanted.items() <= metadata.items() for metadata in parts):
+        return None
+    hashes = {metadata.get("source_sha256") for metadata in parts}
+    return hashes.pop() if len(hashes) == 1 else None

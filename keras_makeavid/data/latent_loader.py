@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from keras_makeavid.data.latent_windows import LATENT_SCALE, LatentWindows
+from keras_makeavid.data.reader import LatentReader, open_dataset
 from keras_makeavid.data.window_sampler import WindowSampler
 
+LATENT_SCALE = 0.18215
 # Training ends by its own count of steps.
 ENDLESS = 2**48
 
@@ -23,7 +24,7 @@ class LatentLoader:
     and a half times less traffic than finished inputs and noise.
 
     Args:
-        source: dataset folder.
+        source: dataset folder, or an opened dataset.
         batch_size: windows in a batch, over all shards.
         num_frames: length of a window.
         samples_per_epoch: windows in an epoch; `None` is one of each clip.
@@ -38,7 +39,8 @@ class LatentLoader:
 
     Raises:
         FileNotFoundError: if the dataset or one of its files is missing.
-        ValueError: if a clip is damaged or too short, or an argument makes no sense.
+        ValueError: if a clip is damaged, shorter than `num_frames` or of another size
+            than the others, which names it; or if an argument makes no sense.
 
     Example:
         ```python
@@ -50,7 +52,7 @@ class LatentLoader:
 
     def __init__(
         self,
-        source: str | os.PathLike,
+        source: str | os.PathLike | LatentReader,
         *,
         batch_size: int = 1,
         num_frames: int = 24,
@@ -62,23 +64,26 @@ class LatentLoader:
         num_workers: int = 0,
         prefetch: int = 2,
     ):
-        self.windows = LatentWindows(source, num_frames, scale)
-        self.batch_size = batch_size
-        self.samples_per_epoch = (
-            len(self.windows) if samples_per_epoch is None else samples_per_epoch
+        self.dataset = (
+            source if isinstance(source, LatentReader) else open_dataset(source)
         )
+        self.batch_size = batch_size
+        self.num_frames = num_frames
+        self.samples_per_epoch = (
+            len(self.dataset) if samples_per_epoch is None else samples_per_epoch
+        )
+        self.scale = scale
         self.shard_index = shard_index
         self.shard_count = shard_count
         self.num_workers = num_workers
         self.prefetch = prefetch
         self._check_arguments()
-        self._sampler = WindowSampler(
-            [
-                self.windows.clip_length(i) - num_frames + 1
-                for i in range(len(self.windows))
-            ],
-            seed,
-        )
+        self._check_clips()
+        windows = [
+            self.dataset.latents_shape(index)[0] - num_frames + 1
+            for index in range(len(self.dataset))
+        ]
+        self._sampler = WindowSampler(windows, seed)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -97,12 +102,17 @@ class LatentLoader:
         """
         rows = self.batch_size // self.shard_count
         first = step * self.batch_size + self.shard_index * rows
-        samples = [self.windows.window(*self._sampler[first + i]) for i in range(rows)]
-        latents, context = zip(*samples, strict=True)
-        return {
-            "latents": np.stack(latents).astype("float16"),
-            "context": np.stack(context).astype("float16"),
-        }
+        frame, states = self.dataset.latents_shape(0)[1:], self.dataset.context_shape(0)
+        latents = np.empty((rows, self.num_frames, *frame), "float16")
+        context = np.empty((rows, *states), "float16")
+        for row in range(rows):
+            clip, start = self._sampler[first + row]
+            window = self.dataset.latents(clip, start, start + self.num_frames)
+            # Computed in single precision, whatever is stored.
+            scale = np.float32(self.scale)
+            np.multiply(window, scale, out=latents[row], casting="same_kind")
+            context[row] = self.dataset.context(clip)
+        return {"latents": latents, "context": context}
 
     def batches(self, start_step: int = 0) -> Iterator[dict[str, np.ndarray]]:
         """Batch after batch without end, read ahead.
@@ -134,7 +144,32 @@ class LatentLoader:
         finally:
             iterator.close()
 
+    def _check_clips(self):
+        short, sizes = [], {}
+        for index, clip_id in enumerate(self.dataset.ids):
+            frames, *size = self.dataset.latents_shape(index)
+            context = self.dataset.context_shape(index)
+            sizes.setdefault((tuple(size), tuple(context)), clip_id)
+            if frames < self.num_frames:
+                short.append(f"{clip_id} ({frames})")
+        if short:
+            raise ValueError(
+                f"{len(short)} clips are shorter than {self.num_frames} frames: "
+                f"{', '.join(short[:20])}"
+            )
+        if len(sizes) > 1:
+            raise ValueError(
+                "All clips of a dataset must have latents and text states of one "
+                f"size. Received, with the first clip of each: {sizes}"
+            )
+
     def _check_arguments(self):
+        if not self.dataset.ids:
+            raise ValueError(f"{self.dataset.folder} lists no clips")
+        if self.num_frames < 1:
+            raise ValueError(
+                f"num_frames must be at least 1. Received: {self.num_frames}"
+            )
         if not 1 <= self.batch_size <= self.samples_per_epoch:
             raise ValueError(
                 "batch_size must be at least 1 and at most the samples of an epoch "

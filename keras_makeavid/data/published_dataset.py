@@ -1,111 +1,74 @@
-"""Windows of latent clips, read by memory map."""
+"""Reading the published dataset layout, by memory map."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keras_makeavid.data.layout import PublishedLayout
+from keras_makeavid.data.json_files import read_json
+from keras_makeavid.data.published_layout import PublishedLayout
+from keras_makeavid.data.reader import LatentReader
 
-LATENT_SCALE = 0.18215
 
+class PublishedDataset(LatentReader):
+    """A dataset of the layout of `TempoFunk/tempofunk-sdance` (spec section 7).
 
-class LatentWindows:
-    """Random access to windows of the clips of a published-layout dataset.
-
-    Every clip is checked by its header when this is made; a window reads its own
-    bytes only (spec section 7).
+    A window of a clip is read through a memory map, without the rest of the clip.
 
     Args:
         folder: dataset folder, which holds `data/`.
-        num_frames: length of a window in frames.
-        scale: what the stored latents are multiplied by (spec section 3).
 
     Raises:
         FileNotFoundError: if the dataset or one of its files is missing.
-        ValueError: if a clip is damaged, shorter than `num_frames`, or of another
-            size than the others; names them.
+        ValueError: if a clip is damaged, or a list malformed; names them.
 
     Example:
         ```python
-        windows = LatentWindows("dataset", num_frames=24)
-        latents, context = windows.window(0, start=10)
+        dataset = PublishedDataset("tempofunk-sdance")
+        latents = dataset.latents(0, start=10, stop=34)  # (24, 64, 64, 4)
         ```
     """
 
-    def __init__(
-        self,
-        folder: str | os.PathLike,
-        num_frames: int = 24,
-        scale: float = LATENT_SCALE,
-    ):
-        if num_frames < 1:
-            raise ValueError(f"num_frames must be at least 1. Received: {num_frames}")
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = Path(folder)
         self._layout = PublishedLayout(folder)
-        self.num_frames = num_frames
-        self.scale = scale
+        self.failed_id_list = self._layout.failed_id_list
         self.ids = self._layout.read_ids()
-        if not self.ids:
-            raise ValueError(f"{folder} lists no clips")
-        self._check_clips()
+        self._shapes = [self._checked_shapes(clip_id) for clip_id in self.ids]
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    def latents_shape(self, index: int) -> tuple[int, int, int, int]:
+        return self._shapes[index][0]
 
-    def clip_length(self, index: int) -> int:
-        """Number of frames of a clip."""
-        return self._lengths[index]
+    def context_shape(self, index: int) -> tuple[int, int]:
+        return self._shapes[index][1]
 
-    def window(self, index: int, start: int) -> tuple[np.ndarray, np.ndarray]:
-        """Read one window.
-
-        Args:
-            index: which clip, by its place in `ids`.
-            start: first frame.
-
-        Returns:
-            Scaled latents `(num_frames, H, W, C)` and text states `(L, D)`, float32.
-
-        Raises:
-            ValueError: if the clip has no such window.
-        """
-        last = self._lengths[index] - self.num_frames
-        if not 0 <= start <= last:
-            raise ValueError(
-                f"Clip {self.ids[index]} has windows that start at 0 to {last}. "
-                f"Received: start={start}"
-            )
+    def _read_latents(self, index: int, start: int, stop: int) -> np.ndarray:
         clip = _open(self._layout.video(self.ids[index]))
-        frames = np.asarray(clip[start : start + self.num_frames], "float32")
-        latents = np.moveaxis(frames, 1, -1) * np.float32(self.scale)
-        prompt = _open(self._layout.prompt(self.ids[index]))
-        return latents, np.asarray(prompt[0], "float32")
+        return np.moveaxis(clip[start:stop], 1, -1)
 
-    def _check_clips(self):
-        self._lengths, short, sizes = [], [], {}
-        for clip_id in self.ids:
-            clip = _open(self._layout.video(clip_id))
-            prompt = _open(self._layout.prompt(clip_id))
-            if clip.ndim != 4 or prompt.ndim != 3 or prompt.shape[0] != 1:
-                raise ValueError(
-                    f"Clip {clip_id} must have latents (F, C, H, W) and text states "
-                    f"(1, L, D). Received: {clip.shape} and {prompt.shape}"
-                )
-            self._lengths.append(len(clip))
-            sizes.setdefault((clip.shape[1:], prompt.shape), clip_id)
-            if len(clip) < self.num_frames:
-                short.append(f"{clip_id} ({len(clip)})")
-        if short:
+    def context(self, index: int) -> np.ndarray:
+        return _open(self._layout.prompt(self.ids[index]))[0]
+
+    def metadata(self, index: int) -> dict[str, Any]:
+        path = self._layout.metadata(self.ids[index])
+        metadata = read_json(path) if path.is_file() else {}
+        if not isinstance(metadata, dict):
+            raise ValueError(f"{path} must hold an object. Received: {metadata!r:.80}")
+        return metadata
+
+    def _checked_shapes(self, clip_id):
+        clip = _open(self._layout.video(clip_id))
+        prompt = _open(self._layout.prompt(clip_id))
+        if clip.ndim != 4 or prompt.ndim != 3 or prompt.shape[0] != 1:
             raise ValueError(
-                f"{len(short)} clips are shorter than {self.num_frames} frames: "
-                f"{', '.join(short[:20])}"
+                f"Clip {clip_id} must have latents (F, C, H, W) and text states "
+                f"(1, L, D). Received: {clip.shape} and {prompt.shape}"
             )
-        if len(sizes) > 1:
-            raise ValueError(
-                "All clips of a dataset must have latents and text states of one "
-                f"size. Received, with the first clip of each: {sizes}"
-            )
+        frames, channels, height, width = clip.shape
+        return (frames, height, width, channels), prompt.shape[1:]
 
 
 def _open(path) -> np.ndarray:

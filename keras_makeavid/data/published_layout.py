@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from pathlib import Path
 
-from keras_makeavid.files import written_aside
-
-# An id becomes part of file names: nothing in it may leave the folder.
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+from keras_makeavid.data.json_files import read_id_list
 
 
 class PublishedLayout:
@@ -54,31 +49,5 @@ class PublishedLayout:
             raise FileNotFoundError(
                 f"{self.root} is no latent dataset: it has no {self.id_list}"
             )
-        failed = (
-            set(_read_id_list(self.failed_id_list))
-            if self.failed_id_list.is_file()
-            else set()
-        )
-        return [i for i in _read_id_list(self.id_list) if i not in failed]
-
-
-def write_json(path: Path, value) -> None:
-    """Write a JSON file, whole or not at all."""
-    with written_aside(path) as aside:
-        aside.write_text(json.dumps(value, indent=1), encoding="utf-8")
-
-
-def _read_id_list(path):
-    try:
-        ids = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not a JSON file: {error}") from error
-    if not isinstance(ids, list):
-        raise ValueError(f"{path} must hold a list of ids. Received: {ids!r:.80}")
-    for clip_id in ids:
-        if not isinstance(clip_id, str) or not _ID.fullmatch(clip_id):
-            raise ValueError(
-                f"{path}: an id is made of letters, digits, '_', '-' and '.'. "
-                f"Received: {clip_id!r}"
-            )
-    return ids
+        failed = set(read_id_list(self.failed_id_list))
+        return [i for i in read_id_list(self.id_list) if i not in failed]

@@ -13,9 +13,9 @@ import pytest
 
 from keras_makeavid import TextToVideo, __version__, video
 from keras_makeavid.cli import main
-from keras_makeavid.data import LatentWindows
+from keras_makeavid.data import open_dataset
 
-COMMANDS = ("generate", "encode", "train", "info")
+COMMANDS = ("generate", "encode", "dataset", "train", "info")
 
 
 def run(*arguments):
@@ -232,17 +232,18 @@ def without_backend_log(error: str) -> str:
 def test_encode_writes_a_dataset_and_says_what_was_left_out(
     clips, preset, dataset, capfd
 ):
-    windows = LatentWindows(dataset, num_frames=3)
-    assert windows.ids == ["man"]
-    latents, context = windows.window(0, start=0)
-    assert latents.shape == (3, 2, 2, 4)
-    assert context.shape == (12, 16)
+    encoded = open_dataset(dataset)
+    assert encoded.ids == ["man"]
+    assert encoded.latents_shape(0) == (3, 2, 2, 4)
+    assert encoded.context_shape(0) == (12, 16)
 
     options = ("--preset", preset, "--fps", 8, "--frames", 3, "--start", 0.5)
     assert run("encode", clips, dataset, *options) == 0
     out, error = capfd.readouterr()
-    assert out == f"{dataset}: 0 clips encoded, 1 found finished, 1 left out\n"
-    assert error.startswith("left out broken: ")
+    assert out == (
+        f"{dataset}: 0 clips encoded, 1 found finished, 0 dropped, 1 failed\n"
+    )
+    assert error.startswith("failed broken: ")
     assert error.count("\n") == 1
 
 
@@ -252,10 +253,9 @@ def test_encode_takes_a_table_and_another_size(clips, preset, tmp_path):
     options = ("--captions", table, "--preset", preset, "--frames", 1)
     size = ("--height", 64, "--width", 192)
     assert run("encode", clips, tmp_path / "out", *options, *size) == 0
-    metadata = json.loads((tmp_path / "out/data/metadata/man.json").read_text())
-    assert metadata["caption"] == "a dog"
-    latents, _ = LatentWindows(tmp_path / "out", num_frames=1).window(0, start=0)
-    assert latents.shape == (1, 1, 3, 4)
+    encoded = open_dataset(tmp_path / "out")
+    assert encoded.metadata(0)["caption"] == "a dog"
+    assert encoded.latents_shape(0) == (1, 1, 3, 4)
 
 
 def test_train_writes_a_preset_whose_temporal_weights_have_moved(

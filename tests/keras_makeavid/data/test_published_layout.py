@@ -1,8 +1,7 @@
-import json
-
 import pytest
 
-from keras_makeavid.data.layout import PublishedLayout, write_json
+from keras_makeavid.data.json_files import write_json
+from keras_makeavid.data.published_layout import PublishedLayout
 
 
 @pytest.fixture
@@ -63,11 +62,3 @@ def test_a_list_that_is_malformed_is_named(layout, content, message):
     layout.id_list.write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         layout.read_ids()
-
-
-def test_json_is_written_whole_or_not_at_all(layout):
-    write_json(layout.id_list, ["1"])
-    with pytest.raises(TypeError):
-        write_json(layout.id_list, ["2", object()])
-    assert json.loads(layout.id_list.read_text()) == ["1"]
-    assert list(layout.data.iterdir()) == [layout.id_list]

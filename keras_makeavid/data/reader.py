@@ -1,0 +1,148 @@
+"""What every latent dataset can be asked, and how one is opened."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class LatentClip:
+    """One clip of a dataset.
+
+    Args:
+        id: name of the clip, fit for a file name.
+        latents: `(F, H, W, C)`, not scaled.
+        context: text states `(L, D)`.
+        metadata: caption, source and more, as JSON knows it.
+    """
+
+    id: str
+    latents: np.ndarray
+    context: np.ndarray
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class LatentReader(ABC):
+    """Random access to the clips of a latent dataset.
+
+    Opening one checks every clip by what its file's header tells. A clip is named by
+    its place in `ids`.
+
+    Attributes:
+        folder: the dataset's folder.
+        ids: ids of the clips, without those of `failed_id_list.json`.
+        failed_id_list: that file, which need not be there.
+    """
+
+    folder: Path
+    ids: list[str]
+    failed_id_list: Path
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @abstractmethod
+    def latents_shape(self, index: int) -> tuple[int, int, int, int]:
+        """Shape `(F, H, W, C)` of a clip's latents."""
+
+    @abstractmethod
+    def context_shape(self, index: int) -> tuple[int, int]:
+        """Shape `(L, D)` of a clip's text states."""
+
+    def latents(
+        self, index: int, start: int = 0, stop: int | None = None
+    ) -> np.ndarray:
+        """Read frames of a clip and no others.
+
+        Args:
+            index: which clip.
+            start: first frame.
+            stop: end of the frames; `None` is that of the clip.
+
+        Returns:
+            `(stop - start, H, W, C)`, not scaled, as stored.
+
+        Raises:
+            ValueError: if the clip has no such frames.
+        """
+        frames = self.latents_shape(index)[0]
+        stop = frames if stop is None else stop
+        if not 0 <= start < stop <= frames:
+            raise ValueError(
+                f"Clip {self.ids[index]} has the frames 0 to {frames}. Received: "
+                f"start={start}, stop={stop}"
+            )
+        return self._read_latents(index, start, stop)
+
+    @abstractmethod
+    def _read_latents(self, index: int, start: int, stop: int) -> np.ndarray:
+        """Read frames that are there."""
+
+    @abstractmethod
+    def context(self, index: int) -> np.ndarray:
+        """Read a clip's text states `(L, D)`."""
+
+    @abstractmethod
+    def metadata(self, index: int) -> dict[str, Any]:
+        """Caption, source and more; empty if the dataset does not tell."""
+
+    def check(self, index: int) -> None:
+        """Read all of a clip to see whether it is whole.
+
+        Raises:
+            ValueError: if it holds numbers that are not finite, others than were
+                written where the dataset can tell, or malformed metadata.
+        """
+        for name, array in (
+            ("latents", self.latents(index)),
+            ("text states", self.context(index)),
+        ):
+            if not np.isfinite(array).all():
+                raise ValueError(
+                    f"Clip {self.ids[index]}: the {name} hold numbers that are not "
+                    "finite"
+                )
+        self.metadata(index)
+
+    def clip(self, index: int) -> LatentClip:
+        """All of a clip."""
+        return LatentClip(
+            self.ids[index],
+            self.latents(index),
+            self.context(index),
+            self.metadata(index),
+        )
+
+
+def open_dataset(folder: str | os.PathLike) -> LatentReader:
+    """Open a latent dataset, whichever of the two formats it is in.
+
+    Args:
+        folder: a dataset as `makeavid encode` writes it, or in the published layout.
+
+    Returns:
+        A `ShardedDataset` or a `PublishedDataset`.
+
+    Raises:
+        FileNotFoundError: if it is neither, or lacks a file.
+        ValueError: if a clip is damaged, or a list or index malformed.
+
+    Example:
+        ```python
+        dataset = open_dataset("dataset")
+        latents = dataset.latents(0, start=10, stop=34)  # of clip dataset.ids[0]
+        ```
+    """
+    from keras_makeavid.data.published_dataset import PublishedDataset
+    from keras_makeavid.data.shard_index import INDEX_NAME
+    from keras_makeavid.data.sharded_dataset import ShardedDataset
+
+    if (Path(folder) / INDEX_NAME).is_file():
+        return ShardedDataset(folder)
+    return PublishedDataset(folder)

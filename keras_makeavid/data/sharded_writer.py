@@ -1,0 +1,209 @@
+"""Writing a sharded dataset."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_makeavid.data.json_files import CLIP_ID, read_id_list, write_json
+from keras_makeavid.data.reader import LatentClip
+from keras_makeavid.data.shard_index import (
+    INDEX_NAME,
+    ClipEntry,
+    read_index,
+    tensor_names,
+    write_index,
+)
+from keras_makeavid.data.sharded_dataset import FAILED_NAME, open_shard, tensor_entry
+from keras_makeavid.files import written_aside
+
+SHARD_BYTES = 2**30
+STAGED_FOLDER = ".staged"
+
+
+class ShardedWriter:
+    """Makes or continues a sharded dataset.
+
+    A `LatentWriter`. Each clip is first a file of its own in `.staged`; when these
+    fill a shard they are packed into one, in the order in which they were added. So a
+    run that was stopped and went on leaves the same files as one that was not.
+
+    Args:
+        folder: dataset folder, made if missing.
+        half: store float16 instead of float32. Clips stored otherwise are not among
+            `stored`.
+        shard_bytes: size at which a shard is full.
+
+    Raises:
+        ValueError: if its index or list is malformed.
+
+    Example:
+        ```python
+        writer = ShardedWriter("dataset", half=True)
+        writer.add(LatentClip("cat", latents, context, {"caption": "a cat"}))
+        writer.finish()
+        ```
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        half: bool = False,
+        shard_bytes: int = SHARD_BYTES,
+    ):
+        self._folder = Path(folder)
+        self._staging = self._folder / STAGED_FOLDER
+        self._dtype = "float16" if half else "float32"
+        self._shard_bytes = shard_bytes
+        there = (self._folder / INDEX_NAME).is_file()
+        self._entries = read_index(self._folder) if there else {}
+        self._failed = dict.fromkeys(read_id_list(self._folder / FAILED_NAME))
+        self._staging.mkdir(parents=True, exist_ok=True)
+        self.stored: dict[str, dict[str, Any]] = {
+            clip_id: entry.metadata
+            for clip_id, entry in self._entries.items()
+            if entry.latents.dtype == self._dtype
+        }
+        self.stored |= self._read_staged()
+        # What the next shard will hold: the last one is filled up if it is not full.
+        self._queue = self._clips_of_open_shard()
+
+    def add(self, clip: LatentClip) -> None:
+        from safetensors.numpy import save_file
+
+        tensors = {
+            "latents": np.ascontiguousarray(clip.latents, self._dtype),
+            "context": np.ascontiguousarray(clip.context, self._dtype),
+        }
+        with written_aside(self._staged(clip.id)) as aside:
+            save_file(tensors, aside, {"metadata": json.dumps(clip.metadata)})
+        self.stored[clip.id] = clip.metadata
+        self._failed.pop(clip.id, None)
+        self.keep(clip.id)
+
+    def keep(self, clip_id: str) -> None:
+        if self._staged(clip_id).is_file():
+            # In its new place, if an older clip of the id was to be packed again.
+            self._queue.pop(clip_id, None)
+            self._queue[clip_id] = _tensor_bytes(open_shard(self._staged(clip_id)))
+            if sum(self._queue.values()) >= self._shard_bytes:
+                self._pack(list(self._queue))
+                self._queue.clear()
+
+    def remove(self, clip_id: str) -> None:
+        self._staged(clip_id).unlink(missing_ok=True)
+        for of_clips in (self.stored, self._queue, self._entries):
+            of_clips.pop(clip_id, None)
+
+    def finish(self) -> None:
+        if any(self._staged(clip_id).is_file() for clip_id in self._queue):
+            self._pack(list(self._queue))
+        self._queue.clear()
+        self._pack_again_what_has_leftovers()
+        write_index(self._folder, self._entries)
+        write_json(self._folder / FAILED_NAME, list(self._failed))
+        used = {entry.shard for entry in self._entries.values()}
+        for shard in self._folder.glob("clips-*.safetensors"):
+            if shard.name not in used:
+                shard.unlink()
+        if not any(self._staging.iterdir()):
+            self._staging.rmdir()
+
+    def _staged(self, clip_id) -> Path:
+        return self._staging / f"{clip_id}.safetensors"
+
+    def _read_staged(self):
+        """Metadata of the clips that a run which was stopped has left."""
+        found = {}
+        for path in sorted(self._staging.glob("*.safetensors")):
+            try:
+                file = open_shard(path)
+                metadata = json.loads(file.metadata()["metadata"])
+                dtypes = {
+                    file.get_tensor(name).dtype.name for name in file.offset_keys()
+                }
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue
+            if CLIP_ID.fullmatch(path.stem) and dtypes == {self._dtype}:
+                found[path.stem] = metadata
+        return found
+
+    def _clips_of_open_shard(self) -> dict[str, int]:
+        """Ids and sizes of the clips of the last shard, if it is not full."""
+        last = max((entry.shard for entry in self._entries.values()), default=None)
+        clips = {
+            clip_id: entry.latents.nbytes + entry.context.nbytes
+            for clip_id, entry in self._entries.items()
+            if entry.shard == last
+        }
+        return clips if sum(clips.values()) < self._shard_bytes else {}
+
+    def _pack(self, clip_ids: list[str]) -> None:
+        """Make a shard of clips that are staged, or in other shards."""
+        from safetensors.numpy import save_file
+
+        tensors, packed = {}, {}
+        number = 1 + max((_number(e.shard) for e in self._entries.values()), default=-1)
+        shard = f"clips-{number:05}.safetensors"
+        for clip_id in clip_ids:
+            clip = self._read(clip_id)
+            names = tensor_names(clip_id)
+            tensors |= dict(zip(names, (clip.latents, clip.context), strict=True))
+            entries = tensor_entry(clip.latents), tensor_entry(clip.context)
+            packed[clip_id] = ClipEntry(shard, *entries, clip.metadata)
+            if not self._staged(clip_id).is_file():
+                _check_same(clip_id, self._entries[clip_id], packed[clip_id])
+        with written_aside(self._folder / shard) as aside:
+            save_file(tensors, aside)
+        self._entries |= packed
+        write_index(self._folder, self._entries)
+        for clip_id in clip_ids:
+            self._staged(clip_id).unlink(missing_ok=True)
+
+    def _read(self, clip_id) -> LatentClip:
+        staged = self._staged(clip_id)
+        if staged.is_file():
+            file, names = open_shard(staged), ("latents", "context")
+            metadata = json.loads(file.metadata()["metadata"])
+        else:
+            entry = self._entries[clip_id]
+            file, names = open_shard(self._folder / entry.shard), tensor_names(clip_id)
+            metadata = entry.metadata
+        latents, context = (file.get_tensor(name) for name in names)
+        return LatentClip(clip_id, latents, context, metadata)
+
+    def _pack_again_what_has_leftovers(self):
+        """Free shards of the tensors of clips that were removed or replaced."""
+        clips_of: dict[str, list[str]] = {}
+        for clip_id, entry in self._entries.items():
+            clips_of.setdefault(entry.shard, []).append(clip_id)
+        for shard, clip_ids in clips_of.items():
+            if len(open_shard(self._folder / shard).offset_keys()) > 2 * len(clip_ids):
+                self._pack(clip_ids)
+
+
+def _tensor_bytes(file) -> int:
+    """Size of the tensors of an open shard, by its header."""
+    bytes_each = {"F32": 4, "F16": 2}
+    slices = [file.get_slice(name) for name in file.offset_keys()]
+    return sum(math.prod(s.get_shape()) * bytes_each[s.get_dtype()] for s in slices)
+
+
+def _check_same(clip_id: str, before: ClipEntry, now: ClipEntry) -> None:
+    """Keep damage from being packed with a checksum that declares it right."""
+    if (before.latents, before.context) != (now.latents, now.context):
+        raise ValueError(
+            f"Clip {clip_id} is damaged in {before.shard}: `makeavid dataset check` "
+            "tells which clips are, and can leave them out"
+        )
+
+
+def _number(shard: str) -> int:
+    """Number of a shard that this module has named; -1 of another."""
+    number = shard.removeprefix("clips-").removesuffix(".safetensors")
+    return int(number) if number.isdecimal() else -1

@@ -1,0 +1,197 @@
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from keras_makeavid.data import LatentClip, ShardedDataset
+from keras_makeavid.data.sharded_writer import ShardedWriter
+
+# Bytes of a clip of `made`: 4 x 2 x 3 x 4 and 5 x 6 numbers.
+CLIP_BYTES = 4 * (96 + 30)
+
+
+def made(clip_id, seed=None, **metadata):
+    rng = np.random.default_rng(ord(clip_id[0]) if seed is None else seed)
+    return LatentClip(
+        clip_id,
+        rng.standard_normal((4, 2, 3, 4), "float32"),
+        rng.standard_normal((5, 6), "float32"),
+        metadata or {"caption": f"clip {clip_id}"},
+    )
+
+
+def write(folder, clips, clips_a_shard=2, **options):
+    writer = ShardedWriter(folder, shard_bytes=clips_a_shard * CLIP_BYTES, **options)
+    for clip in clips:
+        writer.add(clip)
+    writer.finish()
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def shards(folder):
+    """Names of the clips in each shard."""
+    return {
+        path.name: sorted({name.split("/")[0] for name in load_file(path)})
+        for path in sorted(folder.glob("*.safetensors"))
+    }
+
+
+def assert_holds(folder, clips):
+    dataset = ShardedDataset(folder)
+    assert dataset.ids == [clip.id for clip in clips]
+    for index, clip in enumerate(clips):
+        read = dataset.clip(index)
+        np.testing.assert_array_equal(read.latents, clip.latents)
+        np.testing.assert_array_equal(read.context, clip.context)
+        assert read.metadata == clip.metadata
+        dataset.check(index)
+
+
+def test_what_is_written_is_read(tmp_path):
+    clips = [made(name) for name in "abcde"]
+    write(tmp_path, clips)
+    assert_holds(tmp_path, clips)
+
+
+def test_few_files_hold_many_clips_in_their_order(tmp_path):
+    write(tmp_path, [made(name) for name in "badce"])
+    assert shards(tmp_path) == {
+        "clips-00000.safetensors": ["a", "b"],
+        "clips-00001.safetensors": ["c", "d"],
+        "clips-00002.safetensors": ["e"],
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *shards(tmp_path),
+        "failed_id_list.json",
+        "index.json",
+    ]
+
+
+def test_half_precision_takes_half_of_the_bytes(tmp_path):
+    write(tmp_path, [made("a")], half=True)
+    dataset = ShardedDataset(tmp_path)
+    assert dataset.latents(0).dtype == np.float16
+    assert dataset.context(0).dtype == np.float16
+    np.testing.assert_array_equal(dataset.latents(0), made("a").latents.astype("f2"))
+    dataset.check(0)
+
+
+def test_any_memory_layout_is_written_as_the_numbers_that_it_holds(tmp_path):
+    clip = made("a")
+    turned = np.asfortranarray(clip.latents)
+    write(tmp_path, [LatentClip("a", turned, clip.context[:, ::-1])])
+    dataset = ShardedDataset(tmp_path)
+    np.testing.assert_array_equal(dataset.latents(0), clip.latents)
+    np.testing.assert_array_equal(dataset.context(0), clip.context[:, ::-1])
+
+
+@pytest.mark.parametrize("stopped_after", range(5))
+def test_a_run_that_was_stopped_leaves_the_same_files_when_it_went_on(
+    tmp_path, stopped_after
+):
+    clips = [made(name) for name in "abcde"]
+    write(tmp_path / "whole", clips)
+    # As a kill leaves it: nothing is closed or finished.
+    stopped = ShardedWriter(tmp_path / "stopped", shard_bytes=2 * CLIP_BYTES)
+    for clip in clips[:stopped_after]:
+        stopped.add(clip)
+
+    writer = ShardedWriter(tmp_path / "stopped", shard_bytes=2 * CLIP_BYTES)
+    assert sorted(writer.stored) == [clip.id for clip in clips[:stopped_after]]
+    for clip in clips:
+        if writer.stored.get(clip.id) == clip.metadata:
+            writer.keep(clip.id)
+        else:
+            writer.add(clip)
+    writer.finish()
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+
+
+def test_a_second_run_leaves_the_same_files_as_one_of_all_clips(tmp_path):
+    clips = [made(name) for name in "abcdefg"]
+    write(tmp_path / "whole", clips, clips_a_shard=4)
+    for first, last in ((0, 3), (3, 3), (3, 7)):
+        write(tmp_path / "parts", clips[first:last], clips_a_shard=4)
+    # Names tell which shards have been there; the clips lie the same.
+    assert list(shards(tmp_path / "parts").values()) == list(
+        shards(tmp_path / "whole").values()
+    )
+    assert_holds(tmp_path / "parts", clips)
+
+
+def test_a_run_that_adds_nothing_changes_nothing(tmp_path):
+    write(tmp_path, [made(name) for name in "abc"])
+    before = contents(tmp_path)
+    write(tmp_path, [])
+    assert contents(tmp_path) == before
+
+
+def test_a_clip_that_is_replaced_leaves_no_bytes_behind(tmp_path):
+    clips = [made(name) for name in "abcde"]
+    write(tmp_path, clips)
+    clips[0] = made("a", seed=0, caption="another")
+    write(tmp_path, [clips[0]])
+    assert_holds(tmp_path, clips)
+    assert sorted(sum(shards(tmp_path).values(), [])) == list("abcde")
+
+
+def test_a_clip_that_is_removed_leaves_no_bytes_behind(tmp_path):
+    clips = [made(name) for name in "abcde"]
+    write(tmp_path, clips)
+    writer = ShardedWriter(tmp_path, shard_bytes=2 * CLIP_BYTES)
+    for clip_id in "bcdx":
+        writer.remove(clip_id)
+    writer.finish()
+    assert_holds(tmp_path, [clips[0], clips[4]])
+    assert sorted(sum(shards(tmp_path).values(), [])) == ["a", "e"]
+
+
+def test_a_clip_that_is_written_again_is_off_the_list_of_failed_ones(tmp_path):
+    write(tmp_path, [made(name) for name in "abc"])
+    (tmp_path / "failed_id_list.json").write_text('["a", "c"]')
+    assert ShardedDataset(tmp_path).ids == ["b"]
+    write(tmp_path, [made("a", seed=0)])
+    assert json.loads((tmp_path / "failed_id_list.json").read_text()) == ["c"]
+    assert ShardedDataset(tmp_path).ids == ["a", "b"]
+
+
+def test_damage_is_not_packed_with_a_checksum_that_declares_it_right(tmp_path):
+    write(tmp_path, [made("a")])
+    path = tmp_path / "clips-00000.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="Clip a is damaged in clips-00000"):
+        write(tmp_path, [made("b")])
+
+
+def test_a_staged_file_that_lost_its_end_is_not_stored(tmp_path):
+    ShardedWriter(tmp_path).add(made("a"))
+    path = tmp_path / ".staged" / "a.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert ShardedWriter(tmp_path).stored == {}
+
+
+def test_clips_of_the_other_precision_are_not_stored(tmp_path):
+    write(tmp_path, [made("a")])
+    assert ShardedWriter(tmp_path).stored == {"a": {"caption": "clip a"}}
+    assert ShardedWriter(tmp_path, half=True).stored == {}
+    write(tmp_path, [made("a")], half=True)
+    assert ShardedDataset(tmp_path).latents(0).dtype == np.float16
+
+
+def test_shards_of_other_names_are_read_and_continued(tmp_path):
+    write(tmp_path, [made("a")])
+    (tmp_path / "clips-00000.safetensors").rename(tmp_path / "mine.safetensors")
+    index = tmp_path / "index.json"
+    index.write_text(index.read_text().replace("clips-00000", "mine"))
+    write(tmp_path, [made("b")])
+    assert ShardedDataset(tmp_path).ids == ["a", "b"]
