@@ -13,7 +13,7 @@ from weights_tools.containers import TensorSpec
 from weights_tools.kinds import shapes_of
 from weights_tools.weights import Weights
 
-_KERNEL_IN = "conv_in/spatial_conv/kernel"
+KERNEL_IN = "conv_in/spatial_conv/kernel"
 
 
 def inflated(component: Component) -> Component:
@@ -44,7 +44,7 @@ def inflated(component: Component) -> Component:
 
 def _with_temporal_parts(component: Component) -> Component:
     weights = component.weights
-    dtype = weights.specs[_KERNEL_IN].dtype
+    dtype = weights.specs[KERNEL_IN].dtype
     specs = {
         path: weights.specs.get(path) or TensorSpec(shape, dtype)
         for path, shape in component.shapes.items()
@@ -116,7 +116,7 @@ def narrowed(component: Component) -> Component:
     latent = component.arguments["out_channels"]
     if component.arguments["in_channels"] == latent:
         return component
-    if np.any(component.weights.read(_KERNEL_IN)[:, :, latent:]):
+    if np.any(component.weights.read(KERNEL_IN)[:, :, latent:]):
         raise ValueError(
             f"{component.path} is an inpainting model, which looks at mask and hint: "
             f"a model of {latent} channels cannot hold it"
@@ -127,18 +127,18 @@ def narrowed(component: Component) -> Component:
 def _with_channels(component: Component, channels: int) -> Component:
     """The UNet with zero weights for further channels, or without the last ones."""
     arguments = {**component.arguments, "in_channels": channels}
-    shape = shapes_of("unet", arguments)[_KERNEL_IN]
+    shape = shapes_of("unet", arguments)[KERNEL_IN]
     weights = component.weights
-    spec = TensorSpec(shape, weights.specs[_KERNEL_IN].dtype)
+    spec = TensorSpec(shape, weights.specs[KERNEL_IN].dtype)
 
     def read(path):
         value = weights.read(path)
-        if path != _KERNEL_IN:
+        if path != KERNEL_IN:
             return value
         widened = np.zeros(shape, value.dtype)
         both = min(channels, value.shape[2])
         widened[:, :, :both] = value[:, :, :both]
         return widened
 
-    specs = {**weights.specs, _KERNEL_IN: spec}
+    specs = {**weights.specs, KERNEL_IN: spec}
     return replace(component, arguments=arguments, weights=Weights(specs, read))

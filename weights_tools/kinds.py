@@ -103,6 +103,11 @@ def _describe(kind, arguments):
     config = model.get_config()
     for key in ("name", "trainable", "dtype"):
         config.pop(key, None)
+    unknown = sorted(json.loads(arguments).keys() - config.keys())
+    if unknown:
+        raise ValueError(
+            f"A {kind} has the arguments {sorted(config)}. Received: {unknown}"
+        )
     shapes = {path: tuple(v.shape) for path, v in variables_of(model).items()}
     return json.dumps(config), shapes
 
@@ -152,7 +157,12 @@ def check_sizes(kind: str, arguments: Mapping[str, Any]) -> None:
     for key, value in arguments.items():
         sizes = value if isinstance(value, list | tuple) else (value,)
         most = _MOST_LAYERS if key in _COUNTS else _LARGEST
-        if len(sizes) > _MOST_LAYERS or any(
+        if len(sizes) > _MOST_LAYERS:
+            raise ValueError(
+                f"{key} of a {kind} must have at most {_MOST_LAYERS} entries. "
+                f"Received: {len(sizes)}"
+            )
+        if any(
             isinstance(size, int | float)
             and not isinstance(size, bool)
             and not 0 < size <= most

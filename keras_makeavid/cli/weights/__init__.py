@@ -1,0 +1,10 @@
+"""Bring checkpoints of every layout in, out, and from image to video."""
+
+from keras_makeavid.cli.weights import convert, inflate, inspect, verify
+
+COMMANDS = {
+    "inspect": inspect,
+    "inflate": inflate,
+    "convert": convert,
+    "verify": verify,
+}

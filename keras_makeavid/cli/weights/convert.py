@@ -1,0 +1,19 @@
+"""Convert a checkpoint from any layout to another."""
+
+from __future__ import annotations
+
+from keras_makeavid.cli.weights.target_options import add_target_options, run_with
+
+EXAMPLE = "makeavid weights convert hf://TempoFunk/makeavid-sd-jax PRESET"
+
+
+def add_arguments(parser) -> None:
+    """Declare the options."""
+    add_target_options(parser)
+
+
+def run(options) -> None:
+    """Write, and say what was written."""
+    import weights_tools
+
+    run_with(weights_tools.convert, options)

@@ -1,0 +1,19 @@
+"""Make a video preset of a Stable Diffusion 1.x image model."""
+
+from __future__ import annotations
+
+from keras_makeavid.cli.weights.target_options import add_target_options, run_with
+
+EXAMPLE = "makeavid weights inflate sd-v1-5-inpainting.ckpt PRESET"
+
+
+def add_arguments(parser) -> None:
+    """Declare the options."""
+    add_target_options(parser)
+
+
+def run(options) -> None:
+    """Write, and say what was written."""
+    import weights_tools
+
+    run_with(weights_tools.inflate, options)

@@ -1,0 +1,61 @@
+"""Options of every command that writes weights."""
+
+from __future__ import annotations
+
+from keras_makeavid.cli.weights.source_options import (
+    SOURCE_HELP,
+    add_source_options,
+    overrides,
+)
+
+# As in `weights_tools`, which the help does not wait for.
+LAYOUTS = ("keras", "makeavid_torch", "makeavid_flax", "diffusers", "ldm", "kerascv")
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def add_target_options(parser) -> None:
+    """Declare them."""
+    parser.add_argument("source", help=SOURCE_HELP)
+    parser.add_argument(
+        "out",
+        help="preset folder to write, or a folder or file in another layout",
+    )
+    parser.add_argument(
+        "--layout", choices=LAYOUTS, default="keras", help="layout to write"
+    )
+    parser.add_argument(
+        "--dtype", choices=DTYPES, help="dtype to write; the source's if not given"
+    )
+    parser.add_argument(
+        "--part", help="the one part to take, as unet; all if not given"
+    )
+    parser.add_argument(
+        "--tokenizer", help="folder of the tokenizer, for a source without one"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace an output that exists"
+    )
+    add_source_options(parser)
+
+
+def run_with(function, options) -> None:
+    """Call `convert` or `inflate` with the options, and say what was written."""
+    report = function(
+        options.source,
+        options.out,
+        options.layout,
+        dtype=options.dtype,
+        part=options.part,
+        variant=options.variant,
+        overrides=overrides(options),
+        tokenizer=options.tokenizer,
+        force=options.force,
+        progress=True,
+    )
+    parts = ", ".join(report.parts)
+    print(f"{report.out}: {parts} in layout {report.layout}, {report.nbytes:,} bytes")
+    for part, count in report.dropped.items():
+        print(
+            f"{part}: {count:,} parameters were dropped, which layout "
+            f"{report.layout} does not have"
+        )

@@ -1,0 +1,283 @@
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+import weights_tools
+from weights_tools.containers import open_tensors
+
+PARTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+PARTS |= {"text_encoder": "model"}
+
+
+def tensors_of(folder):
+    """Every tensor of a pipeline folder, by its file's place and its name."""
+    return {
+        (part, name.removeprefix("text_model.")): tensor
+        for part, stem in PARTS.items()
+        for name, tensor in load_file(folder / part / f"{stem}.safetensors").items()
+    }
+
+
+def assert_same_tensors(first, second):
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert tensor.dtype == second[name].dtype, name
+        assert tensor.tobytes() == second[name].tobytes(), name
+
+
+def weights_in(source, part="unet"):
+    """What a source holds, in our names."""
+    with weights_tools.open_source(source) as opened:
+        weights = opened.component(part).weights
+        return {path: np.array(weights.read(path)) for path in weights.specs}
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "ldm"])
+def test_every_byte_of_a_pipeline_comes_back(pipeline, tmp_path, layout):
+    weights_tools.convert(pipeline, tmp_path / "there.safetensors", "ldm")
+    source = tmp_path / "there.safetensors" if layout == "ldm" else pipeline
+    report = weights_tools.convert(source, tmp_path / "back", "diffusers")
+    assert report.parts == ("unet", "vae", "text_encoder")
+    assert not report.dropped
+    assert_same_tensors(tensors_of(pipeline), tensors_of(tmp_path / "back"))
+
+
+def test_every_byte_of_a_pipeline_comes_back_from_a_preset(pipeline, tmp_path):
+    weights_tools.inflate(pipeline, tmp_path / "preset")
+    report = weights_tools.convert(tmp_path / "preset", tmp_path / "back", "diffusers")
+    temporal = weights_tools.inspect(tmp_path / "preset")["unet"].temporal_parameters
+    assert report.dropped == {"unet": temporal}
+    assert_same_tensors(tensors_of(pipeline), tensors_of(tmp_path / "back"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("video.safetensors", "video.msgpack", "video.weights.h5"),
+        ("torch_folder", "flax_folder", "preset"),
+    ],
+    ids=["files", "folders"],
+)
+def test_every_byte_of_a_video_model_comes_back(video_unet, tmp_path, names):
+    layouts = ("makeavid_torch", "makeavid_flax", "keras")
+    source = video_unet
+    for name, layout in zip(names, layouts, strict=True):
+        weights_tools.convert(source, tmp_path / name, layout)
+        source = tmp_path / name
+    assert_same_tensors(weights_in(video_unet), weights_in(source))
+
+
+def test_a_keras_archive_is_read(video_unet, tmp_path):
+    video_unet.save(tmp_path / "video.keras")
+    assert_same_tensors(weights_in(video_unet), weights_in(tmp_path / "video.keras"))
+
+
+def test_the_folder_says_what_its_model_is(video_unet, tmp_path):
+    weights_tools.convert(video_unet, tmp_path / "torch", "makeavid_torch")
+    found = weights_tools.inspect(tmp_path / "torch")["unet"].config
+    assert (
+        weights_tools.load_model(tmp_path / "torch").get_config()
+        | {"name": video_unet.name}
+        == video_unet.get_config()
+    )
+    assert found["context_dim"] == 16
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_the_dtype_can_be_chosen(video_unet, tmp_path, dtype):
+    path = tmp_path / "video.safetensors"
+    weights_tools.convert(video_unet, path, "makeavid_torch", dtype=dtype)
+    with open_tensors(path) as file:
+        assert {spec.dtype for spec in file.specs.values()} == {dtype}
+    kept = weights_in(path)
+    for name, value in weights_in(video_unet).items():
+        assert kept[name].tobytes() == value.astype(kept[name].dtype).tobytes()
+
+
+def test_a_value_beyond_the_dtype_is_named(video_unet, tmp_path):
+    weights_tools.convert(video_unet, tmp_path / "a.safetensors", "makeavid_torch")
+    tensors = load_file(tmp_path / "a.safetensors")
+    tensors["conv_in.spatial_conv.bias"][3] = 1e6
+    save_file(tensors, tmp_path / "b.safetensors")
+    with pytest.raises(ValueError, match=r"conv_in\.spatial_conv\.bias.*1e\+06"):
+        weights_tools.convert(
+            tmp_path / "b.safetensors",
+            tmp_path / "c.safetensors",
+            "makeavid_torch",
+            dtype="float16",
+            overrides={"num_heads": 2},
+        )
+    assert not (tmp_path / "c.safetensors").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_and_infinity_are_named_with_file_and_tensor(video_unet, tmp_path, value):
+    weights_tools.convert(video_unet, tmp_path / "a.safetensors", "makeavid_torch")
+    tensors = load_file(tmp_path / "a.safetensors")
+    tensors["conv_out.spatial_conv.bias"][0] = value
+    save_file(tensors, tmp_path / "b.safetensors")
+    with pytest.raises(
+        ValueError, match=r"b\.safetensors.*conv_out\.spatial_conv\.bias"
+    ):
+        weights_tools.convert(tmp_path / "b.safetensors", tmp_path / "preset")
+    assert sorted(os.listdir(tmp_path)) == ["a.safetensors", "b.safetensors"]
+
+
+def test_an_image_model_does_not_fit_a_video_layout(pipeline, tmp_path):
+    with pytest.raises(ValueError, match="inflate it"):
+        weights_tools.convert(pipeline, tmp_path / "out", "makeavid_torch")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_is_replaced_only_by_force(video_unet, tmp_path):
+    weights_tools.convert(video_unet, tmp_path / "out", "makeavid_flax")
+    with pytest.raises(FileExistsError, match="force"):
+        weights_tools.convert(video_unet, tmp_path / "out")
+    assert (tmp_path / "out" / "diffusion_flax_model.msgpack").exists()
+    weights_tools.convert(video_unet, tmp_path / "out", force=True)
+    assert not (tmp_path / "out" / "diffusion_flax_model.msgpack").exists()
+
+
+def test_not_even_force_replaces_what_is_no_checkpoint(video_unet, tmp_path):
+    (tmp_path / "holidays").mkdir()
+    (tmp_path / "holidays" / "beach.jpg").write_bytes(b"precious")
+    with pytest.raises(FileExistsError):
+        weights_tools.convert(video_unet, tmp_path / "holidays", force=True)
+    assert (tmp_path / "holidays" / "beach.jpg").exists()
+
+
+def test_progress_counts_bytes(video_unet, tmp_path):
+    seen = []
+    report = weights_tools.convert(
+        video_unet,
+        tmp_path / "video.safetensors",
+        "makeavid_torch",
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen[-1] == (report.nbytes, report.nbytes)
+    assert len(seen) == len(video_unet.weights)
+    assert (tmp_path / "video.safetensors").stat().st_size > report.nbytes
+
+
+def run_convert(source, out, before=""):
+    """Run a conversion in a process of its own."""
+    code = (
+        f"{before}\nimport weights_tools\n"
+        f"weights_tools.convert({str(source)!r}, {str(out)!r}, 'diffusers')"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_full_disk_leaves_nothing(pipeline, tmp_path):
+    limit = resource.RLIMIT_FSIZE
+    before = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"resource.setrlimit({limit}, (2_000_000, 2_000_000))"
+    )
+    (tmp_path / "full").mkdir()
+    process = run_convert(pipeline, tmp_path / "full" / "out", before)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "File too large" in errors
+    assert os.listdir(tmp_path / "full") == []
+
+
+def test_a_killed_conversion_leaves_no_output(pipeline, tmp_path):
+    before = (
+        "import time\n"
+        "from weights_tools.containers.tensor_writer import TensorWriter\n"
+        "write = TensorWriter.write\n"
+        "def slowly(*a):\n    time.sleep(0.05)\n    write(*a)\n"
+        "TensorWriter.write = slowly"
+    )
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    process = run_convert(pipeline, folder / "out", before)
+    while not os.listdir(folder) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert not (folder / "out").exists()
+
+
+def test_one_part_can_be_taken(pipeline, tmp_path):
+    report = weights_tools.convert(pipeline, tmp_path / "vae", part="vae")
+    assert report.parts == ("vae",)
+    assert weights_tools.load_model(tmp_path / "vae").latent_channels == 4
+    with pytest.raises(ValueError, match="no image_unet.*'text_encoder'"):
+        weights_tools.convert(pipeline, tmp_path / "other", part="image_unet")
+
+
+def test_what_makes_no_preset_is_refused(pipeline, tmp_path):
+    shutil.copytree(pipeline / "vae", tmp_path / "some" / "vae")
+    shutil.copytree(pipeline / "text_encoder", tmp_path / "some" / "text_encoder")
+    with pytest.raises(ValueError, match=r"Received: \['text_encoder', 'vae'\]"):
+        weights_tools.convert(tmp_path / "some", tmp_path / "out")
+
+
+def test_diffusers_reads_what_is_written(pipeline, image_unet, vae, tmp_path):
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    weights_tools.convert(pipeline, tmp_path / "ldm.safetensors", "ldm")
+    weights_tools.convert(
+        tmp_path / "ldm.safetensors",
+        tmp_path / "back",
+        "diffusers",
+        tokenizer=pipeline,
+    )
+    for model, part in ((image_unet, "unet"), (vae, "vae")):
+        kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
+        back = kind.from_pretrained(
+            tmp_path / "back", subfolder=part, low_cpu_mem_usage=False
+        )
+        assert_equal_states(back, model)
+
+
+def test_diffusers_reads_the_ldm_file(pipeline, image_unet, vae, tmp_path, monkeypatch):
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    path = tmp_path / "ldm.safetensors"
+    weights_tools.convert(pipeline, path, "ldm")
+    for kind, model, part in (
+        (UNet2DConditionModel, image_unet, "unet"),
+        (AutoencoderKL, vae, "vae"),
+    ):
+        back = kind.from_single_file(
+            str(path), config=str(pipeline), subfolder=part, low_cpu_mem_usage=False
+        )
+        assert_equal_states(back, model)
+
+
+def test_transformers_names_are_those_of_the_ldm_file(pipeline, text_encoder, tmp_path):
+    from diffusers.loaders.single_file_utils import convert_ldm_clip_checkpoint
+
+    path = tmp_path / "ldm.safetensors"
+    weights_tools.convert(pipeline, path, "ldm")
+    tensors = convert_ldm_clip_checkpoint(dict(load_file(path)))
+    expected = text_encoder.state_dict()
+    assert {n.removeprefix("text_model.") for n in tensors} == expected.keys()
+    for name, tensor in tensors.items():
+        theirs = expected[name.removeprefix("text_model.")].numpy()
+        np.testing.assert_array_equal(tensor, theirs)
+
+
+def assert_equal_states(first, second):
+    states = first.state_dict(), second.state_dict()
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

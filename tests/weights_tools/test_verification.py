@@ -1,0 +1,71 @@
+import math
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import weights_tools
+
+
+def test_a_source_is_the_same_as_itself(pipeline):
+    parts = weights_tools.verify(pipeline, pipeline)
+    assert parts.keys() == {"unet", "vae", "text_encoder"}
+    assert all(part.max_error == 0 for part in parts.values())
+
+
+def test_an_image_model_is_the_same_function_as_its_inflation(pipeline, tmp_path):
+    weights_tools.inflate(pipeline / "unet", tmp_path / "preset")
+    found = weights_tools.verify(pipeline, tmp_path / "preset")["unet"]
+    assert max(found.tensors.values()) == 0
+    assert 0 < found.forward < 5e-5
+    assert not found.only_first
+    assert all("temporal" in path for path in found.only_second)
+
+
+@pytest.mark.parametrize(
+    "path", ["conv_in.temporal_conv.bias", "conv_out.spatial_conv.bias"]
+)
+def test_a_difference_is_found_in_the_weight_and_in_the_function(
+    video_unet, tmp_path, path
+):
+    weights_tools.convert(video_unet, tmp_path / "a", "makeavid_torch")
+    weights_tools.convert(video_unet, tmp_path / "b", "makeavid_torch")
+    file = tmp_path / "b" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    tensors[path][1] += 0.25
+    save_file(tensors, file)
+    found = weights_tools.verify(tmp_path / "a", tmp_path / "b")["unet"]
+    name = path.replace(".", "/")
+    assert found.tensors.pop(name) == pytest.approx(0.25)
+    assert max(found.tensors.values()) == 0
+    assert found.forward > 1e-3
+
+
+def test_another_epsilon_is_another_function_of_the_same_weights(video_unet, tmp_path):
+    weights_tools.convert(video_unet, tmp_path / "a.safetensors", "makeavid_torch")
+    other = weights_tools.load_model(
+        tmp_path / "a.safetensors",
+        overrides={"num_heads": 2, "transformer_epsilon": 0.1},
+    )
+    found = weights_tools.verify(video_unet, other)["unet"]
+    assert max(found.tensors.values()) == 0
+    assert found.forward > 1e-4
+
+
+def test_other_architectures_differ_without_end(video_unet, pipeline):
+    found = weights_tools.verify(video_unet, pipeline)["unet"]
+    assert math.isinf(found.forward)
+
+
+def test_sources_of_other_parts_cannot_be_compared(video_unet, pipeline):
+    with pytest.raises(ValueError, match=r"\['unet'\] and \['vae'\]"):
+        weights_tools.verify(video_unet, pipeline / "vae")
+
+
+def test_half_precision_differs_by_its_rounding(video_unet, tmp_path):
+    path = tmp_path / "half.safetensors"
+    weights_tools.convert(video_unet, path, "makeavid_torch", dtype="float16")
+    half = weights_tools.load_model(path, overrides={"num_heads": 2})
+    found = weights_tools.verify(video_unet, half)["unet"]
+    largest = max(np.abs(w).max() for w in map(np.asarray, video_unet.get_weights()))
+    assert 0 < max(found.tensors.values()) <= largest * 2**-11

@@ -1,0 +1,174 @@
+"""Whether two checkpoints are the same function."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from weights_tools.component import Component
+from weights_tools.inflation import KERNEL_IN
+from weights_tools.models import make_model
+from weights_tools.opening import open_source
+
+_FRAMES = 3
+
+
+@dataclass(frozen=True)
+class PartComparison:
+    """One part of two sources.
+
+    Args:
+        tensors: largest absolute difference of each weight that both have, by the
+            path of our variable; infinite where the shapes differ.
+        only_first: paths of weights that only the first has.
+        only_second: paths of weights that only the second has.
+        forward: largest absolute difference of what the two models make of one
+            fixed input, float32.
+    """
+
+    tensors: dict[str, float]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+    forward: float
+
+    @property
+    def max_error(self) -> float:
+        """The largest difference, of weights or in the forward pass."""
+        return max([self.forward, *self.tensors.values()])
+
+
+def verify(
+    first: str | os.PathLike[str] | keras.Model,
+    second: str | os.PathLike[str] | keras.Model,
+    *,
+    variant: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, PartComparison]:
+    """Compare two sources: weight by weight, and by a forward pass of each model.
+
+    An image model and a video model are compared by an image and a still video of
+    it. A model of noisy latents alone and an inpainting model are compared with mask
+    and hint that the first does not see.
+
+    Args:
+        first: a file, a folder, `hf://owner/name[@revision]`, or a live model.
+        second: likewise.
+        variant: `"fp16"` prefers files of this variant in a diffusers folder.
+        overrides: arguments of `UNetPseudo3D` that are known better than the sources
+            tell.
+
+    Returns:
+        A `PartComparison` of each part that both have.
+
+    Raises:
+        FileNotFoundError: if there is nothing.
+        ValueError: if a source is damaged, or the two have no part in common.
+
+    Example:
+    ```python
+    verify("stable-diffusion-inpainting", "video_preset")["unet"].max_error
+    ```
+    """
+    with (
+        open_source(first, variant, overrides) as a,
+        open_source(second, variant, overrides) as b,
+    ):
+        parts = [part for part in a.components if part in b.components]
+        if not parts:
+            raise ValueError(
+                "The sources have no part in common. Received: "
+                f"{sorted(a.components)} and {sorted(b.components)}"
+            )
+        return {p: _compare(a.components[p], b.components[p]) for p in parts}
+
+
+def _compare(a: Component, b: Component) -> PartComparison:
+    first, second = a.weights.specs, b.weights.specs
+    tensors = {p: _difference(a, b, p) for p in first if p in second}
+    only_first = tuple(p for p in first if p not in second)
+    only_second = tuple(p for p in second if p not in first)
+    same_architecture = all(map(math.isfinite, tensors.values())) and all(
+        "temporal" in path for path in only_first + only_second
+    )
+    return PartComparison(
+        tensors,
+        only_first,
+        only_second,
+        _forward_difference(a, b) if same_architecture else math.inf,
+    )
+
+
+def _difference(a, b, path) -> float:
+    x, y = (c.weights.read(path).astype("float32") for c in (a, b))
+    if path == KERNEL_IN and x.shape[2] != y.shape[2]:
+        # Channels that one does not have are zero weights of the other.
+        channels = max(x.shape[2], y.shape[2])
+        x, y = (_with_zeros(value, channels) for value in (x, y))
+    if x.shape != y.shape:
+        return math.inf
+    return _max_difference(x, y)
+
+
+def _with_zeros(kernel, channels):
+    missing = channels - kernel.shape[2]
+    return np.pad(kernel, [(0, 0), (0, 0), (0, missing), (0, 0)])
+
+
+def _forward_difference(a: Component, b: Component) -> float:
+    # One after the other: two full-size models need not fit into memory at once.
+    outputs = [_forward(component, _input(a, b)) for component in (a, b)]
+    if outputs[0].ndim < outputs[1].ndim:
+        outputs[0] = np.broadcast_to(outputs[0][:, None], outputs[1].shape)
+    if outputs[1].ndim < outputs[0].ndim:
+        outputs[1] = np.broadcast_to(outputs[1][:, None], outputs[0].shape)
+    return _max_difference(*outputs)
+
+
+def _max_difference(x, y) -> float:
+    # NaN differs from everything: it must not hide behind a comparison.
+    difference = np.max(np.abs(x - y), initial=0.0)
+    return math.inf if np.isnan(difference) else float(difference)
+
+
+def _input(a: Component, b: Component) -> dict[str, Any]:
+    """What both models are given; an image model takes the first frame."""
+    random = np.random.default_rng(0)
+    sizes = a.arguments
+    if a.kind == "text_encoder":
+        shape = (2, sizes["max_sequence_length"])
+        return {"token_ids": random.integers(0, sizes["vocabulary_size"], shape)}
+    side = 2 ** len(sizes["block_channels"])
+    if a.kind == "vae":
+        shape = (1, side, side, sizes["in_channels"])
+        return {"images": random.uniform(-1, 1, shape).astype("float32")}
+    channels = max(c.arguments["in_channels"] for c in (a, b))
+    both_video = a.is_video and b.is_video
+    shape = (1, _FRAMES if both_video else 1, side, side, channels)
+    sample = random.standard_normal(shape, "float32")
+    if not both_video:
+        # A still video is what an image model and its inflation have in common.
+        sample = np.repeat(sample, _FRAMES, axis=1)
+    context = random.standard_normal((1, 7, sizes["context_dim"]), "float32")
+    return {"sample": sample, "timesteps": np.array([500]), "context": context}
+
+
+def _forward(component: Component, inputs) -> np.ndarray:
+    model = make_model(component, "float32")
+    if component.kind == "vae":
+        output = model(ops.convert_to_tensor(inputs["images"]))
+    elif component.kind == "text_encoder":
+        output = model({"token_ids": ops.convert_to_tensor(inputs["token_ids"])})
+    else:
+        sample = inputs["sample"][..., : component.arguments["in_channels"]]
+        if not component.is_video:
+            sample = sample[:, 0]
+        inputs = {**inputs, "sample": sample}
+        output = model(keras.tree.map_structure(ops.convert_to_tensor, inputs))
+    return ops.convert_to_numpy(ops.cast(output, "float32"))
