@@ -20,8 +20,6 @@ _COMMANDS = {
     "weights": weights,
     "info": info,
 }
-# These use no model, and so no KerasHub.
-_WITHOUT_MODELS = ("dataset", "info")
 # JAX first: it trains on every accelerator and has the fastest sampling loop.
 _BACKENDS = ("jax", "torch", "tensorflow")
 
@@ -39,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         _choose_backend(options.backend)
-        if options.command not in _WITHOUT_MODELS:
+        if options.uses_models:
             _import_keras_hub_quietly()
         return options.run(options) or 0
     except KeyboardInterrupt:
@@ -49,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.debug:
             raise
         message = " ".join(str(error).split()) or type(error).__name__
-        print(f"makeavid {options.command}: error: {message}", file=sys.stderr)
+        print(f"{options.prog}: error: {message}", file=sys.stderr)
         return 2
 
 
@@ -97,7 +95,11 @@ def _add_commands(parser, commands):
             _add_commands(subparser, group)
             continue
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        # Without a model there is no need of KerasHub, which takes seconds to import.
+        uses_models = getattr(command, "USES_MODELS", True)
+        subparser.set_defaults(
+            run=command.run, uses_models=uses_models, prog=subparser.prog
+        )
         subparser.add_argument(
             "--backend",
             choices=_BACKENDS,

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 EXAMPLE = "makeavid info clips/cat.mp4"
+USES_MODELS = False
 
 _PACKAGES = (
     "keras-makeavid",

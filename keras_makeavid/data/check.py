@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable
 
 from keras_makeavid.data.json_files import read_id_list, write_json
-from keras_makeavid.data.reader import open_dataset
+from keras_makeavid.data.reader import LatentReader, open_dataset
 
 
 def check_dataset(
-    folder: str | os.PathLike,
+    source: str | os.PathLike | LatentReader,
     leave_out: bool = False,
     on_clip: Callable[[str], None] = lambda clip_id: None,
 ) -> dict[str, str]:
@@ -20,7 +20,7 @@ def check_dataset(
     finite and, in a sharded dataset, bytes that are not those that were written.
 
     Args:
-        folder: dataset folder, in either layout.
+        source: dataset folder, in either layout, or an opened dataset.
         leave_out: add the damaged clips to `failed_id_list.json`, by which training
             leaves them out. Encoding a clip again takes it off the list.
         on_clip: called with each clip's id when it is read.
@@ -37,7 +37,7 @@ def check_dataset(
         check_dataset("dataset", leave_out=True)  # {"cat": "Clip cat: the latents ..."}
         ```
     """
-    dataset = open_dataset(folder)
+    dataset = open_dataset(source)
     damaged = {}
     for index, clip_id in enumerate(dataset.ids):
         try:

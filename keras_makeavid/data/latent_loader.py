@@ -64,9 +64,7 @@ class LatentLoader:
         num_workers: int = 0,
         prefetch: int = 2,
     ):
-        self.dataset = (
-            source if isinstance(source, LatentReader) else open_dataset(source)
-        )
+        self.dataset = open_dataset(source)
         self.batch_size = batch_size
         self.num_frames = num_frames
         self.samples_per_epoch = (

@@ -120,11 +120,12 @@ class LatentReader(ABC):
         )
 
 
-def open_dataset(folder: str | os.PathLike) -> LatentReader:
+def open_dataset(source: str | os.PathLike | LatentReader) -> LatentReader:
     """Open a latent dataset, whichever of the two formats it is in.
 
     Args:
-        folder: a dataset as `makeavid encode` writes it, or in the published layout.
+        source: folder of a dataset as `makeavid encode` writes it, or in the published
+            layout; an opened one is returned as it is.
 
     Returns:
         A `ShardedDataset` or a `PublishedDataset`.
@@ -143,6 +144,8 @@ def open_dataset(folder: str | os.PathLike) -> LatentReader:
     from keras_makeavid.data.shard_index import INDEX_NAME
     from keras_makeavid.data.sharded_dataset import ShardedDataset
 
-    if (Path(folder) / INDEX_NAME).is_file():
-        return ShardedDataset(folder)
-    return PublishedDataset(folder)
+    if isinstance(source, LatentReader):
+        return source
+    if (Path(source) / INDEX_NAME).is_file():
+        return ShardedDataset(source)
+    return PublishedDataset(source)

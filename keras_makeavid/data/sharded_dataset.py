@@ -54,13 +54,10 @@ class ShardedDataset(LatentReader):
 
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
-        failed = set(read_id_list(self.folder / FAILED_NAME))
-        entries = read_index(self.folder)
-        self.entries: dict[str, ClipEntry] = {
-            clip_id: entry
-            for clip_id, entry in entries.items()
-            if clip_id not in failed
-        }
+        self.failed_id_list = self.folder / FAILED_NAME
+        self.entries: dict[str, ClipEntry] = read_index(self.folder)
+        for clip_id in read_id_list(self.failed_id_list):
+            self.entries.pop(clip_id, None)
         self.ids = list(self.entries)
         self._shards: dict[str, Any] = {}
         for clip_id in self.ids:

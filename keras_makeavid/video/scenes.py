@@ -34,8 +34,11 @@ def find_scenes(path: StrPath, *, max_bytes: int = MAX_BYTES) -> list[np.ndarray
 
     Example:
         ```python
-        scenes = find_scenes("film.mp4")
-        window = read_video("film.mp4", start=scenes[1][0], num_frames=8, fps=8)
+        frames = np.zeros((48, 64, 64, 3), "uint8")
+        frames[24:] = 255
+        write_video("film.mp4", frames, fps=24)
+        first, second = find_scenes("film.mp4")
+        second.shape  # (24,)
         ```
     """
     detector_class, timecode_class = _import_scenedetect()

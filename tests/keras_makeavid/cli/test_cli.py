@@ -15,7 +15,7 @@ from keras_makeavid import TextToVideo, __version__, video
 from keras_makeavid.cli import main
 from keras_makeavid.data import open_dataset
 
-COMMANDS = ("generate", "encode", "dataset", "train", "info")
+COMMANDS = ("generate", "encode", "train", "info")
 
 
 def run(*arguments):

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_makeavid.data import LatentLoader
+from keras_makeavid.data import LatentLoader, convert_dataset, open_dataset
 
 
 def taken(loader, count, start_step=0):
@@ -31,7 +31,7 @@ def test_batches_are_half_precision_dicts(dataset):
 
 
 def test_a_batch_holds_scaled_windows_of_the_clips(dataset):
-    loader = LatentLoader(dataset, num_frames=9 - 5, scale=0.5)
+    loader = LatentLoader(dataset, num_frames=4, scale=0.5)
     stored = [np.load(dataset / "data/videos" / f"{i}.npy") for i in (1, 2)]
     windows = {
         (0.5 * np.moveaxis(clip[start : start + 4], 1, -1)).astype("float16").tobytes()
@@ -116,3 +116,50 @@ def test_importing_the_loader_imports_no_grain():
         "assert 'grain' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_clips_shorter_than_a_window_are_refused_by_name(dataset):
+    with pytest.raises(ValueError, match=r"1 clips are shorter than 8 frames: 1 \(6\)"):
+        LatentLoader(dataset, num_frames=8)
+
+
+def test_clips_of_different_sizes_are_refused_by_name(dataset):
+    path = dataset / "data" / "videos" / "2.npy"
+    np.save(path, np.zeros((6, 4, 2, 2), "float32"))
+    with pytest.raises(ValueError, match=r"of one size.*\(3, 5, 4\).*'1'.*'2'"):
+        LatentLoader(dataset, num_frames=4)
+
+
+def test_a_dataset_without_clips_is_refused(dataset):
+    (dataset / "data" / "id_list.json").write_text("[]")
+    with pytest.raises(ValueError, match="lists no clips"):
+        LatentLoader(dataset)
+
+
+def test_stored_numbers_may_be_of_any_float_type(dataset):
+    for clip_id, dtype in (("1", "float16"), ("2", ">f8")):
+        path = dataset / "data" / "videos" / f"{clip_id}.npy"
+        np.save(path, np.full((6, 4, 3, 5), 2.0, dtype))
+    batch = LatentLoader(dataset, num_frames=4, batch_size=2, scale=0.5).batch(0)
+    np.testing.assert_array_equal(batch["latents"], 1.0)
+
+
+def test_both_layouts_give_the_same_batches(dataset, tmp_path):
+    convert_dataset(dataset, tmp_path / "sharded")
+    assert_equal(
+        taken(LatentLoader(tmp_path / "sharded", num_frames=4), 9),
+        taken(LatentLoader(open_dataset(dataset), num_frames=4), 9),
+    )
+
+
+def test_worker_processes_read_shards_too(dataset, tmp_path):
+    convert_dataset(dataset, tmp_path / "sharded", half=True)
+    loader = LatentLoader(tmp_path / "sharded", num_frames=4, num_workers=2)
+    assert_equal(taken(loader, 4), [loader.batch(step) for step in range(4)])
+
+
+def test_damage_that_is_found_while_reading_stops_the_batches_by_name(dataset):
+    loader = LatentLoader(dataset, num_frames=4)
+    (dataset / "data" / "videos" / "2.npy").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"2\.npy is damaged"):
+        taken(loader, 2)

@@ -1,0 +1,42 @@
+"""Read every number of a dataset and name the clips that are damaged."""
+
+from __future__ import annotations
+
+import sys
+
+EXAMPLE = "makeavid dataset check dataset --leave-out"
+USES_MODELS = False
+
+
+def add_arguments(parser) -> None:
+    """Declare the options."""
+    parser.add_argument("dataset", help="dataset folder, in either layout")
+    parser.add_argument(
+        "--leave-out",
+        action="store_true",
+        help="add damaged clips to failed_id_list.json: training leaves them out",
+    )
+
+
+def run(options) -> int:
+    """Check, and say what is damaged.
+
+    Returns:
+        The exit code: 1 if there are damaged clips that were not left out.
+    """
+    from keras_makeavid.data import check_dataset, open_dataset
+    from keras_makeavid.progress import progress_bar
+
+    dataset = open_dataset(options.dataset)
+    with progress_bar(len(dataset), "check", unit="clip") as bar:
+        damaged = check_dataset(
+            dataset, options.leave_out, lambda clip_id: bar.update(1)
+        )
+    for problem in damaged.values():
+        print(problem, file=sys.stderr)
+    outcome = "left out from now on" if options.leave_out else "damaged"
+    print(
+        f"{options.dataset}: {len(dataset) - len(damaged)} clips are whole, "
+        f"{len(damaged)} {outcome}"
+    )
+    return 1 if damaged and not options.leave_out else 0
