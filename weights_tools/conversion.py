@@ -22,9 +22,11 @@ from keras_makeavid.text import TextToVideoPreprocessor
 from weights_tools.copying import check_dtype
 from weights_tools.inflation import inflated
 from weights_tools.layouts import LAYOUTS
+from weights_tools.layouts.kerascv import KERASCV_CLASSES
 from weights_tools.opening import open_source
 from weights_tools.source import Source
 from weights_tools.targets.hub_folder import HubFolderWriter
+from weights_tools.targets.kerascv import KerasCVWriter
 from weights_tools.targets.preset import PresetWriter
 from weights_tools.targets.single_file import SingleFileWriter
 
@@ -33,7 +35,7 @@ LAYOUT_NAMES = tuple(
 )
 
 # What a folder of weights has one of, and a folder of anything else has not.
-_MARKERS = ("config.json", "model_index.json")
+_MARKERS = ("config.json", "model_index.json", *(c.file for c in KERASCV_CLASSES))
 
 _FILE_SUFFIXES = (".safetensors", ".msgpack", ".h5")
 
@@ -48,6 +50,8 @@ class ConversionReport:
         parts: parts that it holds.
         nbytes: bytes of weights.
         dropped: number of parameters that the layout cannot hold, by part.
+        changed: arguments that others who read the layout take to be so, and that are
+            otherwise in the source, by part; such as the form of GELU.
     """
 
     out: Path
@@ -55,6 +59,7 @@ class ConversionReport:
     parts: tuple[str, ...]
     nbytes: int
     dropped: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def convert(
@@ -194,14 +199,16 @@ def _checked_target(out, layout: str, force: bool) -> Path:
 
 def _write(source: Source, out: Path, layout, dtype, progress) -> ConversionReport:
     to_file = out.suffix in _FILE_SUFFIXES
-    if to_file or layout == "ldm":
+    if layout == "kerascv":
+        writer = KerasCVWriter(source, dtype, out.name if to_file else None)
+    elif to_file or layout == "ldm":
         writer = SingleFileWriter(source, layout, dtype)
     elif layout == "keras":
         writer = PresetWriter(source, dtype)
     else:
         writer = HubFolderWriter(source, layout, dtype)
     with _progress(progress, writer.total_bytes) as on_bytes:
-        if isinstance(writer, SingleFileWriter):
+        if to_file or layout == "ldm":
             writer.write(out, on_bytes)
         else:
             with folder_written_aside(out) as folder:
@@ -212,6 +219,7 @@ def _write(source: Source, out: Path, layout, dtype, progress) -> ConversionRepo
         tuple(source.components),
         writer.total_bytes,
         _dropped(source, writer.layouts),
+        _changed(source, writer.layouts),
     )
 
 
@@ -223,6 +231,16 @@ def _dropped(source, layouts) -> dict[str, int]:
         if lost:
             dropped[part] = sum(lost)
     return dropped
+
+
+def _changed(source, layouts) -> dict[str, dict[str, Any]]:
+    changed = {}
+    for part, layout in layouts.items():
+        arguments = source.components[part].arguments
+        others = {k: v for k, v in layout.defaults.items() if arguments[k] != v}
+        if others:
+            changed[part] = others
+    return changed
 
 
 @contextmanager

@@ -10,8 +10,10 @@ import keras
 
 from weights_tools.component import Component
 from weights_tools.kinds import MODELS
+from weights_tools.layouts import get_layout
 from weights_tools.loading import assign
 from weights_tools.opening import open_source
+from weights_tools.targets.checks import check_holds
 
 
 def load_model(
@@ -61,7 +63,12 @@ def make_model(component: Component, dtype: str | None = None) -> keras.Model:
     Args:
         component: the component, of an open source.
         dtype: dtype or dtype policy of the model; Keras's default if `None`.
+
+    Raises:
+        ValueError: if it is half of an autoencoder.
     """
+    if component.kind == "vae":
+        check_holds(component, get_layout("vae", "keras"))
     model = MODELS[component.kind](**component.arguments, dtype=dtype)
     assign(model, component.weights)
     return model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ import keras
 
 from weights_tools.hub import HUB_PREFIX, download, known_arguments
 from weights_tools.source import Source
-from weights_tools.sources import archive, live, pipeline, preset, single_file
+from weights_tools.sources import archive, kerascv, live, pipeline, preset, single_file
 
 
 @contextmanager
 def open_source(
-    source: str | os.PathLike[str] | keras.Model,
+    source: str | os.PathLike[str] | keras.Model | Sequence[keras.Model],
     variant: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Iterator[Source]:
@@ -25,7 +25,8 @@ def open_source(
 
     Args:
         source: path of a file or folder, `hf://owner/name[@revision]`, or a live
-            model: one of ours, a `TextToVideo`, or one of KerasCV's.
+            model: one of ours, a `TextToVideo`, or one of KerasCV's; several of
+            KerasCV's in a list.
         variant: `"fp16"` prefers files of this variant in a diffusers folder.
         overrides: arguments of `UNetPseudo3D` that are known better than the source
             tells, such as `{"transformer_epsilon": 1e-6}`.
@@ -46,6 +47,9 @@ def open_source(
     if isinstance(source, keras.Model):
         yield live.open_model(source)
         return
+    if isinstance(source, list | tuple):
+        yield kerascv.open_models(source)
+        return
     name = os.fspath(source)
     overrides = {**known_arguments(name), **(overrides or {})}
     path = download(name, variant) if name.startswith(HUB_PREFIX) else Path(name)
@@ -54,6 +58,8 @@ def open_source(
             raise FileNotFoundError(f"There is nothing at {path}")
         if path.is_dir() and preset.is_preset(path):
             yield preset.open_preset(path, stack, overrides)
+        elif path.is_dir() and kerascv.is_kerascv_folder(path):
+            yield kerascv.open_folder(path, stack, overrides)
         elif path.is_dir():
             yield pipeline.open_pipeline(path, stack, overrides, variant)
         elif archive.is_archive(path):

@@ -92,7 +92,7 @@ def weights_of_model(model: keras.Model) -> Weights:
         path: TensorSpec(tuple(v.shape), keras.backend.standardize_dtype(v.dtype))
         for path, v in variables.items()
     }
-    return Weights(specs, lambda path: _to_numpy(variables[path]))
+    return Weights(specs, lambda path: to_numpy(variables[path]))
 
 
 def misfit(
@@ -138,7 +138,8 @@ def _listing(lines) -> str:
     return "; ".join(lines[:_LISTED]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _to_numpy(variable) -> np.ndarray:
+def to_numpy(variable: keras.Variable) -> np.ndarray:
+    """The value of a variable in its own dtype."""
     if keras.backend.standardize_dtype(variable.dtype) == "bfloat16":
         # Not every backend gives NumPy its bfloat16; every one casts without loss.
         value = keras.ops.cast(variable, "float32")

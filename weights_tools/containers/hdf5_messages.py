@@ -154,11 +154,28 @@ def parse_filters(body: bytes) -> list[int]:
     return filters
 
 
-def parse_text_attribute(hdf5: Hdf5File, body: bytes) -> tuple[str, str] | None:
-    """Name and value of an attribute, if it is a single text.
+class Attribute(NamedTuple):
+    """What an attribute message tells.
 
     Args:
-        hdf5: the file, which may hold the text elsewhere.
+        name: bytes of its name.
+        dtype: as `parse_dtype` tells it.
+        itemsize: bytes of an element.
+        shape: its dimensions.
+        value: bytes of its elements, and what fills up the message.
+    """
+
+    name: bytes
+    dtype: str
+    itemsize: int
+    shape: tuple[int, ...]
+    value: bytes
+
+
+def parse_attribute(body: bytes) -> Attribute | None:
+    """Name and value of an attribute, if it is of a dtype that is known.
+
+    Args:
         body: bytes of the attribute message.
 
     Raises:
@@ -176,13 +193,43 @@ def parse_text_attribute(hdf5: Hdf5File, body: bytes) -> tuple[str, str] | None:
         kind, shape = parse_dtype(dtype), parse_dataspace(space)
     except Hdf5Error:
         return None
-    if shape != () or kind not in ("text", "text elsewhere"):
+    (itemsize,) = unpacked("L", dtype, 4)
+    return Attribute(name.rstrip(b"\0"), kind, itemsize, shape, body[position:])
+
+
+def parse_text_attribute(hdf5: Hdf5File, body: bytes) -> tuple[str, str] | None:
+    """Name and value of an attribute, if it is a single text.
+
+    Args:
+        hdf5: the file, which may hold the text elsewhere.
+        body: bytes of the attribute message.
+
+    Raises:
+        Hdf5Error: if it is damaged.
+    """
+    attribute = parse_attribute(body)
+    if attribute is None or attribute.shape != ():
         return None
-    value = body[position:]
-    if kind == "text elsewhere":
-        length, address, index = unpacked("LQL", body, position)
-        value = hdf5.heap_object(address, index)[:length]
+    if attribute.dtype not in ("text", "text elsewhere"):
+        return None
+    value = attribute.value
+    if attribute.dtype == "text elsewhere":
+        value = text_elsewhere(hdf5, value)
     try:
-        return name.rstrip(b"\0").decode(), value.rstrip(b"\0").decode()
+        return attribute.name.decode(), value.rstrip(b"\0").decode()
     except UnicodeDecodeError as error:
         raise Hdf5Error("has an attribute that is not in UTF-8") from error
+
+
+def text_elsewhere(hdf5: Hdf5File, reference: bytes) -> bytes:
+    """A text of variable length, which stands apart from its attribute.
+
+    Args:
+        hdf5: the file.
+        reference: bytes of the element that tells where.
+
+    Raises:
+        Hdf5Error: if it is not there.
+    """
+    length, address, index = unpacked("LQL", reference)
+    return hdf5.heap_object(address, index)[:length]

@@ -5,11 +5,17 @@ conversion follow from it.
 """
 
 from weights_tools.layouts.autoencoder import VAE_LAYOUTS
+from weights_tools.layouts.kerascv import KERASCV_LAYOUTS
 from weights_tools.layouts.layout import Layout
 from weights_tools.layouts.text_encoder import TEXT_ENCODER_LAYOUTS
 from weights_tools.layouts.unet import UNET_LAYOUTS
 
-LAYOUTS: tuple[Layout, ...] = (*UNET_LAYOUTS, *VAE_LAYOUTS, *TEXT_ENCODER_LAYOUTS)
+LAYOUTS: tuple[Layout, ...] = (
+    *UNET_LAYOUTS,
+    *VAE_LAYOUTS,
+    *TEXT_ENCODER_LAYOUTS,
+    *KERASCV_LAYOUTS,
+)
 
 
 def get_layout(kind: str, name: str) -> Layout:

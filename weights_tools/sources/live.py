@@ -10,6 +10,7 @@ from keras_makeavid import TextToVideo
 from weights_tools.component import Component
 from weights_tools.kinds import complete, kind_of
 from weights_tools.source import Source
+from weights_tools.sources import kerascv
 from weights_tools.weights import weights_of_model
 
 
@@ -22,6 +23,8 @@ def open_model(model: keras.Model) -> Source:
     Raises:
         ValueError: if it is none that we know.
     """
+    if kerascv.is_kerascv_model(model):
+        return kerascv.open_models([model])
     if not isinstance(model, TextToVideo):
         component = _component(model)
         return Source({component.kind: component})

@@ -17,6 +17,7 @@ from weights_tools.component import (
 )
 from weights_tools.containers import ContainerError, open_tensors
 from weights_tools.source import Source
+from weights_tools.sources import kerascv
 
 
 def open_file(path: Path, stack: ExitStack, overrides: Mapping[str, Any]) -> Source:
@@ -31,6 +32,8 @@ def open_file(path: Path, stack: ExitStack, overrides: Mapping[str, Any]) -> Sou
         ValueError: if it is damaged or holds no model that we know.
     """
     file = stack.enter_context(open_tensors(path))
+    if kerascv.is_kerascv_file(file):
+        return kerascv.open_file(file, overrides)
     found = find_layouts(file)
     if not found:
         # Raises the error that says what is in the file.

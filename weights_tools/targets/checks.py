@@ -14,11 +14,19 @@ def check_holds(component: Component, layout: Layout) -> None:
         layout: the layout to write.
 
     Raises:
-        ValueError: if it is an image model, and the layout one of video models.
+        ValueError: if it is an image model, and the layout one of video models; or
+            half of an autoencoder.
     """
-    for path in component.shapes:
-        if layout.holds(path) and path not in component.weights.specs:
-            raise ValueError(
-                f"{component.path} is an image model, and layout {layout.name!r} is "
-                "of video models: inflate it first"
-            )
+    specs = component.weights.specs
+    missing = [p for p in component.shapes if layout.holds(p) and p not in specs]
+    if missing and component.kind == "vae":
+        raise ValueError(
+            f"{component.path} is one half of an autoencoder, without "
+            f"{missing[0]}: KerasCV's Decoder and its ImageEncoder (published as "
+            "vae_encoder.h5) are both needed, in one folder or list"
+        )
+    if missing:
+        raise ValueError(
+            f"{component.path} is an image model, and layout {layout.name!r} is "
+            "of video models: inflate it first"
+        )
