@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from weights_tools.transposing import contiguous
+
 
 @dataclass(frozen=True, eq=False)
 class Layout:
@@ -83,7 +85,7 @@ class Layout:
         grouped = value.reshape(self._grouped(path, value.shape))
         order = self.order(path, grouped.ndim)
         # A transposed array would be written to a file as its memory lies.
-        return np.ascontiguousarray(np.transpose(grouped, order))
+        return contiguous(np.transpose(grouped, order))
 
     def order(self, path: str, rank: int) -> tuple[int, ...]:
         """Which of our axes (as grouped) each axis there is."""
