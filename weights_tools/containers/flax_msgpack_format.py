@@ -24,7 +24,9 @@ NDARRAY = 1
 COMPLEX = 2
 SCALAR = 3
 CHUNKED = "__msgpack_chunked_array__"
-_LONGEST_KEY = 1024
+LONGEST_KEY = 1024
+# A hundred times those of a full training state of this family.
+_MOST_ENTRIES = 1_000_000
 
 
 def is_flax_msgpack(start: bytes) -> bool:
@@ -61,9 +63,7 @@ def open_flax_msgpack(file: MappedFile) -> MappedTensors:
         raise ContainerError(file.path, "is not a msgpack map of names to arrays")
     end = walk.container(root, ())
     if end != file.size:
-        raise ContainerError(
-            file.path, f"{file.size - end} bytes follow the last entry"
-        )
+        raise ContainerError(file.path, f"{file.size - end} bytes follow the map")
     return MappedTensors(file, walk.tensors)
 
 
@@ -74,10 +74,14 @@ class _Walk:
         self.file = file
         self.tensors: dict[str, StoredTensor] = {}
         self.names = NameCollector(file.path, file.size)
+        self.left = _MOST_ENTRIES
 
     def container(self, head: Head, prefix: tuple[str, ...]) -> int:
         """Walk through a map or array; returns the offset after it."""
         self.names.check_depth(prefix)
+        self.left -= head.value
+        if self.left < 0:
+            raise self.error(prefix, f"has more than {_MOST_ENTRIES} entries")
         offset = head.body
         for index in range(head.value):
             key = str(index)
@@ -92,10 +96,8 @@ class _Walk:
 
     def key(self, offset: int, prefix) -> tuple[str, int]:
         head = read_head(self.file, offset, self.file.size)
-        if head.kind != "str" or head.value > _LONGEST_KEY:
-            raise self.error(
-                prefix, f"a key is no string of up to {_LONGEST_KEY} bytes"
-            )
+        if head.kind != "str" or head.value > LONGEST_KEY:
+            raise self.error(prefix, f"a key is no text of up to {LONGEST_KEY} bytes")
         end = head.body + head.value
         try:
             return self.file.map[head.body : end].decode("utf-8"), end
@@ -124,7 +126,7 @@ class _Walk:
         data = read_head(self.file, dtype.body + dtype.value, end)
         if dtype.kind != "str" or data.kind != "bin" or data.body + data.value != end:
             raise self.error((name,), "expected shape, dtype and bytes")
-        code = self.file.map[dtype.body : dtype.body + min(dtype.value, _LONGEST_KEY)]
+        code = self.file.map[dtype.body : dtype.body + min(dtype.value, LONGEST_KEY)]
         try:
             spec = checked_spec(shape, code.decode("ascii", "replace"))
         except ValueError as error:
@@ -200,7 +202,7 @@ class _Walk:
         return StoredTensor(spec, tuple(c.extents[0] for c in chunks))
 
     def error(self, prefix: tuple[str, ...], reason: str) -> ContainerError:
-        return ContainerError(self.file.path, reason, tensor="/".join(prefix))
+        return ContainerError(self.file.path, reason, tensor="/".join(prefix) or None)
 
 
 def _flat(spec: TensorSpec, dtype: str) -> TensorSpec:

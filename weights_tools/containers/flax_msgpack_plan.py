@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weights_tools.containers.flax_msgpack_format import CHUNKED, NDARRAY
+from weights_tools.containers.flax_msgpack_format import CHUNKED, LONGEST_KEY, NDARRAY
 from weights_tools.containers.layout_plan import HeadersPlan
 from weights_tools.containers.mapped_file import Extent
 from weights_tools.containers.tensor_names import nested
@@ -55,6 +55,8 @@ _Pieces = Iterator[bytes | tuple[str, int]]
 def _tree(tree: dict[str, Any], specs: Mapping[str, TensorSpec]) -> _Pieces:
     yield _head(len(tree), 0x80, 16, 0xDE, "HI")
     for key, node in tree.items():
+        if len(key.encode()) > LONGEST_KEY:
+            raise ValueError(f"A map has a key of up to {LONGEST_KEY} bytes: {key!r}")
         yield _string(key)
         if isinstance(node, dict):
             yield from _tree(node, specs)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from weights_tools.containers.hdf5_file import Hdf5Error, Hdf5File
+from weights_tools.containers.hdf5_file import UNDEFINED, Hdf5Error, Hdf5File
 from weights_tools.containers.hdf5_messages import ChunkLayout
 from weights_tools.containers.mapped_file import MappedFile
 from weights_tools.containers.tensor_spec import TensorSpec
@@ -68,6 +68,8 @@ def list_chunks(
         raise Hdf5Error(f"went through filters other than gzip and shuffle: {unknown}")
     if len(layout.shape) != len(spec.shape):
         raise Hdf5Error("is damaged: its chunks are not of its rank")
+    if layout.tree == UNDEFINED:
+        raise Hdf5Error("has no data: nothing was ever written to it")
     full = math.prod(layout.shape) * spec.numpy_dtype.itemsize
     chunks = []
     for nbytes, mask, *start, _, offset in hdf5.leaves(

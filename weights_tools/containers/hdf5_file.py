@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from weights_tools.containers.mapped_file import MappedFile
+from weights_tools.containers.mapped_file import Extent, MappedFile
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 UNDEFINED = 2**64 - 1
@@ -23,6 +23,7 @@ _SOFT_LINK = 2
 
 # A hundred times the structure of a file of this family.
 _MOST_STRUCTURE = 64 * 2**20
+_TALLEST_TREE = 16
 NEWER = (
     "is written in a newer form of HDF5 than Keras writes: copy it with h5py's default "
     "libver and names in ASCII"
@@ -58,6 +59,7 @@ class Hdf5File:
         self.file = file
         # Each structure has bytes of its own: more than all of them is a loop.
         self._left = min(file.size, _MOST_STRUCTURE)
+        self._heaps: dict[int, dict[int, Extent]] = {}
 
     def take(self, offset: int, form: str) -> tuple:
         """Unpack numbers at an offset.
@@ -176,7 +178,7 @@ class Hdf5File:
             Hdf5Error: if it is damaged.
         """
         signature, found, level, count = self.take(address, "4sBBH16x")
-        if (signature, found) != (b"TREE", kind):
+        if (signature, found) != (b"TREE", kind) or level > _TALLEST_TREE:
             raise Hdf5Error("is damaged: a tree is not there")
         entry = key + "Q"
         size = struct.calcsize("<" + entry)
@@ -209,16 +211,25 @@ class Hdf5File:
         Raises:
             Hdf5Error: if it is not there.
         """
+        if address not in self._heaps:
+            self._heaps[address] = self._heap(address)
+        if wanted not in self._heaps[address]:
+            raise Hdf5Error("is damaged: a text is not there")
+        return self.piece(*self._heaps[address][wanted])
+
+    def _heap(self, address: int) -> dict[int, Extent]:
+        """Where each object of a global heap lies."""
         signature, version, size = self.take(address, "4sB3xQ")
-        position, end = address + 16, address + size
-        while (signature, version) == (b"GCOL", 1) and position + 16 <= end:
+        if (signature, version) != (b"GCOL", 1):
+            raise Hdf5Error("is damaged: a text is not there")
+        objects, position = {}, address + 16
+        while position + 16 <= address + size:
             index, length = self.take(position, "H6xQ")
-            if index == wanted:
-                return self.piece(position + 16, length)
-            if index == 0:
+            if index == 0:  # What follows is free.
                 break
+            objects[index] = Extent(position + 16, length)
             position += 16 + length + -length % 8
-        raise Hdf5Error("is damaged: a text is not there")
+        return objects
 
 
 def unpacked(form: str, body: bytes, offset: int = 0) -> tuple:

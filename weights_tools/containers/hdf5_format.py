@@ -147,9 +147,8 @@ class _Walk:
         elif LAYOUT in kinds and path:
             self.guarded(path, self.dataset, path, messages, kinds)
         else:
-            raise ContainerError(
-                self.path, f"a group {NEWER}", tensor=SEPARATOR.join(path) or None
-            )
+            reason = "is a dtype, not a dataset" if DATATYPE in kinds else NEWER
+            raise ContainerError(self.path, reason, SEPARATOR.join(path) or None)
 
     def texts(self, messages: list[Message]) -> dict[str, str]:
         found = (

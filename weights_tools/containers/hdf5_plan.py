@@ -47,12 +47,16 @@ class Hdf5Plan:
     def begin(self, path: Path) -> Extents:
         import h5py
 
-        with h5py.File(path, "x") as file:
-            file.attrs.update(self._metadata)
-            return {
-                name: _create(h5py, file, name, spec)
-                for name, spec in self._specs.items()
-            }
+        try:
+            with h5py.File(path, "x") as file:
+                file.attrs.update(self._metadata)
+                return {
+                    name: _create(h5py, file, name, spec)
+                    for name, spec in self._specs.items()
+                }
+        except RuntimeError as error:
+            # So h5py tells of a full disk when it closes a file.
+            raise OSError(f"{path} could not be written: {error}") from error
 
 
 def _create(h5py, file, name: str, spec: TensorSpec) -> tuple[Extent, ...]:

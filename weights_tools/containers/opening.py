@@ -59,8 +59,12 @@ def open_tensors(path: str | os.PathLike[str]) -> TensorFile:
 
     Example:
     ```python
-    with open_tensors("unet/diffusion_pytorch_model.safetensors") as file:
-        kernel = file.read("conv_in.weight")
+    specs = {"bias": TensorSpec((3,), "float32")}
+    with create_tensors("model.safetensors", specs, "safetensors") as writer:
+        writer.write("bias", np.ones(3, "float32"))
+    with open_tensors("model.safetensors") as file:
+        bias = file.read("bias")
+    bias.shape  # (3,)
     ```
     """
     return _open(path, _ALL)

@@ -15,8 +15,8 @@ from typing import Any
 
 from weights_tools.containers.errors import shortened
 
-# Ten times those of a full training checkpoint of this family.
-_MOST_INSTRUCTIONS = 1_000_000
+# Several times those of a full training checkpoint of this family.
+_MOST_INSTRUCTIONS = 500_000
 
 
 class PickleError(ValueError):
@@ -92,7 +92,8 @@ def read_pickle(
 
     Example:
     ```python
-    read_pickle(io.BytesIO(pickle.dumps({"a": [1, 2]})), None, None)  # {"a": [1, 2]}
+    pickled = bytes([0x80, 2, *b"K", 1, *b"K", 2, 0x86, *b"."])
+    read_pickle(io.BytesIO(pickled), names=Inert, persistent=Inert)  # (1, 2)
     ```
     """
     machine = _Machine(names, persistent)

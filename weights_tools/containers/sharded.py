@@ -12,8 +12,8 @@ from weights_tools.containers.mapped_file import MappedFile
 from weights_tools.containers.strict_json import StrictJsonError, parse_strictly
 from weights_tools.containers.tensor_file import TensorFile
 
-# A hundred times the index of the largest model of this family.
-_LONGEST_INDEX = 16 * 2**20
+# Twenty times the index of the largest model of this family.
+_LONGEST_INDEX = 4 * 2**20
 
 
 def is_index(start: bytes) -> bool:
@@ -141,5 +141,5 @@ def _check_contents(
     for name, shard in weight_map.items():
         if name not in opened[shard].specs:
             raise ContainerError(
-                opened[shard].path, f"absent, but in {index.name}", name
+                opened[shard].path, f"is absent, but {index.name} lists it", name
             )

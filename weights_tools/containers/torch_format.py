@@ -31,7 +31,7 @@ def is_pickle(start: bytes) -> bool:
 
     Example:
     ```python
-    is_pickle(pickle.dumps({}))  # True
+    is_pickle(bytes([0x80, 2]))  # True
     ```
     """
     return start[0] == 0x80 and 2 <= start[1] <= 5
