@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ def convert(
     part: str | None = None,
     variant: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    base: str | os.PathLike[str] | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
     force: bool = False,
     progress: bool | Callable[[int, int], None] = False,
@@ -94,6 +95,8 @@ def convert(
         variant: `"fp16"` prefers files of this variant in a diffusers folder.
         overrides: arguments of `UNetPseudo3D` that are known better than the source
             tells, such as `{"transformer_epsilon": 1e-6}`.
+        base: source of the parts that `source` does not have, such as the pipeline
+            that a UNet alone belongs to.
         tokenizer: folder of the tokenizer, for a source that has none.
         force: replace what is at `out`.
         progress: `True` shows a bar by bytes; a function is called as
@@ -111,14 +114,19 @@ def convert(
 
     Example:
     ```python
-    convert("hf://TempoFunk/makeavid-sd-jax", "makeavid")
+    convert(
+        "hf://TempoFunk/makeavid-sd-jax",
+        "makeavid",
+        base="hf://stable-diffusion-v1-5/stable-diffusion-inpainting",
+    )
     convert("makeavid", "exported", layout="makeavid_torch", dtype="float16")
     ```
     """
     out = _checked_target(out, layout, force)
     check_dtype(dtype)
-    with open_source(source, variant, overrides) as opened:
-        chosen = _chosen(opened, part, tokenizer)
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_source(source, variant, overrides))
+        chosen = _chosen(opened, part, _base(base, variant, stack), tokenizer)
         return _write(chosen, out, layout, dtype, progress)
 
 
@@ -131,6 +139,7 @@ def inflate(
     part: str | None = None,
     variant: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    base: str | os.PathLike[str] | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
     force: bool = False,
     progress: bool | Callable[[int, int], None] = False,
@@ -149,6 +158,7 @@ def inflate(
         part: as for `convert`.
         variant: as for `convert`.
         overrides: as for `convert`.
+        base: as for `convert`.
         tokenizer: as for `convert`.
         force: as for `convert`.
         progress: as for `convert`.
@@ -170,20 +180,32 @@ def inflate(
     """
     out = _checked_target(out, layout, force)
     check_dtype(dtype)
-    with open_source(source, variant, overrides) as opened:
-        chosen = _chosen(opened, part, tokenizer)
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_source(source, variant, overrides))
+        chosen = _chosen(opened, part, _base(base, variant, stack), tokenizer)
         chosen.components["unet"] = inflated(chosen.component("unet"))
         return _write(chosen, out, layout, dtype, progress)
 
 
-def _chosen(source: Source, part, tokenizer) -> Source:
-    components = dict(source.components)
+def _base(base, variant, stack: ExitStack) -> Source:
+    if base is None:
+        return Source()
+    return stack.enter_context(open_source(base, variant))
+
+
+def _chosen(source: Source, part, base: Source, tokenizer) -> Source:
+    components = {**base.components, **source.components}
     if part is not None:
         components = {part: source.component(part)}
-    preprocessor = source.preprocessor
+    preprocessor = source.preprocessor or base.preprocessor
     if tokenizer is not None:
         preprocessor = TextToVideoPreprocessor.from_hub_folder(os.fspath(tokenizer))
-    return replace(source, components=components, preprocessor=preprocessor)
+    return Source(
+        components,
+        preprocessor,
+        source.schedule or base.schedule,
+        source.size or base.size,
+    )
 
 
 def _checked_target(out, layout: str, force: bool) -> Path:

@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
+        if options.check is not None:
+            options.check(options)
         _choose_backend(options.backend)
         if options.uses_models:
             _import_keras_hub_quietly()
@@ -98,7 +100,11 @@ def _add_commands(parser, commands):
         # Without a model there is no need of KerasHub, which takes seconds to import.
         uses_models = getattr(command, "USES_MODELS", True)
         subparser.set_defaults(
-            run=command.run, uses_models=uses_models, prog=subparser.prog
+            # What can be found wrong before a backend is imported.
+            check=getattr(command, "check", None),
+            run=command.run,
+            uses_models=uses_models,
+            prog=subparser.prog,
         )
         subparser.add_argument(
             "--backend",

@@ -223,6 +223,16 @@ def test_one_part_can_be_taken(pipeline, tmp_path):
         weights_tools.convert(pipeline, tmp_path / "other", part="image_unet")
 
 
+def test_the_parts_that_a_unet_lacks_come_from_its_pipeline(pipeline, tmp_path):
+    weights_tools.inflate(pipeline / "unet", tmp_path / "unet", "makeavid_flax")
+    weights_tools.convert(tmp_path / "unet", tmp_path / "preset", base=pipeline)
+    found = weights_tools.inspect(tmp_path / "preset")
+    assert found.keys() == {"unet", "vae", "text_encoder"}
+    assert found["unet"].video
+    weights_tools.convert(tmp_path / "preset", tmp_path / "back", "diffusers")
+    assert_same_tensors(tensors_of(pipeline), tensors_of(tmp_path / "back"))
+
+
 def test_what_makes_no_preset_is_refused(pipeline, tmp_path):
     shutil.copytree(pipeline / "vae", tmp_path / "some" / "vae")
     shutil.copytree(pipeline / "text_encoder", tmp_path / "some" / "text_encoder")

@@ -30,6 +30,11 @@ def add_target_options(parser) -> None:
         "--part", help="the one part to take, as unet; all if not given"
     )
     parser.add_argument(
+        "--base",
+        help="source of the parts that SOURCE does not have, such as the pipeline "
+        "that a UNet alone belongs to",
+    )
+    parser.add_argument(
         "--tokenizer", help="folder of the tokenizer, for a source without one"
     )
     parser.add_argument(
@@ -48,6 +53,7 @@ def run_with(function, options) -> None:
         part=options.part,
         variant=options.variant,
         overrides=overrides(options),
+        base=options.base,
         tokenizer=options.tokenizer,
         force=options.force,
         progress=True,
@@ -59,3 +65,6 @@ def run_with(function, options) -> None:
             f"{part}: {count:,} parameters were dropped, which layout "
             f"{report.layout} does not have"
         )
+    for part, arguments in report.changed.items():
+        others = ", ".join(f"{name} {value!r}" for name, value in arguments.items())
+        print(f"{part}: others read layout {report.layout} with {others}")
