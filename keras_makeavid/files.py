@@ -76,6 +76,19 @@ def written_aside(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Removes what was being written in a folder by a process that was killed.
+
+    Args:
+        folder: A folder that no other process writes in.
+    """
+    # The second is what safetensors names a file until it is whole.
+    for pattern in (".*.part", ".tmp??????"):
+        for path in folder.glob(pattern):
+            if path.is_file():
+                path.unlink()
+
+
 def check_replaceable_folder(path: StrPath, marker: str | None) -> Path:
     """Returns `path` if a folder may be written there.
 

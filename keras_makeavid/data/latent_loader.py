@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from keras_makeavid.data.parallel import end_with_parent
 from keras_makeavid.data.reader import LatentReader, open_dataset
 from keras_makeavid.data.window_sampler import WindowSampler
 
@@ -133,8 +134,10 @@ class LatentLoader:
             _let_grain_read_its_flags()
             dataset = dataset.mp_prefetch(
                 grain.MultiprocessingOptions(
-                    num_workers=self.num_workers, per_worker_buffer_size=self.prefetch
-                )
+                    num_workers=self.num_workers,
+                    per_worker_buffer_size=max(1, self.prefetch),
+                ),
+                worker_init_fn=end_with_parent,
             )
         iterator = iter(dataset)
         try:

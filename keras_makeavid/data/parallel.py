@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -40,7 +42,7 @@ def map_in_order(
     # A copy of this process would share its accelerator and the locks of its threads.
     context = multiprocessing.get_context("spawn")
     pending = deque()
-    with ProcessPoolExecutor(num_workers, context, _use_one_thread) as pool:
+    with ProcessPoolExecutor(num_workers, context, _prepare_worker) as pool:
         try:
             for call in arguments:
                 pending.append((call, pool.submit(function, *call)))
@@ -63,6 +65,27 @@ def _result(call, future):
         ) from error
 
 
-def _use_one_thread():
+def end_with_parent(*_) -> None:
+    """Let this worker process end when the one that started it does.
+
+    One that was killed cannot tell its workers, and they would wait for it for ever.
+
+    Example:
+        ```python
+        context = multiprocessing.get_context("spawn")
+        ProcessPoolExecutor(2, context, initializer=end_with_parent)
+        ```
+    """
+    parent = multiprocessing.parent_process()
+
+    def wait():
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _prepare_worker():
+    end_with_parent()
     # Each process is one of many.
     load_cv2().setNumThreads(1)

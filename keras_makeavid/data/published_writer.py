@@ -10,7 +10,7 @@ import numpy as np
 from keras_makeavid.data.json_files import read_id_list, read_json, write_json
 from keras_makeavid.data.published_layout import PublishedLayout
 from keras_makeavid.data.reader import LatentClip
-from keras_makeavid.files import written_aside
+from keras_makeavid.files import remove_leftovers, written_aside
 
 
 class PublishedWriter:
@@ -38,6 +38,7 @@ class PublishedWriter:
         self._failed = dict.fromkeys(read_id_list(self._layout.failed_id_list))
         for name in ("videos", "prompts", "metadata"):
             (self._layout.data / name).mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self._layout.data / name)
         # A run that was stopped has left clips that are in no list.
         files = sorted((self._layout.data / "metadata").glob("*.json"))
         self.stored = {

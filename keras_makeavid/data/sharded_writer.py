@@ -20,7 +20,7 @@ from keras_makeavid.data.shard_index import (
     write_index,
 )
 from keras_makeavid.data.sharded_dataset import FAILED_NAME, open_shard, tensor_entry
-from keras_makeavid.files import written_aside
+from keras_makeavid.files import remove_leftovers, written_aside
 
 SHARD_BYTES = 2**30
 STAGED_FOLDER = ".staged"
@@ -64,6 +64,8 @@ class ShardedWriter:
         self._entries = read_index(self._folder) if there else {}
         self._failed = dict.fromkeys(read_id_list(self._folder / FAILED_NAME))
         self._staging.mkdir(parents=True, exist_ok=True)
+        for written in (self._folder, self._staging):
+            remove_leftovers(written)
         self.stored: dict[str, dict[str, Any]] = {
             clip_id: entry.metadata
             for clip_id, entry in self._entries.items()
@@ -122,16 +124,23 @@ class ShardedWriter:
         found = {}
         for path in sorted(self._staging.glob("*.safetensors")):
             try:
-                file = open_shard(path)
-                metadata = json.loads(file.metadata()["metadata"])
-                dtypes = {
-                    file.get_tensor(name).dtype.name for name in file.offset_keys()
-                }
-            except (ValueError, KeyError, TypeError, RecursionError):
+                clip = self._read(path.stem)
+            except Exception:
+                # No such file was written here, or a disk lost some of it.
                 continue
-            if CLIP_ID.fullmatch(path.stem) and dtypes == {self._dtype}:
-                found[path.stem] = metadata
+            if self._is_packed(clip):
+                # Stopped between the index and the end of the staged file.
+                path.unlink()
+            elif CLIP_ID.fullmatch(clip.id) and clip.latents.dtype == self._dtype:
+                found[clip.id] = clip.metadata
         return found
+
+    def _is_packed(self, clip):
+        entry = self._entries.get(clip.id)
+        if entry is None or entry.metadata != clip.metadata:
+            return False
+        tensors = tensor_entry(clip.latents), tensor_entry(clip.context)
+        return tensors == (entry.latents, entry.context)
 
     def _clips_of_open_shard(self) -> dict[str, int]:
         """Ids and sizes of the clips of the last shard, if it is not full."""

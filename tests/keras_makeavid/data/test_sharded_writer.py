@@ -1,4 +1,8 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -115,6 +119,18 @@ def test_a_run_that_was_stopped_leaves_the_same_files_when_it_went_on(
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
 
 
+def test_clips_that_were_packed_when_the_run_was_stopped_are_not_packed_again(tmp_path):
+    clips = [made(name) for name in "abc"]
+    for name in ("whole", "stopped"):
+        write(tmp_path / name, clips)
+    # As if the end had come before the clip's own file was removed.
+    ShardedWriter(tmp_path / "stopped").add(clips[1])
+    writer = ShardedWriter(tmp_path / "stopped", shard_bytes=2 * CLIP_BYTES)
+    writer.keep("b")
+    writer.finish()
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+
+
 def test_a_second_run_leaves_the_same_files_as_one_of_all_clips(tmp_path):
     clips = [made(name) for name in "abcdefg"]
     write(tmp_path / "whole", clips, clips_a_shard=4)
@@ -195,3 +211,55 @@ def test_shards_of_other_names_are_read_and_continued(tmp_path):
     index.write_text(index.read_text().replace("clips-00000", "mine"))
     write(tmp_path, [made("b")])
     assert ShardedDataset(tmp_path).ids == ["a", "b"]
+
+
+WRITE_ALL = """
+import sys
+from pathlib import Path
+import numpy as np
+from keras_makeavid.data.reader import LatentClip
+from keras_makeavid.data.sharded_writer import ShardedWriter
+
+writer = ShardedWriter(Path(sys.argv[1]), shard_bytes=200_000)
+for number in range(60):
+    clip_id, metadata = f"clip{number}", {"caption": str(number)}
+    if writer.stored.get(clip_id) == metadata:
+        writer.keep(clip_id)
+    else:
+        latents = np.full((8, 16, 16, 4), number, "float32")
+        context = np.full((5, 6), number, "float32")
+        print("adds", flush=True)
+        sys.stdin.readline()
+        writer.add(LatentClip(clip_id, latents, context, metadata))
+writer.finish()
+"""
+
+
+def test_a_run_that_is_killed_again_and_again_leaves_the_same_files_in_the_end(
+    tmp_path,
+):
+    def start(folder):
+        command = [sys.executable, "-c", WRITE_ALL, str(folder)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return subprocess.Popen(command, **pipes, bufsize=0)
+
+    random = np.random.default_rng(0)
+    for _ in range(12):
+        with start(tmp_path / "killed") as process:
+            for _ in range(random.integers(1, 7)):
+                process.stdout.readline()
+                process.stdin.write(b"\n")
+            # While it writes a clip, or packs a shard.
+            time.sleep(random.uniform(0, 0.003))
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+        if (tmp_path / "killed" / "index.json").is_file():
+            # What is there already can be read at any moment.
+            dataset = ShardedDataset(tmp_path / "killed")
+            for index in range(len(dataset)):
+                dataset.check(index)
+    for name in ("killed", "whole"):
+        with start(tmp_path / name) as process:
+            process.communicate()
+        assert process.returncode == 0
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
