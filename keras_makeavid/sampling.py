@@ -17,6 +17,9 @@ from keras_makeavid.compilation import (
 )
 from keras_makeavid.schedulers import StepTable, step
 
+# Steps whose noise has one shape. That of a thousand would not fit into memory.
+_NOISE_STEPS = 50
+
 
 class Conditions(NamedTuple):
     """What a latent is denoised towards; tensors only.
@@ -41,7 +44,8 @@ class DenoisingLoop:
 
     The number of steps, the scheduler's coefficients, text, hint, mask, noise and
     guidance are arguments of the program: none of them compiles it again. Guidance
-    of 1 is a program of its own, with one UNet pass a step instead of a batch of two.
+    of 1 is a program of its own, with one UNet pass a step instead of a batch of two;
+    so is each 50 steps more of a scheduler that adds noise.
 
     Args:
         unet: a `UNetPseudo3D`. If it takes only the latent's channels, mask and hint
@@ -86,7 +90,9 @@ class DenoisingLoop:
             (noise * table.initial_sigma, tuple(conditions), _padded(table)),
         )
         if step_noise is not None:
-            step_noise = ops.convert_to_tensor(step_noise, "float32")
+            missing = -len(step_noise) % _NOISE_STEPS
+            pads = [(0, missing), *[(0, 0)] * (step_noise.ndim - 1)]
+            step_noise = ops.convert_to_tensor(np.pad(step_noise, pads), "float32")
         key = (guided, step_noise is not None, progress is not None)
         if key not in self._programs:
             self._programs[key] = self._compile(guided, progress is not None)
