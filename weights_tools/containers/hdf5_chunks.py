@@ -10,11 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from weights_tools.containers.hdf5_file import UNDEFINED, Hdf5Error, Hdf5File
-from weights_tools.containers.hdf5_messages import ChunkLayout
+from weights_tools.containers.hdf5_messages import DEFLATE, SHUFFLE, ChunkLayout
 from weights_tools.containers.mapped_file import MappedFile
 from weights_tools.containers.tensor_spec import TensorSpec
 
-_DEFLATE, _SHUFFLE = 1, 2
 # Weights compress to little less than half; even many zeros need no more than this.
 _MOST_COMPRESSED = 100
 
@@ -63,7 +62,7 @@ def list_chunks(
     Raises:
         Hdf5Error: if one is missing or unbelievably well compressed.
     """
-    unknown = set(filters) - {_DEFLATE, _SHUFFLE}
+    unknown = set(filters) - {DEFLATE, SHUFFLE}
     if unknown:
         raise Hdf5Error(f"went through filters other than gzip and shuffle: {unknown}")
     if len(layout.shape) != len(spec.shape):
@@ -76,12 +75,15 @@ def list_chunks(
         layout.tree, 1, f"2L{len(spec.shape)}QQ"
     ):
         chunks.append(Chunk(tuple(start), offset, nbytes))
-        most = nbytes * _MOST_COMPRESSED if _DEFLATE in filters else nbytes
+        most = nbytes * _MOST_COMPRESSED if DEFLATE in filters else nbytes
         if mask or full > most or not hdf5.file.holds(offset, nbytes):
             raise Hdf5Error(
                 f"has a chunk of {nbytes} bytes at {offset} that cannot hold the "
                 f"{full} bytes of its shape"
             )
+    # Or a single small chunk could stand for any number of large ones.
+    if sum(chunk.nbytes for chunk in chunks) > hdf5.file.size:
+        raise Hdf5Error("is damaged: its chunks overlap")
     _check_complete(spec, layout, chunks)
     return ChunkedTensor(spec, layout.shape, tuple(chunks), tuple(filters))
 
@@ -125,7 +127,7 @@ def _unfiltered(stored: bytes, tensor: ChunkedTensor) -> np.ndarray:
     dtype = tensor.spec.numpy_dtype
     full = math.prod(tensor.chunk_shape) * dtype.itemsize
     for number in reversed(tensor.filters):
-        if number == _DEFLATE:
+        if number == DEFLATE:
             stored = _inflated(stored, full)
         else:
             planes = np.frombuffer(stored, "u1").reshape(dtype.itemsize, -1)
@@ -138,10 +140,11 @@ def _unfiltered(stored: bytes, tensor: ChunkedTensor) -> np.ndarray:
 def _inflated(stored: bytes, full: int) -> bytes:
     inflate = zlib.decompressobj()
     try:
-        # Never more than the shape tells, whatever is in there.
-        values = inflate.decompress(stored, full)
+        # Never more than the shape tells and a byte, whatever is in there; with that
+        # byte to spare it goes on to the end, where the checksum stands.
+        values = inflate.decompress(stored, full + 1)
     except zlib.error as error:
         raise Hdf5Error(f"has a damaged chunk: {error}") from error
-    if len(values) != full:
-        raise Hdf5Error(f"has a chunk of {len(values)} bytes, expected {full}")
+    if len(values) != full or not inflate.eof:
+        raise Hdf5Error(f"has a damaged chunk: it does not hold {full} bytes")
     return values

@@ -165,15 +165,16 @@ class _Walk:
         if EXTERNAL_FILES in kinds:
             raise Hdf5Error("has its data in other files, which are not read")
         spec = self.spec(messages, kinds)
-        layout = parse_layout(
-            kinds[LAYOUT].body, kinds[LAYOUT].offset, spec.numpy_dtype.itemsize
-        )
-        filters = parse_filters(kinds[FILTERS].body) if FILTERS in kinds else []
+        itemsize = spec.numpy_dtype.itemsize
+        layout = parse_layout(kinds[LAYOUT].body, kinds[LAYOUT].offset, itemsize)
         if isinstance(layout, RunLayout):
             self.tensors[name] = self.run(spec, layout)
             return
         self.tensors[name] = StoredTensor(spec, ())
         if spec.nbytes:
+            filters = (
+                parse_filters(kinds[FILTERS].body, itemsize) if FILTERS in kinds else []
+            )
             self.chunked[name] = list_chunks(self.hdf5, spec, layout, filters)
 
     def spec(self, messages: list[Message], kinds) -> TensorSpec:

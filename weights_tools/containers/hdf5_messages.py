@@ -16,6 +16,8 @@ _FLOATS = {
     (8, 0x20, 63, 0, 64, 52, 11, 0, 52, 1023): "float64",
 }
 _MOST_DIMENSIONS = 32
+# Filters: gzip, and the bytes of the elements sorted by their place.
+DEFLATE, SHUFFLE = 1, 2
 # A boolean for h5py is an enumeration of these, padded in the old version of the type.
 _FALSE_TRUE = (b"FALSE\0TRUE\0\0\1", b"FALSE\0\0\0TRUE\0\0\0\0\0\1")
 
@@ -126,30 +128,34 @@ def parse_layout(body: bytes, offset: int, itemsize: int) -> ChunkLayout | RunLa
     return ChunkLayout(tree, tuple(shape))
 
 
-def parse_filters(body: bytes) -> list[int]:
+def parse_filters(body: bytes, itemsize: int) -> list[int]:
     """The filters that a chunk went through before it was stored, in order.
 
     Args:
         body: bytes of the filter message.
+        itemsize: bytes of an element.
 
     Raises:
         Hdf5Error: if it is damaged.
     """
-    version, count = unpacked("2B", body)
+    version, number_of_filters = unpacked("2B", body)
     if version not in (1, 2):
         raise Hdf5Error("has damaged filters")
     filters, position = [], 8 if version == 1 else 2
-    for _ in range(count):
+    for _ in range(number_of_filters):
         (number,) = unpacked("H", body, position)
         position += 2
         length = 0
         if version == 1 or number >= 256:
             (length,) = unpacked("H", body, position)
             position += 2
-        _, values = unpacked("2H", body, position)
-        position += 4 + length + 4 * values
-        if version == 1 and values % 2:
-            position += 4
+        _, count = unpacked("2H", body, position)
+        position += 4 + length
+        values = unpacked(f"{count}L", body, position)
+        if number == SHUFFLE and values != (itemsize,):
+            raise Hdf5Error("is damaged: it was shuffled by another dtype")
+        # Version 1 pads to eight bytes.
+        position += 4 * (count + (count % 2 if version == 1 else 0))
         filters.append(number)
     return filters
 

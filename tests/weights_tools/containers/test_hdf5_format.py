@@ -1,3 +1,5 @@
+import struct
+
 import h5py
 import keras
 import ml_dtypes
@@ -191,19 +193,44 @@ def test_a_compressed_dataset_cannot_blow_up(path, new):
     assert "tensor 'a': has a chunk of" in refused(path)
 
 
-def test_a_damaged_chunk_is_an_error_of_its_tensor(path, new):
+@pytest.mark.parametrize("where", [0, -4], ids=["start", "checksum"])
+def test_a_damaged_chunk_is_an_error_of_its_tensor(path, new, where):
     values = np.random.default_rng(0).normal(size=1000)
     new.create_dataset("a", data=values, chunks=(500,), compression="gzip")
-    offset = new["a"].id.get_chunk_info(0).byte_offset
+    chunk = new["a"].id.get_chunk_info(1)
     new.close()
     content = bytearray(path.read_bytes())
-    content[offset : offset + 20] = b"\xff" * 20
+    content[chunk.byte_offset + where % chunk.size] ^= 0xFF
     path.write_bytes(content)
     with (
         open_tensors(path) as file,
         pytest.raises(ContainerError, match="tensor 'a': has a damaged chunk"),
     ):
         file.read("a")
+
+
+def test_a_chunk_shuffled_by_another_dtype_is_refused(path, new):
+    new.create_dataset("a", data=GRID, chunks=(5, 6), shuffle=True)
+    new.close()
+    content = path.read_bytes()
+    start = content.index(b"shuffle\0") + 8
+    assert content[start] == 4
+    path.write_bytes(content[:start] + b"\x08" + content[start + 1 :])
+    assert "was shuffled by another dtype" in refused(path)
+
+
+def test_chunks_that_overlap_are_refused(path, new):
+    new.create_dataset("a", data=np.arange(6.0), chunks=(2,))
+    new["z"] = np.zeros(2000)
+    new.close()
+    content = path.read_bytes()
+    for start in (0, 2, 4):
+        key = struct.pack("<LLQQ", 16, 0, start, 0)
+        assert content.count(key) == 1
+        longer = struct.pack("<LLQQ", len(content) // 2, 0, start, 0)
+        content = content.replace(key, longer)
+    path.write_bytes(content)
+    assert "is damaged: its chunks overlap" in refused(path)
 
 
 REFUSALS = {
