@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("data", "layers", "models", "schedulers", "text", "training", "video")
+_SUBMODULES = (
+    "data",
+    "layers",
+    "models",
+    "recipes",
+    "schedulers",
+    "text",
+    "training",
+    "video",
+)
 _MEMBERS = {"TextToVideo": "keras_makeavid.tasks"}
 
 __all__ = [
@@ -21,6 +30,7 @@ __all__ = [
     "data",
     "layers",
     "models",
+    "recipes",
     "schedulers",
     "text",
     "training",
@@ -28,7 +38,16 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from keras_makeavid import data, layers, models, schedulers, text, training, video
+    from keras_makeavid import (
+        data,
+        layers,
+        models,
+        recipes,
+        schedulers,
+        text,
+        training,
+        video,
+    )
     from keras_makeavid.tasks import TextToVideo
 
 
