@@ -1,4 +1,4 @@
-"""Reading the published dataset layout, by memory map."""
+"""Reading the published dataset layout."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 from keras_makeavid.data.json_files import read_json
 from keras_makeavid.data.published_layout import PublishedLayout
 from keras_makeavid.data.reader import LatentReader
+from keras_makeavid.data.stored_array import StoredArray
 
 
 class PublishedDataset(LatentReader):
     """A dataset of the layout of `TempoFunk/tempofunk-sdance` (spec section 7).
 
-    A window of a clip is read through a memory map, without the rest of the clip.
+    A window of a clip is read without the rest of it.
 
     Args:
         folder: dataset folder, which holds `data/`.
@@ -37,20 +38,20 @@ class PublishedDataset(LatentReader):
         self._layout = PublishedLayout(folder)
         self.failed_id_list = self._layout.failed_id_list
         self.ids = self._layout.read_ids()
-        self._shapes = [self._checked_shapes(clip_id) for clip_id in self.ids]
+        self._arrays = [self._arrays_of(clip_id) for clip_id in self.ids]
 
     def latents_shape(self, index: int) -> tuple[int, int, int, int]:
-        return self._shapes[index][0]
+        frames, channels, height, width = self._arrays[index][0].shape
+        return frames, height, width, channels
 
     def context_shape(self, index: int) -> tuple[int, int]:
-        return self._shapes[index][1]
+        return self._arrays[index][1].shape[1:]
 
     def _read_latents(self, index: int, start: int, stop: int) -> np.ndarray:
-        clip = _open(self._layout.video(self.ids[index]))
-        return np.moveaxis(clip[start:stop], 1, -1)
+        return np.moveaxis(self._arrays[index][0].read(start, stop), 1, -1)
 
     def context(self, index: int) -> np.ndarray:
-        return _open(self._layout.prompt(self.ids[index]))[0]
+        return self._arrays[index][1].read()[0]
 
     def metadata(self, index: int) -> dict[str, Any]:
         path = self._layout.metadata(self.ids[index])
@@ -59,20 +60,19 @@ class PublishedDataset(LatentReader):
             raise ValueError(f"{path} must hold an object. Received: {metadata!r:.80}")
         return metadata
 
-    def _checked_shapes(self, clip_id):
-        clip = _open(self._layout.video(clip_id))
-        prompt = _open(self._layout.prompt(clip_id))
-        if clip.ndim != 4 or prompt.ndim != 3 or prompt.shape[0] != 1:
+    def _arrays_of(self, clip_id) -> tuple[StoredArray, StoredArray]:
+        clip = _stored(self._layout.video(clip_id))
+        prompt = _stored(self._layout.prompt(clip_id))
+        if len(clip.shape) != 4 or len(prompt.shape) != 3 or prompt.shape[0] != 1:
             raise ValueError(
                 f"Clip {clip_id} must have latents (F, C, H, W) and text states "
                 f"(1, L, D). Received: {clip.shape} and {prompt.shape}"
             )
-        frames, channels, height, width = clip.shape
-        return (frames, height, width, channels), prompt.shape[1:]
+        return clip, prompt
 
 
-def _open(path) -> np.ndarray:
-    """Memory-map an array of numbers; its header is all that is read."""
+def _stored(path) -> StoredArray:
+    """An array of numbers in a file, of which only the header is read."""
     if not path.is_file():
         raise FileNotFoundError(f"The dataset lacks {path}")
     try:
@@ -80,8 +80,9 @@ def _open(path) -> np.ndarray:
     except Exception as error:
         # A damaged header makes NumPy fail with any of a dozen types of error.
         raise ValueError(f"{path} is damaged: {error}") from error
-    if not np.issubdtype(array.dtype, np.floating):
+    if not np.issubdtype(array.dtype, np.floating) or not array.flags.c_contiguous:
         raise ValueError(
-            f"{path} must hold floating-point numbers. Received: {array.dtype}"
+            f"{path} must hold floating-point numbers in C order. Received: "
+            f"{array.dtype}{'' if array.flags.c_contiguous else ' in Fortran order'}"
         )
-    return array
+    return StoredArray(path, array.dtype, array.shape, array.offset)

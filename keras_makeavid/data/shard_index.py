@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,11 +32,6 @@ class TensorEntry:
     dtype: str
     shape: tuple[int, ...]
     sha256: str
-
-    @property
-    def nbytes(self) -> int:
-        """Its size."""
-        return math.prod(self.shape) * (2 if self.dtype == "float16" else 4)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from keras_makeavid.data.json_files import CLIP_ID, read_id_list, write_json
 from keras_makeavid.data.reader import LatentClip
+from keras_makeavid.data.shard_file import open_shard, tensor_entry
 from keras_makeavid.data.shard_index import (
     INDEX_NAME,
     ClipEntry,
@@ -19,7 +19,7 @@ from keras_makeavid.data.shard_index import (
     tensor_names,
     write_index,
 )
-from keras_makeavid.data.sharded_dataset import FAILED_NAME, open_shard, tensor_entry
+from keras_makeavid.data.sharded_dataset import FAILED_NAME
 from keras_makeavid.files import remove_leftovers, written_aside
 
 SHARD_BYTES = 2**30
@@ -92,7 +92,8 @@ class ShardedWriter:
         if self._staged(clip_id).is_file():
             # In its new place, if an older clip of the id was to be packed again.
             self._queue.pop(clip_id, None)
-            self._queue[clip_id] = _tensor_bytes(open_shard(self._staged(clip_id)))
+            tensors, _ = open_shard(self._staged(clip_id))
+            self._queue[clip_id] = sum(array.nbytes for array in tensors.values())
             if sum(self._queue.values()) >= self._shard_bytes:
                 self._pack(list(self._queue))
                 self._queue.clear()
@@ -145,12 +146,15 @@ class ShardedWriter:
     def _clips_of_open_shard(self) -> dict[str, int]:
         """Ids and sizes of the clips of the last shard, if it is not full."""
         last = max((entry.shard for entry in self._entries.values()), default=None)
-        clips = {
-            clip_id: entry.latents.nbytes + entry.context.nbytes
-            for clip_id, entry in self._entries.items()
-            if entry.shard == last
+        clip_ids = [i for i, entry in self._entries.items() if entry.shard == last]
+        if not clip_ids:
+            return {}
+        tensors, _ = open_shard(self._folder / last)
+        sizes = {
+            clip_id: sum(tensors[name].nbytes for name in tensor_names(clip_id))
+            for clip_id in clip_ids
         }
-        return clips if sum(clips.values()) < self._shard_bytes else {}
+        return sizes if sum(sizes.values()) < self._shard_bytes else {}
 
     def _pack(self, clip_ids: list[str]) -> None:
         """Make a shard of clips that are staged, or in other shards."""
@@ -177,13 +181,16 @@ class ShardedWriter:
     def _read(self, clip_id) -> LatentClip:
         staged = self._staged(clip_id)
         if staged.is_file():
-            file, names = open_shard(staged), ("latents", "context")
-            metadata = json.loads(file.metadata()["metadata"])
+            tensors, metadata_of = open_shard(staged)
+            names, metadata = (
+                ("latents", "context"),
+                json.loads(metadata_of["metadata"]),
+            )
         else:
             entry = self._entries[clip_id]
-            file, names = open_shard(self._folder / entry.shard), tensor_names(clip_id)
-            metadata = entry.metadata
-        latents, context = (file.get_tensor(name) for name in names)
+            tensors, _ = open_shard(self._folder / entry.shard)
+            names, metadata = tensor_names(clip_id), entry.metadata
+        latents, context = (tensors[name].read() for name in names)
         return LatentClip(clip_id, latents, context, metadata)
 
     def _pack_again_what_has_leftovers(self):
@@ -192,15 +199,9 @@ class ShardedWriter:
         for clip_id, entry in self._entries.items():
             clips_of.setdefault(entry.shard, []).append(clip_id)
         for shard, clip_ids in clips_of.items():
-            if len(open_shard(self._folder / shard).offset_keys()) > 2 * len(clip_ids):
+            tensors, _ = open_shard(self._folder / shard)
+            if len(tensors) > 2 * len(clip_ids):
                 self._pack(clip_ids)
-
-
-def _tensor_bytes(file) -> int:
-    """Size of the tensors of an open shard, by its header."""
-    bytes_each = {"F32": 4, "F16": 2}
-    slices = [file.get_slice(name) for name in file.offset_keys()]
-    return sum(math.prod(s.get_shape()) * bytes_each[s.get_dtype()] for s in slices)
 
 
 def _check_same(clip_id: str, before: ClipEntry, now: ClipEntry) -> None:

@@ -79,6 +79,8 @@ def damage(path, kind):
     elif kind == "a zip archive":
         with path.open("wb") as file:
             np.savez(file, clip=np.zeros((6, 4, 3, 5), "float32"))
+    elif kind == "in Fortran order":
+        np.save(path, np.asfortranarray(np.zeros((6, 4, 3, 5), "float32")))
     elif kind == "of another rank":
         np.save(path, np.zeros((6, 4, 3), "float32"))
 
@@ -92,6 +94,7 @@ def damage(path, kind):
         "pickled",
         "integers",
         "a zip archive",
+        "in Fortran order",
         "of another rank",
     ],
 )

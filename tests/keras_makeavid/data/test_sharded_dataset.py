@@ -129,8 +129,11 @@ def of_tensor(name, **changes):
         (of_tensor("context", shape=[7, 8.0]), "shape must be 2 positive integers"),
         (of_tensor("context", shape=[7, True]), "shape must be 2 positive integers"),
         (of_tensor("context", sha256="x"), "sha256 must be 64 hexadecimal digits"),
-        (of_tensor("latents", shape=[7, 3, 5, 4]), "Clip a: by the index .* F32 .6, 3"),
-        (of_tensor("latents", dtype="float16"), "Clip a: by the index .* F32"),
+        (
+            of_tensor("latents", shape=[7, 3, 5, 4]),
+            "Clip a: .* is float32 .6, 3",
+        ),
+        (of_tensor("latents", dtype="float16"), "Clip a: .* is float32"),
     ],
 )
 def test_a_malformed_index_is_refused_and_the_clip_named(folder, change, message):
