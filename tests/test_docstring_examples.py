@@ -25,6 +25,7 @@ NEED_MORE = {
     "keras_makeavid.text.text_encoder",
     "keras_makeavid.text.tokenizer.TextToVideoPreprocessor.from_hub_folder",
     "weights_tools.loading.load_weights",
+    "weights_tools.targets.kerascv.load_into_kerascv",
 }
 
 pytestmark = pytest.mark.skipif(

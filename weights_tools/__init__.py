@@ -7,6 +7,7 @@ from weights_tools.inspection import PartInspection, inspect
 from weights_tools.loading import load_weights
 from weights_tools.models import load_model
 from weights_tools.opening import open_source
+from weights_tools.targets.kerascv import load_into_kerascv
 from weights_tools.text_encoder_config import text_encoder_from_transformers_config
 from weights_tools.verification import PartComparison, verify
 
@@ -18,6 +19,7 @@ __all__ = [
     "convert",
     "inflate",
     "inspect",
+    "load_into_kerascv",
     "load_model",
     "load_weights",
     "open_source",

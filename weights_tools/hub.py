@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from weights_tools.kinds import MODELS
+from weights_tools.layouts.kerascv import KERASCV_CLASSES
 
 HUB_PREFIX = "hf://"
 
@@ -63,7 +64,11 @@ def download(name: str, variant: str | None = None) -> Path:
         _snapshot(repository, revision, _CONFIGURATIONS + patterns, variant)
         wanted = [part for part in wanted if not any((folder / part).glob(f"*.{kind}"))]
         if not wanted:
-            break
+            return folder
+    if not parts:
+        # KerasCV's repository has other weights beside these, of other formats.
+        published = [known.published for known in KERASCV_CLASSES]
+        _snapshot(repository, revision, _CONFIGURATIONS + published, variant)
     return folder
 
 

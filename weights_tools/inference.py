@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from weights_tools.containers import TensorFile
+from weights_tools.containers import ContainerError, TensorFile
 from weights_tools.layouts import Layout
 
 # CLIP's text encoders have heads of 64.
@@ -27,13 +27,22 @@ class _Shapes:
     def __contains__(self, path):
         return self._layout.tensor_name(path, self._root) in self._file.specs
 
-    def sizes(self, path: str) -> tuple[int, ...]:
-        """Sizes there of our axes, from the last one on."""
-        spec = self._file.specs.get(self._layout.tensor_name(path, self._root))
+    def sizes(self, path: str, least: int) -> tuple[int, ...]:
+        """Sizes there of our axes, `least` or more, from the last one on."""
+        name = self._layout.tensor_name(path, self._root)
+        spec = self._file.specs.get(name)
         if spec is None:
-            raise ValueError(
-                f"A {self._layout.kind} in layout {self._layout.name!r} must have "
-                f"the tensor {self._layout.tensor_name(path, self._root)}"
+            raise ContainerError(
+                self._file.path,
+                f"must be there in a {self._layout.kind} in layout "
+                f"{self._layout.name!r}",
+                tensor=name,
+            )
+        if len(spec.shape) < least:
+            raise ContainerError(
+                self._file.path,
+                f"must have {least} axes or more. Received: shape {spec.shape}",
+                tensor=name,
             )
         order = self._layout.order(path, len(spec.shape))
         return tuple(spec.shape[order.index(axis)] for axis in range(len(order)))[::-1]
@@ -67,13 +76,15 @@ def _unet(shapes: _Shapes) -> dict[str, Any]:
 
     levels = shapes.count(first_norm)
     attention = [first_norm(i, "attentions_0/norm") in shapes for i in range(levels)]
-    context = shapes.sizes("mid_block/attentions_0/transformer_block/attn2/to_k/kernel")
-    kernel_in = shapes.sizes("conv_in/spatial_conv/kernel")
+    context = shapes.sizes(
+        "mid_block/attentions_0/transformer_block/attn2/to_k/kernel", 2
+    )
+    kernel_in = shapes.sizes("conv_in/spatial_conv/kernel", 2)
     return {
         "in_channels": kernel_in[1],
-        "out_channels": shapes.sizes("conv_out/spatial_conv/bias")[0],
+        "out_channels": shapes.sizes("conv_out/spatial_conv/bias", 1)[0],
         "block_channels": [
-            shapes.sizes(f"down_blocks_{i}/resnets_0/conv2/spatial_conv/bias")[0]
+            shapes.sizes(f"down_blocks_{i}/resnets_0/conv2/spatial_conv/bias", 1)[0]
             for i in range(levels)
         ],
         "layers_per_block": shapes.count(
@@ -87,10 +98,10 @@ def _unet(shapes: _Shapes) -> dict[str, Any]:
 def _vae(shapes: _Shapes) -> dict[str, Any]:
     levels = shapes.count(lambda i: f"encoder/down_blocks_{i}/resnets_0/norm1/gamma")
     return {
-        "in_channels": shapes.sizes("encoder/conv_in/kernel")[1],
-        "latent_channels": shapes.sizes("post_quant_conv/kernel")[1],
+        "in_channels": shapes.sizes("encoder/conv_in/kernel", 2)[1],
+        "latent_channels": shapes.sizes("post_quant_conv/kernel", 2)[1],
         "block_channels": [
-            shapes.sizes(f"encoder/down_blocks_{i}/resnets_0/conv2/bias")[0]
+            shapes.sizes(f"encoder/down_blocks_{i}/resnets_0/conv2/bias", 1)[0]
             for i in range(levels)
         ],
         "layers_per_block": shapes.count(
@@ -100,15 +111,15 @@ def _vae(shapes: _Shapes) -> dict[str, Any]:
 
 
 def _text_encoder(shapes: _Shapes) -> dict[str, Any]:
-    width, vocabulary = shapes.sizes("embedding/token_embedding/embeddings")[:2]
-    length = shapes.sizes("embedding/position_embedding/embeddings")[1]
+    width, vocabulary = shapes.sizes("embedding/token_embedding/embeddings", 2)[:2]
+    length = shapes.sizes("embedding/position_embedding/embeddings", 2)[1]
     return {
         "vocabulary_size": vocabulary,
         "embedding_dim": width,
         "hidden_dim": width,
         "num_layers": shapes.count(lambda i: f"encoder_block_{i}/layer_norm_1/gamma"),
         "num_heads": max(1, width // _TEXT_HEAD_WIDTH),
-        "intermediate_dim": shapes.sizes("encoder_block_0/dense_1/bias")[0],
+        "intermediate_dim": shapes.sizes("encoder_block_0/dense_1/bias", 1)[0],
         "intermediate_activation": "quick_gelu",
         "max_sequence_length": length,
     }
