@@ -1,6 +1,7 @@
 """KerasCV's Stable Diffusion: its classes have one size, which is the full one."""
 
 import gc
+import json
 import math
 import re
 import shutil
@@ -344,18 +345,16 @@ def test_half_an_autoencoder_goes_to_kerascv_and_nowhere_else(decoder, tmp_path)
 # Refusals.
 
 
-def our_text_encoder(**arguments):
-    sizes = dict(
-        zip(("max_sequence_length", "vocabulary_size"), TEXT_SIZES, strict=True)
-    )
-    defaults = get_layout("text_encoder", "kerascv").defaults
-    return keras_makeavid.text.TextEncoder(**{**defaults, **sizes, **arguments})
-
-
-def test_kerascv_computes_its_own_way_and_the_report_says_so(tmp_path):
-    ours = our_text_encoder(layer_norm_epsilon=1e-6)
-    report = weights_tools.convert(ours, tmp_path / "out", layout="kerascv")
-    assert report.changed == {"text_encoder": {"layer_norm_epsilon": 1e-5}}
+def test_kerascv_computes_its_own_way_and_the_report_says_so(
+    decoder, image_encoder, tmp_path
+):
+    preset = tmp_path / "preset"
+    weights_tools.convert([decoder, image_encoder], preset)
+    config = json.loads((preset / "config.json").read_text())
+    config["config"]["epsilon"] = 1e-6
+    (preset / "config.json").write_text(json.dumps(config))
+    report = weights_tools.convert(preset, tmp_path / "out", layout="kerascv")
+    assert report.changed == {"vae": {"epsilon": 1e-5}}
 
 
 def test_other_sizes_are_refused_by_name(tmp_path):
@@ -417,7 +416,11 @@ def test_an_old_file_of_another_model_is_refused_with_its_layers(tmp_path):
 
 
 def test_weights_of_another_text_length_do_not_fit_the_live_model(text_encoder):
-    other = without_weights(lambda: our_text_encoder(max_sequence_length=16))
+    sizes = {"vocabulary_size": TEXT_SIZES[1], "max_sequence_length": 16}
+    defaults = get_layout("text_encoder", "kerascv").defaults
+    other = without_weights(
+        lambda: keras_makeavid.text.TextEncoder(**defaults, **sizes)
+    )
     expected = values_of(text_encoder)
     with pytest.raises(ValueError, match=r"does not fit TextEncoder.*\(16, 768\)"):
         weights_tools.load_into_kerascv(text_encoder, other)

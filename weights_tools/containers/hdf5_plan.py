@@ -66,6 +66,8 @@ def _create(h5py, file, name: str, spec: TensorSpec) -> tuple[Extent, ...]:
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    # The same weights are the same file, whenever they are written.
+    creation.set_obj_track_times(False)
     links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     links.set_create_intermediate_group(True)
     dtype = h5py.h5t.py_create(np.dtype(spec.numpy_dtype), logical=True)
