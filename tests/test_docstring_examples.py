@@ -24,7 +24,15 @@ NEED_MORE = {
     "keras_makeavid.tasks.text_to_video",
     "keras_makeavid.text.text_encoder",
     "keras_makeavid.text.tokenizer.TextToVideoPreprocessor.from_hub_folder",
+    "weights_tools.config.diffusers_unet_config",
+    "weights_tools.conversion",
+    "weights_tools.hub.download",
+    "weights_tools.inspection.inspect",
     "weights_tools.loading.load_weights",
+    "weights_tools.models.load_model",
+    "weights_tools.opening.open_source",
+    "weights_tools.text_encoder_config",
+    "weights_tools.verification.verify",
     "weights_tools.targets.kerascv.load_into_kerascv",
 }
 

@@ -196,7 +196,9 @@ def _base(base, variant, stack: ExitStack) -> Source:
 def _chosen(source: Source, part, base: Source, tokenizer) -> Source:
     components = {**base.components, **source.components}
     if part is not None:
-        components = {part: source.component(part)}
+        component = source.component(part)
+        # Alone, the UNet of first frames is a UNet like any other.
+        components = {component.kind: component}
     preprocessor = source.preprocessor or base.preprocessor
     if tokenizer is not None:
         preprocessor = TextToVideoPreprocessor.from_hub_folder(os.fspath(tokenizer))
