@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +17,8 @@ class PublishedDataset(LatentReader):
 
     A window of a clip is read without the rest of it.
 
-    Args:
-        folder: dataset folder, which holds `data/`.
-
-    Raises:
-        FileNotFoundError: if the dataset or one of its files is missing.
-        ValueError: if a clip is damaged, or a list malformed; names them.
+    Arguments, attributes and errors are those of `LatentReader`; the folder holds
+    `data/`.
 
     Example:
         ```python
@@ -33,12 +27,7 @@ class PublishedDataset(LatentReader):
         ```
     """
 
-    def __init__(self, folder: str | os.PathLike):
-        self.folder = Path(folder)
-        self._layout = PublishedLayout(folder)
-        self.failed_id_list = self._layout.failed_id_list
-        self.ids = self._layout.read_ids()
-        self._arrays = [self._arrays_of(clip_id) for clip_id in self.ids]
+    _failed_name = "data/failed_id_list.json"
 
     def latents_shape(self, index: int) -> tuple[int, int, int, int]:
         frames, channels, height, width = self._arrays[index][0].shape
@@ -54,15 +43,19 @@ class PublishedDataset(LatentReader):
         return self._arrays[index][1].read()[0]
 
     def metadata(self, index: int) -> dict[str, Any]:
-        path = self._layout.metadata(self.ids[index])
+        path = PublishedLayout(self.folder).metadata(self.ids[index])
         metadata = read_json(path) if path.is_file() else {}
         if not isinstance(metadata, dict):
             raise ValueError(f"{path} must hold an object. Received: {metadata!r:.80}")
         return metadata
 
-    def _arrays_of(self, clip_id) -> tuple[StoredArray, StoredArray]:
-        clip = _stored(self._layout.video(clip_id))
-        prompt = _stored(self._layout.prompt(clip_id))
+    def _listed_ids(self) -> list[str]:
+        return PublishedLayout(self.folder).read_ids()
+
+    def _clip_arrays(self, clip_id: str) -> tuple[StoredArray, StoredArray]:
+        layout = PublishedLayout(self.folder)
+        clip = _stored(layout.video(clip_id))
+        prompt = _stored(layout.prompt(clip_id))
         if len(clip.shape) != 4 or len(prompt.shape) != 3 or prompt.shape[0] != 1:
             raise ValueError(
                 f"Clip {clip_id} must have latents (F, C, H, W) and text states "

@@ -39,15 +39,14 @@ class PublishedLayout:
         return self.data / "metadata" / f"{clip_id}.json"
 
     def read_ids(self) -> list[str]:
-        """The ids of `id_list.json` without those of `failed_id_list.json`.
+        """The ids of `id_list.json`.
 
         Raises:
-            FileNotFoundError: if there is no `id_list.json`.
-            ValueError: if a list is malformed.
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is malformed.
         """
         if not self.id_list.is_file():
             raise FileNotFoundError(
                 f"{self.root} is no latent dataset: it has no {self.id_list}"
             )
-        failed = set(read_id_list(self.failed_id_list))
-        return [i for i in read_id_list(self.id_list) if i not in failed]
+        return read_id_list(self.id_list)

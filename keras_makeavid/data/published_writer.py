@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_makeavid.data.check import find_damage
 from keras_makeavid.data.json_files import read_id_list, read_json, write_json
 from keras_makeavid.data.published_layout import PublishedLayout
 from keras_makeavid.data.reader import LatentClip
@@ -40,11 +41,15 @@ class PublishedWriter:
             (self._layout.data / name).mkdir(parents=True, exist_ok=True)
             remove_leftovers(self._layout.data / name)
         # A run that was stopped has left clips that are in no list.
+        damaged = ()
+        if self._failed and self._layout.id_list.is_file():
+            damaged = find_damage(folder, only=self._failed)
         files = sorted((self._layout.data / "metadata").glob("*.json"))
         self.stored = {
             clip_id: metadata
             for clip_id in dict.fromkeys([*self._ids, *(path.stem for path in files)])
-            if (metadata := self._metadata_of_whole(clip_id)) is not None
+            if clip_id not in damaged
+            and (metadata := self._metadata_of_whole(clip_id)) is not None
         }
 
     def add(self, clip: LatentClip) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from keras_makeavid.data.json_files import read_id_list
+from keras_makeavid.data.stored_array import StoredArray
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,57 @@ class LatentReader(ABC):
 
     Attributes:
         folder: the dataset's folder.
-        ids: ids of the clips, without those of `failed_id_list.json`.
-        failed_id_list: that file, which need not be there.
+        ids: ids of the clips that were opened.
+        failed_id_list: file of the ids to leave out, which need not be there.
+
+    Args:
+        folder: dataset folder.
+        only: ids to open, to be left out or not; `None` opens all that are not.
+        damaged: takes the id of each damaged clip, and what is wrong; `None` refuses
+            a dataset that has any.
+
+    Raises:
+        FileNotFoundError: if the folder holds no dataset.
+        ValueError: if a list or index is malformed, or clips are damaged; names them.
     """
 
-    folder: Path
-    ids: list[str]
-    failed_id_list: Path
+    _failed_name = "failed_id_list.json"
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        only: Collection[str] | None = None,
+        damaged: dict[str, str] | None = None,
+    ):
+        self.folder = Path(folder)
+        self.failed_id_list = self.folder / self._failed_name
+        ids = self._listed_ids()
+        failed = read_id_list(self.failed_id_list)
+        chosen = set(ids) - set(failed) if only is None else set(only)
+        self._arrays: list[tuple[StoredArray, StoredArray]] = []
+        self.ids, problems = [], {}
+        for clip_id in ids:
+            if clip_id in chosen:
+                try:
+                    self._arrays.append(self._clip_arrays(clip_id))
+                    self.ids.append(clip_id)
+                except (ValueError, OSError) as error:
+                    problems[clip_id] = str(error)
+        if problems and damaged is None:
+            raise ValueError(
+                f"{len(problems)} clips are damaged, which `makeavid dataset check "
+                f"--leave-out` can leave out: {'; '.join([*problems.values()][:10])}"
+            )
+        if damaged is not None:
+            damaged.update(problems)
+
+    @abstractmethod
+    def _listed_ids(self) -> list[str]:
+        """Every id that the dataset lists."""
+
+    @abstractmethod
+    def _clip_arrays(self, clip_id: str) -> tuple[StoredArray, StoredArray]:
+        """Where a clip lies, checked by the headers of its files."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -120,19 +168,25 @@ class LatentReader(ABC):
         )
 
 
-def open_dataset(source: str | os.PathLike | LatentReader) -> LatentReader:
+def open_dataset(
+    source: str | os.PathLike | LatentReader,
+    only: Collection[str] | None = None,
+    damaged: dict[str, str] | None = None,
+) -> LatentReader:
     """Open a latent dataset, whichever of the two formats it is in.
 
     Args:
         source: folder of a dataset as `makeavid encode` writes it, or in the published
             layout; an opened one is returned as it is.
+        only: as for `LatentReader`.
+        damaged: as for `LatentReader`.
 
     Returns:
         A `ShardedDataset` or a `PublishedDataset`.
 
     Raises:
-        FileNotFoundError: if it is neither, or lacks a file.
-        ValueError: if a clip is damaged, or a list or index malformed.
+        FileNotFoundError: if it is neither.
+        ValueError: if clips are damaged, or a list or index malformed.
 
     Example:
         ```python
@@ -146,6 +200,5 @@ def open_dataset(source: str | os.PathLike | LatentReader) -> LatentReader:
 
     if isinstance(source, LatentReader):
         return source
-    if (Path(source) / INDEX_NAME).is_file():
-        return ShardedDataset(source)
-    return PublishedDataset(source)
+    sharded = (Path(source) / INDEX_NAME).is_file()
+    return (ShardedDataset if sharded else PublishedDataset)(source, only, damaged)

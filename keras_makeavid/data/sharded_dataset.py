@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
-from keras_makeavid.data.json_files import read_id_list
 from keras_makeavid.data.reader import LatentReader
 from keras_makeavid.data.shard_file import open_shard, sha256_of
 from keras_makeavid.data.shard_index import ClipEntry, read_index, tensor_names
 from keras_makeavid.data.stored_array import StoredArray
-
-FAILED_NAME = "failed_id_list.json"
 
 
 class ShardedDataset(LatentReader):
@@ -31,13 +28,7 @@ class ShardedDataset(LatentReader):
     `failed_id_list.json`, if it is there, are left out. A window of a clip is read
     without the rest of it.
 
-    Args:
-        folder: dataset folder, which holds `index.json`.
-
-    Raises:
-        FileNotFoundError: if the index or a shard is missing.
-        ValueError: if the index is malformed, or a shard is damaged or has other
-            tensors than the index says; names the clip.
+    Arguments, attributes and errors are those of `LatentReader`.
 
     Example:
         ```python
@@ -46,16 +37,16 @@ class ShardedDataset(LatentReader):
         ```
     """
 
-    def __init__(self, folder: str | os.PathLike):
-        self.folder = Path(folder)
-        self.failed_id_list = self.folder / FAILED_NAME
-        self.entries: dict[str, ClipEntry] = read_index(self.folder)
-        for clip_id in read_id_list(self.failed_id_list):
-            self.entries.pop(clip_id, None)
-        self.ids = list(self.entries)
-        shards = {entry.shard for entry in self.entries.values()}
-        opened = {shard: open_shard(self.folder / shard)[0] for shard in shards}
-        self._arrays = [self._arrays_of(clip_id, opened) for clip_id in self.ids]
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        only: Collection[str] | None = None,
+        damaged: dict[str, str] | None = None,
+    ):
+        self._headers: dict[str, dict[str, StoredArray]] = {}
+        super().__init__(folder, only, damaged)
+        # Each clip has what it needs of them.
+        self._headers.clear()
 
     def latents_shape(self, index: int) -> tuple[int, int, int, int]:
         return self._arrays[index][0].shape
@@ -85,21 +76,29 @@ class ShardedDataset(LatentReader):
                     "those that were written: their SHA-256 is another"
                 )
 
-    def _arrays_of(self, clip_id, opened) -> list[StoredArray]:
-        """A clip's latents and text states, if they are what the index says."""
+    def _listed_ids(self) -> list[str]:
+        self.entries: dict[str, ClipEntry] = read_index(self.folder)
+        return list(self.entries)
+
+    def _clip_arrays(self, clip_id: str) -> tuple[StoredArray, StoredArray]:
         entry = self.entries[clip_id]
-        arrays = []
-        for name, expected in zip(
-            tensor_names(clip_id), (entry.latents, entry.context), strict=True
-        ):
-            array = opened[entry.shard].get(name)
-            if array is None:
-                raise ValueError(f"Clip {clip_id}: {entry.shard} has no tensor {name}")
-            if (array.dtype.name, array.shape) != (expected.dtype, expected.shape):
-                raise ValueError(
-                    f"Clip {clip_id}: by the index its tensor {name} is "
-                    f"{expected.dtype} {expected.shape}, in {entry.shard} it is "
-                    f"{array.dtype} {array.shape}"
-                )
-            arrays.append(array)
-        return arrays
+        if entry.shard not in self._headers:
+            self._headers[entry.shard], _ = open_shard(self.folder / entry.shard)
+        latents, context = tensor_names(clip_id)
+        return (
+            self._checked(clip_id, latents, entry.latents),
+            self._checked(clip_id, context, entry.context),
+        )
+
+    def _checked(self, clip_id, name, expected) -> StoredArray:
+        """A tensor, if it is what the index says."""
+        shard = self.entries[clip_id].shard
+        array = self._headers[shard].get(name)
+        if array is None:
+            raise ValueError(f"Clip {clip_id}: {shard} has no tensor {name}")
+        if (array.dtype.name, array.shape) != (expected.dtype, expected.shape):
+            raise ValueError(
+                f"Clip {clip_id}: by the index its tensor {name} is {expected.dtype} "
+                f"{expected.shape}, in {shard} it is {array.dtype} {array.shape}"
+            )
+        return array

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from keras_makeavid.data.check import find_damage
 from keras_makeavid.data.json_files import CLIP_ID, read_id_list, write_json
 from keras_makeavid.data.reader import LatentClip
 from keras_makeavid.data.shard_file import open_shard, tensor_entry
 from keras_makeavid.data.shard_index import (
     INDEX_NAME,
     ClipEntry,
-    read_index,
     tensor_names,
     write_index,
 )
-from keras_makeavid.data.sharded_dataset import FAILED_NAME
+from keras_makeavid.data.sharded_dataset import ShardedDataset
 from keras_makeavid.files import remove_leftovers, written_aside
 
 SHARD_BYTES = 2**30
@@ -40,7 +40,8 @@ class ShardedWriter:
         shard_bytes: size at which a shard is full.
 
     Raises:
-        ValueError: if its index or list is malformed.
+        ValueError: if its index or list is malformed, or clips that are not on the
+            list of failed ones are damaged.
 
     Example:
         ```python
@@ -60,9 +61,9 @@ class ShardedWriter:
         self._staging = self._folder / STAGED_FOLDER
         self._dtype = "float16" if half else "float32"
         self._shard_bytes = shard_bytes
-        there = (self._folder / INDEX_NAME).is_file()
-        self._entries = read_index(self._folder) if there else {}
-        self._failed = dict.fromkeys(read_id_list(self._folder / FAILED_NAME))
+        self._failed_id_list = self._folder / "failed_id_list.json"
+        self._failed = dict.fromkeys(read_id_list(self._failed_id_list))
+        self._entries = self._read_entries()
         self._staging.mkdir(parents=True, exist_ok=True)
         for written in (self._folder, self._staging):
             remove_leftovers(written)
@@ -74,6 +75,7 @@ class ShardedWriter:
         self.stored |= self._read_staged()
         # What the next shard will hold: the last one is filled up if it is not full.
         self._queue = self._clips_of_open_shard()
+        self._queued_bytes = sum(self._queue.values())
 
     def add(self, clip: LatentClip) -> None:
         from safetensors.numpy import save_file
@@ -90,35 +92,51 @@ class ShardedWriter:
 
     def keep(self, clip_id: str) -> None:
         if self._staged(clip_id).is_file():
-            # In its new place, if an older clip of the id was to be packed again.
-            self._queue.pop(clip_id, None)
             tensors, _ = open_shard(self._staged(clip_id))
+            # In its new place, if an older clip of the id was to be packed again.
+            self._dequeue(clip_id)
             self._queue[clip_id] = sum(array.nbytes for array in tensors.values())
-            if sum(self._queue.values()) >= self._shard_bytes:
+            self._queued_bytes += self._queue[clip_id]
+            if self._queued_bytes >= self._shard_bytes:
                 self._pack(list(self._queue))
                 self._queue.clear()
+                self._queued_bytes = 0
 
     def remove(self, clip_id: str) -> None:
         self._staged(clip_id).unlink(missing_ok=True)
-        for of_clips in (self.stored, self._queue, self._entries):
-            of_clips.pop(clip_id, None)
+        self._dequeue(clip_id)
+        self.stored.pop(clip_id, None)
+        self._entries.pop(clip_id, None)
 
     def finish(self) -> None:
         if any(self._staged(clip_id).is_file() for clip_id in self._queue):
             self._pack(list(self._queue))
         self._queue.clear()
+        self._queued_bytes = 0
         self._pack_again_what_has_leftovers()
         write_index(self._folder, self._entries)
-        write_json(self._folder / FAILED_NAME, list(self._failed))
+        write_json(self._failed_id_list, list(self._failed))
         used = {entry.shard for entry in self._entries.values()}
-        for shard in self._folder.glob("clips-*.safetensors"):
+        for shard in self._folder.glob("clips-[0-9]*.safetensors"):
             if shard.name not in used:
                 shard.unlink()
         if not any(self._staging.iterdir()):
             self._staging.rmdir()
 
+    def _dequeue(self, clip_id):
+        self._queued_bytes -= self._queue.pop(clip_id, 0)
+
     def _staged(self, clip_id) -> Path:
         return self._staging / f"{clip_id}.safetensors"
+
+    def _read_entries(self) -> dict[str, ClipEntry]:
+        """The index, without clips that are damaged and on the list of failed ones."""
+        if not (self._folder / INDEX_NAME).is_file():
+            return {}
+        entries = ShardedDataset(self._folder).entries
+        for clip_id in find_damage(self._folder, only=self._failed):
+            del entries[clip_id]
+        return entries
 
     def _read_staged(self):
         """Metadata of the clips that a run which was stopped has left."""

@@ -62,15 +62,17 @@ def open_writer(
     """
     from keras_makeavid.data.published_writer import PublishedWriter
     from keras_makeavid.data.shard_index import INDEX_NAME
-    from keras_makeavid.data.sharded_writer import ShardedWriter
+    from keras_makeavid.data.sharded_writer import STAGED_FOLDER, ShardedWriter
 
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {LAYOUTS}. Received: {layout!r}")
     if half and layout != "sharded":
         raise ValueError("The published layout is float32: half cannot be given")
-    there = {"sharded": INDEX_NAME, "published": "data"}
-    for other, name in there.items():
-        if other != layout and (Path(folder) / name).exists():
+    # Also what a run that was stopped leaves.
+    signs = {"sharded": (INDEX_NAME, STAGED_FOLDER), "published": ("data/videos",)}
+    for other, names in signs.items():
+        there = any((Path(folder) / name).exists() for name in names)
+        if other != layout and there:
             raise ValueError(
                 f"{folder} holds a dataset of the {other} layout already: continue "
                 f"it with layout={other!r} or choose another folder"

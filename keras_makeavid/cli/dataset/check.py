@@ -27,16 +27,17 @@ def run(options) -> int:
     from keras_makeavid.data import check_dataset, open_dataset
     from keras_makeavid.progress import progress_bar
 
-    dataset = open_dataset(options.dataset)
-    with progress_bar(len(dataset), "check", unit="clip") as bar:
+    unopened: dict[str, str] = {}
+    opened = len(open_dataset(options.dataset, damaged=unopened))
+    with progress_bar(opened, "check", unit="clip") as bar:
         damaged = check_dataset(
-            dataset, options.leave_out, lambda clip_id: bar.update(1)
+            options.dataset, options.leave_out, lambda clip_id: bar.update(1)
         )
     for problem in damaged.values():
         print(problem, file=sys.stderr)
     outcome = "left out from now on" if options.leave_out else "damaged"
     print(
-        f"{options.dataset}: {len(dataset) - len(damaged)} clips are whole, "
+        f"{options.dataset}: {opened + len(unopened) - len(damaged)} clips are whole, "
         f"{len(damaged)} {outcome}"
     )
     return 1 if damaged and not options.leave_out else 0

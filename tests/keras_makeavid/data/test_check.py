@@ -57,3 +57,22 @@ def test_any_changed_byte_of_a_shard_is_found_and_can_be_left_out(
     damaged = check_dataset(folder, leave_out=True)
     assert len(damaged) == 1
     assert set(open_dataset(folder).ids) == {"1", "2"} - set(damaged)
+
+
+@pytest.mark.parametrize("layout", ["published", "sharded"])
+def test_clips_that_cannot_even_be_opened_are_told_and_left_out(
+    dataset, tmp_path, layout
+):
+    folder = dataset
+    if layout == "sharded":
+        folder = tmp_path / "sharded"
+        convert_dataset(dataset, folder)
+        index = json.loads((folder / "index.json").read_text())
+        index["clips"][0]["shard"] = "lost.safetensors"
+        (folder / "index.json").write_text(json.dumps(index))
+    else:
+        (dataset / "data" / "prompts" / "1.npy").unlink()
+    with pytest.raises(ValueError, match=r"1 clips are damaged.*dataset check --leave"):
+        open_dataset(folder)
+    assert list(check_dataset(folder, leave_out=True)) == ["1"]
+    assert open_dataset(folder).ids == ["2"]

@@ -137,7 +137,7 @@ def test_any_damage_to_a_header_is_a_value_error_or_harmless(dataset, changes):
 
 def test_a_missing_file_is_named(dataset):
     (dataset / "data" / "prompts" / "2.npy").unlink()
-    with pytest.raises(FileNotFoundError, match=r"prompts.*2\.npy"):
+    with pytest.raises(ValueError, match=r"lacks .*prompts.*2\.npy"):
         PublishedDataset(dataset)
 
 

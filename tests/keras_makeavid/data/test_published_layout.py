@@ -28,22 +28,18 @@ def test_files_lie_where_the_published_datasets_have_them(tmp_path):
     }
 
 
-def test_ids_keep_their_order_without_the_failed_ones(layout):
+def test_ids_keep_their_order(layout):
     write_json(layout.id_list, ["b", "a", "c.1", "d-2_x"])
     assert layout.read_ids() == ["b", "a", "c.1", "d-2_x"]
-    write_json(layout.failed_id_list, ["a", "x"])
-    assert layout.read_ids() == ["b", "c.1", "d-2_x"]
 
 
 @pytest.mark.parametrize(
     "clip_id",
     ["../x", "a/b", "a\\b", "..", ".hidden", "", "a b", "é", "a\n", "a" * 201, 7, None],
 )
-@pytest.mark.parametrize("which", ["id_list", "failed_id_list"])
-def test_an_id_that_is_no_plain_name_is_refused(layout, which, clip_id):
-    write_json(layout.id_list, ["1"])
-    write_json(getattr(layout, which), ["1", clip_id])
-    with pytest.raises(ValueError, match=rf"{which}\.json: an id is made of letters"):
+def test_an_id_that_is_no_plain_name_is_refused(layout, clip_id):
+    write_json(layout.id_list, ["1", clip_id])
+    with pytest.raises(ValueError, match=r"id_list\.json: an id is made of letters"):
         layout.read_ids()
 
 

@@ -154,7 +154,7 @@ def test_what_is_no_index_at_all_is_refused(folder):
 
 def test_a_missing_shard_is_named(folder):
     (folder / SHARD).unlink()
-    with pytest.raises(FileNotFoundError, match=f"The dataset lacks .*{SHARD}"):
+    with pytest.raises(ValueError, match=f"2 clips are .*The dataset lacks .*{SHARD}"):
         ShardedDataset(folder)
 
 
