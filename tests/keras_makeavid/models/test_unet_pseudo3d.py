@@ -2,7 +2,6 @@
 
 import functools
 import json
-import re
 
 import diffusers
 import goldens
@@ -14,7 +13,6 @@ from running import runner
 
 import weights_tools
 from keras_makeavid.models import UNetPseudo3D
-from weights_tools.layouts import MAKEAVID_TORCH, path_in_model
 
 
 def normal(shape, seed=0):
@@ -89,18 +87,7 @@ def diffusers_unet(**config):
 def twin(peer):
     """Our model of the peer's config file, with its weights and new temporal ones."""
     unet = weights_tools.unet_from_diffusers_config(json.loads(peer.to_json_string()))
-    convolution = r"(conv_(?:in|out|shortcut)|conv[12]|samplers\.0\.conv)\.(?=\w+$)"
-    tensors = {
-        re.sub(convolution, r"\1.spatial_conv.", name): value.numpy()
-        for name, value in peer.state_dict().items()
-    }
-    for variable in temporal(unet):
-        path = path_in_model(variable)
-        value = keras.ops.convert_to_numpy(variable.value)
-        tensors[MAKEAVID_TORCH.tensor_name(path)] = MAKEAVID_TORCH.to_layout(
-            path, value
-        )
-    weights_tools.load_weights(unet, tensors)
+    weights_tools.load_weights(unet, peer.state_dict())
     return unet
 
 

@@ -10,7 +10,8 @@ from keras import ops
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.training import AdamW, VideoDiffusion
-from weights_tools.layouts import MAKEAVID_TORCH, path_in_model
+from weights_tools.kinds import variables_of
+from weights_tools.layouts import get_layout
 
 GOLDEN = goldens.unet_case("unet_video")
 
@@ -35,11 +36,12 @@ def golden_batch():
     return {"latents": latents, "context": GOLDEN.inputs["context"]}
 
 
-def in_torch_layout(variables, values):
-    paths = [path_in_model(variable) for variable in variables]
+def in_torch_layout(unet, variables, values):
+    layout = get_layout("unet", "makeavid_torch")
+    paths = {id(variable): path for path, variable in variables_of(unet).items()}
     return {
-        MAKEAVID_TORCH.tensor_name(path): MAKEAVID_TORCH.to_layout(path, value)
-        for path, value in zip(paths, values, strict=True)
+        layout.tensor_name(paths[id(v)]): layout.to_layout(paths[id(v)], value)
+        for v, value in zip(variables, values, strict=True)
     }
 
 
@@ -62,7 +64,7 @@ def test_loss_and_gradients_are_those_of_the_original(golden_model, golden_batch
     np.testing.assert_allclose(value, GOLDEN.tensors["train.loss"], atol=1e-6)
     norm = np.sqrt(sum(np.sum(np.square(g, dtype="float64")) for g in found))
     np.testing.assert_allclose(norm, GOLDEN.tensors["train.global_grad_norm"], 1e-5)
-    found = in_torch_layout(variables, found)
+    found = in_torch_layout(golden_model.unet, variables, found)
     expected = golden_tensors("train.grad.")
     assert expected
     for name, gradient in expected.items():
@@ -79,7 +81,7 @@ def test_one_step_of_fit_gives_the_parameters_of_the_original(
     loss = history.history["loss"][0]
     np.testing.assert_allclose(loss, GOLDEN.tensors["train.loss"], atol=1e-6)
     values = [ops.convert_to_numpy(v) for v in unet.variables]
-    found = in_torch_layout(unet.variables, values)
+    found = in_torch_layout(unet, unet.variables, values)
     expected = golden_tensors("train.after_step.")
     assert expected
     for name, value in expected.items():
