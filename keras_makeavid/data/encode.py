@@ -19,6 +19,7 @@ from keras_makeavid.data.parallel import map_in_order
 from keras_makeavid.data.writer import open_writer
 from keras_makeavid.video.reader import check_window
 from keras_makeavid.video.resize import check_size
+from keras_makeavid.video.scenes import import_scenedetect
 
 
 def encode_clips(
@@ -74,6 +75,7 @@ def encode_clips(
     Raises:
         ValueError: if an argument makes no sense, the size does not fit the VAE, or
             two clips would have one id.
+        ImportError: if scenes are to be split without PySceneDetect.
 
     Example:
         ```python
@@ -169,6 +171,8 @@ def _check_arguments(vae, settings, clip_filter, num_workers):
             f"No clip of num_frames={settings.num_frames} has "
             f"min_frames={clip_filter.min_frames}"
         )
+    if settings.split_scenes:
+        import_scenedetect()
     if num_workers < 0:
         raise ValueError(f"num_workers must be 0 or more. Received: {num_workers}")
 

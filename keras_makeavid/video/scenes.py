@@ -41,7 +41,7 @@ def find_scenes(path: StrPath, *, max_bytes: int = MAX_BYTES) -> list[np.ndarray
         second.shape  # (24,)
         ```
     """
-    detector_class, timecode_class = _import_scenedetect()
+    detector_class, timecode_class = import_scenedetect()
     cv2 = load_cv2()
     times, cuts = [], []
     with open_clip(path, max_bytes) as clip:
@@ -59,7 +59,15 @@ def find_scenes(path: StrPath, *, max_bytes: int = MAX_BYTES) -> list[np.ndarray
     return np.split(np.asarray(times), sorted({cut.frame_num for cut in cuts} - {0}))
 
 
-def _import_scenedetect():
+def import_scenedetect() -> tuple[type, type]:
+    """Imports PySceneDetect's content detector and time codes.
+
+    Returns:
+        `ContentDetector` and `FrameTimecode`.
+
+    Raises:
+        ImportError: It is not installed; the text says how to get it.
+    """
     try:
         from scenedetect import ContentDetector, FrameTimecode
     except ImportError as error:

@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import keras
@@ -464,6 +465,15 @@ def test_an_argument_that_fits_no_clip_is_refused_at_once(
 ):
     with pytest.raises(ValueError, match=message):
         encode_clips(captions, tmp_path / "out", *parts, **{**SIZE, **argument})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_scene_detector_is_told_at_once(
+    captions, parts, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "scenedetect", None)
+    with pytest.raises(ImportError, match=r"keras-makeavid\[scenes\]"):
+        encode_clips(captions, tmp_path / "out", *parts, **SCENES)
     assert not (tmp_path / "out").exists()
 
 
