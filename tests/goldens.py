@@ -14,6 +14,7 @@ import safetensors
 
 import weights_tools
 from keras_makeavid.models import UNetPseudo3D
+from weights_tools.layouts import get_layout
 
 DATA = Path(__file__).parent / "data"
 
@@ -65,7 +66,13 @@ def layer_output(tag: str) -> np.ndarray:
 def load_layer(layer, tag: str) -> None:
     """Load the weights of one case of `layers.safetensors` into a built layer."""
     _, metadata = _layers()
-    weights_tools.load_weights(layer, weights(**json.loads(metadata[tag])))
+    tensors = weights(**json.loads(metadata[tag]))
+    layout = get_layout("unet", "makeavid_torch")
+    for variable in layer.variables:
+        path = variable.path.split("/", 1)[1]
+        tensor = tensors.pop(layout.tensor_name(path))
+        variable.assign(layout.from_layout(path, tensor, variable.shape))
+    assert not tensors
 
 
 @dataclass(frozen=True)
