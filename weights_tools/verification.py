@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_makeavid.compilation import compile_inference
 from weights_tools.component import Component
 from weights_tools.inflation import KERNEL_IN
 from weights_tools.models import make_model
@@ -161,14 +162,12 @@ def _input(a: Component, b: Component) -> dict[str, Any]:
 
 def _forward(component: Component, inputs) -> np.ndarray:
     model = make_model(component, "float32")
-    if component.kind == "vae":
-        output = model(ops.convert_to_tensor(inputs["images"]))
-    elif component.kind == "text_encoder":
-        output = model({"token_ids": ops.convert_to_tensor(inputs["token_ids"])})
-    else:
+    if component.kind == "unet":
         sample = inputs["sample"][..., : component.arguments["in_channels"]]
-        if not component.is_video:
-            sample = sample[:, 0]
-        inputs = {**inputs, "sample": sample}
-        output = model(keras.tree.map_structure(ops.convert_to_tensor, inputs))
+        inputs = {**inputs, "sample": sample if component.is_video else sample[:, 0]}
+    elif component.kind == "vae":
+        inputs = inputs["images"]
+    # As one program: JAX would compile each operation of each shape by itself.
+    run = compile_inference(model, [model])
+    output = run(keras.tree.map_structure(ops.convert_to_tensor, inputs))
     return ops.convert_to_numpy(ops.cast(output, "float32"))
