@@ -112,6 +112,20 @@ def test_group_normalization_keeps_the_digits_of_values_far_from_zero(
     )
 
 
+def test_group_normalization_has_gradients_where_only_its_scale_trains():
+    scale = keras.Variable(normal(8, seed=1))
+    inputs = normal(2, 3, 1, 4, 8)
+
+    def function():
+        outputs = kernels.group_normalization(inputs, scale, np.zeros(8), 4, 1e-5)
+        return ops.sum(outputs * ops.convert_to_tensor(inputs))
+
+    _, (gradient,) = value_and_gradients(function, [scale])
+    outputs = kernels.group_normalization(inputs, np.ones(8), np.zeros(8), 4, 1e-5)
+    expected = np.sum(ops.convert_to_numpy(outputs) * inputs, axis=(0, 1, 2, 3))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+
+
 ATTENTIONS = [*forms("attention"), kernels._attention_sliced]
 
 
