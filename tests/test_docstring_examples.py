@@ -24,6 +24,8 @@ NEED_MORE = {
     "keras_makeavid.tasks.text_to_video",
     "keras_makeavid.text.text_encoder",
     "keras_makeavid.text.tokenizer.TextToVideoPreprocessor.from_hub_folder",
+    "keras_makeavid.training.logs.metrics_file.read_metrics",
+    "keras_makeavid.training.run.train",
     "weights_tools.config.diffusers_unet_config",
     "weights_tools.conversion",
     "weights_tools.hub.download",

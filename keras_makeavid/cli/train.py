@@ -1,68 +1,60 @@
-"""Train the UNet of a preset on a latent dataset."""
+"""Train by a recipe: stages, checkpoints, logs and the trained preset."""
 
 from __future__ import annotations
 
 import sys
 
-EXAMPLE = "makeavid train dataset trained --preset PRESET --epochs 10"
+EXAMPLE = (
+    "makeavid train cpu --set model.preset=PRESET --set data.source=dataset "
+    "--resume auto"
+)
+# The run can be continued by nothing but another recipe.
+GAVE_UP = 3
 
 
 def add_arguments(parser) -> None:
     """Declare the options."""
-    parser.add_argument("dataset", help="dataset folder, as `makeavid encode` writes")
-    parser.add_argument("out", help="preset folder to write")
     parser.add_argument(
-        "--preset", required=True, help="folder or handle of a TextToVideo preset"
+        "recipe", help="a .toml file, or the name of a recipe of this package"
     )
     parser.add_argument(
-        "--trainable",
-        default="temporal",
-        help="temporal, all, or a regular expression on the paths of layers",
-    )
-    parser.add_argument("--epochs", type=int, default=1, help="epochs to train")
-    parser.add_argument(
-        "--samples", type=int, help="samples an epoch; one of each clip if not given"
-    )
-    parser.add_argument("--batch-size", type=int, default=1, help="samples a step")
-    parser.add_argument("--frames", type=int, default=24, help="frames of a sample")
-    parser.add_argument(
-        "--learning-rate", type=float, default=5e-5, help="of AdamW, constant"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a key of the recipe differently, such as data.batch_size=2 or "
+        "stage.NAME.length='2 epochs' (stage.* for all stages); can be given again",
     )
     parser.add_argument(
-        "--hint-spacing", type=int, help="frames between hints; first only if not given"
+        "--resume",
+        choices=("never", "auto"),
+        default="never",
+        help="auto: continue the run in the recipe's folder, if there is one",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of data, noise and steps")
-    parser.add_argument("--dtype", default="float32", help="dtype policy")
 
 
-def run(options) -> None:
-    """Train and write the new preset."""
-    from keras_makeavid import TextToVideo
-    from keras_makeavid.data import LatentDataset
-    from keras_makeavid.files import check_replaceable_folder
-    from keras_makeavid.training import AdamW, VideoDiffusion
+def check(options) -> None:
+    """Find what is wrong with the recipe before anything is imported."""
+    from keras_makeavid.recipes import load_recipe
 
-    check_replaceable_folder(options.out, "task.json")
-    task = TextToVideo.from_preset(options.preset, dtype=options.dtype)
-    dataset = LatentDataset(
-        options.dataset,
-        batch_size=options.batch_size,
-        num_frames=options.frames,
-        samples_per_epoch=options.samples,
-        seed=options.seed,
-        scale=task.vae.scaling_factor,
-    )
-    model = VideoDiffusion(
-        task.backbone,
-        task.schedule,
-        trainable=options.trainable,
-        hint_spacing=options.hint_spacing,
-        seed=options.seed,
-    )
-    model.compile(optimizer=AdamW(options.learning_rate))
-    # Keras draws its bar on standard output.
-    verbose = 1 if sys.stdout.isatty() else 2
-    # The dataset shuffles itself, from the seed.
-    model.fit(dataset, epochs=options.epochs, verbose=verbose, shuffle=False)
-    task.save_to_preset(options.out)
-    print(options.out)
+    load_recipe(options.recipe, options.set)
+
+
+def run(options) -> int:
+    """Train.
+
+    Returns:
+        The exit code: 0 when the preset is written, 3 if training gave up, and 128 and
+        the signal's number (143 for SIGTERM) if one ended it, with a checkpoint.
+    """
+    from keras_makeavid.training import TrainingFailed, train
+
+    try:
+        result = train(options.recipe, options.set, options.resume)
+    except TrainingFailed as error:
+        print(f"makeavid train: {error}", file=sys.stderr)
+        return GAVE_UP
+    if result.signal is not None:
+        return 128 + result.signal
+    print(result.preset)
+    return 0

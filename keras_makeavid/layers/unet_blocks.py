@@ -39,6 +39,7 @@ class UNetBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.channels = channels
+        self.rematerialise = False
         self.resnets = [
             ResidualBlock(channels, groups, epsilon, dtype=policy, name=f"resnets_{i}")
             for i in range(num_layers)
@@ -59,6 +60,10 @@ class UNetBlock(keras.layers.Layer):
     def build_transformers(self, context_shape):
         for attention in self.attentions:
             attention.build((None, None, None, self.channels), context_shape)
+
+    def run(self, part, *inputs):
+        """Call a part; with `rematerialise`, for gradients that compute it again."""
+        return keras.remat(part)(*inputs) if self.rematerialise else part(*inputs)
 
     def project_context(self, context):
         """Keys and values of the text for each transformer of this block."""
@@ -101,9 +106,9 @@ class DownBlock(UNetBlock):
         """
         skips = []
         for i, resnet in enumerate(self.resnets):
-            x = resnet(x, time_embedding)
+            x = self.run(resnet, x, time_embedding)
             if self.attentions:
-                x = self.attentions[i](x, text[i])
+                x = self.run(self.attentions[i], x, text[i])
             skips.append(x)
         if self.downsampler is not None:
             x = self.downsampler(x)
@@ -123,9 +128,9 @@ class MidBlock(UNetBlock):
     def call(self, x, time_embedding, text):
         """`(B, F, H, W, C)` or `(B, H, W, C)`; the shape stays."""
         first, second = self.resnets
-        x = first(x, time_embedding)
-        x = self.attentions[0](x, text[0])
-        return second(x, time_embedding)
+        x = self.run(first, x, time_embedding)
+        x = self.run(self.attentions[0], x, text[0])
+        return self.run(second, x, time_embedding)
 
 
 class UpBlock(UNetBlock):
@@ -164,7 +169,8 @@ class UpBlock(UNetBlock):
             text: what `project_context` returned.
         """
         for i, (resnet, skip) in enumerate(zip(self.resnets, skips, strict=True)):
-            x = resnet(ops.concatenate([x, skip], axis=-1), time_embedding)
+            x = ops.concatenate([x, skip], axis=-1)
+            x = self.run(resnet, x, time_embedding)
             if self.attentions:
-                x = self.attentions[i](x, text[i])
+                x = self.run(self.attentions[i], x, text[i])
         return x if self.upsampler is None else self.upsampler(x)

@@ -231,8 +231,9 @@ def _read_table(kind, values, path, errors, skip=None):
         return None
     before = len(errors)
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    for key in values.keys() - fields.keys():
-        errors.append(_unknown(_join(path, key), key, fields.keys()))
+    errors += [
+        _unknown(_join(path, key), key, fields) for key in values if key not in fields
+    ]
     read = {
         name: _read_field(field, values, _join(path, name), errors)
         for name, field in fields.items()

@@ -161,10 +161,7 @@ class TextToVideo(keras_hub.models.Task):
         if mask_image is not None:
             mask_image = as_masks(mask_image, batch, height, width)
 
-        token_ids = [
-            self.preprocessor.tokenize(texts) for texts in (prompts, negatives)
-        ]
-        text = tuple(self._encode_text(ids) for ids in token_ids)
+        text = tuple(self.encode_prompts(texts) for texts in (prompts, negatives))
         total = num_steps * (1 if hint_image is not None else 2)
         with step_progress(progress, total) as report:
             if hint_image is None:
@@ -189,6 +186,22 @@ class TextToVideo(keras_hub.models.Task):
             )
         frames = self.vae.decode_video(keras.ops.convert_to_numpy(latents))
         return _crop(frames, height, width)
+
+    def encode_prompts(self, prompts: Sequence[str]):
+        """Compute the text states that the UNet attends to.
+
+        Args:
+            prompts: a list of them.
+
+        Returns:
+            A tensor `(B, L, D)`.
+
+        Example:
+        ```python
+        task.encode_prompts(["a cat", ""]).shape  # (2, 77, 768)
+        ```
+        """
+        return self._encode_text(self.preprocessor.tokenize(prompts))
 
     def _first_frame(self, text, guidance_scale, table, seeds, size, report):
         """Latents `(B, h, w, C)` of first frames by the image model, and mask 0."""

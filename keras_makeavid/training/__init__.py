@@ -1,8 +1,26 @@
-"""Training by plain `compile` and `fit`."""
+"""Training by plain `compile` and `fit`, and whole runs by recipes."""
 
 from keras_makeavid.training.image_autoencoding import ImageAutoencoding
+from keras_makeavid.training.logs.metrics_file import read_metrics
+from keras_makeavid.training.lora import add_lora, without_lora
 from keras_makeavid.training.optimizer import AdamW
+from keras_makeavid.training.rematerialisation import rematerialise_blocks
+from keras_makeavid.training.run import TrainingFailed, TrainingResult, train
+from keras_makeavid.training.schedule import WarmupSchedule
 from keras_makeavid.training.trainable import set_trainable
 from keras_makeavid.training.video_diffusion import VideoDiffusion
 
-__all__ = ["AdamW", "ImageAutoencoding", "VideoDiffusion", "set_trainable"]
+__all__ = [
+    "AdamW",
+    "ImageAutoencoding",
+    "TrainingFailed",
+    "TrainingResult",
+    "VideoDiffusion",
+    "WarmupSchedule",
+    "add_lora",
+    "read_metrics",
+    "rematerialise_blocks",
+    "set_trainable",
+    "train",
+    "without_lora",
+]

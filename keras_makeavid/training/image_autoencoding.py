@@ -6,10 +6,11 @@ import keras
 from keras import ops
 
 from keras_makeavid.models import AutoencoderKL
+from keras_makeavid.training.reporting import ReportingModel
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class ImageAutoencoding(keras.Model):
+class ImageAutoencoding(ReportingModel):
     """Trains an `AutoencoderKL` on images by plain `compile` and `fit`.
 
     The loss is the mean squared error of the reconstruction from a posterior sample,

@@ -1,6 +1,9 @@
-"""AdamW as published."""
+"""AdamW as published, which skips what is not finite."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import keras
 from keras import ops
@@ -8,24 +11,34 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class AdamW(keras.optimizers.AdamW):
-    """AdamW whose epsilon stands where the paper, optax and PyTorch have it.
+    """AdamW for long runs: exact epsilon, and no step into NaN.
 
     Loshchilov and Hutter (2017) add epsilon to the bias-corrected root;
     `keras.optimizers.AdamW` adds it before the correction, which in the first step
     makes it 32 times as large: weights with small gradients then move by half as
     much. The defaults are the published model's (spec section 5).
 
+    A gradient that holds a NaN or an infinity changes nothing but the count of steps:
+    weights, moments and averages stay, decided on the device. With accumulation that
+    part alone is left out of the mean.
+
+    The average (`use_ema`) follows the weights of the updates made, at first faster
+    than `ema_momentum` says. It never replaces the weights by itself, not even when
+    `fit` ends: `averaged_weights` shows it.
+
     Args:
-        learning_rate: number or schedule.
-        weight_decay: decay of each weight a step, times the learning rate.
+        learning_rate: number or schedule, of the number of steps.
+        weight_decay: decay of each weight an update, times the learning rate.
         epsilon: added to the root of the second moment.
         global_clipnorm: norm of all gradients together above which they are scaled.
-        **kwargs: see `keras.optimizers.AdamW`.
+        skip_nonfinite: whether to skip gradients that are not finite.
+        **kwargs: see `keras.optimizers.AdamW`, such as `use_ema`, `ema_momentum` and
+            `gradient_accumulation_steps`.
 
     Example:
     ```python
     decay = keras.optimizers.schedules.CosineDecay(5e-5, decay_steps=85_000)
-    optimizer = AdamW(learning_rate=decay)
+    optimizer = AdamW(learning_rate=decay, use_ema=True, ema_momentum=0.9999)
     ```
     """
 
@@ -35,8 +48,14 @@ class AdamW(keras.optimizers.AdamW):
         weight_decay: float = 0.02,
         epsilon: float = 1e-8,
         global_clipnorm: float | None = 1.0,
+        skip_nonfinite: bool = True,
         **kwargs,
     ):
+        if kwargs.get("ema_overwrite_frequency") or kwargs.get("amsgrad"):
+            raise ValueError(
+                "AdamW has neither ema_overwrite_frequency nor amsgrad. "
+                f"Received: {kwargs}"
+            )
         super().__init__(
             learning_rate,
             weight_decay=weight_decay,
@@ -44,17 +63,151 @@ class AdamW(keras.optimizers.AdamW):
             global_clipnorm=global_clipnorm,
             **kwargs,
         )
+        self.skip_nonfinite = skip_nonfinite
+        # `iterations` counts steps, as schedules and data do; bias correction and
+        # averages go by the updates that were made.
+        self.updates = self._scalar("updates", "int32")
+        self.skipped_steps = self._scalar("skipped_steps", "int32")
+        self.learning_rate_scale = self._scalar("learning_rate_scale", "float32")
+        self.learning_rate_scale.assign(1.0)
+        self.last_gradient_norm = self._scalar("last_gradient_norm", "float32")
+        self.last_learning_rate = self._scalar("last_learning_rate", "float32")
+        if self.gradient_accumulation_steps:
+            self._parts = self._scalar("accumulated_parts", "int32")
 
-    def update_step(self, gradient, variable, learning_rate):
-        learning_rate = ops.cast(learning_rate, variable.dtype)
-        gradient = ops.cast(gradient, variable.dtype)
-        step = ops.cast(self.iterations + 1, variable.dtype)
+    def _scalar(self, name, dtype):
+        return self.add_variable(shape=(), dtype=dtype, name=name)
+
+    def build(self, variables):
+        super().build(variables)
+        for variable, average in self._averages():
+            # A buffer of its own: JAX donates each to the step once.
+            average.assign(ops.copy(variable))
+
+    @property
+    def step_report(self) -> dict[str, keras.Variable]:
+        """What `fit` may log of the last step, by name."""
+        return {
+            "grad_norm": self.last_gradient_norm,
+            "lr": self.last_learning_rate,
+            "skipped_total": self.skipped_steps,
+        }
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Put the averages in the place of the weights, for as long as the block runs.
+
+        Without `use_ema` the weights stay as they are.
+
+        Example:
+        ```python
+        dense = keras.layers.Dense(2)
+        dense.build((None, 3))
+        optimizer = AdamW(use_ema=True)
+        optimizer.build(dense.trainable_variables)
+        with optimizer.averaged_weights():
+            dense.get_weights()
+        ```
+        """
+        averages = self._averages()
+        kept = [ops.copy(variable) for variable, _ in averages]
+        for variable, average in averages:
+            variable.assign(average)
+        try:
+            yield
+        finally:
+            for (variable, _), value in zip(averages, kept, strict=True):
+                variable.assign(value)
+
+    def finalize_variable_values(self, var_list):
+        # Keras would overwrite the weights with their averages at every end of `fit`.
+        pass
+
+    def _averages(self):
+        if not self.use_ema:
+            return []
+        pairs = zip(
+            self._trainable_variables, self._model_variables_moving_average, strict=True
+        )
+        return list(pairs)
+
+    def _get_current_learning_rate(self):
+        rate = super()._get_current_learning_rate()
+        return ops.cast(rate, "float32") * self.learning_rate_scale
+
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        norm = _global_norm(grads)
+        usable = ops.isfinite(norm) if self.skip_nonfinite else ops.isfinite(0.0)
+        due = usable
+        if self.gradient_accumulation_steps:
+            grads, norm, due = self._accumulate(
+                grads, norm, usable, trainable_variables
+            )
+        self.skipped_steps.assign_add(1 - ops.cast(usable, "int32"))
+        self.last_gradient_norm.assign(norm)
+        learning_rate = self.learning_rate
+        self.last_learning_rate.assign(learning_rate)
+
+        if self.global_clipnorm:
+            limit = float(self.global_clipnorm)
+            scale = limit / ops.maximum(norm, limit)
+            grads = [gradient * scale for gradient in grads]
+        else:
+            grads = self._clip_gradients(grads)
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            self._update(gradient, variable, learning_rate, due)
+        self.updates.assign_add(ops.cast(due, "int32"))
+
+    def _accumulate(self, grads, norm, usable, variables):
+        """Add a part; return the mean of the parts, its norm, and if to update now."""
+        steps = self.gradient_accumulation_steps
+        last = ops.equal((self._iterations + 1) % steps, 0)
+        parts = ops.convert_to_tensor(self._parts) + ops.cast(usable, "int32")
+        count = ops.cast(ops.maximum(parts, 1), "float32")
+        means = []
+        for gradient, variable in zip(grads, variables, strict=True):
+            sums = self._accumulated_gradients[self._get_variable_index(variable)]
+            total = ops.convert_to_tensor(sums)
+            total = ops.where(usable, total + gradient, total)
+            means.append(total / ops.cast(count, total.dtype))
+            sums.assign(ops.where(last, ops.zeros_like(total), total))
+        self._parts.assign(ops.where(last, ops.zeros_like(parts), parts))
+        mean_norm = _global_norm(means)
+        due = ops.logical_and(last, parts > 0)
+        return means, ops.where(usable, mean_norm, norm), due
+
+    def _update(self, gradient, variable, learning_rate, due):
+        """One variable's AdamW step and average, kept only where `due`."""
         index = self._get_variable_index(variable)
-        mean, square = self._momentums[index], self._velocities[index]
+        slots = [variable, self._momentums[index], self._velocities[index]]
+        # Tensors, as Keras's variables are slow to calculate with under PyTorch.
+        value, mean, square = old = [ops.convert_to_tensor(slot) for slot in slots]
+        learning_rate, count = (
+            ops.cast(x, value.dtype) for x in (learning_rate, self.updates + 1)
+        )
+        gradient = ops.cast(gradient, value.dtype)
+        mean = mean + (gradient - mean) * (1.0 - self.beta_1)
+        square = square + (gradient * gradient - square) * (1.0 - self.beta_2)
+        unbiased_mean = mean / (1.0 - self.beta_1**count)
+        unbiased_root = ops.sqrt(square / (1.0 - self.beta_2**count))
+        if self.weight_decay and self._use_weight_decay(variable):
+            value = value - value * self.weight_decay * learning_rate
+        value = value - learning_rate * unbiased_mean / (unbiased_root + self.epsilon)
+        new = [value, mean, square]
+        if self.use_ema:
+            slots.append(self._model_variables_moving_average[index])
+            average = ops.convert_to_tensor(slots[-1])
+            # The weights of the first updates are far from those of the last.
+            momentum = ops.minimum(self.ema_momentum, count / (count + 9.0))
+            old.append(average)
+            new.append(average + (value - average) * (1.0 - momentum))
+        for slot, before, after in zip(slots, old, new, strict=True):
+            slot.assign(ops.where(due, after, before))
 
-        self.assign_add(mean, (gradient - mean) * (1.0 - self.beta_1))
-        self.assign_add(square, (ops.square(gradient) - square) * (1.0 - self.beta_2))
-        unbiased_mean = mean / (1.0 - ops.power(self.beta_1, step))
-        unbiased_root = ops.sqrt(square / (1.0 - ops.power(self.beta_2, step)))
-        update = learning_rate * unbiased_mean / (unbiased_root + self.epsilon)
-        self.assign_sub(variable, update)
+    def get_config(self):
+        return {**super().get_config(), "skip_nonfinite": self.skip_nonfinite}
+
+
+def _global_norm(tensors):
+    sums = [ops.sum(ops.square(ops.cast(x, "float32"))) for x in tensors]
+    return ops.sqrt(ops.sum(ops.stack(sums)))

@@ -7,6 +7,8 @@ import re
 
 import keras
 
+from keras_makeavid.training.lora import ADAPTER_WEIGHT, has_lora
+
 # The published training: temporal parameters first, then all (spec section 5).
 _PATTERNS = {"temporal": r"temporal", "all": r""}
 
@@ -19,14 +21,16 @@ def set_trainable(model: keras.Model, trainable: str) -> int:
     Args:
         model: a built model, such as `UNetPseudo3D`.
         trainable: `"temporal"` (temporal convolutions, attentions and their norms),
-            `"all"`, or a regular expression that is searched for in the path of each
-            layer, such as `"attn_temporal|up_blocks"`.
+            `"all"`, `"lora"` (what `add_lora` added, and nothing else), or a regular
+            expression that is searched for in the path of each layer, such as
+            `"attn_temporal|up_blocks"`.
 
     Returns:
         The number of trainable parameters.
 
     Raises:
-        ValueError: if no layer matches, or the expression is malformed.
+        ValueError: if no layer matches, the expression is malformed, or the model has
+            no adapters.
 
     Example:
     ```python
@@ -34,11 +38,27 @@ def set_trainable(model: keras.Model, trainable: str) -> int:
     set_trainable(unet, "temporal")
     ```
     """
+    if trainable == "lora":
+        _train_adapters(model)
+    else:
+        _train_layers(model, trainable)
+    return sum(math.prod(variable.shape) for variable in model.trainable_variables)
+
+
+def _train_adapters(model):
+    if not has_lora(model):
+        raise ValueError("trainable='lora' needs the adapters that `add_lora` adds")
+    model.trainable = True
+    for variable in model.variables:
+        variable.trainable = ADAPTER_WEIGHT in variable.path
+
+
+def _train_layers(model, trainable):
     try:
         pattern = re.compile(_PATTERNS.get(trainable, trainable))
     except re.error as error:
         raise ValueError(
-            "trainable must be 'temporal', 'all' or a regular expression. "
+            "trainable must be 'temporal', 'all', 'lora' or a regular expression. "
             f"Received: {trainable!r} ({error})"
         ) from error
     owners = {}
@@ -55,4 +75,3 @@ def set_trainable(model: keras.Model, trainable: str) -> int:
     model.trainable = True
     for layer, matches in owners.items():
         layer.trainable = matches
-    return sum(math.prod(variable.shape) for variable in model.trainable_variables)

@@ -1,8 +1,11 @@
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_makeavid import TextToVideo, __version__, video
+from keras_makeavid import TextToVideo, __version__, recipes, video
 from keras_makeavid.cli import main
 from keras_makeavid.data import open_dataset
 
@@ -96,7 +99,7 @@ def test_help_of_a_command_ends_with_an_example_that_parses(command, capsys):
     [
         ("generate", ["video.mp4", "24", "20", "15.0", "dpm++2m", "8", "float32"]),
         ("encode", ["0.0"]),
-        ("train", ["temporal", "1", "24", "5e-05", "0", "float32"]),
+        ("train", ["never"]),
     ],
 )
 def test_help_shows_defaults(command, defaults, capsys):
@@ -166,14 +169,17 @@ def test_the_version_is_printed(capsys):
             ["encode", "CLIPS", "out", "--preset", "PRESET", "--width", "0"],
             "encode: error: width must be a positive int, received 0",
         ),
+        (["train", "missing"], "train: error: There is no recipe missing: expected a"),
         (
-            ["train", "missing", "out", "--preset", "PRESET"],
-            "train: error: missing is no latent dataset",
+            ["train", "cpu", "--set", "data.bach_size=2", "--set", "run.seed=x"],
+            "train: error: cpu has 2 errors: run.seed must be a whole number of at "
+            "least 0. Received: 'x' data.bach_size is unknown: did you mean batch_size",
         ),
         (
-            ["train", "missing", "CLIPS", "--preset", "PRESET"],
-            "train: error: .* holds files but no task.json: choose another folder",
+            ["train", "cpu", "--set", "data.source=missing"],
+            "train: error: .*missing",
         ),
+        (["train"], "train: error: the following arguments are required: recipe"),
         (["info", "missing"], "info: error: There is nothing at missing"),
         (["info", "CLIPS"], "info: error: .* is no latent dataset"),
         (["sing"], "error: argument COMMAND: invalid choice: 'sing'"),
@@ -258,21 +264,40 @@ def test_encode_takes_a_table_and_another_size(clips, preset, tmp_path):
     assert encoded.latents_shape(0) == (1, 1, 3, 4)
 
 
+@pytest.fixture
+def train_arguments(dataset, preset, tmp_path):
+    """A small recipe: what is set is of the shortest run."""
+    settings = {
+        "run.folder": tmp_path / "run",
+        "model.preset": preset,
+        "data.source": dataset,
+        "data.batch_size": 1,
+        "data.frames": 2,
+        "data.samples_per_epoch": 2,
+        "stage.temporal.length": "'2 epochs'",
+        "stage.temporal.learning_rate.peak": 1e-2,
+    }
+    recipe = tmp_path / "recipe.toml"
+    packaged = Path(recipes.__file__).with_name("cpu.toml").read_text()
+    # Without its second stage.
+    recipe.write_text("[[stage]]".join(packaged.split("[[stage]]")[:2]))
+    settings = [f"--set={key}={value}" for key, value in settings.items()]
+    return ("train", recipe, *settings)
+
+
 def test_train_writes_a_preset_whose_temporal_weights_have_moved(
-    dataset, preset, task, tmp_path, capfd
+    train_arguments, task, tmp_path, capfd
 ):
-    options = ("--epochs", 2, "--samples", 2, "--frames", 2, "--learning-rate", 1e-2)
-    out = tmp_path / "trained"
-    assert run("train", dataset, out, "--preset", preset, *options) == 0
+    assert run(*train_arguments) == 0
     printed, error = capfd.readouterr()
     assert without_backend_log(error) == ""
     assert "\b" not in printed
     assert "\r" not in printed
-    losses = [float(loss) for loss in re.findall(r"loss: ([\d.]+)", printed)]
-    assert len(losses) == 2
-    assert printed.endswith(f"{out}\n")
+    preset = tmp_path / "run" / "preset"
+    assert "step 4/4: temporal epoch 2, loss " in printed
+    assert printed.endswith(f"{preset}\n")
 
-    trained = TextToVideo.from_preset(str(out))
+    trained = TextToVideo.from_preset(str(preset))
     moved = {
         weight.path
         for weight, before in zip(
@@ -282,6 +307,32 @@ def test_train_writes_a_preset_whose_temporal_weights_have_moved(
     }
     assert moved
     assert all("temporal" in path for path in moved)
+
+    # There it is, and cannot be begun again by mistake.
+    assert run(*train_arguments) == 2
+    assert "--resume auto" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="the same everywhere")
+def test_train_ends_at_sigterm_with_its_exit_code_and_goes_on(
+    train_arguments, tmp_path, capfd
+):
+    longer = (*train_arguments, "--set=stage.temporal.length=100 epochs")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+
+    def stop():
+        while not metrics.exists() or metrics.stat().st_size < 1000:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop, daemon=True)
+    thread.start()
+    assert run(*longer) == 128 + signal.SIGTERM
+    thread.join()
+    assert "--resume auto continues at step" in capfd.readouterr().err
+    assert run(*longer, "--resume", "auto") == 0
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert steps == list(range(1, 201))
 
 
 def test_generate_writes_the_frames_that_the_task_generates(

@@ -1,9 +1,62 @@
 import keras
 import numpy as np
+import pytest
 import torch
 from keras import ops
 
 from keras_makeavid.training import AdamW
+
+NOT_FINITE = [np.nan, np.inf, -np.inf]
+
+
+class Steps:
+    """An optimizer on two variables, fed with arrays."""
+
+    def __init__(self, **options):
+        rng = np.random.default_rng(0)
+        self.variables = [
+            keras.Variable(rng.standard_normal(shape).astype("float32"))
+            for shape in ((3, 2), (4,))
+        ]
+        self.optimizer = AdamW(**{"learning_rate": 1e-2, **options})
+        self.optimizer.build(self.variables)
+
+    def apply(self, *gradients):
+        gradients = [ops.convert_to_tensor(gradient) for gradient in gradients]
+        if keras.config.backend() == "torch":
+            with torch.no_grad():
+                self.optimizer.apply(gradients, self.variables)
+        else:
+            self.optimizer.apply(gradients, self.variables)
+
+    def weights(self):
+        return [np.array(ops.convert_to_numpy(v)) for v in self.variables]
+
+    def state(self):
+        """All but what counts and tells of steps."""
+        told = {"iteration", "skipped_steps", "last_gradient_norm"}
+        told.add("last_learning_rate")
+        return [
+            np.array(ops.convert_to_numpy(v))
+            for v in (*self.variables, *self.optimizer.variables)
+            if v.name not in told
+        ]
+
+
+def gradients(seed):
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(s).astype("float32") for s in ((3, 2), (4,))]
+
+
+def with_bad_value(seed, value):
+    first, second = gradients(seed)
+    second[1] = value
+    return first, second
+
+
+def assert_equal(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_five_steps_are_those_of_pytorch_for_gradients_of_every_size():
@@ -27,9 +80,129 @@ def test_five_steps_are_those_of_pytorch_for_gradients_of_every_size():
 
 
 def test_gradients_are_clipped_by_their_norm_together():
-    clipped = AdamW()._clip_gradients([ops.ones(2) * 3.0, ops.ones(2) * 4.0])
-    norm = np.sqrt(sum(np.sum(ops.convert_to_numpy(g) ** 2) for g in clipped))
-    np.testing.assert_allclose(norm, 1.0, rtol=1e-6)
+    first, second = gradients(0)
+    norm = np.sqrt((first**2).sum() + (second**2).sum())
+    large, clipped = Steps(), Steps(global_clipnorm=None)
+    for scale in (10.0, 1e-3):
+        # The second is below the limit, and stays as it is.
+        large.apply(first * scale, second * scale)
+        limited = scale * min(1.0, 1.0 / (norm * scale))
+        clipped.apply(first * limited, second * limited)
+    for one, other in zip(large.weights(), clipped.weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_a_gradient_that_is_not_finite_changes_only_the_count_of_steps(value):
+    steps = Steps(use_ema=True)
+    steps.apply(*gradients(0))
+    before = steps.state()
+    steps.apply(*with_bad_value(1, value))
+    assert_equal(steps.state(), before)
+    assert int(steps.optimizer.iterations) == 2
+    assert int(steps.optimizer.skipped_steps) == 1
+    assert not np.isfinite(float(steps.optimizer.last_gradient_norm))
+
+
+def test_after_a_skipped_step_it_goes_on_as_if_there_had_been_none():
+    skipping, clean = Steps(use_ema=True), Steps(use_ema=True)
+    for seed in range(4):
+        skipping.apply(*gradients(seed))
+        skipping.apply(*with_bad_value(seed, np.nan))
+        clean.apply(*gradients(seed))
+    assert_equal(skipping.state(), clean.state())
+
+
+def test_without_the_guard_a_bad_gradient_spoils_the_weights():
+    steps = Steps(skip_nonfinite=False)
+    steps.apply(*with_bad_value(0, np.nan))
+    assert np.isnan(steps.weights()[0]).all()
+
+
+@pytest.mark.parametrize("accumulate", [None, 2])
+def test_without_bad_gradients_the_guard_changes_no_bit(accumulate):
+    options = {"use_ema": True, "gradient_accumulation_steps": accumulate}
+    guarded, bare = Steps(**options), Steps(skip_nonfinite=False, **options)
+    for seed in range(6):
+        guarded.apply(*gradients(seed))
+        bare.apply(*gradients(seed))
+    assert_equal(guarded.state(), bare.state())
+
+
+def test_accumulated_parts_update_as_their_mean_does():
+    parts = Steps(gradient_accumulation_steps=3, global_clipnorm=None, use_ema=True)
+    whole = Steps(global_clipnorm=None, use_ema=True)
+    for update in range(2):
+        batches = [gradients(3 * update + part) for part in range(3)]
+        before = parts.weights()
+        for batch in batches[:2]:
+            parts.apply(*batch)
+            assert_equal(parts.weights(), before)
+        parts.apply(*batches[2])
+        whole.apply(*(np.mean(g, axis=0) for g in zip(*batches, strict=True)))
+    for one, other in zip(parts.weights(), whole.weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    with parts.optimizer.averaged_weights(), whole.optimizer.averaged_weights():
+        for one, other in zip(parts.weights(), whole.weights(), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_bad_part_is_left_out_of_the_mean(place):
+    parts = Steps(gradient_accumulation_steps=3, global_clipnorm=None)
+    whole = Steps(global_clipnorm=None)
+    batches = [gradients(0), gradients(1)]
+    whole.apply(*(np.mean(g, axis=0) for g in zip(*batches, strict=True)))
+    batches.insert(place, with_bad_value(2, np.nan))
+    for batch in batches:
+        parts.apply(*batch)
+    for one, other in zip(parts.weights(), whole.weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert int(parts.optimizer.skipped_steps) == 1
+    assert int(parts.optimizer.updates) == 1
+
+
+def test_parts_that_are_all_bad_make_no_update():
+    steps = Steps(gradient_accumulation_steps=2)
+    before = steps.state()
+    for seed in range(2):
+        steps.apply(*with_bad_value(seed, np.inf))
+    assert_equal(steps.state(), before)
+
+
+def test_the_average_follows_the_weights_and_shows_only_when_asked():
+    steps = Steps(use_ema=True, ema_momentum=0.75, learning_rate=0.5)
+    average = steps.weights()
+    for update in range(1, 8):
+        steps.apply(*gradients(update))
+        momentum = min(0.75, update / (update + 9))
+        average = [
+            momentum * old + (1 - momentum) * new
+            for old, new in zip(average, steps.weights(), strict=True)
+        ]
+    weights = steps.weights()
+    with steps.optimizer.averaged_weights():
+        for one, other in zip(steps.weights(), average, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert_equal(steps.weights(), weights)
+    # What Keras calls when `fit` ends.
+    steps.optimizer.finalize_variable_values(steps.variables)
+    assert_equal(steps.weights(), weights)
+
+
+def test_the_learning_rate_scale_scales_the_rate_of_a_schedule():
+    def schedule(step):
+        return 1e-2 * (ops.cast(step, "float32") + 1)
+
+    class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return schedule(step)
+
+    steps = Steps(learning_rate=Schedule())
+    steps.apply(*gradients(0))
+    steps.optimizer.learning_rate_scale.assign(0.5)
+    steps.apply(*gradients(1))
+    np.testing.assert_allclose(float(steps.optimizer.last_learning_rate), 1e-2)
 
 
 def test_the_defaults_are_the_published_ones():
@@ -41,7 +214,20 @@ def test_the_defaults_are_the_published_ones():
 
 
 def test_config_round_trip():
-    optimizer = AdamW(learning_rate=1e-3, weight_decay=0.1, global_clipnorm=None)
+    optimizer = AdamW(
+        learning_rate=1e-3,
+        weight_decay=0.1,
+        global_clipnorm=None,
+        use_ema=True,
+        gradient_accumulation_steps=2,
+        skip_nonfinite=False,
+    )
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert isinstance(again, AdamW)
     assert again.get_config() == optimizer.get_config()
+
+
+@pytest.mark.parametrize("option", ["amsgrad", "ema_overwrite_frequency"])
+def test_options_of_keras_that_it_does_not_have_are_refused(option):
+    with pytest.raises(ValueError, match=option):
+        AdamW(**{option: True})

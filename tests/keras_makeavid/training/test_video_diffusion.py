@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from running import runner
 
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.schedulers import NoiseSchedule
@@ -13,6 +14,7 @@ from keras_makeavid.training import AdamW, VideoDiffusion
 from weights_tools.kinds import variables_of
 from weights_tools.layouts import get_layout
 
+TORCH_LAYOUT = get_layout("unet", "makeavid_torch")
 GOLDEN = goldens.unet_case("unet_video")
 
 
@@ -37,12 +39,12 @@ def golden_batch():
 
 
 def in_torch_layout(unet, variables, values):
-    layout = get_layout("unet", "makeavid_torch")
     paths = {id(variable): path for path, variable in variables_of(unet).items()}
-    return {
-        layout.tensor_name(paths[id(v)]): layout.to_layout(paths[id(v)], value)
-        for v, value in zip(variables, values, strict=True)
-    }
+    tensors = {}
+    for variable, value in zip(variables, values, strict=True):
+        path = paths[id(variable)]
+        tensors[TORCH_LAYOUT.tensor_name(path)] = TORCH_LAYOUT.to_layout(path, value)
+    return tensors
 
 
 def golden_tensors(prefix):
@@ -192,11 +194,105 @@ def test_v_prediction_trains_on_the_velocity(unet, batch):
     np.testing.assert_allclose(target, ops.convert_to_numpy(expected), atol=1e-6)
 
 
+EMPTY = np.full((3, 8), 7.0, "float32")
+
+
+def test_dropped_captions_are_the_empty_prompt_s_in_their_share_of_samples(unet):
+    model = VideoDiffusion(unet, caption_dropout=0.25, empty_context=EMPTY, seed=0)
+    latents = np.zeros((400, 1, 2, 2, 4), "float16")
+    context = np.random.default_rng(0).standard_normal((400, 3, 8)).astype("float16")
+    drawn, _ = draw(model, {"latents": latents, "context": context})
+    dropped = (drawn["context"] == 7.0).all((1, 2))
+    assert 0.18 < dropped.mean() < 0.32
+    np.testing.assert_array_equal(drawn["context"][~dropped], context[~dropped])
+    again, _ = draw(model, {"latents": latents, "context": context})
+    assert ((again["context"] == 7.0).all((1, 2)) != dropped).any()
+
+
+def test_caption_dropout_changes_neither_noise_nor_timesteps(unet, batch):
+    dropping = VideoDiffusion(unet, caption_dropout=0.5, empty_context=EMPTY, seed=3)
+    one, two = draw(dropping, batch), draw(VideoDiffusion(unet, seed=3), batch)
+    np.testing.assert_array_equal(one[0]["sample"], two[0]["sample"])
+    np.testing.assert_array_equal(one[0]["timesteps"], two[0]["timesteps"])
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"caption_dropout": 0.1}, {"caption_dropout": 2.0}]
+)
+def test_caption_dropout_needs_a_share_and_the_empty_prompt(unet, arguments):
+    with pytest.raises(ValueError, match="caption_dropout must be"):
+        VideoDiffusion(unet, **arguments)
+
+
+def test_min_snr_weighs_each_sample_s_error_by_its_timestep(unet, batch):
+    schedule = NoiseSchedule()
+    model = VideoDiffusion(unet, schedule, min_snr_gamma=5.0, seed=0)
+    outputs = runner(model)(batch)
+    inputs, _ = draw(VideoDiffusion(unet, schedule, seed=0), batch)
+    ratio = ops.convert_to_numpy(schedule.signal_to_noise(inputs["timesteps"]))
+    error = outputs["prediction"] - outputs["target"]
+    expected = np.mean(np.minimum(5.0 / ratio, 1.0) * (error**2).mean((1, 2, 3, 4)))
+    outputs = {name: ops.convert_to_tensor(value) for name, value in outputs.items()}
+    loss = ops.convert_to_numpy(model.compute_loss(y_pred=outputs))
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_an_infinite_loss_is_no_loss_whose_gradients_are_finite(unet):
+    model = VideoDiffusion(unet, seed=0)
+    prediction = ops.full((1, 1, 1, 1, 4), 1e20)
+    outputs = {"prediction": prediction, "target": ops.zeros_like(prediction)}
+    assert np.isnan(ops.convert_to_numpy(model.compute_loss(y_pred=outputs)))
+
+
+def test_fit_reports_each_step(batch):
+    unet = UNetPseudo3D(
+        block_channels=(8,),
+        attention_levels=(False,),
+        layers_per_block=1,
+        num_heads=2,
+        context_dim=8,
+        groups=4,
+    )
+    model = VideoDiffusion(unet, seed=0)
+    model.compile(optimizer=AdamW(learning_rate=1e-2))
+
+    class Kept(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.logs = []
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.logs.append(logs)
+
+    kept = Kept()
+    bad = {**batch, "latents": batch["latents"] * [[[[[1]]]], [[[[np.nan]]]]]}
+    batches = {k: np.concatenate([batch[k], bad[k]]) for k in batch}
+    model.fit(batches, batch_size=1, shuffle=False, verbose=0, callbacks=[kept])
+    losses = [log["step_loss"] for log in kept.logs]
+    means = [log["loss"] for log in kept.logs]
+    np.testing.assert_allclose(means[2], np.mean(losses[:3]), rtol=1e-5)
+    assert [log["skipped_total"] for log in kept.logs] == [0, 0, 0, 1]
+    assert np.isnan([losses[3], kept.logs[3]["grad_norm"]]).all()
+    assert all(log["grad_norm"] > 0 for log in kept.logs[:3])
+    assert all(np.isclose(log["lr"], 1e-2) for log in kept.logs)
+    # The fourth step changed nothing.
+    assert np.isfinite([ops.convert_to_numpy(v).sum() for v in unet.weights]).all()
+
+
 def test_a_saved_training_model_comes_back_the_same(unet, batch, tmp_path):
-    model = VideoDiffusion(unet, trainable="temporal", hint_spacing=2, seed=5)
+    model = VideoDiffusion(
+        unet,
+        trainable="temporal",
+        hint_spacing=2,
+        caption_dropout=0.5,
+        empty_context=EMPTY,
+        min_snr_gamma=5.0,
+        seed=5,
+    )
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert json.dumps(again.get_config()) == json.dumps(model.get_config())
+    np.testing.assert_array_equal(ops.convert_to_numpy(again.empty_context), EMPTY)
     for old, new in zip(unet.variables, again.unet.variables, strict=True):
         np.testing.assert_array_equal(
             ops.convert_to_numpy(old), ops.convert_to_numpy(new)

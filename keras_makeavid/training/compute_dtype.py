@@ -1,0 +1,54 @@
+"""The dtype that a model computes in, apart from that of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+
+
+def set_dtype_policy(model: keras.Model, policy: str) -> None:
+    """Let a built model and all its layers compute otherwise.
+
+    Args:
+        model: whose parameters stay as they are.
+        policy: such as `"mixed_bfloat16"`; its variables must have the dtype of the
+            model's.
+
+    Raises:
+        ValueError: if they have another.
+
+    Example:
+    ```python
+    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
+    set_dtype_policy(unet, "mixed_bfloat16")
+    ```
+    """
+    policy = keras.dtype_policies.get(policy)
+    if policy.variable_dtype != model.variable_dtype:
+        raise ValueError(
+            f"The model's parameters are {model.variable_dtype}; {policy.name} has "
+            f"{policy.variable_dtype}"
+        )
+    for layer in model._flatten_layers():
+        layer.dtype_policy = policy
+
+
+@contextmanager
+def dtype_policy(model: keras.Model, policy: str) -> Iterator[None]:
+    """The same for as long as a block runs.
+
+    Example:
+    ```python
+    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
+    with dtype_policy(unet, "mixed_bfloat16"):
+        unet.compute_dtype
+    ```
+    """
+    before = model.dtype_policy.name
+    set_dtype_policy(model, policy)
+    try:
+        yield
+    finally:
+        set_dtype_policy(model, before)

@@ -1,0 +1,101 @@
+"""Low-rank adapters on attention (Hu et al., 2021)."""
+
+from __future__ import annotations
+
+import re
+
+import keras
+
+from keras_makeavid.layers import Attention
+
+ADAPTER_WEIGHT = "lora_kernel"
+
+
+def add_lora(
+    model: keras.Model, rank: int, alpha: float, layers: str = "attn", seed: int = 0
+) -> int:
+    """Put adapters on the q, k, v and output layers of attention.
+
+    The model computes the same as before until they train. Saving it saves the merged
+    kernels: what is written has no adapters.
+
+    Args:
+        model: a built model, such as `UNetPseudo3D`, without adapters.
+        rank: of the adapters.
+        alpha: what the adapters are multiplied by, times the rank.
+        layers: a regular expression that is searched for in the path of each
+            attention, such as `"attn_temporal"`.
+        seed: of the adapters' first values.
+
+    Returns:
+        The number of dense layers that have adapters now.
+
+    Raises:
+        ValueError: if no attention matches.
+
+    Example:
+    ```python
+    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
+    add_lora(unet, rank=4, alpha=4.0)
+    set_trainable(unet, "lora")
+    ```
+    """
+    attentions = [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if isinstance(layer, Attention) and re.search(layers, layer.path)
+    ]
+    if not attentions:
+        raise ValueError(f"No attention's path matches layers={layers!r}")
+    projections = [
+        projection
+        for layer in attentions
+        for projection in (layer.to_q, layer.to_k, layer.to_v, layer.to_out)
+    ]
+    for number, projection in enumerate(projections):
+        projection.enable_lora(
+            rank,
+            lora_alpha=alpha,
+            # Without a seed of their own they would begin elsewhere in each process.
+            a_initializer=keras.initializers.HeUniform(seed=seed + number),
+        )
+    return len(projections)
+
+
+def has_lora(model: keras.Model) -> bool:
+    """Whether any layer of the model has an adapter.
+
+    Example:
+    ```python
+    has_lora(UNetPseudo3D(block_channels=(32,), attention_levels=(True,)))  # False
+    ```
+    """
+    return any(ADAPTER_WEIGHT in variable.path for variable in model.variables)
+
+
+def without_lora(model: keras.Model) -> keras.Model:
+    """A copy of a model with its adapters merged into the kernels.
+
+    Args:
+        model: a built model with adapters or without.
+
+    Example:
+    ```python
+    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
+    add_lora(unet, rank=4, alpha=4.0)
+    merged = without_lora(unet)
+    ```
+    """
+    merged = type(model).from_config(model.get_config())
+    pairs = zip(
+        model._flatten_layers(include_self=False),
+        merged._flatten_layers(include_self=False),
+        strict=True,
+    )
+    for old, new in pairs:
+        # The form in which Keras saves a layer: there adapters are merged.
+        values = {}
+        old.save_own_variables(values)
+        if values:
+            new.load_own_variables(values)
+    return merged

@@ -1,0 +1,116 @@
+"""From a phase of a recipe to a compiled training model."""
+
+from __future__ import annotations
+
+import numpy as np
+from keras import ops
+
+from keras_makeavid.recipes import Recipe
+from keras_makeavid.recipes.schema import Stage
+from keras_makeavid.tasks import TextToVideo
+from keras_makeavid.training.lora import add_lora, has_lora, without_lora
+from keras_makeavid.training.optimizer import AdamW
+from keras_makeavid.training.phases import Phase
+from keras_makeavid.training.rematerialisation import rematerialise_blocks
+from keras_makeavid.training.schedule import WarmupSchedule
+from keras_makeavid.training.video_diffusion import VideoDiffusion
+
+
+def phase_task(task: TextToVideo, recipe: Recipe, phase: Phase) -> TextToVideo:
+    """A task around the UNet as a phase trains it.
+
+    Args:
+        task: as the phase before left it.
+        recipe: of the run.
+        phase: to begin.
+
+    Returns:
+        `task` itself, or one with adapters added or merged.
+    """
+    lora = phase.stage.lora
+    if has_lora(task.backbone):
+        task = with_backbone(task, without_lora(task.backbone))
+    if lora is not None:
+        # The programs that the old task has compiled do not know the adapters.
+        task = with_backbone(task, task.backbone)
+        add_lora(
+            task.backbone, lora.rank, lora.alpha, lora.layers, seed=recipe.run.seed
+        )
+    rematerialise_blocks(task.backbone, recipe.model.rematerialise)
+    return task
+
+
+def with_backbone(task: TextToVideo, unet) -> TextToVideo:
+    """A task of the same parts around another UNet."""
+    return TextToVideo(
+        backbone=unet,
+        preprocessor=task.preprocessor,
+        text_encoder=task.text_encoder,
+        vae=task.vae,
+        image_backbone=task.image_backbone,
+        schedule=task.schedule,
+        height=task.height,
+        width=task.width,
+    )
+
+
+def phase_model(task: TextToVideo, recipe: Recipe, phase: Phase) -> VideoDiffusion:
+    """The training model of a phase, compiled, its optimizer built.
+
+    Args:
+        task: what `phase_task` returned.
+        recipe: of the run.
+        phase: to begin.
+    """
+    stage = phase.stage
+    empty_context = None
+    if stage.loss.caption_dropout:
+        empty_context = np.array(ops.convert_to_numpy(task.encode_prompts([""])[0]))
+    model = VideoDiffusion(
+        task.backbone,
+        task.schedule,
+        trainable=stage.trainable,
+        hint_spacing=stage.loss.hint_spacing,
+        caption_dropout=stage.loss.caption_dropout,
+        empty_context=empty_context,
+        min_snr_gamma=stage.loss.min_snr_gamma,
+        # Phases would otherwise all draw the same noise.
+        seed=recipe.run.seed + phase.number,
+    )
+    optimizer = make_optimizer(stage, phase, recipe.guard.enabled)
+    model.compile(optimizer=optimizer)
+    optimizer.build(model.trainable_variables)
+    return model
+
+
+def make_optimizer(stage: Stage, phase: Phase, skip_nonfinite: bool) -> AdamW:
+    """The optimizer of a phase.
+
+    Args:
+        stage: of the recipe.
+        phase: whose steps the learning rate follows.
+        skip_nonfinite: whether to skip what is not finite.
+    """
+    rate, options = stage.learning_rate, stage.optimizer
+    schedule = WarmupSchedule(
+        rate.peak,
+        warmup_steps=rate.warmup.steps(phase.steps_per_epoch),
+        decay=rate.decay,
+        total_steps=phase.steps,
+        final=rate.final,
+    )
+    return AdamW(
+        schedule,
+        weight_decay=options.weight_decay,
+        beta_1=options.beta_1,
+        beta_2=options.beta_2,
+        epsilon=options.epsilon,
+        global_clipnorm=options.clip_norm,
+        skip_nonfinite=skip_nonfinite,
+        use_ema=options.ema > 0,
+        ema_momentum=options.ema or 0.99,
+        # Keras has no accumulation of 1.
+        gradient_accumulation_steps=(
+            options.accumulate if options.accumulate > 1 else None
+        ),
+    )

@@ -1,0 +1,346 @@
+"""A whole training, from a recipe."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_makeavid.recipes import Recipe, load_recipe
+from keras_makeavid.tasks import TextToVideo
+from keras_makeavid.training.checkpoints import CheckpointError, Checkpoints
+from keras_makeavid.training.compute_dtype import dtype_policy, set_dtype_policy
+from keras_makeavid.training.interruption import Interruption
+from keras_makeavid.training.logs import RunLog, StepLog
+from keras_makeavid.training.lora import has_lora, without_lora
+from keras_makeavid.training.phase_model import phase_model, phase_task, with_backbone
+from keras_makeavid.training.phases import Phase, check_data, open_loader, plan_phases
+from keras_makeavid.training.position import Position
+from keras_makeavid.training.run_callback import Intervals, RunCallback, UnreadLogs
+from keras_makeavid.training.run_folder import RunFolder, write_json
+from keras_makeavid.training.sample_videos import SampleVideos
+from keras_makeavid.training.state import read_state, state_like, write_state
+
+RESUME = ("never", "auto")
+_LINES_OF_A_ROLLBACK = 20
+
+
+class TrainingFailed(RuntimeError):
+    """Training gave up; `report.json` in the run's folder says more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """How a training ended.
+
+    Args:
+        folder: of the run.
+        preset: folder of the trained preset; `None` if there are steps left.
+        steps: of the run that are done.
+        signal: that ended it before its last step, if one did.
+    """
+
+    folder: Path
+    preset: Path | None
+    steps: int
+    signal: int | None
+
+
+def train(
+    recipe: Recipe | str | os.PathLike,
+    overrides: Sequence[str] = (),
+    resume: str = "never",
+) -> TrainingResult:
+    """Train by a recipe, through `model.fit`.
+
+    The same recipe gives the same losses and weights, bit for bit, whether it runs in
+    one go or is killed and continued any number of times. SIGTERM and SIGINT end it
+    after the step at work, with a checkpoint.
+
+    Args:
+        recipe: a `Recipe`, the path of one, or the name of one of this package.
+        overrides: keys to set differently in a recipe that is read, as `load_recipe`
+            takes them.
+        resume: `"auto"` continues the run in the recipe's folder from its newest
+            checkpoint that is whole, if there is one; `"never"` refuses a folder that
+            holds a run.
+
+    Returns:
+        A `TrainingResult`.
+
+    Raises:
+        RecipeError: if the recipe is wrong.
+        FileNotFoundError: if preset, dataset or hints are missing.
+        FileExistsError: if the folder holds a run that is not to be continued.
+        ValueError: if they do not fit the recipe, or one another.
+        TrainingFailed: if something was not finite after the last roll-back too, or
+            no checkpoint can be written or read.
+
+    Example:
+    ```python
+    train("recipes/cpu.toml", ["model.preset=preset", "data.source=dataset"])
+    ```
+    """
+    if resume not in RESUME:
+        raise ValueError(f"resume must be one of {RESUME}. Received: {resume!r}")
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe, overrides)
+    phases = plan_phases(recipe)
+    folder = RunFolder(recipe.run.folder)
+    folder.check(recipe, resume == "auto")
+    samples = recipe.samples and SampleVideos(
+        recipe.samples, recipe.data.frames, recipe.run.seed, folder.samples
+    )
+    task = TextToVideo.from_preset(recipe.model.preset)
+    check_data(phases, task)
+    folder.begin(recipe)
+    with Interruption() as interruption, contextlib.ExitStack() as resources:
+        run = _Run(recipe, phases, task, folder, samples, interruption, resources)
+        return run.go()
+
+
+class _Run:
+    """A run at work: what is trained now, and where everything goes."""
+
+    def __init__(self, recipe, phases, task, folder, samples, interruption, resources):
+        self._recipe = recipe
+        self._phases = phases
+        self._folder = folder
+        self._samples = samples
+        self._interruption = interruption
+        self._task = task
+        self._preset_dtype = task.backbone.dtype_policy.name
+        set_dtype_policy(task.backbone, recipe.model.dtype)
+        self._phase: Phase | None = None
+        self._model = None
+
+        self._log = RunLog(recipe, folder, phases[-1].first_step + phases[-1].steps)
+        resources.callback(self._log.close)
+        options = recipe.checkpoints
+        self._checkpoints = Checkpoints(
+            folder.checkpoints, options.keep, options.keep_best, self._log.message
+        )
+        resources.callback(self._checkpoints.close)
+
+    def go(self) -> TrainingResult:
+        """Train to the end, or to a signal."""
+        position = self._continue() or self._begin()
+        while True:
+            position = self._fit(position)
+            if self._interruption.signal is not None:
+                return self._interrupted(position)
+            if position.step == self._phase.steps:
+                if self._phase is self._phases[-1]:
+                    break
+                position = self._next_phase(position)
+        return TrainingResult(
+            self._folder.path, self._save_preset(), self._steps_done(position), None
+        )
+
+    def _begin(self) -> Position:
+        """Enter the first phase, and see that checkpoints can be written at all."""
+        position = Position()
+        self._enter(0)
+        self._save(position)
+        if not self._checkpoints.wait():
+            raise TrainingFailed(
+                f"The first checkpoint could not be written to {self._folder.path}"
+            )
+        return position
+
+    def _continue(self) -> Position | None:
+        """Go to the newest checkpoint that can be read, if there are any."""
+        position = None
+        steps = self._checkpoints.steps()
+        for step in reversed(steps):
+            try:
+                position = Position.from_json(self._checkpoints.facts(step))
+                self._enter(position.phase)
+                state = self._checkpoints.restore(step, state_like(self._model))
+                write_state(self._model, state)
+                return position
+            except (CheckpointError, KeyError, TypeError) as error:
+                aside = self._checkpoints.set_aside(step)
+                self._log.message(
+                    f"Checkpoint {step} cannot be read: {error}. It is now {aside}"
+                )
+        if steps:
+            raise TrainingFailed(f"No checkpoint in {self._folder.path} can be read")
+        return None
+
+    def _enter(self, number: int) -> None:
+        """Have the training model of a phase, with the weights that there are."""
+        if self._phase is not None and self._phase.number == number:
+            return
+        self._phase = self._phases[number]
+        self._model = None
+        self._task = phase_task(self._task, self._recipe, self._phase)
+        self._model = phase_model(self._task, self._recipe, self._phase)
+
+    def _next_phase(self, position: Position) -> Position:
+        position = dataclasses.replace(position, phase=position.phase + 1, step=0)
+        self._enter(position.phase)
+        self._save(position)
+        return position
+
+    def _fit(self, position: Position) -> Position:
+        """Train to the end of the phase, a signal, or a roll-back; return where to."""
+        phase, stage = self._phase, self._phase.stage
+        done = self._steps_done(position)
+        self._log.go_on_at(done, stage.data.batch_size * stage.data.frames)
+        guard = self._recipe.guard
+        callback = RunCallback(
+            phase,
+            position.step,
+            position.data_shift,
+            len(position.rollbacks),
+            guard.patience if guard.enabled else None,
+            self._intervals(),
+            self._interruption,
+            log=self._step,
+            checkpoint=lambda step: self._checkpoint(
+                dataclasses.replace(position, step=step)
+            ),
+            samples=self._sample,
+        )
+        remaining = phase.steps - position.step
+        if remaining:
+            scale = self._task.vae.scaling_factor
+            loader = open_loader(stage.data, self._recipe.run.seed, scale)
+            with _inputs(loader, done + position.data_shift) as inputs:
+                self._model.fit(
+                    inputs,
+                    steps_per_epoch=remaining,
+                    shuffle=False,
+                    verbose=0,
+                    callbacks=UnreadLogs(
+                        [callback], add_history=True, model=self._model
+                    ),
+                )
+        if callback.gave_up_at is not None:
+            return self._roll_back(position, callback.gave_up_at)
+        return dataclasses.replace(position, step=callback.step)
+
+    def _intervals(self) -> Intervals:
+        per_epoch = self._phase.steps_per_epoch
+        samples = self._recipe.samples
+        return Intervals(
+            max(1, self._recipe.checkpoints.every.steps(per_epoch)),
+            samples and max(1, samples.every.steps(per_epoch)),
+        )
+
+    def _step(self, log: StepLog) -> None:
+        self._log.step(log, last=log.step == self._phase.first_step + self._phase.steps)
+        self._checkpoints.check()
+
+    def _checkpoint(self, position: Position) -> None:
+        # The next phase begins with a checkpoint of the same step.
+        if position.step < self._phase.steps or self._phase is self._phases[-1]:
+            self._save(position)
+
+    def _save(self, position: Position) -> None:
+        self._checkpoints.save(
+            self._steps_done(position),
+            read_state(self._model),
+            position.as_json(),
+            loss=self._log.recent_loss(self._phase.name),
+        )
+
+    def _sample(self, step: int) -> None:
+        step += self._phase.first_step
+        try:
+            with self._model.optimizer.averaged_weights():
+                self._samples.write(
+                    self._task, step, lambda *video: self._log.video(step, *video)
+                )
+        except OSError as error:
+            self._log.message(f"Samples of step {step} cannot be written: {error}")
+
+    def _roll_back(self, position: Position, log: StepLog) -> Position:
+        """Go back to the last checkpoint, to go on behind the data that failed."""
+        guard = self._recipe.guard
+        lines = self._log.last_lines(_LINES_OF_A_ROLLBACK)
+        if len(position.rollbacks) >= guard.max_rollbacks:
+            self._give_up(position, log, lines)
+        target = self._continue()
+        record = {
+            "from_step": log.step,
+            "to_step": self._steps_done(target),
+            "past_data_step": log.data_step,
+            "lines": lines,
+        }
+        rollbacks = (*position.rollbacks, record)
+        # Those since that checkpoint have all lowered the rate, which it does not know.
+        lowered = guard.lr_factor ** (len(rollbacks) - len(target.rollbacks))
+        scale = self._model.optimizer.learning_rate_scale
+        scale.assign(scale * lowered)
+        self._write(self._folder.rollbacks, list(rollbacks))
+        self._log.message(
+            f"{guard.patience} steps in a row were not finite, up to step {log.step}: "
+            f"back to step {record['to_step']} and on behind batch {log.data_step}, "
+            f"at {float(np.asarray(scale)):g} of the learning rate"
+        )
+        shift = log.data_step + 1 - self._steps_done(target)
+        return dataclasses.replace(target, data_shift=shift, rollbacks=rollbacks)
+
+    def _give_up(self, position, log, lines):
+        report = {
+            "reason": "losses or gradients were not finite after every roll-back",
+            "step": log.step,
+            "data_step": log.data_step,
+            "last_lines": lines,
+            "rollbacks": list(position.rollbacks),
+        }
+        self._write(self._folder.report, report)
+        raise TrainingFailed(
+            f"Nothing finite came any more at step {log.step}, after "
+            f"{len(position.rollbacks)} roll-backs: see {self._folder.report}"
+        )
+
+    def _write(self, path, value):
+        try:
+            write_json(path, value)
+        except OSError as error:
+            self._log.message(f"{path} cannot be written: {error}")
+
+    def _interrupted(self, position: Position) -> TrainingResult:
+        self._checkpoints.wait()
+        steps = self._checkpoints.steps()
+        self._log.message(
+            f"Stopped at step {self._steps_done(position)}; --resume auto continues at "
+            f"step {steps[-1] if steps else 0}"
+        )
+        return TrainingResult(
+            self._folder.path,
+            None,
+            self._steps_done(position),
+            self._interruption.signal,
+        )
+
+    def _save_preset(self) -> Path:
+        task = self._task
+        with self._model.optimizer.averaged_weights():
+            if has_lora(task.backbone):
+                task = with_backbone(task, without_lora(task.backbone))
+            with dtype_policy(task.backbone, self._preset_dtype):
+                task.save_to_preset(self._folder.preset)
+        return self._folder.preset
+
+    def _steps_done(self, position: Position) -> int:
+        return self._phases[position.phase].first_step + position.step
+
+
+@contextlib.contextmanager
+def _inputs(loader, first):
+    """Batches in the form that `fit` takes."""
+    batches = loader.batches(first)
+    try:
+        yield ((batch,) for batch in batches)
+    finally:
+        # TensorFlow's thread may be at work in it still, and closes it then.
+        with contextlib.suppress(ValueError):
+            batches.close()

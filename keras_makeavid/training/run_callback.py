@@ -1,0 +1,152 @@
+"""What happens between the steps of `fit` in a run."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_makeavid.training.interruption import Interruption
+from keras_makeavid.training.logs import StepLog
+from keras_makeavid.training.phases import Phase
+
+
+class UnreadLogs(keras.callbacks.CallbackList):
+    """Callbacks that get the logs as they are on the device.
+
+    Keras's own list turns every value into a Python number, and so waits for every
+    step before the next is begun.
+    """
+
+    def on_train_batch_end(self, batch, logs=None):
+        for callback in self.callbacks:
+            callback.on_train_batch_end(batch, logs)
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Steps between what happens now and then.
+
+    Args:
+        checkpoint: between checkpoints.
+        samples: between sample videos; `None` for none.
+    """
+
+    checkpoint: int
+    samples: int | None = None
+
+
+class RunCallback(keras.callbacks.Callback):
+    """Reads what each step tells, one step late, and stops where something is due.
+
+    Args:
+        phase: that is trained.
+        step: steps of the phase done before.
+        data_shift: batches that were moved past before.
+        rollbacks: roll-backs of the run so far.
+        patience: skipped steps in a row that end this `fit`; `None` where none are
+            skipped.
+        intervals: when checkpoints and samples are due.
+        interruption: ends this `fit` too.
+        log: called with each `StepLog`, in order.
+        checkpoint: called with the steps of the phase, when one is due.
+        samples: called likewise.
+    """
+
+    def __init__(
+        self,
+        phase: Phase,
+        step: int,
+        data_shift: int,
+        rollbacks: int,
+        patience: int | None,
+        intervals: Intervals,
+        interruption: Interruption,
+        log: Callable[[StepLog], None],
+        checkpoint: Callable[[int], None],
+        samples: Callable[[int], None],
+    ):
+        super().__init__()
+        self._phase = phase
+        self.step = step
+        self._data_shift = data_shift
+        self._rollbacks = rollbacks
+        self._patience = patience
+        self._intervals = intervals
+        self._interruption = interruption
+        self._log = log
+        self._checkpoint = checkpoint
+        self._samples = samples
+        self._unread = deque()
+        self._skipped_in_a_row = 0
+        self.gave_up_at: StepLog | None = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        self._unread.append((self.step, _on_its_way(logs)))
+        interval = self._intervals
+        stops = self._interruption.signal is not None
+        saves = stops or self._is_due(interval.checkpoint)
+        shows = interval.samples is not None and self._is_due(interval.samples)
+        saves = saves or self.step == self._phase.steps
+        self._read(unread=0 if saves or shows else 1)
+        if self.gave_up_at is not None:
+            self.model.stop_training = True
+            return
+        if saves or shows:
+            _put_state_into_variables(self.model)
+        # What may be the begin of a divergence is nothing to return to.
+        if saves and not self._skipped_in_a_row:
+            self._checkpoint(self.step)
+        if shows:
+            self._samples(self.step)
+        if stops:
+            self.model.stop_training = True
+
+    def _is_due(self, every):
+        return self.step % every == 0
+
+    def _read(self, unread):
+        """Read the logs but of the last `unread` steps."""
+        while len(self._unread) > unread and self.gave_up_at is None:
+            step, logs = self._unread.popleft()
+            log = self._step_log(step, logs)
+            self._log(log)
+            self._skipped_in_a_row = self._skipped_in_a_row + 1 if log.skipped else 0
+            if log.skipped and self._skipped_in_a_row >= self._patience:
+                self.gave_up_at = log
+
+    def _step_log(self, step, logs):
+        values = {name: np.asarray(ops.convert_to_numpy(v)) for name, v in logs.items()}
+        norm = float(values["grad_norm"])
+        return StepLog(
+            step=self._phase.first_step + step,
+            stage=self._phase.name,
+            epoch=self._phase.epoch(step),
+            loss=float(values["step_loss"]),
+            lr=float(values["lr"]),
+            grad_norm=norm,
+            skipped=self._patience is not None and not np.isfinite(norm),
+            skipped_total=int(values["skipped_total"]),
+            rollbacks=self._rollbacks,
+            data_step=self._phase.first_step + step - 1 + self._data_shift,
+        )
+
+
+def _on_its_way(logs: dict[str, Any]) -> dict[str, Any]:
+    """The logs, their copies to the host begun where that takes time."""
+    for value in logs.values():
+        if hasattr(value, "copy_to_host_async"):
+            value.copy_to_host_async()
+    return logs
+
+
+def _put_state_into_variables(model):
+    """Let the model's variables have their values, which JAX's `fit` keeps apart."""
+    if keras.config.backend() == "jax":
+        model.jax_state_sync()

@@ -1,0 +1,104 @@
+"""The folder of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_makeavid.files import written_aside
+from keras_makeavid.recipes import Recipe, recipe_as_dict
+
+# What may differ when a run is continued: none of it changes what is computed.
+_FREE = ("checkpoints", "logs", "samples", "run.folder")
+_FREE_ENDINGS = ("data.workers", "data.prefetch")
+
+
+class RunFolder:
+    """Names of the files of a run.
+
+    Args:
+        path: of the folder.
+
+    Example:
+    ```python
+    RunFolder("runs/clips").metrics  # PosixPath('runs/clips/metrics.jsonl')
+    ```
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.recipe = self.path / "recipe.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.rollbacks = self.path / "rollbacks.json"
+        self.report = self.path / "report.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.tensorboard = self.path / "tensorboard"
+        self.samples = self.path / "samples"
+        self.preset = self.path / "preset"
+
+    def check(self, recipe: Recipe, resume: bool) -> None:
+        """See that the folder is free, or holds this run.
+
+        Args:
+            recipe: of the run.
+            resume: whether a run that is there already is to be continued.
+
+        Raises:
+            FileExistsError: if it holds something else, or a run that is not to be
+                continued.
+            ValueError: if it holds the run of another recipe; names what differs.
+        """
+        if not self.recipe.is_file():
+            if self.path.exists() and (
+                not self.path.is_dir() or any(self.path.iterdir())
+            ):
+                raise FileExistsError(
+                    f"{self.path} holds something that is no run: choose another "
+                    "run.folder"
+                )
+            return
+        if not resume:
+            raise FileExistsError(
+                f"{self.path} holds a run already: continue it (--resume auto), or "
+                "choose another run.folder"
+            )
+        found = json.loads(self.recipe.read_text(encoding="utf-8"))
+        differences = list(_differences(found, recipe_as_dict(recipe)))
+        if differences:
+            raise ValueError(
+                f"The recipe is not that of the run in {self.path}: "
+                f"{'; '.join(differences[:10])}"
+            )
+
+    def begin(self, recipe: Recipe) -> None:
+        """Make the folder, and note the recipe in it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.recipe, recipe_as_dict(recipe))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def _differences(found, wanted) -> Iterator[str]:
+    found, wanted = dict(_flat(found)), dict(_flat(wanted))
+    for key in sorted(found.keys() | wanted.keys()):
+        if key.startswith(_FREE) or key.endswith(_FREE_ENDINGS):
+            continue
+        old, new = found.get(key), wanted.get(key)
+        if old != new:
+            yield f"{key} was {old!r} and is {new!r}"
+
+
+def _flat(values, path="") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, list):
+        values = dict(enumerate(values, start=1))
+    if not isinstance(values, Mapping):
+        yield path, values
+        return
+    for key, value in values.items():
+        yield from _flat(value, f"{path}.{key}" if path else str(key))

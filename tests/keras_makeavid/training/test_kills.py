@@ -1,0 +1,167 @@
+"""A run that is killed at any moment, any number of times, gives the same bits."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import orbax.checkpoint
+import pytest
+from run_datasets import write_dataset
+
+from keras_makeavid.training import read_metrics
+
+TESTS = Path(__file__).parents[2]
+KILLS = 20
+STEPS = 280
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(keras.config.backend() != "jax", reason="takes minutes"),
+]
+
+
+class Runs:
+    """The process that forks runs."""
+
+    def __init__(self, cache):
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(TESTS.parent),
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+        self.process = subprocess.Popen(
+            # Without the script's folder, which has a keras_makeavid of its own.
+            [sys.executable, "-P", TESTS / "forked_runs.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def start(self, recipe) -> int:
+        """The id of the process of a new run."""
+        self.process.stdin.write(json.dumps(recipe) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def exit_code(self) -> int:
+        """Wait for the run that was started."""
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture
+def runs(tmp_path):
+    runs = Runs(tmp_path / "cache")
+    yield runs
+    with runs.process:
+        runs.process.stdin.close()
+
+
+@pytest.fixture
+def recipe(preset, tmp_path):
+    """Two stages, and clips that make it roll back on the way."""
+    dataset = write_dataset(tmp_path / "dataset", clips=12, spoiled=[3, 7])
+    stage = {"trainable": "temporal", "learning_rate": {"peak": 1e-3}}
+    return {
+        "run": {"folder": str(tmp_path / "killed"), "seed": 1},
+        "model": {"preset": str(preset)},
+        "data": {"source": str(dataset), "frames": 3},
+        "loss": {"caption_dropout": 0.2},
+        "optimizer": {"ema": 0.9},
+        "guard": {"patience": 2, "lr_factor": 0.9, "max_rollbacks": 1000},
+        "checkpoints": {"every": "7 steps", "keep": 2},
+        "stage": [
+            {**stage, "name": "first", "length": f"{STEPS // 2} steps"},
+            {**stage, "name": "second", "length": f"{STEPS // 2} steps"},
+        ],
+    }
+
+
+def kill_somewhere(process_id, metrics, rng):
+    """Kill a run while it starts, or some steps after it has gone on."""
+    lines = rng.choice([None, 0, 3, 7, 15, 30, 60, 90])
+    if lines is None:
+        time.sleep(rng.uniform(0, 3))
+    else:
+        changed = metrics.stat().st_mtime_ns if metrics.exists() else 0
+        while not metrics.exists() or metrics.stat().st_mtime_ns == changed:
+            time.sleep(0.001)
+        size = metrics.stat().st_size
+        while metrics.stat().st_size < size + lines * 160 and alive(process_id):
+            time.sleep(0.0005)
+        time.sleep(rng.uniform(0, 0.02))
+    os.kill(process_id, signal.SIGKILL)
+    return lines
+
+
+def alive(process_id):
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def arrays_of_last_checkpoint(folder):
+    newest = max((folder / "checkpoints").iterdir())
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        state = checkpointer.restore(newest / "state")
+    return newest.name, {name: np.asarray(value) for name, value in state.items()}
+
+
+def test_a_run_killed_20_times_is_the_uninterrupted_one_to_the_bit(
+    runs, recipe, tmp_path
+):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    runs.start({**recipe, "run": {**recipe["run"], "folder": str(whole)}})
+    assert runs.exit_code() == 0
+
+    rng = random.Random(0)
+    reached = []
+    for _ in range(KILLS):
+        process_id = runs.start(recipe)
+        kill_somewhere(process_id, killed / "metrics.jsonl", rng)
+        assert runs.exit_code() == -signal.SIGKILL
+        lines = list(read_metrics(killed / "metrics.jsonl")) if killed.exists() else []
+        reached.append(lines[-1]["step"] if lines else 0)
+    print(f"killed at the steps {reached}")
+    assert 0 < reached[-1] < STEPS
+    runs.start(recipe)
+    assert runs.exit_code() == 0
+
+    metrics = [path / "metrics.jsonl" for path in (killed, whole)]
+    assert metrics[0].read_bytes() == metrics[1].read_bytes()
+    last = list(read_metrics(metrics[0]))[-1]
+    assert last["step"] == STEPS
+    assert last["rollbacks"] > 0
+    name, expected = arrays_of_last_checkpoint(whole)
+    found_name, found = arrays_of_last_checkpoint(killed)
+    assert found_name == name
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    presets = [path / "preset" / "model.weights.h5" for path in (killed, whole)]
+    assert weights(presets[0]) == weights(presets[1])
+
+
+def weights(path):
+    import h5py
+
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: found.update(
+                {name: item[()].tobytes()} if isinstance(item, h5py.Dataset) else {}
+            )
+        )
+    assert found
+    return found

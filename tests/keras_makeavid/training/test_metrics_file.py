@@ -1,0 +1,66 @@
+import json
+
+import pytest
+
+from keras_makeavid.training import read_metrics
+from keras_makeavid.training.logs import MetricsFile, StepLog
+
+
+def log(step, loss=0.5):
+    return StepLog(
+        step=step,
+        stage="only",
+        epoch=1,
+        loss=loss,
+        lr=1e-3,
+        grad_norm=1.0,
+        skipped=False,
+        skipped_total=0,
+        rollbacks=0,
+        data_step=step - 1,
+    )
+
+
+@pytest.fixture
+def metrics(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    for step in (1, 2, 3):
+        metrics.write(log(step))
+    yield metrics
+    metrics.close()
+
+
+def steps(metrics):
+    return [line["step"] for line in read_metrics(metrics.path)]
+
+
+def test_a_line_is_in_the_file_when_it_is_written(metrics):
+    assert steps(metrics) == [1, 2, 3]
+    assert list(read_metrics(metrics.path))[0]["loss"] == 0.5
+
+
+def test_a_continued_file_has_each_step_once(metrics):
+    metrics.cut_after(2)
+    metrics.write(log(3))
+    assert steps(metrics) == [1, 2, 3]
+
+
+def test_a_line_that_a_kill_left_unfinished_is_dropped(metrics):
+    with metrics.path.open("ab") as file:
+        file.write(b'{"step": 4, "los')
+    assert steps(metrics) == [1, 2, 3]
+    again = MetricsFile(metrics.path)
+    again.cut_after(4)
+    again.write(log(4))
+    assert steps(again) == [1, 2, 3, 4]
+    again.close()
+
+
+def test_what_is_not_finite_is_null(metrics):
+    metrics.write(log(4, loss=float("nan")))
+    line = metrics.path.read_text().splitlines()[-1]
+    assert json.loads(line, parse_constant=pytest.fail)["loss"] is None
+
+
+def test_last_lines(metrics):
+    assert [line["step"] for line in metrics.last(2)] == [2, 3]

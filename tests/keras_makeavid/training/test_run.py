@@ -1,0 +1,452 @@
+import json
+import os
+import signal
+import threading
+import time
+
+import keras
+import numpy as np
+import orbax.checkpoint
+import pytest
+from keras import ops
+from run_datasets import write_dataset
+
+from keras_makeavid import TextToVideo, video
+from keras_makeavid.training import TrainingFailed, read_metrics, train
+
+torch_only = pytest.mark.skipif(
+    keras.config.backend() != "torch",
+    reason="the same code everywhere; compiling takes long elsewhere",
+)
+
+
+def lines(run):
+    return list(read_metrics(os.path.join(run.folder, "metrics.jsonl")))
+
+
+def last_checkpoint(result):
+    """The arrays of the newest checkpoint, as they are on the disk."""
+    folder = max((result.folder / "checkpoints").iterdir())
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        return {
+            k: np.asarray(v) for k, v in checkpointer.restore(folder / "state").items()
+        }
+
+
+def weights(preset):
+    unet = TextToVideo.from_preset(str(preset)).backbone
+    return {v.path: ops.convert_to_numpy(v) for v in unet.variables}
+
+
+def stop_at(recipe, step, number=signal.SIGTERM):
+    """Send a signal to this process when a run has done some steps."""
+
+    def watch():
+        path = os.path.join(recipe.run.folder, "metrics.jsonl")
+        while not os.path.exists(path) or len(list(read_metrics(path))) < step:
+            time.sleep(0.001)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+ALL_OF_IT = {
+    "loss": {"caption_dropout": 0.2, "min_snr_gamma": 5.0, "hint_spacing": 2},
+    "optimizer": {"ema": 0.9, "accumulate": 2},
+    "checkpoints": {"every": "7 steps", "keep": 2},
+    "stage": [
+        {
+            "name": "only",
+            "length": "30 epochs",
+            "learning_rate": {"peak": 1e-2, "warmup": "1 epoch", "decay": "cosine"},
+        }
+    ],
+}
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(make_recipe, tmp_path):
+    recipe = make_recipe(**ALL_OF_IT)
+    thread = stop_at(recipe, step=10)
+    stopped = train(recipe)
+    thread.join()
+    assert stopped.signal == signal.SIGTERM
+    assert stopped.preset is None
+    assert 10 <= stopped.steps < 90
+    assert [line["step"] for line in lines(stopped)] == list(
+        range(1, stopped.steps + 1)
+    )
+
+    finished = train(recipe, resume="auto")
+    assert (finished.steps, finished.signal) == (90, None)
+    whole = train(make_recipe(**ALL_OF_IT, run={"folder": str(tmp_path / "whole")}))
+
+    metrics = [
+        r.folder.joinpath("metrics.jsonl").read_bytes() for r in (finished, whole)
+    ]
+    assert metrics[0] == metrics[1]
+    states = [last_checkpoint(result) for result in (finished, whole)]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(value, states[1][name], err_msg=name)
+    presets = [weights(result.preset) for result in (finished, whole)]
+    for name, value in presets[0].items():
+        np.testing.assert_array_equal(value, presets[1][name], err_msg=name)
+
+
+@torch_only
+def test_stages_follow_one_another_and_train_what_they_say(make_recipe, preset):
+    rate = {"peak": 1e-2}
+    stages = [
+        {"name": "t", "length": "3 steps", "repeats": 2, "learning_rate": rate},
+        {
+            "name": "up",
+            "length": "1 epoch",
+            "learning_rate": rate,
+            "trainable": "up_blocks",
+            "data": {"batch_size": 3},
+        },
+    ]
+    recipe = make_recipe(stage=stages, optimizer={"ema": 0.5})
+    result = train(recipe)
+    found = lines(result)
+    assert [line["stage"] for line in found] == (
+        ["t, run 1"] * 3 + ["t, run 2"] * 3 + ["up"] * 2
+    )
+    assert [line["epoch"] for line in found] == [1, 1, 1, 1, 1, 1, 1, 1]
+    assert [line["data_step"] for line in found] == list(range(8))
+    before, after = weights(preset), weights(result.preset)
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == {n for n in before if "temporal" in n or "up_blocks" in n}
+
+
+@torch_only
+def test_a_stage_of_adapters_leaves_a_merged_preset(make_recipe, preset):
+    stage = {
+        "name": "clips",
+        "trainable": "lora",
+        "length": "4 steps",
+        "learning_rate": {"peak": 1e-1},
+        "lora": {"rank": 2, "layers": "attn_temporal"},
+    }
+    after_it = {"name": "all", "length": "2 steps", "learning_rate": {"peak": 1e-9}}
+    result = train(
+        make_recipe(stage=[stage, after_it], optimizer={"weight_decay": 0, "ema": 0.1})
+    )
+    before, after = weights(preset), weights(result.preset)
+    assert before.keys() == after.keys()
+    moved = {n for n in before if not np.allclose(before[n], after[n], atol=1e-6)}
+    assert moved
+    assert all("attn_temporal/to_" in name for name in moved)
+
+
+@torch_only
+def test_bfloat16_computes_with_float32_parameters(make_recipe, preset):
+    result = train(
+        make_recipe(model={"dtype": "mixed_bfloat16", "rematerialise": True})
+    )
+    found = lines(result)
+    assert np.isfinite([line["loss"] for line in found]).all()
+    state = last_checkpoint(result)
+    assert {v.dtype.name for k, v in state.items() if k.startswith("trainable")} == {
+        "float32"
+    }
+    # The preset computes as it did before.
+    configs = [
+        json.loads((folder / "config.json").read_text())["config"]["dtype"]
+        for folder in (preset, result.preset)
+    ]
+    assert configs[0] == configs[1]
+
+
+# What is not finite.
+
+
+@torch_only
+def test_a_run_with_spoiled_clips_finishes(make_recipe, tmp_path):
+    dataset = write_dataset(tmp_path / "spoiled", clips=6, spoiled=[2])
+    result = train(make_recipe(data={"source": str(dataset), "batch_size": 1}))
+    found = lines(result)
+    skipped = [line["skipped"] for line in found]
+    # Each clip once an epoch.
+    assert [sum(skipped[i : i + 6]) for i in range(0, 24, 6)] == [1, 1, 1, 1]
+    assert found[-1]["skipped_total"] == 4
+    assert all((line["loss"] is None) == line["skipped"] for line in found)
+    assert all(np.isfinite(value).all() for value in weights(result.preset).values())
+
+
+GUARD = {"patience": 2, "lr_factor": 0.5, "max_rollbacks": 100}
+
+
+@torch_only
+def test_after_bad_steps_in_a_row_it_rolls_back_and_moves_past_them(
+    make_recipe, tmp_path, capfd
+):
+    dataset = write_dataset(tmp_path / "spoiled", clips=6, spoiled=[1, 4])
+    recipe = make_recipe(
+        data={"source": str(dataset), "batch_size": 1},
+        guard=GUARD,
+        checkpoints={"every": "3 steps", "keep": 9},
+    )
+    result = train(recipe)
+    found = lines(result)
+    assert [line["step"] for line in found] == list(range(1, 25))
+    rollbacks = json.loads((result.folder / "rollbacks.json").read_text())
+    assert len(rollbacks) == found[-1]["rollbacks"] > 0
+    # Two bad steps in a row are in no stretch that was kept.
+    skipped = [line["skipped"] for line in found]
+    assert not any(a and b for a, b in zip(skipped, skipped[1:], strict=False))
+    first = rollbacks[0]
+    assert first["to_step"] % 3 == 0
+    (line,) = (line for line in found if line["step"] == first["to_step"] + 1)
+    assert line["data_step"] == first["past_data_step"] + 1
+    assert [line["skipped"] for line in first["lines"][-2:]] == [True, True]
+    peak = recipe.stage[0].learning_rate.peak
+    assert np.isclose(found[-1]["lr"], peak * 0.5 ** len(rollbacks))
+    assert f"back to step {first['to_step']}" in capfd.readouterr().err
+
+
+@torch_only
+def test_it_gives_up_with_a_report_after_the_last_roll_back(make_recipe, tmp_path):
+    dataset = write_dataset(tmp_path / "spoiled", clips=6, spoiled=range(6))
+    recipe = make_recipe(
+        data={"source": str(dataset)}, guard={**GUARD, "max_rollbacks": 2}
+    )
+    with pytest.raises(TrainingFailed, match=r"after 2 roll-backs: see .*report.json"):
+        train(recipe)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert [r["past_data_step"] for r in report["rollbacks"]] == [1, 3]
+    assert report["data_step"] == 5
+
+
+@torch_only
+def test_without_the_guard_it_neither_skips_nor_rolls_back(make_recipe, tmp_path):
+    dataset = write_dataset(tmp_path / "spoiled", clips=6, spoiled=[2])
+    result = train(
+        make_recipe(data={"source": str(dataset)}, guard={**GUARD, "enabled": False})
+    )
+    found = lines(result)
+    assert len(found) == 12
+    assert found[-1]["loss"] is None
+    assert not any(line["skipped"] for line in found)
+
+
+def test_a_clean_run_is_the_same_to_the_bit_without_the_guard(make_recipe, tmp_path):
+    results = [
+        train(
+            make_recipe(
+                run={"folder": str(tmp_path / str(enabled))},
+                guard={"enabled": enabled},
+                checkpoints={"every": "12 steps"},
+            )
+        )
+        for enabled in (True, False)
+    ]
+    metrics = [r.folder.joinpath("metrics.jsonl").read_bytes() for r in results]
+    assert metrics[0] == metrics[1]
+    states = [last_checkpoint(result) for result in results]
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(value, states[1][name], err_msg=name)
+
+
+# Checkpoints that are not there.
+
+
+@torch_only
+def test_a_corrupt_newest_checkpoint_is_reported_and_the_one_before_used(
+    make_recipe, tmp_path, capfd
+):
+    recipe = make_recipe(checkpoints={"every": "4 steps"})
+    train(recipe)
+    expected = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    newest = tmp_path / "run" / "checkpoints" / "00000012"
+    files = [path for path in newest.rglob("*") if path.is_file()]
+    os.truncate(max(files, key=lambda path: path.stat().st_size), 10)
+    capfd.readouterr()
+    result = train(recipe, resume="auto")
+    assert "Checkpoint 12 cannot be read" in capfd.readouterr().err
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == expected
+    assert newest.is_dir()
+    assert result.steps == 12
+
+
+@torch_only
+def test_if_no_checkpoint_can_be_read_that_is_told(make_recipe, tmp_path):
+    recipe = make_recipe()
+    train(recipe)
+    for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
+        (checkpoint / "facts" / "metadata").write_text("{")
+    with pytest.raises(TrainingFailed, match=r"No checkpoint in .*run can be read"):
+        train(recipe, resume="auto")
+
+
+@torch_only
+def test_a_full_disk_is_reported_and_training_goes_on(
+    make_recipe, small_disk, tmp_path, capfd
+):
+    tables = {**ALL_OF_IT, "logs": {"tensorboard": True, "every": 2}}
+    folder = small_disk / "run"
+    recipe = make_recipe(**tables, run={"folder": str(folder)})
+    over = threading.Event()
+
+    def fill():
+        while not (folder / "checkpoints" / "00000014").is_dir():
+            time.sleep(0.001)
+        with (small_disk / "filler").open("wb", buffering=0) as filler:
+            while not over.is_set():
+                # Deleting old checkpoints makes room again.
+                try:
+                    filler.write(bytes(1024))
+                except OSError:
+                    time.sleep(0.001)
+
+    thread = threading.Thread(target=fill, daemon=True)
+    thread.start()
+    with pytest.raises(OSError, match="No space left on device"):
+        # The trained preset is what it cannot do without.
+        train(recipe)
+    over.set()
+    thread.join()
+    said = capfd.readouterr().err
+    assert "could not be written: " in said
+    assert "No space left on device" in said
+    assert "metrics.jsonl cannot be written for now" in said
+    assert "TensorBoard's files cannot be written for now" in said
+
+    (small_disk / "filler").unlink()
+    assert len(lines(recipe.run)) < 90
+    finished = train(recipe, resume="auto")
+    whole = train(make_recipe(**ALL_OF_IT, run={"folder": str(tmp_path / "whole")}))
+    metrics = [
+        r.folder.joinpath("metrics.jsonl").read_bytes() for r in (finished, whole)
+    ]
+    assert metrics[0] == metrics[1]
+    states = [last_checkpoint(result) for result in (finished, whole)]
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(value, states[1][name], err_msg=name)
+
+
+# Logs and samples.
+
+
+@torch_only
+def test_samples_are_files_and_in_tensorboard(make_recipe, hint, tmp_path):
+    picture = tmp_path / "hint.png"
+    video.write_image(picture, hint)
+    result = train(
+        make_recipe(
+            logs={"tensorboard": True, "every": 4},
+            samples={
+                "prompts": ["a cat"],
+                "hints": [str(picture)],
+                "every": "2 epochs",
+                "steps": 1,
+                "guidance": 1.0,
+            },
+            optimizer={"ema": 0.5},
+        )
+    )
+    paths = sorted((result.folder / "samples").rglob("*.mp4"))
+    assert [path.parent.name for path in paths] == ["step-00000006", "step-00000012"]
+    assert video.probe(paths[0]).num_frames == 3
+
+    events = read_events(result.folder / "tensorboard")
+    assert set(events[4]) == {
+        *("loss", "learning_rate", "gradient_norm", "skipped_total"),
+        *("epoch", "memory_gb"),
+    }
+    assert set(events[8]) - set(events[4]) == {"steps_per_second", "frames_per_second"}
+    by_step = {line["step"]: line for line in lines(result)}
+    assert np.isclose(events[8]["loss"], by_step[8]["loss"])
+    assert np.isclose(events[12]["learning_rate"], by_step[12]["lr"])
+    assert events[6]["samples/a cat"][:4] == b"GIF8"
+
+
+def read_events(folder):
+    """What TensorFlow reads of TensorBoard's files: values by name by step."""
+    import tensorflow as tf
+
+    found = {}
+    for path in sorted(folder.iterdir()):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                shown = value.image.encoded_image_string or value.simple_value
+                found.setdefault(event.step, {})[value.tag] = shown
+    return found
+
+
+@torch_only
+def test_weights_and_biases_gets_the_run_offline(make_recipe, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    result = train(make_recipe(logs={"wandb": "tests", "every": 4}))
+    (folder,) = (result.folder / "wandb").glob("offline-run-*")
+    (log,) = folder.glob("run-*.wandb")
+    # W&B's own process may write it a little later.
+    end = time.monotonic() + 30
+    while b"steps_per_second" not in log.read_bytes() and time.monotonic() < end:
+        time.sleep(0.01)
+    content = log.read_bytes()
+    for name in (b"gradient_norm", b"steps_per_second", b"loss"):
+        assert name in content
+
+
+# What is refused.
+
+
+def test_a_folder_that_holds_a_run_or_something_else_is_refused(make_recipe, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "diary.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds something that is no run"):
+        train(make_recipe())
+    (folder / "recipe.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="--resume auto"):
+        train(make_recipe())
+
+
+@torch_only
+def test_a_run_is_continued_by_its_own_recipe_only(make_recipe):
+    train(make_recipe())
+    changed = make_recipe(
+        data={"batch_size": 3, "workers": 2}, checkpoints={"keep": 9}, run={"seed": 1}
+    )
+    with pytest.raises(ValueError, match="is not that of the run") as caught:
+        train(changed, resume="auto")
+    told = str(caught.value)
+    assert "data.batch_size was 2 and is 3; run.seed was 0 and is 1" in told
+    assert "workers" not in told
+    assert "keep" not in told
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"data": {"source": "nowhere"}}, "nowhere"),
+        ({"data": {"frames": 99}}, "99 frames"),
+        ({"model": {"preset": "nowhere"}}, "nowhere"),
+        ({"data": {"batch_size": 99}}, "batch_size"),
+        ({"samples": {"prompts": ["a"], "hints": ["nowhere.png"]}}, "nowhere.png"),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_is_written(
+    make_recipe, tables, message, tmp_path
+):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        train(make_recipe(**tables))
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_of_another_model_is_refused(make_recipe, tmp_path, run_dataset):
+    path = tmp_path / "other" / "data"
+    write_dataset(tmp_path / "other", clips=2)
+    for file in (path / "prompts").iterdir():
+        np.save(file, np.zeros((1, 5, 16), "float32"))
+    with pytest.raises(ValueError, match=r"text states \(5, 16\); those of the preset"):
+        train(make_recipe(data={"source": str(tmp_path / "other")}))
+    for file in (path / "videos").iterdir():
+        np.save(file, np.zeros((3, 8, 2, 2), "float32"))
+    with pytest.raises(ValueError, match="latents of 8 channels"):
+        train(make_recipe(data={"source": str(tmp_path / "other")}))
