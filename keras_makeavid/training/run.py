@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +22,13 @@ from keras_makeavid.training.phase_model import phase_model, phase_task, with_ba
 from keras_makeavid.training.phases import Phase, check_data, open_loader, plan_phases
 from keras_makeavid.training.position import Position
 from keras_makeavid.training.run_callback import Intervals, RunCallback, UnreadLogs
-from keras_makeavid.training.run_folder import RunFolder, write_json
+from keras_makeavid.training.run_folder import RunFolder, check_space, write_json
 from keras_makeavid.training.sample_videos import SampleVideos
 from keras_makeavid.training.state import read_state, state_like, write_state
 
 RESUME = ("never", "auto")
 _LINES_OF_A_ROLLBACK = 20
+_OF_A_VARIABLE = 16384
 
 
 class TrainingFailed(RuntimeError):
@@ -323,6 +325,11 @@ class _Run:
 
     def _save_preset(self) -> Path:
         task = self._task
+        parts = (task.backbone, task.text_encoder, task.vae, task.image_backbone)
+        values = [v for part in parts if part is not None for v in part.variables]
+        # HDF5 adds some kilobytes to each variable.
+        needed = sum(4 * math.prod(v.shape) + _OF_A_VARIABLE for v in values)
+        check_space(self._folder.path, needed)
         with self._model.optimizer.averaged_weights():
             if has_lora(task.backbone):
                 task = with_backbone(task, without_lora(task.backbone))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -76,6 +79,24 @@ class RunFolder:
         """Make the folder, and note the recipe in it."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.recipe, recipe_as_dict(recipe))
+
+
+def check_space(folder: Path, size: int) -> None:
+    """See that a folder's disk has room for some bytes.
+
+    HDF5 ends the process, with no error that Python could catch, where it has not.
+
+    Args:
+        folder: to write in.
+        size: in bytes.
+
+    Raises:
+        OSError: if it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        problem = f"{os.strerror(errno.ENOSPC)} for {size:,} bytes, {free:,} are free"
+        raise OSError(errno.ENOSPC, problem, str(folder))
 
 
 def write_json(path: Path, value: Any) -> None:

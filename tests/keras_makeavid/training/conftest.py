@@ -41,10 +41,10 @@ def make_recipe(preset, run_dataset, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder on a file system of 2 MB."""
+    """A folder on a file system of 8 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting needs more rights")
     yield folder

@@ -101,7 +101,7 @@ def test_a_full_disk_is_reported_and_the_older_checkpoints_stay(small_disk, said
     filler = small_disk / "filler"
     checkpoints.save(10, STATE, {})
     checkpoints.wait()
-    filler.write_bytes(bytes(1_400_000))
+    filler.write_bytes(bytes(7_900_000))
     checkpoints.save(20, STATE, {})
     assert not checkpoints.wait()
     (message,) = said

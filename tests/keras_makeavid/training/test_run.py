@@ -297,7 +297,7 @@ def test_a_full_disk_is_reported_and_training_goes_on(
             while not over.is_set():
                 # Deleting old checkpoints makes room again.
                 try:
-                    filler.write(bytes(1024))
+                    filler.write(bytes(4096))
                 except OSError:
                     time.sleep(0.001)
 
