@@ -4,31 +4,13 @@
     KERAS_BACKEND=jax python examples/train.py PRESET dataset trained
 
 The settings are those of the published model: AdamW, weight decay 0.02, global-norm
-clip 1.0, a warm-up of one epoch to 5e-5.
+clip 1.0, a warm-up of one epoch to 5e-5. For runs that are continued after a kill, see
+`makeavid train` and docs/train.md.
 """
 
 import argparse
 
-import keras
-
 import keras_makeavid as km
-
-
-class Warmup(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up to a constant rate."""
-
-    def __init__(self, learning_rate: float, steps: int):
-        self.learning_rate = learning_rate
-        self.steps = steps
-
-    def __call__(self, step):
-        """Return the learning rate of a step."""
-        progress = (keras.ops.cast(step, "float32") + 1.0) / self.steps
-        return self.learning_rate * keras.ops.minimum(progress, 1.0)
-
-    def get_config(self):
-        """Return the arguments."""
-        return {"learning_rate": self.learning_rate, "steps": self.steps}
 
 
 def main():
@@ -55,8 +37,8 @@ def main():
     model = km.training.VideoDiffusion(
         task.backbone, task.schedule, trainable=options.trainable, seed=options.seed
     )
-    learning_rate = Warmup(5e-5, steps=len(dataset))
-    model.compile(optimizer=km.training.AdamW(learning_rate))
+    rate = km.training.WarmupSchedule(5e-5, warmup_steps=len(dataset))
+    model.compile(optimizer=km.training.AdamW(rate))
     # The dataset shuffles itself, from the seed.
     model.fit(dataset, epochs=options.epochs, shuffle=False)
     task.save_to_preset(options.out)

@@ -79,6 +79,7 @@ def train(
         FileNotFoundError: if preset, dataset or hints are missing.
         FileExistsError: if the folder holds a run that is not to be continued.
         ValueError: if they do not fit the recipe, or one another.
+        RuntimeError: if another process trains in the folder.
         TrainingFailed: if something was not finite after the last roll-back too, or
             no checkpoint can be written or read.
 
@@ -99,9 +100,12 @@ def train(
     )
     task = TextToVideo.from_preset(recipe.model.preset)
     check_data(phases, task)
-    folder.begin(recipe)
-    with Interruption() as interruption, contextlib.ExitStack() as resources:
+    with contextlib.ExitStack() as resources:
+        resources.enter_context(folder.begun(recipe))
+        interruption = resources.enter_context(Interruption())
         run = _Run(recipe, phases, task, folder, samples, interruption, resources)
+        # A stage of adapters ends with other weights: these must not be kept for it.
+        del task
         return run.go()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -16,6 +18,7 @@ from keras_makeavid.recipes import Recipe, recipe_as_dict
 # What may differ when a run is continued: none of it changes what is computed.
 _FREE = ("checkpoints", "logs", "samples", "run.folder")
 _FREE_ENDINGS = ("data.workers", "data.prefetch")
+_LOCK = ".lock"
 
 
 class RunFolder:
@@ -55,7 +58,7 @@ class RunFolder:
         """
         if not self.recipe.is_file():
             if self.path.exists() and (
-                not self.path.is_dir() or any(self.path.iterdir())
+                not self.path.is_dir() or self._holds_anything()
             ):
                 raise FileExistsError(
                     f"{self.path} holds something that is no run: choose another "
@@ -75,10 +78,34 @@ class RunFolder:
                 f"{'; '.join(differences[:10])}"
             )
 
-    def begin(self, recipe: Recipe) -> None:
-        """Make the folder, and note the recipe in it."""
+    @contextlib.contextmanager
+    def begun(self, recipe: Recipe) -> Iterator[None]:
+        """Make the folder, note the recipe in it, and keep others out of it.
+
+        Raises:
+            RuntimeError: if another process trains in it.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.recipe, recipe_as_dict(recipe))
+        with (self.path / _LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RuntimeError(f"Another process trains in {self.path}") from error
+            self._remove_leftovers()
+            write_json(self.recipe, recipe_as_dict(recipe))
+            yield
+
+    def _holds_anything(self):
+        return any(not path.name.startswith(".") for path in self.path.iterdir())
+
+    def _remove_leftovers(self):
+        """What was being written, or replaced, when a process was killed."""
+        for pattern in (".*.part", ".*.old"):
+            for path in self.path.glob(pattern):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
 
 def check_space(folder: Path, size: int) -> None:

@@ -33,15 +33,16 @@ def read_state(model: keras.Model) -> dict[str, Any]:
 
 def state_like(model: keras.Model) -> dict[str, Any]:
     """What `read_state` would give, without its values: shapes, dtypes, places."""
+    variables = _variables(model)
     if keras.config.backend() != "jax":
-        return read_state(model)
+        return {name: np.empty(v.shape, v.dtype) for name, v in variables.items()}
     import jax
 
     return {
         name: jax.ShapeDtypeStruct(
             variable.shape, variable.value.dtype, sharding=variable.value.sharding
         )
-        for name, variable in _variables(model).items()
+        for name, variable in variables.items()
     }
 
 

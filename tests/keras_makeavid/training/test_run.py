@@ -13,6 +13,7 @@ from run_datasets import write_dataset
 
 from keras_makeavid import TextToVideo, video
 from keras_makeavid.training import TrainingFailed, read_metrics, train
+from keras_makeavid.training.run_folder import RunFolder
 
 torch_only = pytest.mark.skipif(
     keras.config.backend() != "torch",
@@ -149,9 +150,12 @@ def test_bfloat16_computes_with_float32_parameters(make_recipe, preset):
     found = lines(result)
     assert np.isfinite([line["loss"] for line in found]).all()
     state = last_checkpoint(result)
-    assert {v.dtype.name for k, v in state.items() if k.startswith("trainable")} == {
-        "float32"
-    }
+    trained = [v for name, v in state.items() if name.startswith("trainable")]
+    assert {value.dtype.name for value in trained} == {"float32"}
+    # Two moments of what trains, and of nothing else.
+    optimizer = [v for name, v in state.items() if name.startswith("optimizer")]
+    moments = sum(value.size for value in optimizer if value.ndim)
+    assert moments == 2 * sum(value.size for value in trained)
     # The preset computes as it did before.
     configs = [
         json.loads((folder / "config.json").read_text())["config"]["dtype"]
@@ -405,6 +409,24 @@ def test_a_folder_that_holds_a_run_or_something_else_is_refused(make_recipe, tmp
     (folder / "recipe.json").write_text("{}")
     with pytest.raises(FileExistsError, match="--resume auto"):
         train(make_recipe())
+
+
+def test_a_folder_where_another_process_trains_is_refused(make_recipe, tmp_path):
+    recipe = make_recipe()
+    with (
+        RunFolder(recipe.run.folder).begun(recipe),
+        pytest.raises(RuntimeError, match="Another process trains in"),
+    ):
+        train(recipe, resume="auto")
+
+
+@torch_only
+def test_what_a_kill_left_in_the_folder_is_removed(make_recipe, tmp_path):
+    folder = tmp_path / "run"
+    (folder / ".0123.part").mkdir(parents=True)
+    (folder / ".4567.part").write_text("half")
+    result = train(make_recipe())
+    assert not list(result.folder.glob(".*.part"))
 
 
 @torch_only
