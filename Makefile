@@ -4,6 +4,8 @@
 
 PYTHON ?= python3
 BACKENDS ?= jax torch tensorflow
+# A file of tests at a time in each: compiling, most of them keep one core busy.
+WORKERS ?= 2
 BIN := .venv/bin
 # Accelerators are the user's choice, not a default of tests and demo.
 export JAX_PLATFORMS ?= cpu
@@ -26,7 +28,7 @@ demo: .venv/installed
 test: .venv/installed $(BACKENDS:%=test-%)
 
 test-%: .venv/installed
-	KERAS_BACKEND=$* $(BIN)/python -m pytest
+	KERAS_BACKEND=$* $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff check .

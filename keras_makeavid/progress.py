@@ -62,7 +62,8 @@ def step_progress(
     """
     if callable(progress):
         yield lambda step: progress(step, total)
-    elif progress:
+    elif progress and sys.stderr.isatty():
+        # Elsewhere nothing would be seen, for a program that calls the host each step.
         with progress_bar(total, "generate", unit="step") as bar:
             yield lambda step: bar.update(step - bar.n)
     else:

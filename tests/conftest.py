@@ -1,15 +1,104 @@
-"""What every test starts from."""
+"""What every test starts from, and one small `TextToVideo` for all of them."""
 
 import os
+import string
 
 # Tests run a program once or twice: XLA would optimise it for longer than it runs.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import keras
+import numpy as np
 import pytest
+
+from keras_makeavid import TextToVideo
+from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
+from keras_makeavid.text import TextEncoder, TextToVideoPreprocessor
+
+if keras.config.backend() == "torch":
+    import torch
+
+    # Threads cost tiny tensors more than they bring, 20 times so on a busy machine.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def seed():
     """The same random state for each test."""
     keras.utils.set_random_seed(0)
+
+
+def _vocabulary():
+    """CLIP's form with as many tokens as a few English words need."""
+    merges = ["c a", "ca t</w>", "d o", "do g</w>"]
+    letters = string.ascii_lowercase
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
+    tokens += [merge.replace(" ", "") for merge in merges]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    return {token: i for i, token in enumerate(tokens)}, merges
+
+
+def tiny_unet(in_channels=9):
+    return UNetPseudo3D(
+        in_channels=in_channels,
+        block_channels=(8,),
+        layers_per_block=1,
+        attention_levels=(False,),
+        groups=4,
+        context_dim=16,
+        num_heads=2,
+    )
+
+
+def _randomise(model, seed):
+    """Give every weight a share of noise: new temporal parts do nothing."""
+    random = np.random.default_rng(seed)
+    for weight in model.weights:
+        value = keras.ops.convert_to_numpy(weight)
+        weight.assign(value + 0.1 * random.standard_normal(value.shape, "float32"))
+
+
+@pytest.fixture(scope="session")
+def make_unet():
+    """Makes the smallest UNet, from a seed: `make_unet(seed, in_channels=9)`."""
+
+    def make(seed, in_channels=9):
+        keras.utils.set_random_seed(seed)
+        unet = tiny_unet(in_channels)
+        _randomise(unet, seed)
+        return unet
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def task(make_unet):
+    """A task whose frames are 128 x 128 pixels, with latents of 2 x 2."""
+    unet = make_unet(0)
+    tokens, merges = _vocabulary()
+    preprocessor = TextToVideoPreprocessor(tokens, merges, sequence_length=12)
+    text_encoder = TextEncoder(
+        vocabulary_size=len(tokens),
+        embedding_dim=16,
+        hidden_dim=16,
+        num_layers=1,
+        num_heads=2,
+        intermediate_dim=16,
+        max_sequence_length=12,
+    )
+    vae = AutoencoderKL(block_channels=(8,) * 7, layers_per_block=1, groups=4)
+    return TextToVideo(unet, preprocessor, text_encoder, vae, height=128, width=128)
+
+
+@pytest.fixture(scope="session")
+def preset(task, tmp_path_factory):
+    """The folder of that task's preset."""
+    folder = tmp_path_factory.mktemp("presets") / "tiny"
+    task.save_to_preset(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hint():
+    """A picture of another size than the task's."""
+    random = np.random.default_rng(0)
+    return random.integers(0, 256, (160, 200, 3), dtype="uint8")

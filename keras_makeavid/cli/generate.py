@@ -41,6 +41,12 @@ def add_arguments(parser) -> None:
         help="the same for a generated first frame; --guidance if not given",
     )
     parser.add_argument("--scheduler", default="dpm++2m", help="dpm++2m, ddim or euler")
+    parser.add_argument(
+        "--tile",
+        type=int,
+        help="pixels a side of the tiles in which large frames are coded, for less "
+        "memory; whole frames if not given",
+    )
     parser.add_argument("--seed", type=int, help="a random one if not given")
     parser.add_argument("--dtype", default="float32", help="dtype policy")
 
@@ -68,6 +74,7 @@ def run(options) -> None:
         image_guidance_scale=options.image_guidance,
         scheduler=options.scheduler,
         seed=options.seed,
+        tile_size=options.tile,
         progress=True,
     )[0]
     video.write_video(options.out, frames, fps=options.fps)

@@ -18,6 +18,9 @@ _SCORES_PER_SLICE = 1 << 20
 _SLICED_ABOVE_SCORES = 1 << 22
 # PyTorch's attention on a CPU is slower for heads of fewer channels than these.
 _TORCH_LEAST_WIDTH = 16
+# Group means of more standard deviations than these cost PyTorch's norm more than the
+# last digit of the variance.
+_TORCH_MOST_DEVIATIONS = 4.0
 
 
 def conv2d(inputs, kernel, bias, strides: int = 1, padding: str = "half"):
@@ -157,20 +160,35 @@ def _group_normalization_torch(inputs, scale, offset, groups, epsilon):
         # Where nothing before it trains, torch 2.13 crashes in some memory orders.
         return _group_normalization_portable(inputs, scale, offset, groups, epsilon)
     batch, channels = inputs.shape[0], inputs.shape[-1]
-    x = inputs.reshape(batch, -1, inputs.shape[-2], channels)
-    # Torch's channels_last kernel takes the variance as E[x^2] - E[x]^2, which
-    # loses its digits where the mean is large, so the mean goes first. The norm
-    # does not depend on it: nor does the gradient.
-    with torch.no_grad():
-        per_channel = x.mean((1, 2), dtype=torch.float32)
-        mean = per_channel.reshape(batch, groups, -1).mean(-1)
-        mean = mean.repeat_interleave(channels // groups, -1)[:, None, None]
     # Rank 4 with channels second: the layout torch's channels_last kernel takes.
-    x = (x - mean).permute(0, 3, 1, 2)
-    x = torch.nn.functional.group_norm(
-        x, groups, scale.float(), offset.float(), epsilon
-    )
-    return x.permute(0, 2, 3, 1).reshape(inputs.shape).to(inputs.dtype)
+    x = inputs.float().reshape(batch, -1, inputs.shape[-2], channels)
+    x = x.permute(0, 3, 1, 2)
+
+    def normalise(x):
+        return torch.native_group_norm(
+            x,
+            scale.float(),
+            offset.float(),
+            *x.shape[:2],
+            x[0, 0].numel(),
+            groups,
+            epsilon,
+        )
+
+    outputs, mean, inverse_deviation = normalise(x)
+    if _is_far_from_zero(mean, inverse_deviation):
+        # The norm does not depend on the mean: nor does the gradient.
+        with torch.no_grad():
+            mean = mean.repeat_interleave(channels // groups, 1)[..., None, None]
+        outputs, _, _ = normalise(x - mean)
+    return outputs.permute(0, 2, 3, 1).reshape(inputs.shape).to(inputs.dtype)
+
+
+def _is_far_from_zero(mean, inverse_deviation) -> bool:
+    """Whether torch's kernel on a CPU loses digits: it takes E[x^2] - E[x]^2."""
+    if mean.device.type != "cpu":
+        return False
+    return bool(((mean * inverse_deviation).abs() > _TORCH_MOST_DEVIATIONS).any())
 
 
 def attention(query, key, value):

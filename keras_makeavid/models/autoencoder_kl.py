@@ -266,17 +266,28 @@ class AutoencoderKL(keras_hub.models.Backbone):
 
         return _on_arrays(compile_inference(decode, [self.network]))
 
-    def _tile_grid(self, shape, cell: int, tile_size: int | None) -> TileGrid:
-        height, width = (size // cell for size in shape[-3:-1])
+    def check_tile_size(self, tile_size: int | None) -> None:
+        """Refuse a side of tiles that `encode_video` and `decode_video` cannot take.
+
+        Args:
+            tile_size: in pixels, or `None` for whole frames.
+
+        Raises:
+            ValueError: if it does not fit.
+        """
         factor = self.downsampling_factor
-        if tile_size is None:
-            return TileGrid(height, width, tile=max(height, width))
-        if tile_size % factor or tile_size < 4 * factor:
+        if tile_size is not None and (tile_size % factor or tile_size < 4 * factor):
             raise ValueError(
                 f"tile_size must be a multiple of {factor} and at least {4 * factor}. "
                 f"Received: {tile_size}"
             )
-        return TileGrid(height, width, tile_size // factor)
+
+    def _tile_grid(self, shape, cell: int, tile_size: int | None) -> TileGrid:
+        height, width = (size // cell for size in shape[-3:-1])
+        self.check_tile_size(tile_size)
+        if tile_size is None:
+            return TileGrid(height, width, tile=max(height, width))
+        return TileGrid(height, width, tile_size // self.downsampling_factor)
 
     def compute_output_shape(self, input_shape):
         return input_shape

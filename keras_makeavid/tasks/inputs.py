@@ -130,9 +130,10 @@ def as_masks(masks, batch: int, height: int, width: int) -> np.ndarray:
     """Return masks as float32 `(B, height, width, 1)` of 0 and 1.
 
     Args:
-        masks: `(H, W)` or `(H, W, 1)`, one for all samples, or `(B, H, W)`; bool,
-            uint8 (128 and above is 1) or float in `[0, 1]` (0.5 and above is 1); or a
-            list of `(H, W)` of any sizes. 1 is to be filled, 0 is given by the hint.
+        masks: `(H, W)`, one for all samples, or `(B, H, W)`, or a list of `(H, W)` of
+            any sizes, each with a last axis of 1 or without; bool, uint8 (128 and above
+            is 1) or float in `[0, 1]` (0.5 and above is 1). 1 is to be filled, 0 is
+            given by the hint.
         batch: number of samples.
         height: height in pixels.
         width: width in pixels.
@@ -145,6 +146,10 @@ def as_masks(masks, batch: int, height: int, width: int) -> np.ndarray:
     as_masks(np.ones((64, 64), bool), batch=2, height=32, width=32)
     ```
     """
+    if isinstance(masks, list | tuple):
+        masks = [_without_channel(np.asarray(mask)) for mask in masks]
+    else:
+        masks = _without_channel(np.asarray(masks))
     masks = _for_each_sample(masks, batch, rank=2)
     fits = all(mask.ndim == 2 and mask.size > 0 for mask in masks)
     if len(masks) != batch or not fits:
@@ -155,6 +160,10 @@ def as_masks(masks, batch: int, height: int, width: int) -> np.ndarray:
     binary = [(mask >= _mask_threshold(mask)).astype("uint8") for mask in masks]
     fitted = [cover_crop(mask, height, width, nearest=True) for mask in binary]
     return np.stack(fitted)[..., None].astype("float32")
+
+
+def _without_channel(mask):
+    return mask[..., 0] if mask.ndim > 2 and mask.shape[-1] == 1 else mask
 
 
 def _mask_threshold(mask):
@@ -178,8 +187,6 @@ def _for_each_sample(pictures, batch: int, rank: int) -> list[np.ndarray]:
     if isinstance(pictures, list | tuple):
         return [np.asarray(picture) for picture in pictures]
     pictures = np.asarray(pictures)
-    if pictures.ndim == 3 and pictures.shape[-1] == 1:
-        pictures = pictures[..., 0]
     if pictures.ndim <= rank:
         return [pictures] * batch
     return list(pictures)

@@ -103,6 +103,7 @@ class TextToVideo(keras_hub.models.Task):
         scheduler: str | Scheduler = "dpm++2m",
         seed: int | Sequence[int] | None = None,
         progress: bool | Callable[[int, int], None] = False,
+        tile_size: int | None = None,
     ) -> np.ndarray:
         """Generate a video for each prompt.
 
@@ -128,6 +129,8 @@ class TextToVideo(keras_hub.models.Task):
             seed: a number (sample `i` takes `seed + i`), a list, or `None`.
             progress: `True` shows a bar; a function is called as
                 `progress(step, num_steps)` after each step.
+            tile_size: side in pixels of the overlapping tiles in which the VAE codes
+                larger frames, for less memory; `None` codes whole frames.
 
         Returns:
             uint8 `(B, F, H, W, 3)`.
@@ -160,17 +163,27 @@ class TextToVideo(keras_hub.models.Task):
             )
         if mask_image is not None:
             mask_image = as_masks(mask_image, batch, height, width)
+        self.vae.check_tile_size(tile_size)
 
-        text = tuple(self.encode_prompts(texts) for texts in (prompts, negatives))
+        token_ids = [
+            self.preprocessor.tokenize(texts) for texts in (prompts, negatives)
+        ]
+        text = tuple(self._encode_text(ids) for ids in token_ids)
         total = num_steps * (1 if hint_image is not None else 2)
         with step_progress(progress, total) as report:
             if hint_image is None:
                 hint, mask = self._first_frame(
-                    text, image_guidance_scale, table, seeds, (height, width), report
+                    text,
+                    image_guidance_scale,
+                    table,
+                    seeds,
+                    (height, width),
+                    tile_size,
+                    report,
                 )
                 done = num_steps
             else:
-                hint, mask = self._encode_hint(hint_image, mask_image)
+                hint, mask = self._encode_hint(hint_image, mask_image, tile_size)
                 done = 0
             latents = self._denoise(
                 _noise(seeds, "video", (num_frames, *hint.shape[1:])),
@@ -184,7 +197,9 @@ class TextToVideo(keras_hub.models.Task):
                 _step_noise(seeds, "video", table, (num_frames, *hint.shape[1:])),
                 report and (lambda step: report(done + step)),
             )
-        frames = self.vae.decode_video(keras.ops.convert_to_numpy(latents))
+        frames = self.vae.decode_video(
+            keras.ops.convert_to_numpy(latents), tile_size=tile_size
+        )
         return _crop(frames, height, width)
 
     def encode_prompts(self, prompts: Sequence[str]):
@@ -203,12 +218,12 @@ class TextToVideo(keras_hub.models.Task):
         """
         return self._encode_text(self.preprocessor.tokenize(prompts))
 
-    def _first_frame(self, text, guidance_scale, table, seeds, size, report):
+    def _first_frame(self, text, guidance_scale, table, seeds, size, tile_size, report):
         """Latents `(B, h, w, C)` of first frames by the image model, and mask 0."""
         shape = self._latent_shape(*size)
         # An inpainting UNet paints it all: mask 1, hint the latent of a zero image.
         zeros = np.zeros((1, *self._canvas(*size), 3), "float32")
-        hint = np.repeat(self._encode_images(zeros), len(seeds), axis=0)
+        hint = np.repeat(self._encode_images(zeros, tile_size), len(seeds), axis=0)
         latents = self._denoise_image(
             _noise(seeds, "image", shape),
             Conditions(*text, guidance_scale, np.ones_like(hint[..., :1]), hint),
@@ -219,20 +234,20 @@ class TextToVideo(keras_hub.models.Task):
         latents = keras.ops.convert_to_numpy(latents)
         return latents, np.zeros_like(latents[..., :1])
 
-    def _encode_hint(self, images, masks):
+    def _encode_hint(self, images, masks, tile_size):
         """Latents `(B, h, w, C)` of the hint images, and masks on their grid."""
         images = _pad_to(images, self._canvas(*images.shape[1:3]))
         if masks is None:
             masks = np.zeros_like(images[..., :1])
         else:
             masks = _pad_to(masks, images.shape[1:3])
-        latents = self._encode_images(images * (1.0 - masks))
+        latents = self._encode_images(images * (1.0 - masks), tile_size)
         step = self.vae.downsampling_factor
         centre = step // 2
         return latents, masks[:, centre::step, centre::step]
 
-    def _encode_images(self, images):
-        return self.vae.encode_video(images[:, None])[:, 0]
+    def _encode_images(self, images, tile_size=None):
+        return self.vae.encode_video(images[:, None], tile_size=tile_size)[:, 0]
 
     def _canvas(self, height, width):
         """The size of the pictures that the levels can halve, at least as large."""
@@ -262,6 +277,13 @@ class TextToVideo(keras_hub.models.Task):
         return int(size)
 
     def _check_parts(self):
+        width = self.text_encoder.output.shape[-1]
+        for unet in (self.backbone, self.image_backbone):
+            if unet is not None and unet.context_dim != width:
+                raise ValueError(
+                    f"The text encoder's states have {width} channels. "
+                    f"Received: a UNet with context_dim={unet.context_dim}"
+                )
         channels = self.vae.latent_channels
         inpainting = 2 * channels + 1
         _check_channels("backbone", self.backbone, [inpainting], channels)

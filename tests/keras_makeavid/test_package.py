@@ -2,6 +2,7 @@ import importlib
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -36,8 +37,10 @@ def probe(module):
 
 
 def test_importing_the_package_is_quick_and_brings_in_nothing():
-    seconds, modules = probe("keras_makeavid")
-    assert seconds < 0.5
+    tries = [probe("keras_makeavid") for _ in range(3)]
+    modules = tries[0][1]
+    # The shortest: other tests run at the same time.
+    assert min(seconds for seconds, _ in tries) < 0.5
     heavy = {"keras", "keras_hub", "jax", "torch", "tensorflow", "numpy", "cv2", "av"}
     assert heavy.isdisjoint(modules)
 
@@ -67,6 +70,21 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_the_installed_version_is_the_package_s():
     assert importlib.metadata.version("keras-makeavid") == keras_makeavid.__version__
+
+
+def test_all_is_every_extra_but_those_of_tests_and_tpus():
+    metadata = importlib.metadata.metadata("keras-makeavid")
+    extras = set(metadata.get_all("Provides-Extra"))
+    (line,) = (
+        requirement
+        for requirement in metadata.get_all("Requires-Dist")
+        if requirement.startswith("keras-makeavid[")
+    )
+    assert set(re.search(r"\[(.*?)\]", line)[1].split(",")) == extras - {
+        "all",
+        "test",
+        "tpu",
+    }
 
 
 def test_python_m_runs_the_command_line():

@@ -43,6 +43,11 @@ def test_steps_are_shown_as_a_bar_on_a_terminal():
     assert "| 20/20 [" in terminal.getvalue()
 
 
+def test_without_a_terminal_there_is_no_bar_to_report_to():
+    with redirect_stderr(io.StringIO()), step_progress(True, 3) as report:
+        assert report is None
+
+
 def test_without_progress_there_is_nothing_to_report_to():
     with step_progress(False, 3) as report:
         assert report is None

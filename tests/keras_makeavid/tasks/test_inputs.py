@@ -119,9 +119,22 @@ def test_what_is_no_uint8_picture_for_each_sample_is_refused(images):
         halves(8, 8, 0.49, 0.5).astype("float16"),
         halves(8, 8, False, True)[..., None],
         halves(8, 8, False, True)[None],
+        halves(8, 8, False, True)[None, ..., None],
         [halves(8, 8, False, True)],
+        [halves(8, 8, False, True)[..., None]],
     ],
-    ids=["bool", "uint8", "grays", "float", "half", "channel", "batch", "list"],
+    ids=[
+        "bool",
+        "uint8",
+        "grays",
+        "float",
+        "half",
+        "channel",
+        "batch",
+        "batch, channel",
+        "list",
+        "list, channel",
+    ],
 )
 def test_masks_of_every_kind_become_zeros_and_ones(mask):
     masks = as_masks(mask, batch=1, height=8, width=8)

@@ -12,7 +12,7 @@ import pytest
 from keras_makeavid import TextToVideo
 from keras_makeavid.models import AutoencoderKL
 from keras_makeavid.schedulers import DDIM, NoiseSchedule
-from keras_makeavid.text import TextToVideoPreprocessor
+from keras_makeavid.text import TextEncoder, TextToVideoPreprocessor
 from keras_makeavid.video import cover_crop
 
 OTHER_BACKEND = "jax" if keras.config.backend() == "torch" else "torch"
@@ -289,6 +289,25 @@ def test_nothing_is_compiled_again_for_other_values(
         run()
 
 
+def test_large_frames_are_coded_in_tiles(task, hint, monkeypatch):
+    sizes = []
+    encode, decode = AutoencoderKL.encode_video, AutoencoderKL.decode_video
+
+    def encoding(self, frames, tile_size=None):
+        sizes.append(tile_size)
+        return encode(self, frames, tile_size=tile_size)
+
+    def decoding(self, latents, tile_size=None):
+        sizes.append(tile_size)
+        return decode(self, latents, tile_size=tile_size)
+
+    monkeypatch.setattr(AutoencoderKL, "encode_video", encoding)
+    monkeypatch.setattr(AutoencoderKL, "decode_video", decoding)
+    frames = generate(task, hint_image=hint, height=384, tile_size=256)
+    assert frames.shape == (1, 4, 384, 128, 3)
+    assert sizes == [256, 256]
+
+
 # What is refused.
 
 
@@ -315,6 +334,7 @@ def test_nothing_is_compiled_again_for_other_values(
         ({"guidance_scale": float("nan")}, "guidance_scale must be .* Received: nan"),
         ({"guidance_scale": "5"}, "guidance_scale must be a finite .* Received: '5'"),
         ({"image_guidance_scale": float("inf")}, "image_guidance_scale .* inf"),
+        ({"tile_size": 100}, "tile_size must be a multiple of 64 .* Received: 100"),
         ({"scheduler": "plms"}, "Unknown scheduler 'plms', expected one of"),
         ({"seed": -1}, "seed must be None, an integer from 0.* Received: -1"),
         ({"seed": [1, 2]}, r"each of the 1 prompts. Received: \[1, 2\]"),
@@ -351,6 +371,17 @@ def test_parts_that_do_not_fit_each_other_are_refused(task, make_unet):
         ValueError, match="image_backbone must take 4 or 9 .* in_channels=5"
     ):
         variant(task, image_backbone=make_unet(1, in_channels=5))
+    narrow = TextEncoder(
+        vocabulary_size=58,
+        embedding_dim=8,
+        hidden_dim=8,
+        num_layers=1,
+        num_heads=1,
+        intermediate_dim=8,
+        max_sequence_length=12,
+    )
+    with pytest.raises(ValueError, match="states have 8 channels. .* context_dim=16"):
+        variant(task, text_encoder=narrow)
 
 
 # Presets.
