@@ -11,8 +11,12 @@ import numpy as np
 from weights_tools.component import Component
 from weights_tools.containers import TensorSpec, create_tensors
 from weights_tools.layouts import Layout
+from weights_tools.weights import all_finite
 
 DTYPES = ("float32", "float16", "bfloat16")
+
+# While one waits for the disk, the other turns; more would only take more memory.
+_THREADS = 2
 
 
 def write_file(
@@ -24,7 +28,7 @@ def write_file(
 ) -> None:
     """Write models into one file.
 
-    At most three tensors are in memory at a time.
+    Two tensors are on their way at a time.
 
     Args:
         path: the file; it appears complete or not at all.
@@ -52,25 +56,18 @@ def write_file(
                 )
     specs = {name: job[-1] for name, job in jobs.items()}
 
-    def prepared(name):
+    def copy(name):
         component, layout, path_here, spec = jobs[name]
-        value = component.weights.read(path_here)
-        value = as_dtype(value, spec.dtype, name)
-        return layout.to_layout(path_here, value)
+        value = as_dtype(component.weights.read(path_here), spec.dtype, name)
+        writer.write(name, layout.to_layout(path_here, value))
+        return spec.nbytes
 
     with (
         create_tensors(path, specs, container, metadata) as writer,
-        ThreadPoolExecutor(1) as worker,
+        ThreadPoolExecutor(_THREADS) as pool,
     ):
-        # The next tensor is read and turned while this one goes to the disk.
-        names = list(jobs)
-        coming = worker.submit(prepared, names[0])
-        for name, following in zip(names, [*names[1:], None], strict=True):
-            value = coming.result()
-            if following is not None:
-                coming = worker.submit(prepared, following)
-            writer.write(name, value)
-            on_bytes(value.nbytes)
+        for nbytes in pool.map(copy, jobs):
+            on_bytes(nbytes)
 
 
 def bytes_to_write(
@@ -96,7 +93,7 @@ def as_dtype(value: np.ndarray, dtype: str, name: str) -> np.ndarray:
     target = TensorSpec((), dtype).numpy_dtype
     with np.errstate(over="ignore"):
         cast = value.astype(target)
-    if not np.isfinite(cast).all():
+    if not all_finite(cast):
         raise ValueError(
             f"{name} has values beyond {dtype}: up to {np.abs(value).max():.4g}"
         )

@@ -53,7 +53,8 @@ def _with_temporal_parts(component: Component) -> Component:
     def read(path):
         if path in weights.specs:
             return weights.read(path)
-        return temporal_start(path, specs[path].shape).astype(specs[path].numpy_dtype)
+        value = temporal_start(path, specs[path].shape)
+        return value.astype(specs[path].numpy_dtype, copy=False)
 
     return replace(component, weights=Weights(specs, read))
 

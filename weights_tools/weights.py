@@ -18,6 +18,9 @@ from weights_tools.layouts import Layout
 
 _LISTED = 20
 
+# Bits of the exponent of half precision.
+_EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80}
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -125,8 +128,11 @@ def misfit(
 
 def all_finite(array: np.ndarray) -> bool:
     """Whether an array has neither NaN nor infinity."""
-    if array.dtype.kind in "biu":
-        return True
+    if array.dtype.name in _EXPONENTS:
+        # NaN and infinity are those with all bits of the exponent; NumPy computes in
+        # half precision one element at a time.
+        exponent = np.uint16(_EXPONENTS[array.dtype.name])
+        return not ((array.view("u2") & exponent) == exponent).any()
     # A sum is the quickest look, and finite unless an element is not or it overflows.
     with np.errstate(over="ignore", invalid="ignore"):
         quick = np.isfinite(np.sum(array, dtype="float32"))

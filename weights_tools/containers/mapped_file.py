@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -105,7 +106,8 @@ class MappedTensors(TensorFile):
         super().__init__(file.path, specs, metadata)
         self._map = file.map
         self._tensors = dict(tensors)
-        self._touched: tuple[Extent, ...] = ()
+        # Of each thread, that none lets go of what another is about to read.
+        self._touched = threading.local()
 
     def _read(self, name: str) -> np.ndarray:
         if self._map is None:
@@ -115,7 +117,7 @@ class MappedTensors(TensorFile):
         shape, dtype = tensor.spec.shape, tensor.spec.numpy_dtype
         if tensor.spec.nbytes == 0:
             return _read_only(np.empty(shape, dtype))
-        self._touched = tensor.extents
+        self._touched.extents = tensor.extents
         if len(tensor.extents) == 1:
             offset = tensor.extents[0].offset
             return np.ndarray(shape, dtype, self._map, offset, tensor.strides)
@@ -123,14 +125,14 @@ class MappedTensors(TensorFile):
         return _read_only(np.concatenate(pieces).view(dtype).reshape(shape))
 
     def _release_pages(self) -> None:
-        """Let go of the memory that the tensor read before took, if any.
+        """Let go of the memory that the tensor that this thread read before took.
 
         Its array stays valid: pages that are touched again come from the file again.
         Without this, a process that reads a file tensor by tensor grows to its size.
         """
         if not hasattr(mmap, "MADV_DONTNEED"):
             return
-        for offset, nbytes in self._touched:
+        for offset, nbytes in getattr(self._touched, "extents", ()):
             start = offset - offset % mmap.PAGESIZE
             self._map.madvise(mmap.MADV_DONTNEED, start, offset + nbytes - start)
 

@@ -60,12 +60,11 @@ class TensorWriter:
             return
         with self._stack:
             self._check_complete()
-            self._file.flush()
             os.fsync(self._file.fileno())
         _sync_folder(self.path.parent)
 
     def write(self, name: str, array: np.ndarray) -> None:
-        """Write one tensor.
+        """Write one tensor; several threads may write one each.
 
         Args:
             name: one of the specs; each is written exactly once, in any order.
@@ -89,10 +88,15 @@ class TensorWriter:
         array = np.ascontiguousarray(array, dtype=spec.numpy_dtype)
         values = array.reshape(-1).view("u1")
         for offset, nbytes in self._extents[name]:
-            self._file.seek(offset)
-            self._file.write(values[:nbytes].data)
+            self._write_at(offset, values[:nbytes].data)
             values = values[nbytes:]
         del self._missing[name]
+
+    def _write_at(self, offset: int, data: memoryview) -> None:
+        # The system writes at most 2 GB at once.
+        while data:
+            written = os.pwrite(self._file.fileno(), data, offset)
+            offset, data = offset + written, data[written:]
 
     def _check_complete(self) -> None:
         if self._missing:
