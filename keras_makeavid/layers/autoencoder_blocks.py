@@ -49,8 +49,8 @@ class ImageResidualBlock(keras.layers.Layer):
 
     def call(self, inputs):
         """`(N, H, W, C)` to `(N, H, W, channels)`."""
-        x = self.conv1(ops.silu(self.norm1(inputs)))
-        x = self.conv2(ops.silu(self.norm2(x)))
+        x = self.conv1(kernels.silu(self.norm1(inputs)))
+        x = self.conv2(kernels.silu(self.norm2(x)))
         if self.conv_shortcut is not None:
             inputs = self.conv_shortcut(inputs)
         return inputs + x
@@ -279,7 +279,7 @@ class Encoder(keras.layers.Layer):
         for block in self.down_blocks:
             x = block(x)
         x = self.mid_block(x)
-        return self.conv_out(ops.silu(self.conv_norm_out(x)))
+        return self.conv_out(kernels.silu(self.conv_norm_out(x)))
 
 
 class Decoder(keras.layers.Layer):
@@ -352,4 +352,4 @@ class Decoder(keras.layers.Layer):
         x = self.mid_block(self.conv_in(latents))
         for block in self.up_blocks:
             x = block(x)
-        return self.conv_out(ops.silu(self.conv_norm_out(x)))
+        return self.conv_out(kernels.silu(self.conv_norm_out(x)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_makeavid.layers import kernels
 from keras_makeavid.layers.dense import Dense
 
 GELU_APPROXIMATIONS = {"exact": False, "tanh": True}
@@ -46,8 +47,8 @@ class FeedForward(keras.layers.Layer):
     def call(self, inputs):
         """Transform `(..., width)`; the shape stays."""
         value, gate = ops.split(self.proj_in(inputs), 2, axis=-1)
-        gate = ops.gelu(gate, approximate=GELU_APPROXIMATIONS[self.gelu])
-        return self.proj_out(value * gate)
+        approximate = GELU_APPROXIMATIONS[self.gelu]
+        return self.proj_out(kernels.gated_gelu(value, gate, approximate))
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -109,6 +109,30 @@ def dense(inputs, kernel, bias):
     return ops.add(ops.matmul(inputs, kernel), bias)
 
 
+def silu(x):
+    """SiLU, calculated in float32 whatever the dtype: half precision rounds once."""
+    if keras.config.backend() == "torch":
+        # Its own does so, without a float32 copy.
+        return ops.silu(x)
+    return _silu_portable(x)
+
+
+def _silu_portable(x):
+    return ops.cast(ops.silu(ops.cast(x, "float32")), x.dtype)
+
+
+def gated_gelu(value, gate, approximate: bool):
+    """`value * gelu(gate)`, calculated in float32 whatever the dtype.
+
+    Args:
+        value: `(..., C)`.
+        gate: `(..., C)`.
+        approximate: whether by the tanh form.
+    """
+    gate = ops.gelu(ops.cast(gate, "float32"), approximate=approximate)
+    return ops.cast(ops.cast(value, "float32") * gate, value.dtype)
+
+
 def group_normalization(inputs, scale, offset, groups: int, epsilon: float):
     """Normalise `(B, ..., C)` in groups of channels over every axis between.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_makeavid.layers import kernels
 from keras_makeavid.layers.convolution import PseudoConv3D
 from keras_makeavid.layers.normalization import GroupNormalization
 
@@ -72,10 +73,10 @@ class ResidualBlock(keras.layers.Layer):
         Returns:
             The shape of `inputs` with `channels` channels.
         """
-        x = self.conv1(ops.silu(self.norm1(inputs)))
-        shift = self.time_emb_proj(ops.silu(time_embedding))
+        x = self.conv1(kernels.silu(self.norm1(inputs)))
+        shift = self.time_emb_proj(kernels.silu(time_embedding))
         x = x + ops.reshape(shift, (-1, *[1] * (len(x.shape) - 2), self.channels))
-        x = self.conv2(ops.silu(self.norm2(x)))
+        x = self.conv2(kernels.silu(self.norm2(x)))
         if self.conv_shortcut is not None:
             inputs = self.conv_shortcut(inputs)
         return inputs + x

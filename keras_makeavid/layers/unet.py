@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_makeavid.layers import kernels
 from keras_makeavid.layers.convolution import PseudoConv3D
 from keras_makeavid.layers.normalization import GroupNormalization
 from keras_makeavid.layers.shapes import check_shape
@@ -167,7 +168,7 @@ class UNet(keras.layers.Layer):
         for block, block_text in zip(self.up_blocks, text["up"], strict=True):
             block_skips = [skips.pop() for _ in block.resnets]
             x = block(x, block_skips, embedding, block_text)
-        return self.conv_out(ops.silu(self.conv_norm_out(x)))
+        return self.conv_out(kernels.silu(self.conv_norm_out(x)))
 
     def _call_on_frames(self, sample, timesteps, text):
         shape = ops.shape(sample)

@@ -79,6 +79,44 @@ def test_kernels_stay_in_torchs_memory_order():
         assert in_torchs_order.is_contiguous()
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("silu", forms("silu"))
+def test_silu_is_that_of_float32_rounded_once(silu, dtype):
+    x = ops.cast(3 * normal(1000), dtype)
+    exact = torch.from_numpy(ops.convert_to_numpy(ops.cast(x, "float32"))).double()
+    expected = exact * torch.sigmoid(exact)
+    outputs = silu(x)
+    assert keras.backend.standardize_dtype(outputs.dtype) == dtype
+    step = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2e-6}[dtype]
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(ops.cast(outputs, "float32")),
+        expected,
+        rtol=step,
+        atol=1e-7,
+    )
+
+
+@pytest.mark.parametrize("approximate", [True, False])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_gated_gelu_is_that_of_float32_rounded_once(dtype, approximate):
+    value, gate = (ops.cast(normal(1000, seed=s), dtype) for s in (0, 1))
+    exact_value, exact_gate = (
+        torch.from_numpy(ops.convert_to_numpy(ops.cast(x, "float32"))).double()
+        for x in (value, gate)
+    )
+    form = "tanh" if approximate else "none"
+    expected = exact_value * torch.nn.functional.gelu(exact_gate, approximate=form)
+    outputs = kernels.gated_gelu(value, gate, approximate)
+    assert keras.backend.standardize_dtype(outputs.dtype) == dtype
+    step = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2e-6}[dtype]
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(ops.cast(outputs, "float32")),
+        expected,
+        rtol=step,
+        atol=2e-6,
+    )
+
+
 @pytest.mark.parametrize("group_normalization", forms("group_normalization"))
 @pytest.mark.parametrize("mean", [0, 100])
 @pytest.mark.parametrize("shape", [(2, 6, 8), (2, 4, 5, 8), (2, 3, 4, 5, 8)])
