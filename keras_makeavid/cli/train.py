@@ -8,7 +8,7 @@ EXAMPLE = (
     "makeavid train cpu --set model.preset=PRESET --set data.source=dataset "
     "--resume auto"
 )
-# The run can be continued by nothing but another recipe.
+# Continued as it is, the run would come to the same end.
 GAVE_UP = 3
 
 

@@ -214,8 +214,9 @@ def _read_stage(stage, values, path, errors):
     read = _read_table(Stage, {**lora, **stage, **filled}, path, found)
     # What is wrong in the recipe's own tables is said there.
     for error in found:
-        table, _, key = error.removeprefix(f"{path}.").partition(" ")[0].partition(".")
-        if table not in filled or key in own.get(table, {}):
+        said = error.removeprefix(f"{path}.")
+        table = said.partition(".")[0]
+        if table not in filled or (own.get(table) and said not in errors):
             errors.append(error)
     return read
 

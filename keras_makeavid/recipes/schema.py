@@ -68,6 +68,16 @@ class Data:
     workers: int = whole(0)
     prefetch: int = whole(2)
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Keys that do not fit one another, and why."""
+        samples = self.samples_per_epoch
+        if samples is not None and self.batch_size > samples:
+            yield (
+                "batch_size",
+                f"must be at most samples_per_epoch, {samples}. "
+                f"Received: {self.batch_size}",
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
@@ -190,10 +200,13 @@ class Stage:
 class Guard:
     """What happens when a loss or gradient is NaN or infinite.
 
+    All but `enabled` may change when a run is continued, such as after it gave up.
+
     Args:
         enabled: whether such updates are skipped at all.
         patience: skipped steps in a row after which the run rolls back.
-        lr_factor: what the learning rate is multiplied by at a roll-back.
+        lr_factor: what the learning rate is multiplied by at a roll-back, to the end
+            of that stage, or of that repeat of it.
         max_rollbacks: roll-backs after which the run gives up.
     """
 
@@ -209,6 +222,7 @@ class Checkpoints:
 
     Args:
         every: how often one is written; also at the begin of a stage and at the end.
+            Roll-backs go to these: it may not change when a run is continued.
         keep: how many of the last are kept.
         keep_best: how many of those with the lowest recent loss are kept besides.
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import math
 import os
 import shutil
@@ -14,6 +16,8 @@ from keras_makeavid.training.checksums import checksums
 from keras_makeavid.training.orbax import import_orbax
 
 _UNFINISHED = ".orbax-checkpoint-tmp"
+# How tensorstore tells failures of the system, which leave the file as it is.
+_OF_THE_SYSTEM = ("RESOURCE_EXHAUSTED", "[OS error")
 
 
 class CheckpointError(ValueError):
@@ -25,7 +29,8 @@ class Checkpoints:
 
     A checkpoint appears whole or not at all. What is read is compared with checksums
     of what was written: Orbax itself does not notice a flipped bit. A failure to write
-    (a full disk) is reported and leaves the older ones.
+    (a full disk) is reported and leaves the older ones. A failure to read that is none
+    of the checkpoint's (no memory, too many open files) is raised as it is.
 
     Args:
         folder: made if missing; of this class alone.
@@ -56,7 +61,13 @@ class Checkpoints:
         self._keep_best = keep_best
         self._report = report
         self._writing = None
+        self._losses: dict[int, float] = {}
+        self._extra: set[int] = set()
         self._open()
+        for step in self.steps():
+            # One that is damaged is told of when it is to be read.
+            with contextlib.suppress(CheckpointError):
+                self._note(step, self._read_record(step))
 
     def steps(self) -> list[int]:
         """The steps of the checkpoints that are there whole, in their order."""
@@ -69,7 +80,7 @@ class Checkpoints:
         state: Mapping[str, Any],
         facts: Mapping[str, Any],
         loss: float | None = None,
-        wait: bool = False,
+        extra: bool = False,
     ) -> None:
         """Begin to write a checkpoint; its arrays may change when this returns.
 
@@ -78,26 +89,26 @@ class Checkpoints:
             state: arrays by name.
             facts: what JSON can hold, to be read before the arrays.
             loss: by which the best are kept.
-            wait: whether to return when it is written.
+            extra: whether it is kept only while it is the newest, in no other's place.
         """
         if step in self.steps():
             return
+        record = {
+            "facts": dict(facts),
+            "checksums": checksums(state),
+            "loss": loss if loss is not None and math.isfinite(loss) else None,
+            "extra": extra,
+        }
         args = self._orbax.args.Composite(
             state=self._orbax.args.StandardSave(dict(state)),
-            facts=self._orbax.args.JsonSave(
-                {"facts": dict(facts), "checksums": checksums(state)}
-            ),
+            facts=self._orbax.args.JsonSave({**record, "sha256": _sha256(record)}),
         )
-        known = loss is not None and math.isfinite(loss)
+        self._note(step, record)
         self._writing = step
         try:
-            self._manager.save(
-                step, args=args, metrics={"loss": float(loss)} if known else None
-            )
+            self._manager.save(step, args=args)
         except Exception as error:
             self._failed(error)
-        if wait:
-            self.wait()
 
     def wait(self) -> bool:
         """Return when nothing is being written any more.
@@ -128,9 +139,9 @@ class Checkpoints:
         """Read the facts of a checkpoint.
 
         Raises:
-            CheckpointError: if they cannot be read.
+            CheckpointError: if they are missing, or not those that were written.
         """
-        return self._read_facts(step)["facts"]
+        return self._read_record(step)["facts"]
 
     def restore(self, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
         """Read the arrays of a checkpoint.
@@ -140,17 +151,15 @@ class Checkpoints:
             like: what `state_like` gives: the shape, dtype and place of each array.
 
         Raises:
-            CheckpointError: if they cannot be read, are others than asked for, or not
-                those that were written.
+            CheckpointError: if they are missing, others than asked for, or not those
+                that were written.
         """
         args = self._orbax.args.Composite(
             state=self._orbax.args.StandardRestore(dict(like))
         )
-        try:
+        with _damage_told():
             state = dict(self._manager.restore(step, args=args).state)
-        except Exception as error:
-            raise CheckpointError(_first_line(error)) from error
-        written = self._read_facts(step)["checksums"]
+        written = self._read_record(step)["checksums"]
         read = checksums(state)
         changed = [name for name in written if read.get(name) != written[name]]
         if changed:
@@ -165,27 +174,44 @@ class Checkpoints:
         Returns:
             Where it is now.
         """
-        self._manager.close()
         aside = self.folder.with_name(f"{self.folder.name}-unreadable")
         aside.mkdir(exist_ok=True)
         number = sum(path.name.startswith(_name(step)) for path in aside.iterdir())
         target = aside / f"{_name(step)}.{number}"
-        os.replace(self.folder / _name(step), target)
-        self._open()
+        self._move(step, target)
         return target
+
+    def remove(self, step: int) -> None:
+        """Remove a checkpoint; if that is interrupted, it is not half there."""
+        self._move(step, self.folder / f"{_name(step)}{_UNFINISHED}")
 
     def close(self) -> None:
         """Finish what is being written."""
         self.wait()
         self._manager.close()
 
-    def _read_facts(self, step):
+    def _read_record(self, step):
         args = self._orbax.args.Composite(facts=self._orbax.args.JsonRestore())
-        try:
-            read = self._manager.restore(step, args=args).facts
-            return {"facts": read["facts"], "checksums": read["checksums"]}
-        except Exception as error:
-            raise CheckpointError(_first_line(error)) from error
+        with _damage_told():
+            record = dict(self._manager.restore(step, args=args).facts)
+            if record.pop("sha256") != _sha256(record):
+                raise CheckpointError("its facts are not what was written")
+        return record
+
+    def _note(self, step, record):
+        """Remember by what a checkpoint is kept."""
+        self._losses.pop(step, None)
+        self._extra.discard(step)
+        if record["loss"] is not None:
+            self._losses[step] = record["loss"]
+        if record["extra"]:
+            self._extra.add(step)
+
+    def _move(self, step, target):
+        self.wait()
+        self._manager.close()
+        os.replace(self.folder / _name(step), target)
+        self._open()
 
     def _failed(self, error):
         step, self._writing = self._writing, None
@@ -201,34 +227,58 @@ class Checkpoints:
     def _open(self):
         # What a kill or a full disk left unfinished. Orbax finds it only later.
         for unfinished in self.folder.glob(f"*{_UNFINISHED}*"):
-            shutil.rmtree(unfinished)
-        policies = self._orbax.checkpoint_managers.preservation_policy
-        kept = [policies.LatestN(self._keep)]
-        if self._keep_best:
-            best = policies.BestN(
-                get_metric_fn=_negative_loss,
-                n=self._keep_best,
-                keep_checkpoints_without_metrics=False,
-            )
-            kept.append(best)
+            # After a failure Orbax may be at work in it still: the rest goes next time.
+            shutil.rmtree(unfinished, ignore_errors=True)
         self._manager = self._orbax.CheckpointManager(
             self.folder,
             item_names=("state", "facts"),
             options=self._orbax.CheckpointManagerOptions(
                 step_format_fixed_length=len(_name(0)),
-                # With it Orbax keeps the losses, for `BestN` in a later process.
-                best_fn=_negative_loss,
-                preservation_policy=policies.AnyPreservationPolicy(kept),
+                preservation_policy=_Preservation(self._kept),
             ),
         )
+
+    def _kept(self, steps):
+        # Not by Orbax's own policies: they read the losses of all checkpoints at once,
+        # and one that is damaged would keep the others from being read.
+        regular = [step for step in steps if step not in self._extra]
+        known = [step for step in regular if step in self._losses]
+        best = sorted(known, key=self._losses.get)[: self._keep_best]
+        return {*steps[-1:], *regular[-self._keep :], *best}
+
+
+class _Preservation:
+    """What Orbax asks which checkpoints to keep."""
+
+    def __init__(self, kept):
+        self._kept = kept
+
+    def should_preserve(self, checkpoints, *, context):
+        kept = self._kept([checkpoint.step for checkpoint in checkpoints])
+        return [checkpoint.step in kept for checkpoint in checkpoints]
+
+
+@contextlib.contextmanager
+def _damage_told():
+    """Let errors of damaged files be `CheckpointError`, and no others."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CheckpointError(_first_line(error)) from error
+    except (ValueError, LookupError, TypeError) as error:
+        if any(sign in str(error) for sign in _OF_THE_SYSTEM):
+            raise
+        raise CheckpointError(_first_line(error)) from error
 
 
 def _name(step):
     return f"{step:08}"
 
 
-def _negative_loss(metrics):
-    return -metrics["loss"]
+def _sha256(record):
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _first_line(error):

@@ -40,16 +40,9 @@ def add_lora(
     set_trainable(unet, "lora")
     ```
     """
-    attentions = [
-        layer
-        for layer in model._flatten_layers(include_self=False)
-        if isinstance(layer, Attention) and re.search(layers, layer.path)
-    ]
-    if not attentions:
-        raise ValueError(f"No attention's path matches layers={layers!r}")
     projections = [
         projection
-        for layer in attentions
+        for layer in matching_attentions(model, layers)
         for projection in (layer.to_q, layer.to_k, layer.to_v, layer.to_out)
     ]
     for number, projection in enumerate(projections):
@@ -60,6 +53,32 @@ def add_lora(
             a_initializer=keras.initializers.HeUniform(seed=seed + number),
         )
     return len(projections)
+
+
+def matching_attentions(model: keras.Model, layers: str) -> list[Attention]:
+    """The attentions whose path a regular expression is found in.
+
+    Args:
+        model: a built model, such as `UNetPseudo3D`.
+        layers: the expression.
+
+    Raises:
+        ValueError: if there are none.
+
+    Example:
+    ```python
+    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
+    matching_attentions(unet, "attn_temporal")
+    ```
+    """
+    attentions = [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if isinstance(layer, Attention) and re.search(layers, layer.path)
+    ]
+    if not attentions:
+        raise ValueError(f"No attention's path matches layers={layers!r}")
+    return attentions
 
 
 def has_lora(model: keras.Model) -> bool:

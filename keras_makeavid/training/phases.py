@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from keras_makeavid.data import LatentLoader
+from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Data, Stage
 from keras_makeavid.tasks import TextToVideo
+from keras_makeavid.training.lora import matching_attentions
+from keras_makeavid.training.trainable import matching_layers
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
 
     Raises:
         FileNotFoundError: if a dataset is missing.
-        ValueError: if one is damaged, or a stage has not one whole step.
+        ValueError: if one is damaged, or a stage has not one whole step, or too few for
+            its warm-up.
     """
     steps_per_epoch = {}
     phases, first_step = [], 0
@@ -57,6 +61,14 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
             raise ValueError(
                 f"stage.{stage.name}.length of {stage.length} is not one whole step of "
                 f"{stage.data.batch_size} samples"
+            )
+        rate = stage.learning_rate
+        warmup = rate.warmup.steps(per_epoch)
+        most = steps - 1 if rate.decay == "cosine" else steps
+        if warmup > most:
+            raise ValueError(
+                f"stage.{stage.name}.learning_rate.warmup of {rate.warmup} is {warmup} "
+                f"steps, and {most} of the stage's {steps} may be"
             )
         for repeat in range(1, stage.repeats + 1):
             name = stage.name if stage.repeats == 1 else f"{stage.name}, run {repeat}"
@@ -109,3 +121,23 @@ def check_data(phases: list[Phase], task: TextToVideo) -> None:
                 f"{data.source} has text states {batch['context'].shape[1:]}; those of "
                 f"the preset are {tuple(states)}"
             )
+
+
+def check_patterns(phases: list[Phase], unet: UNetPseudo3D) -> None:
+    """See that there is something to train in all phases.
+
+    Args:
+        phases: of the run.
+        unet: that is trained.
+
+    Raises:
+        ValueError: if a stage's pattern matches nothing.
+    """
+    for stage in {phase.stage.name: phase.stage for phase in phases}.values():
+        try:
+            if stage.lora is not None:
+                matching_attentions(unet, stage.lora.layers)
+            else:
+                matching_layers(unet, stage.trainable)
+        except ValueError as error:
+            raise ValueError(f"stage.{stage.name}: {error}") from error

@@ -16,12 +16,14 @@ class Position:
         step: steps of that phase that are done.
         data_shift: how many batches the data is ahead of the steps, after roll-backs.
         rollbacks: what is known of each roll-back so far.
+        skipped_in_a_row: how many of the last steps were skipped.
     """
 
     phase: int = 0
     step: int = 0
     data_shift: int = 0
     rollbacks: tuple[Mapping[str, Any], ...] = ()
+    skipped_in_a_row: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """The fields, for a checkpoint."""

@@ -18,8 +18,15 @@ from keras_makeavid.training.compute_dtype import dtype_policy, set_dtype_policy
 from keras_makeavid.training.interruption import Interruption
 from keras_makeavid.training.logs import RunLog, StepLog
 from keras_makeavid.training.lora import has_lora, without_lora
+from keras_makeavid.training.packages import check_packages
 from keras_makeavid.training.phase_model import phase_model, phase_task, with_backbone
-from keras_makeavid.training.phases import Phase, check_data, open_loader, plan_phases
+from keras_makeavid.training.phases import (
+    Phase,
+    check_data,
+    check_patterns,
+    open_loader,
+    plan_phases,
+)
 from keras_makeavid.training.position import Position
 from keras_makeavid.training.run_callback import Intervals, RunCallback, UnreadLogs
 from keras_makeavid.training.run_folder import RunFolder, check_space, write_json
@@ -78,6 +85,7 @@ def train(
         RecipeError: if the recipe is wrong.
         FileNotFoundError: if preset, dataset or hints are missing.
         FileExistsError: if the folder holds a run that is not to be continued.
+        ImportError: if a package is missing that the recipe needs.
         ValueError: if they do not fit the recipe, or one another.
         RuntimeError: if another process trains in the folder.
         TrainingFailed: if something was not finite after the last roll-back too, or
@@ -92,6 +100,7 @@ def train(
         raise ValueError(f"resume must be one of {RESUME}. Received: {resume!r}")
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, overrides)
+    check_packages(recipe)
     phases = plan_phases(recipe)
     folder = RunFolder(recipe.run.folder)
     folder.check(recipe, resume == "auto")
@@ -100,6 +109,7 @@ def train(
     )
     task = TextToVideo.from_preset(recipe.model.preset)
     check_data(phases, task)
+    check_patterns(phases, task.backbone)
     with contextlib.ExitStack() as resources:
         resources.enter_context(folder.begun(recipe))
         interruption = resources.enter_context(Interruption())
@@ -137,12 +147,14 @@ class _Run:
         position = self._continue() or self._begin()
         while True:
             position = self._fit(position)
+            ended = position.step == self._phase.steps
+            if ended and self._phase is not self._phases[-1]:
+                # Before a signal is obeyed: the next phase begins with a checkpoint.
+                position, ended = self._next_phase(position), False
             if self._interruption.signal is not None:
                 return self._interrupted(position)
-            if position.step == self._phase.steps:
-                if self._phase is self._phases[-1]:
-                    break
-                position = self._next_phase(position)
+            if ended:
+                break
         return TrainingResult(
             self._folder.path, self._save_preset(), self._steps_done(position), None
         )
@@ -158,25 +170,49 @@ class _Run:
             )
         return position
 
-    def _continue(self) -> Position | None:
-        """Go to the newest checkpoint that can be read, if there are any."""
-        position = None
+    def _continue(self, rolls_back: bool = False) -> Position | None:
+        """Go to the newest checkpoint that can be read, if the run has any.
+
+        Args:
+            rolls_back: whether only to one that every such run has: those that a
+                signal left are removed.
+        """
         steps = self._checkpoints.steps()
+        unreadable, passed = [], []
         for step in reversed(steps):
             try:
                 position = Position.from_json(self._checkpoints.facts(step))
+                if rolls_back and self._is_extra(position):
+                    passed.append(step)
+                    continue
                 self._enter(position.phase)
                 state = self._checkpoints.restore(step, state_like(self._model))
-                write_state(self._model, state)
-                return position
-            except (CheckpointError, KeyError, TypeError) as error:
+            except CheckpointError as error:
+                unreadable.append((step, error))
+                self._log.message(f"Checkpoint {step} cannot be read: {error}")
+                continue
+            write_state(self._model, state)
+            # Not before: what keeps all of them from being read may pass.
+            for step, _ in unreadable:
                 aside = self._checkpoints.set_aside(step)
-                self._log.message(
-                    f"Checkpoint {step} cannot be read: {error}. It is now {aside}"
-                )
-        if steps:
-            raise TrainingFailed(f"No checkpoint in {self._folder.path} can be read")
+                self._log.message(f"Checkpoint {step} is now {aside}")
+            for step in passed:
+                self._checkpoints.remove(step)
+            return position
+        if steps or self._folder.metrics.stat().st_size:
+            raise TrainingFailed(
+                f"No checkpoint in {self._folder.path} can be read: put one of this "
+                f"run back into {self._folder.checkpoints}, or remove the run's "
+                "folder to begin anew"
+            )
         return None
+
+    def _is_extra(self, position: Position) -> bool:
+        """Whether only a run that a signal stopped has a checkpoint of a position."""
+        phase = self._phases[position.phase]
+        due = position.step % self._intervals(phase).checkpoint == 0
+        due = due or position.step == phase.steps
+        return not due or position.skipped_in_a_row > 0
 
     def _enter(self, number: int) -> None:
         """Have the training model of a phase, with the weights that there are."""
@@ -188,7 +224,9 @@ class _Run:
         self._model = phase_model(self._task, self._recipe, self._phase)
 
     def _next_phase(self, position: Position) -> Position:
-        position = dataclasses.replace(position, phase=position.phase + 1, step=0)
+        position = dataclasses.replace(
+            position, phase=position.phase + 1, step=0, skipped_in_a_row=0
+        )
         self._enter(position.phase)
         self._save(position)
         return position
@@ -201,16 +239,12 @@ class _Run:
         guard = self._recipe.guard
         callback = RunCallback(
             phase,
-            position.step,
-            position.data_shift,
-            len(position.rollbacks),
+            position,
             guard.patience if guard.enabled else None,
-            self._intervals(),
+            self._intervals(phase),
             self._interruption,
             log=self._step,
-            checkpoint=lambda step: self._checkpoint(
-                dataclasses.replace(position, step=step)
-            ),
+            checkpoint=self._checkpoint,
             samples=self._sample,
         )
         remaining = phase.steps - position.step
@@ -229,10 +263,10 @@ class _Run:
                 )
         if callback.gave_up_at is not None:
             return self._roll_back(position, callback.gave_up_at)
-        return dataclasses.replace(position, step=callback.step)
+        return callback.position
 
-    def _intervals(self) -> Intervals:
-        per_epoch = self._phase.steps_per_epoch
+    def _intervals(self, phase: Phase) -> Intervals:
+        per_epoch = phase.steps_per_epoch
         samples = self._recipe.samples
         return Intervals(
             max(1, self._recipe.checkpoints.every.steps(per_epoch)),
@@ -254,6 +288,7 @@ class _Run:
             read_state(self._model),
             position.as_json(),
             loss=self._log.recent_loss(self._phase.name),
+            extra=self._is_extra(position),
         )
 
     def _sample(self, step: int) -> None:
@@ -272,7 +307,7 @@ class _Run:
         lines = self._log.last_lines(_LINES_OF_A_ROLLBACK)
         if len(position.rollbacks) >= guard.max_rollbacks:
             self._give_up(position, log, lines)
-        target = self._continue()
+        target = self._continue(rolls_back=True)
         record = {
             "from_step": log.step,
             "to_step": self._steps_done(target),

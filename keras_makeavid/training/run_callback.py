@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ from keras import ops
 from keras_makeavid.training.interruption import Interruption
 from keras_makeavid.training.logs import StepLog
 from keras_makeavid.training.phases import Phase
+from keras_makeavid.training.position import Position
 
 
 class UnreadLogs(keras.callbacks.CallbackList):
@@ -28,7 +29,7 @@ class UnreadLogs(keras.callbacks.CallbackList):
             callback.on_train_batch_end(batch, logs)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Intervals:
     """Steps between what happens now and then.
 
@@ -46,36 +47,30 @@ class RunCallback(keras.callbacks.Callback):
 
     Args:
         phase: that is trained.
-        step: steps of the phase done before.
-        data_shift: batches that were moved past before.
-        rollbacks: roll-backs of the run so far.
+        position: where it begins; the attribute of this name is where it has come.
         patience: skipped steps in a row that end this `fit`; `None` where none are
             skipped.
         intervals: when checkpoints and samples are due.
         interruption: ends this `fit` too.
         log: called with each `StepLog`, in order.
-        checkpoint: called with the steps of the phase, when one is due.
-        samples: called likewise.
+        checkpoint: called with the position, when one is due.
+        samples: called with the steps of the phase, when some are due.
     """
 
     def __init__(
         self,
         phase: Phase,
-        step: int,
-        data_shift: int,
-        rollbacks: int,
+        position: Position,
         patience: int | None,
         intervals: Intervals,
         interruption: Interruption,
         log: Callable[[StepLog], None],
-        checkpoint: Callable[[int], None],
+        checkpoint: Callable[[Position], None],
         samples: Callable[[int], None],
     ):
         super().__init__()
         self._phase = phase
-        self.step = step
-        self._data_shift = data_shift
-        self._rollbacks = rollbacks
+        self.position = position
         self._patience = patience
         self._intervals = intervals
         self._interruption = interruption
@@ -83,33 +78,30 @@ class RunCallback(keras.callbacks.Callback):
         self._checkpoint = checkpoint
         self._samples = samples
         self._unread = deque()
-        self._skipped_in_a_row = 0
         self.gave_up_at: StepLog | None = None
 
     def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        self._unread.append((self.step, _on_its_way(logs)))
+        step = self.position.step + 1
+        self.position = dataclasses.replace(self.position, step=step)
+        self._unread.append((step, _on_its_way(logs)))
         interval = self._intervals
         stops = self._interruption.signal is not None
-        saves = stops or self._is_due(interval.checkpoint)
-        shows = interval.samples is not None and self._is_due(interval.samples)
-        saves = saves or self.step == self._phase.steps
-        self._read(unread=0 if saves or shows else 1)
+        saves = step % interval.checkpoint == 0 or step == self._phase.steps
+        shows = interval.samples is not None and step % interval.samples == 0
+        self._read(unread=0 if stops or saves or shows else 1)
         if self.gave_up_at is not None:
             self.model.stop_training = True
             return
+        # What may be the begin of a divergence is nothing to return to.
+        saves = stops or (saves and not self.position.skipped_in_a_row)
         if saves or shows:
             _put_state_into_variables(self.model)
-        # What may be the begin of a divergence is nothing to return to.
-        if saves and not self._skipped_in_a_row:
-            self._checkpoint(self.step)
+        if saves:
+            self._checkpoint(self.position)
         if shows:
-            self._samples(self.step)
+            self._samples(step)
         if stops:
             self.model.stop_training = True
-
-    def _is_due(self, every):
-        return self.step % every == 0
 
     def _read(self, unread):
         """Read the logs but of the last `unread` steps."""
@@ -117,8 +109,9 @@ class RunCallback(keras.callbacks.Callback):
             step, logs = self._unread.popleft()
             log = self._step_log(step, logs)
             self._log(log)
-            self._skipped_in_a_row = self._skipped_in_a_row + 1 if log.skipped else 0
-            if log.skipped and self._skipped_in_a_row >= self._patience:
+            skipped = self.position.skipped_in_a_row + 1 if log.skipped else 0
+            self.position = dataclasses.replace(self.position, skipped_in_a_row=skipped)
+            if log.skipped and skipped >= self._patience:
                 self.gave_up_at = log
 
     def _step_log(self, step, logs):
@@ -133,8 +126,8 @@ class RunCallback(keras.callbacks.Callback):
             grad_norm=norm,
             skipped=self._patience is not None and not np.isfinite(norm),
             skipped_total=int(values["skipped_total"]),
-            rollbacks=self._rollbacks,
-            data_step=self._phase.first_step + step - 1 + self._data_shift,
+            rollbacks=len(self.position.rollbacks),
+            data_step=self._phase.first_step + step - 1 + self.position.data_shift,
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -15,8 +14,12 @@ from typing import Any
 from keras_makeavid.files import written_aside
 from keras_makeavid.recipes import Recipe, recipe_as_dict
 
-# What may differ when a run is continued: none of it changes what is computed.
-_FREE = ("checkpoints", "logs", "samples", "run.folder")
+# What may differ when a run is continued: none of it changes what is computed, but
+# for the guard's keys, by which a run that gave up can go on.
+_FREE = (
+    *("checkpoints.keep", "logs", "samples", "run.folder"),
+    *("guard.patience", "guard.lr_factor", "guard.max_rollbacks"),
+)
 _FREE_ENDINGS = ("data.workers", "data.prefetch")
 _LOCK = ".lock"
 
@@ -82,16 +85,20 @@ class RunFolder:
     def begun(self, recipe: Recipe) -> Iterator[None]:
         """Make the folder, note the recipe in it, and keep others out of it.
 
+        On Windows others are not kept out.
+
         Raises:
             RuntimeError: if another process trains in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / _LOCK).open("w") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(lock)
             except BlockingIOError as error:
                 raise RuntimeError(f"Another process trains in {self.path}") from error
             self._remove_leftovers()
+            # Of a run that gave up, and now goes on.
+            self.report.unlink(missing_ok=True)
             write_json(self.recipe, recipe_as_dict(recipe))
             yield
 
@@ -130,6 +137,14 @@ def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole or not at all."""
     with written_aside(path) as aside:
         aside.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def _lock(file):
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _differences(found, wanted) -> Iterator[str]:

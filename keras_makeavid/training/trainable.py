@@ -54,6 +54,31 @@ def _train_adapters(model):
 
 
 def _train_layers(model, trainable):
+    layers = matching_layers(model, trainable)
+    # From the top down: setting a layer's flag sets those of the layers inside it.
+    model.trainable = True
+    for layer, matches in layers.items():
+        layer.trainable = matches
+
+
+def matching_layers(
+    model: keras.Model, trainable: str
+) -> dict[keras.layers.Layer, bool]:
+    """The layers that have weights of their own, each with whether it is to train.
+
+    Args:
+        model: a built model.
+        trainable: `"temporal"`, `"all"` or a regular expression.
+
+    Raises:
+        ValueError: if no layer matches, or the expression is malformed.
+
+    Example:
+    ```python
+    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
+    matching_layers(unet, "up_blocks")
+    ```
+    """
     try:
         pattern = re.compile(_PATTERNS.get(trainable, trainable))
     except re.error as error:
@@ -71,7 +96,4 @@ def _train_layers(model, trainable):
             f"No layer's path matches trainable={trainable!r}. Paths look like "
             f"{next(iter(owners)).path!r}"
         )
-    # From the top down: setting a layer's flag sets those of the layers inside it.
-    model.trainable = True
-    for layer, matches in owners.items():
-        layer.trainable = matches
+    return owners

@@ -33,16 +33,14 @@ class MetricsFile:
         self.path = Path(path)
         self._report = report
         self._waiting = b""
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        self._size = os.lseek(self._file, 0, os.SEEK_END)
+        self._file = self.path.open("ab", buffering=0)
 
     def write(self, log: StepLog) -> None:
         """Append a line."""
         self._waiting += json.dumps(log.as_json()).encode() + b"\n"
         try:
             while self._waiting:
-                done = os.pwrite(self._file, self._waiting, self._size)
-                self._size += done
+                done = self._file.write(self._waiting)
                 self._waiting = self._waiting[done:]
         except OSError as error:
             if self._waiting.count(b"\n") == 1:
@@ -50,21 +48,23 @@ class MetricsFile:
 
     def cut_after(self, step: int) -> None:
         """Drop the lines of later steps, and one that a kill left unfinished."""
-        self._waiting = b""
+        written = self.path.read_bytes()
+        lines = written + self._waiting
         kept = 0
-        for line in self.path.read_bytes().splitlines(keepends=True):
+        for line in lines.splitlines(keepends=True):
             if not line.endswith(b"\n") or json.loads(line)["step"] > step:
                 break
             kept += len(line)
-        os.ftruncate(self._file, kept)
-        self._size = kept
+        self._file.truncate(min(kept, len(written)))
+        self._waiting = lines[len(written) : kept]
 
     def last(self, count: int) -> list[dict[str, Any]]:
         """The last lines, oldest first."""
-        return list(read_metrics(self.path))[-count:]
+        lines = (self.path.read_bytes() + self._waiting).splitlines()
+        return [json.loads(line) for line in lines[-count:]]
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()
 
 
 def read_metrics(path: str | os.PathLike) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 
@@ -48,6 +47,8 @@ class Pace:
 def peak_memory_gb() -> float:
     """The most memory that was in use: the accelerator's, or without one the process's.
 
+    NaN on Windows, which does not tell.
+
     Example:
     ```python
     peak_memory_gb()
@@ -56,6 +57,10 @@ def peak_memory_gb() -> float:
     backend = keras.config.backend()
     used = _accelerator_memory(backend)
     if not used:
+        try:
+            import resource
+        except ImportError:  # Windows
+            return float("nan")
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         # Linux counts it in kilobytes, macOS in bytes.
         used *= 1 if sys.platform == "darwin" else 1024

@@ -36,7 +36,7 @@ class RunLog:
         self._folder = folder
         self._console = ConsoleLog(total)
         self._metrics = MetricsFile(folder.metrics, self.message)
-        self._recent: deque[tuple[str, float]] = deque(maxlen=_RECENT_STEPS)
+        self._recent: deque[tuple[str, float | None]] = deque(maxlen=_RECENT_STEPS)
         self._pace = None
         self._tensorboard = None
         self._writes_tensorboard = recipe.logs.tensorboard
@@ -55,8 +55,7 @@ class RunLog:
         self._metrics.cut_after(step)
         self._recent.clear()
         for line in self._metrics.last(_RECENT_STEPS):
-            if line["loss"] is not None:
-                self._recent.append((line["stage"], line["loss"]))
+            self._recent.append((line["stage"], line["loss"]))
         self._pace = Pace(frames_per_step)
         self._console.go_on_at(step)
         if self._writes_tensorboard:
@@ -75,8 +74,7 @@ class RunLog:
         """
         self._metrics.write(log)
         self._console.step(log, last)
-        if np.isfinite(log.loss):
-            self._recent.append((log.stage, log.loss))
+        self._recent.append((log.stage, log.as_json()["loss"]))
         if log.step % self._every:
             return
         scalars = {
@@ -102,7 +100,11 @@ class RunLog:
 
     def recent_loss(self, stage: str) -> float | None:
         """The mean loss of the last steps of a stage; `None` before there are any."""
-        losses = [loss for of_stage, loss in self._recent if of_stage == stage]
+        losses = [
+            loss
+            for of_stage, loss in self._recent
+            if of_stage == stage and loss is not None
+        ]
         return float(np.mean(losses)) if losses else None
 
     def last_lines(self, count: int) -> list[dict]:

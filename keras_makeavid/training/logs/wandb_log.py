@@ -39,10 +39,13 @@ class WandbLog:
             dir=str(folder),
             config=dict(config),
         )
+        # W&B's own step only ever grows: after a roll-back it would drop what comes.
+        self._run.define_metric("step")
+        self._run.define_metric("*", step_metric="step")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Add a point to each curve."""
-        self._run.log(dict(values), step=step)
+        self._run.log({"step": step, **values})
 
     def video(self, step: int, name: str, frames: np.ndarray, fps: float) -> None:
         """Show a video: uint8 `(F, H, W, 3)`."""
@@ -50,7 +53,7 @@ class WandbLog:
         write_video(path, frames, fps)
         # W&B copies the file before this returns.
         video = self._wandb.Video(str(path), format="gif")
-        self._run.log({f"samples/{name}": video}, step=step)
+        self._run.log({"step": step, f"samples/{name}": video})
         path.unlink()
 
     def close(self) -> None:

@@ -119,6 +119,15 @@ def test_every_error_is_told_at_once_with_key_value_and_what_is_allowed(smallest
             ["stage.only.lora.rank=4"],
             "stage.only.lora goes with trainable = 'lora'. Received: 'temporal'",
         ),
+        (
+            ["data.samples_per_epoch=2", "data.batch_size=3"],
+            "data.batch_size must be at most samples_per_epoch, 2. Received: 3",
+        ),
+        (
+            ["data.batch_size=3", "stage.only.data.samples_per_epoch=2"],
+            "stage.only.data.batch_size must be at most samples_per_epoch, 2. "
+            "Received: 3",
+        ),
         (["samples.prompts=[]"], "samples.prompts must not be empty"),
         (
             ["samples.prompts=['a','b']", "samples.hints=['c.png']"],
@@ -143,6 +152,8 @@ def test_missing_keys_are_told(tmp_path):
 
 def test_an_error_of_the_shared_tables_is_not_told_again_by_each_stage(smallest):
     assert len(problems(smallest, "data.frames=0")) == 1
+    own = "stage.only.data.workers=2"
+    assert len(problems(smallest, own, "data.frames=0")) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def test_what_is_read_is_what_was_written(checkpoints):
 def test_arrays_may_change_when_save_returns(checkpoints):
     state = {"weights": np.zeros((500, 500), "float32")}
     for step in range(1, 4):
-        checkpoints.save(step, {"weights": state["weights"].copy()}, {})
+        checkpoints.save(step, state, {})
         state["weights"] += 1
     assert checkpoints.restore(3, state)["weights"].max() == 2
 
@@ -55,9 +56,28 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path):
     checkpoints.close()
 
 
-def largest_file(checkpoints, step):
-    files = (checkpoints.folder / f"{step:08}").rglob("*")
-    return max((f for f in files if f.is_file()), key=lambda f: f.stat().st_size)
+def test_an_extra_one_is_kept_while_it_is_the_newest_in_no_other_s_place(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "here", keep=1)
+    checkpoints.save(10, STATE, {})
+    checkpoints.save(13, STATE, {}, extra=True)
+    assert checkpoints.steps() == [10, 13]
+    checkpoints.close()
+    # A later process knows the extra one still.
+    checkpoints = Checkpoints(tmp_path / "here", keep=1)
+    checkpoints.save(17, STATE, {}, extra=True)
+    assert checkpoints.steps() == [10, 17]
+    checkpoints.save(20, STATE, {})
+    assert checkpoints.steps() == [20]
+    checkpoints.close()
+
+
+def test_one_that_is_removed_is_gone_and_its_step_free(checkpoints):
+    for step in (10, 20):
+        checkpoints.save(step, STATE, {})
+    checkpoints.remove(20)
+    assert checkpoints.steps() == [10]
+    checkpoints.save(20, STATE, {"new": True})
+    assert checkpoints.facts(20) == {"new": True}
 
 
 def flip_a_bit(path):
@@ -71,20 +91,60 @@ def cut_in_half(path):
 
 
 @pytest.mark.parametrize("damage", [flip_a_bit, cut_in_half, os.unlink])
-def test_a_damaged_checkpoint_is_refused_and_moved_aside(checkpoints, damage):
+def test_whatever_file_is_damaged_it_is_read_exactly_or_refused(tmp_path, damage):
+    facts = {"phase": 1, "step": 4}
+    whole = Checkpoints(tmp_path / "whole", keep_best=1)
     for step in (10, 20):
-        checkpoints.save(step, STATE, {})
+        whole.save(step, STATE, facts, loss=2.0)
+    whole.close()
+    files = [
+        path for path in (tmp_path / "whole/00000020").rglob("*") if path.is_file()
+    ]
+    refused = set()
+    for number, path in enumerate(files):
+        copy = shutil.copytree(tmp_path / "whole", tmp_path / str(number))
+        damage(copy / path.relative_to(tmp_path / "whole"))
+        checkpoints = Checkpoints(copy, keep_best=1)
+        try:
+            assert checkpoints.facts(20) == facts
+            read = checkpoints.restore(20, STATE)
+        except CheckpointError:
+            refused.add(path.parent.name)
+            read = checkpoints.restore(10, STATE)
+        for name, value in STATE.items():
+            np.testing.assert_array_equal(read[name], value)
+        checkpoints.close()
+    assert {"facts", "state"} <= refused
+
+
+def test_a_changed_digit_of_the_facts_is_noticed(checkpoints):
+    checkpoints.save(10, STATE, {"step": 3, "phase": 0})
     checkpoints.wait()
-    damage(largest_file(checkpoints, 20))
-    with pytest.raises(CheckpointError):
-        checkpoints.restore(20, STATE)
-    aside = checkpoints.set_aside(20)
-    assert aside.is_dir()
-    assert checkpoints.steps() == [10]
-    checkpoints.restore(10, STATE)
-    # Its step is free again.
-    checkpoints.save(20, STATE, {"new": True})
-    assert checkpoints.facts(20) == {"new": True}
+    path = checkpoints.folder / "00000010" / "facts" / "metadata"
+    path.write_text(path.read_text().replace('"phase": 0', '"phase": 7'))
+    with pytest.raises(CheckpointError, match="its facts are not what was written"):
+        checkpoints.facts(10)
+
+
+def test_a_failure_of_the_system_is_not_the_checkpoint_s(checkpoints):
+    checkpoints.save(10, STATE, {})
+    checkpoints.wait()
+    path = checkpoints.folder / "00000010" / "facts" / "metadata"
+    path.unlink()
+    # Linux gives an I/O error there.
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match="Input/output error"):
+        checkpoints.facts(10)
+
+
+def test_one_that_is_set_aside_leaves_its_step_free(checkpoints):
+    for step in (10, 20, 20):
+        checkpoints.save(step, STATE, {"step": step})
+        if step == 20:
+            aside = checkpoints.set_aside(20)
+            assert aside.is_dir()
+            assert checkpoints.steps() == [10]
+    assert aside.name == "00000020.1"
 
 
 def test_what_a_kill_left_unfinished_is_not_there(tmp_path):

@@ -64,3 +64,21 @@ def test_what_is_not_finite_is_null(metrics):
 
 def test_last_lines(metrics):
     assert [line["step"] for line in metrics.last(2)] == [2, 3]
+
+
+def test_lines_that_wait_for_room_stay_when_the_run_goes_on(small_disk, fill_disk):
+    said = []
+    metrics = MetricsFile(small_disk / "metrics.jsonl", said.append)
+    metrics.write(log(1))
+    filler = small_disk / "filler"
+    fill_disk(filler)
+    for step in range(2, 100):
+        metrics.write(log(step))
+    assert len(said) == 1
+    assert steps(metrics)[-1] < 98
+    metrics.cut_after(97)
+    assert metrics.last(1)[0]["step"] == 97
+    filler.unlink()
+    metrics.write(log(98))
+    assert steps(metrics) == list(range(1, 99))
+    metrics.close()

@@ -1,7 +1,10 @@
 import json
 import os
+import runpy
+import shutil
 import signal
-import threading
+import struct
+import sys
 import time
 
 import keras
@@ -12,7 +15,15 @@ from keras import ops
 from run_datasets import write_dataset
 
 from keras_makeavid import TextToVideo, video
-from keras_makeavid.training import TrainingFailed, read_metrics, train
+from keras_makeavid.training import (
+    TrainingFailed,
+    read_metrics,
+    run_folder,
+    set_trainable,
+    train,
+)
+from keras_makeavid.training.logs import StepLog, WandbLog, pace
+from keras_makeavid.training.logs.run_log import RunLog
 from keras_makeavid.training.run_folder import RunFolder
 
 torch_only = pytest.mark.skipif(
@@ -39,18 +50,14 @@ def weights(preset):
     return {v.path: ops.convert_to_numpy(v) for v in unet.variables}
 
 
-def stop_at(recipe, step, number=signal.SIGTERM):
-    """Send a signal to this process when a run has done some steps."""
-
-    def watch():
-        path = os.path.join(recipe.run.folder, "metrics.jsonl")
-        while not os.path.exists(path) or len(list(read_metrics(path))) < step:
-            time.sleep(0.001)
-        os.kill(os.getpid(), number)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    return thread
+def assert_same_run(a, b):
+    """Both runs have the same metrics, weights and state, to the bit."""
+    metrics = [run.folder.joinpath("metrics.jsonl").read_bytes() for run in (a, b)]
+    assert metrics[0] == metrics[1]
+    states = [last_checkpoint(run) for run in (a, b)]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(value, states[1][name], err_msg=name)
 
 
 ALL_OF_IT = {
@@ -60,40 +67,43 @@ ALL_OF_IT = {
     "stage": [
         {
             "name": "only",
-            "length": "30 epochs",
+            "length": "10 epochs",
             "learning_rate": {"peak": 1e-2, "warmup": "1 epoch", "decay": "cosine"},
         }
     ],
 }
 
 
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(make_recipe, tmp_path):
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
+    make_recipe, stop_at, tmp_path
+):
     recipe = make_recipe(**ALL_OF_IT)
-    thread = stop_at(recipe, step=10)
+    stop_at(10)
     stopped = train(recipe)
-    thread.join()
-    assert stopped.signal == signal.SIGTERM
+    assert (stopped.steps, stopped.signal) == (10, signal.SIGTERM)
     assert stopped.preset is None
-    assert 10 <= stopped.steps < 90
-    assert [line["step"] for line in lines(stopped)] == list(
-        range(1, stopped.steps + 1)
-    )
+    assert [line["step"] for line in lines(stopped)] == list(range(1, 11))
 
     finished = train(recipe, resume="auto")
-    assert (finished.steps, finished.signal) == (90, None)
+    assert (finished.steps, finished.signal) == (30, None)
     whole = train(make_recipe(**ALL_OF_IT, run={"folder": str(tmp_path / "whole")}))
-
-    metrics = [
-        r.folder.joinpath("metrics.jsonl").read_bytes() for r in (finished, whole)
-    ]
-    assert metrics[0] == metrics[1]
-    states = [last_checkpoint(result) for result in (finished, whole)]
-    assert states[0].keys() == states[1].keys()
-    for name, value in states[0].items():
-        np.testing.assert_array_equal(value, states[1][name], err_msg=name)
+    assert_same_run(finished, whole)
     presets = [weights(result.preset) for result in (finished, whole)]
     for name, value in presets[0].items():
         np.testing.assert_array_equal(value, presets[1][name], err_msg=name)
+
+
+@torch_only
+def test_a_signal_at_the_end_of_a_stage_leaves_a_checkpoint_of_it(
+    make_recipe, stop_at, capfd
+):
+    stage = {"length": "5 steps", "learning_rate": {"peak": 1e-2}}
+    recipe = make_recipe(stage=[{**stage, "name": "a"}, {**stage, "name": "b"}])
+    stop_at(5)
+    stopped = train(recipe)
+    assert (stopped.steps, stopped.signal) == (5, signal.SIGTERM)
+    assert "--resume auto continues at step 5" in capfd.readouterr().err
+    assert train(recipe, resume="auto").steps == 10
 
 
 @torch_only
@@ -143,12 +153,14 @@ def test_a_stage_of_adapters_leaves_a_merged_preset(make_recipe, preset):
 
 
 @torch_only
-def test_bfloat16_computes_with_float32_parameters(make_recipe, preset):
+def test_bfloat16_computes_with_float32_parameters(make_recipe, preset, tmp_path):
     result = train(
         make_recipe(model={"dtype": "mixed_bfloat16", "rematerialise": True})
     )
-    found = lines(result)
-    assert np.isfinite([line["loss"] for line in found]).all()
+    in_float32 = train(make_recipe(run={"folder": str(tmp_path / "float32")}))
+    losses = [[line["loss"] for line in lines(run)] for run in (result, in_float32)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)
+    assert (np.abs(np.divide(*losses) - 1) > 1e-6).all()
     state = last_checkpoint(result)
     trained = [v for name, v in state.items() if name.startswith("trainable")]
     assert {value.dtype.name for value in trained} == {"float32"}
@@ -187,7 +199,7 @@ GUARD = {"patience": 2, "lr_factor": 0.5, "max_rollbacks": 100}
 def test_after_bad_steps_in_a_row_it_rolls_back_and_moves_past_them(
     make_recipe, tmp_path, capfd
 ):
-    dataset = write_dataset(tmp_path / "spoiled", clips=6, spoiled=[1, 4])
+    dataset = write_dataset(tmp_path / "spoiled", clips=6, spoiled=[1, 3])
     recipe = make_recipe(
         data={"source": str(dataset), "batch_size": 1},
         guard=GUARD,
@@ -212,6 +224,32 @@ def test_after_bad_steps_in_a_row_it_rolls_back_and_moves_past_them(
 
 
 @torch_only
+def test_a_signal_before_a_roll_back_changes_nothing_of_it(
+    make_recipe, stop_at, tmp_path
+):
+    dataset = write_dataset(tmp_path / "spoiled", clips=6, spoiled=[1, 3])
+    tables = {
+        "data": {"source": str(dataset), "batch_size": 1},
+        "guard": GUARD,
+        "checkpoints": {"every": "4 steps", "keep": 1},
+    }
+    whole = train(make_recipe(**tables, run={"folder": str(tmp_path / "whole")}))
+    rollbacks = (whole.folder / "rollbacks.json").read_bytes()
+    last_bad = json.loads(rollbacks)[0]["from_step"]
+    # Before the bad steps, and between them.
+    for step in (last_bad - 2, last_bad - 1):
+        assert step % 4
+        recipe = make_recipe(**tables, run={"folder": str(tmp_path / str(step))})
+        stop_at(step)
+        stopped = train(recipe)
+        assert stopped.steps == step
+        assert (stopped.folder / "checkpoints" / f"{step:08}").is_dir()
+        finished = train(recipe, resume="auto")
+        assert_same_run(finished, whole)
+        assert (finished.folder / "rollbacks.json").read_bytes() == rollbacks
+
+
+@torch_only
 def test_it_gives_up_with_a_report_after_the_last_roll_back(make_recipe, tmp_path):
     dataset = write_dataset(tmp_path / "spoiled", clips=6, spoiled=range(6))
     recipe = make_recipe(
@@ -222,6 +260,12 @@ def test_it_gives_up_with_a_report_after_the_last_roll_back(make_recipe, tmp_pat
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert [r["past_data_step"] for r in report["rollbacks"]] == [1, 3]
     assert report["data_step"] == 5
+    # It can go on with more of them.
+    recipe = make_recipe(
+        data={"source": str(dataset)}, guard={"patience": 3, "max_rollbacks": 3}
+    )
+    with pytest.raises(TrainingFailed, match="after 3 roll-backs"):
+        train(recipe, resume="auto")
 
 
 @torch_only
@@ -281,54 +325,41 @@ def test_if_no_checkpoint_can_be_read_that_is_told(make_recipe, tmp_path):
     train(recipe)
     for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
         (checkpoint / "facts" / "metadata").write_text("{")
-    with pytest.raises(TrainingFailed, match=r"No checkpoint in .*run can be read"):
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    for _ in range(2):
+        with pytest.raises(TrainingFailed, match=r"No checkpoint in .*run can be read"):
+            train(recipe, resume="auto")
+    # Nor does it begin anew where they are gone.
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(TrainingFailed, match=r"put one of this run back into"):
         train(recipe, resume="auto")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == metrics
 
 
 @torch_only
 def test_a_full_disk_is_reported_and_training_goes_on(
-    make_recipe, small_disk, tmp_path, capfd
+    make_recipe, small_disk, at_each_step, fill_disk, tmp_path, capfd
 ):
-    tables = {**ALL_OF_IT, "logs": {"tensorboard": True, "every": 2}}
-    folder = small_disk / "run"
-    recipe = make_recipe(**tables, run={"folder": str(folder)})
-    over = threading.Event()
-
-    def fill():
-        while not (folder / "checkpoints" / "00000014").is_dir():
-            time.sleep(0.001)
-        with (small_disk / "filler").open("wb", buffering=0) as filler:
-            while not over.is_set():
-                # Deleting old checkpoints makes room again.
-                try:
-                    filler.write(bytes(4096))
-                except OSError:
-                    time.sleep(0.001)
-
-    thread = threading.Thread(target=fill, daemon=True)
-    thread.start()
+    tables = {**ALL_OF_IT, "logs": {"tensorboard": True, "every": 1}}
+    recipe = make_recipe(**tables, run={"folder": str(small_disk / "run")})
+    filler = small_disk / "filler"
+    # From then on always: deleting old checkpoints makes room again.
+    at_each_step(lambda step: fill_disk(filler) if step > 8 else None)
     with pytest.raises(OSError, match="No space left on device"):
         # The trained preset is what it cannot do without.
         train(recipe)
-    over.set()
-    thread.join()
     said = capfd.readouterr().err
     assert "could not be written: " in said
     assert "No space left on device" in said
     assert "metrics.jsonl cannot be written for now" in said
     assert "TensorBoard's files cannot be written for now" in said
 
-    (small_disk / "filler").unlink()
-    assert len(lines(recipe.run)) < 90
+    at_each_step(lambda step: None)
+    filler.unlink()
+    assert len(lines(recipe.run)) < 30
     finished = train(recipe, resume="auto")
     whole = train(make_recipe(**ALL_OF_IT, run={"folder": str(tmp_path / "whole")}))
-    metrics = [
-        r.folder.joinpath("metrics.jsonl").read_bytes() for r in (finished, whole)
-    ]
-    assert metrics[0] == metrics[1]
-    states = [last_checkpoint(result) for result in (finished, whole)]
-    for name, value in states[0].items():
-        np.testing.assert_array_equal(value, states[1][name], err_msg=name)
+    assert_same_run(finished, whole)
 
 
 # Logs and samples.
@@ -381,20 +412,114 @@ def read_events(folder):
 
 
 @torch_only
+def test_preset_and_samples_have_the_averaged_weights(make_recipe, tmp_path):
+    result = train(
+        make_recipe(
+            optimizer={"ema": 0.9},
+            samples={"prompts": ["a cat"], "every": "4 epochs", "steps": 1},
+        )
+    )
+    state = last_checkpoint(result)
+    task = TextToVideo.from_preset(str(result.preset))
+    set_trainable(task.backbone, "temporal")
+    trained = task.backbone.trainable_variables
+    last = [state[f"trainable.{number:05}"] for number in range(len(trained))]
+    for variable, value in zip(trained, last, strict=True):
+        average = ops.convert_to_numpy(variable)
+        assert not np.array_equal(average, value)
+        assert any(
+            np.array_equal(average, other)
+            for name, other in state.items()
+            if name.startswith("optimizer")
+        )
+
+    def sample(name):
+        frames = task.generate(
+            "a cat", num_frames=3, num_steps=1, guidance_scale=7.5, seed=0
+        )[0]
+        video.write_video(tmp_path / name, frames, 8.0)
+        return (tmp_path / name).read_bytes()
+
+    (written,) = (result.folder / "samples").rglob("*.mp4")
+    assert written.read_bytes() == sample("averaged.mp4")
+    for variable, value in zip(trained, last, strict=True):
+        variable.assign(value)
+    assert written.read_bytes() != sample("last.mp4")
+
+
+@torch_only
 def test_weights_and_biases_gets_the_run_offline(make_recipe, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     result = train(make_recipe(logs={"wandb": "tests", "every": 4}))
-    (folder,) = (result.folder / "wandb").glob("offline-run-*")
-    (log,) = folder.glob("run-*.wandb")
-    # W&B's own process may write it a little later.
+    found = wandb_history(result.folder, 3)
+    assert [entry["step"] for entry in found] == [4, 8, 12]
+    assert {"gradient_norm", "steps_per_second", "loss"} <= found[-1].keys()
+
+
+def test_weights_and_biases_gets_what_comes_after_a_roll_back(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    log = WandbLog(tmp_path, "tests", {})
+    log.scalars(8, {"loss": 0.5})
+    log.scalars(4, {"loss": 0.25})
+    log.close()
+    found = wandb_history(tmp_path, 2)
+    assert [(entry["step"], entry["loss"]) for entry in found] == [(8, 0.5), (4, 0.25)]
+
+
+def wandb_history(folder, count):
+    """The entries that W&B has written for later, waiting until there are so many."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     end = time.monotonic() + 30
-    while b"steps_per_second" not in log.read_bytes() and time.monotonic() < end:
+    while True:
+        # Its own process may write it a little later.
+        records = [Record.FromString(r) for r in leveldb_records(path.read_bytes())]
+        found = [r.history.item for r in records if r.HasField("history")]
+        if len(found) >= count or time.monotonic() > end:
+            break
         time.sleep(0.01)
-    content = log.read_bytes()
-    for name in (b"gradient_norm", b"steps_per_second", b"loss"):
-        assert name in content
+    return [
+        {(i.key or i.nested_key[0]): json.loads(i.value_json) for i in items}
+        for items in found
+    ]
+
+
+def leveldb_records(content):
+    """The records of a LevelDB log behind W&B's header of 7 bytes."""
+    record, offset = b"", 7
+    while offset + 7 <= len(content):
+        left = 32768 - offset % 32768
+        if left < 7:
+            offset += left
+            continue
+        length, kind = struct.unpack_from("<HB", content, offset + 4)
+        record += content[offset + 7 : offset + 7 + length]
+        offset += 7 + length
+        # Whole, or the last part.
+        if kind in (1, 4):
+            yield record
+            record = b""
+
+
+def test_the_recent_loss_is_the_same_after_a_resume(make_recipe, tmp_path):
+    recipe, folder = make_recipe(), RunFolder(tmp_path)
+    log = RunLog(recipe, folder, total=200)
+    log.go_on_at(0, frames_per_step=3)
+    for step in range(1, 151):
+        # Half of them are not finite.
+        loss = float(step) if step % 2 else float("nan")
+        log.step(StepLog(step, "only", 1, loss, 1e-3, 1.0, step % 2 == 0, 0, 0, step))
+    before = log.recent_loss("only")
+    log.close()
+    log = RunLog(recipe, folder, total=200)
+    log.go_on_at(150, frames_per_step=3)
+    assert log.recent_loss("only") == before
+    log.close()
 
 
 # What is refused.
@@ -433,7 +558,10 @@ def test_what_a_kill_left_in_the_folder_is_removed(make_recipe, tmp_path):
 def test_a_run_is_continued_by_its_own_recipe_only(make_recipe):
     train(make_recipe())
     changed = make_recipe(
-        data={"batch_size": 3, "workers": 2}, checkpoints={"keep": 9}, run={"seed": 1}
+        data={"batch_size": 3, "workers": 2},
+        checkpoints={"keep": 9, "every": "5 steps"},
+        guard={"patience": 3},
+        run={"seed": 1},
     )
     with pytest.raises(ValueError, match="is not that of the run") as caught:
         train(changed, resume="auto")
@@ -441,6 +569,10 @@ def test_a_run_is_continued_by_its_own_recipe_only(make_recipe):
     assert "data.batch_size was 2 and is 3; run.seed was 0 and is 1" in told
     assert "workers" not in told
     assert "keep" not in told
+
+
+ONE_EPOCH = {"name": "only", "length": "1 epoch", "learning_rate": {"peak": 1e-3}}
+COSINE = {"peak": 1e-3, "warmup": "3 steps", "decay": "cosine"}
 
 
 @pytest.mark.parametrize(
@@ -451,6 +583,18 @@ def test_a_run_is_continued_by_its_own_recipe_only(make_recipe):
         ({"model": {"preset": "nowhere"}}, "nowhere"),
         ({"data": {"batch_size": 99}}, "batch_size"),
         ({"samples": {"prompts": ["a"], "hints": ["nowhere.png"]}}, "nowhere.png"),
+        (
+            {"stage": [{**ONE_EPOCH, "trainable": "banana"}]},
+            "stage.only: No layer's path matches trainable='banana'",
+        ),
+        (
+            {"stage": [{**ONE_EPOCH, "trainable": "lora", "lora": {"layers": "ban"}}]},
+            "stage.only: No attention's path matches layers='ban'",
+        ),
+        (
+            {"stage": [{**ONE_EPOCH, "learning_rate": COSINE}]},
+            "stage.only.learning_rate.warmup of 3 steps is 3 steps, and 2 of",
+        ),
     ],
 )
 def test_what_is_missing_is_told_before_anything_is_written(
@@ -459,6 +603,35 @@ def test_what_is_missing_is_told_before_anything_is_written(
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         train(make_recipe(**tables))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"),
+    [
+        ("grain", "train"),
+        ("orbax.checkpoint", "train"),
+        ("tensorboardX", "train"),
+        ("wandb", "wandb"),
+    ],
+)
+def test_a_package_that_is_missing_is_told_before_anything_is_read(
+    make_recipe, monkeypatch, package, extra
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    recipe = make_recipe(
+        data={"source": "nowhere"}, logs={"tensorboard": True, "wandb": "tests"}
+    )
+    with pytest.raises(ImportError, match=rf"needs {package}: .*makeavid\[{extra}\]"):
+        train(recipe)
+
+
+@pytest.mark.parametrize("module", [run_folder, pace])
+def test_what_windows_has_not_is_not_imported(module, monkeypatch):
+    for name in ("fcntl", "resource"):
+        monkeypatch.setitem(sys.modules, name, None)
+    names = runpy.run_path(module.__file__)
+    if module is pace:
+        assert np.isnan(names["peak_memory_gb"]())
 
 
 def test_data_of_another_model_is_refused(make_recipe, tmp_path, run_dataset):
