@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+# Two streams: NumPy's are the same for [s, t] and [s, t, 0].
+_ORDER, _WINDOW = 1, 2
+
 
 class WindowSampler:
     """An endless shuffled order of random windows, with random access.
@@ -36,7 +39,7 @@ class WindowSampler:
         """Clip and first frame of a sample."""
         turn, place = divmod(sample, len(self._windows))
         clip = int(self._order(turn)[place])
-        rng = np.random.default_rng([self._seed, turn, place])
+        rng = np.random.default_rng([_WINDOW, self._seed, turn, place])
         return clip, int(rng.integers(self._windows[clip]))
 
     def __getstate__(self):
@@ -47,5 +50,5 @@ class WindowSampler:
         self.__init__(**state)
 
     def _shuffled(self, turn):
-        rng = np.random.default_rng([self._seed, turn])
+        rng = np.random.default_rng([_ORDER, self._seed, turn])
         return rng.permutation(len(self._windows))

@@ -1,5 +1,7 @@
 import pickle
 
+import numpy as np
+
 from keras_makeavid.data.window_sampler import WindowSampler
 
 
@@ -32,3 +34,16 @@ def test_a_copy_in_another_process_gives_the_same():
     sampler = WindowSampler([5, 9, 1], seed=3)
     copy = pickle.loads(pickle.dumps(sampler))
     assert samples(copy, 9) == samples(sampler, 9)
+
+
+def test_no_two_draws_are_from_the_same_stream(monkeypatch):
+    streams, make = [], np.random.default_rng
+
+    def noted(seed):
+        streams.append(tuple(np.random.SeedSequence(seed).generate_state(4)))
+        return make(seed)
+
+    monkeypatch.setattr(np.random, "default_rng", noted)
+    samples(WindowSampler([5, 9, 1]), 9)
+    # Three orders and nine windows.
+    assert len(streams) == len(set(streams)) == 12
