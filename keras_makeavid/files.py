@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import uuid
@@ -115,9 +116,20 @@ def check_replaceable_folder(path: StrPath, marker: str | None) -> Path:
     return path
 
 
+def _put_back(path: Path) -> None:
+    """Puts back the folder that a process killed between two renames took away."""
+    olds = list(path.parent.glob(f".{glob.escape(path.name)}.*.old"))
+    if olds and not path.exists():
+        os.rename(max(olds, key=lambda old: old.stat().st_mtime), path)
+
+
 @contextmanager
 def folder_written_aside(path: StrPath, replaces: str | None = None) -> Iterator[Path]:
     """Gives a new folder beside `path` that becomes `path` when the block succeeds.
+
+    A folder cannot be renamed over one with files in it: between two renames there is
+    neither. A process killed just then leaves the old one as `.NAME.ID.old`, which the
+    next to write there puts back first.
 
     Args:
         path: The folder to write; one that exists already is replaced whole.
@@ -130,16 +142,20 @@ def folder_written_aside(path: StrPath, replaces: str | None = None) -> Iterator
         FileNotFoundError: The folder to write it in is missing.
         FileExistsError: Something else than what may be replaced is there.
     """
+    _put_back(existing_parent(path))
     path = check_replaceable_folder(path, replaces)
-    aside = path.with_name(f".{uuid.uuid4().hex}.part")
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     aside.mkdir()
     try:
         yield aside
         if path.exists():
-            # A folder cannot be renamed over one with files in it.
-            old = path.with_name(f".{uuid.uuid4().hex}.old")
+            old = aside.with_suffix(".old")
             os.rename(path, old)
-            os.rename(aside, path)
+            try:
+                os.rename(aside, path)
+            except BaseException:
+                os.rename(old, path)
+                raise
             shutil.rmtree(old)
         else:
             os.rename(aside, path)

@@ -1,4 +1,7 @@
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -32,6 +35,45 @@ def test_a_failure_keeps_the_old_folder_and_leaves_nothing_beside(tmp_path):
         raise RuntimeError("half way")
     assert [entry.name for entry in path.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_old_folder_is_put_back_if_the_new_one_cannot_take_its_place(tmp_path):
+    path = tmp_path / "frames"
+    path.mkdir()
+    (path / "old").write_text("old")
+    with pytest.raises(FileNotFoundError), folder_written_aside(path) as aside:
+        aside.rmdir()
+    assert [entry.name for entry in path.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kills itself by a signal")
+def test_what_a_kill_between_the_renames_took_away_is_put_back(tmp_path):
+    path = tmp_path / "frames"
+    path.mkdir()
+    (path / "old").write_text("old")
+    code = f"""
+import os, signal
+from keras_makeavid import files
+
+rename = os.rename
+def killed(first, second):
+    rename(first, second)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+os.rename = killed
+with files.folder_written_aside({str(path)!r}) as aside:
+    (aside / "new").write_text("new")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not path.exists()
+    with (
+        pytest.raises(RuntimeError, match="half way"),
+        folder_written_aside(path, replaces="old"),
+    ):
+        raise RuntimeError("half way")
+    assert (path / "old").read_text() == "old"
 
 
 def test_success_replaces_a_folder_whole(tmp_path):
