@@ -13,6 +13,7 @@ def main():
     # What a run would import when it first needs it.
     import grain  # noqa: F401
     import orbax.checkpoint  # noqa: F401
+    import tensorboardX  # noqa: F401
     from transformers import CLIPTokenizer  # noqa: F401
 
     from keras_makeavid import training

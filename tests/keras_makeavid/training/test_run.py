@@ -30,6 +30,10 @@ torch_only = pytest.mark.skipif(
     keras.config.backend() != "torch",
     reason="the same code everywhere; compiling takes long elsewhere",
 )
+not_tensorflow = pytest.mark.skipif(
+    keras.config.backend() == "tensorflow",
+    reason="compiling takes long; states are read and written as under PyTorch",
+)
 
 
 def lines(run):
@@ -132,7 +136,7 @@ def test_stages_follow_one_another_and_train_what_they_say(make_recipe, preset):
     assert moved == {n for n in before if "temporal" in n or "up_blocks" in n}
 
 
-@torch_only
+@not_tensorflow
 def test_a_stage_of_adapters_leaves_a_merged_preset(make_recipe, preset):
     stage = {
         "name": "clips",
@@ -301,7 +305,7 @@ def test_a_clean_run_is_the_same_to_the_bit_without_the_guard(make_recipe, tmp_p
 # Checkpoints that are not there.
 
 
-@torch_only
+@not_tensorflow
 def test_a_corrupt_newest_checkpoint_is_reported_and_the_one_before_used(
     make_recipe, tmp_path, capfd
 ):
@@ -411,7 +415,7 @@ def read_events(folder):
     return found
 
 
-@torch_only
+@not_tensorflow
 def test_preset_and_samples_have_the_averaged_weights(make_recipe, tmp_path):
     result = train(
         make_recipe(
