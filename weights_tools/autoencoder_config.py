@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_makeavid.models import AutoencoderKL
 from weights_tools.config import check_supported
+from weights_tools.configuration import check_arguments, check_names
 
 # Keys that carry over under another name, or under their own.
 _RENAMED = {
@@ -85,6 +86,7 @@ def autoencoder_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     arguments = {"in_channels": 3, "block_channels": (64,), "layers_per_block": 1}
     arguments |= {ours: config[k] for k, ours in _RENAMED.items() if k in config}
     arguments |= {key: config[key] for key in _OWN & config.keys()}
+    check_arguments("autoencoder", arguments)
     arguments["block_channels"] = tuple(arguments["block_channels"])
     _check_blocks(config, arguments["block_channels"])
     if config.get("out_channels", 3) != arguments["in_channels"]:
@@ -122,7 +124,10 @@ def diffusers_autoencoder_config(arguments: Mapping[str, Any]) -> dict[str, Any]
 def _check_blocks(config, block_channels):
     for key, kind in _BLOCK_TYPES.items():
         expected = [kind] * len(block_channels)
-        if key in config and list(config[key]) != expected:
+        if key not in config:
+            continue
+        check_names(config, key)
+        if list(config[key]) != expected:
             raise ValueError(
                 f"{key} must be {expected} for block_out_channels="
                 f"{list(block_channels)}. Received: {list(config[key])}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from weights_tools.autoencoder_config import autoencoder_arguments
 from weights_tools.config import unet_arguments
+from weights_tools.configuration import architecture, read_config, reading
 from weights_tools.containers import ContainerError, TensorFile
 from weights_tools.inference import infer_arguments
 from weights_tools.kinds import complete, shapes_of
@@ -17,8 +18,7 @@ from weights_tools.layouts import LAYOUTS, Layout
 from weights_tools.text_encoder_config import text_encoder_arguments
 from weights_tools.weights import Weights, weights_from_file
 
-# A configuration is some thousand bytes; it is read into memory whole.
-_MOST_CONFIG_BYTES = 2**20
+_METADATA = "makeavid_config"
 
 _ARGUMENTS = {
     "unet": unet_arguments,
@@ -123,7 +123,11 @@ def component_from_file(
 
 
 def arguments_of(
-    file: TensorFile, layout: Layout, root: str, config: Mapping[str, Any] | None
+    file: TensorFile,
+    layout: Layout,
+    root: str,
+    config: Path | None,
+    overrides: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Arguments of our class for one of the models in a file.
 
@@ -133,30 +137,52 @@ def arguments_of(
         root: what stands before every name.
         config: the `config.json` that comes with it, in the source's names; `None`
             reads the architecture off the tensors.
+        overrides: arguments of the UNet that are known better.
 
     Raises:
         ValueError: if the configuration or the tensors are not supported.
     """
-    if config is None:
-        return infer_arguments(file, layout, root)
-    return _ARGUMENTS[layout.kind](config)
+    kind = layout.kind
+    told = arguments_in(file)
+    if kind in told:
+        with reading(file.path):
+            arguments = complete(kind, told[kind])
+    elif config is not None:
+        theirs = architecture(read_config(config))
+        with reading(config):
+            arguments = complete(kind, _ARGUMENTS[kind](theirs))
+    else:
+        arguments = infer_arguments(file, layout, root)
+    return arguments | overrides if kind == "unet" else arguments
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a `config.json`.
+def metadata_of(components: Iterable[Component]) -> dict[str, str]:
+    """What a file of models shall say of itself: their arguments.
+
+    Shapes tell neither the number of heads nor what is computed otherwise.
+
+    Args:
+        components: the models, of a kind each.
+    """
+    return {_METADATA: json.dumps({c.kind: c.arguments for c in components})}
+
+
+def arguments_in(file: TensorFile) -> dict[str, dict[str, Any]]:
+    """What `metadata_of` gave when a file was written, if it was.
+
+    Args:
+        file: the open file.
+
+    Returns:
+        Arguments by kind of model.
 
     Raises:
-        FileNotFoundError: if it is missing.
-        ValueError: if it is no JSON object, or too large for one.
+        ContainerError: if it is no such thing.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no configuration at {path}")
-    if path.stat().st_size > _MOST_CONFIG_BYTES:
-        raise ValueError(f"{path} is larger than a configuration can be")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not a JSON file: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} must hold an object. Received: {config!r:.80}")
-    return config
+    with reading(file.path):
+        told = json.loads(file.metadata.get(_METADATA, "{}"))
+        if not isinstance(told, dict) or not all(
+            isinstance(arguments, dict) for arguments in told.values()
+        ):
+            raise ValueError(f"{_METADATA} must map kinds to arguments")
+        return told

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from keras_makeavid.models import UNetPseudo3D
+from weights_tools.configuration import check_arguments, check_names
 
 # Keys that carry over under another name, or under their own.
 _RENAMED = {
@@ -89,6 +90,8 @@ _ONLY = {
 _IGNORED = {"sample_size", "upcast_attention", "addition_time_embed_dim"} | {
     "addition_embed_type_num_heads",
     "use_memory_efficient_attention",
+    # Of Flax: the dtype is the new model's own affair.
+    "param_dtype",
 }
 
 
@@ -156,6 +159,7 @@ def unet_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("block_channels", "num_heads", "attention_levels"):
         if isinstance(arguments.get(key), list):
             arguments[key] = tuple(arguments[key])
+    check_arguments("UNet", arguments)
     return arguments
 
 
@@ -211,6 +215,7 @@ def _attention_levels(config) -> dict[str, Any]:
 def _levels(config, key, kinds) -> tuple[bool, ...] | None:
     if key not in config:
         return None
+    check_names(config, key)
     unknown = [name for name in config[key] if name not in kinds]
     if unknown:
         raise ValueError(f"{key} knows {sorted(kinds)}. Received: {unknown}")

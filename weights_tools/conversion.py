@@ -37,7 +37,13 @@ LAYOUT_NAMES = tuple(
 # What a folder of weights has one of, and a folder of anything else has not.
 _MARKERS = ("config.json", "model_index.json", *(c.file for c in KERASCV_CLASSES))
 
-_FILE_SUFFIXES = (".safetensors", ".msgpack", ".h5")
+# Files are written in the one format of their layout.
+_SUFFIXES = {"safetensors": ".safetensors", "flax_msgpack": ".msgpack", "hdf5": ".h5"}
+_CONTAINERS = {layout.name: layout.container for layout in LAYOUTS}
+_NEVER_WRITTEN = (".keras", ".ckpt", ".bin", ".pt", ".pth", ".hdf5")
+
+# What stands in a `config.json` of others, beside the weights in a folder.
+_TOLD = ("num_heads", "groups", "epsilon")
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class ConversionReport:
     Args:
         out: the file or folder.
         layout: its layout.
-        parts: parts that it holds.
+        parts: parts that were written.
         nbytes: bytes of weights.
         dropped: number of parameters that the layout cannot hold, by part.
         changed: arguments that others who read the layout take to be so, and that are
@@ -84,8 +90,8 @@ def convert(
     Args:
         source: a file, a folder in our, diffusers' or the hub's layout,
             `hf://owner/name[@revision]`, or a live model.
-        out: what to write: a folder, or a file where the name ends in `.safetensors`,
-            `.msgpack` or `.h5`.
+        out: what to write: a folder, or a file where the name ends in the suffix of
+            the layout's format, `.safetensors`, `.msgpack` or `.h5`.
         layout: `"keras"` (a preset of ours), `"makeavid_torch"`, `"makeavid_flax"`,
             `"diffusers"` (the image model: temporal parts are dropped), `"ldm"` or
             `"kerascv"`.
@@ -214,25 +220,37 @@ def _checked_target(out, layout: str, force: bool) -> Path:
     if layout not in LAYOUT_NAMES:
         raise ValueError(f"layout must be one of {LAYOUT_NAMES}. Received: {layout!r}")
     out = existing_parent(out)
+    suffix = _SUFFIXES[_CONTAINERS[layout]]
+    if out.suffix != suffix and (
+        layout == "ldm" or out.suffix in (*_SUFFIXES.values(), *_NEVER_WRITTEN)
+    ):
+        folder = "" if layout == "ldm" else ", or the name of a folder"
+        raise ValueError(
+            f"A file in layout {layout!r} must end in {suffix}{folder}. "
+            f"Received: {out.name!r}"
+        )
     if out.exists() and not force:
         raise FileExistsError(f"{out} exists: give another name, or force")
+    if out.is_file() and out.suffix != suffix:
+        # A folder replaces no file.
+        check_replaceable_folder(out, None)
     if out.is_dir() and not any((out / marker).is_file() for marker in _MARKERS):
         check_replaceable_folder(out, " or ".join(_MARKERS))
     return out
 
 
 def _write(source: Source, out: Path, layout, dtype, progress) -> ConversionReport:
-    to_file = out.suffix in _FILE_SUFFIXES
+    to_file = out.suffix in _SUFFIXES.values()
     if layout == "kerascv":
         writer = KerasCVWriter(source, dtype, out.name if to_file else None)
-    elif to_file or layout == "ldm":
+    elif to_file:
         writer = SingleFileWriter(source, layout, dtype)
     elif layout == "keras":
         writer = PresetWriter(source, dtype)
     else:
         writer = HubFolderWriter(source, layout, dtype)
     with _progress(progress, writer.total_bytes) as on_bytes:
-        if to_file or layout == "ldm":
+        if to_file:
             writer.write(out, on_bytes)
         else:
             with folder_written_aside(out) as folder:
@@ -240,28 +258,35 @@ def _write(source: Source, out: Path, layout, dtype, progress) -> ConversionRepo
     return ConversionReport(
         out,
         layout,
-        tuple(source.components),
+        tuple(writer.layouts),
         writer.total_bytes,
         _dropped(source, writer.layouts),
-        _changed(source, writer.layouts),
+        _changed(source, writer.layouts, () if to_file else _TOLD),
     )
 
 
 def _dropped(source, layouts) -> dict[str, int]:
     dropped = {}
-    for part, layout in layouts.items():
-        specs = source.components[part].weights.specs
-        lost = [math.prod(s.shape) for p, s in specs.items() if not layout.holds(p)]
+    for part, component in source.components.items():
+        lost = [
+            math.prod(spec.shape)
+            for path, spec in component.weights.specs.items()
+            if part not in layouts or not layouts[part].holds(path)
+        ]
         if lost:
             dropped[part] = sum(lost)
     return dropped
 
 
-def _changed(source, layouts) -> dict[str, dict[str, Any]]:
+def _changed(source, layouts, told) -> dict[str, dict[str, Any]]:
     changed = {}
     for part, layout in layouts.items():
         arguments = source.components[part].arguments
-        others = {k: v for k, v in layout.defaults.items() if arguments[k] != v}
+        others = {
+            key: value
+            for key, value in {**layout.defaults, **layout.assumed}.items()
+            if arguments[key] != value and key not in told
+        }
         if others:
             changed[part] = others
     return changed

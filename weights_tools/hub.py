@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
 
 from weights_tools.kinds import MODELS
 from weights_tools.layouts.kerascv import KERASCV_CLASSES
+from weights_tools.sources.pipeline import FORMATS
 
 HUB_PREFIX = "hf://"
 
@@ -23,8 +25,8 @@ _KNOWN_ARGUMENTS = {
 
 # Models are small folders of configurations beside one large file in several formats
 # and precisions, of which one is enough: the first that there is.
-_FORMATS = ("safetensors", "msgpack", "bin")
 _CONFIGURATIONS = ["*.json", "*.txt"]
+_VARIANTS = ["*.fp16.*", "*.non_ema.*"]
 
 
 def download(name: str, variant: str | None = None) -> Path:
@@ -56,19 +58,22 @@ def download(name: str, variant: str | None = None) -> Path:
             f"Received: {name!r}"
         )
     repository, revision = match.groups()
-    folder = _snapshot(repository, revision, _CONFIGURATIONS, variant)
+    folder = _snapshot(repository, revision, _CONFIGURATIONS)
     parts = [folder / part for part in MODELS if (folder / part).is_dir()]
     wanted = [part.name + "/" for part in parts] or [""]
-    for kind in _FORMATS:
+    # As `find_weights_file` chooses: full precision in any format before a variant.
+    for ignored, kind in itertools.product(
+        [[]] if variant else [_VARIANTS, []], FORMATS
+    ):
         patterns = [f"{part}*.{kind}" for part in wanted]
-        _snapshot(repository, revision, _CONFIGURATIONS + patterns, variant)
+        _snapshot(repository, revision, _CONFIGURATIONS + patterns, ignored)
         wanted = [part for part in wanted if not any((folder / part).glob(f"*.{kind}"))]
         if not wanted:
             return folder
     if not parts:
         # KerasCV's repository has other weights beside these, of other formats.
         published = [known.published for known in KERASCV_CLASSES]
-        _snapshot(repository, revision, _CONFIGURATIONS + published, variant)
+        _snapshot(repository, revision, [*_CONFIGURATIONS, *published, "*.ckpt"])
     return folder
 
 
@@ -85,7 +90,7 @@ def known_arguments(name: str) -> dict[str, Any]:
     return dict(_KNOWN_ARGUMENTS.get(match[1], {})) if match else {}
 
 
-def _snapshot(repository, revision, patterns, variant) -> Path:
+def _snapshot(repository, revision, patterns, ignored=()) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -94,7 +99,7 @@ def _snapshot(repository, revision, patterns, variant) -> Path:
             repository,
             revision=revision,
             allow_patterns=patterns,
-            ignore_patterns=[] if variant else ["*.fp16.*", "*.non_ema.*"],
+            ignore_patterns=list(ignored),
         )
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
         raise FileNotFoundError(f"{HUB_PREFIX}{repository}: {error}") from error

@@ -12,6 +12,7 @@ import keras
 
 from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
 from keras_makeavid.text import TextEncoder
+from weights_tools.configuration import architecture, check_arguments
 
 MODELS: dict[str, type[keras.Model]] = {
     "unet": UNetPseudo3D,
@@ -21,12 +22,6 @@ MODELS: dict[str, type[keras.Model]] = {
 
 # Names of the one layer that holds the whole model, first in each variable's path.
 _NETWORKS = {"unet": "unet/", "vae": "autoencoder/", "text_encoder": ""}
-
-# What an architecture of this family stays far below. A hostile configuration must
-# not decide how long we compute.
-_LARGEST = 2**17
-_MOST_LAYERS = 64
-_COUNTS = ("layers_per_block", "num_layers")
 
 
 def kind_of(model: keras.Model) -> str:
@@ -44,8 +39,9 @@ def kind_of(model: keras.Model) -> str:
 
 def variables_of(model: keras.Model) -> dict[str, keras.Variable]:
     """The variables of a model by their path without the model's own name."""
-    network = _NETWORKS[kind_of(model)]
-    return {v.path.removeprefix(network): v for v in model.variables}
+    # KerasHub begins the names of layers with that of the model, where one was given.
+    begins = _NETWORKS[kind_of(model)] or f"{model.name}_"
+    return {v.path.removeprefix(begins): v for v in model.variables}
 
 
 def complete(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +84,7 @@ def shapes_of(kind: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, .
 
 
 def _described(kind, arguments):
-    check_sizes(kind, arguments)
+    check_arguments(kind, arguments)
     # Lists of a configuration are not hashable; its JSON is.
     return _describe(kind, json.dumps(arguments, sort_keys=True))
 
@@ -100,9 +96,7 @@ def _describe(kind, arguments):
         model = without_weights(lambda: MODELS[kind](**json.loads(arguments)))
     except TypeError as error:
         raise ValueError(f"Not arguments of a {kind}: {error}") from error
-    config = model.get_config()
-    for key in ("name", "trainable", "dtype"):
-        config.pop(key, None)
+    config = architecture(model.get_config())
     unknown = sorted(json.loads(arguments).keys() - config.keys())
     if unknown:
         raise ValueError(
@@ -142,33 +136,3 @@ def without_weights(make):
     if errors:
         raise errors[0]
     return results[0]
-
-
-def check_sizes(kind: str, arguments: Mapping[str, Any]) -> None:
-    """Check that no size of a configuration is absurd.
-
-    Args:
-        kind: kind of the model, for the text of the error.
-        arguments: arguments of its class.
-
-    Raises:
-        ValueError: if a size is not positive or far beyond this family's.
-    """
-    for key, value in arguments.items():
-        sizes = value if isinstance(value, list | tuple) else (value,)
-        most = _MOST_LAYERS if key in _COUNTS else _LARGEST
-        if len(sizes) > _MOST_LAYERS:
-            raise ValueError(
-                f"{key} of a {kind} must have at most {_MOST_LAYERS} entries. "
-                f"Received: {len(sizes)}"
-            )
-        if any(
-            isinstance(size, int | float)
-            and not isinstance(size, bool)
-            and not 0 < size <= most
-            for size in sizes
-        ):
-            raise ValueError(
-                f"{key} of a {kind} must be above 0 and at most {most}. "
-                f"Received: {value!r:.80}"
-            )

@@ -1,4 +1,4 @@
-"""Load a checkpoint's tensors into a model, all or none."""
+"""Load a checkpoint's tensors into a model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def load_weights(
 ) -> None:
     """Load weights of a published layout into a model.
 
-    Every name and shape is checked before the first weight changes.
+    Every name, shape and value is checked before the first weight changes.
 
     Args:
         model: a built `UNetPseudo3D`, `AutoencoderKL` or `TextEncoder`.
@@ -32,7 +32,7 @@ def load_weights(
 
     Raises:
         ValueError: if a tensor is missing, surplus or misshapen (names and shapes
-            are listed), or no layout fits.
+            are listed) or holds NaN or infinity, or no layout fits.
         FileNotFoundError: if there is no file at `source`.
 
     Example:
@@ -46,7 +46,22 @@ def load_weights(
         variables = variables_of(model)
         shapes = {path: tuple(v.shape) for path, v in variables.items()}
         found, root = _best_layout(file, kind_of(model), layout, shapes)
-        assign(model, weights_from_file(file, found, root, shapes))
+        weights = weights_from_file(file, found, root, shapes)
+        check_readable(weights)
+        assign(model, weights)
+
+
+def check_readable(weights: Weights) -> None:
+    """Read all weights once, and keep none.
+
+    Args:
+        weights: the weights.
+
+    Raises:
+        ContainerError: if one is damaged, or holds NaN or infinity.
+    """
+    for path in weights.specs:
+        weights.read(path)
 
 
 def assign(model: keras.Model, weights: Weights) -> None:

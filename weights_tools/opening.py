@@ -60,6 +60,8 @@ def open_source(
             yield preset.open_preset(path, stack, overrides)
         elif path.is_dir() and kerascv.is_kerascv_folder(path):
             yield kerascv.open_folder(path, stack, overrides)
+        elif path.is_dir() and single_file.only_file(path) is not None:
+            yield single_file.open_file(single_file.only_file(path), stack, overrides)
         elif path.is_dir():
             yield pipeline.open_pipeline(path, stack, overrides, variant)
         elif archive.is_archive(path):

@@ -31,7 +31,7 @@ class PartComparison:
         only_first: paths of weights that only the first has.
         only_second: paths of weights that only the second has.
         forward: largest absolute difference of what the two models make of one
-            fixed input, float32.
+            fixed input, float32; infinite where there is only one model.
     """
 
     tensors: dict[str, float]
@@ -49,6 +49,7 @@ def verify(
     first: str | os.PathLike[str] | keras.Model,
     second: str | os.PathLike[str] | keras.Model,
     *,
+    part: str | None = None,
     variant: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, PartComparison]:
@@ -61,16 +62,19 @@ def verify(
     Args:
         first: a file, a folder, `hf://owner/name[@revision]`, or a live model.
         second: likewise.
+        part: the one part to compare, such as `"unet"`; `None` compares all.
         variant: `"fp16"` prefers files of this variant in a diffusers folder.
-        overrides: arguments of `UNetPseudo3D` that are known better than the sources
-            tell.
+        overrides: arguments of `UNetPseudo3D` that are known better than `first`
+            tells. `second` is taken as it is: what both are said to be would not
+            differ.
 
     Returns:
-        A `PartComparison` of each part that both have.
+        A `PartComparison` of each part that one of them has.
 
     Raises:
         FileNotFoundError: if there is nothing.
-        ValueError: if a source is damaged, or the two have no part in common.
+        ValueError: if a source is damaged, the two have no part in common, or none
+            has the part asked for.
 
     Example:
     ```python
@@ -79,19 +83,24 @@ def verify(
     """
     with (
         open_source(first, variant, overrides) as a,
-        open_source(second, variant, overrides) as b,
+        open_source(second, variant) as b,
     ):
-        parts = [part for part in a.components if part in b.components]
-        if not parts:
+        if part is not None:
+            pair = a.component(part), b.component(part)
+            return {part: _compare(*pair)}
+        parts = {**a.components, **b.components}
+        if not a.components.keys() & b.components.keys():
             raise ValueError(
                 "The sources have no part in common. Received: "
                 f"{sorted(a.components)} and {sorted(b.components)}"
             )
-        return {p: _compare(a.components[p], b.components[p]) for p in parts}
+        return {p: _compare(a.components.get(p), b.components.get(p)) for p in parts}
 
 
-def _compare(a: Component, b: Component) -> PartComparison:
-    first, second = a.weights.specs, b.weights.specs
+def _compare(a: Component | None, b: Component | None) -> PartComparison:
+    first, second = (c.weights.specs if c else {} for c in (a, b))
+    if a is None or b is None:
+        return PartComparison({}, tuple(first), tuple(second), math.inf)
     tensors = {p: _difference(a, b, p) for p in first if p in second}
     only_first = tuple(p for p in first if p not in second)
     only_second = tuple(p for p in second if p not in first)

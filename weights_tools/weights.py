@@ -18,6 +18,8 @@ from weights_tools.layouts import Layout
 
 _LISTED = 20
 
+_DTYPES = ("float16", "bfloat16", "float32", "float64")
+
 # Bits of the exponent of half precision.
 _EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80}
 
@@ -59,13 +61,22 @@ def weights_from_file(
 
     Raises:
         ContainerError: if a tensor is missing, surplus or misshapen; lists names and
-            shapes. Reading one that holds NaN or infinity raises it too.
+            shapes; or if one is no float. Reading one that holds NaN or infinity
+            raises it too.
     """
     names = {p: layout.tensor_name(p, root) for p in shapes if layout.holds(p)}
     expected = {names[p]: layout.shape(p, shapes[p]) for p in names}
     problem = misfit(expected, tensors_of(file, layout, root), layout)
     if problem:
         raise ContainerError(file.path, problem)
+    for name in names.values():
+        if file.specs[name].dtype not in _DTYPES:
+            raise ContainerError(
+                file.path,
+                f"a weight must be one of {_DTYPES}. Received: "
+                f"{file.specs[name].dtype}",
+                tensor=name,
+            )
 
     def read(path):
         tensor = file.read(names[path])

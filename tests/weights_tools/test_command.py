@@ -47,6 +47,15 @@ def test_verify_exits_with_1_when_they_differ(video_unet, tmp_path, capsys):
     assert main(["weights", "verify", whole, half, "--tolerance", "0.1"]) == 0
 
 
+def test_verify_exits_with_1_when_one_lacks_a_part(pipeline, capsys):
+    verify = ["weights", "verify", str(pipeline), str(pipeline / "vae")]
+    assert main(verify) == 1
+    printed = capsys.readouterr().out
+    assert "unet: there is only one to compare" in printed
+    assert printed.endswith("only one has: unet, text_encoder\n")
+    assert main([*verify, "--part", "vae"]) == 0
+
+
 def test_convert_says_what_is_dropped(video_unet, tmp_path, capsys):
     whole, image = (str(tmp_path / name) for name in ("whole", "image"))
     weights_tools.convert(video_unet, whole, "makeavid_torch")

@@ -1,10 +1,17 @@
+import json
+
 import goldens
 import pytest
 from diffusers import UNet2DConditionModel
 
 from keras_makeavid.models import UNetPseudo3D
 from weights_tools import unet_from_diffusers_config
+from weights_tools.component import arguments_of
 from weights_tools.config import unet_arguments
+from weights_tools.containers import TensorSpec, open_tensors
+from weights_tools.containers.safetensors_format import plan_safetensors
+from weights_tools.kinds import complete, shapes_of
+from weights_tools.layouts import get_layout
 
 DEFAULTS = {
     "in_channels": 9,
@@ -114,3 +121,52 @@ def test_another_architecture_is_refused_by_name(change, message):
 def test_the_default_model_is_the_full_size_one():
     defaults = UNetPseudo3D.__init__.__defaults__
     assert defaults[:7] == tuple(DEFAULTS.values())
+
+
+# unet/config.json of TempoFunk/makeavid-sd-jax: what Flax registers of the original.
+MAKEAVID_JAX = {
+    "_class_name": "UNetPseudo3DConditionModel",
+    "_diffusers_version": "0.12.1",
+    "attention_head_dim": 8,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "cross_attention_dim": 768,
+    "down_block_types": ["CrossAttnDownBlockPseudo3D"] * 3 + ["DownBlockPseudo3D"],
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "in_channels": 9,
+    "layers_per_block": 2,
+    "out_channels": 4,
+    "param_dtype": "float32",
+    "sample_size": [64, 64],
+    "up_block_types": ["UpBlockPseudo3D"] + ["CrossAttnUpBlockPseudo3D"] * 3,
+    "use_memory_efficient_attention": False,
+}
+
+# lxj616's keeps the names of the image model's blocks.
+TIMELAPSE = {
+    **SD15_INPAINTING,
+    "_class_name": "UNetPseudo3DConditionModel",
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "only_cross_attention": False,
+    "upcast_attention": False,
+}
+
+
+@pytest.mark.parametrize("config", [MAKEAVID_JAX, TIMELAPSE])
+@pytest.mark.parametrize(
+    "of_flax", [{}, {"dtype": "bfloat16", "name": None, "param_dtype": "bfloat16"}]
+)
+def test_the_published_video_models_are_the_default(config, of_flax, tmp_path):
+    """Converted as a source: the dtype and the name are the new model's own affair."""
+    path = tmp_path / "full.safetensors"
+    layout = get_layout("unet", "makeavid_torch")
+    specs = {
+        layout.tensor_name(variable): TensorSpec(layout.shape(variable, shape), "int8")
+        for variable, shape in shapes_of("unet", {}).items()
+    }
+    # A hole of the published names and shapes, of which only the header is read.
+    plan_safetensors(specs, {}).begin(path)
+    (tmp_path / "config.json").write_text(json.dumps(config | of_flax))
+    with open_tensors(path) as file:
+        arguments = arguments_of(file, layout, "", tmp_path / "config.json", {})
+    assert arguments == complete("unet", {})

@@ -1,4 +1,5 @@
 import os
+import re
 import resource
 import shutil
 import signal
@@ -12,6 +13,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import weights_tools
+from keras_makeavid import TextToVideo
 from weights_tools.containers import open_tensors
 
 PARTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
@@ -74,6 +76,99 @@ def test_every_byte_of_a_video_model_comes_back(video_unet, tmp_path, names):
         weights_tools.convert(source, tmp_path / name, layout)
         source = tmp_path / name
     assert_same_tensors(weights_in(video_unet), weights_in(source))
+
+
+OTHERWISE = {"num_heads": 2, "gelu": "exact", "transformer_epsilon": 1e-6}
+
+
+@pytest.fixture(scope="module")
+def other_unet(video_unet):
+    """The video model, computed otherwise than by default."""
+    return type(video_unet).from_config({**video_unet.get_config(), **OTHERWISE})
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "changed"),
+    [
+        ("a.safetensors", "makeavid_torch", {"transformer_epsilon": 1e-5}),
+        ("a.weights.h5", "keras", {}),
+        ("torch", "makeavid_torch", {"transformer_epsilon": 1e-5}),
+        ("preset", "keras", {}),
+        ("flax", "makeavid_flax", {"gelu": "tanh", "transformer_epsilon": 1e-5}),
+    ],
+)
+def test_a_model_comes_back_as_the_function_that_it_was(
+    other_unet, tmp_path, name, layout, changed
+):
+    report = weights_tools.convert(other_unet, tmp_path / name, layout)
+    assert report.changed == ({"unet": changed} if changed else {})
+    told, found = (
+        weights_tools.inspect(source)["unet"].config
+        for source in (other_unet, tmp_path / name)
+    )
+    assert found == told
+    assert found.items() >= OTHERWISE.items()
+
+
+def test_a_file_that_cannot_say_what_its_model_is_has_it_reported(other_unet, tmp_path):
+    path = tmp_path / "a.msgpack"
+    report = weights_tools.convert(other_unet, path, "makeavid_flax")
+    others = {"gelu": "tanh", "transformer_epsilon": 1e-5, "num_heads": 8}
+    assert report.changed == {"unet": others}
+    assert weights_tools.inspect(path)["unet"].config.items() >= others.items()
+
+
+def test_the_original_computes_tanh_weights_by_the_exact_gelu(video_unet, tmp_path):
+    report = weights_tools.convert(video_unet, tmp_path / "out", "makeavid_torch")
+    assert report.changed == {"unet": {"gelu": "exact"}}
+
+
+@pytest.mark.parametrize("configuration", ["[]", '{"unet": 5}', '{"unet": {"a": 1}}'])
+def test_a_false_configuration_in_a_file_is_refused(
+    video_unet, tmp_path, configuration
+):
+    path = tmp_path / "a.safetensors"
+    weights_tools.convert(video_unet, path, "makeavid_torch")
+    save_file(load_file(path), path, {"makeavid_config": configuration})
+    with pytest.raises(ValueError, match=str(path)):
+        weights_tools.inspect(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("x.msgpack", "makeavid_torch"),
+        ("x.safetensors", "keras"),
+        ("x.safetensors", "makeavid_flax"),
+        ("x.keras", "keras"),
+        ("x.bin", "makeavid_torch"),
+        ("x.ckpt", "ldm"),
+        ("important.txt", "ldm"),
+        ("important.txt", "keras"),
+        ("folder", "ldm"),
+    ],
+)
+def test_a_name_of_another_format_is_refused(pipeline, tmp_path, name, layout):
+    (tmp_path / "important.txt").write_text("precious")
+    with pytest.raises((ValueError, FileExistsError), match=re.escape(name)):
+        weights_tools.convert(pipeline, tmp_path / name, layout, force=True)
+    assert (tmp_path / "important.txt").read_text() == "precious"
+    assert os.listdir(tmp_path) == ["important.txt"]
+
+
+def test_the_model_of_first_frames_is_dropped_with_its_parameters(pipeline, tmp_path):
+    weights_tools.inflate(pipeline, tmp_path / "preset", tokenizer=pipeline)
+    task = TextToVideo.from_preset(str(tmp_path / "preset"))
+    image = weights_tools.load_model(pipeline, "unet")
+    task = TextToVideo(
+        task.backbone, task.preprocessor, task.text_encoder, task.vae, image
+    )
+    report = weights_tools.convert(task, tmp_path / "out", "diffusers")
+    assert report.parts == ("unet", "vae", "text_encoder")
+    assert report.dropped["image_unet"] == image.count_params()
+    report = weights_tools.convert(task, tmp_path / "sd.safetensors", "ldm")
+    assert report.parts == ("unet", "vae", "text_encoder")
+    assert report.dropped["image_unet"] == image.count_params()
 
 
 def test_a_keras_archive_is_read(video_unet, tmp_path):
@@ -168,11 +263,11 @@ def test_progress_counts_bytes(video_unet, tmp_path):
     assert (tmp_path / "video.safetensors").stat().st_size > report.nbytes
 
 
-def run_convert(source, out, before=""):
-    """Run a conversion in a process of its own."""
+def run_inflate(source, out, layout, before=""):
+    """Make a video model of a source, replacing another, in a process of its own."""
     code = (
         f"{before}\nimport weights_tools\n"
-        f"weights_tools.convert({str(source)!r}, {str(out)!r}, 'diffusers')"
+        f"weights_tools.inflate({str(source)!r}, {str(out)!r}, {layout!r}, force=True)"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code],
@@ -182,37 +277,88 @@ def run_convert(source, out, before=""):
     )
 
 
-def test_a_full_disk_leaves_nothing(pipeline, tmp_path):
+@pytest.mark.parametrize("layout", ["keras", "makeavid_torch"])
+def test_a_full_disk_leaves_nothing(pipeline, tmp_path, layout):
     limit = resource.RLIMIT_FSIZE
     before = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         f"resource.setrlimit({limit}, (2_000_000, 2_000_000))"
     )
     (tmp_path / "full").mkdir()
-    process = run_convert(pipeline, tmp_path / "full" / "out", before)
+    process = run_inflate(pipeline, tmp_path / "full" / "out", layout, before)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "File too large" in errors
+    assert "OSError" in errors
+    assert re.search("File too large|could not be written", errors)
     assert os.listdir(tmp_path / "full") == []
 
 
+SLOWLY = """
+import time
+from weights_tools.containers.tensor_writer import TensorWriter
+write = TensorWriter.write
+def slowly(*a):
+    time.sleep(0.05)
+    write(*a)
+TensorWriter.write = slowly
+"""
+
+
 def test_a_killed_conversion_leaves_no_output(pipeline, tmp_path):
-    before = (
-        "import time\n"
-        "from weights_tools.containers.tensor_writer import TensorWriter\n"
-        "write = TensorWriter.write\n"
-        "def slowly(*a):\n    time.sleep(0.05)\n    write(*a)\n"
-        "TensorWriter.write = slowly"
-    )
     folder = tmp_path / "killed"
     folder.mkdir()
-    process = run_convert(pipeline, folder / "out", before)
+    process = run_inflate(pipeline, folder / "out", "keras", SLOWLY)
     while not os.listdir(folder) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
     assert not (folder / "out").exists()
+
+
+def test_a_killed_replacement_leaves_the_old_output(pipeline, video_unet, tmp_path):
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    weights_tools.convert(video_unet, folder / "out")
+    old = weights_in(folder / "out")
+    process = run_inflate(pipeline, folder / "out", "keras", SLOWLY)
+    while len(os.listdir(folder)) == 1 and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert_same_tensors(weights_in(folder / "out"), old)
+
+
+def test_neither_torch_nor_flax_is_needed(video_unet, pipeline, tmp_path):
+    names = {"a.safetensors": "makeavid_torch", "a.msgpack": "makeavid_flax"}
+    names |= {"a.weights.h5": "keras"}
+    for name, layout in names.items():
+        weights_tools.convert(video_unet, tmp_path / name, layout)
+    weights_tools.convert(pipeline, tmp_path / "ldm.safetensors", "ldm")
+    code = f"""
+import sys
+sys.modules["torch"] = sys.modules["flax"] = None
+import weights_tools
+names = {names!r}
+for name in names:
+    assert weights_tools.inspect(name)["unet"].video
+    for number, (other, layout) in enumerate(names.items()):
+        weights_tools.convert(name, f"{{number}}{{other}}", layout, force=True,
+            overrides={{"num_heads": 2}})
+    weights_tools.convert(name, "preset", force=True)
+assert len(weights_tools.inspect("ldm.safetensors")) == 3
+weights_tools.inflate("ldm.safetensors", "task")
+weights_tools.convert("task", "folder", "diffusers")
+"""
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.getcwd(), "KERAS_BACKEND": "jax"},
+        cwd=tmp_path,
+        check=True,
+    )
+    assert_same_tensors(weights_in(tmp_path / "preset"), weights_in(video_unet))
+    assert_same_tensors(tensors_of(tmp_path / "folder"), tensors_of(pipeline))
 
 
 def test_one_part_can_be_taken(pipeline, tmp_path):

@@ -88,6 +88,7 @@ operation, source, out, layout = sys.argv[1:]
 getattr(weights_tools, operation)(source, out, layout)
 finished.set()
 watcher.join()
+assert peak > before, "nothing was measured"
 print(json.dumps(peak - before))
 """
 

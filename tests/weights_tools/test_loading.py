@@ -110,3 +110,27 @@ def test_nothing_of_a_pickle_is_run(unet, tmp_path):
     with pytest.raises(ValueError, match=str(path)):
         weights_tools.load_weights(unet, path)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_bad_value_is_found_before_anything_is_loaded(unet, arrays):
+    before = values(unet)
+    arrays = {name: array + 1 for name, array in arrays.items()}
+    arrays[list(arrays)[-1]].flat[0] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        weights_tools.load_weights(unet, arrays)
+    for old, new in zip(before, values(unet), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bool", "int64", "complex64"])
+def test_what_is_no_float_is_no_weight(unet, arrays, dtype):
+    name = "conv_out.spatial_conv.bias"
+    arrays[name] = np.ones(4, dtype)
+    with pytest.raises(ValueError, match=rf"'{name}'.*float32.*Received: {dtype}"):
+        weights_tools.load_weights(unet, arrays)
+
+
+def test_double_precision_loads_as_the_models_own(unet, arrays):
+    weights_tools.load_weights(unet, {k: v.astype("f8") for k, v in arrays.items()})
+    expected = arrays["conv_in.spatial_conv.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(kernel(unet), expected)

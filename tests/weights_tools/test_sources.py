@@ -1,9 +1,11 @@
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from peers import image_output, our_output
 from safetensors.torch import load_file, save_file
 
 import weights_tools
@@ -124,6 +126,96 @@ def test_what_is_known_of_a_repository_is_taken_over(video_unet, offline, tmp_pa
     as_hub_cache(tmp_path / "made", offline, name)
     found = weights_tools.inspect(f"hf://{name}")["unet"].config
     assert (found["transformer_epsilon"], found["gelu"]) == (1e-6, "exact")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub of one repository, a folder: it fetches as `huggingface_hub` would."""
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    repository, cache = tmp_path / "repository", tmp_path / "cache"
+
+    def fetch(name, *, revision, allow_patterns, ignore_patterns):
+        paths = [p for p in repository.rglob("*") if p.is_file()]
+        for path in filter_repo_objects(
+            [str(p.relative_to(repository)) for p in paths],
+            allow_patterns=allow_patterns,
+            ignore_patterns=ignore_patterns,
+        ):
+            (cache / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(repository / path, cache / path)
+        return str(cache)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    repository.mkdir()
+    return repository, cache
+
+
+def fetched(cache):
+    weights = (".safetensors", ".bin", ".msgpack", ".ckpt")
+    return sorted(p.name for p in cache.rglob("*") if p.suffix in weights)
+
+
+def test_pickled_weights_are_fetched_rather_than_those_of_flax(
+    pipeline, image_unet, hub, expected
+):
+    repository, cache = hub
+    image_unet.save_pretrained(repository / "unet", safe_serialization=False)
+    (repository / "unet" / "diffusion_flax_model.msgpack").write_bytes(b"never read")
+    assert_same(read("hf://some/one"), expected)
+    assert fetched(cache) == ["diffusion_pytorch_model.bin"]
+
+
+def test_a_variant_is_fetched_where_there_is_nothing_else(pipeline, hub):
+    repository, cache = hub
+    shutil.copytree(pipeline / "unet", repository / "unet")
+    path = repository / "unet" / WEIGHTS
+    path.rename(path.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    assert weights_tools.inspect("hf://some/one").keys() == {"unet"}
+    assert fetched(cache) == ["diffusion_pytorch_model.fp16.safetensors"]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_a_repository_of_a_single_checkpoint_is_fetched(pipeline, hub, suffix):
+    repository, cache = hub
+    path = repository / "sd.safetensors"
+    weights_tools.convert(pipeline, path, "ldm")
+    if suffix == ".ckpt":
+        torch.save({"state_dict": load_file(path)}, path.with_suffix(".ckpt"))
+        path.unlink()
+    found = weights_tools.inspect("hf://some/one")
+    assert found.keys() == {"unet", "vae", "text_encoder"}
+    assert fetched(cache) == ["sd" + suffix]
+
+
+def test_the_timelapse_model_computes_as_the_image_model_in_it(
+    pipeline, image_unet, offline, tmp_path
+):
+    """Its configuration names the image model's blocks, and no epsilon and no GELU."""
+    weights_tools.inflate(pipeline / "unet", tmp_path / "made", "makeavid_torch")
+    config = json.loads((pipeline / "unet" / "config.json").read_text())
+    config["_class_name"] = "UNetPseudo3DConditionModel"
+    assert "CrossAttnDownBlock2D" in config["down_block_types"]
+    (tmp_path / "made" / "config.json").write_text(json.dumps(config))
+    name = "lxj616/make-a-stable-diffusion-video-timelapse"
+    as_hub_cache(tmp_path / "made", offline, name)
+    weights_tools.convert(f"hf://{name}", tmp_path / "preset")
+    random = np.random.default_rng(0)
+    inputs = {
+        "sample": random.standard_normal((2, 8, 8, 9), "float32"),
+        "timesteps": np.array([7, 981]),
+        "context": random.standard_normal((2, 5, 64), "float32"),
+    }
+    expected = image_output(image_unet, inputs)
+
+    def error(source, **options):
+        unet = weights_tools.load_model(source, **options)
+        return np.abs(our_output(unet, inputs) - expected).max()
+
+    assert error(tmp_path / "preset") < 5e-5
+    # What the hub's name tells is seen in the output.
+    assert error(tmp_path / "made") > 5e-5
 
 
 @pytest.mark.parametrize("name", ["hf://nobody/nothing", "hf://nobody/nothing@v2"])

@@ -20,6 +20,7 @@ from weights_tools import (
     load_weights,
     text_encoder_from_transformers_config,
 )
+from weights_tools.kinds import variables_of
 from weights_tools.layouts import get_layout
 from weights_tools.weights import weights_of_model
 
@@ -253,3 +254,10 @@ def test_a_broken_weight_file_is_named(tmp_path, content):
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match="model.safetensors"):
         load_clip_text_encoder(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", [None, "text_encoder", "encoder"])
+def test_the_name_of_a_live_encoder_is_no_part_of_its_weights_names(name):
+    unnamed = TextEncoder(520, 64, 64, 1, 1, 128)
+    named = TextEncoder(520, 64, 64, 1, 1, 128, name=name)
+    assert variables_of(named).keys() == variables_of(unnamed).keys()

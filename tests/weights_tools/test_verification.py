@@ -69,3 +69,29 @@ def test_half_precision_differs_by_its_rounding(video_unet, tmp_path):
     found = weights_tools.verify(video_unet, half)["unet"]
     largest = max(np.abs(w).max() for w in map(np.asarray, video_unet.get_weights()))
     assert 0 < max(found.tensors.values()) <= largest * 2**-11
+
+
+def test_a_part_that_one_lacks_is_a_difference(pipeline):
+    found = weights_tools.verify(pipeline, pipeline / "vae")
+    assert found["vae"].max_error == 0
+    for part in ("unet", "text_encoder"):
+        assert math.isinf(found[part].max_error)
+        assert found[part].only_first
+        assert not found[part].only_second
+    found = weights_tools.verify(pipeline, pipeline / "vae", part="vae")
+    assert found.keys() == {"vae"}
+    with pytest.raises(ValueError, match="no unet"):
+        weights_tools.verify(pipeline, pipeline / "vae", part="unet")
+
+
+def test_what_is_said_of_the_first_does_not_hide_the_second(video_unet, tmp_path):
+    weights_tools.convert(video_unet, tmp_path / "preset")
+    overrides = {"transformer_epsilon": 0.1}
+    found = weights_tools.verify(video_unet, tmp_path / "preset", overrides=overrides)
+    assert found["unet"].forward == 0
+    found = weights_tools.verify(tmp_path / "preset", video_unet, overrides=overrides)
+    assert found["unet"].forward > 1e-4
+    found = weights_tools.verify(
+        tmp_path / "preset", tmp_path / "preset", overrides=overrides
+    )
+    assert found["unet"].forward > 1e-4

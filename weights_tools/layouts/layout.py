@@ -36,6 +36,8 @@ class Layout:
         absent: pattern of paths that the layout does not hold.
         ignored: pattern of names there that are not weights.
         defaults: configuration of models in this layout where theirs says nothing.
+        assumed: what the code of others who read the layout computes, whatever the
+            weights were made for, besides `defaults`.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Layout:
     absent: str | None = None
     ignored: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    assumed: Mapping[str, Any] = field(default_factory=dict)
 
     @functools.cached_property
     def _renames(self):

@@ -10,6 +10,9 @@ from weights_tools.layouts.layout import (
     keras_list,
 )
 
+# What a file of Stable Diffusion 1.x does not tell, and a `config.json` does.
+_UNTOLD = {"num_heads": 8, "groups": 32, "epsilon": 1e-5}
+
 # Stable Diffusion's image models; the inflated ones have the model's own defaults.
 _IMAGE_MODEL = {"gelu": "exact", "transformer_epsilon": 1e-6}
 
@@ -28,6 +31,7 @@ MAKEAVID_TORCH = Layout(
     renames=(*_DIFFUSERS_RENAMES, *TORCH_LEAVES),
     axes=TORCH_AXES,
     marker="conv_in/temporal_conv/kernel",
+    assumed={"gelu": "exact", "transformer_epsilon": 1e-5},
 )
 
 MAKEAVID_FLAX = Layout(
@@ -43,6 +47,7 @@ MAKEAVID_FLAX = Layout(
         (r"beta$", "bias"),
     ),
     marker="conv_in/temporal_conv/kernel",
+    assumed={"gelu": "tanh", "transformer_epsilon": 1e-5, **_UNTOLD},
 )
 
 DIFFUSERS = Layout(
@@ -119,6 +124,7 @@ LDM = Layout(
     marker="conv_in/spatial_conv/kernel",
     absent=r"temporal",
     defaults=_IMAGE_MODEL,
+    assumed=_UNTOLD,
 )
 
 KERAS = Layout(

@@ -8,6 +8,7 @@ import keras
 
 from keras_makeavid import TextToVideo
 from weights_tools.component import Component
+from weights_tools.configuration import architecture
 from weights_tools.kinds import complete, kind_of
 from weights_tools.source import Source
 from weights_tools.sources import kerascv
@@ -44,8 +45,6 @@ def open_model(model: keras.Model) -> Source:
 
 def _component(model) -> Component:
     kind = kind_of(model)
-    config = model.get_config()
-    own = ("name", "trainable", "dtype")
-    arguments = complete(kind, {k: v for k, v in config.items() if k not in own})
+    arguments = complete(kind, architecture(model.get_config()))
     weights = weights_of_model(model)
     return Component(kind, "keras", arguments, weights, Path(f"<{model.name}>"))

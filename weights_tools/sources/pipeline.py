@@ -15,15 +15,16 @@ from weights_tools.component import (
     arguments_of,
     component_from_file,
     find_layout,
-    read_config,
 )
+from weights_tools.configuration import read_config, reading
 from weights_tools.containers import open_tensors
 from weights_tools.kinds import MODELS
 from weights_tools.source import Source
 
-# The stems that the libraries use, and the formats from the safest on.
+# The stems that the libraries use, and the formats from the safest on; Flax's last,
+# which lies beside PyTorch's where a model was converted to it.
 _STEM = r"(?:diffusion_pytorch_model|diffusion_flax_model|model|pytorch_model)"
-_FORMATS = ("safetensors", "bin", "msgpack")
+FORMATS = ("safetensors", "bin", "msgpack")
 
 
 def open_pipeline(
@@ -53,10 +54,13 @@ def open_pipeline(
         component = _open_folder(folder / part, part, stack, overrides, variant)
         source.components[part] = component
     if (folder / "tokenizer").is_dir():
-        source.preprocessor = TextToVideoPreprocessor.from_hub_folder(str(folder))
+        with reading(folder / "tokenizer"):
+            source.preprocessor = TextToVideoPreprocessor.from_hub_folder(str(folder))
     scheduler = folder / "scheduler" / "scheduler_config.json"
     if scheduler.is_file():
-        source.schedule = NoiseSchedule.from_diffusers_config(read_config(scheduler))
+        config = read_config(scheduler)
+        with reading(scheduler):
+            source.schedule = NoiseSchedule.from_diffusers_config(config)
     return source
 
 
@@ -73,7 +77,7 @@ def find_weights_file(folder: Path, variant: str | None = None) -> Path:
     names = sorted(path.name for path in folder.iterdir())
     # transformers and diffusers put the variant in different places of index names.
     pattern = re.compile(
-        rf"{_STEM}(?:\.(\w+))?\.({'|'.join(_FORMATS)})"
+        rf"{_STEM}(?:\.(\w+))?\.({'|'.join(FORMATS)})"
         r"(\.index(?:\.(\w+))?\.json|\.(\w+)\.index\.json)?"
     )
     found = []
@@ -81,7 +85,7 @@ def find_weights_file(folder: Path, variant: str | None = None) -> Path:
         match = pattern.fullmatch(name)
         if match:
             has = next(filter(None, (match[1], match[4], match[5])), None)
-            rank = (has != variant, has is not None, _FORMATS.index(match[2]))
+            rank = (has != variant, has is not None, FORMATS.index(match[2]))
             found.append((rank, name))
     if not found:
         raise FileNotFoundError(
@@ -92,10 +96,10 @@ def find_weights_file(folder: Path, variant: str | None = None) -> Path:
 
 
 def _open_folder(folder, kind, stack, overrides, variant) -> Component:
-    config = read_config(folder / "config.json")
+    config = folder / "config.json"
+    if not config.is_file():
+        raise FileNotFoundError(f"There is no configuration at {config}")
     file = stack.enter_context(open_tensors(find_weights_file(folder, variant)))
     layout, root = find_layout(file, kind)
-    arguments = arguments_of(file, layout, root, config)
-    if layout.kind == "unet":
-        arguments |= overrides
+    arguments = arguments_of(file, layout, root, config, overrides)
     return component_from_file(file, layout, root, arguments)

@@ -13,10 +13,15 @@ from weights_tools.component import (
     component_from_file,
     find_layout,
     find_layouts,
-    read_config,
 )
-from weights_tools.containers import open_tensors
-from weights_tools.kinds import MODELS
+from weights_tools.configuration import (
+    architecture,
+    check_arguments,
+    read_config,
+    reading,
+)
+from weights_tools.containers import ContainerError, open_tensors
+from weights_tools.kinds import MODELS, complete
 from weights_tools.source import Source
 
 WEIGHTS = "model.weights.h5"
@@ -49,7 +54,7 @@ def open_preset(folder: Path, stack: ExitStack, overrides: Mapping[str, Any]) ->
         FileNotFoundError: if a file is missing.
         ValueError: if something in it is damaged.
     """
-    kind, arguments = arguments_of_config(read_config(folder / "config.json"))
+    kind, arguments = model_in(folder / "config.json")
     file = stack.enter_context(open_tensors(folder / WEIGHTS))
     source = Source()
     layout, root = find_layout(file, kind, "keras")
@@ -62,35 +67,51 @@ def open_preset(folder: Path, stack: ExitStack, overrides: Mapping[str, Any]) ->
 
 
 def _open_task(folder, stack, source):
-    task = read_config(folder / TASK).get("config")
+    path = folder / TASK
+    task = read_config(path).get("config")
     if not isinstance(task, dict):
-        raise ValueError(f"{folder / TASK} is no task's configuration")
+        raise ContainerError(path, "is no task's configuration")
     file = stack.enter_context(open_tensors(folder / TASK_WEIGHTS))
     for layout, root in find_layouts(file):
         part = root.split("/")[0]
-        kind, arguments = arguments_of_config(task.get(part))
+        with reading(path):
+            kind, arguments = _arguments_of_config(task.get(part))
         if kind != layout.kind:
-            raise ValueError(f"{folder / TASK} has a {kind} for its {part}")
+            raise ContainerError(path, f"has a {kind} for its {part}")
         component = component_from_file(file, layout, root, arguments)
         source.components[TASK_PARTS[part]] = component
-    source.preprocessor = TextToVideoPreprocessor.from_preset(str(folder))
-    source.schedule = NoiseSchedule.from_config(task["schedule"])
-    source.size = (task["height"], task["width"])
+    with reading(folder / "preprocessor.json"):
+        source.preprocessor = TextToVideoPreprocessor.from_preset(str(folder))
+    if not isinstance(task.get("schedule"), dict):
+        raise ContainerError(path, "has no schedule")
+    size = {key: task.get(key) for key in ("height", "width")}
+    with reading(path):
+        source.schedule = NoiseSchedule.from_config(task["schedule"])
+        check_arguments("task", size)
+    source.size = (size["height"], size["width"])
 
 
-def arguments_of_config(config: Any) -> tuple[str, dict[str, Any]]:
-    """Kind and arguments of the model that a configuration of Keras describes.
+def model_in(path: Path) -> tuple[str, dict[str, Any]]:
+    """Kind and arguments of the model that a `config.json` of Keras describes.
+
+    Args:
+        path: the file.
 
     Raises:
-        ValueError: if it is none of our models.
+        FileNotFoundError: if it is missing.
+        ContainerError: if it is of none of our models.
     """
+    config = read_config(path)
+    with reading(path):
+        return _arguments_of_config(config)
+
+
+def _arguments_of_config(config: Any) -> tuple[str, dict[str, Any]]:
     name = config.get("class_name") if isinstance(config, dict) else None
     kinds = {model.__name__: kind for kind, model in MODELS.items()}
-    if name not in kinds or not isinstance(config.get("config"), dict):
+    known = isinstance(name, str) and name in kinds
+    if not known or not isinstance(config.get("config"), dict):
         raise ValueError(
             f"A configuration must be of one of {sorted(kinds)}. Received: {name!r}"
         )
-    # The name and the dtype are the new model's own affair.
-    own = ("name", "trainable", "dtype")
-    arguments = {k: v for k, v in config["config"].items() if k not in own}
-    return kinds[name], arguments
+    return kinds[name], complete(kinds[name], architecture(config["config"]))

@@ -13,9 +13,9 @@ from weights_tools.component import (
     component_from_file,
     find_layout,
     find_layouts,
-    read_config,
 )
 from weights_tools.containers import ContainerError, open_tensors
+from weights_tools.kinds import MODELS
 from weights_tools.source import Source
 from weights_tools.sources import kerascv
 
@@ -43,9 +43,7 @@ def open_file(path: Path, stack: ExitStack, overrides: Mapping[str, Any]) -> Sou
         if layout.kind in source.components:
             raise ContainerError(path, f"holds more than one {layout.kind}")
         config = _config_beside(path, layout) if len(found) == 1 else None
-        arguments = arguments_of(file, layout, root, config)
-        if layout.kind == "unet":
-            arguments |= overrides
+        arguments = arguments_of(file, layout, root, config, overrides)
         component = component_from_file(file, layout, root, arguments)
         source.components[layout.kind] = component
     if source.components.keys() == {"unet", "vae", "text_encoder"}:
@@ -54,9 +52,23 @@ def open_file(path: Path, stack: ExitStack, overrides: Mapping[str, Any]) -> Sou
     return source
 
 
-def _config_beside(path, layout):
+def only_file(folder: Path) -> Path | None:
+    """The one checkpoint in a folder that has nothing else of a model, if it is so.
+
+    Args:
+        folder: such as the snapshot of a repository of the hub.
+    """
+    if (folder / "config.json").is_file():
+        return None
+    if any((folder / part).is_dir() for part in MODELS):
+        return None
+    files = [p for p in folder.iterdir() if p.suffix in (".ckpt", ".safetensors")]
+    return files[0] if len(files) == 1 else None
+
+
+def _config_beside(path, layout) -> Path | None:
     config = path.parent / "config.json"
     # The one beside our own weights is of Keras.
     if layout.name == "keras" or not config.is_file():
         return None
-    return read_config(config)
+    return config

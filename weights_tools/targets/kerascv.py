@@ -17,6 +17,7 @@ from weights_tools.inflation import narrowed
 from weights_tools.kinds import MODELS
 from weights_tools.layouts import Layout, get_layout
 from weights_tools.layouts.kerascv import KERASCV_CLASSES
+from weights_tools.loading import check_readable
 from weights_tools.opening import open_source
 from weights_tools.source import Source
 from weights_tools.sources.kerascv import class_of, named_variables
@@ -133,6 +134,7 @@ def load_into_kerascv(
         )
         if problem:
             raise ValueError(f"{component.path} does not fit {known.name}: {problem}")
+        check_readable(component.weights)
         for path, name in names.items():
             value = layout.to_layout(path, component.weights.read(path))
             if value.dtype.name == "bfloat16":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from weights_tools.component import metadata_of
 from weights_tools.copying import bytes_to_write, write_file
 from weights_tools.kinds import MODELS
 from weights_tools.layouts import Layout, get_layout
@@ -50,5 +51,10 @@ class SingleFileWriter:
             on_bytes: called with the number of bytes written since the last call.
         """
         container = self._parts[0][1].container
-        metadata = {"format": "pt"} if container == "safetensors" else None
+        metadata = {}
+        if container != "flax_msgpack":
+            metadata = metadata_of(component for component, _, _ in self._parts)
+        if container == "safetensors":
+            # PyTorch's loaders ask what wrote it.
+            metadata["format"] = "pt"
         write_file(path, self._parts, self._dtype, on_bytes, metadata)

@@ -1,6 +1,6 @@
 """Compare two checkpoints, weight by weight and by a forward pass.
 
-Exits with 1 if they differ by more than the tolerance.
+Exits with 1 if they differ by more than the tolerance, or one lacks a part.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ _LISTED = 10
 def add_arguments(parser) -> None:
     """Declare the options."""
     parser.add_argument("first", help=SOURCE_HELP)
-    parser.add_argument("second", help="likewise")
+    parser.add_argument("second", help="likewise, taken as it is: --set is for FIRST")
     parser.add_argument(
         "--tolerance",
         type=float,
         default=5e-5,
         help="largest difference of a weight, and of an output, that is none",
+    )
+    parser.add_argument(
+        "--part", help="the one part to compare, as unet; all if not given"
     )
     parser.add_argument(
         "--all", action="store_true", help="list every weight, not the largest errors"
@@ -39,12 +42,16 @@ def run(options) -> int:
     parts = weights_tools.verify(
         options.first,
         options.second,
+        part=options.part,
         variant=options.variant,
         overrides=overrides(options),
     )
     for part, found in parts.items():
         worst = max(found.tensors.values(), default=0.0)
-        print(f"{part}: forward pass {found.forward:.3g}, weights {worst:.3g}")
+        if found.tensors:
+            print(f"{part}: forward pass {found.forward:.3g}, weights {worst:.3g}")
+        else:
+            print(f"{part}: there is only one to compare")
         _print_tensors(found, options.all)
         for which, paths in (
             (options.first, found.only_first),
@@ -53,7 +60,11 @@ def run(options) -> int:
             if paths:
                 print(f"  {len(paths)} weights are in {which} only, as {paths[0]}")
     same = all(found.max_error <= options.tolerance for found in parts.values())
-    print("the same" if same else f"they differ by more than {options.tolerance:g}")
+    missing = [part for part, found in parts.items() if not found.tensors]
+    if missing:
+        print(f"only one has: {', '.join(missing)}")
+    else:
+        print("the same" if same else f"they differ by more than {options.tolerance:g}")
     return 0 if same else 1
 
 
