@@ -265,12 +265,21 @@ def _damage_told():
         yield
     except CheckpointError:
         raise
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise CheckpointError(_first_line(error)) from error
-    except (ValueError, LookupError, TypeError) as error:
-        if any(sign in str(error) for sign in _OF_THE_SYSTEM):
+    except Exception as error:
+        cause = error
+        # What Orbax makes of any failure to read an array of JAX.
+        while type(cause) is Exception and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if not _is_damage(cause):
             raise
-        raise CheckpointError(_first_line(error)) from error
+        raise CheckpointError(_first_line(cause)) from error
+
+
+def _is_damage(error):
+    if isinstance(error, OSError):
+        return isinstance(error, FileNotFoundError | NotADirectoryError)
+    of_the_system = any(sign in str(error) for sign in _OF_THE_SYSTEM)
+    return isinstance(error, ValueError | LookupError | TypeError) and not of_the_system
 
 
 def _name(step):

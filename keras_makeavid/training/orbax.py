@@ -42,12 +42,15 @@ def _leave_out_tracebacks():
             logger.addFilter(_NotOrbax())
 
 
+_LATE_ANSWERS = ("Event loop is closed", "Encountered error while reading array")
+
+
 class _HookWithoutLateAnswers:
     def __init__(self, before):
         self._before = before
 
     def __call__(self, unraisable):
-        if str(unraisable.exc_value) != "Event loop is closed":
+        if not str(unraisable.exc_value).startswith(_LATE_ANSWERS):
             self._before(unraisable)
 
 
