@@ -7,15 +7,13 @@ Everything outside this file is written against these functions only.
 
 from __future__ import annotations
 
-import math
-
 import keras
 from keras import ops
 
-# Above this many attention scores in one call, XLA on a CPU spends its time in
+# From so many attention scores of a head on, XLA on a CPU spends its time in
 # materialised softmax; one head at a time stays inside the cache.
+_SLICED_FROM_SCORES = 1 << 12
 _SCORES_PER_SLICE = 1 << 20
-_SLICED_ABOVE_SCORES = 1 << 22
 # PyTorch's attention on a CPU is slower for heads of fewer channels than these.
 _TORCH_LEAST_WIDTH = 16
 # Group means of more standard deviations than these cost PyTorch's norm more than the
@@ -229,7 +227,7 @@ def attention(query, key, value):
     backend = keras.config.backend()
     if backend == "torch":
         return _attention_torch(query, key, value)
-    if _runs_on_cpu(backend) and _score_count(query, key) > _SLICED_ABOVE_SCORES:
+    if _runs_on_cpu(backend) and _scores_of_a_head(query, key) >= _SLICED_FROM_SCORES:
         return _attention_sliced(query, key, value)
     return _attention_portable(query, key, value)
 
@@ -243,12 +241,12 @@ def _attention_portable(query, key, value):
     return ops.cast(ops.dot_product_attention(query, key, value), dtype)
 
 
-def _score_count(query, key) -> int:
+def _scores_of_a_head(query, key) -> int:
     sizes = (*query.shape[:3], key.shape[1])
     # While a graph is traced symbolically, a size is `None` or an expression.
     if not all(isinstance(size, int) for size in sizes):
         return 0
-    return math.prod(sizes)
+    return query.shape[1] * key.shape[1]
 
 
 def _runs_on_cpu(backend: str) -> bool:
@@ -282,30 +280,88 @@ def _attention_torch(query, key, value):
 def _attention_sliced(query, key, value):
     """Attention one head (and, if long, one run of queries) at a time."""
     batch, length, heads, width = query.shape
-    keys = key.shape[1]
-    run = _run_length(length, keys)
+    run = _run_length(length, key.shape[1])
 
     def by_head(x):
         x = ops.transpose(ops.cast(x, "float32"), (0, 2, 1, 3))
         return ops.reshape(x, (batch * heads, -1, width))
 
-    query_runs = ops.reshape(by_head(query * width**-0.5), (-1, run, width))
-    key, value = by_head(key), by_head(value)
-
-    # Under TensorFlow a remat has gradients for its arguments only: key and value
-    # are two of them.
-    @keras.remat
-    def one_run(index, q, key, value):
-        k, v = ops.take(key, index, axis=0), ops.take(value, index, axis=0)
-        scores = ops.matmul(q, ops.transpose(k))
-        weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
-        # Dividing the few outputs rather than the many weights.
-        return ops.matmul(weights, v) / ops.sum(weights, axis=-1, keepdims=True)
-
-    head_of_run = ops.repeat(ops.arange(batch * heads), length // run)
-    outputs = ops.map(lambda run: one_run(*run, key, value), (head_of_run, query_runs))
+    outputs = _attend_by_head(run)(
+        by_head(query * width**-0.5), by_head(key), by_head(value)
+    )
     outputs = ops.reshape(outputs, (batch, heads, length, width))
     return ops.cast(ops.transpose(outputs, (0, 2, 1, 3)), query.dtype)
+
+
+def _attend_by_head(run: int):
+    """Attention of scaled queries `(N, T, D)` to `(N, S, D)`, `run` queries at once.
+
+    The gradient is that of Dao et al. (2022), FlashAttention: the weights come again
+    from the logarithms of their sums.
+    """
+
+    @ops.custom_gradient
+    def attend(query, key, value):
+        def one_head(head):
+            q, k, v = head
+            k_transposed = ops.transpose(k)
+
+            def one_run(q):
+                scores = ops.matmul(q, k_transposed)
+                largest = ops.max(scores, axis=-1, keepdims=True)
+                weights = ops.exp(scores - largest)
+                total = ops.sum(weights, axis=-1, keepdims=True)
+                # Dividing the few outputs rather than the many weights.
+                return ops.matmul(weights, v) / total, largest + ops.log(total)
+
+            outputs, log_totals = ops.map(
+                one_run, ops.reshape(q, (-1, run, q.shape[-1]))
+            )
+            return ops.reshape(outputs, q.shape), ops.reshape(log_totals, (-1, 1))
+
+        outputs, log_totals = ops.map(one_head, (query, key, value))
+
+        def gradient(*arguments, upstream=None):
+            # Under PyTorch the arguments come too, elsewhere the upstream alone.
+            upstream = arguments[0] if upstream is None else upstream
+            shift = ops.sum(upstream * outputs, axis=-1, keepdims=True)
+            heads = (query, key, value, log_totals, upstream, shift)
+            query_gradient, *transposed = ops.map(_head_gradient(run), heads)
+            return query_gradient, *(ops.transpose(x, (0, 2, 1)) for x in transposed)
+
+        return outputs, gradient
+
+    return attend
+
+
+def _head_gradient(run: int):
+    """Gradients of query `(T, D)`, and of key and value transposed, of one head.
+
+    With transposed sums every product takes the scores as they lie: XLA would
+    transpose them for the others, in ten times the product's own time.
+    """
+
+    def one_head(head):
+        query, key, value, *of_queries = head
+        key_transposed, value_transposed = ops.transpose(key), ops.transpose(value)
+
+        def one_run(number, gradients):
+            start = (number * run, 0)
+            q, log_total, upstream, shift = (
+                ops.slice(x, start, (run, x.shape[1])) for x in (query, *of_queries)
+            )
+            weights = ops.exp(ops.matmul(q, key_transposed) - log_total)
+            scores = weights * (ops.matmul(upstream, value_transposed) - shift)
+            return (
+                ops.slice_update(gradients[0], start, ops.matmul(scores, key)),
+                gradients[1] + ops.matmul(ops.transpose(q), scores),
+                gradients[2] + ops.matmul(ops.transpose(upstream), weights),
+            )
+
+        zeros = [ops.zeros_like(x) for x in (query, key_transposed, value_transposed)]
+        return ops.fori_loop(0, query.shape[0] // run, one_run, tuple(zeros))
+
+    return one_head
 
 
 def _run_length(length: int, keys: int) -> int:

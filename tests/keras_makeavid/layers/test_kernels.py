@@ -209,7 +209,7 @@ def test_attention_is_sliced_where_there_are_many_scores(monkeypatch):
     )
     kernels.attention(*map(ops.convert_to_tensor, arrays))
     assert not sliced
-    monkeypatch.setattr(kernels, "_SLICED_ABOVE_SCORES", 8 * 8 * 2 - 1)
+    monkeypatch.setattr(kernels, "_SLICED_FROM_SCORES", 8 * 8)
     kernels.attention(*map(ops.convert_to_tensor, arrays))
     assert sliced
 
