@@ -23,7 +23,7 @@ from weights_tools.source import Source
 
 # The stems that the libraries use, and the formats from the safest on; Flax's last,
 # which lies beside PyTorch's where a model was converted to it.
-_STEM = r"(?:diffusion_pytorch_model|diffusion_flax_model|model|pytorch_model)"
+STEM = r"(?:diffusion_pytorch_model|diffusion_flax_model|model|pytorch_model)"
 FORMATS = ("safetensors", "bin", "msgpack")
 
 
@@ -77,7 +77,7 @@ def find_weights_file(folder: Path, variant: str | None = None) -> Path:
     names = sorted(path.name for path in folder.iterdir())
     # transformers and diffusers put the variant in different places of index names.
     pattern = re.compile(
-        rf"{_STEM}(?:\.(\w+))?\.({'|'.join(FORMATS)})"
+        rf"{STEM}(?:\.(\w+))?\.({'|'.join(FORMATS)})"
         r"(\.index(?:\.(\w+))?\.json|\.(\w+)\.index\.json)?"
     )
     found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,7 @@ from weights_tools.containers import ContainerError, open_tensors
 from weights_tools.kinds import MODELS
 from weights_tools.source import Source
 from weights_tools.sources import kerascv
+from weights_tools.sources.pipeline import STEM
 
 
 def open_file(path: Path, stack: ExitStack, overrides: Mapping[str, Any]) -> Source:
@@ -63,7 +65,10 @@ def only_file(folder: Path) -> Path | None:
     if any((folder / part).is_dir() for part in MODELS):
         return None
     files = [p for p in folder.iterdir() if p.suffix in (".ckpt", ".safetensors")]
-    return files[0] if len(files) == 1 else None
+    # What the libraries name so has a configuration, which is missing.
+    if len(files) != 1 or re.fullmatch(STEM, files[0].stem):
+        return None
+    return files[0]
 
 
 def _config_beside(path, layout) -> Path | None:
