@@ -1,8 +1,12 @@
+import dataclasses
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from keras_makeavid.recipes import load_recipe, packaged_recipes
+from keras_makeavid.recipes import load_recipe, packaged_recipes, recipe_from_dict
+from keras_makeavid.recipes.schema import LearningRate, Lora, Recipe
 
 ROOT = Path(__file__).parents[3]
 
@@ -62,3 +66,33 @@ def test_a_recipe_s_header_states_cost_hardware_and_result(name):
 
 def test_the_recipes_are_in_the_package():
     assert packaged_recipes() == ["cpu", "one_gpu", "tempofunk"]
+
+
+GUIDE = (ROOT / "docs" / "train.md").read_text()
+
+
+def test_the_guide_tells_of_every_key_with_its_default():
+    def keys(name, table):
+        for field in dataclasses.fields(table):
+            inner = {"learning_rate": LearningRate, "lora": Lora}.get(field.name)
+            if inner is not None:
+                yield from keys(f"{name}.{field.name}", inner)
+            elif name != "stage" or field.name not in ("data", "loss", "optimizer"):
+                default = str(field.default).strip("()") or "None"
+                yield f"{name}.{field.name}", default
+
+    tables = {f.name: f.metadata["table"] for f in dataclasses.fields(Recipe)}
+    expected = {k: v for name, table in tables.items() for k, v in keys(name, table)}
+    told = dict(re.findall(r"^\| `([\w.]+)` \| (.+?) \|", GUIDE, re.MULTILINE))
+    assert told.keys() == expected.keys()
+    for key, default in expected.items():
+        value = told[key].strip('`"').replace("none", "None")
+        assert value.lower() == default.lower() or (
+            value == "required" and "MISSING" in default
+        ), key
+
+
+def test_the_recipe_of_the_guide_is_one():
+    text = re.search(r"<<'TOML'\n(.*?)^TOML$", GUIDE, re.MULTILINE | re.DOTALL)[1]
+    recipe = recipe_from_dict(tomllib.loads(text))
+    assert [stage.trainable for stage in recipe.stage] == ["temporal", "all"]
