@@ -1,5 +1,7 @@
 """Latent datasets: made from clips, converted, checked and read for training.
 
+`keras_makeavid.data.motions` is a world of clips of its own, drawn from a seed.
+
 Its parts are imported when they are first used: processes that only read clips or
 windows need no Keras.
 """
@@ -16,6 +18,7 @@ _MODULES = {
     "LatentDataset": "latent_dataset",
     "LatentLoader": "latent_loader",
     "LatentReader": "reader",
+    "MotionClips": "motions",
     "PublishedDataset": "published_dataset",
     "ShardedDataset": "sharded_dataset",
     "check_dataset": "check",
@@ -34,6 +37,7 @@ __all__ = [
     "LatentDataset",
     "LatentLoader",
     "LatentReader",
+    "MotionClips",
     "PublishedDataset",
     "ShardedDataset",
     "check_dataset",
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
     from keras_makeavid.data.facts import dataset_facts
     from keras_makeavid.data.latent_dataset import LatentDataset
     from keras_makeavid.data.latent_loader import LatentLoader
+    from keras_makeavid.data.motions import MotionClips
     from keras_makeavid.data.published_dataset import PublishedDataset
     from keras_makeavid.data.reader import LatentClip, LatentReader, open_dataset
     from keras_makeavid.data.sharded_dataset import ShardedDataset

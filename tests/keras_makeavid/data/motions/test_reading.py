@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from keras_makeavid.data.motions import (
+    BACKGROUNDS,
+    KNOWN_WORLD,
+    Description,
+    all_triples,
+    caption,
+    note_on,
+    parse_caption,
+)
+
+STAR = Description("red", "star", "moving left")
+
+
+def test_every_wording_of_everything_is_read_back():
+    rng = np.random.default_rng(0)
+    for triple in all_triples():
+        for background in BACKGROUNDS:
+            description = Description(*triple, background)
+            assert parse_caption(caption(description)) == description
+            for _ in range(5):
+                text = caption(description, rng)
+                assert parse_caption(text) == description, text
+                assert text == text.strip(" ,")
+                assert "  " not in text
+                assert " ," not in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A Red Star, moving LEFT!",
+        "red star moving left on black",
+        "there is a crimson star which moves to the left on a black background",
+    ],
+)
+def test_what_a_person_would_type_is_read_too(text):
+    assert parse_caption(text) == STAR
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a star moving left",
+        "a red moving left",
+        "a red star",
+        "a red dragon moving left",
+        "a red star moving left in the rain",
+        "a red circle spinning",
+        "a red star waving",
+        "a red or blue star moving left",
+        "a red star and a red square moving left",
+        "a red star moving left and growing",
+        "a grey star moving left",
+        "a white star moving left on a white background",
+        "a red star moving left on a grey or brown background",
+        "ein roter Stern \U0001f31f",
+    ],
+)
+def test_what_is_missing_double_or_foreign_is_not_read(text):
+    assert parse_caption(text) is None
+
+
+def test_a_user_is_told_what_is_known_only_when_it_helps():
+    assert note_on("a red star moving left") is None
+    note = note_on("dancing in the rain")
+    assert note.startswith("'dancing in the rain' lies outside")
+    assert KNOWN_WORLD in note
+    for word in ("purple", "triangle", "bouncing", "dancer", "swaying", "brown"):
+        assert word in KNOWN_WORLD
