@@ -70,6 +70,7 @@ class DenoisingLoop:
         table: StepTable,
         step_noise: np.ndarray | None = None,
         progress: Callable[[int], None] | None = None,
+        spatial_only: bool = False,
     ):
         """Denoise.
 
@@ -80,6 +81,7 @@ class DenoisingLoop:
             step_noise: `(num_steps, *noise.shape)`, standard normal, for a table that
                 `needs_noise`.
             progress: called with the number of steps done after each step.
+            spatial_only: whether to leave out the UNet's temporal parts.
 
         Returns:
             Latents of the shape of `noise`, float32.
@@ -93,19 +95,21 @@ class DenoisingLoop:
             missing = -len(step_noise) % _NOISE_STEPS
             pads = [(0, missing), *[(0, 0)] * (step_noise.ndim - 1)]
             step_noise = ops.convert_to_tensor(np.pad(step_noise, pads), "float32")
-        key = (guided, step_noise is not None, progress is not None)
+        reports = progress is not None
+        key = (guided, step_noise is not None, reports, spatial_only)
         if key not in self._programs:
-            self._programs[key] = self._compile(guided, progress is not None)
+            self._programs[key] = self._compile(guided, reports, spatial_only)
         self._progress = progress
         num_steps = ops.convert_to_tensor(len(table.timesteps), "int32")
         latents = self._programs[key](*arguments, step_noise, num_steps)
         wait_for_host_callbacks()
         return latents
 
-    def _compile(self, guided: bool, reports: bool):
+    def _compile(self, guided: bool, reports: bool, spatial_only: bool):
         def program(sample, conditions, table, step_noise, num_steps):
             conditions = Conditions(*conditions)
-            predict = compile_part(self._predictor(conditions, guided))
+            predict = self._predictor(conditions, guided, spatial_only)
+            predict = compile_part(predict)
 
             def body(i, state):
                 sample, previous_denoised = state
@@ -120,7 +124,7 @@ class DenoisingLoop:
 
         return compile_inference(program, [self._unet], calls_host=reports)
 
-    def _predictor(self, conditions: Conditions, guided: bool):
+    def _predictor(self, conditions: Conditions, guided: bool, spatial_only: bool):
         """Function of (sample, timestep) that gives the guided prediction."""
         context = conditions.context
         if guided:
@@ -138,7 +142,8 @@ class DenoisingLoop:
             inputs = ops.concatenate([inputs] * repeats, axis=0)
             timesteps = ops.broadcast_to(timestep, (ops.shape(inputs)[0],))
             prediction = self._unet(
-                {"sample": inputs, "timesteps": timesteps, "context": text}
+                {"sample": inputs, "timesteps": timesteps, "context": text},
+                spatial_only=spatial_only,
             )
             prediction = ops.cast(prediction, "float32")
             if not guided:

@@ -101,6 +101,7 @@ class TextToVideo(keras_hub.models.Task):
         guidance_scale: float = 15.0,
         image_guidance_scale: float | None = None,
         scheduler: str | Scheduler = "dpm++2m",
+        spatial_only: bool = False,
         seed: int | Sequence[int] | None = None,
         progress: bool | Callable[[int, int], None] = False,
         tile_size: int | None = None,
@@ -126,6 +127,8 @@ class TextToVideo(keras_hub.models.Task):
             image_guidance_scale: the same for the first frame; `None` is
                 `guidance_scale`.
             scheduler: `"dpm++2m"`, `"ddim"`, `"euler"` or a `Scheduler`.
+            spatial_only: leave out the temporal parts: each frame is an image of its
+                own, to show what the temporal parts do.
             seed: a number (sample `i` takes `seed + i`), a list, or `None`.
             progress: `True` shows a bar; a function is called as
                 `progress(step, num_steps)` after each step.
@@ -196,6 +199,7 @@ class TextToVideo(keras_hub.models.Task):
                 table,
                 _step_noise(seeds, "video", table, (num_frames, *hint.shape[1:])),
                 report and (lambda step: report(done + step)),
+                spatial_only,
             )
         frames = self.vae.decode_video(
             keras.ops.convert_to_numpy(latents), tile_size=tile_size

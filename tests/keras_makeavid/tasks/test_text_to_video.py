@@ -101,6 +101,17 @@ def test_every_scheduler_gives_its_own_video(task, hint, scheduler):
     assert difference(video, default) > 1
 
 
+def test_without_temporal_parts_a_frame_does_not_depend_on_the_others(task, hint):
+    def first_two(num_frames, spatial_only):
+        video = generate(
+            task, hint_image=hint, num_frames=num_frames, spatial_only=spatial_only
+        )
+        return video[:, :2]
+
+    assert difference(first_two(2, True), first_two(4, True)) <= 1
+    assert difference(first_two(4, True), first_two(4, False)) > 1
+
+
 # Hint and mask.
 
 
