@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     "data",
+    "evaluation",
     "layers",
     "models",
     "recipes",
@@ -28,6 +29,7 @@ __all__ = [
     "TextToVideo",
     "__version__",
     "data",
+    "evaluation",
     "layers",
     "models",
     "recipes",
@@ -40,6 +42,7 @@ __all__ = [
 if TYPE_CHECKING:
     from keras_makeavid import (
         data,
+        evaluation,
         layers,
         models,
         recipes,

@@ -17,6 +17,7 @@ import weights_tools
 # What these show needs files, folders or models that the reader has.
 NEED_MORE = {
     "keras_makeavid.data",
+    "keras_makeavid.evaluation.generation.generate_videos",
     "keras_makeavid.models.autoencoder_kl.AutoencoderKL.",
     "keras_makeavid.models.tiling.TileGrid",
     "keras_makeavid.sampling.DenoisingLoop",
