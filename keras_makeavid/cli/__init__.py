@@ -10,10 +10,19 @@ import sys
 from collections.abc import Sequence
 
 from keras_makeavid import __version__
-from keras_makeavid.cli import dataset, encode, generate, info, train, weights
+from keras_makeavid.cli import (
+    dataset,
+    encode,
+    evaluate,
+    generate,
+    info,
+    train,
+    weights,
+)
 
 _COMMANDS = {
     "generate": generate,
+    "evaluate": evaluate,
     "encode": encode,
     "dataset": dataset,
     "train": train,

@@ -54,6 +54,7 @@ def track(segmentation: Segmentation, reach: np.ndarray, shape: str) -> Track:
 
     Example:
     ```python
+    from keras_makeavid.evaluation.outline import outline_reach
     from keras_makeavid.evaluation.segmentation import segment, working_frames
 
     star = Description("red", "star", "moving left")

@@ -136,7 +136,7 @@ def _as_json(evaluation, thresholds, failures, settings):
         for result in evaluation.results
     ]
     bar = {
-        name: value if isinstance(value, tuple) else _finite(value)
+        name: list(value) if name in ATTRIBUTES else _finite(value)
         for name, value in asdict(thresholds).items()
     }
     content = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keras_makeavid.evaluation.evaluation import ATTRIBUTES, Evaluation
@@ -33,10 +34,10 @@ class Thresholds:
     ```
     """
 
-    colour: tuple[float, float] = (0.98, 0.95)
-    shape: tuple[float, float] = (0.90, 0.80)
-    motion: tuple[float, float] = (0.95, 0.88)
-    background: tuple[float, float] = (0.0, 0.0)
+    colour: Sequence[float] = (0.98, 0.95)
+    shape: Sequence[float] = (0.90, 0.80)
+    motion: Sequence[float] = (0.95, 0.88)
+    background: Sequence[float] = (0.0, 0.0)
     flicker: float = float("inf")
     hint_psnr: float = 20.0
 

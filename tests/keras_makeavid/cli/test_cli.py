@@ -19,7 +19,7 @@ from keras_makeavid import TextToVideo, __version__, recipes, video
 from keras_makeavid.cli import _parser, main
 from keras_makeavid.data import open_dataset
 
-COMMANDS = ("generate", "encode", "train", "info")
+COMMANDS = ("generate", "evaluate", "encode", "train", "info")
 
 
 def run(*arguments):
@@ -100,6 +100,7 @@ def test_help_of_a_command_ends_with_an_example_that_parses(command, capsys):
     ("command", "defaults"),
     [
         ("generate", ["video.mp4", "24", "20", "15.0", "dpm++2m", "8", "float32"]),
+        ("evaluate", ["24", "4", "16", "20", "15.0", "evaluation"]),
         ("encode", ["0.0"]),
         ("train", ["never"]),
     ],
@@ -158,6 +159,27 @@ def test_the_version_is_printed(capsys):
         (
             ["generate", "a cat", "--preset", "PRESET", "--steps", "many"],
             "generate: error: argument --steps: invalid int value: 'many'",
+        ),
+        (["evaluate"], "evaluate: error: the following .* required: --preset"),
+        (
+            ["evaluate", "--preset", "PRESET", "--prompts", "missing.txt"],
+            "evaluate: error: There is no file missing.txt",
+        ),
+        (
+            ["evaluate", "--preset", "PRESET", "--count", "41"],
+            "evaluate: error: count must be from 1 to 40. Received: 41",
+        ),
+        (
+            ["evaluate", "--preset", "PRESET", "--min-motion", "0.9", "2"],
+            "evaluate: error: The thresholds of motion must be two rates",
+        ),
+        (
+            ["evaluate", "--preset", "PRESET", "--out", "none/evaluation"],
+            "evaluate: error: There is no folder none",
+        ),
+        (
+            ["evaluate", "--preset", "PRESET", "--seeds", "0"],
+            "evaluate: error: num_seeds must be at least 1. Received: 0",
         ),
         (
             ["encode", "CLIPS"],
@@ -219,7 +241,7 @@ def test_an_interruption_is_one_line_too(preset, capsys, monkeypatch):
     assert capsys.readouterr().err == "makeavid: interrupted\n"
 
 
-# The four commands, one after the other.
+# The commands that use models, one after the other.
 
 
 @pytest.fixture(scope="module")
@@ -380,6 +402,31 @@ def test_generate_writes_a_video_in_half_precision(preset, picture, tmp_path):
     assert (written.num_frames, written.fps) == (2, 5)
     assert (written.height, written.width) == (128, 128)
     assert video.read_video(out).std() > 10
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="the same everywhere")
+def test_evaluate_reports_what_untrained_videos_show_and_fails(preset, tmp_path, capfd):
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "report"
+    prompts.write_text("a red star moving left\na white dancer waving\n")
+    options = ("--prompts", prompts, "--seeds", 2, "--frames", 3, "--steps", 1)
+    places = ("--preset", preset, "--out", out)
+    assert run("evaluate", *places, *options, "--hints") == 1
+    printed, error = capfd.readouterr()
+    assert "| videos | 4 | 0 | 4 |" in printed
+    assert printed.endswith(f"{out / 'gallery.png'}\n")
+    assert "below the bar: motion of seen triples: 0.0%, below 95%" in error
+    content = json.loads((out / "evaluation.json").read_text())
+    assert content["settings"]["steps"] == 1
+    assert [video["seed"] for video in content["videos"]] == [0, 1, 2, 3]
+    assert all(0 < video["hint_psnr"] < 100 for video in content["videos"])
+
+    # What is asked of nothing is reached by anything.
+    rates = (f"--min-{name}" for name in ("colour", "shape", "motion", "background"))
+    least = [argument for rate in rates for argument in (rate, 0, 0)]
+    assert run("evaluate", *places, *options, "--spatial-only", *least) == 0
+    content = json.loads((out / "evaluation.json").read_text())
+    assert content["settings"]["spatial_only"] is True
+    assert content["rates"]["seen"]["hint_psnr"] is None
 
 
 # Info.

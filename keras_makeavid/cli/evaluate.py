@@ -1,0 +1,137 @@
+"""Generate videos for prompts of moving shapes, and measure what they show.
+
+Exits with 1 if they are below the thresholds.
+"""
+
+from __future__ import annotations
+
+import sys
+
+EXAMPLE = "makeavid evaluate --preset PRESET --seeds 4 --out evaluation"
+
+_RATES = ("colour", "shape", "motion", "background")
+
+
+def add_arguments(parser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--preset", required=True, help="folder or handle of a TextToVideo preset"
+    )
+    parser.add_argument(
+        "--prompts",
+        help="text file, a prompt a line; a balanced list of triples that training "
+        "shows and of triples held out of it if not given",
+    )
+    parser.add_argument(
+        "--count", type=int, default=24, help="prompts of each kind in that list"
+    )
+    parser.add_argument("--seeds", type=int, default=4, help="videos of each prompt")
+    parser.add_argument("--frames", type=int, default=16, help="number of frames")
+    parser.add_argument("--steps", type=int, default=20, help="sampling steps")
+    parser.add_argument(
+        "--guidance", type=float, default=15.0, help="weight of the prompt"
+    )
+    parser.add_argument(
+        "--hints",
+        action="store_true",
+        help="give each video the first frame of a true clip as its hint",
+    )
+    parser.add_argument(
+        "--spatial-only",
+        action="store_true",
+        help="leave out the temporal parts: motion falls to chance",
+    )
+    parser.add_argument(
+        "--out",
+        default="evaluation",
+        help="folder for evaluation.json, evaluation.md and gallery.png",
+    )
+    for name in _RATES:
+        parser.add_argument(
+            f"--min-{name}",
+            type=float,
+            nargs=2,
+            metavar=("SEEN", "HELD_OUT"),
+            help=f"least rates of right {name}s, of triples that training shows and of "
+            "others, such as 0.9 0.8; the small model's bar if not given",
+        )
+    parser.add_argument(
+        "--max-flicker",
+        type=float,
+        help="largest mean flicker, in levels of 255; any if not given",
+    )
+    parser.add_argument(
+        "--min-hint-psnr",
+        type=float,
+        help="least mean agreement of first frames with hints, in dB; the small "
+        "model's bar if not given",
+    )
+
+
+def check(options) -> None:
+    """Find what is wrong with prompts, thresholds and folder before anything else."""
+    from keras_makeavid.files import existing_parent
+
+    _prompts(options)
+    _thresholds(options)
+    existing_parent(options.out)
+
+
+def run(options) -> int:
+    """Generate, measure and report.
+
+    Returns:
+        The exit code: 1 if something is below the thresholds.
+    """
+    from keras_makeavid import TextToVideo, evaluation
+    from keras_makeavid.progress import progress_bar
+
+    prompts, thresholds = _prompts(options), _thresholds(options)
+    task = TextToVideo.from_preset(options.preset)
+    gallery = evaluation.Gallery()
+    with progress_bar(len(prompts) * options.seeds, "evaluate", unit="video") as bar:
+
+        def on_result(result, frames):
+            gallery.add(result, frames)
+            bar.update(1)
+
+        videos = evaluation.generate_videos(
+            task,
+            prompts,
+            num_seeds=options.seeds,
+            num_frames=options.frames,
+            num_steps=options.steps,
+            guidance_scale=options.guidance,
+            hints=options.hints,
+            spatial_only=options.spatial_only,
+        )
+        result = evaluation.evaluate(videos, on_result)
+    names = ("preset", "seeds", "frames", "steps", "guidance", "hints", "spatial_only")
+    settings = {name: getattr(options, name) for name in names}
+    paths = evaluation.write_report(options.out, result, thresholds, gallery, settings)
+    print(evaluation.markdown_table(result, thresholds))
+    for path in paths:
+        print(path)
+    failures = thresholds.failures(result)
+    for failure in failures:
+        print(f"below the bar: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _prompts(options):
+    from keras_makeavid.evaluation import default_prompts, read_prompts
+
+    if options.prompts is None:
+        return default_prompts(options.count)
+    return read_prompts(options.prompts)
+
+
+def _thresholds(options):
+    from keras_makeavid.evaluation import Thresholds
+
+    given = {name: getattr(options, f"min_{name}") for name in _RATES}
+    given["hint_psnr"] = options.min_hint_psnr
+    given["flicker"] = options.max_flicker
+    return Thresholds(
+        **{name: value for name, value in given.items() if value is not None}
+    )
