@@ -111,7 +111,8 @@ def name_motion(path: Track, shape: str) -> str | None:
         scores["swaying"] = _oscillation(path.x) / _SWAY
     else:
         scores["bouncing"] = _oscillation(path.y) / _BOUNCE
-        scores["spinning"] = _steady_change(path.turn) / _TURN
+        # Blurred corners seem to turn, too: no turn outdoes a whole other motion.
+        scores["spinning"] = min(1.0, _steady_change(path.turn) / _TURN)
     best = max(scores, key=scores.get)
     if scores[best] > _LEAST_SHARE:
         return best

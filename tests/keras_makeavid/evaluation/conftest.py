@@ -39,5 +39,10 @@ def _degraded(frames, ways, rng):
             frame = frame + rng.normal(0, 8, frame.shape)
         if "drift" in ways:
             frame = frame + drift * number / len(frames)
-        degraded.append(np.clip(np.rint(frame), 0, 255))
-    return np.stack(degraded).astype("uint8")
+        frame = np.clip(np.rint(frame), 0, 255).astype("uint8")
+        if "blocks" in ways:
+            # Like a VAE of factor 8, JPEG codes squares of 8 pixels.
+            code = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 40])[1]
+            frame = cv2.imdecode(code, cv2.IMREAD_COLOR)
+        degraded.append(frame)
+    return np.stack(degraded)

@@ -31,6 +31,8 @@ def path(**changes):
         # Once up and down is no bouncing.
         ({"y": -0.3 * np.sin(np.pi * TIMES)}, None),
         ({"turn": 60 * np.sin(20 * TIMES)}, None),
+        ({"turn": 200 * TIMES, "x": 0.1 * TIMES}, "spinning"),
+        ({"turn": 400 * TIMES, "x": 0.3 * TIMES}, "moving right"),
     ],
 )
 def test_a_track_has_the_name_of_its_clearest_motion(changes, motion):
