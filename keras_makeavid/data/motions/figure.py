@@ -113,7 +113,7 @@ def _waving(scene, times):
     zero = np.zeros_like(times)
     swing = scene.amount * np.sin(2 * np.pi * scene.cycles * times)
     return _Pose(
-        left_arm=(zero + 20, zero + 15),
+        left_arm=(zero + 40, zero + 30),
         right_arm=(110 + 0.4 * swing, 135 + swing),
         lean=zero,
         shift=zero,

@@ -22,7 +22,7 @@ def covered(frames, background):
 
 def test_frames_are_the_same_bytes_on_every_machine():
     frames, _ = MotionClips(seed=0).batch(range(40))
-    assert zlib.crc32(frames.tobytes()) == 4231196728
+    assert zlib.crc32(frames.tobytes()) == 801083730
 
 
 @pytest.mark.parametrize("split", ["train", "held_out"])
