@@ -255,13 +255,14 @@ def _write(source: Source, out: Path, layout, dtype, progress) -> ConversionRepo
         else:
             with folder_written_aside(out) as folder:
                 writer.write(folder, on_bytes)
+    told = () if to_file or layout == "kerascv" else _TOLD
     return ConversionReport(
         out,
         layout,
         tuple(writer.layouts),
         writer.total_bytes,
         _dropped(source, writer.layouts),
-        _changed(source, writer.layouts, () if to_file else _TOLD),
+        _changed(source, writer.layouts, told),
     )
 
 
