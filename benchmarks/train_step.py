@@ -12,9 +12,15 @@ level before the first step, before a later one, and in all.
 
 import argparse
 import json
+import os
 import resource
 
-import forward  # first: it sets the environment
+# As `makeavid train` does.
+from keras_makeavid.cli import XLA_FLAGS
+
+os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
+
+import forward
 import keras
 import numpy as np
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keras
-from keras import ops
 
 from keras_makeavid.layers import kernels
 from keras_makeavid.layers.dense import Dense
@@ -46,9 +45,8 @@ class FeedForward(keras.layers.Layer):
 
     def call(self, inputs):
         """Transform `(..., width)`; the shape stays."""
-        value, gate = ops.split(self.proj_in(inputs), 2, axis=-1)
         approximate = GELU_APPROXIMATIONS[self.gelu]
-        return self.proj_out(kernels.gated_gelu(value, gate, approximate))
+        return self.proj_out(kernels.gated_gelu(self.proj_in(inputs), approximate))
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -11,8 +11,9 @@ import keras
 from keras import ops
 
 # From so many attention scores of a head on, XLA on a CPU spends its time in
-# materialised softmax; one head at a time stays inside the cache.
-_SLICED_FROM_SCORES = 1 << 12
+# materialised softmax; one head at a time stays inside the cache. TensorFlow's loops
+# cost more, and memory to compile.
+_SLICED_FROM_SCORES = {"jax": 1 << 12, "tensorflow": 1 << 18}
 _SCORES_PER_SLICE = 1 << 20
 # PyTorch's attention on a CPU is slower for heads of fewer channels than these.
 _TORCH_LEAST_WIDTH = 16
@@ -119,16 +120,28 @@ def _silu_portable(x):
     return ops.cast(ops.silu(ops.cast(x, "float32")), x.dtype)
 
 
-def gated_gelu(value, gate, approximate: bool):
+def gated_gelu(inputs, approximate: bool):
     """`value * gelu(gate)`, calculated in float32 whatever the dtype.
 
+    Under JAX nothing but `inputs` is kept for the gradient: the rest is many times as
+    large, and soon calculated again.
+
     Args:
-        value: `(..., C)`.
-        gate: `(..., C)`.
+        inputs: `(..., 2 C)`: the values, then their gates.
         approximate: whether by the tanh form.
+
+    Returns:
+        `(..., C)`.
     """
-    gate = ops.gelu(ops.cast(gate, "float32"), approximate=approximate)
-    return ops.cast(ops.cast(value, "float32") * gate, value.dtype)
+
+    def gated(inputs):
+        value, gate = ops.split(inputs, 2, axis=-1)
+        gate = ops.gelu(ops.cast(gate, "float32"), approximate=approximate)
+        return ops.cast(ops.cast(value, "float32") * gate, inputs.dtype)
+
+    if keras.config.backend() == "jax":
+        gated = keras.remat(gated)
+    return gated(inputs)
 
 
 def group_normalization(inputs, scale, offset, groups: int, epsilon: float):
@@ -227,7 +240,8 @@ def attention(query, key, value):
     backend = keras.config.backend()
     if backend == "torch":
         return _attention_torch(query, key, value)
-    if _runs_on_cpu(backend) and _scores_of_a_head(query, key) >= _SLICED_FROM_SCORES:
+    sliced_from = _SLICED_FROM_SCORES[backend]
+    if _runs_on_cpu(backend) and _scores_of_a_head(query, key) >= sliced_from:
         return _attention_sliced(query, key, value)
     return _attention_portable(query, key, value)
 
@@ -314,6 +328,8 @@ def _attend_by_head(run: int):
                 # Dividing the few outputs rather than the many weights.
                 return ops.matmul(weights, v) / total, largest + ops.log(total)
 
+            if run == q.shape[0]:
+                return one_run(q)
             outputs, log_totals = ops.map(
                 one_run, ops.reshape(q, (-1, run, q.shape[-1]))
             )
