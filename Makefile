@@ -36,8 +36,9 @@ lint: .venv/installed
 
 bench: .venv/installed
 	for backend in $(BACKENDS); do \
-	    KERAS_BACKEND=$$backend $(BIN)/python benchmarks/forward.py || exit 1; \
-	    KERAS_BACKEND=$$backend $(BIN)/python benchmarks/import_time.py || exit 1; \
+	    for name in forward train_step group_norm import_time; do \
+	        KERAS_BACKEND=$$backend $(BIN)/python benchmarks/$$name.py || exit 1; \
+	    done; \
 	done
 
 clean:

@@ -2,6 +2,9 @@
 
 import functools
 import json
+import os
+import subprocess
+import sys
 
 import diffusers
 import goldens
@@ -69,6 +72,38 @@ def test_it_agrees_with_the_original(name, gelu):
     case = goldens.unet_case(name)
     _, run = golden(name, gelu, "float32")
     np.testing.assert_allclose(run(case.inputs), case.output(gelu), atol=2e-5, rtol=0)
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import keras
+import numpy as np
+import goldens
+from keras_makeavid.compilation import compile_inference
+
+case = goldens.unet_case("unet_video_nonsquare")
+unet = case.unet(gelu="tanh")
+inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, case.inputs)
+output = keras.ops.convert_to_numpy(compile_inference(unet, [unet])(inputs))
+print(np.abs(output - case.output("tanh")).max())
+"""
+
+
+@pytest.mark.skipif(
+    keras.config.backend() == "torch", reason="torch runs without compilation"
+)
+def test_it_agrees_with_the_original_when_xla_optimises_it():
+    # Other tests of this process ask XLA for little, and TensorFlow runs eagerly.
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(goldens.DATA.parent)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert float(run.stdout.splitlines()[-1]) <= 2e-5
 
 
 def diffusers_unet(**config):

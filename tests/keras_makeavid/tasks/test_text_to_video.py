@@ -466,6 +466,21 @@ def test_a_preset_gives_the_same_video_on_another_backend(
     assert difference(np.load(tmp_path / "frames.npy"), video) <= 2
 
 
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="JAX has virtual devices")
+def test_a_sample_is_the_same_where_there_are_more_devices(
+    preset, hint, video, tmp_path
+):
+    np.save(tmp_path / "hint.npy", hint)
+    arguments = [preset, tmp_path / "hint.npy", tmp_path / "frames.npy"]
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=3"
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        check=True,
+    )
+    np.testing.assert_array_equal(np.load(tmp_path / "frames.npy"), video)
+
+
 def test_a_preset_that_cannot_be_written_leaves_the_old_one(
     task, tmp_path, monkeypatch
 ):
