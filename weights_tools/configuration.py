@@ -109,7 +109,7 @@ def check_arguments(kind: str, arguments: Mapping[str, Any]) -> None:
 
     Example:
     ```python
-    check_arguments("unet", {"context_dim": "wide"})  # context_dim of a unet must be
+    check_arguments("unet", {"context_dim": 768})  # "wide" would be refused
     ```
     """
     for key, value in arguments.items():
