@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -27,8 +28,11 @@ def sinusoidal_embedding(timesteps, width: int):
     ```
     """
     half = width // 2
-    exponents = ops.arange(half, dtype="float32") / half
-    frequencies = ops.exp(-math.log(10000.0) * exponents)
+    exponents = np.float32(-math.log(10000.0)) * np.arange(half, dtype="float32")
+    # Backends' exponentials differ in the last digit, which timesteps make a thousand
+    # times as large.
+    frequencies = np.exp((exponents / np.float32(half)).astype("float64"))
+    frequencies = ops.convert_to_tensor(frequencies.astype("float32"))
     angles = ops.cast(timesteps, "float32")[:, None] * frequencies[None]
     return ops.concatenate([ops.cos(angles), ops.sin(angles)], axis=-1)
 

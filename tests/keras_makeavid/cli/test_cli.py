@@ -381,8 +381,6 @@ def test_generate_writes_the_frames_that_the_task_generates(
         num_steps=2,
         guidance_scale=5.0,
         seed=3,
-        # As the command does: reporting steps is part of the compiled program.
-        progress=lambda step, total: None,
     )
     paths = sorted((tmp_path / "frames").iterdir())
     frames = np.stack([video.read_image(path) for path in paths])

@@ -10,8 +10,8 @@ from running import built, runner
 from keras_makeavid.layers import TimestepEmbedding, sinusoidal_embedding
 
 
-@pytest.mark.parametrize("width", [32, 320])
-def test_the_sinusoid_agrees_with_diffusers(width):
+@pytest.mark.parametrize(("width", "bound"), [(32, 1e-6), (320, 7e-5)])
+def test_the_sinusoid_agrees_with_diffusers(width, bound):
     timesteps = np.array([0, 1, 17, 500, 999], "int32")
     expected = get_timestep_embedding(
         torch.from_numpy(timesteps),
@@ -20,8 +20,9 @@ def test_the_sinusoid_agrees_with_diffusers(width):
         downscale_freq_shift=0,
     )
     outputs = ops.convert_to_numpy(sinusoidal_embedding(timesteps, width))
-    # float32 angles up to 999 are 6e-5 apart.
-    np.testing.assert_allclose(outputs, expected, atol=7e-5, rtol=0)
+    # float32 angles up to 999 are 6e-5 apart: the wider one's exponentials are rounded
+    # otherwise by torch.
+    np.testing.assert_allclose(outputs, expected, atol=bound, rtol=0)
 
 
 def test_it_is_a_dense_layer_silu_and_a_dense_layer():
