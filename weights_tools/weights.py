@@ -22,6 +22,8 @@ _DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 # Bits of the exponent of half precision.
 _EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80}
+# Elements that are looked at at a time, so that what is computed stays in the cache.
+_BLOCK = 2**16
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,16 @@ def all_finite(array: np.ndarray) -> bool:
         # NaN and infinity are those with all bits of the exponent; NumPy computes in
         # half precision one element at a time.
         exponent = np.uint16(_EXPONENTS[array.dtype.name])
-        return not ((array.view("u2") & exponent) == exponent).any()
+        bits = np.ravel(array, order="K").view("u2")
+        kept = np.empty(min(_BLOCK, bits.size), "u2")
+        for start in range(0, bits.size, _BLOCK):
+            block = bits[start : start + _BLOCK]
+            if (
+                np.bitwise_and(block, exponent, out=kept[: len(block)]).max()
+                == exponent
+            ):
+                return False
+        return True
     # A sum is the quickest look, and finite unless an element is not or it overflows.
     with np.errstate(over="ignore", invalid="ignore"):
         quick = np.isfinite(np.sum(array, dtype="float32"))

@@ -26,6 +26,9 @@ _PLANS: dict[
     "safetensors": plan_safetensors,
 }
 
+# Large enough that what a hint costs is nothing beside writing so much.
+_SENT_BYTES = 64 * 2**20
+
 
 class TensorWriter:
     """Writes each tensor of a planned file to its place. A context manager.
@@ -45,6 +48,7 @@ class TensorWriter:
         self._plan = plan
         self._missing = dict.fromkeys(specs)
         self._stack = ExitStack()
+        self._unsent = 0
 
     def __enter__(self):
         with ExitStack() as stack:
@@ -93,10 +97,16 @@ class TensorWriter:
         del self._missing[name]
 
     def _write_at(self, offset: int, data: memoryview) -> None:
+        self._unsent += len(data)
         # The system writes at most 2 GB at once.
         while data:
             written = os.pwrite(self._file.fileno(), data, offset)
             offset, data = offset + written, data[written:]
+        if self._unsent >= _SENT_BYTES and hasattr(os, "posix_fadvise"):
+            # Linux then begins to bring what was written to the disk, instead of
+            # leaving all of it to the end.
+            self._unsent = 0
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def _check_complete(self) -> None:
         if self._missing:

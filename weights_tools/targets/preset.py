@@ -16,14 +16,11 @@ from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor, openai_clip_vocabulary
 from weights_tools.component import Component
 from weights_tools.copying import bytes_to_write, write_file
-from weights_tools.kinds import MODELS, without_weights
+from weights_tools.kinds import MODELS, weightless_model, without_weights
 from weights_tools.layouts import Layout, get_layout
 from weights_tools.source import Source
 from weights_tools.sources.preset import TASK, TASK_PARTS, TASK_WEIGHTS, WEIGHTS
 from weights_tools.targets.checks import check_holds
-
-# Stable Diffusion 1.x was trained at this size; a task can be asked for any other.
-_SIZE = (512, 512)
 
 
 class PresetWriter:
@@ -78,7 +75,7 @@ class PresetWriter:
             self._preprocessor.save_to_preset(str(folder))
             model = task.backbone
         else:
-            model = without_weights(lambda: _make(self._backbone))
+            model = _weightless(self._backbone)
         _write_json(folder / "config.json", _serialized(model))
         _write_json(folder / "metadata.json", self._metadata())
         write_file(folder / WEIGHTS, self._backbone_parts(), self._dtype, on_bytes)
@@ -97,17 +94,20 @@ class PresetWriter:
         return parts
 
     def _make_task(self):
-        models = {part: _make(c) for part, c in self._source.components.items()}
-        height, width = self._source.size or _SIZE
+        parts = self._source.components
+        models = {part: _weightless(parts[part]) for part in MODELS}
+        image_unet = parts.get("image_unet")
+        if image_unet is not None:
+            # Not one from the cache, which may be the UNet itself.
+            image_unet = MODELS["unet"](**image_unet.arguments)
         return TextToVideo(
             models["unet"],
             self._preprocessor,
             models["text_encoder"],
             models["vae"],
-            models.get("image_unet"),
+            image_unet,
             self._source.schedule or NoiseSchedule(),
-            height,
-            width,
+            **self._source.defaults,
         )
 
     def _metadata(self):
@@ -121,8 +121,8 @@ class PresetWriter:
         }
 
 
-def _make(component: Component) -> keras.Model:
-    return MODELS[component.kind](**component.arguments)
+def _weightless(component: Component) -> keras.Model:
+    return weightless_model(component.kind, component.arguments)
 
 
 def _clip_preprocessor(source):
