@@ -17,6 +17,8 @@ _MOST_BYTES = 2**20
 # not decide how long we compute.
 _MOST_ENTRIES = 64
 _SIZE = ((int,), 2**17)
+# Of latents, whose sides in pixels are some times more.
+_SIDE = ((int,), 2**12)
 _COUNT = ((int,), _MOST_ENTRIES)
 _FRACTION = ((int, float), 1)
 
@@ -26,7 +28,8 @@ _ONE = {
     **dict.fromkeys(("context_dim", "groups", "num_heads"), _SIZE),
     **dict.fromkeys(("vocabulary_size", "max_sequence_length"), _SIZE),
     **dict.fromkeys(("embedding_dim", "hidden_dim", "intermediate_dim"), _SIZE),
-    **dict.fromkeys(("height", "width"), _SIZE),
+    **dict.fromkeys(("height", "width", "num_frames"), _SIZE),
+    **dict.fromkeys(("guidance_scale", "fps"), ((int, float), 2**17)),
     **dict.fromkeys(("layers_per_block", "num_layers"), _COUNT),
     **dict.fromkeys(("epsilon", "transformer_epsilon"), _FRACTION),
     "layer_norm_epsilon": _FRACTION,
@@ -127,6 +130,18 @@ def check_arguments(kind: str, arguments: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"{key} of a {kind} must be a list. Received: {value!r:.80}"
             )
+
+
+def check_size(sides: Any) -> None:
+    """Check that `sides` are two whole numbers that no picture is larger than.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    if len(sides) != 2:
+        raise ValueError(f"A size has two sides. Received: {sides!r:.80}")
+    for side in sides:
+        _check("A side of a sample", side, *_SIDE)
 
 
 def check_names(config: Mapping[str, Any], key: str) -> None:

@@ -212,7 +212,7 @@ def _chosen(source: Source, part, base: Source, tokenizer) -> Source:
         components,
         preprocessor,
         source.schedule or base.schedule,
-        source.size or base.size,
+        source.defaults or base.defaults,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor
@@ -18,13 +19,14 @@ class Source:
             `"text_encoder"` and `"image_unet"`, the model of first frames.
         preprocessor: the tokenizer, if there is one.
         schedule: the noise schedule, if it is told.
-        size: default height and width in pixels, if they are told.
+        defaults: what a task generates by default, as far as it is told: arguments of
+            `TextToVideo`, such as `height`.
     """
 
     components: dict[str, Component] = field(default_factory=dict)
     preprocessor: TextToVideoPreprocessor | None = None
     schedule: NoiseSchedule | None = None
-    size: tuple[int, int] | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)
 
     def component(self, part: str) -> Component:
         """The model that plays a part.

@@ -21,6 +21,8 @@ from keras_makeavid.text import TextToVideoPreprocessor
 
 # Spec section 6: sizes come in these steps, whatever the levels would need.
 _SIZE_STEP = 32
+# What `generate` takes where it is not told.
+TASK_DEFAULTS = ("height", "width", "num_frames", "guidance_scale", "fps")
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -40,12 +42,15 @@ class TextToVideo(keras_hub.models.Task):
         schedule: the `NoiseSchedule` that the UNet was trained with, or its config.
         height: default height of a video in pixels.
         width: default width of a video in pixels.
+        num_frames: default number of frames.
+        guidance_scale: default weight of the prompt.
+        fps: frames a second that its videos are meant for.
 
     Example:
     ```python
     task = keras_makeavid.TextToVideo.from_preset("path/to/preset")
     videos = task.generate("dancing in the rain", num_frames=24, seed=0)
-    keras_makeavid.video.write_video("rain.mp4", videos[0], fps=12)
+    keras_makeavid.video.write_video("rain.mp4", videos[0], fps=task.fps)
     ```
     """
 
@@ -62,6 +67,9 @@ class TextToVideo(keras_hub.models.Task):
         schedule: NoiseSchedule | dict | None = None,
         height: int = 512,
         width: int = 512,
+        num_frames: int = 24,
+        guidance_scale: float = 15.0,
+        fps: float = 8.0,
         **kwargs,
     ):
         inputs = backbone.input
@@ -78,6 +86,9 @@ class TextToVideo(keras_hub.models.Task):
         self.schedule = schedule or NoiseSchedule()
         self.height = height
         self.width = width
+        self.num_frames = num_frames
+        self.guidance_scale = guidance_scale
+        self.fps = fps
         self._check_parts()
 
         self._encode_text = compile_inference(
@@ -94,11 +105,11 @@ class TextToVideo(keras_hub.models.Task):
         negative_prompts: str | Sequence[str] | None = None,
         hint_image: np.ndarray | None = None,
         mask_image: np.ndarray | None = None,
-        num_frames: int = 24,
+        num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
         num_steps: int = 20,
-        guidance_scale: float = 15.0,
+        guidance_scale: float | None = None,
         image_guidance_scale: float | None = None,
         scheduler: str | Scheduler = "dpm++2m",
         spatial_only: bool = False,
@@ -117,13 +128,13 @@ class TextToVideo(keras_hub.models.Task):
                 `(B, H, W, 3)`. With none, a first frame is made by the image model.
             mask_image: `(H, W)` or `(B, H, W)`, bool, uint8 or float in `[0, 1]`:
                 1 is to be filled, 0 is given by `hint_image`. `None` is 0 everywhere.
-            num_frames: number of frames F.
+            num_frames: number of frames F; `None` is the task's own.
             height: height in pixels, a multiple of 32 (less for models of fewer
                 levels); `None` is the task's own.
             width: width in pixels, likewise.
             num_steps: number of sampling steps.
-            guidance_scale: weight of the prompt against the negative prompt. 1 is
-                without guidance and costs half.
+            guidance_scale: weight of the prompt against the negative prompt; `None`
+                is the task's own. 1 is without guidance and costs half.
             image_guidance_scale: the same for the first frame; `None` is
                 `guidance_scale`.
             scheduler: `"dpm++2m"`, `"ddim"`, `"euler"` or a `Scheduler`.
@@ -151,7 +162,10 @@ class TextToVideo(keras_hub.models.Task):
         seeds = as_seeds(seed, batch)
         height = self._checked_size("height", self.height if height is None else height)
         width = self._checked_size("width", self.width if width is None else width)
+        num_frames = self.num_frames if num_frames is None else num_frames
         _check_count("num_frames", num_frames)
+        if guidance_scale is None:
+            guidance_scale = self.guidance_scale
         _check_guidance("guidance_scale", guidance_scale)
         if image_guidance_scale is None:
             image_guidance_scale = guidance_scale
@@ -325,8 +339,7 @@ class TextToVideo(keras_hub.models.Task):
             "vae": serialize(self.vae),
             "image_backbone": serialize(self.image_backbone),
             "schedule": self.schedule.get_config(),
-            "height": self.height,
-            "width": self.width,
+            **{name: getattr(self, name) for name in TASK_DEFAULTS},
         }
 
     @classmethod

@@ -22,6 +22,7 @@ from keras_makeavid.text.vocabulary import (
 
 # Where KerasHub's own tokenizers keep theirs in a preset.
 ASSET_FOLDER = "assets/tokenizer"
+_MOST_TOKENS = 2**16
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -106,8 +107,8 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         Args:
             folder: The pipeline's folder or its `tokenizer` folder. That holds
                 `vocab.json` and `merges.txt`, or the `tokenizer.json` that
-                transformers 5 writes in their place. The padding token is read
-                from `tokenizer_config.json` and `special_tokens_map.json`.
+                transformers 5 writes in their place. Padding token and length are
+                read from `tokenizer_config.json` and `special_tokens_map.json`.
             **kwargs: Other arguments of the class.
 
         Returns:
@@ -133,7 +134,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         else:
             merges_path = os.path.join(folder, MERGES_FILE)
             vocabulary = read_vocabulary(vocab_path, merges_path)
-        kwargs = {"pad_token": _read_pad_token(folder), **kwargs}
+        kwargs = {**_read_settings(folder), **kwargs}
         return cls(vocabulary.tokens, vocabulary.merges, **kwargs)
 
     @property
@@ -324,8 +325,8 @@ def _check_prompts(prompts: Sequence[str]) -> None:
             ) from error
 
 
-def _read_pad_token(folder: str) -> str:
-    """The padding token that transformers would take from a tokenizer folder."""
+def _read_settings(folder: str) -> dict:
+    """Padding token and length that transformers would take from a tokenizer folder."""
     config_path = os.path.join(folder, "tokenizer_config.json")
     legacy_path = os.path.join(folder, "special_tokens_map.json")
     config = read_json(config_path) if os.path.exists(config_path) else {}
@@ -339,4 +340,8 @@ def _read_pad_token(folder: str) -> str:
             f"{folder}: pad_token must be a string, or an object with a string as "
             f"content. Received: {config['pad_token']!r}"
         )
-    return token
+    length = config.get("model_max_length")
+    # Where there is none, transformers writes a number of thirty digits.
+    if not isinstance(length, int) or not 2 <= length <= _MOST_TOKENS:
+        return {"pad_token": token}
+    return {"pad_token": token, "sequence_length": length}

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import resource
@@ -384,6 +385,35 @@ def test_what_makes_no_preset_is_refused(pipeline, tmp_path):
     shutil.copytree(pipeline / "text_encoder", tmp_path / "some" / "text_encoder")
     with pytest.raises(ValueError, match=r"Received: \['text_encoder', 'vae'\]"):
         weights_tools.convert(tmp_path / "some", tmp_path / "out")
+
+
+def test_the_default_size_is_the_sample_size_of_a_pipeline(pipeline, tmp_path):
+    weights_tools.inflate(pipeline, tmp_path / "preset")
+    config = json.loads((tmp_path / "preset" / "task.json").read_text())["config"]
+    assert (config["height"], config["width"]) == (64, 64)
+    changed = {"height": 128, "width": 64, "num_frames": 5, "guidance_scale": 2.5}
+    task = {**json.loads((tmp_path / "preset" / "task.json").read_text())}
+    task["config"] |= changed
+    (tmp_path / "preset" / "task.json").write_text(json.dumps(task))
+    weights_tools.convert(tmp_path / "preset", tmp_path / "back", "diffusers")
+    unet = json.loads((tmp_path / "back" / "unet" / "config.json").read_text())
+    assert unet["sample_size"] == [16, 8]
+    weights_tools.inflate(tmp_path / "back", tmp_path / "again")
+    config = json.loads((tmp_path / "again" / "task.json").read_text())["config"]
+    assert (config["height"], config["width"]) == (128, 64)
+    # What a pipeline has no place for stays only where a preset becomes a preset.
+    weights_tools.convert(tmp_path / "preset", tmp_path / "half", dtype="float16")
+    config = json.loads((tmp_path / "half" / "task.json").read_text())["config"]
+    assert changed.items() <= config.items()
+
+
+@pytest.mark.parametrize("size", ["large", [8], [8, 8, 8], 0, -8, 10**9, 8.0, True])
+def test_a_sample_size_that_is_none_is_refused(pipeline, tmp_path, size):
+    shutil.copytree(pipeline, tmp_path / "pipeline")
+    path = tmp_path / "pipeline" / "unet" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sample_size": size}))
+    with pytest.raises(ValueError, match="unet/config.json"):
+        weights_tools.inflate(tmp_path / "pipeline", tmp_path / "preset")
 
 
 def test_diffusers_reads_what_is_written(pipeline, image_unet, vae, tmp_path):

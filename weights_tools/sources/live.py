@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 
 from keras_makeavid import TextToVideo
+from keras_makeavid.tasks.text_to_video import TASK_DEFAULTS
 from weights_tools.component import Component
 from weights_tools.configuration import architecture
 from weights_tools.kinds import complete, kind_of
@@ -39,7 +40,7 @@ def open_model(model: keras.Model) -> Source:
         {part: _component(m) for part, m in parts.items() if m is not None},
         model.preprocessor,
         model.schedule,
-        (model.height, model.width),
+        {name: getattr(model, name) for name in TASK_DEFAULTS},
     )
 
 

@@ -16,7 +16,7 @@ from weights_tools.component import (
     component_from_file,
     find_layout,
 )
-from weights_tools.configuration import read_config, reading
+from weights_tools.configuration import check_size, read_config, reading
 from weights_tools.containers import open_tensors
 from weights_tools.kinds import MODELS
 from weights_tools.source import Source
@@ -61,7 +61,23 @@ def open_pipeline(
         config = read_config(scheduler)
         with reading(scheduler):
             source.schedule = NoiseSchedule.from_diffusers_config(config)
+    if {"unet", "vae"} <= source.components.keys():
+        source.defaults = _default_size(folder, source.component("vae"))
     return source
+
+
+def _default_size(folder, vae) -> dict[str, int]:
+    """Height and width that the UNet's configuration tells, in pixels as diffusers."""
+    path = folder / "unet" / "config.json"
+    sample_size = read_config(path).get("sample_size")
+    if sample_size is None:
+        return {}
+    sides = sample_size if isinstance(sample_size, list) else [sample_size] * 2
+    factor = 2 ** (len(vae.arguments["block_channels"]) - 1)
+    with reading(path):
+        check_size(sides)
+    height, width = (side * factor for side in sides)
+    return {"height": height, "width": width}
 
 
 def find_weights_file(folder: Path, variant: str | None = None) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_makeavid.schedulers import NoiseSchedule
+from keras_makeavid.tasks.text_to_video import TASK_DEFAULTS
 from keras_makeavid.text import TextToVideoPreprocessor
 from weights_tools.component import (
     component_from_file,
@@ -84,11 +85,11 @@ def _open_task(folder, stack, source):
         source.preprocessor = TextToVideoPreprocessor.from_preset(str(folder))
     if not isinstance(task.get("schedule"), dict):
         raise ContainerError(path, "has no schedule")
-    size = {key: task.get(key) for key in ("height", "width")}
+    # Presets of the first version tell of the size only.
+    source.defaults = {key: task[key] for key in TASK_DEFAULTS if key in task}
     with reading(path):
         source.schedule = NoiseSchedule.from_config(task["schedule"])
-        check_arguments("task", size)
-    source.size = (size["height"], size["width"])
+        check_arguments("task", source.defaults)
 
 
 def model_in(path: Path) -> tuple[str, dict[str, Any]]:

@@ -89,12 +89,24 @@ class HubFolderWriter:
         _write_json(folder / "model_index.json", self._index())
 
     def _write_model(self, folder, component, layout, on_bytes):
-        _write_json(folder / "config.json", _config(component, layout))
+        config = _config(component, layout)
+        if component.kind == "unet":
+            config |= self._sample_size()
+        _write_json(folder / "config.json", config)
         name = _FILES[component.kind, layout.container]
         # PyTorch's loaders ask a safetensors file what wrote it.
         metadata = {"format": "pt"} if layout.container == "safetensors" else None
         job = [(component, layout, None)]
         write_file(folder / name, job, self._dtype, on_bytes, metadata)
+
+    def _sample_size(self):
+        """The task's default size, where diffusers' pipelines look for it."""
+        vae = self._source.components.get("vae")
+        if vae is None or not {"height", "width"} <= self._source.defaults.keys():
+            return {}
+        factor = 2 ** (len(vae.arguments["block_channels"]) - 1)
+        sides = [self._source.defaults[side] // factor for side in ("height", "width")]
+        return {"sample_size": sides[0] if sides[0] == sides[1] else sides}
 
     def _index(self):
         config = _config(*self._parts["unet"]) if "unet" in self._parts else {}

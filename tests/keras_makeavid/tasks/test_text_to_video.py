@@ -244,6 +244,16 @@ def test_models_of_fewer_levels_take_finer_steps_of_size(task):
 # Progress.
 
 
+def test_frames_and_guidance_that_are_not_told_are_the_task_s(task, hint):
+    own = variant(task, num_frames=5, guidance_scale=3.0)
+    video = own.generate("a cat", hint_image=hint, num_steps=2, seed=0)
+    assert video.shape[1] == 5
+    told = {"num_frames": 5, "guidance_scale": 3.0}
+    np.testing.assert_array_equal(
+        video, task.generate("a cat", hint_image=hint, num_steps=2, seed=0, **told)
+    )
+
+
 def test_every_step_is_reported_in_order_those_of_the_first_frame_too(task, hint):
     reports = []
     generate(task, hint_image=hint, progress=lambda *report: reports.append(report))
@@ -405,13 +415,15 @@ def test_a_preset_gives_the_same_video_bit_by_bit(preset, hint, video):
 
 def test_a_preset_keeps_every_part_and_setting(task, make_unet, tmp_path):
     schedule = NoiseSchedule(num_train_steps=500, beta_end=0.01)
+    defaults = {"height": 64, "num_frames": 7, "guidance_scale": 2.5, "fps": 12.0}
     original = variant(
-        task, image_backbone=make_unet(1, 4), schedule=schedule, height=64
+        task, image_backbone=make_unet(1, 4), schedule=schedule, **defaults
     )
     original.save_to_preset(tmp_path / "preset")
     loaded = TextToVideo.from_preset(str(tmp_path / "preset"))
     assert loaded.schedule == schedule
-    assert (loaded.height, loaded.width) == (64, 128)
+    assert {name: getattr(loaded, name) for name in defaults} == defaults
+    assert loaded.width == 128
     np.testing.assert_array_equal(
         loaded.preprocessor.tokenize("a cat"), task.preprocessor.tokenize("a cat")
     )

@@ -249,6 +249,18 @@ def test_the_pad_token_is_the_one_that_transformers_takes(
     assert TextToVideoPreprocessor.from_hub_folder(str(folder)).pad_token == expected
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"), [(24, 24), (77, 77), (None, 77), (10**30, 77), (1, 77)]
+)
+def test_the_length_is_the_one_that_the_folder_tells(tmp_path, told, expected):
+    folder = tmp_path / "tokenizer"
+    save_tokenizer(folder, TINY_VOCABULARY)
+    config = {} if told is None else {"model_max_length": told}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    loaded = TextToVideoPreprocessor.from_hub_folder(str(folder))
+    assert loaded.sequence_length == expected
+
+
 @pytest.mark.parametrize("token", [None, 3, ["!"], {"content": 3}, {}])
 def test_a_malformed_pad_token_is_refused_by_folder(tmp_path, token):
     save_tokenizer(tmp_path / "tokenizer", TINY_VOCABULARY, pad_token=token)
