@@ -5,6 +5,8 @@ import string
 
 # Tests run a program once or twice: XLA would optimise it for longer than it runs.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Nor does a run find what an earlier one compiled.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 import keras
 import numpy as np

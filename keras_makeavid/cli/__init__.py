@@ -31,6 +31,8 @@ _COMMANDS = {
 }
 # JAX first: it trains on every accelerator and has the fastest sampling loop.
 _BACKENDS = ("jax", "torch", "tensorflow")
+# Of compiled programs; those used longest ago go first.
+_CACHE_BYTES = 2**30
 # By default XLA on a CPU orders the training step for many threads: it takes 1.4 times
 # the temporary memory, and longer (`benchmarks/train_step.py`).
 XLA_FLAGS = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
@@ -53,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _choose_backend(options.backend)
         # The user's own flags come later, and win.
         os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
+        _keep_compiled_programs()
         if options.uses_models:
             _import_keras_hub_quietly()
         return options.run(options) or 0
@@ -142,6 +145,19 @@ def _choose_backend(asked_for: str | None) -> None:
             f"pip install 'keras-makeavid[{backend or 'jax'}]'"
         )
     os.environ["KERAS_BACKEND"] = backend
+
+
+def _keep_compiled_programs() -> None:
+    """Let JAX compile a program once, and find it in every later run."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    defaults = {
+        "JAX_COMPILATION_CACHE_DIR": os.path.join(cache, "keras_makeavid", "jax"),
+        # Half a second is less than loading a program takes.
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(_CACHE_BYTES),
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
 
 
 def _import_keras_hub_quietly() -> None:

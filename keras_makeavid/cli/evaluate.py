@@ -26,10 +26,12 @@ def add_arguments(parser) -> None:
         "--count", type=int, default=24, help="prompts of each kind in that list"
     )
     parser.add_argument("--seeds", type=int, default=4, help="videos of each prompt")
-    parser.add_argument("--frames", type=int, default=16, help="number of frames")
+    parser.add_argument(
+        "--frames", type=int, help="number of frames; the preset's if not given"
+    )
     parser.add_argument("--steps", type=int, default=20, help="sampling steps")
     parser.add_argument(
-        "--guidance", type=float, default=15.0, help="weight of the prompt"
+        "--guidance", type=float, help="weight of the prompt; the preset's if not given"
     )
     parser.add_argument(
         "--hints",

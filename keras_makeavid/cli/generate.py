@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 EXAMPLE = (
     'makeavid generate "dancing in the rain" --preset PRESET --hint photo.jpg '
     "--out rain.mp4"
 )
+
+_FORMATS = ("mp4", "gif", "webp", "png")
 
 
 def add_arguments(parser) -> None:
@@ -16,24 +20,36 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument(
         "--out",
-        default="video.mp4",
-        help="file to write: .mp4, .gif, .webp, or a folder of PNG frames",
+        help="file to write: .mp4, .gif, .webp, or a folder of PNG frames; video.mp4, "
+        "or of --format, if not given",
     )
-    parser.add_argument("--sheet", help="picture of all frames to write too (.png)")
+    parser.add_argument(
+        "--format",
+        choices=_FORMATS,
+        help="of the file, if --out does not tell: mp4 if not given; png is a folder",
+    )
+    parser.add_argument(
+        "--sheet",
+        help="picture of all frames to write too (.png); beside the video if not given",
+    )
     parser.add_argument("--negative", default="", help="what to avoid")
     parser.add_argument("--hint", help="picture to set in motion")
     parser.add_argument("--mask", help="picture: white is to be filled, black is kept")
-    parser.add_argument("--frames", type=int, default=24, help="number of frames")
+    parser.add_argument(
+        "--frames", type=int, help="number of frames; the preset's if not given"
+    )
     parser.add_argument(
         "--height", type=int, help="pixels, a multiple of 32; the preset's if not given"
     )
     parser.add_argument(
         "--width", type=int, help="pixels, a multiple of 32; the preset's if not given"
     )
-    parser.add_argument("--fps", type=float, default=8, help="frames a second")
+    parser.add_argument(
+        "--fps", type=float, help="frames a second; the preset's if not given"
+    )
     parser.add_argument("--steps", type=int, default=20, help="sampling steps")
     parser.add_argument(
-        "--guidance", type=float, default=15.0, help="weight of the prompt"
+        "--guidance", type=float, help="weight of the prompt; the preset's if not given"
     )
     parser.add_argument(
         "--image-guidance",
@@ -51,13 +67,27 @@ def add_arguments(parser) -> None:
     parser.add_argument("--dtype", default="float32", help="dtype policy")
 
 
+def check(options) -> None:
+    """Find what is wrong with the files to write before anything is imported."""
+    if options.out is None:
+        suffix = f".{options.format or 'mp4'}"
+        options.out = "video" if suffix == ".png" else f"video{suffix}"
+    elif options.format is not None:
+        suffix = os.path.splitext(options.out)[1].lower()
+        if suffix != ("" if options.format == "png" else f".{options.format}"):
+            raise ValueError(
+                f"--format {options.format} does not go with --out {options.out}"
+            )
+    if options.sheet is None:
+        options.sheet = f"{os.path.splitext(options.out.rstrip(os.sep))[0]}_sheet.png"
+
+
 def run(options) -> None:
     """Generate and write."""
     from keras_makeavid import TextToVideo, video
 
-    video.check_video_path(options.out, options.fps)
-    if options.sheet is not None:
-        video.check_image_path(options.sheet)
+    video.check_video_path(options.out, 8 if options.fps is None else options.fps)
+    video.check_image_path(options.sheet)
     hint = None if options.hint is None else video.read_image(options.hint)
     mask = None if options.mask is None else video.read_mask(options.mask)
     task = TextToVideo.from_preset(options.preset, dtype=options.dtype)
@@ -77,8 +107,7 @@ def run(options) -> None:
         tile_size=options.tile,
         progress=True,
     )[0]
-    video.write_video(options.out, frames, fps=options.fps)
+    video.write_video(options.out, frames, fps=options.fps or task.fps)
+    video.write_image(options.sheet, video.contact_sheet(frames))
     print(options.out)
-    if options.sheet is not None:
-        video.write_image(options.sheet, video.contact_sheet(frames))
-        print(options.sheet)
+    print(options.sheet)

@@ -18,9 +18,9 @@ def generate_videos(
     task: TextToVideo,
     prompts: Sequence[str],
     num_seeds: int = 4,
-    num_frames: int = 16,
+    num_frames: int | None = None,
     num_steps: int = 20,
-    guidance_scale: float = 15.0,
+    guidance_scale: float | None = None,
     hints: bool = False,
     spatial_only: bool = False,
 ) -> Iterator[GeneratedVideo]:
@@ -30,9 +30,9 @@ def generate_videos(
         task: the model.
         prompts: captions of `keras_makeavid.data.motions`.
         num_seeds: videos of each prompt, generated together.
-        num_frames: frames of a video.
+        num_frames: frames of a video; `None` is the task's own number.
         num_steps: sampling steps.
-        guidance_scale: weight of the prompt.
+        guidance_scale: weight of the prompt; `None` is the task's own.
         hints: whether to give the first frame of a true clip of the prompt as the
             hint, a different one for each video.
         spatial_only: whether to leave out the model's temporal parts.

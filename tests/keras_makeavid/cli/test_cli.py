@@ -19,6 +19,7 @@ from keras_makeavid import TextToVideo, __version__, recipes, video
 from keras_makeavid.cli import _parser, main
 from keras_makeavid.data import open_dataset
 
+OTHER_FORMAT = ("--format", "gif", "--out", "video.mp4")
 COMMANDS = ("generate", "evaluate", "encode", "train", "info")
 
 
@@ -99,7 +100,7 @@ def test_help_of_a_command_ends_with_an_example_that_parses(command, capsys):
 @pytest.mark.parametrize(
     ("command", "defaults"),
     [
-        ("generate", ["video.mp4", "24", "20", "15.0", "dpm++2m", "8", "float32"]),
+        ("generate", ["video.mp4", "20", "dpm++2m", "float32"]),
         ("evaluate", ["24", "4", "16", "20", "15.0", "evaluation"]),
         ("encode", ["0.0"]),
         ("train", ["never"]),
@@ -156,6 +157,10 @@ def test_the_version_is_printed(capsys):
             "generate: error: fps must be positive and finite, received 0",
         ),
         (["generate", "a cat"], "generate: error: the following .* required: --preset"),
+        (
+            [*("generate", "a cat", "--preset", "PRESET"), *OTHER_FORMAT],
+            "generate: error: --format gif does not go with --out video.mp4",
+        ),
         (
             ["generate", "a cat", "--preset", "PRESET", "--steps", "many"],
             "generate: error: argument --steps: invalid int value: 'many'",
@@ -400,6 +405,44 @@ def test_generate_writes_a_video_in_half_precision(preset, picture, tmp_path):
     assert (written.num_frames, written.fps) == (2, 5)
     assert (written.height, written.width) == (128, 128)
     assert video.read_video(out).std() > 10
+
+
+@pytest.mark.parametrize(
+    ("options", "written"),
+    [
+        ((), ("video.mp4", "video_sheet.png")),
+        (("--format", "gif"), ("video.gif", "video_sheet.png")),
+        (("--format", "png"), ("video", "video_sheet.png")),
+        (("--out", "cat.webp"), ("cat.webp", "cat_sheet.png")),
+        (("--out", "frames/"), ("frames/", "frames_sheet.png")),
+        (("--out", "cat.mp4", "--format", "mp4"), ("cat.mp4", "cat_sheet.png")),
+    ],
+)
+def test_what_is_not_told_follows_from_the_rest(
+    preset, tmp_path, monkeypatch, capsys, options, written
+):
+    monkeypatch.chdir(tmp_path)
+    few = ("--frames", 2, "--steps", 1, "--guidance", 1, "--seed", 0)
+    assert run("generate", "a cat", "--preset", preset, *few, *options) == 0
+    assert capsys.readouterr().out.splitlines() == list(written)
+    assert all((tmp_path / name).exists() for name in written)
+
+
+def test_a_preset_s_own_defaults_are_taken(task, tmp_path, monkeypatch):
+    seen = {}
+
+    def generate(self, *arguments, **options):
+        seen.update(options)
+        return np.zeros((1, 2, 32, 32, 3), "uint8")
+
+    monkeypatch.setattr(TextToVideo, "generate", generate)
+    task.fps, fps = 5.0, task.fps
+    task.save_to_preset(tmp_path / "preset")
+    task.fps = fps
+    places = ("--preset", tmp_path / "preset", "--out", tmp_path / "cat.mp4")
+    assert run("generate", "a cat", *places) == 0
+    assert seen["num_frames"] is seen["guidance_scale"] is None
+    assert video.probe(tmp_path / "cat.mp4").fps == 5
 
 
 @pytest.mark.skipif(keras.config.backend() != "torch", reason="the same everywhere")
