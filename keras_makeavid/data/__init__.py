@@ -19,12 +19,14 @@ _MODULES = {
     "LatentLoader": "latent_loader",
     "LatentReader": "reader",
     "MotionClips": "motions",
+    "PictureLoader": "picture_loader",
     "PublishedDataset": "published_dataset",
     "ShardedDataset": "sharded_dataset",
     "check_dataset": "check",
     "convert_dataset": "convert",
     "dataset_facts": "facts",
     "encode_clips": "encode",
+    "encode_motions": "motion_encoding",
     "open_dataset": "reader",
     "open_writer": "writer",
     "read_captions": "captions",
@@ -38,12 +40,14 @@ __all__ = [
     "LatentLoader",
     "LatentReader",
     "MotionClips",
+    "PictureLoader",
     "PublishedDataset",
     "ShardedDataset",
     "check_dataset",
     "convert_dataset",
     "dataset_facts",
     "encode_clips",
+    "encode_motions",
     "open_dataset",
     "open_writer",
     "read_captions",
@@ -59,7 +63,9 @@ if TYPE_CHECKING:
     from keras_makeavid.data.facts import dataset_facts
     from keras_makeavid.data.latent_dataset import LatentDataset
     from keras_makeavid.data.latent_loader import LatentLoader
+    from keras_makeavid.data.motion_encoding import encode_motions
     from keras_makeavid.data.motions import MotionClips
+    from keras_makeavid.data.picture_loader import PictureLoader
     from keras_makeavid.data.published_dataset import PublishedDataset
     from keras_makeavid.data.reader import LatentClip, LatentReader, open_dataset
     from keras_makeavid.data.sharded_dataset import ShardedDataset

@@ -23,6 +23,7 @@ class ClipEncoder:
         vae: an `AutoencoderKL`.
         text_encoder: takes `{"token_ids"}`, returns text states `(1, L, D)`.
         preprocessor: turns a caption into token ids `(1, L)`.
+        chunk_size: frames that the VAE codes at once.
     """
 
     def __init__(
@@ -30,8 +31,10 @@ class ClipEncoder:
         vae: keras.Model,
         text_encoder: keras.Model,
         preprocessor: Callable[[str], np.ndarray],
+        chunk_size: int = 1,
     ):
         self._vae = vae
+        self._chunk_size = chunk_size
         self._preprocessor = preprocessor
         self._encode_text = compile_inference(
             lambda token_ids: text_encoder({"token_ids": token_ids}), [text_encoder]
@@ -51,7 +54,8 @@ class ClipEncoder:
         Returns:
             The clip; its latents are posterior means, not scaled.
         """
-        latents = self._vae.encode_video(frames) / self._vae.scaling_factor
+        latents = self._vae.encode_video(frames, self._chunk_size)
+        latents /= self._vae.scaling_factor
         states = self._encode_text(self._preprocessor(metadata["caption"]))
         states = keras.ops.convert_to_numpy(keras.ops.cast(states, "float32"))
         return LatentClip(clip_id, latents.astype("float32"), states[0], metadata)

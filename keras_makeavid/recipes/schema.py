@@ -18,6 +18,11 @@ from keras_makeavid.recipes.fields import (
     whole,
 )
 
+OBJECTIVES = ("video", "image", "autoencoder")
+# The only source of pictures: clips are stored as latents.
+PICTURES = "motions"
+TRAINABLE_WORDS = ("temporal", "spatial", "all", "lora")
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -53,9 +58,10 @@ class Data:
     """What it is trained on.
 
     Args:
-        source: the latent dataset.
+        source: the latent dataset; of pictures `"motions"`, which are drawn
+            (`keras_makeavid.data.motions`).
         batch_size: samples in a step, over all devices.
-        frames: frames in a sample.
+        frames: frames in a sample of a video.
         samples_per_epoch: samples in an epoch; one of each clip if not given.
         workers: processes that read ahead, besides threads.
         prefetch: batches read ahead.
@@ -87,11 +93,16 @@ class Loss:
         hint_spacing: frames between hints; the first frame only if not given.
         caption_dropout: share of samples that train with the empty prompt.
         min_snr_gamma: weighs timesteps by min-SNR; all count alike if not given.
+        full_mask_share: share of images to paint of which nothing is given; of the
+            others all but a rectangle is.
+        kl_weight: weight of an autoencoder's divergence from the standard normal.
     """
 
     hint_spacing: int | None = whole(None, least=1)
     caption_dropout: float = number(0.0, least=0, below=1)
     min_snr_gamma: float | None = number(None, above=0)
+    full_mask_share: float = number(0.5, least=0, most=1)
+    kl_weight: float = number(1e-4, least=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +168,11 @@ class Stage:
         name: of the stage, in logs and in `--set stage.NAME.key=value`.
         length: how long it is.
         learning_rate: over its steps.
-        trainable: what trains: `"temporal"`, `"all"`, `"lora"`, or a pattern.
+        objective: what is learnt: videos from latents; images from pictures, by the
+            UNet without its temporal parts; or pictures themselves, by the VAE.
+        trainable: what trains: `"temporal"`, `"spatial"`, `"all"`, `"lora"`, or a
+            pattern.
+        text_encoder: whether the text encoder trains with the UNet, of images.
         repeats: how many times it runs, each time with a new optimizer.
         lora: the adapters of `trainable = "lora"`.
         data: keys that differ from the recipe's `data` in this stage.
@@ -168,7 +183,9 @@ class Stage:
     name: str = text()
     length: Duration = duration(least_steps=1)
     learning_rate: LearningRate = table(LearningRate)
-    trainable: str = pattern("temporal", words=("temporal", "all", "lora"))
+    objective: str = choice("video", OBJECTIVES)
+    trainable: str = pattern("temporal", words=TRAINABLE_WORDS)
+    text_encoder: bool = switch(False)
     repeats: int = whole(1, least=1)
     lora: Lora | None = table(Lora, optional=True)
     data: Data | None = table(Data, optional=True)
@@ -194,6 +211,41 @@ class Stage:
             )
         if self.lora and self.trainable != "lora":
             yield "lora", f"goes with trainable = 'lora'. Received: {self.trainable!r}"
+        yield from self._objective_problems()
+
+    def _objective_problems(self):
+        if self.objective == "autoencoder" and self.trainable != "all":
+            yield (
+                "trainable",
+                f"must be 'all' with objective = 'autoencoder'. "
+                f"Received: {self.trainable!r}",
+            )
+        if self.objective == "image" and self.trainable in ("temporal", "lora"):
+            yield (
+                "trainable",
+                "must be 'spatial', or a pattern of spatial layers, with objective = "
+                f"'image'. Received: {self.trainable!r}",
+            )
+        if self.text_encoder and self.objective != "image":
+            yield (
+                "text_encoder",
+                f"goes with objective = 'image'. Received: {self.objective!r}",
+            )
+        if self.objective == "video":
+            return
+        # Of the stage's keys: `data` may be all stages' own.
+        if self.data.source != PICTURES:
+            yield (
+                "objective",
+                f"of {self.objective!r} needs data.source = {PICTURES!r}. "
+                f"Received: {self.data.source!r}",
+            )
+        if self.data.samples_per_epoch is None:
+            yield (
+                "objective",
+                f"of {self.objective!r} needs data.samples_per_epoch: pictures that "
+                "are drawn have no end",
+            )
 
 
 @dataclasses.dataclass(frozen=True)

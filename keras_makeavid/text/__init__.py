@@ -2,6 +2,11 @@
 
 from keras_makeavid.text.text_encoder import TextEncoder
 from keras_makeavid.text.tokenizer import TextToVideoPreprocessor
-from keras_makeavid.text.vocabulary import openai_clip_vocabulary
+from keras_makeavid.text.vocabulary import learn_vocabulary, openai_clip_vocabulary
 
-__all__ = ["TextEncoder", "TextToVideoPreprocessor", "openai_clip_vocabulary"]
+__all__ = [
+    "TextEncoder",
+    "TextToVideoPreprocessor",
+    "learn_vocabulary",
+    "openai_clip_vocabulary",
+]

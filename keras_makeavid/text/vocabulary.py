@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterable
 
 START_TOKEN = "<|startoftext|>"
 END_TOKEN = "<|endoftext|>"
@@ -131,12 +132,47 @@ def openai_clip_vocabulary() -> tuple[dict[str, int], list[str]]:
         raise ValueError(f"{module.__file__} holds no list of CLIP's merges.")
     lines = rest.split(b"\n", OPENAI_MERGES)[:OPENAI_MERGES]
     merges = [line.decode("utf-8") for line in lines]
+    vocabulary = _vocabulary_of(merges)
+    return vocabulary.tokens, vocabulary.merges
+
+
+def learn_vocabulary(texts: Iterable[str], max_merges: int = 1024) -> Vocabulary:
+    """Learn a small vocabulary of CLIP's form from texts.
+
+    Its words become tokens of their own, as far as `max_merges` allow; any other text
+    falls into pieces of them, down to bytes.
+
+    Args:
+        texts: Captions; case does not matter.
+        max_merges: Merge rules at most.
+
+    Returns:
+        The vocabulary: as in CLIP's own all bytes first, then what merges make, then
+        start and end token.
+
+    Example:
+    ```python
+    learn_vocabulary(["a cat", "a dog"]).merges  # "c a", "d o", "ca t</w>", ...
+    ```
+    """
+    from transformers import CLIPTokenizer
+
+    bytes_alone = _vocabulary_of([])
+    tokenizer = CLIPTokenizer(vocab=bytes_alone.tokens, merges=[])
+    learnt = tokenizer.train_new_from_iterator(
+        texts, len(bytes_alone.tokens) + max_merges, show_progress=False
+    )
+    merges = json.loads(learnt.backend_tokenizer.to_str())["model"]["merges"]
+    return _vocabulary_of([" ".join(merge) for merge in merges[:max_merges]])
+
+
+def _vocabulary_of(merges: list[str]) -> Vocabulary:
+    """Tokens in CLIP's order: bytes, bytes that end a word, merges, start and end."""
     letters = _byte_letters()
     tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
     tokens += [merge.replace(" ", "") for merge in merges]
     tokens += [START_TOKEN, END_TOKEN]
-    vocabulary = Vocabulary({token: i for i, token in enumerate(tokens)}, merges)
-    return vocabulary.tokens, vocabulary.merges
+    return Vocabulary({token: i for i, token in enumerate(tokens)}, merges)
 
 
 def read_json(path: str) -> dict:

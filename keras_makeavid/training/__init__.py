@@ -1,6 +1,7 @@
 """Training by plain `compile` and `fit`, and whole runs by recipes."""
 
 from keras_makeavid.training.image_autoencoding import ImageAutoencoding
+from keras_makeavid.training.image_diffusion import ImageDiffusion
 from keras_makeavid.training.logs.metrics_file import read_metrics
 from keras_makeavid.training.lora import add_lora, without_lora
 from keras_makeavid.training.optimizer import AdamW
@@ -13,6 +14,7 @@ from keras_makeavid.training.video_diffusion import VideoDiffusion
 __all__ = [
     "AdamW",
     "ImageAutoencoding",
+    "ImageDiffusion",
     "TrainingFailed",
     "TrainingResult",
     "VideoDiffusion",

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.tasks import TextToVideo
+from keras_makeavid.tasks.text_to_video import TASK_DEFAULTS
+from keras_makeavid.training.image_autoencoding import ImageAutoencoding
+from keras_makeavid.training.image_diffusion import ImageDiffusion
 from keras_makeavid.training.lora import add_lora, has_lora, without_lora
 from keras_makeavid.training.optimizer import AdamW
 from keras_makeavid.training.phases import Phase
 from keras_makeavid.training.rematerialisation import rematerialise_blocks
+from keras_makeavid.training.reporting import ReportingModel
 from keras_makeavid.training.schedule import WarmupSchedule
 from keras_makeavid.training.video_diffusion import VideoDiffusion
 
@@ -29,10 +35,10 @@ def phase_task(task: TextToVideo, recipe: Recipe, phase: Phase) -> TextToVideo:
     """
     lora = phase.stage.lora
     if has_lora(task.backbone):
-        task = with_backbone(task, without_lora(task.backbone))
+        task = with_parts(task, backbone=without_lora(task.backbone))
     if lora is not None:
         # The programs that the old task has compiled do not know the adapters.
-        task = with_backbone(task, task.backbone)
+        task = with_parts(task)
         add_lora(
             task.backbone, lora.rank, lora.alpha, lora.layers, seed=recipe.run.seed
         )
@@ -40,21 +46,19 @@ def phase_task(task: TextToVideo, recipe: Recipe, phase: Phase) -> TextToVideo:
     return task
 
 
-def with_backbone(task: TextToVideo, unet) -> TextToVideo:
-    """A task of the same parts around another UNet."""
-    return TextToVideo(
-        backbone=unet,
-        preprocessor=task.preprocessor,
-        text_encoder=task.text_encoder,
-        vae=task.vae,
-        image_backbone=task.image_backbone,
-        schedule=task.schedule,
-        height=task.height,
-        width=task.width,
-    )
+def with_parts(task: TextToVideo, **parts: Any) -> TextToVideo:
+    """A task of the same parts but those given.
+
+    Args:
+        task: to take the others from.
+        **parts: arguments of `TextToVideo`.
+    """
+    names = ("backbone", "preprocessor", "text_encoder", "vae", "image_backbone")
+    names += ("schedule", *TASK_DEFAULTS)
+    return TextToVideo(**{**{name: getattr(task, name) for name in names}, **parts})
 
 
-def phase_model(task: TextToVideo, recipe: Recipe, phase: Phase) -> VideoDiffusion:
+def phase_model(task: TextToVideo, recipe: Recipe, phase: Phase) -> ReportingModel:
     """The training model of a phase, compiled, its optimizer built.
 
     Args:
@@ -63,10 +67,29 @@ def phase_model(task: TextToVideo, recipe: Recipe, phase: Phase) -> VideoDiffusi
         phase: to begin.
     """
     stage = phase.stage
+    # Phases would otherwise all draw the same noise.
+    model = _MODELS[stage.objective](task, stage, seed=recipe.run.seed + phase.number)
+    optimizer = make_optimizer(stage, phase, recipe.guard.enabled)
+    model.compile(optimizer=optimizer)
+    optimizer.build(model.trainable_variables)
+    return model
+
+
+def fit_input(objective: str, batch: dict[str, np.ndarray]) -> tuple:
+    """A batch of a stage's loader in the form that `fit` takes.
+
+    Args:
+        objective: of the stage.
+        batch: arrays by name.
+    """
+    return (batch["images"] if objective == "autoencoder" else batch,)
+
+
+def _of_videos(task, stage, seed):
     empty_context = None
     if stage.loss.caption_dropout:
         empty_context = np.array(ops.convert_to_numpy(task.encode_prompts([""])[0]))
-    model = VideoDiffusion(
+    return VideoDiffusion(
         task.backbone,
         task.schedule,
         trainable=stage.trainable,
@@ -74,13 +97,35 @@ def phase_model(task: TextToVideo, recipe: Recipe, phase: Phase) -> VideoDiffusi
         caption_dropout=stage.loss.caption_dropout,
         empty_context=empty_context,
         min_snr_gamma=stage.loss.min_snr_gamma,
-        # Phases would otherwise all draw the same noise.
-        seed=recipe.run.seed + phase.number,
+        seed=seed,
     )
-    optimizer = make_optimizer(stage, phase, recipe.guard.enabled)
-    model.compile(optimizer=optimizer)
-    optimizer.build(model.trainable_variables)
-    return model
+
+
+def _of_images(task, stage, seed):
+    return ImageDiffusion(
+        task.backbone,
+        task.vae,
+        task.text_encoder,
+        task.schedule,
+        trainable=stage.trainable,
+        train_text_encoder=stage.text_encoder,
+        full_mask_share=stage.loss.full_mask_share,
+        caption_dropout=stage.loss.caption_dropout,
+        empty_token_ids=task.preprocessor.tokenize("")[0],
+        min_snr_gamma=stage.loss.min_snr_gamma,
+        seed=seed,
+    )
+
+
+def _of_an_autoencoder(task, stage, seed):
+    return ImageAutoencoding(task.vae, stage.loss.kl_weight, seed)
+
+
+_MODELS = {
+    "video": _of_videos,
+    "image": _of_images,
+    "autoencoder": _of_an_autoencoder,
+}
 
 
 def make_optimizer(stage: Stage, phase: Phase, skip_nonfinite: bool) -> AdamW:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_makeavid.data import LatentLoader
+from keras_makeavid.data import LatentLoader, MotionClips, PictureLoader
+from keras_makeavid.data.batch_loader import BatchLoader
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.recipes import Recipe
-from keras_makeavid.recipes.schema import Data, Stage
+from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.training.lora import matching_attentions
 from keras_makeavid.training.trainable import matching_layers
@@ -46,16 +47,24 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
 
     Raises:
         FileNotFoundError: if a dataset is missing.
-        ValueError: if one is damaged, or a stage has not one whole step, or too few for
-            its warm-up.
+        ValueError: if one is damaged, a stage has not one whole step, or too few for
+            its warm-up, or some stages train an autoencoder and some do not.
     """
     steps_per_epoch = {}
     phases, first_step = [], 0
+    objectives = {stage.objective for stage in recipe.stage}
+    if len(objectives) > 1 and "autoencoder" in objectives:
+        raise ValueError(
+            "The latents of an autoencoder that trains have no fixed scale: it needs a "
+            "recipe of its own. Received: stages of the objectives "
+            f"{', '.join(sorted(objectives))}"
+        )
     for stage in recipe.stage:
-        if stage.data not in steps_per_epoch:
-            loader = open_loader(stage.data, recipe.run.seed, scale=1.0)
-            steps_per_epoch[stage.data] = loader.steps_per_epoch
-        per_epoch = steps_per_epoch[stage.data]
+        key = stage.objective, stage.data
+        if key not in steps_per_epoch:
+            loader = open_loader(stage, recipe.run.seed)
+            steps_per_epoch[key] = loader.steps_per_epoch
+        per_epoch = steps_per_epoch[key]
         steps = stage.length.steps(per_epoch)
         if steps < 1:
             raise ValueError(
@@ -77,24 +86,38 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
     return phases
 
 
-def open_loader(data: Data, seed: int, scale: float) -> LatentLoader:
+def open_loader(
+    stage: Stage, seed: int, task: TextToVideo | None = None
+) -> BatchLoader:
     """The loader of a stage's data.
 
     Args:
-        data: of the recipe.
+        stage: of the recipe.
         seed: of the run.
-        scale: what the stored latents are multiplied by.
+        task: that is trained, by which latents are scaled and pictures made; without
+            one the latents are as they are stored.
     """
-    return LatentLoader(
-        data.source,
-        batch_size=data.batch_size,
-        num_frames=data.frames,
-        samples_per_epoch=data.samples_per_epoch,
-        seed=seed,
-        scale=scale,
-        num_workers=data.workers,
-        prefetch=data.prefetch,
-    )
+    data = stage.data
+    options = {
+        "batch_size": data.batch_size,
+        "samples_per_epoch": data.samples_per_epoch,
+        "num_workers": data.workers,
+        "prefetch": data.prefetch,
+    }
+    if stage.objective == "video":
+        return LatentLoader(
+            data.source,
+            num_frames=data.frames,
+            seed=seed,
+            scale=task.vae.scaling_factor if task else 1.0,
+            **options,
+        )
+    clips = MotionClips(seed, size=task.height) if task else MotionClips(seed)
+    if stage.objective == "autoencoder":
+        return PictureLoader(clips, **options)
+    # Image models make first frames: what is to move left begins on the right.
+    tokenize = task.preprocessor.tokenize if task else None
+    return PictureLoader(clips, tokenize, moment=0.0, **options)
 
 
 def check_data(phases: list[Phase], task: TextToVideo) -> None:
@@ -107,9 +130,10 @@ def check_data(phases: list[Phase], task: TextToVideo) -> None:
     Raises:
         ValueError: if latents have other channels, or texts another width or length.
     """
-    states = task.encode_prompts([""]).shape[1:]
-    for data in {phase.stage.data for phase in phases}:
-        batch = open_loader(data, seed=0, scale=1.0).batch(0)
+    videos = [phase.stage for phase in phases if phase.stage.objective == "video"]
+    states = task.encode_prompts([""]).shape[1:] if videos else None
+    for data, stage in {stage.data: stage for stage in videos}.items():
+        batch = open_loader(stage, seed=0).batch(0)
         channels = batch["latents"].shape[-1]
         if channels != task.vae.latent_channels:
             raise ValueError(
@@ -134,6 +158,8 @@ def check_patterns(phases: list[Phase], unet: UNetPseudo3D) -> None:
         ValueError: if a stage's pattern matches nothing.
     """
     for stage in {phase.stage.name: phase.stage for phase in phases}.values():
+        if stage.objective == "autoencoder":
+            continue
         try:
             if stage.lora is not None:
                 matching_attentions(unet, stage.lora.layers)

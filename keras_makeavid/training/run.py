@@ -16,10 +16,16 @@ from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.training.checkpoints import CheckpointError, Checkpoints
 from keras_makeavid.training.compute_dtype import dtype_policy, set_dtype_policy
 from keras_makeavid.training.interruption import Interruption
+from keras_makeavid.training.latent_scale import with_unit_latents
 from keras_makeavid.training.logs import RunLog, StepLog
 from keras_makeavid.training.lora import has_lora, without_lora
 from keras_makeavid.training.packages import check_packages
-from keras_makeavid.training.phase_model import phase_model, phase_task, with_backbone
+from keras_makeavid.training.phase_model import (
+    fit_input,
+    phase_model,
+    phase_task,
+    with_parts,
+)
 from keras_makeavid.training.phases import (
     Phase,
     check_data,
@@ -235,7 +241,8 @@ class _Run:
         """Train to the end of the phase, a signal, or a roll-back; return where to."""
         phase, stage = self._phase, self._phase.stage
         done = self._steps_done(position)
-        self._log.go_on_at(done, stage.data.batch_size * stage.data.frames)
+        frames = stage.data.frames if stage.objective == "video" else 1
+        self._log.go_on_at(done, stage.data.batch_size * frames)
         guard = self._recipe.guard
         callback = RunCallback(
             phase,
@@ -249,9 +256,9 @@ class _Run:
         )
         remaining = phase.steps - position.step
         if remaining:
-            scale = self._task.vae.scaling_factor
-            loader = open_loader(stage.data, self._recipe.run.seed, scale)
-            with _inputs(loader, done + position.data_shift) as inputs:
+            loader = open_loader(stage, self._recipe.run.seed, self._task)
+            first = done + position.data_shift
+            with _inputs(loader, stage.objective, first) as inputs:
                 self._model.fit(
                     inputs,
                     steps_per_epoch=remaining,
@@ -371,7 +378,10 @@ class _Run:
         check_space(self._folder.path, needed)
         with self._model.optimizer.averaged_weights():
             if has_lora(task.backbone):
-                task = with_backbone(task, without_lora(task.backbone))
+                task = with_parts(task, backbone=without_lora(task.backbone))
+            if self._phase.stage.objective == "autoencoder":
+                loader = open_loader(self._phase.stage, self._recipe.run.seed, task)
+                task = with_parts(task, vae=with_unit_latents(task.vae, loader))
             with dtype_policy(task.backbone, self._preset_dtype):
                 task.save_to_preset(self._folder.preset)
         return self._folder.preset
@@ -381,11 +391,11 @@ class _Run:
 
 
 @contextlib.contextmanager
-def _inputs(loader, first):
+def _inputs(loader, objective, first):
     """Batches in the form that `fit` takes."""
     batches = loader.batches(first)
     try:
-        yield ((batch,) for batch in batches)
+        yield (fit_input(objective, batch) for batch in batches)
     finally:
         # TensorFlow's thread may be at work in it still, and closes it then.
         with contextlib.suppress(ValueError):

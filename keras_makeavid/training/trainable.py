@@ -10,7 +10,7 @@ import keras
 from keras_makeavid.training.lora import ADAPTER_WEIGHT, has_lora
 
 # The published training: temporal parameters first, then all (spec section 5).
-_PATTERNS = {"temporal": r"temporal", "all": r""}
+_PATTERNS = {"temporal": r"temporal", "spatial": r"^(?!.*temporal)", "all": r""}
 
 
 def set_trainable(model: keras.Model, trainable: str) -> int:
@@ -21,8 +21,9 @@ def set_trainable(model: keras.Model, trainable: str) -> int:
     Args:
         model: a built model, such as `UNetPseudo3D`.
         trainable: `"temporal"` (temporal convolutions, attentions and their norms),
-            `"all"`, `"lora"` (what `add_lora` added, and nothing else), or a regular
-            expression that is searched for in the path of each layer, such as
+            `"spatial"` (the others: those that an image passes), `"all"`, `"lora"`
+            (what `add_lora` added, and nothing else), or a regular expression that is
+            searched for in the path of each layer, such as
             `"attn_temporal|up_blocks"`.
 
     Returns:
@@ -68,7 +69,7 @@ def matching_layers(
 
     Args:
         model: a built model.
-        trainable: `"temporal"`, `"all"` or a regular expression.
+        trainable: `"temporal"`, `"spatial"`, `"all"` or a regular expression.
 
     Raises:
         ValueError: if no layer matches, or the expression is malformed.
@@ -83,7 +84,8 @@ def matching_layers(
         pattern = re.compile(_PATTERNS.get(trainable, trainable))
     except re.error as error:
         raise ValueError(
-            "trainable must be 'temporal', 'all', 'lora' or a regular expression. "
+            "trainable must be 'temporal', 'spatial', 'all', 'lora' or a regular "
+            "expression. "
             f"Received: {trainable!r} ({error})"
         ) from error
     owners = {}

@@ -8,13 +8,12 @@ from keras import ops
 
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.schedulers import NoiseSchedule
-from keras_makeavid.training.min_snr import min_snr_weights
-from keras_makeavid.training.reporting import ReportingModel
+from keras_makeavid.training.diffusion import DiffusionModel
 from keras_makeavid.training.trainable import set_trainable
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class VideoDiffusion(ReportingModel):
+class VideoDiffusion(DiffusionModel):
     """Trains a UNet on latent videos by plain `compile` and `fit`.
 
     Spec sections 3 and 4. A batch is a dict of `latents` `(B, F, H, W, C)`, already
@@ -59,28 +58,24 @@ class VideoDiffusion(ReportingModel):
         seed: int | None = None,
         **kwargs,
     ):
-        # Half-precision latents are cast where the arithmetic is float32.
-        kwargs = {"dtype": unet.dtype_policy, **kwargs}
-        super().__init__(autocast=False, **kwargs)
-        if isinstance(schedule, dict):
-            schedule = NoiseSchedule.from_config(schedule)
+        super().__init__(
+            schedule,
+            caption_dropout,
+            min_snr_gamma,
+            seed,
+            **{"dtype": unet.dtype_policy, **kwargs},
+        )
         if hint_spacing is not None and hint_spacing < 1:
             raise ValueError(
                 f"hint_spacing must be None or at least 1. Received: {hint_spacing}"
             )
-        if not 0.0 <= caption_dropout <= 1.0 or (
-            caption_dropout and empty_context is None
-        ):
+        if caption_dropout and empty_context is None:
             raise ValueError(
-                "caption_dropout must be a share from 0 to 1, and needs empty_context. "
-                f"Received: {caption_dropout} and empty_context="
-                f"{None if empty_context is None else np.shape(empty_context)}"
+                f"caption_dropout={caption_dropout} needs empty_context. Received: None"
             )
         self.unet = unet
-        self.schedule = schedule or NoiseSchedule()
         self.trainable_part = trainable
         self.hint_spacing = hint_spacing
-        self.caption_dropout = caption_dropout
         self.empty_context = None
         if empty_context is not None:
             self.empty_context = self.add_weight(
@@ -90,9 +85,6 @@ class VideoDiffusion(ReportingModel):
                 name="empty_context",
             )
             self.empty_context.assign(empty_context)
-        self.min_snr_gamma = min_snr_gamma
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
         set_trainable(unet, trainable)
         self.built = True
 
@@ -107,13 +99,8 @@ class VideoDiffusion(ReportingModel):
             `weights` `(B,)` if the timesteps are weighed.
         """
         unet_inputs, target = self.draw(inputs["latents"], inputs["context"])
-        prediction = ops.cast(self.unet(unet_inputs), "float32")
-        outputs = {"prediction": prediction, "target": target}
-        if self.min_snr_gamma is not None:
-            outputs["weights"] = min_snr_weights(
-                self.schedule, unet_inputs["timesteps"], self.min_snr_gamma
-            )
-        return outputs
+        prediction = self.unet(unet_inputs)
+        return self.outputs(prediction, target, unet_inputs["timesteps"])
 
     def draw(self, latents, context):
         """Make the UNet's inputs and the target of a batch.
@@ -126,58 +113,29 @@ class VideoDiffusion(ReportingModel):
             The dict that the UNet takes, and the target `(B, F, H, W, C)`.
         """
         latents = ops.cast(latents, "float32")
-        batch = ops.shape(latents)[0]
-        timesteps = keras.random.randint(
-            (batch,), 0, self.schedule.num_train_steps, seed=self.seed_generator
-        )
-        noise = keras.random.normal(
-            ops.shape(latents), dtype="float32", seed=self.seed_generator
-        )
-        noisy = self.schedule.add_noise(latents, noise, timesteps)
+        noisy, timesteps, target = self.noised(latents)
         mask = ops.zeros_like(latents[..., :1])
         sample = ops.concatenate([noisy, mask, self._hint(latents)], axis=-1)
         if self.caption_dropout:
-            context = self._drop_captions(context)
+            empty = ops.convert_to_tensor(self.empty_context)
+            context = self.with_dropout(ops.cast(context, "float32"), empty)
         inputs = {"sample": sample, "timesteps": timesteps, "context": context}
-        return inputs, self.schedule.target(latents, noise, timesteps)
-
-    def _drop_captions(self, context):
-        batch = ops.shape(context)[0]
-        drawn = keras.random.uniform(
-            (batch, 1, 1), dtype="float32", seed=self.seed_generator
-        )
-        empty = ops.convert_to_tensor(self.empty_context)
-        context = ops.cast(context, "float32")
-        return ops.where(drawn < self.caption_dropout, empty, context)
+        return inputs, target
 
     def _hint(self, latents):
         frames = latents.shape[1]
         spacing = min(self.hint_spacing or frames, frames)
         return ops.repeat(latents[:, ::spacing], spacing, axis=1)[:, :frames]
 
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        errors = ops.square(y_pred["target"] - y_pred["prediction"])
-        if "weights" in y_pred:
-            errors = errors * ops.reshape(y_pred["weights"], (-1, 1, 1, 1, 1))
-        loss = ops.mean(errors)
-        # An infinite loss may have finite gradients: they must not pass for good ones.
-        return loss * ops.where(ops.isfinite(loss), 1.0, float("nan"))
-
     def get_config(self):
         shape = None if self.empty_context is None else list(self.empty_context.shape)
         return {
             **super().get_config(),
             "unet": keras.saving.serialize_keras_object(self.unet),
-            "schedule": self.schedule.get_config(),
             "trainable": self.trainable_part,
             "hint_spacing": self.hint_spacing,
-            "caption_dropout": self.caption_dropout,
             # The values are a weight, and come with the weights.
             "empty_context": shape,
-            "min_snr_gamma": self.min_snr_gamma,
-            "seed": self.seed,
         }
 
     @classmethod

@@ -1,5 +1,5 @@
-"""Tell what a latent dataset holds, check it, or convert its layout."""
+"""Tell what a latent dataset holds, check it, convert its layout, or draw one."""
 
-from keras_makeavid.cli.dataset import check, convert, info
+from keras_makeavid.cli.dataset import check, convert, info, motions
 
-COMMANDS = {"info": info, "check": check, "convert": convert}
+COMMANDS = {"info": info, "check": check, "convert": convert, "motions": motions}

@@ -52,6 +52,10 @@ class MotionClips:
         """What clip `index` shows."""
         return draw_scene(self._generator(index), self.split)
 
+    def caption(self, index: int) -> str:
+        """What is said of clip `index`, in one of many wordings."""
+        return self._drawn(index)[1]
+
     def clip(self, index: int) -> tuple[np.ndarray, str]:
         """Make a clip.
 

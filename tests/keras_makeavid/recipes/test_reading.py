@@ -92,8 +92,8 @@ def test_every_error_is_told_at_once_with_key_value_and_what_is_allowed(smallest
             "'1000 steps' above 0. Received: '2 weeks'",
             "stage.only.optimizer.ema must be a number, at least 0 and below 1. "
             "Received: 1",
-            "stage.only.trainable must be 'temporal', 'all', 'lora', or a regular "
-            "expression on the paths of layers. Received: '(['",
+            "stage.only.trainable must be 'temporal', 'spatial', 'all', 'lora', or a "
+            "regular expression on the paths of layers. Received: '(['",
         ]
     )
 

@@ -3,11 +3,13 @@ import sys
 
 import pytest
 
+from keras_makeavid.text import TextToVideoPreprocessor
 from keras_makeavid.text import vocabulary as module
 from keras_makeavid.text.vocabulary import (
     END_TOKEN,
     START_TOKEN,
     Vocabulary,
+    learn_vocabulary,
     openai_clip_vocabulary,
     read_tokenizer_json,
     read_vocabulary,
@@ -122,3 +124,26 @@ def test_a_malformed_tokenizer_json_is_refused_by_name(tmp_path, content):
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"tokenizer\.json: not a BPE tokenizer"):
         read_tokenizer_json(str(path))
+
+
+def test_a_learnt_vocabulary_has_the_words_of_its_texts_as_tokens():
+    texts = ["A red star moving left", "a red ball, spinning"] * 3
+    vocabulary = learn_vocabulary(texts, max_merges=100)
+    words = ("a", "red", "star", "moving", "left", "ball", ",", "spinning")
+    preprocessor = TextToVideoPreprocessor(vocabulary.tokens, vocabulary.merges)
+    for word in words:
+        assert f"{word}</w>" in vocabulary.tokens
+        assert preprocessor.count_tokens(word) == 1
+    names = {index: token for token, index in vocabulary.tokens.items()}
+    ids = preprocessor.tokenize("a RED dragon über")[0]
+    text = "".join(names[i] for i in ids[1:] if i != vocabulary.tokens[END_TOKEN])
+    # Bytes beyond ASCII have stand-ins of their own.
+    assert text == "a</w>red</w>dragon</w>Ã¼ber</w>"
+
+
+def test_a_learnt_vocabulary_is_bounded_and_always_the_same():
+    texts = [f"word{i} otherword{i}" for i in range(50)]
+    vocabulary = learn_vocabulary(texts, max_merges=7)
+    assert len(vocabulary.merges) == 7
+    assert len(vocabulary.tokens) == 512 + 7 + 2
+    assert learn_vocabulary(texts, max_merges=7) == vocabulary

@@ -1,0 +1,54 @@
+"""Draw clips of moving shapes with captions, and encode them as a latent dataset."""
+
+from __future__ import annotations
+
+import os
+
+EXAMPLE = "makeavid dataset motions dataset --preset PRESET --clips 20000 --half"
+
+
+def add_arguments(parser) -> None:
+    """Declare the options."""
+    parser.add_argument("out", help="dataset folder, continued if it is there")
+    parser.add_argument(
+        "--preset", required=True, help="TextToVideo preset whose VAE and text to use"
+    )
+    parser.add_argument("--clips", type=int, default=1000, help="number of clips")
+    parser.add_argument("--seed", type=int, default=0, help="of the clips")
+    parser.add_argument(
+        "--split",
+        choices=("train", "held_out"),
+        default="train",
+        help="which colours, shapes and motions go together",
+    )
+    parser.add_argument("--frames", type=int, default=16, help="frames of each clip")
+    parser.add_argument("--half", action="store_true", help="store float16")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count(),
+        help="processes that draw clips while this one encodes them; 0 for none",
+    )
+
+
+def run(options) -> None:
+    """Draw and encode."""
+    from keras_makeavid import TextToVideo
+    from keras_makeavid.data import MotionClips, encode_motions
+    from keras_makeavid.progress import progress_bar
+
+    task = TextToVideo.from_preset(options.preset)
+    clips = MotionClips(options.seed, options.split, options.frames, task.height)
+    with progress_bar(options.clips, "encode", unit="clip") as bar:
+        encoded = encode_motions(
+            clips,
+            options.clips,
+            options.out,
+            task.vae,
+            task.text_encoder,
+            task.preprocessor.tokenize,
+            half=options.half,
+            num_workers=options.workers,
+            on_clip=lambda clip_id: bar.update(1),
+        )
+    print(f"{options.out}: {encoded} clips encoded, {options.clips - encoded} found")

@@ -1,0 +1,175 @@
+"""Batches by number, read ahead through Grain."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+
+import numpy as np
+
+from keras_makeavid.data.parallel import end_with_parent
+
+# Training ends by its own count of steps.
+_ENDLESS = 2**48
+
+
+class BatchLoader(abc.ABC):
+    """What training reads: batch `step`, whenever it is asked for.
+
+    A subclass says what a batch is. It must be a function of its settings and the
+    step only, so that it is the same for any number of workers and after a restart at
+    any step.
+
+    Args:
+        batch_size: samples in a batch, over all shards.
+        samples_per_epoch: samples in an epoch.
+        shard_index: which part of each batch is read here, such as the number of this
+            host; the shards' parts in their order are the batch.
+        shard_count: number of parts.
+        num_workers: processes that read ahead, besides threads; 0 for none. A script
+            that uses them needs the `if __name__ == "__main__"` of `multiprocessing`.
+        prefetch: batches read ahead, by each worker if there are any.
+
+    Raises:
+        ValueError: if an argument makes no sense.
+
+    Example:
+        ```python
+        class Numbers(BatchLoader):
+            def batch(self, step):
+                return {"number": np.array(self.samples_of(step))}
+
+        loader = Numbers(batch_size=2, samples_per_epoch=8)
+        next(loader.batches(start_step=3))  # {"number": array([6, 7])}
+        ```
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        samples_per_epoch: int,
+        shard_index: int = 0,
+        shard_count: int = 1,
+        num_workers: int = 0,
+        prefetch: int = 2,
+    ):
+        if not 1 <= batch_size <= samples_per_epoch:
+            raise ValueError(
+                "batch_size must be at least 1 and at most the samples of an epoch "
+                f"({samples_per_epoch}). Received: {batch_size}"
+            )
+        if shard_count < 1 or batch_size % shard_count:
+            raise ValueError(
+                "batch_size must be a multiple of shard_count. Received: batch_size="
+                f"{batch_size}, shard_count={shard_count}"
+            )
+        if not 0 <= shard_index < shard_count:
+            raise ValueError(
+                f"shard_index must be from 0 to {shard_count - 1}. Received: "
+                f"{shard_index}"
+            )
+        if num_workers < 0 or prefetch < 0:
+            raise ValueError(
+                "num_workers and prefetch must be 0 or more. Received: num_workers="
+                f"{num_workers}, prefetch={prefetch}"
+            )
+        self.batch_size = batch_size
+        self.samples_per_epoch = samples_per_epoch
+        self.shard_index = shard_index
+        self.shard_count = shard_count
+        self.num_workers = num_workers
+        self.prefetch = prefetch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch."""
+        return self.samples_per_epoch // self.batch_size
+
+    def samples_of(self, step: int) -> range:
+        """Numbers of the samples of this shard's part of a batch.
+
+        Args:
+            step: number of the batch, from 0 on through all epochs.
+        """
+        rows = self.batch_size // self.shard_count
+        first = step * self.batch_size + self.shard_index * rows
+        return range(first, first + rows)
+
+    @abc.abstractmethod
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """Read this shard's part of a batch.
+
+        Args:
+            step: number of the batch, from 0 on through all epochs.
+
+        Returns:
+            Arrays by name, each with one row for each of `samples_of(step)`.
+        """
+
+    def batches(self, start_step: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """Batch after batch without end, read ahead.
+
+        Args:
+            start_step: number of the first batch, as for `batch`.
+
+        Yields:
+            As `batch` returns.
+        """
+        if start_step < 0:
+            raise ValueError(f"start_step must be 0 or more. Received: {start_step}")
+        grain = _import_grain()
+        dataset = grain.MapDataset.source(_Batches(self, start_step)).to_iter_dataset(
+            grain.ReadOptions(
+                num_threads=self.prefetch, prefetch_buffer_size=self.prefetch
+            )
+        )
+        if self.num_workers:
+            _let_grain_read_its_flags()
+            dataset = dataset.mp_prefetch(
+                grain.MultiprocessingOptions(
+                    num_workers=self.num_workers,
+                    per_worker_buffer_size=max(1, self.prefetch),
+                ),
+                worker_init_fn=end_with_parent,
+            )
+        iterator = iter(dataset)
+        try:
+            yield from iterator
+        finally:
+            iterator.close()
+
+
+class _Batches:
+    """The batches from a step on, as the sequence that Grain reads."""
+
+    def __init__(self, loader, start_step):
+        self._loader = loader
+        self._start_step = start_step
+
+    def __len__(self):
+        return _ENDLESS
+
+    def __getitem__(self, index):
+        return self._loader.batch(self._start_step + index)
+
+
+def _import_grain():
+    try:
+        import grain
+    except ImportError as error:
+        raise ImportError(
+            "Training reads its data through Grain: pip install 'keras-makeavid[train]'"
+        ) from error
+    return grain
+
+
+def _let_grain_read_its_flags():
+    """Grain's worker processes take settings from absl's flags, even those of nobody.
+
+    Without absl's `app.run` they are never parsed, and reading them is an error.
+    """
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

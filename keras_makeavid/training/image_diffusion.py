@@ -1,0 +1,187 @@
+"""The training model of the image inpainting UNet, and of the text encoder with it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
+from keras_makeavid.schedulers import NoiseSchedule
+from keras_makeavid.training.diffusion import DiffusionModel
+from keras_makeavid.training.trainable import set_trainable
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class ImageDiffusion(DiffusionModel):
+    """Trains a UNet to inpaint images, by plain `compile` and `fit`.
+
+    Stable Diffusion's inpainting model was made so. A batch is a dict of `images`
+    `(B, H, W, 3)` in [-1, 1] and `token_ids` `(B, L)`. A share of the samples is to be
+    filled altogether (mask 1, hint the latent of a zero image), the others within a
+    rectangle drawn for each. The VAE does not train.
+
+    Args:
+        unet: the `UNetPseudo3D` to train, of mask and hint channels.
+        vae: the `AutoencoderKL` of its latents.
+        text_encoder: takes `{"token_ids"}`, returns text states `(B, L, D)`.
+        schedule: the `NoiseSchedule`, or its config.
+        trainable: what trains of the UNet, see `set_trainable`; nothing temporal may.
+        train_text_encoder: whether the text encoder trains with it.
+        full_mask_share: share of the samples of which nothing is given.
+        caption_dropout: share of the samples that train with the empty prompt instead
+            of theirs, for guidance.
+        empty_token_ids: ids `(L,)` of the empty prompt, for `caption_dropout`.
+        min_snr_gamma: weighs the timesteps as `min_snr_weights`; `None` does not.
+        seed: of timesteps, noise, rectangles and dropout.
+
+    Raises:
+        ValueError: if an argument makes no sense, or they do not fit one another.
+
+    Example:
+    ```python
+    model = ImageDiffusion(task.backbone, task.vae, task.text_encoder, task.schedule)
+    model.compile(optimizer=AdamW(learning_rate=1e-4))
+    images = keras.random.uniform((4, 64, 64, 3), -1.0, 1.0)
+    token_ids = task.preprocessor(["a cat"] * 4)
+    model.fit({"images": images, "token_ids": token_ids}, batch_size=2)
+    ```
+    """
+
+    def __init__(
+        self,
+        unet: UNetPseudo3D,
+        vae: AutoencoderKL,
+        text_encoder: keras.Model,
+        schedule: NoiseSchedule | dict | None = None,
+        trainable: str = "spatial",
+        train_text_encoder: bool = False,
+        full_mask_share: float = 0.5,
+        caption_dropout: float = 0.0,
+        empty_token_ids: np.ndarray | None = None,
+        min_snr_gamma: float | None = None,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(
+            schedule,
+            caption_dropout,
+            min_snr_gamma,
+            seed,
+            **{"dtype": unet.dtype_policy, **kwargs},
+        )
+        if not 0.0 <= full_mask_share <= 1.0:
+            raise ValueError(
+                f"full_mask_share must be from 0 to 1. Received: {full_mask_share}"
+            )
+        if caption_dropout and empty_token_ids is None:
+            raise ValueError(
+                f"caption_dropout={caption_dropout} needs empty_token_ids. "
+                "Received: None"
+            )
+        inpainting = 2 * vae.latent_channels + 1
+        if unet.in_channels != inpainting:
+            raise ValueError(
+                f"The UNet must take {inpainting} channels: latent, mask and hint. "
+                f"Received: in_channels={unet.in_channels}"
+            )
+        self.unet = unet
+        self.vae = vae
+        self.text_encoder = text_encoder
+        self.trainable_part = trainable
+        self.train_text_encoder = train_text_encoder
+        self.full_mask_share = full_mask_share
+        self.empty_token_ids = (
+            None
+            if empty_token_ids is None
+            else np.asarray(empty_token_ids, "int32").tolist()
+        )
+        set_trainable(unet, trainable)
+        _check_spatial(unet, trainable)
+        vae.trainable = False
+        text_encoder.trainable = train_text_encoder
+        self.built = True
+
+    def call(self, inputs):
+        """Draw masks, noise and timesteps and predict.
+
+        Args:
+            inputs: dict of `images` and `token_ids`.
+
+        Returns:
+            A dict of `prediction` and `target`, both `(B, H, W, C)` float32, and
+            `weights` `(B,)` if the timesteps are weighed.
+        """
+        token_ids = ops.cast(inputs["token_ids"], "int32")
+        if self.caption_dropout:
+            token_ids = self.with_dropout(token_ids, ops.array(self.empty_token_ids))
+        context = self.text_encoder({"token_ids": token_ids})
+        latents, mask, hint = self._encode(ops.cast(inputs["images"], "float32"))
+        noisy, timesteps, target = self.noised(latents)
+        sample = ops.concatenate([noisy, mask, hint], axis=-1)
+        prediction = self.unet(
+            {"sample": sample, "timesteps": timesteps, "context": context}
+        )
+        return self.outputs(prediction, target, timesteps)
+
+    def _encode(self, images):
+        """Latents of the images, masks on their grid, and latents of what is given."""
+        mask = self._masks(images)
+        latents = self.vae.encode(ops.concatenate([images, images * (1.0 - mask)]))
+        latents = ops.stop_gradient(ops.cast(latents, "float32"))
+        latents, hint = ops.split(latents, 2)
+        step = self.vae.downsampling_factor
+        return latents, mask[:, step // 2 :: step, step // 2 :: step], hint
+
+    def _masks(self, images):
+        """Masks `(B, H, W, 1)`: 1 everywhere, or within a rectangle.
+
+        Each side of a rectangle is uniform in 0 to 1 of the image's, at a uniform
+        place.
+        """
+        batch, (height, width) = ops.shape(images)[0], images.shape[1:3]
+        drawn = keras.random.uniform(
+            (batch, 5, 1), dtype="float32", seed=self.seed_generator
+        )
+        rows = _within(drawn[:, 0], drawn[:, 1], height)[:, :, None]
+        columns = _within(drawn[:, 2], drawn[:, 3], width)[:, None, :]
+        full = drawn[:, 4, :, None] < self.full_mask_share
+        return ops.cast((full | (rows & columns))[..., None], "float32")
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "unet": keras.saving.serialize_keras_object(self.unet),
+            "vae": keras.saving.serialize_keras_object(self.vae),
+            "text_encoder": keras.saving.serialize_keras_object(self.text_encoder),
+            "trainable": self.trainable_part,
+            "train_text_encoder": self.train_text_encoder,
+            "full_mask_share": self.full_mask_share,
+            "empty_token_ids": self.empty_token_ids,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        for part in ("unet", "vae", "text_encoder"):
+            config[part] = keras.saving.deserialize_keras_object(config[part])
+        return cls(**config)
+
+
+def _check_spatial(unet, trainable):
+    temporal = [v.path for v in unet.trainable_variables if "temporal" in v.path]
+    if temporal:
+        raise ValueError(
+            "Images pass no temporal layers, which cannot train on them. "
+            f"Received: trainable={trainable!r}, which matches {temporal[0]}"
+        )
+
+
+def _within(length, place, size):
+    """Which pixels `(B, size)` of a side an interval covers.
+
+    `length` and `place`, in the room that the length leaves, are shares `(B, 1)`.
+    """
+    centres = (ops.arange(size, dtype="float32") + 0.5) / size
+    start = place * (1.0 - length)
+    return (start <= centres) & (centres <= start + length)

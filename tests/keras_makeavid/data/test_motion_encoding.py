@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_makeavid.data import MotionClips, encode_motions, open_dataset
+
+
+@pytest.fixture
+def encode(task, tmp_path):
+    def encode(count, out="dataset", clips=None, **options):
+        clips = clips or MotionClips(seed=2, num_frames=3, size=128)
+        parts = task.vae, task.text_encoder, task.preprocessor.tokenize
+        encoded = encode_motions(clips, count, tmp_path / out, *parts, **options)
+        return encoded, open_dataset(tmp_path / out)
+
+    return encode
+
+
+def test_clips_are_encoded_with_their_captions(encode, task):
+    encoded, dataset = encode(2)
+    assert encoded == 2
+    assert dataset.ids == ["motions-00000000", "motions-00000001"]
+    clips = MotionClips(seed=2, num_frames=3, size=128)
+    for index in range(2):
+        frames, caption = clips.clip(index)
+        assert dataset.metadata(index)["caption"] == caption
+        latents = task.vae.encode_video(frames) / task.vae.scaling_factor
+        np.testing.assert_allclose(
+            dataset.latents(index, 0, 3), latents, rtol=0, atol=1e-5
+        )
+        states = ops.convert_to_numpy(task.encode_prompts([caption])[0])
+        np.testing.assert_allclose(dataset.context(index), states, rtol=0, atol=1e-5)
+
+
+def test_a_run_goes_on_where_another_was(encode):
+    encode(2, half=True)
+    seen = []
+    encoded, dataset = encode(3, half=True, on_clip=seen.append)
+    assert encoded == 1
+    assert seen == dataset.ids
+    _, whole = encode(3, "whole", half=True)
+    for index in range(3):
+        np.testing.assert_array_equal(
+            dataset.latents(index, 0, 3), whole.latents(index, 0, 3)
+        )
+
+
+def test_other_clips_or_weights_are_encoded_anew(encode, task):
+    encode(1)
+    encoded, dataset = encode(1, clips=MotionClips(seed=3, num_frames=3, size=128))
+    assert encoded == 1
+    caption = MotionClips(seed=3).caption(0)
+    assert dataset.metadata(0)["caption"] == caption
+
+
+def test_worker_processes_change_nothing(encode):
+    _, dataset = encode(3)
+    _, drawn_elsewhere = encode(3, "workers", num_workers=2)
+    for index in range(3):
+        np.testing.assert_array_equal(
+            dataset.latents(index, 0, 3), drawn_elsewhere.latents(index, 0, 3)
+        )
+
+
+def test_counts_that_make_no_sense_are_refused(encode):
+    with pytest.raises(ValueError, match="count must be at least 1.*count=0"):
+        encode(0)
+    with pytest.raises(ValueError, match="num_workers=-1"):
+        encode(1, num_workers=-1)
