@@ -1,11 +1,10 @@
-"""Make the small model that comes with the package, from nothing.
+"""Train a small text-to-video model of moving shapes, from nothing.
 
     python examples/train_small/run.py runs/small
 
 The published way in small, by the package's own commands: a VAE, an image inpainting
-UNet with its text encoder, inflation, the temporal parameters, then all of them. It
-can be stopped at any moment; the same command goes on. Takes less than 6 hours on two
-cores; `evaluation/` then tells how good the model is.
+UNet with its text encoder, inflation, the temporal parameters, then all of them, and
+the evaluation in the end. It can be stopped at any moment: the same command goes on.
 """
 
 import argparse
@@ -17,54 +16,57 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MAKEAVID = [sys.executable, "-m", "keras_makeavid"]
-CLIPS = 24000
-# Each makes what it is named after, whole or not at all, or goes on where it was.
-STEPS = {
-    "new": [[sys.executable, HERE / "new_model.py", "new"]],
-    "vae/preset": [[*MAKEAVID, "train", HERE / "vae.toml", "--resume", "auto"]],
-    "image/preset": [[*MAKEAVID, "train", HERE / "image.toml", "--resume", "auto"]],
-    "pipeline": [
-        [
-            *(*MAKEAVID, "weights", "convert", "image/preset", "pipeline"),
-            *("--layout", "diffusers"),
-        ]
-    ],
-    "inflated": [[*MAKEAVID, "weights", "inflate", "pipeline", "inflated"]],
-    "video/preset": [
-        [
-            *(*MAKEAVID, "dataset", "motions", "dataset", "--preset", "inflated"),
-            *("--clips", str(CLIPS), "--half"),
+SHORT_RECIPES = (
+    *("data.batch_size=8", "stage.*.length=2 steps"),
+    *("stage.*.learning_rate.warmup=1 steps", "logs.tensorboard=false"),
+)
+
+
+def steps(short: bool) -> dict[str, list[list]]:
+    """Commands by what they make, whole or not at all, or go on with."""
+
+    def train(recipe):
+        keys = SHORT_RECIPES if short else ()
+        settings = [word for key in keys for word in ("--set", key)]
+        return [*MAKEAVID, "train", HERE / recipe, "--resume", "auto", *settings]
+
+    clips, count, seeds = (8, 1, 1) if short else (24000, 40, 4)
+    small = "makeavid_motions_small"
+    weights = [*MAKEAVID, "weights"]
+    dataset = [*MAKEAVID, "dataset", "motions", "dataset", "--preset", "inflated"]
+    evaluate = [*MAKEAVID, "evaluate", "--preset", small, "--out", "evaluation"]
+    return {
+        "new": [[sys.executable, HERE / "new_model.py", "new"]],
+        "vae/preset": [train("vae.toml")],
+        "image/preset": [train("image.toml")],
+        "pipeline": [
+            [*weights, "convert", "image/preset", "pipeline", "--layout", "diffusers"]
         ],
-        [*MAKEAVID, "train", HERE / "video.toml", "--resume", "auto"],
-    ],
-    "makeavid_motions_small": [
-        [
-            *(*MAKEAVID, "weights", "convert", "video/preset"),
-            *("makeavid_motions_small", "--dtype", "float16"),
-        ]
-    ],
-    "evaluation/evaluation.json": [
-        [
-            *(*MAKEAVID, "evaluate", "--preset", "makeavid_motions_small"),
-            *("--count", "40", "--out", "evaluation"),
-        ]
-    ],
-}
+        "inflated": [[*weights, "inflate", "pipeline", "inflated"]],
+        "video/preset": [
+            [*dataset, "--clips", str(clips), "--half"],
+            train("video.toml"),
+        ],
+        "finished": [[sys.executable, HERE / "finish.py", "video/preset", "finished"]],
+        small: [[*weights, "convert", "finished", small, "--dtype", "float16"]],
+        "evaluation": [[*evaluate, "--count", str(count), "--seeds", str(seeds)]],
+    }
 
 
 def main() -> int:
     """Take the steps whose results are not there yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where everything goes")
+    parser.add_argument("--short", action="store_true", help="two updates a stage")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    environment = {"KERAS_BACKEND": "jax", **os.environ}
-    for result, commands in STEPS.items():
+    for result, commands in steps(options.short).items():
         if (options.folder / result).exists():
             print(f"{result}: is there", flush=True)
             continue
         start = time.time()
         for command in commands:
+            environment = {"KERAS_BACKEND": "torch", **os.environ}
             done = subprocess.run(command, cwd=options.folder, env=environment)
             if done.returncode:
                 return done.returncode

@@ -23,6 +23,12 @@ def test_temporal_is_what_has_temporal_in_its_path(unet):
     assert not any("temporal" in v.path for v in unet.non_trainable_variables)
 
 
+def test_spatial_is_everything_else(unet):
+    temporal = set_trainable(unet, "temporal")
+    assert set_trainable(unet, "spatial") == unet.count_params() - temporal
+    assert not any("temporal" in v.path for v in unet.trainable_variables)
+
+
 def test_all_undoes_temporal(unet):
     set_trainable(unet, "temporal")
     assert set_trainable(unet, "all") == unet.count_params()
