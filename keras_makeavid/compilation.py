@@ -42,7 +42,8 @@ def compile_inference(
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, jit_compile=not calls_host)
+        # No Python here depends on values: rewriting it would only take memory.
+        return tf.function(function, jit_compile=not calls_host, autograph=False)
     import torch
 
     return torch.inference_mode()(function)
