@@ -40,11 +40,24 @@ class ImageDiffusion(DiffusionModel):
 
     Example:
     ```python
-    model = ImageDiffusion(task.backbone, task.vae, task.text_encoder, task.schedule)
+    unet = UNetPseudo3D(
+        block_channels=(32, 64), attention_levels=(True, False), context_dim=64
+    )
+    vae = AutoencoderKL(block_channels=(32, 64), layers_per_block=1)
+    text_encoder = TextEncoder(
+        vocabulary_size=100,
+        embedding_dim=64,
+        hidden_dim=64,
+        num_layers=1,
+        num_heads=1,
+        intermediate_dim=64,
+        max_sequence_length=8,
+    )
+    model = ImageDiffusion(unet, vae, text_encoder, train_text_encoder=True)
     model.compile(optimizer=AdamW(learning_rate=1e-4))
-    images = keras.random.uniform((4, 64, 64, 3), -1.0, 1.0)
-    token_ids = task.preprocessor(["a cat"] * 4)
-    model.fit({"images": images, "token_ids": token_ids}, batch_size=2)
+    images = keras.random.uniform((4, 16, 16, 3), -1.0, 1.0)
+    token_ids = keras.random.randint((4, 8), 0, 100)
+    model.fit({"images": images, "token_ids": token_ids}, batch_size=2, verbose=0)
     ```
     """
 

@@ -22,9 +22,11 @@ def with_unit_latents(vae: AutoencoderKL, loader: BatchLoader) -> AutoencoderKL:
 
     Example:
     ```python
-    loader = PictureLoader(MotionClips(), batch_size=64, samples_per_epoch=6400)
-    vae = with_unit_latents(vae, loader)
-    vae.scaling_factor
+    from keras_makeavid.data import MotionClips, PictureLoader
+
+    vae = AutoencoderKL(block_channels=(32, 64), layers_per_block=1)
+    loader = PictureLoader(MotionClips(size=16), batch_size=64, samples_per_epoch=64)
+    with_unit_latents(vae, loader).scaling_factor
     ```
     """
     steps = -(-_IMAGES // loader.batch_size)

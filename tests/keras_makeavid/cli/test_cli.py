@@ -100,8 +100,8 @@ def test_help_of_a_command_ends_with_an_example_that_parses(command, capsys):
 @pytest.mark.parametrize(
     ("command", "defaults"),
     [
-        ("generate", ["video.mp4", "20", "dpm++2m", "float32"]),
-        ("evaluate", ["24", "4", "16", "20", "15.0", "evaluation"]),
+        ("generate", ["20", "dpm++2m", "float32"]),
+        ("evaluate", ["24", "4", "20", "evaluation"]),
         ("encode", ["0.0"]),
         ("train", ["never"]),
     ],
