@@ -5,6 +5,7 @@
 The published way in small, by the package's own commands: a VAE, an image inpainting
 UNet with its text encoder, inflation, the temporal parameters, then all of them, and
 the evaluation in the end. It can be stopped at any moment: the same command goes on.
+Exits with 1 when the evaluation has found the model below the bar.
 """
 
 import argparse
@@ -35,6 +36,7 @@ def steps(short: bool) -> dict[str, list[list]]:
     weights = [*MAKEAVID, "weights"]
     dataset = [*MAKEAVID, "dataset", "motions", "dataset", "--preset", "inflated"]
     evaluate = [*MAKEAVID, "evaluate", "--preset", small, "--out", "evaluation"]
+    evaluate += ["--count", str(count), "--seeds", str(seeds)]
     return {
         "new": [[sys.executable, HERE / "new_model.py", "new"]],
         "vae/preset": [train("vae.toml")],
@@ -49,7 +51,9 @@ def steps(short: bool) -> dict[str, list[list]]:
         ],
         "finished": [[sys.executable, HERE / "finish.py", "video/preset", "finished"]],
         small: [[*weights, "convert", "finished", small, "--dtype", "float16"]],
-        "evaluation": [[*evaluate, "--count", str(count), "--seeds", str(seeds)]],
+        "evaluation/gallery.png": [
+            [*evaluate, "--count", str(count), "--seeds", str(seeds)]
+        ],
     }
 
 

@@ -90,6 +90,10 @@ def run(options) -> int:
 
     prompts, thresholds = _prompts(options), _thresholds(options)
     task = TextToVideo.from_preset(options.preset)
+    if options.frames is None:
+        options.frames = task.num_frames
+    if options.guidance is None:
+        options.guidance = task.guidance_scale
     gallery = evaluation.Gallery()
     with progress_bar(len(prompts) * options.seeds, "evaluate", unit="video") as bar:
 

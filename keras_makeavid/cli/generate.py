@@ -91,6 +91,8 @@ def run(options) -> None:
     hint = None if options.hint is None else video.read_image(options.hint)
     mask = None if options.mask is None else video.read_mask(options.mask)
     task = TextToVideo.from_preset(options.preset, dtype=options.dtype)
+    fps = task.fps if options.fps is None else options.fps
+    video.check_video_path(options.out, fps)
     frames = task.generate(
         options.prompt,
         options.negative,
@@ -107,7 +109,7 @@ def run(options) -> None:
         tile_size=options.tile,
         progress=True,
     )[0]
-    video.write_video(options.out, frames, fps=options.fps or task.fps)
+    video.write_video(options.out, frames, fps=fps)
     video.write_image(options.sheet, video.contact_sheet(frames))
     print(options.out)
     print(options.sheet)

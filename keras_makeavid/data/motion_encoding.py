@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +15,8 @@ from keras_makeavid.data.parallel import map_in_order
 from keras_makeavid.data.writer import open_writer
 
 _FPS = 8.0
+# The VAE codes 16 frames of the small model at once, and one of 256 pixels a side.
+_PIXELS_AT_ONCE = 2**16
 
 
 def encode_motions(
@@ -68,19 +71,21 @@ def encode_motions(
             f"count={count}, num_workers={num_workers}"
         )
     writer = open_writer(out, layout, half)
-    encoder = ClipEncoder(vae, text_encoder, preprocessor, chunk_size=clips.num_frames)
+    frames_at_once = max(1, _PIXELS_AT_ONCE // clips.size**2)
+    encoder = ClipEncoder(vae, text_encoder, preprocessor, frames_at_once)
     facts = {
         "source": f"motions of seed {clips.seed}, {clips.split}, {clips.size} pixels",
         "encoder": encoder.fingerprint,
         "frames": clips.num_frames,
         "fps": _FPS,
         "duration": clips.num_frames / _FPS,
+        "text_length": int(np.shape(preprocessor(""))[-1]),
     }
     ids = {index: f"motions-{index:08}" for index in range(count)}
     missing = {
         index: clip_id
         for index, clip_id in ids.items()
-        if not facts.items() <= writer.stored.get(clip_id, {}).items()
+        if writer.stored.get(clip_id) != {"caption": clips.caption(index), **facts}
     }
     drawn = map_in_order(clips.clip, ((index,) for index in missing), num_workers)
     for index, clip_id in ids.items():
@@ -92,3 +97,25 @@ def encode_motions(
         on_clip(clip_id)
     writer.finish()
     return len(missing)
+
+
+def square_size(task: Any) -> int:
+    """Side in pixels of the clips that are drawn for a task.
+
+    Args:
+        task: a `TextToVideo`.
+
+    Raises:
+        ValueError: if its videos are not square.
+
+    Example:
+        ```python
+        square_size(keras_makeavid.TextToVideo.from_preset("preset"))  # 64
+        ```
+    """
+    if task.height != task.width:
+        raise ValueError(
+            "Drawn clips are square. Received: a preset of "
+            f"{task.height} x {task.width} pixels"
+        )
+    return task.height

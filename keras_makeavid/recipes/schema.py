@@ -43,7 +43,7 @@ class Model:
 
     Args:
         preset: folder or handle of the `TextToVideo` preset to begin with.
-        dtype: of the computation; parameters are float32 in either.
+        dtype: of the UNet's computation; parameters are float32 in either.
         rematerialise: whether to compute the activations inside each residual block
             and transformer again in the backward pass, instead of keeping them.
     """
@@ -220,7 +220,7 @@ class Stage:
                 f"must be 'all' with objective = 'autoencoder'. "
                 f"Received: {self.trainable!r}",
             )
-        if self.objective == "image" and self.trainable in ("temporal", "lora"):
+        if self.objective == "image" and self.trainable in ("temporal", "lora", "all"):
             yield (
                 "trainable",
                 "must be 'spatial', or a pattern of spatial layers, with objective = "

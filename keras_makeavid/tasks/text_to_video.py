@@ -20,7 +20,7 @@ from keras_makeavid.tasks.inputs import as_hint_images, as_masks, as_prompts, as
 from keras_makeavid.text import TextToVideoPreprocessor
 
 # Spec section 6: sizes come in these steps, whatever the levels would need.
-_SIZE_STEP = 32
+SIZE_STEP = 32
 # What `generate` takes where it is not told.
 TASK_DEFAULTS = ("height", "width", "num_frames", "guidance_scale", "fps")
 
@@ -286,7 +286,7 @@ class TextToVideo(keras_hub.models.Task):
         return self.vae.downsampling_factor * 2 ** (levels - 1)
 
     def _checked_size(self, name, size) -> int:
-        step = min(_SIZE_STEP, self._size_factor())
+        step = min(SIZE_STEP, self._size_factor())
         if not isinstance(size, int | np.integer) or size < 1 or size % step:
             raise ValueError(
                 f"{name} must be a positive multiple of {step} pixels. "

@@ -46,6 +46,8 @@ class ImageAutoencoding(ReportingModel):
         self.kl_weight = kl_weight
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
+        # A preset may come from a training in which it was frozen.
+        vae.trainable = True
         self.built = True
 
     def call(self, images):

@@ -9,7 +9,11 @@ from keras import ops
 from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.training.diffusion import DiffusionModel
-from keras_makeavid.training.trainable import set_trainable
+from keras_makeavid.training.trainable import (
+    check_spatial,
+    matching_layers,
+    set_trainable,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -109,8 +113,9 @@ class ImageDiffusion(DiffusionModel):
             if empty_token_ids is None
             else np.asarray(empty_token_ids, "int32").tolist()
         )
+        if trainable != "lora":
+            check_spatial(matching_layers(unet, trainable), trainable)
         set_trainable(unet, trainable)
-        _check_spatial(unet, trainable)
         vae.trainable = False
         text_encoder.trainable = train_text_encoder
         self.built = True
@@ -179,15 +184,6 @@ class ImageDiffusion(DiffusionModel):
         for part in ("unet", "vae", "text_encoder"):
             config[part] = keras.saving.deserialize_keras_object(config[part])
         return cls(**config)
-
-
-def _check_spatial(unet, trainable):
-    temporal = [v.path for v in unet.trainable_variables if "temporal" in v.path]
-    if temporal:
-        raise ValueError(
-            "Images pass no temporal layers, which cannot train on them. "
-            f"Received: trainable={trainable!r}, which matches {temporal[0]}"
-        )
 
 
 def _within(length, place, size):

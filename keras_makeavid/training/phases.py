@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from keras_makeavid.data import LatentLoader, MotionClips, PictureLoader
 from keras_makeavid.data.batch_loader import BatchLoader
+from keras_makeavid.data.motion_encoding import square_size
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.training.lora import matching_attentions
-from keras_makeavid.training.trainable import matching_layers
+from keras_makeavid.training.trainable import check_spatial, matching_layers
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
     Raises:
         FileNotFoundError: if a dataset is missing.
         ValueError: if one is damaged, a stage has not one whole step, or too few for
-            its warm-up, or some stages train an autoencoder and some do not.
+            its warm-up, or there are stages that do not go together in one recipe.
     """
     steps_per_epoch = {}
     phases, first_step = [], 0
@@ -58,6 +59,21 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
             "The latents of an autoencoder that trains have no fixed scale: it needs a "
             "recipe of its own. Received: stages of the objectives "
             f"{', '.join(sorted(objectives))}"
+        )
+    if "autoencoder" in objectives and (
+        recipe.model.dtype != "float32" or recipe.model.rematerialise
+    ):
+        raise ValueError(
+            "model.dtype and model.rematerialise are of the UNet, which an autoencoder "
+            f"stage does not train. Received: {recipe.model.dtype!r} and "
+            f"{str(recipe.model.rematerialise).lower()}"
+        )
+    text = [stage.name for stage in recipe.stage if stage.text_encoder]
+    if text and "video" in objectives:
+        raise ValueError(
+            f"stage.{text[0]} trains the text encoder, and the text states of a latent "
+            "dataset are of the one before it: encode the dataset with the trained "
+            "preset, and train the videos by a recipe of its own"
         )
     for stage in recipe.stage:
         key = stage.objective, stage.data
@@ -112,7 +128,7 @@ def open_loader(
             scale=task.vae.scaling_factor if task else 1.0,
             **options,
         )
-    clips = MotionClips(seed, size=task.height) if task else MotionClips(seed)
+    clips = MotionClips(seed, size=square_size(task)) if task else MotionClips(seed)
     if stage.objective == "autoencoder":
         return PictureLoader(clips, **options)
     # Image models make first frames: what is to move left begins on the right.
@@ -121,15 +137,24 @@ def open_loader(
 
 
 def check_data(phases: list[Phase], task: TextToVideo) -> None:
-    """See that the datasets of all phases are such as the task's models make.
+    """See that the data of all phases are such as the task's models make.
 
     Args:
         phases: of the run.
         task: that is trained.
 
     Raises:
-        ValueError: if latents have other channels, or texts another width or length.
+        ValueError: if latents have other channels, or texts another width or length,
+            or pictures would train a model that makes no first frames.
     """
+    for stage in {phase.stage.name: phase.stage for phase in phases}.values():
+        if stage.objective != "video":
+            square_size(task)
+        if stage.objective == "image" and task.image_backbone is not None:
+            raise ValueError(
+                f"stage.{stage.name} would train the backbone, and the preset has an "
+                "image_backbone that makes its first frames"
+            )
     videos = [phase.stage for phase in phases if phase.stage.objective == "video"]
     states = task.encode_prompts([""]).shape[1:] if videos else None
     for data, stage in {stage.data: stage for stage in videos}.items():
@@ -164,6 +189,8 @@ def check_patterns(phases: list[Phase], unet: UNetPseudo3D) -> None:
             if stage.lora is not None:
                 matching_attentions(unet, stage.lora.layers)
             else:
-                matching_layers(unet, stage.trainable)
+                layers = matching_layers(unet, stage.trainable)
+                if stage.objective == "image":
+                    check_spatial(layers, stage.trainable)
         except ValueError as error:
             raise ValueError(f"stage.{stage.name}: {error}") from error

@@ -376,6 +376,8 @@ class _Run:
         # HDF5 adds some kilobytes to each variable.
         needed = sum(4 * math.prod(v.shape) + _OF_A_VARIABLE for v in values)
         check_space(self._folder.path, needed)
+        # Presets keep these flags: what this run froze is not frozen in the next.
+        task.vae.trainable = task.text_encoder.trainable = True
         with self._model.optimizer.averaged_weights():
             if has_lora(task.backbone):
                 task = with_parts(task, backbone=without_lora(task.backbone))

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from keras_makeavid.files import written_aside
-from keras_makeavid.recipes import Recipe, recipe_as_dict
+from keras_makeavid.recipes import (
+    Recipe,
+    RecipeError,
+    recipe_as_dict,
+    recipe_from_dict,
+)
 
 # What may differ when a run is continued: none of it changes what is computed, but
 # for the guard's keys, by which a run that gave up can go on.
@@ -74,7 +79,7 @@ class RunFolder:
                 "choose another run.folder"
             )
         found = json.loads(self.recipe.read_text(encoding="utf-8"))
-        differences = list(_differences(found, recipe_as_dict(recipe)))
+        differences = list(_differences(_completed(found), recipe_as_dict(recipe)))
         if differences:
             raise ValueError(
                 f"The recipe is not that of the run in {self.path}: "
@@ -145,6 +150,22 @@ def _lock(file):
     except ImportError:  # Windows
         return
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _completed(found):
+    """The recipe of a run with the keys that there were not when it began."""
+    try:
+        return recipe_as_dict(recipe_from_dict(_told(found)))
+    except RecipeError:
+        return found
+
+
+def _told(values):
+    if isinstance(values, list):
+        return [_told(value) for value in values]
+    if not isinstance(values, Mapping):
+        return values
+    return {key: _told(value) for key, value in values.items() if value is not None}
 
 
 def _differences(found, wanted) -> Iterator[str]:

@@ -62,6 +62,30 @@ def _train_layers(model, trainable):
         layer.trainable = matches
 
 
+def check_spatial(layers: dict[keras.layers.Layer, bool], trainable: str) -> None:
+    """Refuse to train temporal layers on images, which do not pass them.
+
+    Args:
+        layers: what `matching_layers` gave.
+        trainable: what it was given.
+
+    Raises:
+        ValueError: if a temporal layer is among those to train.
+
+    Example:
+    ```python
+    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
+    check_spatial(matching_layers(unet, "spatial"), "spatial")
+    ```
+    """
+    for layer, matches in layers.items():
+        if matches and "temporal" in layer.path:
+            raise ValueError(
+                "Images pass no temporal layers, which cannot train on them. "
+                f"Received: trainable={trainable!r}, which matches {layer.path}"
+            )
+
+
 def matching_layers(
     model: keras.Model, trainable: str
 ) -> dict[keras.layers.Layer, bool]:

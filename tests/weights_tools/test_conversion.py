@@ -391,7 +391,7 @@ def test_the_default_size_is_the_sample_size_of_a_pipeline(pipeline, tmp_path):
     weights_tools.inflate(pipeline, tmp_path / "preset")
     config = json.loads((tmp_path / "preset" / "task.json").read_text())["config"]
     assert (config["height"], config["width"]) == (64, 64)
-    changed = {"height": 128, "width": 64, "num_frames": 5, "guidance_scale": 2.5}
+    changed = {"height": 128, "width": 64, "num_frames": 5, "guidance_scale": 0}
     task = {**json.loads((tmp_path / "preset" / "task.json").read_text())}
     task["config"] |= changed
     (tmp_path / "preset" / "task.json").write_text(json.dumps(task))
@@ -405,6 +405,23 @@ def test_the_default_size_is_the_sample_size_of_a_pipeline(pipeline, tmp_path):
     weights_tools.convert(tmp_path / "preset", tmp_path / "half", dtype="float16")
     config = json.loads((tmp_path / "half" / "task.json").read_text())["config"]
     assert changed.items() <= config.items()
+
+
+def test_a_sample_size_that_a_task_would_refuse_is_no_default(pipeline, tmp_path):
+    shutil.copytree(pipeline, tmp_path / "pipeline")
+    path = tmp_path / "pipeline" / "unet" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sample_size": 50}))
+    weights_tools.inflate(tmp_path / "pipeline", tmp_path / "preset")
+    config = json.loads((tmp_path / "preset" / "task.json").read_text())["config"]
+    assert (config["height"], config["width"]) == (512, 512)
+
+
+def test_a_tokenizer_longer_than_the_text_encoder_is_refused(pipeline, tmp_path):
+    shutil.copytree(pipeline, tmp_path / "pipeline")
+    path = tmp_path / "pipeline" / "tokenizer" / "tokenizer_config.json"
+    path.write_text(json.dumps({"model_max_length": 256}))
+    with pytest.raises(ValueError, match="at most 77 tokens. Received: .* 256"):
+        weights_tools.inflate(tmp_path / "pipeline", tmp_path / "preset")
 
 
 @pytest.mark.parametrize("size", ["large", [8], [8, 8, 8], 0, -8, 10**9, 8.0, True])

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +106,8 @@ class TensorWriter:
             # Linux then begins to bring what was written to the disk, instead of
             # leaving all of it to the end.
             self._unsent = 0
-            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):
+                os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def _check_complete(self) -> None:
         if self._missing:

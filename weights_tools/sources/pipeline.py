@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_makeavid.schedulers import NoiseSchedule
+from keras_makeavid.tasks.text_to_video import SIZE_STEP
 from keras_makeavid.text import TextToVideoPreprocessor
 from weights_tools.component import (
     Component,
@@ -77,6 +78,9 @@ def _default_size(folder, vae) -> dict[str, int]:
     with reading(path):
         check_size(sides)
     height, width = (side * factor for side in sides)
+    if height % SIZE_STEP or width % SIZE_STEP:
+        # A task would refuse it, where nobody asked for it.
+        return {}
     return {"height": height, "width": width}
 
 

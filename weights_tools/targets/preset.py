@@ -49,6 +49,7 @@ class PresetWriter:
         self._backbone = source.components[part]
         if self._is_task:
             self._preprocessor = source.preprocessor or _clip_preprocessor(source)
+            _check_length(self._preprocessor, source.components["text_encoder"])
         self.total_bytes = bytes_to_write(
             self._backbone_parts() + self._task_parts(), dtype
         )
@@ -123,6 +124,15 @@ class PresetWriter:
 
 def _weightless(component: Component) -> keras.Model:
     return weightless_model(component.kind, component.arguments)
+
+
+def _check_length(preprocessor, text_encoder):
+    most = text_encoder.arguments["max_sequence_length"]
+    if preprocessor.sequence_length > most:
+        raise ValueError(
+            f"The text encoder takes at most {most} tokens. Received: a tokenizer of "
+            f"model_max_length {preprocessor.sequence_length}"
+        )
 
 
 def _clip_preprocessor(source):

@@ -35,10 +35,12 @@ def run(options) -> None:
     """Draw and encode."""
     from keras_makeavid import TextToVideo
     from keras_makeavid.data import MotionClips, encode_motions
+    from keras_makeavid.data.motion_encoding import square_size
     from keras_makeavid.progress import progress_bar
 
     task = TextToVideo.from_preset(options.preset)
-    clips = MotionClips(options.seed, options.split, options.frames, task.height)
+    size = square_size(task)
+    clips = MotionClips(options.seed, options.split, options.frames, size)
     with progress_bar(options.clips, "encode", unit="clip") as bar:
         encoded = encode_motions(
             clips,

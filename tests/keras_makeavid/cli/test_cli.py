@@ -458,6 +458,8 @@ def test_evaluate_reports_what_untrained_videos_show_and_fails(preset, tmp_path,
     assert "below the bar: motion of seen triples: 0.0%, below 95%" in error
     content = json.loads((out / "evaluation.json").read_text())
     assert content["settings"]["steps"] == 1
+    # The preset's own, where they are not told.
+    assert content["settings"]["guidance"] == 15.0
     assert [video["seed"] for video in content["videos"]] == [0, 1, 2, 3]
     assert all(0 < video["hint_psnr"] < 100 for video in content["videos"])
 

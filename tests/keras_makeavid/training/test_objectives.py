@@ -11,6 +11,7 @@ from keras_makeavid import TextToVideo
 from keras_makeavid.data import MotionClips
 from keras_makeavid.recipes import RecipeError
 from keras_makeavid.training import read_metrics, train
+from keras_makeavid.training.phase_model import with_parts
 
 PICTURES = {"source": "motions", "batch_size": 2, "samples_per_epoch": 4}
 RATE = {"peak": 1e-2}
@@ -112,6 +113,10 @@ def test_a_run_on_pictures_is_continued_to_the_bit(
             "Received: 'temporal'",
         ),
         (
+            {"objective": "image", "trainable": "all"},
+            "trainable must be 'spatial', or a pattern of spatial layers",
+        ),
+        (
             {"objective": "image"},
             "trainable must be 'spatial', or a pattern of spatial layers",
         ),
@@ -138,3 +143,70 @@ def test_an_autoencoder_needs_a_recipe_of_its_own(make_recipe):
     stages += [{**stage(objective="image", trainable="spatial")[0], "name": "image"}]
     with pytest.raises(ValueError, match="a recipe of its own.*autoencoder, image"):
         train(make_recipe(data=PICTURES, stage=stages))
+
+
+def test_text_states_of_another_text_encoder_are_not_trained_on(make_recipe):
+    pictures = stage(
+        objective="image", trainable="spatial", text_encoder=True, data=PICTURES
+    )
+    videos = [{"name": "video", "length": "1 steps", "learning_rate": RATE}]
+    with pytest.raises(ValueError, match="stage.pictures trains the text encoder"):
+        train(make_recipe(stage=pictures + videos))
+
+
+@pytest.mark.parametrize(
+    "model", [{"dtype": "mixed_bfloat16"}, {"rematerialise": True}]
+)
+def test_what_is_of_the_unet_does_not_go_with_an_autoencoder(make_recipe, model):
+    stages = stage(objective="autoencoder", trainable="all")
+    with pytest.raises(ValueError, match="are of the UNet"):
+        train(make_recipe(model=model, data=PICTURES, stage=stages))
+
+
+def test_a_pattern_of_temporal_layers_is_refused_before_the_run_begins(
+    make_recipe, tmp_path
+):
+    stages = stage(objective="image", trainable="spatial")
+    stages += [{**stage(objective="image", trainable="conv")[0], "name": "late"}]
+    with pytest.raises(ValueError, match="stage.late: Images pass no temporal layers"):
+        train(make_recipe(data=PICTURES, stage=stages))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_preset_with_another_model_of_first_frames_is_refused(
+    make_recipe, task, make_unet, tmp_path
+):
+    other = with_parts(task, image_backbone=make_unet(1, 4))
+    other.save_to_preset(tmp_path / "two")
+    recipe = make_recipe(
+        model={"preset": str(tmp_path / "two")},
+        data=PICTURES,
+        stage=stage(objective="image", trainable="spatial"),
+    )
+    with pytest.raises(ValueError, match="image_backbone that makes its first frames"):
+        train(recipe)
+
+
+def test_a_preset_that_is_not_square_is_refused(make_recipe, task, tmp_path):
+    with_parts(task, height=64).save_to_preset(tmp_path / "wide")
+    recipe = make_recipe(
+        model={"preset": str(tmp_path / "wide")},
+        data=PICTURES,
+        stage=stage(objective="autoencoder", trainable="all"),
+    )
+    with pytest.raises(ValueError, match="Received: a preset of 64 x 128 pixels"):
+        train(recipe)
+
+
+def test_what_one_run_froze_trains_in_the_next(make_recipe, tmp_path):
+    image = train(
+        make_recipe(data=PICTURES, stage=stage(objective="image", trainable="spatial"))
+    )
+    recipe = make_recipe(
+        run={"folder": str(tmp_path / "next")},
+        model={"preset": str(image.preset)},
+        data=PICTURES,
+        stage=stage(objective="autoencoder", trainable="all"),
+    )
+    after, _ = parts_of(train(recipe).preset)
+    assert moved(parts_of(image.preset)[0], after) == {"vae"}

@@ -324,6 +324,19 @@ def test_a_corrupt_newest_checkpoint_is_reported_and_the_one_before_used(
 
 
 @torch_only
+def test_a_run_from_before_a_key_was_there_goes_on(make_recipe, stop_at):
+    stop_at(3)
+    assert train(make_recipe()).preset is None
+    folder = RunFolder(make_recipe().run.folder)
+    stored = json.loads(folder.recipe.read_text())
+    del stored["loss"]["full_mask_share"]
+    for stage in stored["stage"]:
+        del stage["objective"], stage["loss"]["kl_weight"]
+    folder.recipe.write_text(json.dumps(stored))
+    assert train(make_recipe(), resume="auto").preset is not None
+
+
+@torch_only
 def test_if_no_checkpoint_can_be_read_that_is_told(make_recipe, tmp_path):
     recipe = make_recipe()
     train(recipe)
