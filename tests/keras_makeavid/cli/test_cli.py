@@ -445,6 +445,19 @@ def test_a_preset_s_own_defaults_are_taken(task, tmp_path, monkeypatch):
     assert video.probe(tmp_path / "cat.mp4").fps == 5
 
 
+def test_a_preset_s_rate_that_no_file_takes_is_found_before_sampling(
+    task, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(TextToVideo, "generate", lambda *_, **__: pytest.fail("ran"))
+    task.fps, fps = 1000.0, task.fps
+    task.save_to_preset(tmp_path / "preset")
+    task.fps = fps
+    places = ("--preset", tmp_path / "preset", "--out", tmp_path / "cat.gif")
+    assert run("generate", "a cat", *places) == 2
+    assert "received fps=1000.0" in capsys.readouterr().err
+    assert not (tmp_path / "cat.gif").exists()
+
+
 @pytest.mark.skipif(keras.config.backend() != "torch", reason="the same everywhere")
 def test_evaluate_reports_what_untrained_videos_show_and_fails(preset, tmp_path, capfd):
     prompts, out = tmp_path / "prompts.txt", tmp_path / "report"

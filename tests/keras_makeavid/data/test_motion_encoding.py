@@ -67,3 +67,15 @@ def test_counts_that_make_no_sense_are_refused(encode):
         encode(0)
     with pytest.raises(ValueError, match="num_workers=-1"):
         encode(1, num_workers=-1)
+
+
+def test_another_wording_is_encoded_anew(encode):
+    class Reworded(MotionClips):
+        def _drawn(self, index):
+            scene, text, moment = super()._drawn(index)
+            return scene, f"{text} now", moment
+
+    encode(1)
+    encoded, dataset = encode(1, clips=Reworded(seed=2, num_frames=3, size=128))
+    assert encoded == 1
+    assert dataset.metadata(0)["caption"].endswith(" now")

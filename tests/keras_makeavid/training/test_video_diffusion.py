@@ -217,11 +217,15 @@ def test_caption_dropout_changes_neither_noise_nor_timesteps(unet, batch):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"caption_dropout": 0.1}, {"caption_dropout": 2.0}]
+    ("dropout", "message"),
+    [
+        (0.1, "caption_dropout=0.1 needs empty_context"),
+        (2.0, "caption_dropout must be from 0 to 1. Received: 2.0"),
+    ],
 )
-def test_caption_dropout_needs_a_share_and_the_empty_prompt(unet, arguments):
-    with pytest.raises(ValueError, match="caption_dropout"):
-        VideoDiffusion(unet, **arguments)
+def test_caption_dropout_needs_a_share_and_the_empty_prompt(unet, dropout, message):
+    with pytest.raises(ValueError, match=message):
+        VideoDiffusion(unet, caption_dropout=dropout)
 
 
 def test_min_snr_weighs_each_sample_s_error_by_its_timestep(unet, batch):
