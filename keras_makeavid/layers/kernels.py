@@ -278,6 +278,10 @@ def _attention_torch(query, key, value):
 
     width = query.shape[-1]
     query, key, value = map(ops.convert_to_tensor, (query, key, value))
+    dtype = query.dtype
+    if query.device.type == "cpu":
+        # In half precision the gradient of this kernel takes seven times as long.
+        query, key, value = (x.float() for x in (query, key, value))
     if width < _TORCH_LEAST_WIDTH <= key.shape[1]:
         # Zeros add nothing to the products, and narrower ones take longer; between a
         # few frames the copy would cost more than it saves.
@@ -288,7 +292,7 @@ def _attention_torch(query, key, value):
     outputs = torch.nn.functional.scaled_dot_product_attention(
         *(x.transpose(1, 2) for x in (query, key, value)), scale=width**-0.5
     )
-    return outputs.transpose(1, 2)[..., :width]
+    return outputs.transpose(1, 2)[..., :width].to(dtype)
 
 
 def _attention_sliced(query, key, value):

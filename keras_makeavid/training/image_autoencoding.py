@@ -41,7 +41,8 @@ class ImageAutoencoding(ReportingModel):
         seed: int | None = None,
         **kwargs,
     ):
-        super().__init__(**{"dtype": vae.dtype_policy, **kwargs})
+        # What is compared is not rounded to the dtype that is computed in.
+        super().__init__(autocast=False, **{"dtype": vae.dtype_policy, **kwargs})
         self.vae = vae
         self.kl_weight = kl_weight
         self.seed = seed
@@ -52,13 +53,14 @@ class ImageAutoencoding(ReportingModel):
 
     def call(self, images):
         """Return the loss's parts: `reconstruction` error and `divergence`."""
+        images = ops.cast(images, "float32")
         mean, log_variance = self.vae.posterior(images)
         noise = keras.random.normal(
             ops.shape(mean), dtype="float32", seed=self.seed_generator
         )
         latents = mean + ops.exp(0.5 * log_variance) * noise
         outputs = self.vae.decode(latents * self.vae.scaling_factor)
-        error = ops.cast(outputs, "float32") - ops.cast(images, "float32")
+        error = ops.cast(outputs, "float32") - images
         variance = ops.exp(log_variance)
         return {
             "reconstruction": ops.mean(ops.square(error)),

@@ -60,13 +60,10 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
             "recipe of its own. Received: stages of the objectives "
             f"{', '.join(sorted(objectives))}"
         )
-    if "autoencoder" in objectives and (
-        recipe.model.dtype != "float32" or recipe.model.rematerialise
-    ):
+    if "autoencoder" in objectives and recipe.model.rematerialise:
         raise ValueError(
-            "model.dtype and model.rematerialise are of the UNet, which an autoencoder "
-            f"stage does not train. Received: {recipe.model.dtype!r} and "
-            f"{str(recipe.model.rematerialise).lower()}"
+            "model.rematerialise is of the UNet, which an autoencoder stage does not "
+            "train. Received: true"
         )
     text = [stage.name for stage in recipe.stage if stage.text_encoder]
     if text and "video" in objectives:

@@ -135,8 +135,11 @@ class _Run:
         self._samples = samples
         self._interruption = interruption
         self._task = task
-        self._preset_dtype = task.backbone.dtype_policy.name
-        set_dtype_policy(task.backbone, recipe.model.dtype)
+        trains_vae = phases[0].stage.objective == "autoencoder"
+        self._dtype_part = "vae" if trains_vae else "backbone"
+        part = getattr(task, self._dtype_part)
+        self._preset_dtype = part.dtype_policy.name
+        set_dtype_policy(part, recipe.model.dtype)
         self._phase: Phase | None = None
         self._model = None
 
@@ -378,14 +381,16 @@ class _Run:
         check_space(self._folder.path, needed)
         # Presets keep these flags: what this run froze is not frozen in the next.
         task.vae.trainable = task.text_encoder.trainable = True
-        with self._model.optimizer.averaged_weights():
+        with (
+            self._model.optimizer.averaged_weights(),
+            dtype_policy(getattr(task, self._dtype_part), self._preset_dtype),
+        ):
             if has_lora(task.backbone):
                 task = with_parts(task, backbone=without_lora(task.backbone))
             if self._phase.stage.objective == "autoencoder":
                 loader = open_loader(self._phase.stage, self._recipe.run.seed, task)
                 task = with_parts(task, vae=with_unit_latents(task.vae, loader))
-            with dtype_policy(task.backbone, self._preset_dtype):
-                task.save_to_preset(self._folder.preset)
+            task.save_to_preset(self._folder.preset)
         return self._folder.preset
 
     def _steps_done(self, position: Position) -> int:
