@@ -1,18 +1,36 @@
-"""Give the trained model its defaults: frames as it was trained on, and guidance.
+"""Put the trained models together: of videos, and of their first frames.
 
-python examples/train_small/finish.py TRAINED PRESET
+    python examples/train_small/finish.py VIDEO IMAGE PRESET
+
+What was an image model has learnt to move, and makes no images any more without its
+temporal parts: the image model from before makes the first frames.
 """
 
 import sys
 
 from keras_makeavid import TextToVideo
 
+# The weight of the prompt that suits it, as found by `makeavid evaluate`.
+GUIDANCE = 4.0
+
 
 def main():
-    """Load, and save with the defaults."""
-    trained, preset = sys.argv[1:]
-    task = TextToVideo.from_preset(trained, num_frames=16, guidance_scale=4.0)
-    task.save_to_preset(preset)
+    """Load both, and save one preset with its defaults."""
+    video, image, preset = sys.argv[1:]
+    task = TextToVideo.from_preset(video)
+    whole = TextToVideo(
+        backbone=task.backbone,
+        preprocessor=task.preprocessor,
+        text_encoder=task.text_encoder,
+        vae=task.vae,
+        image_backbone=TextToVideo.from_preset(image).backbone,
+        schedule=task.schedule,
+        height=task.height,
+        width=task.width,
+        num_frames=16,
+        guidance_scale=GUIDANCE,
+    )
+    whole.save_to_preset(preset)
 
 
 if __name__ == "__main__":

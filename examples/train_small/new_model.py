@@ -37,7 +37,7 @@ def new_model() -> km.TextToVideo:
         max_sequence_length=preprocessor.sequence_length,
     )
     vae = models.AutoencoderKL(
-        latent_channels=16,
+        latent_channels=8,
         block_channels=(16, 32, 64, 128),
         layers_per_block=1,
         groups=8,
@@ -46,7 +46,7 @@ def new_model() -> km.TextToVideo:
     unet = models.UNetPseudo3D(
         in_channels=2 * vae.latent_channels + 1,
         out_channels=vae.latent_channels,
-        block_channels=(64, 128),
+        block_channels=(48, 96),
         attention_levels=(True, True),
         layers_per_block=1,
         num_heads=4,

@@ -49,7 +49,10 @@ def steps(short: bool) -> dict[str, list[list]]:
             [*dataset, "--clips", str(clips), "--half"],
             train("video.toml"),
         ],
-        "finished": [[sys.executable, HERE / "finish.py", "video/preset", "finished"]],
+        "finished": [
+            [sys.executable, HERE / "finish.py", "video/preset", "image/preset"]
+            + ["finished"]
+        ],
         small: [[*weights, "convert", "finished", small, "--dtype", "float16"]],
         "evaluation/gallery.png": [
             [*evaluate, "--count", str(count), "--seeds", str(seeds)]
