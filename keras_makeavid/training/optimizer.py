@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import keras
 from keras import ops
+
+from keras_makeavid.training import torch_adamw
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -148,14 +151,17 @@ class AdamW(keras.optimizers.AdamW):
         learning_rate = self.learning_rate
         self.last_learning_rate.assign(learning_rate)
 
+        scale = 1.0
         if self.global_clipnorm:
             limit = float(self.global_clipnorm)
             scale = limit / ops.maximum(norm, limit)
-            grads = [gradient * scale for gradient in grads]
         else:
             grads = self._clip_gradients(grads)
-        for gradient, variable in zip(grads, trainable_variables, strict=True):
-            self._update(gradient, variable, learning_rate, due)
+        if self._updates_together(trainable_variables):
+            self._update_together(grads, trainable_variables, scale, learning_rate, due)
+        else:
+            for gradient, variable in zip(grads, trainable_variables, strict=True):
+                self._update(gradient * scale, variable, learning_rate, due)
         self.updates.assign_add(ops.cast(due, "int32"))
 
     def _accumulate(self, grads, norm, usable, variables):
@@ -188,8 +194,8 @@ class AdamW(keras.optimizers.AdamW):
         gradient = ops.cast(gradient, value.dtype)
         mean = mean + (gradient - mean) * (1.0 - self.beta_1)
         square = square + (gradient * gradient - square) * (1.0 - self.beta_2)
-        unbiased_mean = mean / (1.0 - self.beta_1**count)
-        unbiased_root = ops.sqrt(square / (1.0 - self.beta_2**count))
+        unbiased_mean = mean / _bias(self.beta_1, count)
+        unbiased_root = ops.sqrt(square / _bias(self.beta_2, count))
         if self.weight_decay and self._use_weight_decay(variable):
             value = value - value * self.weight_decay * learning_rate
         value = value - learning_rate * unbiased_mean / (unbiased_root + self.epsilon)
@@ -204,10 +210,50 @@ class AdamW(keras.optimizers.AdamW):
         for slot, before, after in zip(slots, old, new, strict=True):
             slot.assign(ops.where(due, after, before))
 
+    def _updates_together(self, variables) -> bool:
+        return keras.config.backend() == "torch" and torch_adamw.suits(
+            [variable.value for variable in variables]
+        )
+
+    def _update_together(self, gradients, variables, scale, learning_rate, due):
+        """The same of all variables at once."""
+        if not due:
+            return
+        indices = [self._get_variable_index(variable) for variable in variables]
+        slots = [variables]
+        slots += [[s[i] for i in indices] for s in (self._momentums, self._velocities)]
+        averages = self._model_variables_moving_average if self.use_ema else []
+        slots.append([averages[i] for i in indices] if averages else [])
+        values, means, squares, averages = [[s.value for s in row] for row in slots]
+        count = int(self.updates) + 1
+        torch_adamw.update(
+            values,
+            gradients,
+            means,
+            squares,
+            averages,
+            [self._use_weight_decay(variable) for variable in variables],
+            scale=float(scale),
+            learning_rate=float(learning_rate),
+            weight_decay=self.weight_decay or 0.0,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+            average_momentum=min(self.ema_momentum, count / (count + 9)),
+            count=count,
+        )
+
     def get_config(self):
         return {**super().get_config(), "skip_nonfinite": self.skip_nonfinite}
 
 
+def _bias(beta, count):
+    """`1 - beta**count`, which written so has four digits at first, in float32."""
+    return -ops.expm1(count * math.log(beta)) if beta else ops.ones_like(count)
+
+
 def _global_norm(tensors):
+    if keras.config.backend() == "torch":
+        return torch_adamw.global_norm(tensors)
     sums = [ops.sum(ops.square(ops.cast(x, "float32"))) for x in tensors]
     return ops.sqrt(ops.sum(ops.stack(sums)))

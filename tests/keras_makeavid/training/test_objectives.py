@@ -172,7 +172,7 @@ def test_an_autoencoder_computes_in_the_recipes_dtype(make_recipe, monkeypatch):
     stages = stage(objective="autoencoder", trainable="all")
     model = {"dtype": "mixed_bfloat16"}
     result = train(make_recipe(model=model, data=PICTURES, stage=stages))
-    trained = TextToVideo.from_preset(result.preset)
+    trained = TextToVideo.from_preset(str(result.preset))
     assert "bfloat16" in seen
     assert trained.vae.compute_dtype == "float32"
 

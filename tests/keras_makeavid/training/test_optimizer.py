@@ -4,7 +4,7 @@ import pytest
 import torch
 from keras import ops
 
-from keras_makeavid.training import AdamW
+from keras_makeavid.training import AdamW, torch_adamw
 
 NOT_FINITE = [np.nan, np.inf, -np.inf]
 
@@ -77,6 +77,33 @@ def test_five_steps_are_those_of_pytorch_for_gradients_of_every_size():
     np.testing.assert_allclose(
         ops.convert_to_numpy(ours), peer.detach().numpy(), atol=1e-6
     )
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="PyTorch's own path")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_ema": True, "ema_momentum": 0.9},
+        {"weight_decay": 0.0, "global_clipnorm": None},
+        {"gradient_accumulation_steps": 2, "use_ema": True},
+    ],
+)
+def test_all_variables_together_are_updated_as_one_after_the_other(
+    options, monkeypatch
+):
+    def states():
+        steps = Steps(**options)
+        steps.optimizer.exclude_from_weight_decay([steps.variables[1]])
+        for seed in range(6):
+            steps.apply(*gradients(seed))
+            steps.apply(*with_bad_value(seed, np.nan))
+        return steps.state()
+
+    together = states()
+    monkeypatch.setattr(torch_adamw, "suits", lambda variables: False)
+    for found, expected in zip(together, states(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-7)
 
 
 def test_gradients_are_clipped_by_their_norm_together():

@@ -1,0 +1,87 @@
+"""AdamW under PyTorch: a few calls for all variables together.
+
+Hundreds of small tensors, each updated by a dozen operations of its own, take longer to
+dispatch than to compute (`benchmarks/optimizer.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def suits(variables: list[Any]) -> bool:
+    """Whether `update` may take the place of the portable arithmetic.
+
+    On a GPU it would have to wait for the norm, to know whether to update at all.
+
+    Args:
+        variables: torch tensors.
+    """
+    import torch
+
+    return all(x.device.type == "cpu" and x.dtype == torch.float32 for x in variables)
+
+
+def global_norm(gradients: list[Any]) -> Any:
+    """Norm of all gradients together, a float32 scalar; on any device."""
+    import torch
+
+    norms = torch._foreach_norm(gradients, dtype=torch.float32)
+    return torch.linalg.vector_norm(torch.stack(norms))
+
+
+def update(
+    values: list[Any],
+    gradients: list[Any],
+    means: list[Any],
+    squares: list[Any],
+    averages: list[Any],
+    decays: list[bool],
+    *,
+    scale: float,
+    learning_rate: float,
+    weight_decay: float,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+    average_momentum: float,
+    count: int,
+) -> None:
+    """Make an update in place, as `AdamW` defines it.
+
+    Args:
+        values: the variables, float32.
+        gradients: of them, before they are scaled.
+        means: their first moments.
+        squares: their second moments.
+        averages: their moving averages; empty where there are none.
+        decays: which variables decay.
+        scale: of the gradients.
+        learning_rate: of this update.
+        weight_decay: times the learning rate.
+        beta_1: of the first moments.
+        beta_2: of the second moments.
+        epsilon: added to the root of the second moments.
+        average_momentum: of the averages, in this update.
+        count: number of this update, from 1 on.
+    """
+    import torch
+
+    with torch.no_grad():
+        if scale != 1.0:
+            gradients = torch._foreach_mul(gradients, scale)
+        steps = torch._foreach_sub(gradients, means)
+        torch._foreach_add_(means, steps, alpha=1.0 - beta_1)
+        steps = torch._foreach_mul(gradients, gradients)
+        torch._foreach_sub_(steps, squares)
+        torch._foreach_add_(squares, steps, alpha=1.0 - beta_2)
+        roots = torch._foreach_div(squares, 1.0 - beta_2**count)
+        torch._foreach_sqrt_(roots)
+        torch._foreach_add_(roots, epsilon)
+        decaying = [v for v, decay in zip(values, decays, strict=True) if decay]
+        if weight_decay and decaying:
+            torch._foreach_mul_(decaying, 1.0 - weight_decay * learning_rate)
+        rate = learning_rate / (1.0 - beta_1**count)
+        torch._foreach_addcdiv_(values, means, roots, -rate)
+        if averages:
+            torch._foreach_lerp_(averages, values, 1.0 - average_momentum)
