@@ -135,11 +135,9 @@ class _Run:
         self._samples = samples
         self._interruption = interruption
         self._task = task
-        trains_vae = phases[0].stage.objective == "autoencoder"
-        self._dtype_part = "vae" if trains_vae else "backbone"
-        part = getattr(task, self._dtype_part)
-        self._preset_dtype = part.dtype_policy.name
-        set_dtype_policy(part, recipe.model.dtype)
+        self._preset_dtype = task.backbone.dtype_policy.name
+        for part in (task.backbone, task.vae):
+            set_dtype_policy(part, recipe.model.dtype)
         self._phase: Phase | None = None
         self._model = None
 
@@ -383,7 +381,8 @@ class _Run:
         task.vae.trainable = task.text_encoder.trainable = True
         with (
             self._model.optimizer.averaged_weights(),
-            dtype_policy(getattr(task, self._dtype_part), self._preset_dtype),
+            dtype_policy(task.backbone, self._preset_dtype),
+            dtype_policy(task.vae, self._preset_dtype),
         ):
             if has_lora(task.backbone):
                 task = with_parts(task, backbone=without_lora(task.backbone))
