@@ -1,9 +1,9 @@
 """Put the trained models together: of videos, and of their first frames.
 
-    python examples/train_small/finish.py VIDEO IMAGE PRESET
+    python examples/train_small/finish.py VIDEO FIRST_FRAMES PRESET
 
 What was an image model has learnt to move, and makes no images any more without its
-temporal parts: the image model from before makes the first frames.
+temporal parts: another makes the first frames.
 """
 
 import sys
@@ -16,14 +16,14 @@ GUIDANCE = 4.0
 
 def main():
     """Load both, and save one preset with its defaults."""
-    video, image, preset = sys.argv[1:]
+    video, first_frames, preset = sys.argv[1:]
     task = TextToVideo.from_preset(video)
     whole = TextToVideo(
         backbone=task.backbone,
         preprocessor=task.preprocessor,
         text_encoder=task.text_encoder,
         vae=task.vae,
-        image_backbone=TextToVideo.from_preset(image).backbone,
+        image_backbone=TextToVideo.from_preset(first_frames).backbone,
         schedule=task.schedule,
         height=task.height,
         width=task.width,

@@ -3,8 +3,9 @@
     python examples/train_small/run.py runs/small
 
 The published way in small, by the package's own commands: a VAE, an image inpainting
-UNet with its text encoder, inflation, the temporal parameters, then all of them, and
-the evaluation in the end. It can be stopped at any moment: the same command goes on.
+UNet with its text encoder, inflation, the temporal parameters, then all of them; the
+image model learns on to make first frames; an evaluation in the end. It can be stopped
+at any moment: the same command goes on.
 Exits with 1 when the evaluation has found the model below the bar.
 """
 
@@ -31,9 +32,10 @@ def steps(short: bool) -> dict[str, list[list]]:
         settings = [word for key in keys for word in ("--set", key)]
         return [*MAKEAVID, "train", HERE / recipe, "--resume", "auto", *settings]
 
-    clips, count, seeds = (8, 1, 1) if short else (24000, 40, 4)
+    clips, count, seeds = (8, 1, 1) if short else (12000, 40, 4)
     small = "makeavid_motions_small"
     weights = [*MAKEAVID, "weights"]
+    finish = [sys.executable, HERE / "finish.py"]
     dataset = [*MAKEAVID, "dataset", "motions", "dataset", "--preset", "inflated"]
     evaluate = [*MAKEAVID, "evaluate", "--preset", small, "--out", "evaluation"]
     evaluate += ["--count", str(count), "--seeds", str(seeds)]
@@ -49,14 +51,10 @@ def steps(short: bool) -> dict[str, list[list]]:
             [*dataset, "--clips", str(clips), "--half"],
             train("video.toml"),
         ],
-        "finished": [
-            [sys.executable, HERE / "finish.py", "video/preset", "image/preset"]
-            + ["finished"]
-        ],
+        "first_frames/preset": [train("first_frames.toml")],
+        "finished": [[*finish, "video/preset", "first_frames/preset", "finished"]],
         small: [[*weights, "convert", "finished", small, "--dtype", "float16"]],
-        "evaluation/gallery.png": [
-            [*evaluate, "--count", str(count), "--seeds", str(seeds)]
-        ],
+        "evaluation/gallery.png": [evaluate],
     }
 
 
