@@ -135,9 +135,13 @@ class _Run:
         self._samples = samples
         self._interruption = interruption
         self._task = task
-        self._preset_dtype = task.backbone.dtype_policy.name
-        for part in (task.backbone, task.vae):
-            set_dtype_policy(part, recipe.model.dtype)
+        self._preset_dtypes = (
+            task.backbone.dtype_policy.name,
+            task.vae.dtype_policy.name,
+        )
+        set_dtype_policy(task.backbone, recipe.model.dtype)
+        if any(phase.stage.objective != "video" for phase in phases):
+            set_dtype_policy(task.vae, recipe.model.dtype)
         self._phase: Phase | None = None
         self._model = None
 
@@ -381,8 +385,8 @@ class _Run:
         task.vae.trainable = task.text_encoder.trainable = True
         with (
             self._model.optimizer.averaged_weights(),
-            dtype_policy(task.backbone, self._preset_dtype),
-            dtype_policy(task.vae, self._preset_dtype),
+            dtype_policy(task.backbone, self._preset_dtypes[0]),
+            dtype_policy(task.vae, self._preset_dtypes[1]),
         ):
             if has_lora(task.backbone):
                 task = with_parts(task, backbone=without_lora(task.backbone))
