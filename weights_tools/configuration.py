@@ -36,6 +36,7 @@ _ONE = {
     "layer_norm_epsilon": _FRACTION,
     "scaling_factor": ((int, float), 2**17),
     **dict.fromkeys(("gelu", "intermediate_activation"), ((str,), None)),
+    "temporal": ((bool,), None),
 }
 
 # The same for each entry of those that are lists.

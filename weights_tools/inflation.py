@@ -43,6 +43,8 @@ def inflated(component: Component) -> Component:
 
 
 def _with_temporal_parts(component: Component) -> Component:
+    arguments = {**component.arguments, "temporal": True}
+    component = replace(component, arguments=arguments)
     weights = component.weights
     dtype = weights.specs[KERNEL_IN].dtype
     specs = {

@@ -1,9 +1,9 @@
-"""A small text-to-video model of the full-size classes, not trained yet.
+"""A small text-to-image model of the full-size classes, not trained yet.
 
     python examples/train_small/new_model.py PRESET
 
-Its image part is Stable Diffusion inpainting's in small: exact GELU and the other
-constants are those, so that it can leave as a diffusers pipeline and be inflated.
+It is Stable Diffusion's inpainting model in small: exact GELU and the other constants
+are those, so that it can leave as a diffusers pipeline and be inflated.
 """
 
 import sys
@@ -54,6 +54,7 @@ def new_model() -> km.TextToVideo:
         groups=16,
         gelu="exact",
         transformer_epsilon=1e-6,
+        temporal=False,
     )
     return km.TextToVideo(
         backbone=unet,

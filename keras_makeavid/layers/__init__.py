@@ -8,7 +8,10 @@ from keras_makeavid.layers.convolution import (
     TemporalIdentity,
 )
 from keras_makeavid.layers.feed_forward import FeedForward
-from keras_makeavid.layers.normalization import GroupNormalization
+from keras_makeavid.layers.normalization import (
+    GroupNormalization,
+    LayerNormalization,
+)
 from keras_makeavid.layers.resampling import Downsample, Upsample
 from keras_makeavid.layers.residual_block import ResidualBlock
 from keras_makeavid.layers.timestep_embedding import (
@@ -25,6 +28,7 @@ __all__ = [
     "Downsample",
     "FeedForward",
     "GroupNormalization",
+    "LayerNormalization",
     "PseudoConv3D",
     "ResidualBlock",
     "SpatialConv",

@@ -153,6 +153,7 @@ class PseudoConv3D(keras.layers.Layer):
         kernel_size: odd side of the spatial kernel; 0-padded by half of it.
         strides: spatial stride.
         temporal_kernel_size: odd length of the temporal kernel.
+        temporal: whether there is a temporal convolution.
 
     Example:
     ```python
@@ -168,6 +169,7 @@ class PseudoConv3D(keras.layers.Layer):
         kernel_size: int = 3,
         strides: int = 1,
         temporal_kernel_size: int = 3,
+        temporal: bool = True,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -179,13 +181,17 @@ class PseudoConv3D(keras.layers.Layer):
         self.spatial_conv = SpatialConv(
             filters, kernel_size, strides, dtype=self.dtype_policy, name="spatial_conv"
         )
-        self.temporal_conv = TemporalConv(
-            temporal_kernel_size, dtype=self.dtype_policy, name="temporal_conv"
-        )
+        self.temporal = temporal
+        self.temporal_conv = None
+        if temporal:
+            self.temporal_conv = TemporalConv(
+                temporal_kernel_size, dtype=self.dtype_policy, name="temporal_conv"
+            )
 
     def build(self, input_shape):
         self.spatial_conv.build((None, *input_shape[-3:]))
-        self.temporal_conv.build((None, None, None, None, self.filters))
+        if self.temporal:
+            self.temporal_conv.build((None, None, None, None, self.filters))
 
     def call(self, inputs):
         """Convolve.
@@ -202,7 +208,7 @@ class PseudoConv3D(keras.layers.Layer):
         frames = ops.reshape(inputs, (-1, *shape[2:]))
         frames = self.spatial_conv(frames)
         video = ops.reshape(frames, (*shape[:2], *ops.shape(frames)[1:]))
-        return self.temporal_conv(video)
+        return self.temporal_conv(video) if self.temporal else video
 
     def compute_output_shape(self, input_shape):
         *leading, height, width, _ = input_shape
@@ -215,6 +221,7 @@ class PseudoConv3D(keras.layers.Layer):
             "kernel_size": self.kernel_size,
             "strides": self.strides,
             "temporal_kernel_size": self.temporal_kernel_size,
+            "temporal": self.temporal,
         }
 
 

@@ -226,6 +226,34 @@ def _is_far_from_zero(mean, inverse_deviation) -> bool:
     return bool(((mean * inverse_deviation).abs() > _TORCH_MOST_DEVIATIONS).any())
 
 
+def layer_normalization(inputs, scale, offset, epsilon: float):
+    """Normalise over the last axis, in float32 whatever the dtype of `inputs`.
+
+    Args:
+        inputs: `(..., C)`.
+        scale: `(C,)`.
+        offset: `(C,)`.
+        epsilon: added to the variance.
+
+    Returns:
+        The shape and dtype of `inputs`.
+    """
+    if keras.config.backend() == "torch":
+        return ops.layer_normalization(inputs, scale, offset, epsilon=epsilon)
+    return _layer_normalization_portable(inputs, scale, offset, epsilon)
+
+
+def _layer_normalization_portable(inputs, scale, offset, epsilon):
+    # Keras's own takes the mean from the products: more kernels to compile for XLA,
+    # and less exact far from zero.
+    x = ops.cast(inputs, "float32")
+    centred = x - ops.mean(x, axis=-1, keepdims=True)
+    variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+    scale, offset = ops.cast(scale, "float32"), ops.cast(offset, "float32")
+    outputs = centred * ops.rsqrt(variance + epsilon) * scale + offset
+    return ops.cast(outputs, inputs.dtype)
+
+
 def attention(query, key, value):
     """Scaled dot-product attention, softmax in float32.
 

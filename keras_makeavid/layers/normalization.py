@@ -1,4 +1,4 @@
-"""Group normalisation as fast as the backend's own."""
+"""Group and layer normalisation as fast as the backend's own."""
 
 from __future__ import annotations
 
@@ -59,3 +59,24 @@ class GroupNormalization(keras.layers.Layer):
             "groups": self.groups,
             "epsilon": self.epsilon,
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class LayerNormalization(keras.layers.LayerNormalization):
+    """Keras's layer normalisation over the last axis, centred before it is scaled.
+
+    Args:
+        epsilon: added to the variance.
+
+    Example:
+    ```python
+    y = LayerNormalization(epsilon=1e-5)(keras.random.normal((1, 8, 64)))
+    ```
+    """
+
+    def __init__(self, epsilon: float = 1e-5, **kwargs):
+        super().__init__(epsilon=epsilon, **kwargs)
+
+    def call(self, inputs):
+        """Normalise `(..., C)`; the shape stays."""
+        return kernels.layer_normalization(inputs, self.gamma, self.beta, self.epsilon)

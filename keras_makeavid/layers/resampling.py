@@ -14,6 +14,7 @@ class Downsample(keras.layers.Layer):
 
     Args:
         channels: number of output channels.
+        temporal: whether the convolution has a temporal part.
 
     Example:
     ```python
@@ -21,11 +22,16 @@ class Downsample(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, channels: int, **kwargs):
+    def __init__(self, channels: int, temporal: bool = True, **kwargs):
         super().__init__(**kwargs)
         self.channels = channels
+        self.temporal = temporal
         self.conv = PseudoConv3D(
-            channels, strides=2, dtype=self.dtype_policy, name="conv"
+            channels,
+            strides=2,
+            temporal=temporal,
+            dtype=self.dtype_policy,
+            name="conv",
         )
 
     def build(self, input_shape):
@@ -39,7 +45,11 @@ class Downsample(keras.layers.Layer):
         return self.conv.compute_output_shape(input_shape)
 
     def get_config(self):
-        return {**super().get_config(), "channels": self.channels}
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "temporal": self.temporal,
+        }
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -48,6 +58,7 @@ class Upsample(keras.layers.Layer):
 
     Args:
         channels: number of output channels.
+        temporal: whether the convolution has a temporal part.
 
     Example:
     ```python
@@ -55,10 +66,13 @@ class Upsample(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, channels: int, **kwargs):
+    def __init__(self, channels: int, temporal: bool = True, **kwargs):
         super().__init__(**kwargs)
         self.channels = channels
-        self.conv = PseudoConv3D(channels, dtype=self.dtype_policy, name="conv")
+        self.temporal = temporal
+        self.conv = PseudoConv3D(
+            channels, temporal=temporal, dtype=self.dtype_policy, name="conv"
+        )
 
     def build(self, input_shape):
         self.conv.build(input_shape)
@@ -73,7 +87,11 @@ class Upsample(keras.layers.Layer):
         return (*leading, *doubled, self.channels)
 
     def get_config(self):
-        return {**super().get_config(), "channels": self.channels}
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "temporal": self.temporal,
+        }
 
 
 def double_nearest(images):

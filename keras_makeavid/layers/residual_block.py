@@ -21,6 +21,7 @@ class ResidualBlock(keras.layers.Layer):
         channels: number of output channels.
         groups: groups of the norms.
         epsilon: epsilon of the norms.
+        temporal: whether the convolutions have temporal parts.
 
     Example:
     ```python
@@ -31,20 +32,30 @@ class ResidualBlock(keras.layers.Layer):
     """
 
     def __init__(
-        self, channels: int, groups: int = 32, epsilon: float = 1e-5, **kwargs
+        self,
+        channels: int,
+        groups: int = 32,
+        epsilon: float = 1e-5,
+        temporal: bool = True,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.channels = channels
         self.groups = groups
         self.epsilon = epsilon
+        self.temporal = temporal
         policy = self.dtype_policy
         self.norm1 = GroupNormalization(groups, epsilon, dtype=policy, name="norm1")
-        self.conv1 = PseudoConv3D(channels, dtype=policy, name="conv1")
+        self.conv1 = PseudoConv3D(
+            channels, temporal=temporal, dtype=policy, name="conv1"
+        )
         self.time_emb_proj = keras.layers.Dense(
             channels, dtype=policy, name="time_emb_proj"
         )
         self.norm2 = GroupNormalization(groups, epsilon, dtype=policy, name="norm2")
-        self.conv2 = PseudoConv3D(channels, dtype=policy, name="conv2")
+        self.conv2 = PseudoConv3D(
+            channels, temporal=temporal, dtype=policy, name="conv2"
+        )
         self.conv_shortcut = None
 
     def build(self, inputs_shape, time_embedding_shape):
@@ -58,6 +69,7 @@ class ResidualBlock(keras.layers.Layer):
             self.conv_shortcut = PseudoConv3D(
                 self.channels,
                 kernel_size=1,
+                temporal=self.temporal,
                 dtype=self.dtype_policy,
                 name="conv_shortcut",
             )
@@ -90,4 +102,5 @@ class ResidualBlock(keras.layers.Layer):
             "channels": self.channels,
             "groups": self.groups,
             "epsilon": self.epsilon,
+            "temporal": self.temporal,
         }

@@ -8,7 +8,10 @@ from keras import ops
 from keras_makeavid.layers.attention import Attention
 from keras_makeavid.layers.convolution import SpatialConv
 from keras_makeavid.layers.feed_forward import FeedForward
-from keras_makeavid.layers.normalization import GroupNormalization
+from keras_makeavid.layers.normalization import (
+    GroupNormalization,
+    LayerNormalization,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -24,6 +27,7 @@ class TransformerBlock(keras.layers.Layer):
         width: width of the tokens.
         num_heads: number of heads of all three attentions.
         gelu: `"tanh"` or `"exact"`.
+        temporal: whether there is an attention over frames.
 
     Example:
     ```python
@@ -33,40 +37,49 @@ class TransformerBlock(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, width: int, num_heads: int, gelu: str = "tanh", **kwargs):
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        gelu: str = "tanh",
+        temporal: bool = True,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.width = width
         self.num_heads = num_heads
         self.gelu = gelu
+        self.temporal = temporal
         policy = self.dtype_policy
 
         def norm(name):
-            return keras.layers.LayerNormalization(
-                epsilon=1e-5, dtype=policy, name=name
-            )
+            return LayerNormalization(dtype=policy, name=name)
 
         self.norm1 = norm("norm1")
         self.attn1 = Attention(width, num_heads, dtype=policy, name="attn1")
         self.norm2 = norm("norm2")
         self.attn2 = Attention(width, num_heads, dtype=policy, name="attn2")
-        self.norm_temporal = norm("norm_temporal")
-        self.attn_temporal = Attention(
-            width,
-            num_heads,
-            output_initializer="zeros",
-            dtype=policy,
-            name="attn_temporal",
-        )
+        if temporal:
+            self.norm_temporal = norm("norm_temporal")
+            self.attn_temporal = Attention(
+                width,
+                num_heads,
+                output_initializer="zeros",
+                dtype=policy,
+                name="attn_temporal",
+            )
         self.norm3 = norm("norm3")
         self.ff = FeedForward(width, gelu, dtype=policy, name="ff")
 
     def build(self, inputs_shape, context_shape):
         tokens = (None, None, self.width)
-        for norm in (self.norm1, self.norm2, self.norm_temporal, self.norm3):
+        for norm in (self.norm1, self.norm2, self.norm3):
             norm.build(tokens)
         self.attn1.build(tokens)
         self.attn2.build(tokens, context_shape)
-        self.attn_temporal.build(tokens)
+        if self.temporal:
+            self.norm_temporal.build(tokens)
+            self.attn_temporal.build(tokens)
         self.ff.build(tokens)
 
     def project_context(self, context):
@@ -92,7 +105,7 @@ class TransformerBlock(keras.layers.Layer):
         # All frames of a video ask the same text: one set of keys serves them.
         x = ops.reshape(x, (batch, -1, width))
         x = x + self.attn2(self.norm2(x), context)
-        if temporal:
+        if temporal and self.temporal:
             x = ops.reshape(x, (batch, frames, tokens, width))
             x = x + self._over_frames(self.norm_temporal(x))
         x = x + self.ff(self.norm3(x))
@@ -113,6 +126,7 @@ class TransformerBlock(keras.layers.Layer):
             "width": self.width,
             "num_heads": self.num_heads,
             "gelu": self.gelu,
+            "temporal": self.temporal,
         }
 
 
@@ -127,6 +141,7 @@ class SpatioTemporalTransformer(keras.layers.Layer):
         groups: groups of the norm.
         epsilon: epsilon of the group norm: 1e-5 in the published video model, 1e-6
             in Stable Diffusion 1.5 and in lxj616's video model.
+        temporal: whether there is an attention over frames.
 
     Example:
     ```python
@@ -143,6 +158,7 @@ class SpatioTemporalTransformer(keras.layers.Layer):
         gelu: str = "tanh",
         groups: int = 32,
         epsilon: float = 1e-5,
+        temporal: bool = True,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -151,11 +167,17 @@ class SpatioTemporalTransformer(keras.layers.Layer):
         self.gelu = gelu
         self.groups = groups
         self.epsilon = epsilon
+        self.temporal = temporal
         policy = self.dtype_policy
         self.norm = GroupNormalization(groups, epsilon, dtype=policy, name="norm")
         self.proj_in = SpatialConv(channels, 1, dtype=policy, name="proj_in")
         self.transformer_block = TransformerBlock(
-            channels, num_heads, gelu, dtype=policy, name="transformer_block"
+            channels,
+            num_heads,
+            gelu,
+            temporal,
+            dtype=policy,
+            name="transformer_block",
         )
         self.proj_out = SpatialConv(channels, 1, dtype=policy, name="proj_out")
 
@@ -205,4 +227,5 @@ class SpatioTemporalTransformer(keras.layers.Layer):
             "gelu": self.gelu,
             "groups": self.groups,
             "epsilon": self.epsilon,
+            "temporal": self.temporal,
         }

@@ -28,6 +28,7 @@ class UNet(keras.layers.Layer):
         groups: groups of every group norm.
         epsilon: epsilon of the residual blocks' group norms.
         transformer_epsilon: epsilon of the transformers' group norms.
+        temporal: whether there are temporal parts.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class UNet(keras.layers.Layer):
         groups: int,
         epsilon: float,
         transformer_epsilon: float,
+        temporal: bool,
         **kwargs,
     ):
         # Timesteps must stay exact in half precision; `call` casts what may be.
@@ -52,6 +54,7 @@ class UNet(keras.layers.Layer):
         self.block_channels = block_channels
         self.layers_per_block = layers_per_block
         self.context_dim = context_dim
+        self.temporal = temporal
         self.time_width = 4 * block_channels[0]
 
         last = len(block_channels) - 1
@@ -67,12 +70,15 @@ class UNet(keras.layers.Layer):
                 groups=groups,
                 epsilon=epsilon,
                 transformer_epsilon=transformer_epsilon,
+                temporal=temporal,
                 dtype=policy,
                 name=name,
                 **extra,
             )
 
-        self.conv_in = PseudoConv3D(block_channels[0], dtype=policy, name="conv_in")
+        self.conv_in = PseudoConv3D(
+            block_channels[0], temporal=temporal, dtype=policy, name="conv_in"
+        )
         self.time_embedding = TimestepEmbedding(
             block_channels[0], self.time_width, dtype=policy, name="time_embedding"
         )
@@ -102,7 +108,9 @@ class UNet(keras.layers.Layer):
         self.conv_norm_out = GroupNormalization(
             groups, epsilon, dtype=policy, name="conv_norm_out"
         )
-        self.conv_out = PseudoConv3D(out_channels, dtype=policy, name="conv_out")
+        self.conv_out = PseudoConv3D(
+            out_channels, temporal=temporal, dtype=policy, name="conv_out"
+        )
 
     def build(self, input_shape=None):
         """Create every weight; all shapes follow from the configuration."""
@@ -155,7 +163,7 @@ class UNet(keras.layers.Layer):
         text = inputs["context"]
         if not isinstance(text, dict):
             text = self.project_context(text)
-        if spatial_only and len(sample.shape) == 5:
+        if (spatial_only or not self.temporal) and len(sample.shape) == 5:
             return self._call_on_frames(sample, timesteps, text)
 
         embedding = self.time_embedding(timesteps)

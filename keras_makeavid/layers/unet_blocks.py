@@ -22,6 +22,7 @@ class UNetBlock(keras.layers.Layer):
         groups: groups of every group norm.
         epsilon: epsilon of the residual blocks' norms.
         transformer_epsilon: epsilon of the transformers' group norms.
+        temporal: whether there are temporal parts.
     """
 
     def __init__(
@@ -34,14 +35,18 @@ class UNetBlock(keras.layers.Layer):
         groups: int,
         epsilon: float,
         transformer_epsilon: float,
+        temporal: bool,
         **kwargs,
     ):
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.channels = channels
+        self.temporal = temporal
         self.rematerialise = False
         self.resnets = [
-            ResidualBlock(channels, groups, epsilon, dtype=policy, name=f"resnets_{i}")
+            ResidualBlock(
+                channels, groups, epsilon, temporal, dtype=policy, name=f"resnets_{i}"
+            )
             for i in range(num_layers)
         ]
         self.attentions = [
@@ -51,6 +56,7 @@ class UNetBlock(keras.layers.Layer):
                 gelu,
                 groups,
                 transformer_epsilon,
+                temporal,
                 dtype=policy,
                 name=f"attentions_{i}",
             )
@@ -83,7 +89,10 @@ class DownBlock(UNetBlock):
         self.downsampler = None
         if downsample:
             self.downsampler = Downsample(
-                self.channels, dtype=self.dtype_policy, name="downsamplers_0"
+                self.channels,
+                self.temporal,
+                dtype=self.dtype_policy,
+                name="downsamplers_0",
             )
 
     def build(self, input_channels, time_width, context_shape):
@@ -146,7 +155,10 @@ class UpBlock(UNetBlock):
         self.upsampler = None
         if upsample:
             self.upsampler = Upsample(
-                self.channels, dtype=self.dtype_policy, name="upsamplers_0"
+                self.channels,
+                self.temporal,
+                dtype=self.dtype_policy,
+                name="upsamplers_0",
             )
 
     def build(self, input_channels, skip_channels, time_width, context_shape):

@@ -36,6 +36,8 @@ class UNetPseudo3D(keras_hub.models.Backbone):
         epsilon: epsilon of the residual blocks' group norms.
         transformer_epsilon: epsilon of the transformers' group norms; 1e-6 in
             Stable Diffusion 1.5 and in lxj616's video model.
+        temporal: whether there are temporal parts. Without, it is an image model,
+            and takes the frames of a video each on its own.
         dtype: dtype or dtype policy of computation and weights.
 
     Call arguments:
@@ -76,6 +78,7 @@ class UNetPseudo3D(keras_hub.models.Backbone):
         groups: int = 32,
         epsilon: float = 1e-5,
         transformer_epsilon: float = 1e-5,
+        temporal: bool = True,
         dtype=None,
         **kwargs,
     ):
@@ -94,6 +97,7 @@ class UNetPseudo3D(keras_hub.models.Backbone):
             "groups": groups,
             "epsilon": epsilon,
             "transformer_epsilon": transformer_epsilon,
+            "temporal": temporal,
         }
         heads_of_levels = (
             (num_heads,) * len(block_channels)

@@ -130,3 +130,15 @@ def test_temporal_parts_start_the_same_each_time(pipeline, tmp_path):
         weights_tools.inflate(pipeline / "unet", tmp_path / name)
     files = [(tmp_path / n / "model.weights.h5").read_bytes() for n in ("a", "b")]
     assert files[0] == files[1]
+
+
+def test_a_preset_without_temporal_parts_gets_them(image_unet, inputs, tmp_path):
+    image_unet.save_pretrained(tmp_path / "image")
+    image = weights_tools.load_model(tmp_path / "image", overrides={"temporal": False})
+    assert not any("temporal" in v.path for v in image.variables)
+    image.save_to_preset(tmp_path / "preset")
+    weights_tools.inflate(tmp_path / "preset", tmp_path / "video")
+    unet = weights_tools.load_model(tmp_path / "video")
+    video = our_output(unet, {**inputs, "sample": still(inputs["sample"])})
+    expected = image_output(image_unet, inputs)
+    np.testing.assert_allclose(video[:, 1], expected, rtol=0, atol=5e-5)

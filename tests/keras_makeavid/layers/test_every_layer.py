@@ -28,6 +28,11 @@ CASES = {
     ),
     "Downsample": (lambda **k: layers.Downsample(4, **k), [VIDEO], (2, 3, 3, 2, 4)),
     "Downsample, image": (lambda **k: layers.Downsample(4, **k), [IMAGE], (2, 3, 2, 4)),
+    "Downsample, no time": (
+        lambda **k: layers.Downsample(4, temporal=False, **k),
+        [VIDEO],
+        (2, 3, 3, 2, 4),
+    ),
     "FeedForward": (
         lambda **k: layers.FeedForward(8, gelu="exact", expansion=2, **k),
         [TOKENS],
@@ -37,6 +42,11 @@ CASES = {
         lambda **k: layers.GroupNormalization(groups=2, epsilon=1e-3, **k),
         [VIDEO],
         VIDEO,
+    ),
+    "LayerNormalization": (
+        lambda **k: layers.LayerNormalization(epsilon=1e-3, **k),
+        [TOKENS],
+        TOKENS,
     ),
     "PseudoConv3D": (
         lambda **k: layers.PseudoConv3D(4, 5, 2, temporal_kernel_size=5, **k),
@@ -48,6 +58,11 @@ CASES = {
         [IMAGE],
         (2, 6, 4, 4),
     ),
+    "PseudoConv3D, no time": (
+        lambda **k: layers.PseudoConv3D(4, temporal=False, **k),
+        [VIDEO],
+        (2, 3, 6, 4, 4),
+    ),
     "ResidualBlock": (
         lambda **k: layers.ResidualBlock(4, groups=2, epsilon=1e-3, **k),
         [VIDEO, TIME],
@@ -58,6 +73,11 @@ CASES = {
         [IMAGE, TIME],
         IMAGE,
     ),
+    "ResidualBlock, no time": (
+        lambda **k: layers.ResidualBlock(4, groups=2, temporal=False, **k),
+        [VIDEO, TIME],
+        (2, 3, 6, 4, 4),
+    ),
     "SpatialConv": (
         lambda **k: layers.SpatialConv(4, kernel_size=5, strides=2, **k),
         [(2, 7, 4, 8)],
@@ -66,6 +86,13 @@ CASES = {
     "SpatioTemporalTransformer": (
         lambda **k: layers.SpatioTemporalTransformer(
             8, num_heads=2, gelu="exact", groups=2, epsilon=1e-6, **k
+        ),
+        [VIDEO, TEXT],
+        VIDEO,
+    ),
+    "SpatioTemporalTransformer, no time": (
+        lambda **k: layers.SpatioTemporalTransformer(
+            8, num_heads=2, groups=2, temporal=False, **k
         ),
         [VIDEO, TEXT],
         VIDEO,

@@ -151,6 +151,22 @@ def test_group_normalization_keeps_the_digits_of_values_far_from_zero(
     )
 
 
+@pytest.mark.parametrize("layer_normalization", forms("layer_normalization"))
+@pytest.mark.parametrize("mean", [0, 10])
+def test_layer_normalization_agrees_with_torch(layer_normalization, mean):
+    def reference(*arrays):
+        x, *rest = (array.double() for array in arrays)
+        return torch.nn.functional.layer_norm(x, (32,), *rest, 1e-3).float()
+
+    assert_agrees(
+        lambda *arrays: layer_normalization(*arrays, 1e-3),
+        reference,
+        normal(2, 5, 32) + np.float32(mean),
+        normal(32, seed=1),
+        normal(32, seed=2),
+    )
+
+
 def test_group_normalization_has_gradients_where_only_its_scale_trains():
     scale = keras.Variable(normal(8, seed=1))
     inputs = normal(2, 3, 1, 4, 8)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from running import runner
 
 import weights_tools
 from keras_makeavid.models import UNetPseudo3D
+from weights_tools.kinds import shapes_of
 
 
 def normal(shape, seed=0):
@@ -331,3 +333,26 @@ def test_weights_and_outputs_have_the_dtypes_of_the_policy(
     assert {v.dtype for v in unet.variables} == {variable_dtype}
     assert {layer.compute_dtype for layer in layers} == {compute_dtype}
     assert str(run(inputs).dtype) == compute_dtype
+
+
+def test_without_temporal_parts_it_is_the_image_model(small):
+    unet, run = small
+    config = {**unet.get_config(), "temporal": False, "name": "image"}
+    image = UNetPseudo3D.from_config(config)
+    assert not temporal(image)
+    spatial = [v for v in unet.variables if "temporal" not in v.path]
+    for ours, theirs in zip(image.variables, spatial, strict=True):
+        ours.assign(theirs)
+    inputs, run_image = video_inputs(), runner(image)
+    ours = run_image(inputs)
+    for frame in range(ours.shape[1]):
+        expected = run(image_inputs(inputs, frame))
+        np.testing.assert_allclose(ours[:, frame], expected, atol=2e-6, rtol=0)
+    np.testing.assert_array_equal(
+        run_image(image_inputs(inputs, 0)), run(image_inputs(inputs, 0))
+    )
+
+
+def test_the_full_size_model_has_so_many_parameters_without_temporal_parts():
+    shapes = shapes_of("unet", {"temporal": False}).values()
+    assert sum(map(math.prod, shapes)) == 1_100_578_616 - 241_043_252
