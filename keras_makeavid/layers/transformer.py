@@ -94,15 +94,9 @@ class TransformerBlock(keras.layers.Layer):
         x = x + self.attn2(self.norm2(x), context)
         if temporal:
             x = ops.reshape(x, (batch, frames, tokens, width))
-            x = x + self._over_frames(self.norm_temporal(x))
+            x = x + self.attn_temporal(self.norm_temporal(x))
         x = x + self.ff(self.norm3(x))
         return ops.reshape(x, (batch, frames, tokens, width))
-
-    def _over_frames(self, x):
-        batch, frames, tokens, width = ops.shape(x)
-        x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, frames, width))
-        x = ops.reshape(self.attn_temporal(x), (batch, tokens, frames, width))
-        return ops.transpose(x, (0, 2, 1, 3))
 
     def compute_output_shape(self, inputs_shape, context_shape=None):
         return inputs_shape
