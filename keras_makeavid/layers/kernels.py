@@ -228,14 +228,20 @@ def _group_normalization_jax(groups, epsilon, activated):
         def normalised(inputs):
             return (ops.cast(inputs, "float32") - mean) * inverse
 
-        def gradient(upstream):
-            x = normalised(inputs)
-            upstream = ops.cast(upstream, "float32")
+        def before_activation(inputs, upstream):
+            x, upstream = normalised(inputs), ops.cast(upstream, "float32")
             if activated:
                 z = x * scale32 + offset32
                 gate = ops.sigmoid(z)
                 upstream = upstream * (gate + z * gate * (1.0 - gate))
-            of_offset, of_scale = channel_means(upstream), channel_means(upstream * x)
+            return x, upstream
+
+        def gradient(upstream):
+            x, of_outputs = before_activation(inputs, upstream)
+            means = channel_means(of_outputs), channel_means(of_outputs * x)
+            # Calculating the rest anew moves less than keeping it in float32.
+            *arrays, of_offset, of_scale = _apart(inputs, upstream, *means)
+            x, upstream = before_activation(*arrays)
             shift = of_groups(of_offset * scale32) + x * of_groups(of_scale * scale32)
             of_inputs = (upstream * scale32 - shift) * inverse
             count = ops.size(inputs) // (inputs.shape[0] * inputs.shape[-1])
@@ -247,9 +253,22 @@ def _group_normalization_jax(groups, epsilon, activated):
 
         outputs = normalised(inputs) * scale32 + offset32
         outputs = ops.silu(outputs) if activated else outputs
-        return ops.cast(outputs, inputs.dtype), gradient
+        (outputs,) = _apart(ops.cast(outputs, inputs.dtype))
+        return outputs, gradient
 
     return normalise
+
+
+def _apart(*tensors):
+    """Keep XLA from merging what makes tensors with what uses them, on a TPU.
+
+    There it would put an activation into a convolution, and keep its float32 input.
+    """
+    if _platform() != "tpu":
+        return tensors
+    import jax
+
+    return jax.lax.optimization_barrier(tensors)
 
 
 def _group_normalization_portable(inputs, scale, offset, groups, epsilon):
