@@ -16,7 +16,7 @@ from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.training.checkpoints import CheckpointError, Checkpoints
 from keras_makeavid.training.compute_dtype import dtype_policy, set_dtype_policy
 from keras_makeavid.training.distribution import check_batch_size
-from keras_makeavid.training.hosts import Hosts, distributed
+from keras_makeavid.training.hosts import distributed
 from keras_makeavid.training.interruption import Interruption, SharedInterruption
 from keras_makeavid.training.latent_scale import with_unit_latents
 from keras_makeavid.training.logs import RunLog, SilentLog, StepLog
