@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_makeavid.compilation import (
+    by_sample,
     compile_inference,
     compile_part,
     host_callback,
@@ -119,6 +120,7 @@ class DenoisingLoop:
                 state = step(row, sample, prediction, previous_denoised, noise)
                 return host_callback(self._report, i, state) if reports else state
 
+            sample = by_sample(sample)
             start = (sample, ops.zeros_like(sample))
             return ops.fori_loop(0, num_steps, body, start)[0]
 
@@ -139,16 +141,17 @@ class DenoisingLoop:
             if takes_hint:
                 inputs += [conditions.mask, conditions.hint]
             inputs = ops.concatenate(inputs, axis=-1)
-            inputs = ops.concatenate([inputs] * repeats, axis=0)
+            inputs = by_sample(ops.concatenate([inputs] * repeats, axis=0))
             timesteps = ops.broadcast_to(timestep, (ops.shape(inputs)[0],))
             prediction = self._unet(
                 {"sample": inputs, "timesteps": timesteps, "context": text},
                 spatial_only=spatial_only,
             )
-            prediction = ops.cast(prediction, "float32")
+            prediction = by_sample(ops.cast(prediction, "float32"))
             if not guided:
                 return prediction
             negative, positive = ops.split(prediction, 2, axis=0)
+            negative, positive = by_sample(negative), by_sample(positive)
             return negative + conditions.guidance_scale * (positive - negative)
 
         return predict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 EXAMPLE = (
@@ -10,6 +11,8 @@ EXAMPLE = (
 )
 # Continued as it is, the run would come to the same end.
 GAVE_UP = 3
+# So would it when all processes are started again.
+PROCESS_LOST = 4
 
 
 def add_arguments(parser) -> None:
@@ -44,17 +47,24 @@ def run(options) -> int:
     """Train.
 
     Returns:
-        The exit code: 0 when the preset is written, 3 if training gave up, and 128 and
-        the signal's number (143 for SIGTERM) if one ended it, with a checkpoint.
+        The exit code: 0 when the preset is written, 3 if training gave up, 4 if another
+        process of the run is gone, and 128 and the signal's number (143 for SIGTERM) if
+        one ended it, with a checkpoint.
     """
-    from keras_makeavid.training import TrainingFailed, train
+    from keras_makeavid.training import ProcessLost, TrainingFailed, train
 
     try:
         result = train(options.recipe, options.set, options.resume)
     except TrainingFailed as error:
         print(f"makeavid train: {error}", file=sys.stderr)
         return GAVE_UP
+    except ProcessLost as error:
+        print(f"makeavid train: {error}", file=sys.stderr)
+        sys.stderr.flush()
+        # JAX and Orbax would wait at exit for the process that is gone.
+        os._exit(PROCESS_LOST)
     if result.signal is not None:
         return 128 + result.signal
-    print(result.preset)
+    if result.preset is not None:
+        print(result.preset)
     return 0

@@ -1,0 +1,214 @@
+"""The processes that train together, one on each host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_makeavid.recipes.schema import Distribution
+from keras_makeavid.training.distribution import check_backend, make_distribution
+
+_FROM_ENVIRONMENT = "KERAS_DISTRIBUTION_"
+_MESSAGE_BYTES = 1024
+
+
+class ProcessLost(RuntimeError):
+    """Another process of the run has ended, or cannot be reached."""
+
+
+class Hosts:
+    """This process among those of a run; alone, all of it is trivial.
+
+    Methods but `is_first` are called by all processes, in the same order.
+
+    Args:
+        number: of this process, from 0.
+        count: of all.
+
+    Example:
+    ```python
+    hosts = Hosts()
+    hosts.first_does(lambda: print("once"))
+    ```
+    """
+
+    def __init__(self, number: int = 0, count: int = 1):
+        self.number = number
+        self.count = count
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and prints."""
+        return self.number == 0
+
+    def first_does(self, action: Callable[[], Any]) -> None:
+        """Let the first process do something while the others wait.
+
+        Args:
+            action: what it raises, all processes raise.
+        """
+        if self.count == 1:
+            action()
+            return
+        error = None
+        if self.is_first:
+            try:
+                action()
+            except Exception as raised:
+                error = raised
+        told = self._message_of_first(error)
+        if error is not None:
+            raise error
+        if told:
+            raise RuntimeError(f"The first process failed: {told}")
+
+    def any(self, here: bool) -> bool:
+        """Whether something is so in any process."""
+        if self.count == 1:
+            return here
+        from jax.experimental import multihost_utils
+
+        return bool(multihost_utils.process_allgather(np.array(here)).any())
+
+    def number_of_first(self, number: float) -> float:
+        """What the first process passes."""
+        if self.count == 1:
+            return number
+        from jax.experimental import multihost_utils
+
+        return float(multihost_utils.broadcast_one_to_all(np.float64(number)))
+
+    @contextmanager
+    def holding(self, variables: Iterable[keras.Variable]) -> Iterator[None]:
+        """Let the first process hold whole values on its host, for a block that saves.
+
+        One after another, they are brought together from all processes. In the block
+        no distribution is current: the first process computes with them alone.
+
+        Args:
+            variables: of any layout.
+
+        Example:
+        ```python
+        with Hosts().holding(unet.variables):
+            unet.save_weights("unet.weights.h5")
+        ```
+        """
+        distribution = keras.distribution.distribution()
+        if distribution is None:
+            yield
+            return
+        # Keras's saving (keras/src/saving/saving_lib.py) reads each variable by
+        # itself, which fails where parts of it are in other processes.
+        kept = [(variable, variable.value, variable._layout) for variable in variables]
+        keras.distribution.set_distribution(None)
+        try:
+            for variable, value, _ in kept:
+                whole = _whole(value)
+                variable._layout = None
+                variable._value = whole if self.is_first else value
+            yield
+        finally:
+            keras.distribution.set_distribution(distribution)
+            for variable, value, layout in kept:
+                variable._value, variable._layout = value, layout
+
+    def _message_of_first(self, error):
+        from jax.experimental import multihost_utils
+
+        message = "" if error is None else str(error) or type(error).__name__
+        written = message.encode()[:_MESSAGE_BYTES]
+        padded = np.frombuffer(written.ljust(_MESSAGE_BYTES, b"\0"), "uint8")
+        told = multihost_utils.broadcast_one_to_all(padded)
+        return bytes(told).rstrip(b"\0").decode(errors="ignore")
+
+
+@contextmanager
+def distributed(options: Distribution | None) -> Iterator[Hosts]:
+    """Train on the devices that a recipe says, for as long as a block runs.
+
+    Args:
+        options: the recipe's table; `None` is one device, as ever.
+
+    Yields:
+        The `Hosts` of the run.
+
+    Raises:
+        ValueError: if devices or processes do not fit, or under another backend than
+            JAX.
+        ProcessLost: in the place of what JAX raises when another process is gone.
+
+    Example:
+    ```python
+    with distributed(Distribution()) as hosts:
+        hosts.count  # 1
+    ```
+    """
+    if options is None:
+        yield Hosts()
+        return
+    check_backend()
+    import jax
+
+    connect(options)
+    hosts = Hosts(jax.process_index(), jax.process_count())
+    with make_distribution(options).scope():
+        try:
+            yield hosts
+        except jax.errors.JaxRuntimeError as error:
+            if hosts.count == 1 or "RESOURCE_EXHAUSTED" in str(error):
+                raise
+            raise ProcessLost(
+                f"Process {hosts.number} of {hosts.count} has lost another one: it "
+                "has ended, or the network has failed. Start all of them again with "
+                "--resume auto"
+            ) from error
+
+
+def connect(options: Distribution) -> None:
+    """Join the other processes, if there are any, before JAX is at work.
+
+    Args:
+        options: the recipe's table. What it leaves out is Keras's environment
+            (`KERAS_DISTRIBUTION_JOB_ADDRESSES` and so on), or what JAX finds out
+            itself: on Cloud TPU, SLURM, Open MPI.
+
+    Raises:
+        RuntimeError: if JAX is at work already.
+    """
+    import jax
+
+    if jax.distributed.is_initialized():
+        return
+    given = (options.coordinator, options.processes, options.process)
+    asked = any(value is not None for value in given) or any(
+        name.startswith(_FROM_ENVIRONMENT) for name in os.environ
+    )
+    try:
+        keras.distribution.initialize(*given)
+    except (ValueError, RuntimeError):
+        # Where nobody tells of others, JAX finds neither coordinator nor cluster; nor
+        # can it look for them once it is at work. There is this process alone.
+        if asked or jax.process_count() > 1:
+            raise
+
+
+def _whole(value):
+    """An array on the host, from all devices of all processes."""
+    import jax
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    sharding = value.sharding
+    if not value.is_fully_addressable and not value.is_fully_replicated:
+        whole = NamedSharding(sharding.mesh, PartitionSpec())
+        value = jax.jit(_same, out_shardings=whole)(value)
+    return np.asarray(value)
+
+
+def _same(value):
+    return value
