@@ -26,7 +26,8 @@ def compile_inference(
             cannot, so there only what `compile_part` marks goes through XLA.
 
     Returns:
-        A callable with the arguments of `function`.
+        A callable with the arguments of `function`; under JAX its `lower`, which takes
+        shapes as well as tensors, gives a `jax.stages.Lowered`.
 
     Example:
     ```python
@@ -65,13 +66,20 @@ def _compile_jax(function, layers):
 
         return program
 
-    def call(*arguments):
+    def program():
         # A program holds on to the distribution that it was traced under.
         distribution = keras.distribution.distribution()
         if distribution not in programs:
             programs[distribution] = make_program()
-        return programs[distribution]([v.value for v in variables], *arguments)
+        return programs[distribution]
 
+    def call(*arguments):
+        return program()([v.value for v in variables], *arguments)
+
+    def lower(*arguments):
+        return program().lower([v.value for v in variables], *arguments)
+
+    call.lower = lower
     return call
 
 
