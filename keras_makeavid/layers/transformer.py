@@ -38,6 +38,7 @@ class TransformerBlock(keras.layers.Layer):
         self.width = width
         self.num_heads = num_heads
         self.gelu = gelu
+        self.rematerialise_feed_forward = False
         policy = self.dtype_policy
 
         def norm(name):
@@ -95,8 +96,14 @@ class TransformerBlock(keras.layers.Layer):
         if temporal:
             x = ops.reshape(x, (batch, frames, tokens, width))
             x = x + self.attn_temporal(self.norm_temporal(x))
-        x = x + self.ff(self.norm3(x))
+        feed_forward = self._normed_feed_forward
+        if self.rematerialise_feed_forward:
+            feed_forward = keras.remat(feed_forward)
+        x = x + feed_forward(x)
         return ops.reshape(x, (batch, frames, tokens, width))
+
+    def _normed_feed_forward(self, x):
+        return self.ff(self.norm3(x))
 
     def compute_output_shape(self, inputs_shape, context_shape=None):
         return inputs_shape

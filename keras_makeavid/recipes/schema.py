@@ -46,12 +46,13 @@ class Model:
         dtype: of the computation of the UNet, or of the VAE where that is trained;
             parameters are float32 in either.
         rematerialise: whether to compute the activations inside each residual block
-            and transformer again in the backward pass, instead of keeping them.
+            and transformer again in the backward pass, instead of keeping them; or
+            `"feed_forward"`, only the widest.
     """
 
     preset: str = text()
     dtype: str = choice("float32", ("float32", "mixed_bfloat16"))
-    rematerialise: bool = switch(False)
+    rematerialise: bool | str = switch(False, or_one_of=("feed_forward",))
 
 
 @dataclasses.dataclass(frozen=True)
