@@ -18,7 +18,12 @@ _OPERATION = re.compile(
     rf"^\s*(?:ROOT )?%?[\w.\-]+ = (?P<shape>.*?) (?P<kind>{'|'.join(_KINDS)})(?P<start>-start)?\("
 )
 _ARRAY = re.compile(r"\b([a-z]+\d*)\w*\[([\d,]*)\]")
-_GROUPS = re.compile(r"replica_groups=(?:\{\{([\d,]*)\}|\[\d+,(\d+)\])")
+# Devices in a group: listed, counted, or those along axes of a mesh or parts of them.
+_LISTED = re.compile(r"replica_groups=\{\{([\d,]+)\}")
+_COUNTED = re.compile(r"replica_groups=\[\d+,(\d+)\]")
+_AXES = re.compile(r"replica_groups=\S*mesh\[([^\]]*)\]\s*\{([^}]*)\}")
+_AXIS = re.compile(r"'(\w+)'(?::\(\d+\)(\d+))?")
+_ALL = re.compile(r"num_partitions=(\d+)")
 
 
 def collective_bytes(program: str) -> dict[str, int]:
@@ -39,6 +44,8 @@ def collective_bytes(program: str) -> dict[str, int]:
     ```
     """
     sent = Counter()
+    found = _ALL.search(program)
+    devices = int(found[1]) if found else 1
     for line in program.splitlines():
         match = _OPERATION.match(line)
         if match is None:
@@ -46,7 +53,7 @@ def collective_bytes(program: str) -> dict[str, int]:
         kind, arrays = match["kind"], _sizes(match["shape"])
         # Of one that starts, operands and results are both in the shape.
         result = max(arrays) if match["start"] and kind != "all-reduce" else sum(arrays)
-        sent[kind] += _sent(kind, result, _group_size(line))
+        sent[kind] += _sent(kind, result, _group_size(line, devices))
     return {kind: round(count) for kind, count in sent.items()}
 
 
@@ -61,11 +68,16 @@ def _bits(name):
     return _BITS.get(name) or int(re.sub(r"\D", "", name))
 
 
-def _group_size(line):
-    match = _GROUPS.search(line)
-    if match is None:
-        return 0
-    return int(match[2]) if match[2] else len(match[1].split(","))
+def _group_size(line, devices):
+    if match := _LISTED.search(line):
+        return len(match[1].split(","))
+    if match := _COUNTED.search(line):
+        return int(match[1])
+    if match := _AXES.search(line):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
+        axes = _AXIS.findall(match[2])
+        return math.prod(int(part or sizes[name]) for name, part in axes)
+    return devices
 
 
 def _sent(kind, result, group):
