@@ -145,7 +145,17 @@ def _forward_kernel(query, key, value, output, *, scale):
 
 
 def _backward_kernel(
-    query, key, value, upstream, of_query, of_key, of_value, key_sum, value_sum, *, scale
+    query,
+    key,
+    value,
+    upstream,
+    of_query,
+    of_key,
+    of_value,
+    key_sum,
+    value_sum,
+    *,
+    scale,
 ):
     run = pl.program_id(2)
 
@@ -271,7 +281,17 @@ def _frames_forward_kernel(query, key, value, output, *, scale):
 
 
 def _frames_backward_kernel(
-    query, key, value, upstream, of_query, of_key, of_value, key_sum, value_sum, *, scale
+    query,
+    key,
+    value,
+    upstream,
+    of_query,
+    of_key,
+    of_value,
+    key_sum,
+    value_sum,
+    *,
+    scale,
 ):
     key, value = (x[...].astype(jnp.float32) for x in (key, value))
     key_sum[...] = jnp.zeros_like(key_sum)

@@ -44,6 +44,13 @@ CHIPS = {
     "v5p": Chip("v5", 459, 95.74, 2765, 4800 / 16, 3, 2, True),
     "v6e": Chip("v6e", 918, 31.25, 1640, 3584 / 16, 2, 1, False),
 }
+# Without these libtpu asks the cloud where it is, and lets one process use it at a time.
+_ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v4-8",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
 _NAME = re.compile(r"(v\d\w?|v5litepod)-(\d+)")
 
 
@@ -78,13 +85,12 @@ class Topology:
             ImportError: if libtpu is missing, which has the compiler.
         """
         check_compiler()
-        # Otherwise libtpu asks the cloud, and jax starts whatever TPU there is.
-        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-        os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-        os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v4-8")
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         import jax
         from jax.experimental import topologies
 
+        # Or it would start whatever TPU there is.
         jax.config.update("jax_platforms", "cpu")
         # A host has a 2 x 2 square of chips, where there are so many.
         host = [min(size, most) for size, most in zip(self.shape, (2, 2, 1))]

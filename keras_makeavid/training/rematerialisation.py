@@ -5,9 +5,7 @@ from __future__ import annotations
 from keras_makeavid.models import UNetPseudo3D
 
 
-def rematerialise_blocks(
-    unet: UNetPseudo3D, rematerialise: bool | str = True
-) -> None:
+def rematerialise_blocks(unet: UNetPseudo3D, rematerialise: bool | str = True) -> None:
     """Compute the inside of residual blocks and transformers again for gradients.
 
     Only what passes between them is kept from the forward pass, for a second forward

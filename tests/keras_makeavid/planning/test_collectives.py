@@ -37,5 +37,7 @@ def test_what_is_done_is_not_counted_twice():
 
 
 def test_a_group_that_is_not_told_is_all_devices():
-    text = "HloModule a, num_partitions=2\n  %a = f32[8] all-reduce(%b), replica_groups={}"
+    text = (
+        "HloModule a, num_partitions=2\n  %a = f32[8] all-reduce(%b), replica_groups={}"
+    )
     assert collective_bytes(text) == {"all-reduce": 32}

@@ -28,7 +28,7 @@ programs.unet_maker = lambda preset: lambda: UNetPseudo3D(
     block_channels=(32,), attention_levels=(True,), layers_per_block=1, groups=4,
     num_heads=2, context_dim=16,
 )
-SIZES = programs.Sizes(64, 64, tokens=5)
+SIZES = programs.Sizes(32, 32, tokens=5)
 
 def answer(stage, **tables):
     recipe = recipe_from_dict({
