@@ -15,7 +15,8 @@ _KINDS = (
     "collective-permute",
 )
 _OPERATION = re.compile(
-    rf"^\s*(?:ROOT )?%?[\w.\-]+ = (?P<shape>.*?) (?P<kind>{'|'.join(_KINDS)})(?P<start>-start)?\("
+    r"^\s*(?:ROOT )?%?[\w.\-]+ = (?P<shape>.*?) "
+    rf"(?P<kind>{'|'.join(_KINDS)})(?P<start>-start)?\("
 )
 _ARRAY = re.compile(r"\b([a-z]+\d*)\w*\[([\d,]*)\]")
 # Devices in a group: listed, counted, or those along axes of a mesh or parts of them.

@@ -56,7 +56,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
     Example:
     ```python
-    print("\\n".join(plan_lines(plan)))
+    for line in plan_lines(plan):
+        print(line)
     ```
     """
     estimate, chip = plan.estimate, plan.topology.chip

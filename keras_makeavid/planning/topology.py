@@ -44,7 +44,7 @@ CHIPS = {
     "v5p": Chip("v5", 459, 95.74, 2765, 4800 / 16, 3, 2, True),
     "v6e": Chip("v6e", 918, 31.25, 1640, 3584 / 16, 2, 1, False),
 }
-# Without these libtpu asks the cloud where it is, and lets one process use it at a time.
+# Without these libtpu asks the cloud where it is, and lets one process in at a time.
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -93,7 +93,9 @@ class Topology:
         # Or it would start whatever TPU there is.
         jax.config.update("jax_platforms", "cpu")
         # A host has a 2 x 2 square of chips, where there are so many.
-        host = [min(size, most) for size, most in zip(self.shape, (2, 2, 1))]
+        host = [
+            min(size, most) for size, most in zip(self.shape, (2, 2, 1), strict=False)
+        ]
         description = topologies.get_topology_desc(
             platform="tpu",
             topology_name=f"{self.chip.compiler_name}:{'x'.join(map(str, self.shape))}",
