@@ -408,9 +408,10 @@ def _attention_tpu(query, key, value):
     from keras_makeavid.layers import pallas_attention
 
     batch, tokens, heads, width = query.shape
-    sizes = (batch, tokens, key.shape[1])
-    if not all(isinstance(size, int) for size in sizes) or (
-        pallas_attention.tokens_per_program(tokens, key.shape[1]) is None
+    keys = key.shape[1]
+    if (
+        not _is_shared_equally(batch, tokens, keys)
+        or pallas_attention.tokens_per_program(tokens, keys) is None
     ):
         return _attention_portable(query, key, value)
 
@@ -429,9 +430,9 @@ def _attention_over_frames_tpu(query, key, value):
     from keras_makeavid.layers import pallas_attention
 
     batch, frames, pixels, heads, width = query.shape
-    sizes = (batch, frames, pixels)
-    if not all(isinstance(size, int) for size in sizes) or (
-        pallas_attention.pixels_per_program(frames, width, pixels) is None
+    if (
+        not _is_shared_equally(batch, frames, pixels)
+        or pallas_attention.pixels_per_program(frames, width, pixels) is None
     ):
         return None
 
@@ -444,6 +445,15 @@ def _attention_over_frames_tpu(query, key, value):
 
     outputs = _on_each_device(attend, *map(pixels_last, (query, key, value)))
     return ops.reshape(ops.transpose(outputs, (0, 1, 3, 2)), query.shape)
+
+
+def _is_shared_equally(batch, *sizes) -> bool:
+    """Whether sizes are known, and every device gets as much of the batch."""
+    # While a graph is traced symbolically, a size is `None` or an expression.
+    if not all(isinstance(size, int) for size in (batch, *sizes)):
+        return False
+    distribution = keras.distribution.distribution()
+    return distribution is None or batch % distribution.device_mesh.devices.size == 0
 
 
 def _on_each_device(function, *arrays):

@@ -93,14 +93,12 @@ class Topology:
         # Or it would start whatever TPU there is.
         jax.config.update("jax_platforms", "cpu")
         # A host has a 2 x 2 square of chips, where there are so many.
-        host = [
-            min(size, most) for size, most in zip(self.shape, (2, 2, 1), strict=False)
-        ]
+        host = [min(size, 2) for size in self.shape[:2]]
         description = topologies.get_topology_desc(
             platform="tpu",
             topology_name=f"{self.chip.compiler_name}:{'x'.join(map(str, self.shape))}",
             chip_config_name="megacore" if self.chip.megacore else "default",
-            chips_per_host_bounds=(*host, *[1] * (3 - len(host))),
+            chips_per_host_bounds=(*host, 1),
         )
         return list(description.devices)
 
