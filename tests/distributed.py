@@ -1,7 +1,7 @@
 """Train in a process of its own on virtual devices, and say what came of it.
 
-`python distributed.py DEVICES < JOBS` runs each line of JSON, a recipe, perhaps with the
-`stop` at whose step a signal comes; it answers with a line of JSON each.
+`python distributed.py DEVICES < JOBS` runs each line of JSON, a recipe, perhaps with
+the `stop` at whose step a signal comes; it answers with a line of JSON each.
 """
 
 import json

@@ -157,7 +157,7 @@ def distributed(options: Distribution | None) -> Iterator[Hosts]:
 
     connect(options)
     hosts = Hosts(jax.process_index(), jax.process_count())
-    with make_distribution(options).scope():
+    with make_distribution(options).scope(), _values_taken_as_equal(hosts):
         try:
             yield hosts
         except jax.errors.JaxRuntimeError as error:
@@ -196,6 +196,46 @@ def connect(options: Distribution) -> None:
         # can it look for them once it is at work. There is this process alone.
         if asked or jax.process_count() > 1:
             raise
+
+
+@contextmanager
+def _values_taken_as_equal(hosts):
+    """Let Keras put a variable's value on the devices without comparing it first.
+
+    `distribute_tensor` (keras/src/backend/jax/distribution_lib.py) leaves that to
+    `jax.device_put`, which sends every value to every process, to see that all have the
+    same: the whole preset, and the zeros of the optimizer. They have: it is read from
+    one folder, or drawn from one seed.
+    """
+    if hosts.count == 1:
+        yield
+        return
+    from keras.src.backend.jax import distribution_lib
+
+    original = distribution_lib.distribute_tensor
+
+    def distribute_tensor(tensor, layout):
+        sharding = getattr(layout, "backend_layout", layout)
+        if not _is_on_host(tensor) or sharding.is_fully_addressable:
+            return original(tensor, layout)
+        import jax
+
+        value = np.asarray(tensor)
+        return jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
+
+    distribution_lib.distribute_tensor = distribute_tensor
+    try:
+        yield
+    finally:
+        distribution_lib.distribute_tensor = original
+
+
+def _is_on_host(tensor):
+    import jax
+
+    if isinstance(tensor, jax.core.Tracer):
+        return False
+    return not isinstance(tensor, jax.Array) or tensor.is_fully_addressable
 
 
 def _whole(value):
