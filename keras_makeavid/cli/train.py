@@ -65,6 +65,6 @@ def run(options) -> int:
         os._exit(PROCESS_LOST)
     if result.signal is not None:
         return 128 + result.signal
-    if result.preset is not None:
+    if result.process == 0:
         print(result.preset)
     return 0

@@ -95,8 +95,10 @@ class Hosts:
 
         Example:
         ```python
-        with Hosts().holding(unet.variables):
-            unet.save_weights("unet.weights.h5")
+        dense = keras.layers.Dense(2)
+        dense.build((None, 3))
+        with Hosts().holding(dense.variables):
+            dense.get_weights()
         ```
         """
         distribution = keras.distribution.distribution()

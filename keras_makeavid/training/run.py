@@ -59,12 +59,14 @@ class TrainingResult:
         preset: folder of the trained preset; `None` if there are steps left.
         steps: of the run that are done.
         signal: that ended it before its last step, if one did.
+        process: number of this process among those that trained; the first writes.
     """
 
     folder: Path
     preset: Path | None
     steps: int
     signal: int | None
+    process: int = 0
 
 
 def train(
@@ -186,7 +188,11 @@ class _Run:
             if ended:
                 break
         return TrainingResult(
-            self._folder.path, self._save_preset(), self._steps_done(position), None
+            self._folder.path,
+            self._save_preset(),
+            self._steps_done(position),
+            None,
+            self._hosts.number,
         )
 
     def _begin(self) -> Position:
@@ -396,6 +402,7 @@ class _Run:
             None,
             self._steps_done(position),
             self._interruption.signal,
+            self._hosts.number,
         )
 
     def _save_preset(self) -> Path:
