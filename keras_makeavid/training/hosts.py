@@ -24,7 +24,7 @@ class ProcessLost(RuntimeError):
 class Hosts:
     """This process among those of a run; alone, all of it is trivial.
 
-    Methods but `is_first` are called by all processes, in the same order.
+    Those methods that talk to others are called by all processes, in the same order.
 
     Args:
         number: of this process, from 0.
@@ -45,6 +45,15 @@ class Hosts:
     def is_first(self) -> bool:
         """Whether this is the process that writes and prints."""
         return self.number == 0
+
+    def are_lost(self, error: BaseException | None) -> bool:
+        """Whether an error is what JAX raises when another process is gone."""
+        if self.count == 1 or error is None:
+            return False
+        import jax
+
+        is_jax_s = isinstance(error, jax.errors.JaxRuntimeError)
+        return is_jax_s and "RESOURCE_EXHAUSTED" not in str(error)
 
     def first_does(self, action: Callable[[], Any]) -> None:
         """Let the first process do something while the others wait.
@@ -163,7 +172,7 @@ def distributed(options: Distribution | None) -> Iterator[Hosts]:
         try:
             yield hosts
         except jax.errors.JaxRuntimeError as error:
-            if hosts.count == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            if not hosts.are_lost(error):
                 raise
             raise ProcessLost(
                 f"Process {hosts.number} of {hosts.count} has lost another one: it "

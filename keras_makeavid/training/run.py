@@ -172,7 +172,12 @@ class _Run:
             self._log.message,
             hosts,
         )
-        resources.callback(self._checkpoints.close)
+        resources.push(self._close_checkpoints)
+
+    def _close_checkpoints(self, kind, error, traceback):
+        # One that is being written would wait for the process that is gone.
+        if not self._hosts.are_lost(error):
+            self._checkpoints.close()
 
     def go(self) -> TrainingResult:
         """Train to the end, or to a signal."""
