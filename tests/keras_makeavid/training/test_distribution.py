@@ -210,7 +210,7 @@ def ended(run_processes, jobs, preset):
     generate = {
         "do": "generate",
         "preset": str(preset),
-        "distributions": [{}, {"fsdp": 2}],
+        "distribution": {"fsdp": 2},
         "prompts": list("abcdefgh"),
     }
     step = {"do": "compile_step", "preset": str(preset), "batch": 8}
