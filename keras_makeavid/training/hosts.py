@@ -85,12 +85,12 @@ class Hosts:
         return bool(multihost_utils.process_allgather(np.array(here)).any())
 
     def number_of_first(self, number: float) -> float:
-        """What the first process passes."""
+        """What the first process passes, in single precision."""
         if self.count == 1:
             return number
         from jax.experimental import multihost_utils
 
-        return float(multihost_utils.broadcast_one_to_all(np.float64(number)))
+        return float(multihost_utils.broadcast_one_to_all(np.float32(number)))
 
     @contextmanager
     def holding(self, variables: Iterable[keras.Variable]) -> Iterator[None]:
