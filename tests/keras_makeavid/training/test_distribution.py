@@ -24,6 +24,7 @@ from keras_makeavid.training import make_distribution, read_metrics, train
 from keras_makeavid.training.distribution import check_batch_size, parameter_axes
 from keras_makeavid.training.hosts import Hosts
 from keras_makeavid.training.phases import open_loader, plan_phases
+from keras_makeavid.video import write_image
 
 TESTS = Path(__file__).parents[2]
 STEPS = 20
@@ -148,7 +149,6 @@ def make_job(preset, tmp_path_factory):
                 {
                     "name": "only",
                     "length": f"{STEPS} steps",
-                    "trainable": "all",
                     "learning_rate": {"peak": 1e-3, "warmup": "5 steps"},
                 }
             ],
@@ -285,12 +285,15 @@ def test_a_mesh_divides_parameters_and_state_and_gathers_nothing_else(ended):
 
 
 @pytest.fixture(scope="module")
-def pair(run_processes, jobs, make_job):
+def pair(run_processes, jobs, make_job, tmp_path_factory):
     """Two processes train to the end; then one of them is killed on the way."""
+    picture = tmp_path_factory.mktemp("hints") / "grey.png"
+    write_image(picture, np.full((128, 128, 3), 128, "uint8"))
     whole = make_job("whole", {"fsdp": 4})
     whole["recipe"]["samples"] = {
         "prompts": ["a"],
-        "every": "10 steps",
+        "hints": [str(picture)],
+        "every": "20 steps",
         "steps": 2,
         "guidance": 1.0,
     }
@@ -322,7 +325,7 @@ def test_each_process_writes_its_part_and_the_first_all_else(pair):
         part = folder / f"checkpoints/00000020/state/ocdbt.process_{number}/d"
         assert sum(path.stat().st_size for path in part.iterdir()) > 10_000
     samples = sorted(path.name for path in (folder / "samples").iterdir())
-    assert samples == ["step-00000010", "step-00000020"]
+    assert samples == [f"step-{STEPS:08}"]
     assert f"step {STEPS}/{STEPS}" in processes[0]["told"]
     assert "step" not in processes[1]["told"]
 
