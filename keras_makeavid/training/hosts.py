@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,9 +13,12 @@ import numpy as np
 
 from keras_makeavid.recipes.schema import Distribution
 from keras_makeavid.training.distribution import check_backend, make_distribution
+from keras_makeavid.training.lifeline import lifeline
 
 _FROM_ENVIRONMENT = "KERAS_DISTRIBUTION_"
 _MESSAGE_BYTES = 1024
+# The exit code of a process that has lost another one.
+PROCESS_LOST = 4
 
 
 class ProcessLost(RuntimeError):
@@ -45,6 +49,15 @@ class Hosts:
     def is_first(self) -> bool:
         """Whether this is the process that writes and prints."""
         return self.number == 0
+
+    @property
+    def loss(self) -> str:
+        """What there is to say when another process is gone."""
+        return (
+            f"Process {self.number} of {self.count} has lost another one: it has "
+            "ended, or the network has failed. Start all of them again with --resume "
+            "auto"
+        )
 
     def are_lost(self, error: BaseException | None) -> bool:
         """Whether an error is what JAX raises when another process is gone."""
@@ -152,7 +165,9 @@ def distributed(options: Distribution | None) -> Iterator[Hosts]:
     Raises:
         ValueError: if devices or processes do not fit, or under another backend than
             JAX.
-        ProcessLost: in the place of what JAX raises when another process is gone.
+        ProcessLost: in the place of what JAX raises when another process is gone. One
+            that waits for another, which cannot be interrupted, ends with the exit
+            code 4 and the same message.
 
     Example:
     ```python
@@ -168,17 +183,17 @@ def distributed(options: Distribution | None) -> Iterator[Hosts]:
 
     connect(options)
     hosts = Hosts(jax.process_index(), jax.process_count())
-    with make_distribution(options).scope(), _values_taken_as_equal(hosts):
+    with (
+        make_distribution(options).scope(),
+        _values_taken_as_equal(hosts),
+        _ending_with_others(hosts),
+    ):
         try:
             yield hosts
         except jax.errors.JaxRuntimeError as error:
             if not hosts.are_lost(error):
                 raise
-            raise ProcessLost(
-                f"Process {hosts.number} of {hosts.count} has lost another one: it "
-                "has ended, or the network has failed. Start all of them again with "
-                "--resume auto"
-            ) from error
+            raise ProcessLost(hosts.loss) from error
 
 
 def connect(options: Distribution) -> None:
@@ -207,6 +222,29 @@ def connect(options: Distribution) -> None:
         # can it look for them once it is at work. There is this process alone.
         if asked or jax.process_count() > 1:
             raise
+
+
+@contextmanager
+def _ending_with_others(hosts):
+    """End this process when another one ends, which JAX notices minutes later."""
+    if hosts.count == 1:
+        yield
+        return
+    # Keras's `initialize` takes no address where JAX finds it out itself.
+    from jax._src.distributed import global_state
+
+    host = global_state.coordinator_address.rpartition(":")[0].strip("[]")
+
+    def end():
+        print(hosts.loss, file=sys.stderr, flush=True)
+        # The main thread waits in XLA for what never comes.
+        os._exit(PROCESS_LOST)
+
+    def port_of_first(port):
+        return int(hosts.number_of_first(port))
+
+    with lifeline(hosts.number, hosts.count, host, port_of_first, end):
+        yield
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from keras_makeavid import TextToVideo
 from keras_makeavid.recipes.schema import Distribution
 from keras_makeavid.training import make_distribution, read_metrics, train
 from keras_makeavid.training.distribution import check_batch_size, parameter_axes
-from keras_makeavid.training.hosts import Hosts
+from keras_makeavid.training.hosts import PROCESS_LOST, Hosts
 from keras_makeavid.training.phases import open_loader, plan_phases
 from keras_makeavid.video import write_image
 
@@ -336,7 +336,7 @@ def test_a_run_of_which_a_process_is_killed_stops_and_goes_on(
 ):
     whole, killed, processes = pair
     assert processes[1]["code"] == -signal.SIGKILL
-    assert processes[0]["code"] == 1
+    assert processes[0]["code"] == PROCESS_LOST
     assert "Process 0 of 2 has lost another one" in processes[0]["told"]
     assert "Start all of them again with --resume auto" in processes[0]["told"]
 
