@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _SECONDS_TO_CONNECT = 60.0
 # In which a process that fails with all others has come to its own end.
@@ -49,7 +49,9 @@ def lifeline(
     try:
         yield
         for connection in connections:
-            connection.sendall(_FAREWELL)
+            # The other may have been lost in this very moment.
+            with suppress(OSError):
+                connection.sendall(_FAREWELL)
     finally:
         ended.set()
         for connection in connections:

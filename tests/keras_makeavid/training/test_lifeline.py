@@ -10,10 +10,9 @@ import pytest
 from keras_makeavid.training import lifeline as module
 from keras_makeavid.training.lifeline import lifeline
 
-ROOT = Path(__file__).parents[3]
 OTHER = """
 import os, sys
-from keras_makeavid.training.lifeline import lifeline
+from lifeline import lifeline
 with lifeline(1, 2, "127.0.0.1", lambda port: int(input()), lambda: os._exit(4)):
     print("begun", flush=True)
     if input() == "fail":
@@ -29,7 +28,8 @@ def other():
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # The module alone: its package would import Keras.
+        env={**os.environ, "PYTHONPATH": str(Path(module.__file__).parent)},
     )
     yield process
     process.kill()
