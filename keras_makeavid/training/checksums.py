@@ -50,10 +50,10 @@ def checksums_by_jax(arrays: Mapping[str, Any]) -> dict[str, int]:
     """
     import jax
 
-    # A program for each shape: one of all arrays would compile for longer.
+    # A program for each shape: one of all arrays would compile for longer. One after
+    # the other: on CPUs, processes that have several under way wait for each other.
     checksum = jax.jit(_checksum_by_jax)
-    sums = {name: checksum(array) for name, array in arrays.items()}
-    return {name: int(value) for name, value in sums.items()}
+    return {name: int(checksum(array)) for name, array in arrays.items()}
 
 
 def _checksum_by_jax(array):
