@@ -14,7 +14,7 @@ import pytest
 import keras_makeavid
 import weights_tools
 
-# What these show needs files, folders or models that the reader has.
+# What these show needs files, folders, models or a backend that the reader has.
 NEED_MORE = {
     "keras_makeavid.data",
     "keras_makeavid.evaluation.generation.generate_videos",
@@ -30,6 +30,11 @@ NEED_MORE = {
     "keras_makeavid.tasks.text_to_video",
     "keras_makeavid.text.text_encoder",
     "keras_makeavid.text.tokenizer.TextToVideoPreprocessor.from_hub_folder",
+    # Of JAX alone.
+    "keras_makeavid.training.distribution.FullySharded",
+    "keras_makeavid.training.distribution.make_distribution",
+    "keras_makeavid.training.hosts.distributed",
+    "keras_makeavid.training.interruption.SharedInterruption",
     "keras_makeavid.training.logs.metrics_file.read_metrics",
     "keras_makeavid.training.run.train",
     "weights_tools.config.diffusers_unet_config",

@@ -11,8 +11,6 @@ EXAMPLE = (
 )
 # Continued as it is, the run would come to the same end.
 GAVE_UP = 3
-# So would it when all processes are started again.
-PROCESS_LOST = 4
 
 
 def add_arguments(parser) -> None:
@@ -52,6 +50,7 @@ def run(options) -> int:
         one ended it, with a checkpoint.
     """
     from keras_makeavid.training import ProcessLost, TrainingFailed, train
+    from keras_makeavid.training.hosts import PROCESS_LOST
 
     try:
         result = train(options.recipe, options.set, options.resume)
@@ -65,6 +64,6 @@ def run(options) -> int:
         os._exit(PROCESS_LOST)
     if result.signal is not None:
         return 128 + result.signal
-    if result.preset is not None:
+    if result.process == 0:
         print(result.preset)
     return 0

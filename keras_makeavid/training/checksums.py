@@ -39,7 +39,7 @@ def _checksum(array):
 
 
 def checksums_by_jax(arrays: Mapping[str, Any]) -> dict[str, int]:
-    """The same of JAX arrays, as one program on their device.
+    """The same of JAX arrays, on their devices.
 
     Example:
     ```python
@@ -49,17 +49,22 @@ def checksums_by_jax(arrays: Mapping[str, Any]) -> dict[str, int]:
     ```
     """
     import jax
+
+    # A program for each shape: one of all arrays would compile for longer. One after
+    # the other: on CPUs, processes that have several under way wait for each other.
+    checksum = jax.jit(_checksum_by_jax)
+    return {name: int(checksum(array)) for name, array in arrays.items()}
+
+
+def _checksum_by_jax(array):
+    import jax
     import jax.numpy as jnp
 
-    def checksum(array):
-        if array.dtype == bool:
-            array = array.astype("uint8")
-        words = jax.lax.bitcast_convert_type(array, _WORDS[array.dtype.itemsize])
-        words = words.astype("uint32")
-        return jnp.sum(words * (2 * _places(words.shape) + 1), dtype="uint32")
-
-    sums = jax.jit(lambda tree: jax.tree.map(checksum, tree))(dict(arrays))
-    return {name: int(value) for name, value in sums.items()}
+    if array.dtype == bool:
+        array = array.astype("uint8")
+    words = jax.lax.bitcast_convert_type(array, _WORDS[array.dtype.itemsize])
+    words = words.astype("uint32")
+    return jnp.sum(words * (2 * _places(words.shape) + 1), dtype="uint32")
 
 
 def _places(shape):

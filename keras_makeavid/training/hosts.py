@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,9 +13,12 @@ import numpy as np
 
 from keras_makeavid.recipes.schema import Distribution
 from keras_makeavid.training.distribution import check_backend, make_distribution
+from keras_makeavid.training.lifeline import lifeline
 
 _FROM_ENVIRONMENT = "KERAS_DISTRIBUTION_"
 _MESSAGE_BYTES = 1024
+# The exit code of a process that has lost another one.
+PROCESS_LOST = 4
 
 
 class ProcessLost(RuntimeError):
@@ -24,7 +28,7 @@ class ProcessLost(RuntimeError):
 class Hosts:
     """This process among those of a run; alone, all of it is trivial.
 
-    Methods but `is_first` are called by all processes, in the same order.
+    Those methods that talk to others are called by all processes, in the same order.
 
     Args:
         number: of this process, from 0.
@@ -45,6 +49,24 @@ class Hosts:
     def is_first(self) -> bool:
         """Whether this is the process that writes and prints."""
         return self.number == 0
+
+    @property
+    def loss(self) -> str:
+        """What there is to say when another process is gone."""
+        return (
+            f"Process {self.number} of {self.count} has lost another one: it has "
+            "ended, or the network has failed. Start all of them again with --resume "
+            "auto"
+        )
+
+    def are_lost(self, error: BaseException | None) -> bool:
+        """Whether an error is what JAX raises when another process is gone."""
+        if self.count == 1 or error is None:
+            return False
+        import jax
+
+        is_jax_s = isinstance(error, jax.errors.JaxRuntimeError)
+        return is_jax_s and "RESOURCE_EXHAUSTED" not in str(error)
 
     def first_does(self, action: Callable[[], Any]) -> None:
         """Let the first process do something while the others wait.
@@ -76,12 +98,12 @@ class Hosts:
         return bool(multihost_utils.process_allgather(np.array(here)).any())
 
     def number_of_first(self, number: float) -> float:
-        """What the first process passes."""
+        """What the first process passes, in single precision."""
         if self.count == 1:
             return number
         from jax.experimental import multihost_utils
 
-        return float(multihost_utils.broadcast_one_to_all(np.float64(number)))
+        return float(multihost_utils.broadcast_one_to_all(np.float32(number)))
 
     @contextmanager
     def holding(self, variables: Iterable[keras.Variable]) -> Iterator[None]:
@@ -95,8 +117,10 @@ class Hosts:
 
         Example:
         ```python
-        with Hosts().holding(unet.variables):
-            unet.save_weights("unet.weights.h5")
+        dense = keras.layers.Dense(2)
+        dense.build((None, 3))
+        with Hosts().holding(dense.variables):
+            dense.get_weights()
         ```
         """
         distribution = keras.distribution.distribution()
@@ -141,7 +165,9 @@ def distributed(options: Distribution | None) -> Iterator[Hosts]:
     Raises:
         ValueError: if devices or processes do not fit, or under another backend than
             JAX.
-        ProcessLost: in the place of what JAX raises when another process is gone.
+        ProcessLost: in the place of what JAX raises when another process is gone. One
+            that waits for another, which cannot be interrupted, ends with the exit
+            code 4 and the same message.
 
     Example:
     ```python
@@ -157,17 +183,17 @@ def distributed(options: Distribution | None) -> Iterator[Hosts]:
 
     connect(options)
     hosts = Hosts(jax.process_index(), jax.process_count())
-    with make_distribution(options).scope():
+    with (
+        make_distribution(options).scope(),
+        _values_taken_as_equal(hosts),
+        _ending_with_others(hosts),
+    ):
         try:
             yield hosts
         except jax.errors.JaxRuntimeError as error:
-            if hosts.count == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            if not hosts.are_lost(error):
                 raise
-            raise ProcessLost(
-                f"Process {hosts.number} of {hosts.count} has lost another one: it "
-                "has ended, or the network has failed. Start all of them again with "
-                "--resume auto"
-            ) from error
+            raise ProcessLost(hosts.loss) from error
 
 
 def connect(options: Distribution) -> None:
@@ -196,6 +222,69 @@ def connect(options: Distribution) -> None:
         # can it look for them once it is at work. There is this process alone.
         if asked or jax.process_count() > 1:
             raise
+
+
+@contextmanager
+def _ending_with_others(hosts):
+    """End this process when another one ends, which JAX notices minutes later."""
+    if hosts.count == 1:
+        yield
+        return
+    # Keras's `initialize` takes no address where JAX finds it out itself.
+    from jax._src.distributed import global_state
+
+    host = global_state.coordinator_address.rpartition(":")[0].strip("[]")
+
+    def end():
+        print(hosts.loss, file=sys.stderr, flush=True)
+        # The main thread waits in XLA for what never comes.
+        os._exit(PROCESS_LOST)
+
+    def port_of_first(port):
+        return int(hosts.number_of_first(port))
+
+    with lifeline(hosts.number, hosts.count, host, port_of_first, end):
+        yield
+
+
+@contextmanager
+def _values_taken_as_equal(hosts):
+    """Let Keras put a variable's value on the devices without comparing it first.
+
+    `distribute_tensor` (keras/src/backend/jax/distribution_lib.py) leaves that to
+    `jax.device_put`, which sends every value to every process, to see that all have the
+    same: the whole preset, and the zeros of the optimizer. They have: it is read from
+    one folder, or drawn from one seed.
+    """
+    if hosts.count == 1:
+        yield
+        return
+    from keras.src.backend.jax import distribution_lib
+
+    original = distribution_lib.distribute_tensor
+
+    def distribute_tensor(tensor, layout):
+        sharding = getattr(layout, "backend_layout", layout)
+        if not _is_on_host(tensor) or sharding.is_fully_addressable:
+            return original(tensor, layout)
+        import jax
+
+        value = np.asarray(tensor)
+        return jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
+
+    distribution_lib.distribute_tensor = distribute_tensor
+    try:
+        yield
+    finally:
+        distribution_lib.distribute_tensor = original
+
+
+def _is_on_host(tensor):
+    import jax
+
+    if isinstance(tensor, jax.core.Tracer):
+        return False
+    return not isinstance(tensor, jax.Array) or tensor.is_fully_addressable
 
 
 def _whole(value):

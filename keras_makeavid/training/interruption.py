@@ -51,7 +51,7 @@ class SharedInterruption(Interruption):
     """The same where several processes train: all stop after the same step.
 
     A signal that came to any of them is noted one step later, when a reduction behind
-    that step's own has told all processes of it. Nobody waits for it.
+    that step's own has told all processes of it. On accelerators nobody waits for it.
 
     Example:
     ```python
@@ -80,6 +80,9 @@ class SharedInterruption(Interruption):
         here = np.full(jax.local_device_count(), self._came, "int32")
         here = jax.make_array_from_process_local_data(self._of_each, here)
         self._on_its_way = self._largest(here)
+        if jax.default_backend() == "cpu":
+            # Processes that have several programs under way wait for each other.
+            self._on_its_way.block_until_ready()
 
     def _note(self, number, frame):
         self._came = number

@@ -59,12 +59,14 @@ class TrainingResult:
         preset: folder of the trained preset; `None` if there are steps left.
         steps: of the run that are done.
         signal: that ended it before its last step, if one did.
+        process: number of this process among those that trained; the first writes.
     """
 
     folder: Path
     preset: Path | None
     steps: int
     signal: int | None
+    process: int = 0
 
 
 def train(
@@ -170,7 +172,12 @@ class _Run:
             self._log.message,
             hosts,
         )
-        resources.callback(self._checkpoints.close)
+        resources.push(self._close_checkpoints)
+
+    def _close_checkpoints(self, kind, error, traceback):
+        # One that is being written would wait for the process that is gone.
+        if not self._hosts.are_lost(error):
+            self._checkpoints.close()
 
     def go(self) -> TrainingResult:
         """Train to the end, or to a signal."""
@@ -186,7 +193,11 @@ class _Run:
             if ended:
                 break
         return TrainingResult(
-            self._folder.path, self._save_preset(), self._steps_done(position), None
+            self._folder.path,
+            self._save_preset(),
+            self._steps_done(position),
+            None,
+            self._hosts.number,
         )
 
     def _begin(self) -> Position:
@@ -396,6 +407,7 @@ class _Run:
             None,
             self._steps_done(position),
             self._interruption.signal,
+            self._hosts.number,
         )
 
     def _save_preset(self) -> Path:
