@@ -11,6 +11,8 @@ from keras_makeavid.planning.collectives import collective_bytes
 from keras_makeavid.planning.topology import GIB, Chip
 
 _USED = re.compile(r"Used ([\d.]+)([KMGT]) of")
+# What a kernel says of itself, for the compiler cannot look into it.
+_KERNEL = re.compile(r'"cost_estimate":\{"flops":"(\d+)"')
 _UNITS = {"K": 2.0**-20, "M": 2.0**-10, "G": 1.0, "T": 2.0**10}
 
 
@@ -25,7 +27,8 @@ class Estimate:
         arguments_gib: state and batch.
         output_gib: results that are not written over arguments.
         temporaries_gib: all else that is alive at once.
-        tflop: operations, 1e12.
+        tflop: operations, 1e12; those of a loop's body count once.
+        kernels_tflop: of them in attention's own kernels.
         gb_moved: bytes that its operations read and write, 1e9.
         collective_gb: bytes that it sends to other chips, 1e9, by kind.
         compute_seconds: of its arithmetic at the peak.
@@ -41,6 +44,7 @@ class Estimate:
     output_gib: float | None = None
     temporaries_gib: float | None = None
     tflop: float | None = None
+    kernels_tflop: float | None = None
     gb_moved: float | None = None
     collective_gb: dict[str, float] | None = None
     compute_seconds: float | None = None
@@ -89,7 +93,8 @@ def estimate(compiled: Any, chip: Chip, compile_seconds: float = 0.0) -> Estimat
     # A donated argument's memory holds a result.
     output = (memory.output_size_in_bytes - memory.alias_size_in_bytes) / GIB
     temporaries = memory.temp_size_in_bytes / GIB
-    sent = collective_bytes(compiled.as_text())
+    program = compiled.as_text()
+    sent = collective_bytes(program)
     hbm = arguments + output + temporaries
     return Estimate(
         fits=hbm <= chip.hbm_gib,
@@ -99,6 +104,7 @@ def estimate(compiled: Any, chip: Chip, compile_seconds: float = 0.0) -> Estimat
         output_gib=output,
         temporaries_gib=temporaries,
         tflop=cost["flops"] / 1e12,
+        kernels_tflop=sum(map(int, _KERNEL.findall(program))) / 1e12,
         gb_moved=cost["bytes accessed"] / 1e9,
         collective_gb={kind: count / 1e9 for kind, count in sent.items()},
         compute_seconds=cost["flops"] / 1e12 / chip.tflops,

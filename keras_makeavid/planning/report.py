@@ -29,6 +29,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
         "batch_per_chip": plan.batch_per_chip,
         "model": plan.model,
         "tflop": estimate.tflop,
+        "kernels_tflop": estimate.kernels_tflop,
         "gb_moved": estimate.gb_moved,
         "temporaries_gib": estimate.temporaries_gib,
         "state_gib": sum(plan.state_gib.values()),

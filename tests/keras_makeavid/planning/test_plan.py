@@ -72,7 +72,7 @@ def test_a_training_and_a_sampling_step_are_compiled_for_a_tpu(
         assert plan["step_seconds_estimate"] == max(
             plan[f"{kind}_seconds"] for kind in ("compute", "memory", "network")
         )
-    assert training["collective_gb"] > 0 == training["sampling"]["collective_gb"]
+    assert training["collective_gb"] > 0
     assert training["state_gib"] > training["sampling"]["state_gib"]
 
 
