@@ -105,9 +105,9 @@ class Attention(keras.layers.Layer):
         return self.to_out(ops.reshape(outputs, ops.shape(inputs)))
 
     def _over_frames(self, inputs):
-        query = self._heads(self.to_q(inputs))
-        outputs = kernels.attention_over_frames(query, *self.project(inputs))
-        if outputs is not None:
+        if kernels.has_attention_over_frames(inputs.shape, self.num_heads):
+            query = self._heads(self.to_q(inputs))
+            outputs = kernels.attention_over_frames(query, *self.project(inputs))
             return self.to_out(ops.reshape(outputs, ops.shape(inputs)))
         batch, frames, tokens, width = ops.shape(inputs)
         x = ops.reshape(ops.transpose(inputs, (0, 2, 1, 3)), (-1, frames, width))

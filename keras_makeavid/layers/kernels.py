@@ -355,8 +355,26 @@ def attention(query, key, value):
     return _attention_portable(query, key, value)
 
 
+def has_attention_over_frames(shape, heads: int) -> bool:
+    """Whether the platform has `attention_over_frames` for tokens of a shape.
+
+    Args:
+        shape: `(B, F, N, C)`.
+        heads: number of heads; divides C.
+    """
+    if keras.config.backend() != "jax" or _platform() != "tpu":
+        return False
+    from keras_makeavid.layers import pallas_attention
+
+    batch, frames, pixels, channels = shape
+    if not _is_shared_equally(batch, frames, pixels):
+        return False
+    size = pallas_attention.pixels_per_program(frames, channels // heads, pixels)
+    return size is not None
+
+
 def attention_over_frames(query, key, value):
-    """Attention of each pixel's frames to one another, where the backend has a kernel.
+    """Attention of each pixel's frames to one another, which stay where they are.
 
     Args:
         query: `(B, F, N, heads, D)`.
@@ -364,12 +382,21 @@ def attention_over_frames(query, key, value):
         value: `(B, F, N, heads, D)`.
 
     Returns:
-        `(B, F, N, heads, D)`; `None` if frames are to be moved before the channels,
-        for `attention`.
+        `(B, F, N, heads, D)`.
     """
-    if keras.config.backend() == "jax" and _platform() == "tpu":
-        return _attention_over_frames_tpu(query, key, value)
-    return None
+    from keras_makeavid.layers import pallas_attention
+
+    heads, width = query.shape[-2:]
+
+    def pixels_last(x):
+        x = ops.reshape(x, (*x.shape[:3], heads * width))
+        return ops.transpose(x, (0, 1, 3, 2))
+
+    def attend(*arrays):
+        return pallas_attention.attention_over_frames(*arrays, heads)
+
+    outputs = _on_each_device(attend, *map(pixels_last, (query, key, value)))
+    return ops.reshape(ops.transpose(outputs, (0, 1, 3, 2)), query.shape)
 
 
 def _attention_portable(query, key, value):
@@ -424,27 +451,6 @@ def _attention_tpu(query, key, value):
 
     outputs = _on_each_device(attend, *map(tokens_last, (query, key, value)))
     return ops.reshape(ops.transpose(outputs, (0, 2, 1)), query.shape)
-
-
-def _attention_over_frames_tpu(query, key, value):
-    from keras_makeavid.layers import pallas_attention
-
-    batch, frames, pixels, heads, width = query.shape
-    if (
-        not _is_shared_equally(batch, frames, pixels)
-        or pallas_attention.pixels_per_program(frames, width, pixels) is None
-    ):
-        return None
-
-    def pixels_last(x):
-        x = ops.reshape(x, (*x.shape[:3], heads * width))
-        return ops.transpose(x, (0, 1, 3, 2))
-
-    def attend(*arrays):
-        return pallas_attention.attention_over_frames(*arrays, heads)
-
-    outputs = _on_each_device(attend, *map(pixels_last, (query, key, value)))
-    return ops.reshape(ops.transpose(outputs, (0, 1, 3, 2)), query.shape)
 
 
 def _is_shared_equally(batch, *sizes) -> bool:
