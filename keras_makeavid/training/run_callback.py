@@ -85,6 +85,7 @@ class RunCallback(keras.callbacks.Callback):
         self.position = dataclasses.replace(self.position, step=step)
         self._unread.append((step, _on_its_way(logs)))
         interval = self._intervals
+        self._interruption.step_ended()
         stops = self._interruption.signal is not None
         saves = step % interval.checkpoint == 0 or step == self._phase.steps
         shows = interval.samples is not None and step % interval.samples == 0

@@ -133,6 +133,10 @@ def test_every_error_is_told_at_once_with_key_value_and_what_is_allowed(smallest
             ["samples.prompts=['a','b']", "samples.hints=['c.png']"],
             "samples.hints must be one for each of the 2 prompts. Received: 1",
         ),
+        (
+            ["distribution.processes=2", "distribution.process=2"],
+            "distribution.process must be below processes, 2. Received: 2",
+        ),
     ],
 )
 def test_keys_that_do_not_fit_one_another_are_told(smallest, overrides, problem):

@@ -1,0 +1,113 @@
+"""What a compiled program takes of each chip: memory, arithmetic, bytes and time."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from typing import Any
+
+from keras_makeavid.planning.collectives import collective_bytes
+from keras_makeavid.planning.topology import GIB, Chip
+
+_USED = re.compile(r"Used ([\d.]+)([KMGT]) of")
+# What a kernel says of itself, for the compiler cannot look into it.
+_KERNEL = re.compile(r'"cost_estimate":\{"flops":"(\d+)"')
+_UNITS = {"K": 2.0**-20, "M": 2.0**-10, "G": 1.0, "T": 2.0**10}
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A program on each chip. All but the memory is `None` if it does not compile.
+
+    Args:
+        fits: whether its memory is enough.
+        hbm_gib: memory in 2**30 bytes, of arguments, results beside them, and
+            temporaries; alone of all where the compiler gave up.
+        arguments_gib: state and batch.
+        output_gib: results that are not written over arguments.
+        temporaries_gib: all else that is alive at once.
+        tflop: operations, 1e12; those of a loop's body count once.
+        kernels_tflop: of them in attention's own kernels.
+        gb_moved: bytes that its operations read and write, 1e9.
+        collective_gb: bytes that it sends to other chips, 1e9, by kind.
+        compute_seconds: of its arithmetic at the peak.
+        memory_seconds: of its bytes at the peak.
+        network_seconds: of its collectives at the peak.
+        compile_seconds: that the compiler took, or loading what it had compiled.
+    """
+
+    fits: bool
+    hbm_gib: float
+    compile_seconds: float
+    arguments_gib: float | None = None
+    output_gib: float | None = None
+    temporaries_gib: float | None = None
+    tflop: float | None = None
+    kernels_tflop: float | None = None
+    gb_moved: float | None = None
+    collective_gb: dict[str, float] | None = None
+    compute_seconds: float | None = None
+    memory_seconds: float | None = None
+    network_seconds: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """The longest of the three, which overlap at best."""
+        if self.tflop is None:
+            return None
+        return max(self.compute_seconds, self.memory_seconds, self.network_seconds)
+
+
+def compile_and_estimate(lowered: Any, chip: Chip) -> Estimate:
+    """Compile a program, or find that it needs more memory than there is.
+
+    Args:
+        lowered: a `jax.stages.Lowered` for a topology's devices.
+        chip: of that topology.
+    """
+    import jax
+
+    start = time.perf_counter()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        used = _USED.search(str(error))
+        if "RESOURCE_EXHAUSTED" not in str(error) or used is None:
+            raise
+        hbm = float(used[1]) * _UNITS[used[2]]
+        return Estimate(False, hbm, time.perf_counter() - start)
+    return estimate(compiled, chip, time.perf_counter() - start)
+
+
+def estimate(compiled: Any, chip: Chip, compile_seconds: float = 0.0) -> Estimate:
+    """What a compiled program takes, by the compiler's own analysis.
+
+    Args:
+        compiled: a `jax.stages.Compiled`.
+        chip: that it is for.
+        compile_seconds: to be reported.
+    """
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    arguments = memory.argument_size_in_bytes / GIB
+    # A donated argument's memory holds a result.
+    output = (memory.output_size_in_bytes - memory.alias_size_in_bytes) / GIB
+    temporaries = memory.temp_size_in_bytes / GIB
+    program = compiled.as_text()
+    sent = collective_bytes(program)
+    hbm = arguments + output + temporaries
+    return Estimate(
+        fits=hbm <= chip.hbm_gib,
+        hbm_gib=hbm,
+        compile_seconds=compile_seconds,
+        arguments_gib=arguments,
+        output_gib=output,
+        temporaries_gib=temporaries,
+        tflop=cost["flops"] / 1e12,
+        kernels_tflop=sum(map(int, _KERNEL.findall(program))) / 1e12,
+        gb_moved=cost["bytes accessed"] / 1e9,
+        collective_gb={kind: count / 1e9 for kind, count in sent.items()},
+        compute_seconds=cost["flops"] / 1e12 / chip.tflops,
+        memory_seconds=cost["bytes accessed"] / 1e9 / chip.hbm_gb_per_second,
+        network_seconds=sum(sent.values()) / 1e9 / chip.network_gb_per_second,
+    )
