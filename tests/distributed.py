@@ -150,7 +150,7 @@ def compile_step(preset, batch, trainable, distribution):
         model = VideoDiffusion(unet, trainable=trainable, seed=0)
         model.compile(optimizer=AdamW(use_ema=True))
         model.optimizer.build(model.trainable_variables)
-        state = [
+        state = tuple(
             [variable.value for variable in variables]
             for variables in (
                 model.trainable_variables,
@@ -158,7 +158,7 @@ def compile_step(preset, batch, trainable, distribution):
                 model.optimizer.variables,
                 model.metrics_variables,
             )
-        ]
+        )
         shapes = {"latents": (batch, 3, 2, 2, 4), "context": (batch, 12, 16)}
         data = {
             name: jax.device_put(
