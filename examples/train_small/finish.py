@@ -10,7 +10,7 @@ import sys
 
 from keras_makeavid import TextToVideo
 
-# The weight of the prompt that suits it, as found by `makeavid evaluate`.
+# The default weight of the prompt.
 GUIDANCE = 4.0
 
 

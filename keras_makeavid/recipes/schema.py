@@ -43,7 +43,8 @@ class Model:
 
     Args:
         preset: folder or handle of the `TextToVideo` preset to begin with.
-        dtype: of the computation of UNet and VAE; parameters are float32 in either.
+        dtype: of the computation of the UNet, and of the VAE where pictures are learnt
+            from; parameters are float32 in either.
         rematerialise: whether to compute the activations inside each residual block
             and transformer again in the backward pass, instead of keeping them; or
             `"feed_forward"`, only the widest.

@@ -153,9 +153,13 @@ class _Run:
         self._interruption = interruption
         self._hosts = hosts
         self._task = task
-        self._preset_dtype = task.backbone.dtype_policy.name
-        for part in (task.backbone, task.vae):
-            set_dtype_policy(part, recipe.model.dtype)
+        self._preset_dtypes = (
+            task.backbone.dtype_policy.name,
+            task.vae.dtype_policy.name,
+        )
+        set_dtype_policy(task.backbone, recipe.model.dtype)
+        if any(phase.stage.objective != "video" for phase in phases):
+            set_dtype_policy(task.vae, recipe.model.dtype)
         self._phase: Phase | None = None
         self._model = None
 
@@ -419,8 +423,8 @@ class _Run:
         task.vae.trainable = task.text_encoder.trainable = True
         with (
             self._model.optimizer.averaged_weights(),
-            dtype_policy(task.backbone, self._preset_dtype),
-            dtype_policy(task.vae, self._preset_dtype),
+            dtype_policy(task.backbone, self._preset_dtypes[0]),
+            dtype_policy(task.vae, self._preset_dtypes[1]),
             self._hosts.holding(values),
         ):
             self._hosts.first_does(self._write_preset)
