@@ -188,10 +188,8 @@ def pixels_per_program(frames: int, width: int, pixels: int) -> int | None:
         width: of a head.
         pixels: of a frame.
     """
-    if pixels <= _LANES:
-        most = pixels
-    else:
-        most = max(_LANES, _FRAME_BYTES // (4 * frames * width) // _LANES * _LANES)
+    most = max(_LANES, _FRAME_BYTES // (4 * frames * width) // _LANES * _LANES)
+    # Fewer pixels than lanes take as much.
     if 4 * frames * width * most > 2 * _FRAME_BYTES:
         return None
     if pixels <= _LANES:
@@ -238,8 +236,12 @@ def _over_frames(kernel, products, outputs, arrays, heads, interpret):
     batch, frames, channels, pixels = arrays[0].shape
     width = channels // heads
     size = pixels_per_program(frames, width, pixels)
+    # Wide heads of many frames leave no room for the next program's arrays.
+    crowded = 4 * frames * width * max(size, _LANES) > _FRAME_BYTES
     block = pl.BlockSpec(
-        (None, frames, width, size), lambda n, head, run: (n, 0, head, run)
+        (None, frames, width, size),
+        lambda n, head, run: (n, 0, head, run),
+        pipeline_mode=pl.Buffered(1) if crowded else None,
     )
     like = jax.ShapeDtypeStruct(arrays[0].shape, arrays[0].dtype)
     scores = batch * heads * frames * frames * pixels

@@ -81,7 +81,7 @@ def plan_training(
         check_batch_size(batch_size, chosen.name)
         model = training_model(recipe, chosen, sizes)
         lowered = lower_training_step(model, chosen, batch_size, sizes)
-        estimate = compile_and_estimate(lowered, topology.chip)
+        estimate = compile_and_estimate(lowered, topology)
         state = training_state(model)
     return Plan(
         "training step",
@@ -119,7 +119,7 @@ def plan_sampling(
         unet, lowered = lower_sampling(
             recipe, recipe.data.frames, batch_size, sizes or Sizes()
         )
-        estimate = compile_and_estimate(lowered, topology.chip)
+        estimate = compile_and_estimate(lowered, topology)
         state = {"parameters": _gib(unet.variables)}
     return Plan(
         "sampling step",

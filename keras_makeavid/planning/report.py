@@ -29,7 +29,8 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
         "batch_per_chip": plan.batch_per_chip,
         "model": plan.model,
         "tflop": estimate.tflop,
-        "kernels_tflop": estimate.kernels_tflop,
+        "attention_tflop": estimate.attention_tflop,
+        "tflop_in_all": estimate.tflop_in_all,
         "gb_moved": estimate.gb_moved,
         "temporaries_gib": estimate.temporaries_gib,
         "state_gib": sum(plan.state_gib.values()),
@@ -86,12 +87,16 @@ def _time_lines(plan):
     sent = sum(estimate.collective_gb.values())
     kinds = ", ".join(f"{k} {v:.2f}" for k, v in estimate.collective_gb.items())
     rows = [
-        ("arithmetic", f"{estimate.tflop:8.2f} TFLOP", estimate.compute_seconds),
+        ("arithmetic", f"{estimate.tflop_in_all:8.2f} TFLOP", estimate.compute_seconds),
         ("memory", f"{estimate.gb_moved:8.1f} GB   ", estimate.memory_seconds),
         ("network", f"{sent:8.2f} GB   ", estimate.network_seconds),
     ]
+    notes = {
+        "arithmetic": f" ({estimate.attention_tflop:.2f} of it attention)",
+        "network": f" ({kinds})" if kinds else "",
+    }
     for name, amount, seconds in rows:
-        note = f" ({kinds})" if name == "network" and kinds else ""
+        note = notes.get(name, "")
         yield f"  {name:12} {amount} {seconds:8.3f} s at the chip's peak{note}"
     yield f"  a step takes at least {estimate.seconds:.3f} s"
 

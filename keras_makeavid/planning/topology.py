@@ -14,14 +14,18 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """A chip as published (cloud.google.com/tpu/docs, system architecture).
+    """A chip as published.
+
+    Arithmetic and memory: docs.cloud.google.com/tpu/docs/ v4, v5e, v5p and v6e. Links:
+    jax-ml.github.io/scaling-book/tpus, "ICI BW/link (one-way)". `hbm_gib`: what the
+    compiler says of a program that is too large.
 
     Args:
         compiler_name: what libtpu calls it.
         tflops: peak of bfloat16 products, 1e12 a second.
         hbm_gib: memory that programs may use, in 2**30 bytes.
         hbm_gb_per_second: peak of its memory.
-        network_gb_per_second: of its links to other chips together, one direction.
+        link_gb_per_second: of one link to a neighbour, in one direction.
         axes: of the torus that the chips make.
         cores_in_name: chips' cores that the number in a slice's name counts.
         megacore: whether two cores work as one device.
@@ -31,18 +35,17 @@ class Chip:
     tflops: float
     hbm_gib: float
     hbm_gb_per_second: float
-    network_gb_per_second: float
+    link_gb_per_second: float
     axes: int
     cores_in_name: int
     megacore: bool
 
 
-# Links: the published figures count both directions, in bits.
 CHIPS = {
-    "v4": Chip("v4", 275, 30.75, 1200, 2400 / 16, 3, 2, True),
-    "v5e": Chip("v5e", 197, 15.75, 819, 1600 / 16, 2, 1, False),
-    "v5p": Chip("v5", 459, 95.74, 2765, 4800 / 16, 3, 2, True),
-    "v6e": Chip("v6e", 918, 31.25, 1640, 3584 / 16, 2, 1, False),
+    "v4": Chip("v4", 275, 30.75, 1200, 45, 3, 2, True),
+    "v5e": Chip("v5e", 197, 15.75, 819, 45, 2, 1, False),
+    "v5p": Chip("v5", 459, 95.74, 2765, 90, 3, 2, True),
+    "v6e": Chip("v6e", 918, 31.25, 1600, 90, 2, 1, False),
 }
 # Without these libtpu asks the cloud where it is, and lets one process in at a time.
 _ENVIRONMENT = {
@@ -77,6 +80,15 @@ class Topology:
     def chips(self) -> int:
         """How many there are; each is one device."""
         return math.prod(self.shape)
+
+    @property
+    def network_gb_per_second(self) -> float:
+        """Of a chip's links within the slice together, in one direction.
+
+        Along an axis of two chips each has one link; along a longer one, two.
+        """
+        links = sum(min(size - 1, 2) for size in self.shape)
+        return links * self.chip.link_gb_per_second
 
     def devices(self) -> list[Any]:
         """Its devices, for the compiler alone: nothing can run on them.

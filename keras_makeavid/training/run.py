@@ -43,6 +43,7 @@ from keras_makeavid.training.state import read_state, state_like, write_state
 
 RESUME = ("never", "auto")
 _LINES_OF_A_ROLLBACK = 20
+_SECONDS_TO_TELL_OF = 1.0
 _OF_A_VARIABLE = 16384
 
 
@@ -290,6 +291,7 @@ class _Run:
             log=self._step,
             checkpoint=self._checkpoint,
             samples=self._sample,
+            begun=self._begun,
         )
         remaining = phase.steps - position.step
         if remaining:
@@ -316,6 +318,14 @@ class _Run:
             max(1, self._recipe.checkpoints.every.steps(per_epoch)),
             samples and max(1, samples.every.steps(per_epoch)),
         )
+
+    def _begun(self, seconds: float) -> None:
+        """Tell how long compiling took, if it did: after a roll-back it is done."""
+        if seconds >= _SECONDS_TO_TELL_OF:
+            self._log.note(
+                f"stage {self._phase.name}: its first step was compiled, or found "
+                f"compiled, in {seconds:.1f} s"
+            )
 
     def _step(self, log: StepLog) -> None:
         self._log.step(log, last=log.step == self._phase.first_step + self._phase.steps)

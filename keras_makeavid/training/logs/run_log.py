@@ -98,6 +98,10 @@ class RunLog:
         """Say something."""
         self._console.message(text)
 
+    def note(self, text: str) -> None:
+        """Tell something that is as it should be."""
+        self._console.note(text)
+
     @property
     def has_lines(self) -> bool:
         """Whether steps were told, now or before the run was continued."""

@@ -30,6 +30,9 @@ class SilentLog:
     def message(self, text: str) -> None:
         """As `RunLog.message`."""
 
+    def note(self, text: str) -> None:
+        """As `RunLog.note`."""
+
     def recent_loss(self, stage: str) -> float:
         """NaN, as before there are any losses."""
         return float("nan")

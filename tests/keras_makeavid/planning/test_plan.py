@@ -65,7 +65,9 @@ def test_a_training_and_a_sampling_step_are_compiled_for_a_tpu(
     for plan in (training, training["sampling"]):
         assert plan["fits"] is True
         assert plan["batch_per_chip"] == 1
-        assert 0 < plan["kernels_tflop"] < plan["tflop"] < 0.1
+        assert 0 < plan["attention_tflop"] < plan["tflop_in_all"] < 0.1
+        parts = plan["tflop"] + plan["attention_tflop"]
+        assert plan["tflop_in_all"] == pytest.approx(parts)
         assert 0 < plan["gb_moved"] < 10
         # So few lie in faster memory.
         assert 0 <= plan["temporaries_gib"] < 1
@@ -101,7 +103,8 @@ def test_the_longest_of_arithmetic_memory_and_network_is_the_time():
     plan = estimated(
         fits=True,
         hbm_gib=20.0,
-        tflop=27.5,
+        tflop=25.5,
+        attention_tflop=2.0,
         gb_moved=300.0,
         collective_gb={"all-reduce": 1.5},
         arguments_gib=6.0,
@@ -112,7 +115,9 @@ def test_the_longest_of_arithmetic_memory_and_network_is_the_time():
         network_seconds=0.01,
     )
     assert plan_as_json(plan)["step_seconds_estimate"] == 0.25
-    assert "a step takes at least 0.250 s" in "\n".join(plan_lines(plan))
+    text = "\n".join(plan_lines(plan))
+    assert "a step takes at least 0.250 s" in text
+    assert "27.50 TFLOP    0.100 s at the chip's peak (2.00 of it attention)" in text
 
 
 def test_a_stage_that_is_not_there_is_told_those_that_are():

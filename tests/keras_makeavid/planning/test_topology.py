@@ -25,3 +25,12 @@ def test_a_slice_has_the_shape_of_its_name(name, shape):
 def test_other_names_are_refused_with_those_that_there_are(name):
     with pytest.raises(ValueError, match=r"v4|slices of \d"):
         find_topology(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "links"), [("v4-8", 2), ("v4-32", 4), ("v4-512", 6), ("v6e-16", 4)]
+)
+def test_a_chip_sends_over_the_links_that_its_slice_has(name, links):
+    topology = find_topology(name)
+    sent = topology.network_gb_per_second
+    assert sent == links * topology.chip.link_gb_per_second
