@@ -237,7 +237,8 @@ def _group_normalization_jax(groups, epsilon, activated):
             return x, upstream
 
         def gradient(upstream):
-            x, of_outputs = before_activation(inputs, upstream)
+            # Or XLA would keep what the forward pass has calculated in float32.
+            x, of_outputs = before_activation(*_apart(inputs, upstream))
             means = channel_means(of_outputs), channel_means(of_outputs * x)
             # Calculating the rest anew moves less than keeping it in float32.
             *arrays, of_offset, of_scale = _apart(inputs, upstream, *means)
