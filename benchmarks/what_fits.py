@@ -1,26 +1,19 @@
 """What fits where: the published training, and full fine-tuning, on slices of TPUs.
 
-`python benchmarks/what_fits.py` prints a table; each row is one compilation of many
-minutes, which the second run finds in JAX's cache. `--only v4-8` prints some rows;
-`--scaling` compiles one setting for 4 to 256 chips instead, as CSV.
+`python benchmarks/what_fits.py` prints a table; each row is one `makeavid plan`: a
+compilation of many minutes, which the second run finds in JAX's cache. `--quick` plans
+quickly: a minute or two of one core a row, memory from below. `--only v4-8` prints some
+rows; `--scaling` plans one setting for 4 to 256 chips instead, as CSV.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-
-os.environ["KERAS_BACKEND"] = "jax"
-_CACHE = os.path.expanduser("~/.cache/keras_makeavid/jax")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE)
-
-from keras_makeavid.planning import (  # noqa: E402
-    Plan,
-    find_topology,
-    plan_as_json,
-    plan_training,
-)
-from keras_makeavid.recipes import load_recipe  # noqa: E402
+import subprocess
+import sys
+from typing import Any
 
 _WIDEST = "model.rematerialise=feed_forward"
 _ALL = ["stage.*.trainable=all", "optimizer.ema=0.9999", "model.rematerialise=true"]
@@ -39,21 +32,32 @@ _HEADER = (
 )
 
 
-def planned(topology: str, settings: list[str], batch_per_chip: int) -> Plan:
-    """The plan of a row.
+def planned(
+    topology: str, settings: list[str], batch_per_chip: int, quick: bool
+) -> dict[str, Any]:
+    """The numbers of a row.
 
     Args:
         topology: name of a slice.
         settings: keys of the recipe that differ.
         batch_per_chip: samples on each chip.
+        quick: whether the program is only scheduled.
     """
-    recipe = load_recipe("tempofunk", settings)
-    return plan_training(recipe, find_topology(topology), batch_per_chip=batch_per_chip)
+    words = [sys.executable, "-m", "keras_makeavid", "plan", "tempofunk", "--json"]
+    words += ["--topology", topology, "--batch-per-chip", str(batch_per_chip)]
+    words += ["--program", "training", *["--quick"] * quick]
+    for setting in settings:
+        words += ["--set", setting]
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(words, stdout=subprocess.PIPE, env=environment, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def row(training: str, topology: str, settings: list[str], batch: int) -> str:
+def row(
+    training: str, topology: str, settings: list[str], batch: int, quick: bool
+) -> str:
     """A row of the table, its memory in GiB."""
-    numbers = plan_as_json(planned(topology, settings, batch))
+    numbers = planned(topology, settings, batch, quick)
 
     def shown(key, digits=1):
         return "" if numbers[key] is None else f"{numbers[key]:.{digits}f}"
@@ -67,7 +71,7 @@ def row(training: str, topology: str, settings: list[str], batch: int) -> str:
         shown("temporaries_gib"),
         shown("hbm_of_chip_gib", 2),
         "yes" if numbers["fits"] else f"no: {shown('hbm_gib')}",
-        shown("tflop"),
+        shown("tflop_in_all"),
         shown("gb_moved", 0),
         shown("collective_gb", 2),
         shown("step_seconds_estimate", 3),
@@ -79,12 +83,13 @@ def main() -> None:
     """Print the table, or the scaling."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help="rows of this topology")
+    parser.add_argument("--quick", action="store_true", help="schedule, not compile")
     parser.add_argument("--scaling", action="store_true", help="of v4, 4 to 256 chips")
     options = parser.parse_args()
     if options.scaling:
         print("chips,step_seconds,collective_gb")
         for topology in SCALING:
-            numbers = plan_as_json(planned(topology, [_WIDEST], 1))
+            numbers = planned(topology, [_WIDEST], 1, options.quick)
             keys = ("chips", "step_seconds_estimate", "collective_gb")
             print(*(numbers[key] for key in keys), sep=",", flush=True)
         return
@@ -92,7 +97,7 @@ def main() -> None:
     print("|---" * _HEADER.count(" | ") + "|---|")
     for training, topology, settings, batch in ROWS:
         if options.only in (None, topology):
-            print(row(training, topology, settings, batch), flush=True)
+            print(row(training, topology, settings, batch, options.quick), flush=True)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,12 @@ def add_arguments(parser) -> None:
         metavar="N",
         help="samples of a step on each chip; the recipe's batch divided if not given",
     )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="stop when the program is scheduled, before its machine code: a fraction "
+        "of the time, memory from below; one --program",
+    )
     parser.add_argument("--height", type=int, default=512, help="of the videos")
     parser.add_argument("--width", type=int, default=512, help="of the videos")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -44,6 +50,8 @@ def check(options) -> None:
     from keras_makeavid.planning.topology import check_compiler, find_topology
     from keras_makeavid.recipes import load_recipe
 
+    if options.quick and options.program == "both":
+        raise ValueError("--quick plans one program: --program training or sampling")
     load_recipe(options.recipe, options.set)
     find_topology(options.topology)
     check_compiler()
@@ -51,6 +59,20 @@ def check(options) -> None:
 
 def run(options) -> None:
     """Compile, and print what the compiler says."""
+    import os
+
+    from keras_makeavid.planning import Scheduler
+
+    if not options.quick:
+        _plan(options, None)
+        return
+    with Scheduler() as scheduler:
+        _plan(options, scheduler)
+    # The compiler is still at work, and cannot be told to stop.
+    os._exit(0)
+
+
+def _plan(options, scheduler) -> None:
     import json
 
     from keras_makeavid import planning
@@ -63,14 +85,20 @@ def run(options) -> None:
     if options.program != "sampling":
         plans.append(
             planning.plan_training(
-                recipe, topology, options.stage, options.batch_per_chip, sizes
+                recipe,
+                topology,
+                options.stage,
+                options.batch_per_chip,
+                sizes,
+                scheduler,
             )
         )
     if options.program != "training":
-        plans.append(planning.plan_sampling(recipe, topology, 1, sizes))
+        plans.append(planning.plan_sampling(recipe, topology, 1, sizes, scheduler))
     if options.json:
         first, *others = map(planning.plan_as_json, plans)
-        print(json.dumps({**first, **({"sampling": others[0]} if others else {})}))
+        answer = {**first, **({"sampling": others[0]} if others else {})}
+        print(json.dumps(answer), flush=True)
         return
     for plan in plans:
-        print("\n".join(planning.plan_lines(plan)))
+        print("\n".join(planning.plan_lines(plan)), flush=True)

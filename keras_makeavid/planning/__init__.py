@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 _MEMBERS = {
     "Plan": "plan",
+    "Scheduler": "schedule",
     "Sizes": "programs",
     "Topology": "topology",
     "find_topology": "topology",
@@ -22,6 +23,7 @@ _MEMBERS = {
 
 __all__ = [
     "Plan",
+    "Scheduler",
     "Sizes",
     "Topology",
     "find_topology",
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from keras_makeavid.planning.plan import Plan, plan_sampling, plan_training
     from keras_makeavid.planning.programs import Sizes
     from keras_makeavid.planning.report import plan_as_json, plan_lines
+    from keras_makeavid.planning.schedule import Scheduler
     from keras_makeavid.planning.topology import Topology, find_topology
 
 

@@ -47,6 +47,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
         "memory_seconds": estimate.memory_seconds,
         "network_seconds": estimate.network_seconds,
         "compile_seconds": estimate.compile_seconds,
+        "is_of_schedule": estimate.is_of_schedule,
     }
 
 
@@ -77,7 +78,10 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield f"  {'in all':12} {estimate.hbm_gib:8.2f} of {chip.hbm_gib} GiB: {fits}"
     if estimate.tflop is not None:
         yield from _time_lines(plan)
-    yield f"  compiled in {estimate.compile_seconds:.0f} s"
+    done = "compiled"
+    if estimate.is_of_schedule:
+        done = "scheduled: temporaries are at least so large, bytes without padding,"
+    yield f"  {done} in {estimate.compile_seconds:.0f} s"
     if not estimate.fits:
         yield f"  change: {advice(plan)}"
 

@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 
 import keras
 import pytest
@@ -76,6 +79,41 @@ def test_a_training_and_a_sampling_step_are_compiled_for_a_tpu(
         )
     assert training["collective_gb"] > 0
     assert training["state_gib"] > training["sampling"]["state_gib"]
+
+
+QUICK = """
+import os, sys
+from keras_makeavid.cli import main
+from keras_makeavid.models import UNetPseudo3D
+from keras_makeavid.planning import programs
+
+programs.unet_maker = lambda preset: lambda: UNetPseudo3D(
+    block_channels=(64,), attention_levels=(True,), layers_per_block=1, groups=4,
+    num_heads=2, context_dim=16,
+)
+main(sys.argv[1:])
+"""
+
+
+@needs_compiler
+def test_a_step_is_only_scheduled_where_it_shall_be_quick():
+    words = ["plan", "tempofunk", "--topology", "v4-8", "--json", "--quick"]
+    words += ["--program", "training", "--set", "data.frames=3"]
+    # It ends its process.
+    done = subprocess.run(
+        [sys.executable, "-c", QUICK, *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    plan = json.loads(done.stdout.splitlines()[-1])
+    assert plan["is_of_schedule"] is True
+    assert 0 < plan["attention_tflop"] < plan["tflop_in_all"] < 2
+    # Small arrays fill large tiles.
+    assert plan["state_gib"] < plan["arguments_gib"] < 2 * plan["state_gib"]
+    assert plan["temporaries_gib"] > 0
+    assert plan["collective_gb"] > 0
 
 
 @needs_compiler
