@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _SECONDS_BETWEEN_LOOKS = 1.0
+_TRIES = 10
 _TABLES = re.compile(r"\nFileNames\n.*?\n\n\n", re.DOTALL)
 _METADATA = re.compile(r", metadata=\{[^}]*\}")
 
@@ -49,7 +50,11 @@ class Scheduler:
             del os.environ["LIBTPU_INIT_ARGS"]
         else:
             os.environ["LIBTPU_INIT_ARGS"] = self._before
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for _ in range(_TRIES):
+            # The compiler writes on, until the process ends.
+            shutil.rmtree(self._folder, ignore_errors=True)
+            if not os.path.exists(self._folder):
+                break
 
     def schedule(self, lowered: Any) -> tuple[str | None, Any]:
         """The text of the scheduled program, or what was compiled before.
