@@ -26,7 +26,8 @@ def compile_inference(
             cannot, so there only what `compile_part` marks goes through XLA.
 
     Returns:
-        A callable with the arguments of `function`.
+        A callable with the arguments of `function`; under JAX its `lower`, which takes
+        shapes as well as tensors, gives a `jax.stages.Lowered`.
 
     Example:
     ```python
@@ -53,14 +54,63 @@ def _compile_jax(function, layers):
     import jax
 
     variables = list({id(v): v for layer in layers for v in layer.variables}.values())
+    programs = {}
 
-    @jax.jit
-    def program(values, *arguments):
-        pairs = list(zip(variables, values, strict=True))
-        with keras.StatelessScope(state_mapping=pairs):
-            return function(*arguments)
+    def make_program():
+        @jax.jit
+        def program(values, *arguments):
+            pairs = list(zip(variables, values, strict=True))
+            with keras.StatelessScope(state_mapping=pairs):
+                outputs = function(*arguments)
+            return keras.tree.map_structure(_on_every_device, outputs)
 
-    return lambda *arguments: program([v.value for v in variables], *arguments)
+        return program
+
+    def program():
+        # A program holds on to the distribution that it was traced under.
+        distribution = keras.distribution.distribution()
+        if distribution not in programs:
+            programs[distribution] = make_program()
+        return programs[distribution]
+
+    def call(*arguments):
+        return program()([v.value for v in variables], *arguments)
+
+    def lower(*arguments):
+        return program().lower([v.value for v in variables], *arguments)
+
+    call.lower = lower
+    return call
+
+
+def by_sample(x):
+    """Divide a tensor `(B, ...)` by samples over the devices of the distribution.
+
+    Args:
+        x: tensor in a program; it stays as it is where there is no distribution, or
+            the devices would not get equally many samples.
+
+    Example:
+    ```python
+    by_sample(keras.ops.ones((2, 3)))
+    ```
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None or x.shape[0] % distribution.device_mesh.devices.size:
+        return x
+    layout = distribution.get_data_layout(x.shape)
+    return keras.distribution.distribute_tensor(x, layout)
+
+
+def _on_every_device(x):
+    """For every process to be able to read it."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return x
+    layout = keras.distribution.TensorLayout(
+        [None] * len(x.shape), distribution.device_mesh
+    )
+    return keras.distribution.distribute_tensor(x, layout)
 
 
 def compile_part(function: Callable[..., Any]) -> Callable[..., Any]:

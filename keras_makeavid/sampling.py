@@ -10,15 +10,19 @@ import numpy as np
 from keras import ops
 
 from keras_makeavid.compilation import (
+    by_sample,
     compile_inference,
     compile_part,
     host_callback,
     wait_for_host_callbacks,
 )
 from keras_makeavid.schedulers import StepTable, step
+from keras_makeavid.schedulers.step_table import StepRow
 
 # Steps whose noise has one shape. That of a thousand would not fit into memory.
 _NOISE_STEPS = 50
+# A table of fewer steps is filled up, so that they are no reason to compile.
+_LEAST_ROWS = 1000
 
 
 class Conditions(NamedTuple):
@@ -105,6 +109,28 @@ class DenoisingLoop:
         wait_for_host_callbacks()
         return latents
 
+    def lower(self, noise: Any, context: Any):
+        """Lower the guided loop of a scheduler without noise, under JAX.
+
+        Args:
+            noise: `jax.ShapeDtypeStruct` of the latents `(B, F, H, W, C)`.
+            context: likewise of the text states `(B, L, D)`.
+
+        Returns:
+            A `jax.stages.Lowered`.
+        """
+        import jax
+
+        def like(shape, sharding=None):
+            return jax.ShapeDtypeStruct(shape, "float32", sharding=sharding)
+
+        mask = like((*noise.shape[:-1], 1), noise.sharding)
+        conditions = (context, context, like(()), mask, noise)
+        table = like((_LEAST_ROWS, len(StepRow._fields)))
+        program = self._compile(guided=True, reports=False, spatial_only=False)
+        num_steps = jax.ShapeDtypeStruct((), "int32")
+        return program.lower(noise, conditions, table, None, num_steps)
+
     def _compile(self, guided: bool, reports: bool, spatial_only: bool):
         def program(sample, conditions, table, step_noise, num_steps):
             conditions = Conditions(*conditions)
@@ -119,6 +145,7 @@ class DenoisingLoop:
                 state = step(row, sample, prediction, previous_denoised, noise)
                 return host_callback(self._report, i, state) if reports else state
 
+            sample = by_sample(sample)
             start = (sample, ops.zeros_like(sample))
             return ops.fori_loop(0, num_steps, body, start)[0]
 
@@ -139,16 +166,17 @@ class DenoisingLoop:
             if takes_hint:
                 inputs += [conditions.mask, conditions.hint]
             inputs = ops.concatenate(inputs, axis=-1)
-            inputs = ops.concatenate([inputs] * repeats, axis=0)
+            inputs = by_sample(ops.concatenate([inputs] * repeats, axis=0))
             timesteps = ops.broadcast_to(timestep, (ops.shape(inputs)[0],))
             prediction = self._unet(
                 {"sample": inputs, "timesteps": timesteps, "context": text},
                 spatial_only=spatial_only,
             )
-            prediction = ops.cast(prediction, "float32")
+            prediction = by_sample(ops.cast(prediction, "float32"))
             if not guided:
                 return prediction
             negative, positive = ops.split(prediction, 2, axis=0)
+            negative, positive = by_sample(negative), by_sample(positive)
             return negative + conditions.guidance_scale * (positive - negative)
 
         return predict
@@ -160,6 +188,6 @@ class DenoisingLoop:
 def _padded(table: StepTable) -> np.ndarray:
     """The table's rows at a fixed length, so that steps are no reason to compile."""
     rows = table.as_array()
-    padded = np.zeros((max(1000, len(rows)), rows.shape[1]), "float32")
+    padded = np.zeros((max(_LEAST_ROWS, len(rows)), rows.shape[1]), "float32")
     padded[: len(rows)] = rows
     return padded

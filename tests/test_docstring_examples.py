@@ -14,17 +14,27 @@ import pytest
 import keras_makeavid
 import weights_tools
 
-# What these show needs files, folders or models that the reader has.
+# What these show needs files, folders, models or a backend that the reader has.
 NEED_MORE = {
     "keras_makeavid.data",
     "keras_makeavid.evaluation.generation.generate_videos",
     "keras_makeavid.models.autoencoder_kl.AutoencoderKL.",
     "keras_makeavid.models.tiling.TileGrid",
+    "keras_makeavid.planning.abstract",
+    "keras_makeavid.planning.plan",
+    "keras_makeavid.planning.programs",
+    "keras_makeavid.planning.report",
+    "keras_makeavid.planning.topology.check_compiler",
     "keras_makeavid.sampling.DenoisingLoop",
     "keras_makeavid.schedulers.step_table.StepTable",
     "keras_makeavid.tasks.text_to_video",
     "keras_makeavid.text.text_encoder",
     "keras_makeavid.text.tokenizer.TextToVideoPreprocessor.from_hub_folder",
+    # Of JAX alone.
+    "keras_makeavid.training.distribution.FullySharded",
+    "keras_makeavid.training.distribution.make_distribution",
+    "keras_makeavid.training.hosts.distributed",
+    "keras_makeavid.training.interruption.SharedInterruption",
     "keras_makeavid.training.logs.metrics_file.read_metrics",
     "keras_makeavid.training.run.train",
     "weights_tools.config.diffusers_unet_config",

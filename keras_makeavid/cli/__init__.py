@@ -16,6 +16,7 @@ from keras_makeavid.cli import (
     evaluate,
     generate,
     info,
+    plan,
     train,
     weights,
 )
@@ -26,6 +27,7 @@ _COMMANDS = {
     "encode": encode,
     "dataset": dataset,
     "train": train,
+    "plan": plan,
     "weights": weights,
     "info": info,
 }

@@ -58,18 +58,37 @@ def add_arguments(parser) -> None:
         "--workers",
         type=int,
         default=os.cpu_count(),
-        help="processes that decode clips while this one encodes them; 0 for none",
+        help="processes that decode clips while this one encodes them, 0 for none; "
+        "with --ray, workers that do both",
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="encode on a Ray cluster: its address, auto for the one that this machine "
+        "is in, or local",
+    )
+    parser.add_argument(
+        "--gpus", type=float, default=0.0, help="GPUs of each worker, with --ray"
     )
 
 
 def run(options) -> None:
     """Encode, and say what was left out."""
     from keras_makeavid import TextToVideo
-    from keras_makeavid.data import ClipFilter, encode_clips, read_captions
+    from keras_makeavid.data import (
+        ClipFilter,
+        RayWorkers,
+        encode_clips,
+        read_captions,
+    )
     from keras_makeavid.progress import progress_bar
 
     clip_filter = ClipFilter(options.min_frames, options.min_size, options.min_fps)
     captions = read_captions(options.clips, options.captions)
+    workers = min(options.workers, len(captions))
+    ray_workers = options.ray and RayWorkers(
+        options.preset, max(1, workers), options.ray, options.gpus
+    )
     task = TextToVideo.from_preset(options.preset)
     with progress_bar(len(captions), "encode", unit="clip") as bar:
         report = encode_clips(
@@ -87,7 +106,8 @@ def run(options) -> None:
             split_scenes=options.split_scenes,
             layout=options.layout,
             half=options.half,
-            num_workers=min(options.workers, len(captions)),
+            num_workers=workers,
+            ray_workers=ray_workers,
             on_clip=lambda clip_id: bar.update(1),
         )
     for outcome in ("dropped", "failed"):

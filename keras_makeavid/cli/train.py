@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 EXAMPLE = (
@@ -44,17 +45,25 @@ def run(options) -> int:
     """Train.
 
     Returns:
-        The exit code: 0 when the preset is written, 3 if training gave up, and 128 and
-        the signal's number (143 for SIGTERM) if one ended it, with a checkpoint.
+        The exit code: 0 when the preset is written, 3 if training gave up, 4 if another
+        process of the run is gone, and 128 and the signal's number (143 for SIGTERM) if
+        one ended it, with a checkpoint.
     """
-    from keras_makeavid.training import TrainingFailed, train
+    from keras_makeavid.training import ProcessLost, TrainingFailed, train
+    from keras_makeavid.training.hosts import PROCESS_LOST
 
     try:
         result = train(options.recipe, options.set, options.resume)
     except TrainingFailed as error:
         print(f"makeavid train: {error}", file=sys.stderr)
         return GAVE_UP
+    except ProcessLost as error:
+        print(f"makeavid train: {error}", file=sys.stderr)
+        sys.stderr.flush()
+        # JAX and Orbax would wait at exit for the process that is gone.
+        os._exit(PROCESS_LOST)
     if result.signal is not None:
         return 128 + result.signal
-    print(result.preset)
+    if result.process == 0:
+        print(result.preset)
     return 0

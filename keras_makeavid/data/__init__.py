@@ -21,6 +21,7 @@ _MODULES = {
     "MotionClips": "motions",
     "PictureLoader": "picture_loader",
     "PublishedDataset": "published_dataset",
+    "RayWorkers": "ray_encoding",
     "ShardedDataset": "sharded_dataset",
     "check_dataset": "check",
     "convert_dataset": "convert",
@@ -42,6 +43,7 @@ __all__ = [
     "MotionClips",
     "PictureLoader",
     "PublishedDataset",
+    "RayWorkers",
     "ShardedDataset",
     "check_dataset",
     "convert_dataset",
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from keras_makeavid.data.motions import MotionClips
     from keras_makeavid.data.picture_loader import PictureLoader
     from keras_makeavid.data.published_dataset import PublishedDataset
+    from keras_makeavid.data.ray_encoding import RayWorkers
     from keras_makeavid.data.reader import LatentClip, LatentReader, open_dataset
     from keras_makeavid.data.sharded_dataset import ShardedDataset
     from keras_makeavid.data.writer import open_writer

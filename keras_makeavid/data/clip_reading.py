@@ -46,12 +46,13 @@ class ClipPart:
 
     Args:
         suffix: what the file's id is followed by.
-        frames: `(F, H, W, 3)`, uint8.
+        frames: `(F, H, W, 3)`, uint8; or what they were encoded as, latents and text
+            states, where a worker of Ray has done so.
         facts: what is known of it, for its metadata.
     """
 
     suffix: str
-    frames: np.ndarray
+    frames: np.ndarray | tuple[np.ndarray, np.ndarray]
     facts: dict[str, Any]
 
 

@@ -16,6 +16,8 @@ from keras_makeavid.data.clip_filter import ClipFilter
 from keras_makeavid.data.clip_reading import ClipSettings, read_clip
 from keras_makeavid.data.encode_report import EncodeReport
 from keras_makeavid.data.parallel import map_in_order
+from keras_makeavid.data.ray_encoding import RayWorkers
+from keras_makeavid.data.reader import LatentClip
 from keras_makeavid.data.writer import open_writer
 from keras_makeavid.video.reader import check_window
 from keras_makeavid.video.resize import check_size
@@ -38,6 +40,7 @@ def encode_clips(
     layout: str = "sharded",
     half: bool = False,
     num_workers: int = 0,
+    ray_workers: RayWorkers | None = None,
     on_clip: Callable[[str], None] = lambda clip_id: None,
 ) -> EncodeReport:
     """Encode clips and captions as latents and text states.
@@ -67,6 +70,8 @@ def encode_clips(
         num_workers: processes that decode clips, while this one encodes them; 0
             decodes here. A script that uses them needs the
             `if __name__ == "__main__"` of `multiprocessing`.
+        ray_workers: workers of a Ray cluster that decode and encode clips, in the
+            place of this process and of `num_workers`.
         on_clip: called with each clip's id when it is done, skipped or left out.
 
     Returns:
@@ -107,7 +112,11 @@ def encode_clips(
         for clip in ids
     )
     report = EncodeReport()
-    contents = map_in_order(read_clip, requests, num_workers)
+    if ray_workers is None:
+        contents = map_in_order(read_clip, requests, num_workers)
+    else:
+        texts = [captions[clip] for clip in ids]
+        contents = ray_workers.contents(requests, texts, encoder.fingerprint)
     for (clip, clip_id), content in zip(ids.items(), contents, strict=True):
         if content.unchanged:
             kept = _keep(writer, stored[clip], clip_filter, report)
@@ -151,10 +160,17 @@ def _encode(writer, clip_id, content, wanted, encoder, report) -> set[str]:
             writer.keep(part_id)
             report.skipped.append(part_id)
         else:
-            writer.add(encoder.encode(part_id, part.frames, metadata))
+            writer.add(_encoded(part_id, part.frames, metadata, encoder))
             report.encoded.append(part_id)
         kept.add(part_id)
     return kept
+
+
+def _encoded(part_id, frames, metadata, encoder):
+    if isinstance(frames, tuple):
+        # Of a worker of Ray, which has encoded them.
+        return LatentClip(part_id, *frames, metadata)
+    return encoder.encode(part_id, frames, metadata)
 
 
 def _check_arguments(vae, settings, clip_filter, num_workers):

@@ -86,13 +86,16 @@ class Attention(keras.layers.Layer):
         """Attend from `inputs` to themselves or to `context`.
 
         Args:
-            inputs: `(B, T, width)`.
+            inputs: tokens `(B, T, width)`, or `(B, F, N, width)` whose frames attend to
+                one another at each pixel.
             context: `(B, S, D)`, or what `project` made of it; `None` for
                 self-attention.
 
         Returns:
-            `(B, T, width)`.
+            The shape of `inputs`.
         """
+        if len(inputs.shape) == 4:
+            return self._over_frames(inputs)
         if context is None:
             context = inputs
         if not isinstance(context, tuple):
@@ -100,6 +103,16 @@ class Attention(keras.layers.Layer):
         key, value = context
         outputs = kernels.attention(self._heads(self.to_q(inputs)), key, value)
         return self.to_out(ops.reshape(outputs, ops.shape(inputs)))
+
+    def _over_frames(self, inputs):
+        if kernels.has_attention_over_frames(inputs.shape, self.num_heads):
+            query = self._heads(self.to_q(inputs))
+            outputs = kernels.attention_over_frames(query, *self.project(inputs))
+            return self.to_out(ops.reshape(outputs, ops.shape(inputs)))
+        batch, frames, tokens, width = ops.shape(inputs)
+        x = ops.reshape(ops.transpose(inputs, (0, 2, 1, 3)), (-1, frames, width))
+        x = ops.reshape(self.call(x), (batch, tokens, frames, width))
+        return ops.transpose(x, (0, 2, 1, 3))
 
     def _heads(self, x):
         shape = ops.shape(x)

@@ -129,10 +129,7 @@ class TemporalConv(keras.layers.Layer):
 
     def call(self, inputs):
         """Convolve `(B, F, H, W, C)` over F; the shape stays."""
-        shape = ops.shape(inputs)
-        tokens = ops.reshape(inputs, (shape[0], shape[1], -1, shape[4]))
-        kernel = ops.expand_dims(self.kernel, 1)
-        return ops.reshape(kernels.conv2d(tokens, kernel, self.bias), shape)
+        return kernels.conv_over_frames(inputs, self.kernel, self.bias)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -46,6 +46,28 @@ def conv2d(inputs, kernel, bias, strides: int = 1, padding: str = "half"):
     return _conv2d_portable(inputs, kernel, bias, strides, padding)
 
 
+def conv_over_frames(inputs, kernel, bias):
+    """1-D convolution over frames at each pixel, zero-padded by half the kernel.
+
+    Args:
+        inputs: `(B, F, H, W, C_in)`.
+        kernel: `(K, C_in, C_out)`, odd K.
+        bias: `(C_out,)`.
+
+    Returns:
+        `(B, F, H, W, C_out)`.
+    """
+    if keras.config.backend() == "jax" and _platform() == "tpu":
+        # Height and width stay apart: TPUs would copy them together, and apart again.
+        kernel = ops.reshape(kernel, (kernel.shape[0], 1, 1, *kernel.shape[1:]))
+        outputs = ops.conv(inputs, kernel, padding="same", data_format="channels_last")
+        return ops.add(outputs, bias)
+    shape = ops.shape(inputs)
+    tokens = ops.reshape(inputs, (shape[0], shape[1], -1, shape[4]))
+    outputs = conv2d(tokens, ops.expand_dims(kernel, 1), bias)
+    return ops.reshape(outputs, (*shape[:4], kernel.shape[-1]))
+
+
 def kernel_initializer(initializer):
     """`initializer` for a kernel `(..., C_in, C_out)`, in the backend's memory order.
 
@@ -144,10 +166,13 @@ def gated_gelu(inputs, approximate: bool):
     return gated(inputs)
 
 
-def group_normalization(inputs, scale, offset, groups: int, epsilon: float):
+def group_normalization(
+    inputs, scale, offset, groups: int, epsilon: float, activated: bool = False
+):
     """Normalise `(B, ..., C)` in groups of channels over every axis between.
 
-    Statistics are taken in float32 whatever the dtype of `inputs`.
+    Statistics are taken in float32 whatever the dtype of `inputs`. Under JAX nothing
+    but `inputs` and the statistics is kept for the gradient.
 
     Args:
         inputs: `(B, ..., C)`.
@@ -155,13 +180,96 @@ def group_normalization(inputs, scale, offset, groups: int, epsilon: float):
         offset: `(C,)`.
         groups: number of channel groups; divides C.
         epsilon: added to the variance.
+        activated: whether SiLU follows.
 
     Returns:
         The shape and dtype of `inputs`.
     """
+    if keras.config.backend() == "jax":
+        normalise = _group_normalization_jax(groups, epsilon, activated)
+        return normalise(*map(ops.convert_to_tensor, (inputs, scale, offset)))
     if keras.config.backend() == "torch":
-        return _group_normalization_torch(inputs, scale, offset, groups, epsilon)
-    return _group_normalization_portable(inputs, scale, offset, groups, epsilon)
+        outputs = _group_normalization_torch(inputs, scale, offset, groups, epsilon)
+    else:
+        outputs = _group_normalization_portable(inputs, scale, offset, groups, epsilon)
+    return silu(outputs) if activated else outputs
+
+
+def _group_normalization_jax(groups, epsilon, activated):
+    """Group normalisation in as few passes over memory as XLA allows."""
+    import jax
+
+    @jax.custom_gradient
+    def normalise(inputs, scale, offset):
+        x, rank = ops.cast(inputs, "float32"), len(inputs.shape)
+        scale32, offset32 = ops.cast(scale, "float32"), ops.cast(offset, "float32")
+
+        def channel_means(values):
+            # Axes stay apart: a reshape would cost TPUs a copy into another layout.
+            return ops.mean(values, axis=tuple(range(1, rank - 1)))
+
+        def of_groups(per_channel):
+            channels = per_channel.shape[-1]
+            per_group = ops.reshape(per_channel, (-1, groups, channels // groups))
+            mean = ops.mean(per_group, axis=-1, keepdims=True)
+            mean = ops.broadcast_to(mean, ops.shape(per_group))
+            return ops.reshape(mean, (-1, *[1] * (rank - 2), channels))
+
+        mean = of_groups(channel_means(x))
+        if inputs.dtype == "float32":
+            # Centring before squaring keeps the last digits.
+            variance = of_groups(channel_means(ops.square(x - mean)))
+        else:
+            # A pass less; half precision has no digits left to lose.
+            squares = of_groups(channel_means(ops.square(x)))
+            variance = ops.maximum(squares - ops.square(mean), 0.0)
+        inverse = ops.rsqrt(variance + epsilon)
+
+        def normalised(inputs):
+            return (ops.cast(inputs, "float32") - mean) * inverse
+
+        def before_activation(inputs, upstream):
+            x, upstream = normalised(inputs), ops.cast(upstream, "float32")
+            if activated:
+                z = x * scale32 + offset32
+                gate = ops.sigmoid(z)
+                upstream = upstream * (gate + z * gate * (1.0 - gate))
+            return x, upstream
+
+        def gradient(upstream):
+            # Or XLA would keep what the forward pass has calculated in float32.
+            x, of_outputs = before_activation(*_apart(inputs, upstream))
+            means = channel_means(of_outputs), channel_means(of_outputs * x)
+            # Calculating the rest anew moves less than keeping it in float32.
+            *arrays, of_offset, of_scale = _apart(inputs, upstream, *means)
+            x, upstream = before_activation(*arrays)
+            shift = of_groups(of_offset * scale32) + x * of_groups(of_scale * scale32)
+            of_inputs = (upstream * scale32 - shift) * inverse
+            count = ops.size(inputs) // (inputs.shape[0] * inputs.shape[-1])
+            return (
+                ops.cast(of_inputs, inputs.dtype),
+                ops.cast(ops.sum(of_scale, axis=0) * count, scale.dtype),
+                ops.cast(ops.sum(of_offset, axis=0) * count, offset.dtype),
+            )
+
+        outputs = normalised(inputs) * scale32 + offset32
+        outputs = ops.silu(outputs) if activated else outputs
+        (outputs,) = _apart(ops.cast(outputs, inputs.dtype))
+        return outputs, gradient
+
+    return normalise
+
+
+def _apart(*tensors):
+    """Keep XLA from merging what makes tensors with what uses them, on a TPU.
+
+    There it would put an activation into a convolution, and keep its float32 input.
+    """
+    if _platform() != "tpu":
+        return tensors
+    import jax
+
+    return jax.lax.optimization_barrier(tensors)
 
 
 def _group_normalization_portable(inputs, scale, offset, groups, epsilon):
@@ -268,15 +376,61 @@ def attention(query, key, value):
     backend = keras.config.backend()
     if backend == "torch":
         return _attention_torch(query, key, value)
+    if _platform() == "tpu":
+        return _attention_tpu(query, key, value)
     sliced_from = _SLICED_FROM_SCORES[backend]
-    if _runs_on_cpu(backend) and _scores_of_a_head(query, key) >= sliced_from:
+    if _platform() == "cpu" and _scores_of_a_head(query, key) >= sliced_from:
         return _attention_sliced(query, key, value)
     return _attention_portable(query, key, value)
 
 
+def has_attention_over_frames(shape, heads: int) -> bool:
+    """Whether the platform has `attention_over_frames` for tokens of a shape.
+
+    Args:
+        shape: `(B, F, N, C)`.
+        heads: number of heads; divides C.
+    """
+    if keras.config.backend() != "jax" or _platform() != "tpu":
+        return False
+    from keras_makeavid.layers import pallas_attention
+
+    batch, frames, pixels, channels = shape
+    if not _is_shared_equally(batch, frames, pixels):
+        return False
+    size = pallas_attention.pixels_per_program(frames, channels // heads, pixels)
+    return size is not None
+
+
+def attention_over_frames(query, key, value):
+    """Attention of each pixel's frames to one another, which stay where they are.
+
+    Args:
+        query: `(B, F, N, heads, D)`.
+        key: `(B, F, N, heads, D)`.
+        value: `(B, F, N, heads, D)`.
+
+    Returns:
+        `(B, F, N, heads, D)`.
+    """
+    from keras_makeavid.layers import pallas_attention
+
+    heads, width = query.shape[-2:]
+
+    def pixels_last(x):
+        x = ops.reshape(x, (*x.shape[:3], heads * width))
+        return ops.transpose(x, (0, 1, 3, 2))
+
+    def attend(*arrays):
+        return pallas_attention.attention_over_frames(*arrays, heads)
+
+    outputs = _on_each_device(attend, *map(pixels_last, (query, key, value)))
+    return ops.reshape(ops.transpose(outputs, (0, 1, 3, 2)), query.shape)
+
+
 def _attention_portable(query, key, value):
     dtype, backend = query.dtype, keras.config.backend()
-    if backend == "tensorflow" or _runs_on_cpu(backend):
+    if backend == "tensorflow" or _platform() == "cpu":
         # There Keras keeps scores and sums in the dtype it is given; here XLA has no
         # float16 product that sums in float32.
         query, key, value = (ops.cast(x, "float32") for x in (query, key, value))
@@ -291,14 +445,68 @@ def _scores_of_a_head(query, key) -> int:
     return query.shape[1] * key.shape[1]
 
 
-def _runs_on_cpu(backend: str) -> bool:
-    if backend == "jax":
-        import jax
+def _platform() -> str:
+    """Where the program will run: `"cpu"`, `"gpu"` or `"tpu"`."""
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
 
-        return jax.default_backend() == "cpu"
-    import tensorflow as tf
+        return "gpu" if tf.config.list_logical_devices("GPU") else "cpu"
+    import jax
 
-    return not tf.config.list_logical_devices("GPU")
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return jax.default_backend()
+    # The program may be compiled here for devices that are elsewhere.
+    return distribution.device_mesh.backend_mesh.devices.flat[0].platform
+
+
+def _attention_tpu(query, key, value):
+    from keras_makeavid.layers import pallas_attention
+
+    batch, tokens, heads, width = query.shape
+    keys = key.shape[1]
+    if (
+        not _is_shared_equally(batch, tokens, keys)
+        or pallas_attention.tokens_per_program(tokens, keys) is None
+    ):
+        return _attention_portable(query, key, value)
+
+    def tokens_last(x):
+        x = ops.reshape(x, (batch, -1, heads * width))
+        return ops.transpose(x, (0, 2, 1))
+
+    def attend(*arrays):
+        return pallas_attention.attention(*arrays, heads)
+
+    outputs = _on_each_device(attend, *map(tokens_last, (query, key, value)))
+    return ops.reshape(ops.transpose(outputs, (0, 2, 1)), query.shape)
+
+
+def _is_shared_equally(batch, *sizes) -> bool:
+    """Whether sizes are known, and every device gets as much of the batch."""
+    # While a graph is traced symbolically, a size is `None` or an expression.
+    if not all(isinstance(size, int) for size in (batch, *sizes)):
+        return False
+    distribution = keras.distribution.distribution()
+    return distribution is None or batch % distribution.device_mesh.devices.size == 0
+
+
+def _on_each_device(function, *arrays):
+    """Call a function that XLA cannot divide on each device's share of the batch."""
+    import jax
+
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return function(*arrays)
+    spec = distribution.get_data_layout(arrays[0].shape).backend_layout.spec
+    batch = jax.sharding.PartitionSpec(spec[0])
+    return jax.shard_map(
+        function,
+        mesh=distribution.device_mesh.backend_mesh,
+        in_specs=batch,
+        out_specs=batch,
+        check_vma=False,
+    )(*arrays)
 
 
 def _attention_torch(query, key, value):

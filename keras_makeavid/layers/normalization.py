@@ -20,6 +20,7 @@ class GroupNormalization(keras.layers.Layer):
     Args:
         groups: number of channel groups; divides C.
         epsilon: added to the variance.
+        activated: whether SiLU follows, in the same operation.
 
     Example:
     ```python
@@ -27,10 +28,17 @@ class GroupNormalization(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, groups: int = 32, epsilon: float = 1e-5, **kwargs):
+    def __init__(
+        self,
+        groups: int = 32,
+        epsilon: float = 1e-5,
+        activated: bool = False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.groups = groups
         self.epsilon = epsilon
+        self.activated = activated
 
     def build(self, input_shape):
         channels = input_shape[-1]
@@ -47,7 +55,7 @@ class GroupNormalization(keras.layers.Layer):
     def call(self, inputs):
         """Normalise `(B, ..., C)`; the shape stays."""
         return kernels.group_normalization(
-            inputs, self.gamma, self.beta, self.groups, self.epsilon
+            inputs, self.gamma, self.beta, self.groups, self.epsilon, self.activated
         )
 
     def compute_output_shape(self, input_shape):
@@ -58,6 +66,7 @@ class GroupNormalization(keras.layers.Layer):
             **super().get_config(),
             "groups": self.groups,
             "epsilon": self.epsilon,
+            "activated": self.activated,
         }
 
 

@@ -45,14 +45,20 @@ class ResidualBlock(keras.layers.Layer):
         self.epsilon = epsilon
         self.temporal = temporal
         policy = self.dtype_policy
-        self.norm1 = GroupNormalization(groups, epsilon, dtype=policy, name="norm1")
+
+        def norm(name):
+            return GroupNormalization(
+                groups, epsilon, activated=True, dtype=policy, name=name
+            )
+
+        self.norm1 = norm("norm1")
         self.conv1 = PseudoConv3D(
             channels, temporal=temporal, dtype=policy, name="conv1"
         )
         self.time_emb_proj = keras.layers.Dense(
             channels, dtype=policy, name="time_emb_proj"
         )
-        self.norm2 = GroupNormalization(groups, epsilon, dtype=policy, name="norm2")
+        self.norm2 = norm("norm2")
         self.conv2 = PseudoConv3D(
             channels, temporal=temporal, dtype=policy, name="conv2"
         )
@@ -85,10 +91,10 @@ class ResidualBlock(keras.layers.Layer):
         Returns:
             The shape of `inputs` with `channels` channels.
         """
-        x = self.conv1(kernels.silu(self.norm1(inputs)))
+        x = self.conv1(self.norm1(inputs))
         shift = self.time_emb_proj(kernels.silu(time_embedding))
         x = x + ops.reshape(shift, (-1, *[1] * (len(x.shape) - 2), self.channels))
-        x = self.conv2(kernels.silu(self.norm2(x)))
+        x = self.conv2(self.norm2(x))
         if self.conv_shortcut is not None:
             inputs = self.conv_shortcut(inputs)
         return inputs + x

@@ -50,6 +50,7 @@ class TransformerBlock(keras.layers.Layer):
         self.num_heads = num_heads
         self.gelu = gelu
         self.temporal = temporal
+        self.rematerialise_feed_forward = False
         policy = self.dtype_policy
 
         def norm(name):
@@ -107,15 +108,15 @@ class TransformerBlock(keras.layers.Layer):
         x = x + self.attn2(self.norm2(x), context)
         if temporal and self.temporal:
             x = ops.reshape(x, (batch, frames, tokens, width))
-            x = x + self._over_frames(self.norm_temporal(x))
-        x = x + self.ff(self.norm3(x))
+            x = x + self.attn_temporal(self.norm_temporal(x))
+        feed_forward = self._normed_feed_forward
+        if self.rematerialise_feed_forward:
+            feed_forward = keras.remat(feed_forward)
+        x = x + feed_forward(x)
         return ops.reshape(x, (batch, frames, tokens, width))
 
-    def _over_frames(self, x):
-        batch, frames, tokens, width = ops.shape(x)
-        x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, frames, width))
-        x = ops.reshape(self.attn_temporal(x), (batch, tokens, frames, width))
-        return ops.transpose(x, (0, 2, 1, 3))
+    def _normed_feed_forward(self, x):
+        return self.ff(self.norm3(x))
 
     def compute_output_shape(self, inputs_shape, context_shape=None):
         return inputs_shape

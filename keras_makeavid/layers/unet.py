@@ -5,7 +5,6 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_makeavid.layers import kernels
 from keras_makeavid.layers.convolution import PseudoConv3D
 from keras_makeavid.layers.normalization import GroupNormalization
 from keras_makeavid.layers.shapes import check_shape
@@ -106,7 +105,7 @@ class UNet(keras.layers.Layer):
             for level in reversed(range(last + 1))
         ]
         self.conv_norm_out = GroupNormalization(
-            groups, epsilon, dtype=policy, name="conv_norm_out"
+            groups, epsilon, activated=True, dtype=policy, name="conv_norm_out"
         )
         self.conv_out = PseudoConv3D(
             out_channels, temporal=temporal, dtype=policy, name="conv_out"
@@ -176,7 +175,7 @@ class UNet(keras.layers.Layer):
         for block, block_text in zip(self.up_blocks, text["up"], strict=True):
             block_skips = [skips.pop() for _ in block.resnets]
             x = block(x, block_skips, embedding, block_text)
-        return self.conv_out(kernels.silu(self.conv_norm_out(x)))
+        return self.conv_out(self.conv_norm_out(x))
 
     def _call_on_frames(self, sample, timesteps, text):
         shape = ops.shape(sample)

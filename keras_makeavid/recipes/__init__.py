@@ -8,9 +8,10 @@ from keras_makeavid.recipes.reading import (
     recipe_as_dict,
     recipe_from_dict,
 )
-from keras_makeavid.recipes.schema import Recipe
+from keras_makeavid.recipes.schema import Distribution, Recipe
 
 __all__ = [
+    "Distribution",
     "Duration",
     "Recipe",
     "RecipeError",

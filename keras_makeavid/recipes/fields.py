@@ -71,15 +71,16 @@ def number(default=REQUIRED, *, least=None, above=None, most=None, below=None):
     return _field(default, f"a number, {says}" if says else "a number", read)
 
 
-def switch(default):
-    """`true` or `false`."""
+def switch(default, or_one_of: tuple[str, ...] = ()):
+    """`true` or `false`, or something between them."""
 
     def read(value):
-        if not isinstance(value, bool):
+        if not isinstance(value, bool) and value not in or_one_of:
             raise ValueError(value)
         return value
 
-    return _field(default, "true or false", read)
+    says = ["true", "false", *map(repr, or_one_of)]
+    return _field(default, f"{', '.join(says[:-1])} or {says[-1]}", read)
 
 
 def text(default=REQUIRED):

@@ -46,12 +46,13 @@ class Model:
         dtype: of the computation of the UNet, and of the VAE where pictures are learnt
             from; parameters are float32 in either.
         rematerialise: whether to compute the activations inside each residual block
-            and transformer again in the backward pass, instead of keeping them.
+            and transformer again in the backward pass, instead of keeping them; or
+            `"feed_forward"`, only the widest.
     """
 
     preset: str = text()
     dtype: str = choice("float32", ("float32", "mixed_bfloat16"))
-    rematerialise: bool = switch(False)
+    rematerialise: bool | str = switch(False, or_one_of=("feed_forward",))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -335,6 +336,35 @@ class Samples:
 
 
 @dataclasses.dataclass(frozen=True)
+class Distribution:
+    """The devices that train together, of one host or of several; under JAX alone.
+
+    Args:
+        fsdp: devices that hold one copy of parameters, optimizer state and averages
+            together, each a part of it; all devices if there are fewer.
+        coordinator: address and port of process 0, where several hosts train and
+            neither the environment nor the cluster tells.
+        processes: how many there are, likewise.
+        process: the number of this one, from 0, likewise.
+    """
+
+    fsdp: int = whole(1, least=1)
+    coordinator: str | None = text(None)
+    processes: int | None = whole(None, least=1)
+    process: int | None = whole(None)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Keys that do not fit one another, and why."""
+        if None not in (self.process, self.processes) and (
+            self.process >= self.processes
+        ):
+            yield (
+                "process",
+                f"must be below processes, {self.processes}. Received: {self.process}",
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """A whole training.
 
@@ -352,6 +382,7 @@ class Recipe:
         checkpoints: what a run can be continued from.
         logs: what is told.
         samples: videos generated meanwhile; none if not given.
+        distribution: over which devices; one if not given.
     """
 
     run: Run = table(Run)
@@ -364,3 +395,4 @@ class Recipe:
     checkpoints: Checkpoints = table(Checkpoints)
     logs: Logs = table(Logs)
     samples: Samples | None = table(Samples, optional=True)
+    distribution: Distribution | None = table(Distribution, optional=True)

@@ -1,5 +1,7 @@
 """Training by plain `compile` and `fit`, and whole runs by recipes."""
 
+from keras_makeavid.training.distribution import make_distribution
+from keras_makeavid.training.hosts import ProcessLost
 from keras_makeavid.training.image_autoencoding import ImageAutoencoding
 from keras_makeavid.training.image_diffusion import ImageDiffusion
 from keras_makeavid.training.logs.metrics_file import read_metrics
@@ -15,11 +17,13 @@ __all__ = [
     "AdamW",
     "ImageAutoencoding",
     "ImageDiffusion",
+    "ProcessLost",
     "TrainingFailed",
     "TrainingResult",
     "VideoDiffusion",
     "WarmupSchedule",
     "add_lora",
+    "make_distribution",
     "read_metrics",
     "rematerialise_blocks",
     "set_trainable",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_makeavid.training.checksums import checksums
+from keras_makeavid.training.hosts import Hosts
 from keras_makeavid.training.orbax import import_orbax
 
 _UNFINISHED = ".orbax-checkpoint-tmp"
@@ -32,11 +33,16 @@ class Checkpoints:
     (a full disk) is reported and leaves the older ones. A failure to read that is none
     of the checkpoint's (no memory, too many open files) is raised as it is.
 
+    Where several processes train, each writes and reads its own parts of the arrays,
+    and all call the same methods in the same order. There a failure to write ends the
+    run: not all processes know of it.
+
     Args:
         folder: made if missing; of this class alone.
         keep: how many of the newest are kept.
         keep_best: how many of those with the lowest loss are kept besides.
         report: told of checkpoints that could not be written.
+        hosts: the processes of the run.
 
     Example:
     ```python
@@ -54,12 +60,14 @@ class Checkpoints:
         keep: int = 3,
         keep_best: int = 0,
         report: Callable[[str], None] = print,
+        hosts: Hosts | None = None,
     ):
         self._orbax = import_orbax()
         self.folder = Path(folder).absolute()
         self._keep = keep
         self._keep_best = keep_best
         self._report = report
+        self._hosts = hosts or Hosts()
         self._writing = None
         self._losses: dict[int, float] = {}
         self._extra: set[int] = set()
@@ -157,8 +165,7 @@ class Checkpoints:
         args = self._orbax.args.Composite(
             state=self._orbax.args.StandardRestore(dict(like))
         )
-        with _damage_told():
-            state = dict(self._manager.restore(step, args=args).state)
+        state = self._read_everywhere(step, args)
         written = self._read_record(step)["checksums"]
         read = checksums(state)
         changed = [name for name in written if read.get(name) != written[name]]
@@ -175,7 +182,7 @@ class Checkpoints:
             Where it is now.
         """
         aside = self.folder.with_name(f"{self.folder.name}-unreadable")
-        aside.mkdir(exist_ok=True)
+        self._hosts.first_does(lambda: aside.mkdir(exist_ok=True))
         number = sum(path.name.startswith(_name(step)) for path in aside.iterdir())
         target = aside / f"{_name(step)}.{number}"
         self._move(step, target)
@@ -189,6 +196,18 @@ class Checkpoints:
         """Finish what is being written."""
         self.wait()
         self._manager.close()
+
+    def _read_everywhere(self, step, args):
+        error = None
+        try:
+            with _damage_told():
+                state = dict(self._manager.restore(step, args=args).state)
+        except CheckpointError as damage:
+            error = damage
+        # Before the checksums, which all processes compute together.
+        if self._hosts.any(error is not None):
+            raise error or CheckpointError("another process cannot read its parts")
+        return state
 
     def _read_record(self, step):
         args = self._orbax.args.Composite(facts=self._orbax.args.JsonRestore())
@@ -210,11 +229,15 @@ class Checkpoints:
     def _move(self, step, target):
         self.wait()
         self._manager.close()
-        os.replace(self.folder / _name(step), target)
+        self._hosts.first_does(lambda: os.replace(self.folder / _name(step), target))
         self._open()
 
     def _failed(self, error):
         step, self._writing = self._writing, None
+        if self._hosts.count > 1:
+            raise OSError(
+                f"Checkpoint {step} could not be written: {_first_line(error)}"
+            ) from error
         # What Orbax has written of it goes; its own records no longer hold.
         with contextlib.suppress(Exception):
             self._manager.close()
@@ -225,10 +248,7 @@ class Checkpoints:
         )
 
     def _open(self):
-        # What a kill or a full disk left unfinished. Orbax finds it only later.
-        for unfinished in self.folder.glob(f"*{_UNFINISHED}*"):
-            # After a failure Orbax may be at work in it still: the rest goes next time.
-            shutil.rmtree(unfinished, ignore_errors=True)
+        self._hosts.first_does(self._remove_unfinished)
         self._manager = self._orbax.CheckpointManager(
             self.folder,
             item_names=("state", "facts"),
@@ -237,6 +257,12 @@ class Checkpoints:
                 preservation_policy=_Preservation(self._kept),
             ),
         )
+
+    def _remove_unfinished(self):
+        # What a kill or a full disk left unfinished. Orbax finds it only later.
+        for unfinished in self.folder.glob(f"*{_UNFINISHED}*"):
+            # After a failure Orbax may be at work in it still: the rest goes next time.
+            shutil.rmtree(unfinished, ignore_errors=True)
 
     def _kept(self, steps):
         # Not by Orbax's own policies: they read the losses of all checkpoints at once,

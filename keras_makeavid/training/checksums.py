@@ -26,7 +26,7 @@ def checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
     checksums({"weights": np.ones(3, "float32")})
     ```
     """
-    if keras.config.backend() == "jax" and _on_accelerator(arrays):
+    if keras.config.backend() == "jax" and _not_on_this_host(arrays):
         return checksums_by_jax(arrays)
     return {name: _checksum(np.asarray(array)) for name, array in arrays.items()}
 
@@ -39,7 +39,7 @@ def _checksum(array):
 
 
 def checksums_by_jax(arrays: Mapping[str, Any]) -> dict[str, int]:
-    """The same of JAX arrays, as one program on their device.
+    """The same of JAX arrays, on their devices.
 
     Example:
     ```python
@@ -49,23 +49,43 @@ def checksums_by_jax(arrays: Mapping[str, Any]) -> dict[str, int]:
     ```
     """
     import jax
+
+    # A program for each shape: one of all arrays would compile for longer. One after
+    # the other: on CPUs, processes that have several under way wait for each other.
+    checksum = jax.jit(_checksum_by_jax)
+    return {name: int(checksum(array)) for name, array in arrays.items()}
+
+
+def _checksum_by_jax(array):
+    import jax
     import jax.numpy as jnp
 
-    def checksum(array):
-        if array.dtype == bool:
-            array = array.astype("uint8")
-        words = jax.lax.bitcast_convert_type(array, _WORDS[array.dtype.itemsize])
-        words = words.astype("uint32").reshape(-1)
-        weights = jnp.arange(words.size, dtype="uint32") * 2 + 1
-        return jnp.sum(words * weights, dtype="uint32")
-
-    sums = jax.jit(lambda tree: jax.tree.map(checksum, tree))(dict(arrays))
-    return {name: int(value) for name, value in sums.items()}
+    if array.dtype == bool:
+        array = array.astype("uint8")
+    words = jax.lax.bitcast_convert_type(array, _WORDS[array.dtype.itemsize])
+    words = words.astype("uint32")
+    return jnp.sum(words * (2 * _places(words.shape) + 1), dtype="uint32")
 
 
-def _on_accelerator(arrays):
+def _places(shape):
+    """The number of each element, without an array in one row: parts stay apart."""
+    import jax
+    import jax.numpy as jnp
+
+    places = jnp.zeros(shape, "uint32")
+    for axis, size in enumerate(shape):
+        places = places * jnp.uint32(size) + jax.lax.broadcasted_iota(
+            "uint32", shape, axis
+        )
+    return places
+
+
+def _not_on_this_host(arrays):
     import jax
 
-    return jax.default_backend() != "cpu" and all(
-        isinstance(array, jax.Array) for array in arrays.values()
+    values = arrays.values()
+    if not all(isinstance(array, jax.Array) for array in values):
+        return False
+    return jax.default_backend() != "cpu" or not all(
+        array.is_fully_addressable for array in values
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.tasks import TextToVideo
@@ -39,11 +40,22 @@ def phase_task(task: TextToVideo, recipe: Recipe, phase: Phase) -> TextToVideo:
     if lora is not None:
         # The programs that the old task has compiled do not know the adapters.
         task = with_parts(task)
-        add_lora(
-            task.backbone, lora.rank, lora.alpha, lora.layers, seed=recipe.run.seed
-        )
-    rematerialise_blocks(task.backbone, recipe.model.rematerialise)
+    prepare_unet(task.backbone, recipe, phase.stage)
     return task
+
+
+def prepare_unet(unet: UNetPseudo3D, recipe: Recipe, stage: Stage) -> None:
+    """Give a UNet what a stage's training wants of its inside.
+
+    Args:
+        unet: without adapters.
+        recipe: of the run.
+        stage: to begin.
+    """
+    lora = stage.lora
+    if lora is not None:
+        add_lora(unet, lora.rank, lora.alpha, lora.layers, seed=recipe.run.seed)
+    rematerialise_blocks(unet, recipe.model.rematerialise)
 
 
 def with_parts(task: TextToVideo, **parts: Any) -> TextToVideo:

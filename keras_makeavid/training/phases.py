@@ -11,6 +11,7 @@ from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.tasks import TextToVideo
+from keras_makeavid.training.hosts import Hosts
 from keras_makeavid.training.lora import matching_attentions
 from keras_makeavid.training.trainable import check_spatial, matching_layers
 
@@ -100,7 +101,10 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
 
 
 def open_loader(
-    stage: Stage, seed: int, task: TextToVideo | None = None
+    stage: Stage,
+    seed: int,
+    task: TextToVideo | None = None,
+    hosts: Hosts | None = None,
 ) -> BatchLoader:
     """The loader of a stage's data.
 
@@ -109,9 +113,13 @@ def open_loader(
         seed: of the run.
         task: that is trained, by which latents are scaled and pictures made; without
             one the latents are as they are stored.
+        hosts: of the run: each process reads its own samples; `None` reads all.
     """
     data = stage.data
+    hosts = hosts or Hosts()
     options = {
+        "shard_index": hosts.number,
+        "shard_count": hosts.count,
         "batch_size": data.batch_size,
         "samples_per_epoch": data.samples_per_epoch,
         "num_workers": data.workers,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_makeavid.training.distribution import samples_apart
+
 
 class LastValue(keras.metrics.Metric):
     """A metric that is its last value.
@@ -53,6 +55,7 @@ class ReportingModel(keras.Model):
         if keras.config.backend() != "jax":
             logs = super().train_step(*arguments)
             return {**logs, **{name: ops.copy(v) for name, v in report.items()}}
-        logs, state = super().train_step(*arguments)
+        with samples_apart():
+            logs, state = super().train_step(*arguments)
         values = dict(zip(map(id, self.optimizer.variables), state[2], strict=True))
         return {**logs, **{name: values[id(v)] for name, v in report.items()}}, state

@@ -15,9 +15,11 @@ from keras_makeavid.recipes import Recipe, load_recipe
 from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.training.checkpoints import CheckpointError, Checkpoints
 from keras_makeavid.training.compute_dtype import dtype_policy, set_dtype_policy
-from keras_makeavid.training.interruption import Interruption
+from keras_makeavid.training.distribution import check_batch_size
+from keras_makeavid.training.hosts import distributed
+from keras_makeavid.training.interruption import Interruption, SharedInterruption
 from keras_makeavid.training.latent_scale import with_unit_latents
-from keras_makeavid.training.logs import RunLog, StepLog
+from keras_makeavid.training.logs import RunLog, SilentLog, StepLog
 from keras_makeavid.training.lora import has_lora, without_lora
 from keras_makeavid.training.packages import check_packages
 from keras_makeavid.training.phase_model import (
@@ -41,6 +43,7 @@ from keras_makeavid.training.state import read_state, state_like, write_state
 
 RESUME = ("never", "auto")
 _LINES_OF_A_ROLLBACK = 20
+_SECONDS_TO_TELL_OF = 1.0
 _OF_A_VARIABLE = 16384
 
 
@@ -57,12 +60,14 @@ class TrainingResult:
         preset: folder of the trained preset; `None` if there are steps left.
         steps: of the run that are done.
         signal: that ended it before its last step, if one did.
+        process: number of this process among those that trained; the first writes.
     """
 
     folder: Path
     preset: Path | None
     steps: int
     signal: int | None
+    process: int = 0
 
 
 def train(
@@ -94,6 +99,7 @@ def train(
         ImportError: if a package is missing that the recipe needs.
         ValueError: if they do not fit the recipe, or one another.
         RuntimeError: if another process trains in the folder.
+        ProcessLost: if one of several processes that train together has ended.
         TrainingFailed: if something was not finite after the last roll-back too, or
             no checkpoint can be written or read.
 
@@ -107,9 +113,16 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, overrides)
     check_packages(recipe)
+    with distributed(recipe.distribution) as hosts:
+        return _train(recipe, resume, hosts)
+
+
+def _train(recipe, resume, hosts):
     phases = plan_phases(recipe)
+    for phase in phases:
+        check_batch_size(phase.stage.data.batch_size, phase.stage.name)
     folder = RunFolder(recipe.run.folder)
-    folder.check(recipe, resume == "auto")
+    hosts.first_does(lambda: folder.check(recipe, resume == "auto"))
     samples = recipe.samples and SampleVideos(
         recipe.samples, recipe.data.frames, recipe.run.seed, folder.samples
     )
@@ -117,9 +130,12 @@ def train(
     check_data(phases, task)
     check_patterns(phases, task.backbone)
     with contextlib.ExitStack() as resources:
-        resources.enter_context(folder.begun(recipe))
-        interruption = resources.enter_context(Interruption())
-        run = _Run(recipe, phases, task, folder, samples, interruption, resources)
+        hosts.first_does(lambda: resources.enter_context(folder.begun(recipe)))
+        interruption = Interruption() if hosts.count == 1 else SharedInterruption()
+        resources.enter_context(interruption)
+        run = _Run(
+            recipe, phases, task, folder, samples, interruption, hosts, resources
+        )
         # A stage of adapters ends with other weights: these must not be kept for it.
         del task
         return run.go()
@@ -128,12 +144,15 @@ def train(
 class _Run:
     """A run at work: what is trained now, and where everything goes."""
 
-    def __init__(self, recipe, phases, task, folder, samples, interruption, resources):
+    def __init__(
+        self, recipe, phases, task, folder, samples, interruption, hosts, resources
+    ):
         self._recipe = recipe
         self._phases = phases
         self._folder = folder
         self._samples = samples
         self._interruption = interruption
+        self._hosts = hosts
         self._task = task
         self._preset_dtypes = (
             task.backbone.dtype_policy.name,
@@ -145,13 +164,23 @@ class _Run:
         self._phase: Phase | None = None
         self._model = None
 
-        self._log = RunLog(recipe, folder, phases[-1].first_step + phases[-1].steps)
+        total = phases[-1].first_step + phases[-1].steps
+        self._log = RunLog(recipe, folder, total) if hosts.is_first else SilentLog()
         resources.callback(self._log.close)
         options = recipe.checkpoints
         self._checkpoints = Checkpoints(
-            folder.checkpoints, options.keep, options.keep_best, self._log.message
+            folder.checkpoints,
+            options.keep,
+            options.keep_best,
+            self._log.message,
+            hosts,
         )
-        resources.callback(self._checkpoints.close)
+        resources.push(self._close_checkpoints)
+
+    def _close_checkpoints(self, kind, error, traceback):
+        # One that is being written would wait for the process that is gone.
+        if not self._hosts.are_lost(error):
+            self._checkpoints.close()
 
     def go(self) -> TrainingResult:
         """Train to the end, or to a signal."""
@@ -167,7 +196,11 @@ class _Run:
             if ended:
                 break
         return TrainingResult(
-            self._folder.path, self._save_preset(), self._steps_done(position), None
+            self._folder.path,
+            self._save_preset(),
+            self._steps_done(position),
+            None,
+            self._hosts.number,
         )
 
     def _begin(self) -> Position:
@@ -210,7 +243,7 @@ class _Run:
             for step in passed:
                 self._checkpoints.remove(step)
             return position
-        if steps or self._folder.metrics.stat().st_size:
+        if steps or self._hosts.number_of_first(self._log.has_lines):
             raise TrainingFailed(
                 f"No checkpoint in {self._folder.path} can be read: put one of this "
                 f"run back into {self._folder.checkpoints}, or remove the run's "
@@ -258,10 +291,11 @@ class _Run:
             log=self._step,
             checkpoint=self._checkpoint,
             samples=self._sample,
+            begun=self._begun,
         )
         remaining = phase.steps - position.step
         if remaining:
-            loader = open_loader(stage, self._recipe.run.seed, self._task)
+            loader = open_loader(stage, self._recipe.run.seed, self._task, self._hosts)
             first = done + position.data_shift
             with _inputs(loader, stage.objective, first) as inputs:
                 self._model.fit(
@@ -285,6 +319,14 @@ class _Run:
             samples and max(1, samples.every.steps(per_epoch)),
         )
 
+    def _begun(self, seconds: float) -> None:
+        """Tell how long compiling took, if it did: after a roll-back it is done."""
+        if seconds >= _SECONDS_TO_TELL_OF:
+            self._log.note(
+                f"stage {self._phase.name}: its first step was compiled, or found "
+                f"compiled, in {seconds:.1f} s"
+            )
+
     def _step(self, log: StepLog) -> None:
         self._log.step(log, last=log.step == self._phase.first_step + self._phase.steps)
         self._checkpoints.check()
@@ -299,17 +341,20 @@ class _Run:
             self._steps_done(position),
             read_state(self._model),
             position.as_json(),
-            loss=self._log.recent_loss(self._phase.name),
+            loss=self._hosts.number_of_first(self._log.recent_loss(self._phase.name)),
             extra=self._is_extra(position),
         )
 
     def _sample(self, step: int) -> None:
         step += self._phase.first_step
+        with self._model.optimizer.averaged_weights():
+            videos = self._samples.generate(self._task)
+        if not self._hosts.is_first:
+            return
         try:
-            with self._model.optimizer.averaged_weights():
-                self._samples.write(
-                    self._task, step, lambda *video: self._log.video(step, *video)
-                )
+            self._samples.write(
+                videos, step, lambda *video: self._log.video(step, *video)
+            )
         except OSError as error:
             self._log.message(f"Samples of step {step} cannot be written: {error}")
 
@@ -355,6 +400,8 @@ class _Run:
         )
 
     def _write(self, path, value):
+        if not self._hosts.is_first:
+            return
         try:
             write_json(path, value)
         except OSError as error:
@@ -372,6 +419,7 @@ class _Run:
             None,
             self._steps_done(position),
             self._interruption.signal,
+            self._hosts.number,
         )
 
     def _save_preset(self) -> Path:
@@ -380,21 +428,26 @@ class _Run:
         values = [v for part in parts if part is not None for v in part.variables]
         # HDF5 adds some kilobytes to each variable.
         needed = sum(4 * math.prod(v.shape) + _OF_A_VARIABLE for v in values)
-        check_space(self._folder.path, needed)
+        self._hosts.first_does(lambda: check_space(self._folder.path, needed))
         # Presets keep these flags: what this run froze is not frozen in the next.
         task.vae.trainable = task.text_encoder.trainable = True
         with (
             self._model.optimizer.averaged_weights(),
             dtype_policy(task.backbone, self._preset_dtypes[0]),
             dtype_policy(task.vae, self._preset_dtypes[1]),
+            self._hosts.holding(values),
         ):
-            if has_lora(task.backbone):
-                task = with_parts(task, backbone=without_lora(task.backbone))
-            if self._phase.stage.objective == "autoencoder":
-                loader = open_loader(self._phase.stage, self._recipe.run.seed, task)
-                task = with_parts(task, vae=with_unit_latents(task.vae, loader))
-            task.save_to_preset(self._folder.preset)
+            self._hosts.first_does(self._write_preset)
         return self._folder.preset
+
+    def _write_preset(self):
+        task = self._task
+        if has_lora(task.backbone):
+            task = with_parts(task, backbone=without_lora(task.backbone))
+        if self._phase.stage.objective == "autoencoder":
+            loader = open_loader(self._phase.stage, self._recipe.run.seed, task)
+            task = with_parts(task, vae=with_unit_latents(task.vae, loader))
+        task.save_to_preset(self._folder.preset)
 
     def _steps_done(self, position: Position) -> int:
         return self._phases[position.phase].first_step + position.step

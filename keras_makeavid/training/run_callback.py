@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +56,8 @@ class RunCallback(keras.callbacks.Callback):
         log: called with each `StepLog`, in order.
         checkpoint: called with the position, when one is due.
         samples: called with the steps of the phase, when some are due.
+        begun: called with the seconds until the first step was on its way, which are
+            those of compiling it, or of finding it compiled.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class RunCallback(keras.callbacks.Callback):
         log: Callable[[StepLog], None],
         checkpoint: Callable[[Position], None],
         samples: Callable[[int], None],
+        begun: Callable[[float], None],
     ):
         super().__init__()
         self._phase = phase
@@ -77,14 +81,24 @@ class RunCallback(keras.callbacks.Callback):
         self._log = log
         self._checkpoint = checkpoint
         self._samples = samples
+        self._begun = begun
+        self._asked_at: float | None = None
         self._unread = deque()
         self.gave_up_at: StepLog | None = None
 
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._asked_at is None:
+            self._asked_at = time.perf_counter()
+
     def on_train_batch_end(self, batch, logs=None):
+        if self._begun is not None:
+            self._begun(time.perf_counter() - self._asked_at)
+            self._begun = None
         step = self.position.step + 1
         self.position = dataclasses.replace(self.position, step=step)
         self._unread.append((step, _on_its_way(logs)))
         interval = self._intervals
+        self._interruption.step_ended()
         stops = self._interruption.signal is not None
         saves = step % interval.checkpoint == 0 or step == self._phase.steps
         shows = interval.samples is not None and step % interval.samples == 0

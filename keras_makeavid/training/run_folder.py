@@ -22,7 +22,7 @@ from keras_makeavid.recipes import (
 # What may differ when a run is continued: none of it changes what is computed, but
 # for the guard's keys, by which a run that gave up can go on.
 _FREE = (
-    *("checkpoints.keep", "logs", "samples", "run.folder"),
+    *("checkpoints.keep", "logs", "samples", "run.folder", "distribution"),
     *("guard.patience", "guard.lr_factor", "guard.max_rollbacks"),
 )
 _FREE_ENDINGS = ("data.workers", "data.prefetch")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,23 +32,17 @@ class SampleVideos:
         self._folder = folder
         self._hints = [read_image(path) for path in samples.hints]
 
-    def write(
-        self,
-        task: TextToVideo,
-        step: int,
-        show: Callable[[str, np.ndarray, float], None],
-    ) -> None:
-        """Generate, write and show a video for each prompt.
+    def generate(self, task: TextToVideo) -> list[np.ndarray]:
+        """Generate a video for each prompt.
 
         Args:
             task: generates with the weights it has now.
-            step: of the run.
-            show: called with prompt, frames and frames a second of each.
+
+        Returns:
+            uint8 `(F, H, W, 3)` each.
         """
-        folder = self._folder / f"step-{step:08}"
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, prompt in enumerate(self._samples.prompts):
-            frames = task.generate(
+        return [
+            task.generate(
                 prompt,
                 hint_image=self._hints[number] if self._hints else None,
                 num_frames=self._frames,
@@ -56,5 +50,24 @@ class SampleVideos:
                 guidance_scale=self._samples.guidance,
                 seed=self._seed + number,
             )[0]
+            for number, prompt in enumerate(self._samples.prompts)
+        ]
+
+    def write(
+        self,
+        videos: Sequence[np.ndarray],
+        step: int,
+        show: Callable[[str, np.ndarray, float], None],
+    ) -> None:
+        """Write and show the video of each prompt.
+
+        Args:
+            videos: what `generate` returned.
+            step: of the run.
+            show: called with prompt, frames and frames a second of each.
+        """
+        folder = self._folder / f"step-{step:08}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, frames in enumerate(videos):
             write_video(folder / f"{number}.mp4", frames, self._samples.fps)
-            show(prompt, frames, self._samples.fps)
+            show(self._samples.prompts[number], frames, self._samples.fps)

@@ -60,5 +60,12 @@ class ConsoleLog:
         self._bar.write(text, file=sys.stderr)
         sys.stderr.flush()
 
+    def note(self, text: str) -> None:
+        """Tell something that is as it should be, where the steps are told."""
+        if self._terminal:
+            self.message(text)
+        else:
+            print(text, flush=True)
+
     def close(self) -> None:
         self._bar.close()

@@ -98,14 +98,23 @@ class RunLog:
         """Say something."""
         self._console.message(text)
 
-    def recent_loss(self, stage: str) -> float | None:
-        """The mean loss of the last steps of a stage; `None` before there are any."""
+    def note(self, text: str) -> None:
+        """Tell something that is as it should be."""
+        self._console.note(text)
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether steps were told, now or before the run was continued."""
+        return self._metrics.path.stat().st_size > 0
+
+    def recent_loss(self, stage: str) -> float:
+        """The mean loss of the last steps of a stage; NaN before there are any."""
         losses = [
             loss
             for of_stage, loss in self._recent
             if of_stage == stage and loss is not None
         ]
-        return float(np.mean(losses)) if losses else None
+        return float(np.mean(losses)) if losses else float("nan")
 
     def last_lines(self, count: int) -> list[dict]:
         """The last lines of `metrics.jsonl`."""

@@ -20,7 +20,7 @@ from keras_makeavid.cli import _parser, main
 from keras_makeavid.data import open_dataset
 
 OTHER_FORMAT = ("--format", "gif", "--out", "video.mp4")
-COMMANDS = ("generate", "evaluate", "encode", "train", "info")
+COMMANDS = ("generate", "evaluate", "encode", "train", "plan", "info")
 
 
 def run(*arguments):

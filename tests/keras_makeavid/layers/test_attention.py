@@ -74,3 +74,12 @@ def test_an_output_initialised_to_zeros_starts_as_nothing():
 def test_a_width_that_the_heads_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="Received: width=16, num_heads=3"):
         Attention(16, 3)
+
+
+def test_frames_attend_to_one_another_at_each_pixel():
+    video = normal((2, 3, 5, 16))
+    layer = built(Attention(width=16, num_heads=2), video)
+    outputs = runner(layer)(video)
+    for pixel in range(video.shape[2]):
+        expected = runner(layer)(video[:, :, pixel])
+        np.testing.assert_allclose(outputs[:, :, pixel], expected, atol=2e-6, rtol=0)

@@ -48,6 +48,17 @@ def test_statistics_of_half_precision_inputs_are_those_of_float32(policy):
     np.testing.assert_allclose(outputs, expected, rtol=rounding, atol=2e-4)
 
 
+def test_silu_may_follow_in_the_same_operation():
+    inputs = np.random.default_rng(0).normal(1, 2, size=(2, 3, 4, 6, 8))
+    layer = GroupNormalization(4, activated=True)
+    expected = torch.nn.functional.silu(
+        torch.from_numpy(torch_group_norm(inputs, 4, 1e-5))
+    )
+    outputs = ops.convert_to_numpy(layer(inputs.astype("float32")))
+    np.testing.assert_allclose(outputs, expected.numpy(), atol=5e-6, rtol=0)
+    assert GroupNormalization.from_config(layer.get_config()).activated
+
+
 def test_channels_that_the_groups_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="Received: channels=6, groups=4"):
         GroupNormalization(4).build((None, 6))

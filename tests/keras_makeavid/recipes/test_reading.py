@@ -80,7 +80,7 @@ def test_every_error_is_told_at_once_with_key_value_and_what_is_allowed(smallest
     assert sorted(found) == sorted(
         [
             "banana is unknown: known: run, model, data, stage, loss, optimizer, "
-            "guard, checkpoints, logs, samples",
+            "guard, checkpoints, logs, samples, distribution",
             "data.batch_size must be a whole number of at least 1. Received: 0",
             "data.bach_size is unknown: did you mean batch_size?",
             "model.dtype must be one of 'float32', 'mixed_bfloat16'. "
@@ -132,6 +132,10 @@ def test_every_error_is_told_at_once_with_key_value_and_what_is_allowed(smallest
         (
             ["samples.prompts=['a','b']", "samples.hints=['c.png']"],
             "samples.hints must be one for each of the 2 prompts. Received: 1",
+        ),
+        (
+            ["distribution.processes=2", "distribution.process=2"],
+            "distribution.process must be below processes, 2. Received: 2",
         ),
     ],
 )

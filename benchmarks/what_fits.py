@@ -1,0 +1,104 @@
+"""What fits where: the published training, and full fine-tuning, on slices of TPUs.
+
+`python benchmarks/what_fits.py` prints a table; each row is one `makeavid plan`: a
+compilation of many minutes, which the second run finds in JAX's cache. `--quick` plans
+quickly: a minute or two of one core a row, memory from below. `--only v4-8` prints some
+rows; `--scaling` plans one setting for 4 to 256 chips instead, as CSV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+_WIDEST = "model.rematerialise=feed_forward"
+_ALL = ["stage.*.trainable=all", "optimizer.ema=0.9999", "model.rematerialise=true"]
+# Training, topology, settings, samples on each chip.
+ROWS = (
+    ("temporal", "v4-8", [_WIDEST], 1),
+    ("all, averages", "v4-8", [*_ALL, "distribution.fsdp=4"], 1),
+    ("all, averages", "v4-32", [*_ALL, "distribution.fsdp=16"], 2),
+    ("all, averages", "v5p-32", [*_ALL, "distribution.fsdp=16"], 8),
+    ("all, averages", "v6e-16", [*_ALL, "distribution.fsdp=16"], 2),
+)
+SCALING = ("v4-8", "v4-16", "v4-32", "v4-64", "v4-128", "v4-256", "v4-512")
+_HEADER = (
+    "| training | topology | settings | batch a chip | state | temporaries | of | fits "
+    "| TFLOP | GB moved | GB sent | s a step, at least |"
+)
+
+
+def planned(
+    topology: str, settings: list[str], batch_per_chip: int, quick: bool
+) -> dict[str, Any]:
+    """The numbers of a row.
+
+    Args:
+        topology: name of a slice.
+        settings: keys of the recipe that differ.
+        batch_per_chip: samples on each chip.
+        quick: whether the program is only scheduled.
+    """
+    words = [sys.executable, "-m", "keras_makeavid", "plan", "tempofunk", "--json"]
+    words += ["--topology", topology, "--batch-per-chip", str(batch_per_chip)]
+    words += ["--program", "training", *["--quick"] * quick]
+    for setting in settings:
+        words += ["--set", setting]
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(words, stdout=subprocess.PIPE, env=environment, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def row(
+    training: str, topology: str, settings: list[str], batch: int, quick: bool
+) -> str:
+    """A row of the table, its memory in GiB."""
+    numbers = planned(topology, settings, batch, quick)
+
+    def shown(key, digits=1):
+        return "" if numbers[key] is None else f"{numbers[key]:.{digits}f}"
+
+    cells = [
+        training,
+        topology,
+        "<br>".join(f"`{setting}`" for setting in settings),
+        str(batch),
+        shown("state_gib"),
+        shown("temporaries_gib"),
+        shown("hbm_of_chip_gib", 2),
+        "yes" if numbers["fits"] else f"no: {shown('hbm_gib')}",
+        shown("tflop_in_all"),
+        shown("gb_moved", 0),
+        shown("collective_gb", 2),
+        shown("step_seconds_estimate", 3),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Print the table, or the scaling."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", help="rows of this topology")
+    parser.add_argument("--quick", action="store_true", help="schedule, not compile")
+    parser.add_argument("--scaling", action="store_true", help="of v4, 4 to 256 chips")
+    options = parser.parse_args()
+    if options.scaling:
+        print("chips,step_seconds,collective_gb")
+        for topology in SCALING:
+            numbers = planned(topology, [_WIDEST], 1, options.quick)
+            keys = ("chips", "step_seconds_estimate", "collective_gb")
+            print(*(numbers[key] for key in keys), sep=",", flush=True)
+        return
+    print(_HEADER)
+    print("|---" * _HEADER.count(" | ") + "|---|")
+    for training, topology, settings, batch in ROWS:
+        if options.only in (None, topology):
+            print(row(training, topology, settings, batch, options.quick), flush=True)
+
+
+if __name__ == "__main__":
+    main()

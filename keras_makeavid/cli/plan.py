@@ -1,0 +1,104 @@
+"""Say what a recipe takes of a TPU: memory, arithmetic, bytes and time, without one."""
+
+from __future__ import annotations
+
+EXAMPLE = "makeavid plan tempofunk --topology v4-8"
+PROGRAMS = ("both", "training", "sampling")
+
+
+def add_arguments(parser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "recipe", help="a .toml file, or the name of a recipe of this package"
+    )
+    parser.add_argument(
+        "--topology",
+        required=True,
+        help="a slice of TPUs, such as v4-8, v5e-16, v5p-32 or v6e-16",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a key of the recipe differently, such as model.rematerialise=true; "
+        "can be given again",
+    )
+    parser.add_argument("--stage", help="of the recipe; the first if not given")
+    parser.add_argument(
+        "--program", choices=PROGRAMS, default="both", help="what to compile"
+    )
+    parser.add_argument(
+        "--batch-per-chip",
+        type=int,
+        metavar="N",
+        help="samples of a step on each chip; the recipe's batch divided if not given",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="stop when the program is scheduled, before its machine code: a fraction "
+        "of the time, memory from below; one --program",
+    )
+    parser.add_argument("--height", type=int, default=512, help="of the videos")
+    parser.add_argument("--width", type=int, default=512, help="of the videos")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def check(options) -> None:
+    """Find what is wrong before anything is imported that takes long."""
+    from keras_makeavid.planning.topology import check_compiler, find_topology
+    from keras_makeavid.recipes import load_recipe
+
+    if options.quick and options.program == "both":
+        raise ValueError("--quick plans one program: --program training or sampling")
+    load_recipe(options.recipe, options.set)
+    find_topology(options.topology)
+    check_compiler()
+
+
+def run(options) -> None:
+    """Compile, and print what the compiler says."""
+    import os
+
+    from keras_makeavid.planning import Scheduler
+
+    if not options.quick:
+        _plan(options, None)
+        return
+    with Scheduler() as scheduler:
+        _plan(options, scheduler)
+    # The compiler is still at work, and cannot be told to stop.
+    os._exit(0)
+
+
+def _plan(options, scheduler) -> None:
+    import json
+
+    from keras_makeavid import planning
+    from keras_makeavid.recipes import load_recipe
+
+    recipe = load_recipe(options.recipe, options.set)
+    topology = planning.find_topology(options.topology)
+    sizes = planning.Sizes(options.height, options.width)
+    plans = []
+    if options.program != "sampling":
+        plans.append(
+            planning.plan_training(
+                recipe,
+                topology,
+                options.stage,
+                options.batch_per_chip,
+                sizes,
+                scheduler,
+            )
+        )
+    if options.program != "training":
+        plans.append(planning.plan_sampling(recipe, topology, 1, sizes, scheduler))
+    if options.json:
+        first, *others = map(planning.plan_as_json, plans)
+        answer = {**first, **({"sampling": others[0]} if others else {})}
+        print(json.dumps(answer), flush=True)
+        return
+    for plan in plans:
+        print("\n".join(planning.plan_lines(plan)), flush=True)

@@ -1,0 +1,189 @@
+"""Clips read and encoded on many machines, through Ray Data."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+
+from keras_makeavid.data.clip_encoder import ClipEncoder
+from keras_makeavid.data.clip_reading import ClipContent, read_clip
+
+# What decides how workers compute, and is to be the same there as here.
+_ENVIRONMENT = ("JAX_PLATFORMS", "XLA_FLAGS", "OMP_NUM_THREADS", "TF_CPP_MIN_LOG_LEVEL")
+
+
+@dataclass(frozen=True)
+class RayWorkers:
+    """The workers of a Ray cluster that encode clips.
+
+    Every machine must find the clips, and the preset, under the paths that they have
+    here: on a file system of all of them. A worker that is lost is replaced, and its
+    clip encoded again.
+
+    Args:
+        preset: of the `TextToVideo` whose VAE and text encoder the workers use.
+        workers: how many encode at a time.
+        address: of the cluster, `"auto"` for the one that this machine is in, or
+            `"local"` to start one on this machine for as long as it is needed.
+        gpus: of each worker.
+
+    Raises:
+        ImportError: if Ray is missing; names the extra.
+
+    Example:
+        ```python
+        encode_clips(
+            read_captions("clips"), "dataset",
+            task.vae, task.text_encoder, task.preprocessor.tokenize,
+            ray_workers=RayWorkers("preset", workers=8, address="auto", gpus=1),
+        )
+        ```
+    """
+
+    preset: str
+    workers: int = 1
+    address: str = "local"
+    gpus: float = 0.0
+
+    def __post_init__(self):
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1. Received: {self.workers}")
+        import_ray()
+
+    def contents(
+        self, requests: Iterable[tuple], captions: Iterable[str], fingerprint: str
+    ) -> Iterator[ClipContent]:
+        """Read and encode clips.
+
+        Args:
+            requests: arguments of `read_clip`, clip by clip.
+            captions: of the clips.
+            fingerprint: of the weights that the workers must have.
+
+        Yields:
+            What `read_clip` returns, in the order of the requests, the frames of the
+            parts replaced by `(latents, context)`.
+
+        Raises:
+            RuntimeError: if a worker cannot begin, such as where it finds no preset.
+        """
+        ray = import_ray()
+        rows = [
+            {"request": pickle.dumps((request, caption))}
+            for request, caption in zip(requests, captions, strict=True)
+        ]
+        if not rows:
+            return
+        with _connected(ray, self.address), _in_order(ray):
+            # A block for each clip: blocks are what goes from worker to worker.
+            clips = ray.data.from_items(rows, override_num_blocks=len(rows))
+            encoded = clips.map_batches(
+                RayWorker,
+                fn_constructor_args=(os.path.abspath(self.preset), fingerprint),
+                batch_size=1,
+                compute=ray.data.ActorPoolStrategy(size=self.workers),
+                num_gpus=self.gpus or None,
+                runtime_env={"env_vars": _environment()},
+            )
+            try:
+                for row in encoded.iter_rows():
+                    yield pickle.loads(row["content"])
+            except ray.exceptions.RayError as error:
+                lines = str(error).strip().splitlines()
+                raise RuntimeError(f"Ray: {lines[-1] if lines else error!r}") from error
+
+
+class RayWorker:
+    """What runs on another machine: reads clips and encodes them.
+
+    Args:
+        preset: of the models.
+        fingerprint: of the weights that they must have.
+
+    Raises:
+        ValueError: if they have others.
+    """
+
+    def __init__(self, preset: str, fingerprint: str):
+        from keras_makeavid import TextToVideo
+
+        task = TextToVideo.from_preset(preset)
+        self._encoder = ClipEncoder(
+            task.vae, task.text_encoder, task.preprocessor.tokenize
+        )
+        if self._encoder.fingerprint != fingerprint:
+            raise ValueError(f"{preset} has other weights on a worker than here")
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        contents = [self._content(*pickle.loads(row)) for row in batch["request"]]
+        return {"content": [pickle.dumps(content) for content in contents]}
+
+    def _content(self, request, caption):
+        content = read_clip(*request)
+        parts = []
+        for part in content.parts:
+            clip = self._encoder.encode("", part.frames, {"caption": caption})
+            parts.append(replace(part, frames=(clip.latents, clip.context)))
+        return replace(content, parts=parts)
+
+
+def import_ray() -> Any:
+    """Import Ray, with Ray Data.
+
+    Raises:
+        ImportError: if it is missing; names the extra.
+
+    Example:
+        ```python
+        import_ray().init(address="auto")
+        ```
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ImportError(
+            "Clips are encoded on many machines through Ray: "
+            "pip install 'keras-makeavid[ray]'"
+        ) from error
+    return ray
+
+
+@contextmanager
+def _connected(ray, address):
+    """Be in a cluster, and leave it if that was not so before."""
+    if ray.is_initialized():
+        yield
+        return
+    options = {"log_to_driver": False, "logging_level": "warning"}
+    if address == "local":
+        options["include_dashboard"] = False
+    ray.init(address=address, **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _in_order(ray):
+    """Let Ray Data return blocks in their order, without progress bars."""
+    context = ray.data.DataContext.get_current()
+    before = context.execution_options.preserve_order, context.enable_progress_bars
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    try:
+        yield
+    finally:
+        context.execution_options.preserve_order, context.enable_progress_bars = before
+
+
+def _environment():
+    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    return {**kept, "KERAS_BACKEND": keras.config.backend()}

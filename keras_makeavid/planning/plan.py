@@ -1,0 +1,207 @@
+"""A recipe on a slice of TPUs that is not there."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_makeavid.planning.estimate import Estimate, compile_and_estimate
+from keras_makeavid.planning.programs import (
+    Sizes,
+    lower_sampling,
+    lower_training_step,
+    training_model,
+)
+from keras_makeavid.planning.schedule import Scheduler
+from keras_makeavid.planning.topology import GIB, Topology
+from keras_makeavid.recipes import Recipe
+from keras_makeavid.recipes.schema import Distribution, Stage
+from keras_makeavid.training.distribution import check_batch_size, make_distribution
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What one program of a recipe takes of each chip of a topology.
+
+    Args:
+        program: `"training step"` or `"sampling step"`.
+        recipe: that was planned.
+        stage: of it; `None` for sampling.
+        topology: that it was compiled for.
+        batch_per_chip: samples on each chip.
+        model: which UNet, in words.
+        state_gib: memory of what stays, by kind, in 2**30 bytes.
+        estimate: of the compiled program.
+    """
+
+    program: str
+    recipe: Recipe
+    stage: Stage | None
+    topology: Topology
+    batch_per_chip: int
+    model: str
+    state_gib: dict[str, float]
+    estimate: Estimate
+
+
+def plan_training(
+    recipe: Recipe,
+    topology: Topology,
+    stage: str | None = None,
+    batch_per_chip: int | None = None,
+    sizes: Sizes | None = None,
+    scheduler: Scheduler | None = None,
+) -> Plan:
+    """Compile a stage's training step for a topology, by the code that `fit` runs.
+
+    Args:
+        recipe: of the training.
+        topology: to compile for.
+        stage: name of the stage; `None` is the first.
+        batch_per_chip: samples on each chip; `None` divides the stage's batch.
+        sizes: of a sample; `None` is 512 x 512.
+        scheduler: with which the program is only scheduled.
+
+    Raises:
+        ValueError: if there is no such stage, or its batch cannot be divided.
+
+    Example:
+    ```python
+    plan = plan_training(load_recipe("tempofunk"), find_topology("v4-8"))
+    plan.estimate.tflop
+    ```
+    """
+    chosen = find_stage(recipe, stage)
+    batch_size = chosen.data.batch_size
+    if batch_per_chip is not None:
+        batch_size = batch_per_chip * topology.chips
+    sizes = sizes or Sizes()
+    with _distribution(recipe, topology).scope():
+        check_batch_size(batch_size, chosen.name)
+        model = training_model(recipe, chosen, sizes)
+        lowered = lower_training_step(model, chosen, batch_size, sizes)
+        estimate = compile_and_estimate(lowered, topology, scheduler)
+        state = training_state(model)
+    return Plan(
+        "training step",
+        recipe,
+        chosen,
+        topology,
+        batch_size // topology.chips,
+        _words(recipe, model.unet),
+        state,
+        estimate,
+    )
+
+
+def plan_sampling(
+    recipe: Recipe,
+    topology: Topology,
+    batch_per_chip: int = 1,
+    sizes: Sizes | None = None,
+    scheduler: Scheduler | None = None,
+) -> Plan:
+    """Compile the guided sampling of videos for a topology: one step of its loop.
+
+    Args:
+        recipe: whose preset, dtype and number of frames are taken.
+        topology: to compile for.
+        batch_per_chip: videos on each chip.
+        sizes: of a video; `None` is 512 x 512.
+        scheduler: with which the program is only scheduled.
+
+    Example:
+    ```python
+    plan_sampling(load_recipe("tempofunk"), find_topology("v5e-1"))
+    ```
+    """
+    batch_size = batch_per_chip * topology.chips
+    with _distribution(recipe, topology).scope():
+        unet, lowered = lower_sampling(
+            recipe, recipe.data.frames, batch_size, sizes or Sizes()
+        )
+        estimate = compile_and_estimate(lowered, topology, scheduler)
+        state = {"parameters": _gib(unet.variables)}
+    return Plan(
+        "sampling step",
+        recipe,
+        None,
+        topology,
+        batch_per_chip,
+        _words(recipe, unet),
+        state,
+        estimate,
+    )
+
+
+def find_stage(recipe: Recipe, name: str | None) -> Stage:
+    """A stage of a recipe by its name.
+
+    Args:
+        recipe: that has it.
+        name: of the stage; `None` is the first.
+
+    Raises:
+        ValueError: if there is none of that name.
+
+    Example:
+    ```python
+    find_stage(load_recipe("tempofunk"), "3")
+    ```
+    """
+    stages = {stage.name: stage for stage in recipe.stage}
+    if name is None:
+        return recipe.stage[0]
+    if name not in stages:
+        raise ValueError(
+            f"The recipe has the stages {', '.join(stages)}. Received: {name!r}"
+        )
+    return stages[name]
+
+
+def training_state(model: keras.Model) -> dict[str, float]:
+    """Memory of a training's state on each chip, in 2**30 bytes, by kind.
+
+    Args:
+        model: compiled, its optimizer built.
+
+    Example:
+    ```python
+    training_state(model)  # {"parameters": 4.1, "optimizer": 1.8, "averages": 0.0}
+    ```
+    """
+    optimizer = model.optimizer
+    averages = optimizer._model_variables_moving_average if optimizer.use_ema else []
+    kept = set(map(id, averages))
+    others = [v for v in optimizer.variables if id(v) not in kept]
+    return {
+        "parameters": _gib(model.variables),
+        "optimizer": _gib(others),
+        "averages": _gib(averages),
+    }
+
+
+def _distribution(recipe: Recipe, topology: Topology):
+    options = recipe.distribution or Distribution()
+    return make_distribution(options, topology.devices())
+
+
+def _gib(variables):
+    return sum(map(_bytes_on_a_chip, variables)) / GIB
+
+
+def _bytes_on_a_chip(variable: Any) -> int:
+    value = variable.value
+    shape = value.sharding.shard_shape(value.shape)
+    return math.prod(shape) * value.dtype.itemsize
+
+
+def _words(recipe, unet):
+    preset = recipe.model.preset
+    found = Path(preset).is_dir()
+    source = f"preset {preset}" if found else f"published sizes: no preset at {preset}"
+    return f"{unet.count_params():,} parameters ({source})"

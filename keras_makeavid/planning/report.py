@@ -1,0 +1,135 @@
+"""A plan in words and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from keras_makeavid.planning.plan import Plan
+
+
+def plan_as_json(plan: Plan) -> dict[str, Any]:
+    """The numbers of a plan, all of one chip; `None` where nothing was compiled.
+
+    Args:
+        plan: of a program.
+
+    Example:
+    ```python
+    plan_as_json(plan)["tflop"]
+    ```
+    """
+    estimate = plan.estimate
+    collectives = estimate.collective_gb
+    return {
+        "program": plan.program,
+        "topology": plan.topology.name,
+        "chips": plan.topology.chips,
+        "stage": plan.stage and plan.stage.name,
+        "batch_per_chip": plan.batch_per_chip,
+        "model": plan.model,
+        "tflop": estimate.tflop,
+        "attention_tflop": estimate.attention_tflop,
+        "tflop_in_all": estimate.tflop_in_all,
+        "gb_moved": estimate.gb_moved,
+        "temporaries_gib": estimate.temporaries_gib,
+        "state_gib": sum(plan.state_gib.values()),
+        "state_by_kind_gib": plan.state_gib,
+        "arguments_gib": estimate.arguments_gib,
+        "output_gib": estimate.output_gib,
+        "hbm_gib": estimate.hbm_gib,
+        "hbm_of_chip_gib": plan.topology.chip.hbm_gib,
+        "collective_gb": None if collectives is None else sum(collectives.values()),
+        "collective_by_kind_gb": collectives,
+        "fits": estimate.fits,
+        "step_seconds_estimate": estimate.seconds,
+        "compute_seconds": estimate.compute_seconds,
+        "memory_seconds": estimate.memory_seconds,
+        "network_seconds": estimate.network_seconds,
+        "compile_seconds": estimate.compile_seconds,
+        "is_of_schedule": estimate.is_of_schedule,
+    }
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """A plan as lines of text.
+
+    Args:
+        plan: of a program.
+
+    Example:
+    ```python
+    for line in plan_lines(plan):
+        print(line)
+    ```
+    """
+    estimate, chip = plan.estimate, plan.topology.chip
+    chips = plan.topology.chips
+    stage = f" of stage {plan.stage.name}" if plan.stage else ""
+    yield f"{plan.program}{stage} on {plan.topology.name}, {chips} chips"
+    yield f"  model        {plan.model}"
+    yield f"  batch        {plan.batch_per_chip} on each chip"
+    for kind, size in plan.state_gib.items():
+        yield f"  {kind:12} {size:8.2f} GiB"
+    if estimate.tflop is not None:
+        yield f"  {'temporaries':12} {estimate.temporaries_gib:8.2f} GiB"
+        yield f"  {'output':12} {estimate.output_gib:8.2f} GiB beside the state"
+    fits = "fits" if estimate.fits else "DOES NOT FIT"
+    yield f"  {'in all':12} {estimate.hbm_gib:8.2f} of {chip.hbm_gib} GiB: {fits}"
+    if estimate.tflop is not None:
+        yield from _time_lines(plan)
+    done = "compiled"
+    if estimate.is_of_schedule:
+        done = "scheduled: temporaries are at least so large, bytes without padding,"
+    yield f"  {done} in {estimate.compile_seconds:.0f} s"
+    if not estimate.fits:
+        yield f"  change: {advice(plan)}"
+
+
+def _time_lines(plan):
+    estimate = plan.estimate
+    sent = sum(estimate.collective_gb.values())
+    kinds = ", ".join(f"{k} {v:.2f}" for k, v in estimate.collective_gb.items())
+    rows = [
+        ("arithmetic", f"{estimate.tflop_in_all:8.2f} TFLOP", estimate.compute_seconds),
+        ("memory", f"{estimate.gb_moved:8.1f} GB   ", estimate.memory_seconds),
+        ("network", f"{sent:8.2f} GB   ", estimate.network_seconds),
+    ]
+    notes = {
+        "arithmetic": f" ({estimate.attention_tflop:.2f} of it attention)",
+        "network": f" ({kinds})" if kinds else "",
+    }
+    for name, amount, seconds in rows:
+        note = notes.get(name, "")
+        yield f"  {name:12} {amount} {seconds:8.3f} s at the chip's peak{note}"
+    yield f"  a step takes at least {estimate.seconds:.3f} s"
+
+
+def advice(plan: Plan) -> str:
+    """What to change in the recipe for a plan that does not fit.
+
+    Args:
+        plan: of a program.
+
+    Example:
+    ```python
+    advice(plan)  # "distribution.fsdp=4"
+    ```
+    """
+    state, room = sum(plan.state_gib.values()), plan.topology.chip.hbm_gib
+    if plan.stage is None:
+        return _smaller(plan, "fewer frames or smaller videos")
+    distribution = plan.recipe.distribution
+    parts = distribution.fsdp if distribution else 1
+    ways = []
+    if state > room / 3 and parts < plan.topology.chips:
+        ways.append(f"distribution.fsdp={plan.topology.chips} divides the state")
+    if not plan.recipe.model.rematerialise:
+        ways.append("model.rematerialise=true computes activations twice")
+    return ", or ".join([*ways, _smaller(plan, "fewer frames")])
+
+
+def _smaller(plan, otherwise):
+    if plan.batch_per_chip > 1:
+        return f"a batch of fewer than {plan.batch_per_chip} on each chip"
+    return f"more memory on each chip, or {otherwise}"

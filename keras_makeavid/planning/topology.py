@@ -1,0 +1,178 @@
+"""Slices of TPUs by the names that Cloud TPU gives them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+from typing import Any
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A chip as published.
+
+    Arithmetic and memory: docs.cloud.google.com/tpu/docs/ v4, v5e, v5p and v6e. Links:
+    jax-ml.github.io/scaling-book/tpus, "ICI BW/link (one-way)". `hbm_gib`: what the
+    compiler says of a program that is too large.
+
+    Args:
+        compiler_name: what libtpu calls it.
+        tflops: peak of bfloat16 products, 1e12 a second.
+        hbm_gib: memory that programs may use, in 2**30 bytes.
+        hbm_gb_per_second: peak of its memory.
+        link_gb_per_second: of one link to a neighbour, in one direction.
+        axes: of the torus that the chips make.
+        cores_in_name: chips' cores that the number in a slice's name counts.
+        megacore: whether two cores work as one device.
+    """
+
+    compiler_name: str
+    tflops: float
+    hbm_gib: float
+    hbm_gb_per_second: float
+    link_gb_per_second: float
+    axes: int
+    cores_in_name: int
+    megacore: bool
+
+
+CHIPS = {
+    "v4": Chip("v4", 275, 30.75, 1200, 45, 3, 2, True),
+    "v5e": Chip("v5e", 197, 15.75, 819, 45, 2, 1, False),
+    "v5p": Chip("v5", 459, 95.74, 2765, 90, 3, 2, True),
+    "v6e": Chip("v6e", 918, 31.25, 1600, 90, 2, 1, False),
+}
+# Without these libtpu asks the cloud where it is, and lets one process in at a time.
+_ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v4-8",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+_NAME = re.compile(r"(v\d\w?|v5litepod)-(\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """A slice of TPUs.
+
+    Args:
+        name: such as `"v4-8"`.
+        chip: of which it is made.
+        shape: chips along each axis.
+
+    Example:
+    ```python
+    find_topology("v4-32").shape  # (2, 2, 4)
+    ```
+    """
+
+    name: str
+    chip: Chip
+    shape: tuple[int, ...]
+
+    @property
+    def chips(self) -> int:
+        """How many there are; each is one device."""
+        return math.prod(self.shape)
+
+    @property
+    def network_gb_per_second(self) -> float:
+        """Of a chip's links within the slice together, in one direction.
+
+        Along an axis of two chips each has one link; along a longer one, two.
+        """
+        links = sum(min(size - 1, 2) for size in self.shape)
+        return links * self.chip.link_gb_per_second
+
+    def devices(self) -> list[Any]:
+        """Its devices, for the compiler alone: nothing can run on them.
+
+        Raises:
+            ImportError: if libtpu is missing, which has the compiler.
+        """
+        check_compiler()
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        import jax
+        from jax.experimental import topologies
+
+        # Or it would start whatever TPU there is.
+        jax.config.update("jax_platforms", "cpu")
+        # A host has a 2 x 2 square of chips, where there are so many.
+        host = [min(size, 2) for size in self.shape[:2]]
+        description = topologies.get_topology_desc(
+            platform="tpu",
+            topology_name=f"{self.chip.compiler_name}:{'x'.join(map(str, self.shape))}",
+            chip_config_name="megacore" if self.chip.megacore else "default",
+            chips_per_host_bounds=(*host, 1),
+        )
+        return list(description.devices)
+
+
+def find_topology(name: str) -> Topology:
+    """The slice of a name.
+
+    Args:
+        name: as Cloud TPU has it: the chip and a number, of cores for v4 and v5p, of
+            chips for v5e and v6e.
+
+    Raises:
+        ValueError: if there is no such chip, or no slice of that size.
+
+    Example:
+    ```python
+    find_topology("v5e-16").chips  # 16
+    ```
+    """
+    match = _NAME.fullmatch(name)
+    kind = match and match[1].replace("v5litepod", "v5e")
+    if kind not in CHIPS:
+        raise ValueError(
+            f"A topology is one of {', '.join(CHIPS)} and a number, such as v4-8. "
+            f"Received: {name!r}"
+        )
+    chip, number = CHIPS[kind], int(match[2])
+    shape = _shape(number // chip.cores_in_name, chip.axes)
+    if number % chip.cores_in_name or shape is None:
+        sizes = [2**power for power in range(13)]
+        valid = [n * chip.cores_in_name for n in sizes if _shape(n, chip.axes)]
+        raise ValueError(
+            f"{kind} has slices of {', '.join(map(str, valid))}. Received: {name!r}"
+        )
+    return Topology(name, chip, shape)
+
+
+def _shape(chips: int, axes: int) -> tuple[int, ...] | None:
+    """Powers of two that make `chips`, the last the largest."""
+    least, most = (4, 4096) if axes == 3 else (1, 256)
+    if chips & (chips - 1) or not least <= chips <= most or chips == 2:
+        return None
+    power = chips.bit_length() - 1
+    if chips == 4:
+        return (2, 2, 1)[:axes]
+    each, more = divmod(power, axes)
+    return tuple(2 ** (each + (axis >= axes - more)) for axis in range(axes))
+
+
+def check_compiler() -> None:
+    """See that the compiler for TPUs is installed.
+
+    Raises:
+        ImportError: if it is not.
+
+    Example:
+    ```python
+    check_compiler()
+    ```
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise ImportError(
+            "Compiling for TPUs needs libtpu, though no TPU: "
+            "pip install 'keras-makeavid[tpu]'"
+        )

@@ -1,0 +1,303 @@
+"""The processes that train together, one on each host."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_makeavid.recipes.schema import Distribution
+from keras_makeavid.training.distribution import check_backend, make_distribution
+from keras_makeavid.training.lifeline import lifeline
+
+_FROM_ENVIRONMENT = "KERAS_DISTRIBUTION_"
+_MESSAGE_BYTES = 1024
+# The exit code of a process that has lost another one.
+PROCESS_LOST = 4
+
+
+class ProcessLost(RuntimeError):
+    """Another process of the run has ended, or cannot be reached."""
+
+
+class Hosts:
+    """This process among those of a run; alone, all of it is trivial.
+
+    Those methods that talk to others are called by all processes, in the same order.
+
+    Args:
+        number: of this process, from 0.
+        count: of all.
+
+    Example:
+    ```python
+    hosts = Hosts()
+    hosts.first_does(lambda: print("once"))
+    ```
+    """
+
+    def __init__(self, number: int = 0, count: int = 1):
+        self.number = number
+        self.count = count
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and prints."""
+        return self.number == 0
+
+    @property
+    def loss(self) -> str:
+        """What there is to say when another process is gone."""
+        return (
+            f"Process {self.number} of {self.count} has lost another one: it has "
+            "ended, or the network has failed. Start all of them again with --resume "
+            "auto"
+        )
+
+    def are_lost(self, error: BaseException | None) -> bool:
+        """Whether an error is what JAX raises when another process is gone."""
+        if self.count == 1 or error is None:
+            return False
+        import jax
+
+        is_jax_s = isinstance(error, jax.errors.JaxRuntimeError)
+        return is_jax_s and "RESOURCE_EXHAUSTED" not in str(error)
+
+    def first_does(self, action: Callable[[], Any]) -> None:
+        """Let the first process do something while the others wait.
+
+        Args:
+            action: what it raises, all processes raise.
+        """
+        if self.count == 1:
+            action()
+            return
+        error = None
+        if self.is_first:
+            try:
+                action()
+            except Exception as raised:
+                error = raised
+        told = self._message_of_first(error)
+        if error is not None:
+            raise error
+        if told:
+            raise RuntimeError(f"The first process failed: {told}")
+
+    def any(self, here: bool) -> bool:
+        """Whether something is so in any process."""
+        if self.count == 1:
+            return here
+        from jax.experimental import multihost_utils
+
+        return bool(multihost_utils.process_allgather(np.array(here)).any())
+
+    def number_of_first(self, number: float) -> float:
+        """What the first process passes, in single precision."""
+        if self.count == 1:
+            return number
+        from jax.experimental import multihost_utils
+
+        return float(multihost_utils.broadcast_one_to_all(np.float32(number)))
+
+    @contextmanager
+    def holding(self, variables: Iterable[keras.Variable]) -> Iterator[None]:
+        """Let the first process hold whole values on its host, for a block that saves.
+
+        One after another, they are brought together from all processes. In the block
+        no distribution is current: the first process computes with them alone.
+
+        Args:
+            variables: of any layout.
+
+        Example:
+        ```python
+        dense = keras.layers.Dense(2)
+        dense.build((None, 3))
+        with Hosts().holding(dense.variables):
+            dense.get_weights()
+        ```
+        """
+        distribution = keras.distribution.distribution()
+        if distribution is None:
+            yield
+            return
+        # Keras's saving (keras/src/saving/saving_lib.py) reads each variable by
+        # itself, which fails where parts of it are in other processes.
+        kept = [(variable, variable.value, variable._layout) for variable in variables]
+        keras.distribution.set_distribution(None)
+        try:
+            for variable, value, _ in kept:
+                whole = _whole(value)
+                variable._layout = None
+                variable._value = whole if self.is_first else value
+            yield
+        finally:
+            keras.distribution.set_distribution(distribution)
+            for variable, value, layout in kept:
+                variable._value, variable._layout = value, layout
+
+    def _message_of_first(self, error):
+        from jax.experimental import multihost_utils
+
+        message = "" if error is None else str(error) or type(error).__name__
+        written = message.encode()[:_MESSAGE_BYTES]
+        padded = np.frombuffer(written.ljust(_MESSAGE_BYTES, b"\0"), "uint8")
+        told = multihost_utils.broadcast_one_to_all(padded)
+        return bytes(told).rstrip(b"\0").decode(errors="ignore")
+
+
+@contextmanager
+def distributed(options: Distribution | None) -> Iterator[Hosts]:
+    """Train on the devices that a recipe says, for as long as a block runs.
+
+    Args:
+        options: the recipe's table; `None` is one device, as ever.
+
+    Yields:
+        The `Hosts` of the run.
+
+    Raises:
+        ValueError: if devices or processes do not fit, or under another backend than
+            JAX.
+        ProcessLost: in the place of what JAX raises when another process is gone. One
+            that waits for another, which cannot be interrupted, ends with the exit
+            code 4 and the same message.
+
+    Example:
+    ```python
+    with distributed(Distribution()) as hosts:
+        hosts.count  # 1
+    ```
+    """
+    if options is None:
+        yield Hosts()
+        return
+    check_backend()
+    import jax
+
+    connect(options)
+    hosts = Hosts(jax.process_index(), jax.process_count())
+    with (
+        make_distribution(options).scope(),
+        _values_taken_as_equal(hosts),
+        _ending_with_others(hosts),
+    ):
+        try:
+            yield hosts
+        except jax.errors.JaxRuntimeError as error:
+            if not hosts.are_lost(error):
+                raise
+            raise ProcessLost(hosts.loss) from error
+
+
+def connect(options: Distribution) -> None:
+    """Join the other processes, if there are any, before JAX is at work.
+
+    Args:
+        options: the recipe's table. What it leaves out is Keras's environment
+            (`KERAS_DISTRIBUTION_JOB_ADDRESSES` and so on), or what JAX finds out
+            itself: on Cloud TPU, SLURM, Open MPI.
+
+    Raises:
+        RuntimeError: if JAX is at work already.
+    """
+    import jax
+
+    if jax.distributed.is_initialized():
+        return
+    given = (options.coordinator, options.processes, options.process)
+    asked = any(value is not None for value in given) or any(
+        name.startswith(_FROM_ENVIRONMENT) for name in os.environ
+    )
+    try:
+        keras.distribution.initialize(*given)
+    except (ValueError, RuntimeError):
+        # Where nobody tells of others, JAX finds neither coordinator nor cluster; nor
+        # can it look for them once it is at work. There is this process alone.
+        if asked or jax.process_count() > 1:
+            raise
+
+
+@contextmanager
+def _ending_with_others(hosts):
+    """End this process when another one ends, which JAX notices minutes later."""
+    if hosts.count == 1:
+        yield
+        return
+    # Keras's `initialize` takes no address where JAX finds it out itself.
+    from jax._src.distributed import global_state
+
+    host = global_state.coordinator_address.rpartition(":")[0].strip("[]")
+
+    def end():
+        print(hosts.loss, file=sys.stderr, flush=True)
+        # The main thread waits in XLA for what never comes.
+        os._exit(PROCESS_LOST)
+
+    def port_of_first(port):
+        return int(hosts.number_of_first(port))
+
+    with lifeline(hosts.number, hosts.count, host, port_of_first, end):
+        yield
+
+
+@contextmanager
+def _values_taken_as_equal(hosts):
+    """Let Keras put a variable's value on the devices without comparing it first.
+
+    `distribute_tensor` (keras/src/backend/jax/distribution_lib.py) leaves that to
+    `jax.device_put`, which sends every value to every process, to see that all have the
+    same: the whole preset, and the zeros of the optimizer. They have: it is read from
+    one folder, or drawn from one seed.
+    """
+    if hosts.count == 1:
+        yield
+        return
+    from keras.src.backend.jax import distribution_lib
+
+    original = distribution_lib.distribute_tensor
+
+    def distribute_tensor(tensor, layout):
+        sharding = getattr(layout, "backend_layout", layout)
+        if not _is_on_host(tensor) or sharding.is_fully_addressable:
+            return original(tensor, layout)
+        import jax
+
+        value = np.asarray(tensor)
+        return jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
+
+    distribution_lib.distribute_tensor = distribute_tensor
+    try:
+        yield
+    finally:
+        distribution_lib.distribute_tensor = original
+
+
+def _is_on_host(tensor):
+    import jax
+
+    if isinstance(tensor, jax.core.Tracer):
+        return False
+    return not isinstance(tensor, jax.Array) or tensor.is_fully_addressable
+
+
+def _whole(value):
+    """An array on the host, from all devices of all processes."""
+    import jax
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    sharding = value.sharding
+    if not value.is_fully_addressable and not value.is_fully_replicated:
+        whole = NamedSharding(sharding.mesh, PartitionSpec())
+        value = jax.jit(_same, out_shardings=whole)(value)
+    return np.asarray(value)
+
+
+def _same(value):
+    return value

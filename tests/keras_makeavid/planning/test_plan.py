@@ -1,0 +1,163 @@
+"""Plans by the real compiler for TPUs, of a tiny model."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from keras_makeavid.cli import main
+from keras_makeavid.models import UNetPseudo3D
+from keras_makeavid.planning import find_topology, plan_lines, plan_training, programs
+from keras_makeavid.planning.estimate import Estimate
+from keras_makeavid.planning.plan import Plan, find_stage
+from keras_makeavid.planning.report import advice, plan_as_json
+from keras_makeavid.recipes import load_recipe
+
+SETTINGS = ["data.frames=3", "model.dtype=float32"]
+needs_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None or keras.config.backend() != "jax",
+    reason="needs libtpu and JAX",
+)
+
+
+@pytest.fixture
+def tiny_unet(monkeypatch):
+    def make():
+        return UNetPseudo3D(
+            block_channels=(32,),
+            attention_levels=(True,),
+            layers_per_block=1,
+            groups=4,
+            num_heads=2,
+            context_dim=16,
+        )
+
+    monkeypatch.setattr(programs, "unet_maker", lambda preset: make)
+
+
+def estimated(**changes):
+    recipe = load_recipe("tempofunk", changes.pop("settings", ()))
+    numbers = {"fits": False, "hbm_gib": 40.0, "compile_seconds": 1.0, **changes}
+    return Plan(
+        "training step",
+        recipe,
+        recipe.stage[0],
+        find_topology("v4-8"),
+        1,
+        "a model",
+        {"parameters": 4.0, "optimizer": 8.0},
+        Estimate(**numbers),
+    )
+
+
+@needs_compiler
+@pytest.mark.parametrize("topology", ["v4-8", "v5e-4"])
+def test_a_training_and_a_sampling_step_are_compiled_for_a_tpu(
+    tiny_unet, capsys, topology
+):
+    words = ["plan", "tempofunk", "--topology", topology, "--json"]
+    words += ["--height", "64", "--width", "64"]
+    for setting in SETTINGS:
+        words += ["--set", setting]
+    assert main(words) == 0
+    training = json.loads(capsys.readouterr().out)
+    for plan in (training, training["sampling"]):
+        assert plan["fits"] is True
+        assert plan["batch_per_chip"] == 1
+        assert 0 < plan["attention_tflop"] < plan["tflop_in_all"] < 0.1
+        parts = plan["tflop"] + plan["attention_tflop"]
+        assert plan["tflop_in_all"] == pytest.approx(parts)
+        assert 0 < plan["gb_moved"] < 10
+        # So few lie in faster memory.
+        assert 0 <= plan["temporaries_gib"] < 1
+        assert plan["step_seconds_estimate"] == max(
+            plan[f"{kind}_seconds"] for kind in ("compute", "memory", "network")
+        )
+    assert training["collective_gb"] > 0
+    assert training["state_gib"] > training["sampling"]["state_gib"]
+
+
+QUICK = """
+import os, sys
+from keras_makeavid.cli import main
+from keras_makeavid.models import UNetPseudo3D
+from keras_makeavid.planning import programs
+
+programs.unet_maker = lambda preset: lambda: UNetPseudo3D(
+    block_channels=(64,), attention_levels=(True,), layers_per_block=1, groups=4,
+    num_heads=2, context_dim=16,
+)
+main(sys.argv[1:])
+"""
+
+
+@needs_compiler
+def test_a_step_is_only_scheduled_where_it_shall_be_quick():
+    words = ["plan", "tempofunk", "--topology", "v4-8", "--json", "--quick"]
+    words += ["--program", "training", "--set", "data.frames=3"]
+    # It ends its process.
+    done = subprocess.run(
+        [sys.executable, "-c", QUICK, *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    plan = json.loads(done.stdout.splitlines()[-1])
+    assert plan["is_of_schedule"] is True
+    assert 0 < plan["attention_tflop"] < plan["tflop_in_all"] < 2
+    # Small arrays fill large tiles.
+    assert plan["state_gib"] < plan["arguments_gib"] < 2 * plan["state_gib"]
+    assert plan["temporaries_gib"] > 0
+    assert plan["collective_gb"] > 0
+
+
+@needs_compiler
+def test_a_batch_that_the_chips_cannot_share_is_refused(tiny_unet):
+    recipe = load_recipe("tempofunk", ["data.batch_size=3"])
+    with pytest.raises(ValueError, match="multiple of the number of devices, 4"):
+        plan_training(recipe, find_topology("v4-8"))
+
+
+def test_what_does_not_fit_says_what_to_change():
+    plan = estimated()
+    text = "\n".join(plan_lines(plan))
+    assert "40.00 of 30.75 GiB: DOES NOT FIT" in text
+    assert "distribution.fsdp=4" in text
+    assert "model.rematerialise=true" in text
+    assert plan_as_json(plan)["step_seconds_estimate"] is None
+
+
+def test_what_is_done_already_is_not_advised():
+    settings = ["distribution.fsdp=4", "model.rematerialise=true"]
+    assert advice(estimated(settings=settings)).startswith("more memory")
+
+
+def test_the_longest_of_arithmetic_memory_and_network_is_the_time():
+    plan = estimated(
+        fits=True,
+        hbm_gib=20.0,
+        tflop=25.5,
+        attention_tflop=2.0,
+        gb_moved=300.0,
+        collective_gb={"all-reduce": 1.5},
+        arguments_gib=6.0,
+        output_gib=0.0,
+        temporaries_gib=14.0,
+        compute_seconds=0.1,
+        memory_seconds=0.25,
+        network_seconds=0.01,
+    )
+    assert plan_as_json(plan)["step_seconds_estimate"] == 0.25
+    text = "\n".join(plan_lines(plan))
+    assert "a step takes at least 0.250 s" in text
+    assert "27.50 TFLOP    0.100 s at the chip's peak (2.00 of it attention)" in text
+
+
+def test_a_stage_that_is_not_there_is_told_those_that_are():
+    with pytest.raises(ValueError, match="stages 1, 2, 3, 4, 5"):
+        find_stage(load_recipe("tempofunk"), "6")

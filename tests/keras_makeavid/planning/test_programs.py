@@ -1,0 +1,114 @@
+"""Programs compiled for eight virtual devices of this machine, in their own process."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    keras.config.backend() != "jax", reason="plans are of JAX programs"
+)
+
+PROGRAM = """
+import json, math, sys
+
+import jax, keras
+
+from keras_makeavid.models import UNetPseudo3D
+from keras_makeavid.planning import plan, programs
+from keras_makeavid.planning.abstract import variables_of
+from keras_makeavid.planning.collectives import collective_bytes
+from keras_makeavid.recipes import recipe_from_dict
+from keras_makeavid.training.distribution import make_distribution
+
+programs.unet_maker = lambda preset: lambda: UNetPseudo3D(
+    block_channels=(32,), attention_levels=(True,), layers_per_block=1, groups=4,
+    num_heads=2, context_dim=16,
+)
+SIZES = programs.Sizes(32, 32, tokens=5)
+
+def answer(stage, **tables):
+    recipe = recipe_from_dict({
+        "run": {"folder": "run"},
+        "model": {"preset": "nowhere"},
+        "data": {"source": "nowhere", "batch_size": 8, "frames": 3},
+        "stage": [{"name": "one", "length": "5 steps",
+                   "learning_rate": {"peak": 1e-4}, **stage}],
+        **tables,
+    })
+    (stage,) = recipe.stage
+    with make_distribution(recipe.distribution).scope():
+        model = programs.training_model(recipe, stage, SIZES)
+        lowered = programs.lower_training_step(model, stage, 8, SIZES)
+        sent = collective_bytes(lowered.compile().as_text())
+        state = plan.training_state(model)
+        allocated = sum(isinstance(v.value, jax.Array) for v in variables_of(model))
+    count = lambda variables: sum(math.prod(v.shape) for v in variables)
+    return {
+        "sent": sent,
+        "trainable": count(model.trainable_variables),
+        "parameters": count(model.variables),
+        "state_bytes": {kind: size * 2**30 for kind, size in state.items()},
+        "allocated": allocated,
+    }
+
+answers = {
+    "temporal": answer({}, distribution={}),
+    "averages": answer(
+        {"trainable": "all", "optimizer": {"ema": 0.99}}, distribution={"fsdp": 8}
+    ),
+}
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers():
+    flags = (
+        "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
+    )
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": flags,
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_nothing_of_a_plan_is_in_memory(answers):
+    assert all(answer["allocated"] == 0 for answer in answers.values())
+
+
+def test_gradients_of_what_trains_are_all_reduced_and_no_others(answers):
+    answer = answers["temporal"]
+    gradients = 2 * 7 / 8 * 4 * answer["trainable"]
+    assert answer["trainable"] < 0.5 * answer["parameters"]
+    # The rest is the loss.
+    assert gradients <= answer["sent"]["all-reduce"] < gradients + 1000
+    assert set(answer["sent"]) == {"all-reduce"}
+
+
+def test_the_state_is_counted_by_its_kind(answers):
+    replicated = answers["temporal"]["state_bytes"]
+    trainable = answers["temporal"]["trainable"]
+    assert replicated["averages"] == 0
+    assert 8 * trainable <= replicated["optimizer"] < 8 * trainable + 100
+
+
+def test_a_part_of_the_state_is_on_each_device(answers):
+    answer = answers["averages"]
+    whole = 4 * answer["parameters"]
+    assert whole / 8 < answer["state_bytes"]["averages"] < whole / 5
+    assert "all-gather" in answer["sent"]
