@@ -37,8 +37,10 @@ def losses(rematerialise):
 @pytest.mark.parametrize("rematerialise", [True, "feed_forward"])
 def test_rematerialised_blocks_give_identical_losses(rematerialise):
     found, expected = losses(rematerialise), losses(rematerialise=False)
-    assert found[0] == expected[0]
-    # XLA fuses other operations of the backward pass: the last bit of a gradient.
+    if keras.config.backend() != "tensorflow":
+        assert found[0] == expected[0]
+    # XLA fuses other operations: the last bit of a gradient, and under TensorFlow,
+    # whose blocks are then functions of their own, of a layer norm.
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
