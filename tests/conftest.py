@@ -1,6 +1,7 @@
 """What every test starts from, and one small `TextToVideo` for all of them."""
 
 import os
+import shutil
 import string
 
 # Tests run a program once or twice: XLA would optimise it for longer than it runs.
@@ -21,6 +22,13 @@ if keras.config.backend() == "torch":
 
     # Threads cost tiny tensors more than they bring, 20 times so on a busy machine.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_stays(tmp_path_factory):
+    """What fixtures of a module or a session wrote goes at the end."""
+    yield
+    shutil.rmtree(tmp_path_factory.getbasetemp(), ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
