@@ -25,10 +25,11 @@ if keras.config.backend() == "torch":
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_stays(tmp_path_factory):
-    """What fixtures of a module or a session wrote goes at the end."""
+def nothing_stays(request, tmp_path_factory):
+    """What fixtures of a module or a session wrote goes at the end, if all passed."""
     yield
-    shutil.rmtree(tmp_path_factory.getbasetemp(), ignore_errors=True)
+    if not request.session.testsfailed:
+        shutil.rmtree(tmp_path_factory.getbasetemp(), ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
