@@ -3,12 +3,14 @@
 `python benchmarks/what_fits.py` prints a table; each row is one `makeavid plan`: a
 compilation of many minutes, which the second run finds in JAX's cache. `--quick` plans
 quickly: a minute or two of one core a row, memory from below. `--only v4-8` prints some
-rows; `--scaling` plans one setting for 4 to 256 chips instead, as CSV.
+rows; `--scaling` plans one setting for 4 to 256 chips instead, as CSV, and
+`--plot scaling.png` draws it (`pip install matplotlib`).
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -79,19 +81,57 @@ def row(
     return f"| {' | '.join(cells)} |"
 
 
+def scaling(quick: bool) -> list[dict[str, Any]]:
+    """The numbers of one setting on more and more chips, printed as they come."""
+    keys = ("chips", "step_seconds_estimate", "collective_gb")
+    print(*keys, sep=",")
+    points = []
+    for topology in SCALING:
+        points.append(planned(topology, [_WIDEST], 1, quick))
+        print(*(points[-1][key] for key in keys), sep=",", flush=True)
+    return points
+
+
+def draw(points: list[dict[str, Any]], path: str) -> None:
+    """Draw step time and bytes sent over the number of chips.
+
+    Args:
+        points: of `scaling`.
+        path: of the picture.
+    """
+    from matplotlib import pyplot
+
+    chips = [point["chips"] for point in points]
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for part in ("memory", "compute", "network"):
+        seconds = [point[f"{part}_seconds"] for point in points]
+        axes[0].plot(chips, seconds, marker="o", label=part)
+    axes[0].set_ylabel("s a step, at least")
+    axes[0].legend()
+    axes[1].plot(chips, [point["collective_gb"] for point in points], marker="o")
+    axes[1].set_ylabel("GB that a chip sends in a step")
+    for axis in axes:
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(chips, map(str, chips))
+        axis.set_xlabel("chips of v4, one sample on each")
+        axis.set_ylim(bottom=0)
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     """Print the table, or the scaling."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help="rows of this topology")
     parser.add_argument("--quick", action="store_true", help="schedule, not compile")
     parser.add_argument("--scaling", action="store_true", help="of v4, 4 to 256 chips")
+    parser.add_argument("--plot", help="picture of the scaling to write")
     options = parser.parse_args()
+    if options.plot is not None and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib: pip install matplotlib")
     if options.scaling:
-        print("chips,step_seconds,collective_gb")
-        for topology in SCALING:
-            numbers = planned(topology, [_WIDEST], 1, options.quick)
-            keys = ("chips", "step_seconds_estimate", "collective_gb")
-            print(*(numbers[key] for key in keys), sep=",", flush=True)
+        points = scaling(options.quick)
+        if options.plot is not None:
+            draw(points, options.plot)
         return
     print(_HEADER)
     print("|---" * _HEADER.count(" | ") + "|---|")
