@@ -14,6 +14,10 @@ from keras_makeavid.recipes import RecipeError
 from keras_makeavid.training import read_metrics, train
 from keras_makeavid.training.phase_model import with_parts
 
+torch_only = pytest.mark.skipif(
+    keras.config.backend() != "torch",
+    reason="the same code everywhere; compiling takes long elsewhere",
+)
 PICTURES = {"source": "motions", "batch_size": 2, "samples_per_epoch": 4}
 RATE = {"peak": 1e-2}
 
@@ -42,9 +46,17 @@ def stage(**keys):
 
 
 def test_an_autoencoder_stage_trains_the_vae_and_scales_its_latents(
-    make_recipe, preset
+    make_recipe, preset, monkeypatch
 ):
+    seen = set()
+    posterior = AutoencoderKL.posterior
+    monkeypatch.setattr(
+        AutoencoderKL,
+        "posterior",
+        lambda vae, images: seen.add(vae.compute_dtype) or posterior(vae, images),
+    )
     recipe = make_recipe(
+        model={"dtype": "mixed_bfloat16"},
         data=PICTURES,
         optimizer={"ema": 0.5},
         stage=stage(objective="autoencoder", trainable="all"),
@@ -52,6 +64,9 @@ def test_an_autoencoder_stage_trains_the_vae_and_scales_its_latents(
     result = train(recipe)
     after, task = parts_of(result.preset)
     assert moved(parts_of(preset)[0], after) == {"vae"}
+    # It trains in the recipe's dtype, scales latents in its own.
+    assert seen == {"bfloat16", "float32"}
+    assert task.vae.compute_dtype == "float32"
     images, _ = MotionClips(size=128).images(range(64))
     latents = task.vae.encode_video(images, chunk_size=64)
     assert abs(latents.std() - 1) < 0.25
@@ -74,10 +89,7 @@ def test_an_image_stage_trains_the_spatial_unet_and_the_text_encoder(
             np.testing.assert_array_equal(ops.convert_to_numpy(variable), old)
 
 
-@pytest.mark.skipif(
-    keras.config.backend() != "torch",
-    reason="the same code everywhere; compiling takes long elsewhere",
-)
+@torch_only
 @pytest.mark.parametrize(
     "keys",
     [
@@ -161,22 +173,6 @@ def test_what_is_of_the_unet_does_not_go_with_an_autoencoder(make_recipe):
         train(make_recipe(model={"rematerialise": True}, data=PICTURES, stage=stages))
 
 
-def test_an_autoencoder_computes_in_the_recipes_dtype(make_recipe, monkeypatch):
-    seen = set()
-    posterior = AutoencoderKL.posterior
-    monkeypatch.setattr(
-        AutoencoderKL,
-        "posterior",
-        lambda vae, images: seen.add(vae.compute_dtype) or posterior(vae, images),
-    )
-    stages = stage(objective="autoencoder", trainable="all")
-    model = {"dtype": "mixed_bfloat16"}
-    result = train(make_recipe(model=model, data=PICTURES, stage=stages))
-    trained = TextToVideo.from_preset(str(result.preset))
-    assert "bfloat16" in seen
-    assert trained.vae.compute_dtype == "float32"
-
-
 def test_a_pattern_of_temporal_layers_is_refused_before_the_run_begins(
     make_recipe, tmp_path
 ):
@@ -212,6 +208,7 @@ def test_a_preset_that_is_not_square_is_refused(make_recipe, task, tmp_path):
         train(recipe)
 
 
+@torch_only
 def test_what_one_run_froze_trains_in_the_next(make_recipe, tmp_path):
     image = train(
         make_recipe(data=PICTURES, stage=stage(objective="image", trainable="spatial"))
