@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_makeavid.presets import preset_folder
 from weights_tools.hub import HUB_PREFIX, download, known_arguments
 from weights_tools.source import Source
 from weights_tools.sources import archive, kerascv, live, pipeline, preset, single_file
@@ -24,9 +25,9 @@ def open_source(
     """Open what weights come from; no tensor is read yet.
 
     Args:
-        source: path of a file or folder, `hf://owner/name[@revision]`, or a live
-            model: one of ours, a `TextToVideo`, or one of KerasCV's; several of
-            KerasCV's in a list.
+        source: path of a file or folder, a preset of the package,
+            `hf://owner/name[@revision]`, or a live model: one of ours, a
+            `TextToVideo`, or one of KerasCV's; several of KerasCV's in a list.
         variant: `"fp16"` prefers files of this variant in a diffusers folder.
         overrides: arguments of `UNetPseudo3D` that are known better than the source
             tells, such as `{"transformer_epsilon": 1e-6}`.
@@ -52,7 +53,10 @@ def open_source(
         return
     name = os.fspath(source)
     overrides = {**known_arguments(name), **(overrides or {})}
-    path = download(name, variant) if name.startswith(HUB_PREFIX) else Path(name)
+    if name.startswith(HUB_PREFIX):
+        path = download(name, variant)
+    else:
+        path = Path(preset_folder(name))
     with ExitStack() as stack:
         if not path.exists():
             raise FileNotFoundError(f"There is nothing at {path}")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sys
 
-EXAMPLE = "makeavid evaluate --preset PRESET --seeds 4 --out evaluation"
+from keras_makeavid.presets import DEFAULT_PRESET
+
+EXAMPLE = "makeavid evaluate --seeds 4 --out evaluation"
 
 _RATES = ("colour", "shape", "motion", "background")
 
@@ -15,7 +17,9 @@ _RATES = ("colour", "shape", "motion", "background")
 def add_arguments(parser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "--preset", required=True, help="folder or handle of a TextToVideo preset"
+        "--preset",
+        default=DEFAULT_PRESET,
+        help="folder or handle of a TextToVideo preset",
     )
     parser.add_argument(
         "--prompts",

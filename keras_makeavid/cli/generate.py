@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 
-EXAMPLE = (
-    'makeavid generate "dancing in the rain" --preset PRESET --hint photo.jpg '
-    "--out rain.mp4"
-)
+from keras_makeavid.presets import DEFAULT_PRESET
+
+EXAMPLE = 'makeavid generate "a red star moving left" --seed 7 --out star.mp4'
 
 _FORMATS = ("mp4", "gif", "webp", "png")
 
@@ -16,7 +16,9 @@ def add_arguments(parser) -> None:
     """Declare the options."""
     parser.add_argument("prompt", help="what to show")
     parser.add_argument(
-        "--preset", required=True, help="folder or handle of a TextToVideo preset"
+        "--preset",
+        default=DEFAULT_PRESET,
+        help="folder or handle of a TextToVideo preset",
     )
     parser.add_argument(
         "--out",
@@ -68,7 +70,7 @@ def add_arguments(parser) -> None:
 
 
 def check(options) -> None:
-    """Find what is wrong with the files to write before anything is imported."""
+    """Find what is wrong with files and prompt before anything is imported."""
     if options.out is None:
         suffix = f".{options.format or 'mp4'}"
         options.out = "video" if suffix == ".png" else f"video{suffix}"
@@ -80,6 +82,12 @@ def check(options) -> None:
             )
     if options.sheet is None:
         options.sheet = f"{os.path.splitext(options.out.rstrip(os.sep))[0]}_sheet.png"
+    if options.preset == DEFAULT_PRESET:
+        from keras_makeavid.data.motions import note_on
+
+        note = note_on(options.prompt)
+        if note is not None:
+            print(f"note: {note}", file=sys.stderr)
 
 
 def run(options) -> None:

@@ -6,6 +6,8 @@ import importlib.metadata
 import json
 from pathlib import Path
 
+from keras_makeavid.presets import preset_folder
+
 EXAMPLE = "makeavid info clips/cat.mp4"
 USES_MODELS = False
 
@@ -27,23 +29,24 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "path",
         nargs="?",
-        help="preset folder, dataset folder or video file; the installation if not "
-        "given",
+        help="preset, its folder or its name, dataset folder or video file; the "
+        "installation if not given",
     )
 
 
 def run(options) -> None:
     """Print one fact a line."""
-    if options.path is None:
+    path = None if options.path is None else Path(preset_folder(options.path))
+    if path is None:
         facts = _installation()
-    elif not Path(options.path).exists():
-        raise FileNotFoundError(f"There is nothing at {options.path}")
-    elif (Path(options.path) / "metadata.json").is_file():
-        facts = _preset(Path(options.path))
-    elif Path(options.path).is_dir():
-        facts = _dataset(options.path)
+    elif not path.exists():
+        raise FileNotFoundError(f"There is nothing at {path}")
+    elif (path / "metadata.json").is_file():
+        facts = _preset(path)
+    elif path.is_dir():
+        facts = _dataset(path)
     else:
-        facts = _video(options.path)
+        facts = _video(path)
     for name, value in facts.items():
         print(f"{name}: {value}")
 

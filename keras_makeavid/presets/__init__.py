@@ -1,0 +1,42 @@
+"""Trained models that come with the package.
+
+KerasHub's `from_preset` takes their names; nothing is imported or loaded before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DEFAULT_PRESET = "makeavid_motions_small"
+
+# In KerasHub's form, where a handle may be a folder.
+PRESETS = {
+    DEFAULT_PRESET: {
+        "metadata": {
+            "description": (
+                "Small text-to-video model of moving shapes and dancing figures: 16 "
+                "frames of 64 x 64 pixels. See MODEL_CARD.md."
+            ),
+            "params": 9_420_000,
+            "path": "unet_pseudo3d",
+        },
+        "kaggle_handle": str(Path(__file__).parent / DEFAULT_PRESET),
+    },
+}
+
+
+def preset_folder(name: str) -> str:
+    """The folder of a preset that comes with the package.
+
+    Args:
+        name: one of `PRESETS`, or anything else.
+
+    Returns:
+        Where it is; anything else as it is.
+
+    Example:
+    ```python
+    preset_folder("makeavid_motions_small")
+    ```
+    """
+    return PRESETS[name]["kaggle_handle"] if name in PRESETS else name

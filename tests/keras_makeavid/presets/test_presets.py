@@ -1,0 +1,100 @@
+"""The model in the box."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keras_makeavid
+import weights_tools
+from keras_makeavid import TextToVideo, evaluation, models
+from keras_makeavid.cli import main
+from keras_makeavid.presets import DEFAULT_PRESET, PRESETS, preset_folder
+
+ROOT = Path(keras_makeavid.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def task():
+    return TextToVideo.from_preset(DEFAULT_PRESET)
+
+
+@pytest.fixture(scope="module")
+def measured(task):
+    """A third of the evaluation, with which `MODEL_CARD.md` compares the backends."""
+    prompts = evaluation.default_prompts(12)
+    return evaluation.evaluate(evaluation.generate_videos(task, prompts, num_seeds=2))
+
+
+def test_the_task_lists_it_and_says_what_it_is():
+    listed = TextToVideo.presets[DEFAULT_PRESET]["metadata"]
+    assert "moving shapes" in listed["description"]
+    assert models.UNetPseudo3D.presets[DEFAULT_PRESET]["metadata"] == listed
+
+
+def test_its_listed_size_is_its_size():
+    parts = weights_tools.inspect(DEFAULT_PRESET)
+    count = sum(part.parameters for part in parts.values())
+    assert PRESETS[DEFAULT_PRESET]["metadata"]["params"] == count
+
+
+def test_it_is_smaller_than_20_mb_and_a_folder_of_plain_files():
+    paths = list(Path(preset_folder(DEFAULT_PRESET)).rglob("*"))
+    assert sum(path.stat().st_size for path in paths) < 20e6
+    assert not any(path.is_symlink() for path in paths)
+
+
+def test_it_loads_where_nothing_but_the_package_can_be_reached(tmp_path):
+    code = (
+        "import socket, sys\n"
+        "def refuse(*arguments): raise OSError('no network')\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n"
+        "from keras_makeavid import TextToVideo\n"
+        f"task = TextToVideo.from_preset({DEFAULT_PRESET!r})\n"
+        "print(task.num_frames, task.height, task.width)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert run.stdout == "16 64 64\n", run.stderr
+
+
+def test_names_of_no_preset_are_left_as_they_are():
+    assert preset_folder("runs/small") == "runs/small"
+
+
+def test_it_shows_what_it_is_asked_for(measured):
+    # 24 videos of each kind: one wrong one is four in a hundred.
+    for split, least in (("seen", 0.87), ("held_out", 0.75)):
+        part = measured.of_split(split)
+        assert part.rate("colour") >= 0.95
+        assert part.rate("motion") >= least
+        assert part.rate("shape") >= least - 0.05
+    assert measured.shuffled().rate("motion") < 0.5
+
+
+def test_it_sets_a_hint_in_motion(task):
+    prompts = evaluation.default_prompts(40)[:4]
+    videos = evaluation.generate_videos(task, prompts, num_seeds=1, hints=True)
+    assert evaluation.evaluate(videos).hint_psnr >= 20
+
+
+def test_a_prompt_beyond_its_world_gets_a_note(capsys, tmp_path):
+    out = tmp_path / "cat.gif"
+    assert main(["generate", "a cat", "--steps", "1", "--out", str(out)]) == 0
+    note = capsys.readouterr().err
+    assert note.startswith("note: 'a cat' lies outside")
+    assert "circle" in note and "moving left" in note
+    assert out.is_file()
+
+
+def test_a_prompt_of_its_world_gets_none(capsys, tmp_path):
+    prompt, out = "a red star moving left", tmp_path / "star.gif"
+    assert main(["generate", prompt, "--steps", "1", "--out", str(out)]) == 0
+    assert "note" not in capsys.readouterr().err
+
+
+def test_info_tells_what_it_holds(capsys):
+    assert main(["info", DEFAULT_PRESET]) == 0
+    assert "parameters: " in capsys.readouterr().out
