@@ -23,6 +23,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 	touch $@
 
 demo: .venv/installed
+	KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(BIN)/python examples/gallery.py
 	KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(BIN)/python examples/demo.py $(DEMO_ARGUMENTS)
 
 test: .venv/installed $(BACKENDS:%=test-%)
