@@ -13,11 +13,12 @@ from keras import ops
 from keras_makeavid.compilation import compile_inference
 from keras_makeavid.layers.autoencoder import Autoencoder
 from keras_makeavid.layers.shapes import check_shape
+from keras_makeavid.models.loading import FromPreset
 from keras_makeavid.models.tiling import TileGrid
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class AutoencoderKL(keras_hub.models.Backbone):
+class AutoencoderKL(FromPreset, keras_hub.models.Backbone):
     """Stable Diffusion 1.5's variational autoencoder (Rombach et al., 2022).
 
     It knows images only: the frames of a video `(B, F, H, W, C)` are coded each on

@@ -9,10 +9,11 @@ import keras_hub
 
 from keras_makeavid.layers.feed_forward import GELU_APPROXIMATIONS
 from keras_makeavid.layers.unet import UNet
+from keras_makeavid.models.loading import FromPreset
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class UNetPseudo3D(keras_hub.models.Backbone):
+class UNetPseudo3D(FromPreset, keras_hub.models.Backbone):
     """Stable Diffusion 1.5's inpainting UNet, inflated to video (spec section 1).
 
     One instance takes video and image; on an image every temporal part is

@@ -13,6 +13,7 @@ import numpy as np
 from keras_makeavid.compilation import compile_inference
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
+from keras_makeavid.models.loading import FromPreset
 from keras_makeavid.progress import step_progress
 from keras_makeavid.sampling import Conditions, DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule, Scheduler, get_scheduler
@@ -26,7 +27,7 @@ TASK_DEFAULTS = ("height", "width", "num_frames", "guidance_scale", "fps")
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class TextToVideo(keras_hub.models.Task):
+class TextToVideo(FromPreset, keras_hub.models.Task):
     """Generates videos from prompts, and from a hint image if there is one.
 
     Spec section 6. Weights of the UNet are the preset's backbone weights; those of
