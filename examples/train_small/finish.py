@@ -11,7 +11,7 @@ import sys
 from keras_makeavid import TextToVideo
 
 # The default weight of the prompt.
-GUIDANCE = 4.0
+GUIDANCE = 5.0
 
 
 def main():

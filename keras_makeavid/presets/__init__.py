@@ -17,7 +17,7 @@ PRESETS = {
                 "Small text-to-video model of moving shapes and dancing figures: 16 "
                 "frames of 64 x 64 pixels. See MODEL_CARD.md."
             ),
-            "params": 9_420_000,
+            "params": 8_782_787,
             "path": "unet_pseudo3d",
         },
         "kaggle_handle": str(Path(__file__).parent / DEFAULT_PRESET),

@@ -22,9 +22,9 @@ def task():
 
 @pytest.fixture(scope="module")
 def measured(task):
-    """A third of the evaluation, with which `MODEL_CARD.md` compares the backends."""
-    prompts = evaluation.default_prompts(12)
-    return evaluation.evaluate(evaluation.generate_videos(task, prompts, num_seeds=2))
+    """A twelfth of the evaluation, with which `MODEL_CARD.md` compares the backends."""
+    prompts = evaluation.default_prompts(8)
+    return evaluation.evaluate(evaluation.generate_videos(task, prompts, num_seeds=1))
 
 
 def test_the_task_lists_it_and_says_what_it_is():
@@ -65,17 +65,17 @@ def test_names_of_no_preset_are_left_as_they_are():
 
 
 def test_it_shows_what_it_is_asked_for(measured):
-    # 24 videos of each kind: one wrong one is four in a hundred.
-    for split, least in (("seen", 0.87), ("held_out", 0.75)):
+    # 8 videos of each kind: one wrong one is twelve in a hundred.
+    for split in ("seen", "held_out"):
         part = measured.of_split(split)
-        assert part.rate("colour") >= 0.95
-        assert part.rate("motion") >= least
-        assert part.rate("shape") >= least - 0.05
+        assert part.rate("colour") == 1
+        assert part.rate("motion") >= 0.75
+        assert part.rate("shape") >= 0.75
     assert measured.shuffled().rate("motion") < 0.5
 
 
 def test_it_sets_a_hint_in_motion(task):
-    prompts = evaluation.default_prompts(40)[:4]
+    prompts = evaluation.default_prompts(8)[:2]
     videos = evaluation.generate_videos(task, prompts, num_seeds=1, hints=True)
     assert evaluation.evaluate(videos).hint_psnr >= 20
 
