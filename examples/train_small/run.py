@@ -37,7 +37,8 @@ def steps(short: bool) -> dict[str, list[list]]:
     weights = [*MAKEAVID, "weights"]
     finish = [sys.executable, HERE / "finish.py"]
     dataset = [*MAKEAVID, "dataset", "motions", "dataset", "--preset", "inflated"]
-    evaluate = [*MAKEAVID, "evaluate", "--preset", small, "--out", "evaluation"]
+    # The name alone is that of the model that comes with the package.
+    evaluate = [*MAKEAVID, "evaluate", "--preset", f"./{small}", "--out", "evaluation"]
     evaluate += ["--count", str(count), "--seeds", str(seeds)]
     return {
         "new": [[sys.executable, HERE / "new_model.py", "new"]],

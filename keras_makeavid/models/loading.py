@@ -1,4 +1,4 @@
-"""Models whose weights come from files: none is drawn at random before."""
+"""Models whose weights come from files: under JAX none is drawn at random before."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _add_weight = keras.layers.Layer.add_weight
 
 @contextlib.contextmanager
 def weights_to_come() -> Iterator[None]:
-    """Within it, layers that this thread builds have zeros for weights.
+    """Within it, layers that this thread builds under JAX have zeros for weights.
 
-    Drawing takes long where each shape of weight is a program to compile, as under
-    JAX, or where there are many. Keras has no way to build a layer without.
+    There each shape of weight is a program to compile before one can be drawn. Keras
+    has no way to build a layer without.
 
     Example:
     ```python
     with weights_to_come():
-        unet = UNetPseudo3D(**config)
-    unet.load_weights("unet.weights.h5")
+        dense = keras.layers.Dense(3)
+        dense.build((None, 4))  # under JAX its kernel is zero until it is assigned
     ```
     """
     _enter(1)
@@ -39,6 +39,8 @@ def weights_to_come() -> Iterator[None]:
 
 def _enter(step):
     global _within
+    if keras.config.backend() != "jax":
+        return
     _this_thread.within = getattr(_this_thread, "within", 0) + step
     with _lock:
         _within += step
@@ -46,7 +48,7 @@ def _enter(step):
 
 
 class FromPreset:
-    """Makes `from_preset` of a KerasHub class draw no weights that it then loads."""
+    """Makes `from_preset` of a KerasHub class draw no weights only to load others."""
 
     @classmethod
     def from_preset(cls, preset: str, load_weights: bool = True, **kwargs: Any):
@@ -64,4 +66,5 @@ def _add_zeros(layer, *arguments, initializer=None, **options):
 
 
 def _zeros(shape, dtype=None):
+    # JAX's own zeros are a program to compile, too.
     return keras.ops.convert_to_tensor(np.zeros(shape, "float32"), dtype)
