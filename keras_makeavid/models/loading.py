@@ -52,6 +52,17 @@ class FromPreset:
 
     @classmethod
     def from_preset(cls, preset: str, load_weights: bool = True, **kwargs: Any):
+        """Make the model of a preset.
+
+        Args:
+            preset: name of a preset of the package, a folder, or a handle as KerasHub
+                takes them, such as `hf://owner/name`.
+            load_weights: whether to load its weights; `False` draws new ones.
+            **kwargs: as those of KerasHub's method, such as `dtype`.
+
+        Raises:
+            ValueError: if there is no such preset.
+        """
         within = weights_to_come() if load_weights else contextlib.nullcontext()
         with within:
             return super().from_preset(preset, load_weights=load_weights, **kwargs)
