@@ -36,7 +36,10 @@ def steps(short: bool) -> dict[str, list[list]]:
     small = "makeavid_motions_small"
     weights = [*MAKEAVID, "weights"]
     finish = [sys.executable, HERE / "finish.py"]
-    dataset = [*MAKEAVID, "dataset", "motions", "dataset", "--preset", "inflated"]
+    drawn = ["--preset", "inflated", "--clips", str(clips), "--half"]
+    dataset = [*MAKEAVID, "dataset", "motions", "dataset", *drawn]
+    spins = [*MAKEAVID, "dataset", "motions", "spins", *drawn, "--seed", "1"]
+    spins += ["--often", "spinning", "0.4"]
     # The name alone is that of the model that comes with the package.
     evaluate = [*MAKEAVID, "evaluate", "--preset", f"./{small}", "--out", "evaluation"]
     evaluate += ["--count", str(count), "--seeds", str(seeds)]
@@ -49,7 +52,8 @@ def steps(short: bool) -> dict[str, list[list]]:
         ],
         "inflated": [[*weights, "inflate", "pipeline", "inflated"]],
         "video/preset": [
-            [*dataset, "--clips", str(clips), "--half"],
+            dataset,
+            spins,
             train("video.toml"),
         ],
         "first_frames/preset": [train("first_frames.toml")],

@@ -73,8 +73,11 @@ def encode_motions(
     writer = open_writer(out, layout, half)
     frames_at_once = max(1, _PIXELS_AT_ONCE // clips.size**2)
     encoder = ClipEncoder(vae, text_encoder, preprocessor, frames_at_once)
+    source = f"motions of seed {clips.seed}, {clips.split}, {clips.size} pixels"
+    if clips.often is not None:
+        source += ", {} in {} of them".format(*clips.often)
     facts = {
-        "source": f"motions of seed {clips.seed}, {clips.split}, {clips.size} pixels",
+        "source": source,
         "encoder": encoder.fingerprint,
         "frames": clips.num_frames,
         "fps": _FPS,

@@ -21,6 +21,13 @@ def add_arguments(parser) -> None:
         default="train",
         help="which colours, shapes and motions go together",
     )
+    parser.add_argument(
+        "--often",
+        nargs=2,
+        metavar=("MOTION", "SHARE"),
+        help="a motion, and the share of clips that are sure to show it, such as "
+        "spinning 0.4",
+    )
     parser.add_argument("--frames", type=int, default=16, help="frames of each clip")
     parser.add_argument("--half", action="store_true", help="store float16")
     parser.add_argument(
@@ -29,6 +36,17 @@ def add_arguments(parser) -> None:
         default=os.cpu_count(),
         help="processes that draw clips while this one encodes them; 0 for none",
     )
+
+
+def check(options) -> None:
+    """Find what is wrong with the share before anything is imported."""
+    if options.often is None:
+        return
+    motion, share = options.often
+    try:
+        options.often = motion, float(share)
+    except ValueError:
+        raise ValueError(f"The share must be a number. Received: {share!r}") from None
 
 
 def run(options) -> None:
@@ -40,7 +58,9 @@ def run(options) -> None:
 
     task = TextToVideo.from_preset(options.preset)
     size = square_size(task)
-    clips = MotionClips(options.seed, options.split, options.frames, size)
+    clips = MotionClips(
+        options.seed, options.split, options.frames, size, options.often
+    )
     with progress_bar(options.clips, "encode", unit="clip") as bar:
         encoded = encode_motions(
             clips,

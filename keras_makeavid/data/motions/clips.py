@@ -9,7 +9,7 @@ import numpy as np
 from keras_makeavid.data.motions.rendering import render, render_at
 from keras_makeavid.data.motions.scene import Scene, draw_scene
 from keras_makeavid.data.motions.wording import caption
-from keras_makeavid.data.motions.world import SPLITS, check_choice
+from keras_makeavid.data.motions.world import MOTIONS, SPLITS, check_choice
 
 
 class MotionClips:
@@ -23,9 +23,11 @@ class MotionClips:
         split: `"train"`, or `"held_out"` for the triples that training never shows.
         num_frames: frames F of a clip.
         size: height and width in pixels.
+        often: a motion, and the share of clips that are sure to show it; what is hard
+            to learn must be seen often.
 
     Raises:
-        ValueError: if there is no such split.
+        ValueError: if there is no such split or motion, or the share is none.
 
     Example:
         ```python
@@ -41,16 +43,25 @@ class MotionClips:
         split: str = "train",
         num_frames: int = 16,
         size: int = 64,
+        often: tuple[str, float] | None = None,
     ):
         check_choice("split", split, SPLITS)
+        if often is not None:
+            check_choice("motion", often[0], MOTIONS)
+            if not 0 < often[1] <= 1:
+                raise ValueError(
+                    "The share of clips of a motion must be over 0 and at most 1. "
+                    f"Received: {often[1]}"
+                )
         self.seed = seed
         self.split = split
         self.num_frames = num_frames
         self.size = size
+        self.often = often
 
     def scene(self, index: int) -> Scene:
         """What clip `index` shows."""
-        return draw_scene(self._generator(index), self.split)
+        return draw_scene(self._generator(index), self.split, self.often)
 
     def caption(self, index: int) -> str:
         """What is said of clip `index`, in one of many wordings."""
@@ -124,7 +135,7 @@ class MotionClips:
     def _drawn(self, index):
         """A clip's scene and caption, and a moment of it."""
         rng = self._generator(index)
-        scene = draw_scene(rng, self.split)
+        scene = draw_scene(rng, self.split, self.often)
         return scene, caption(scene, rng), rng.random()
 
     def _generator(self, index):

@@ -10,8 +10,10 @@ import numpy as np
 
 from keras_makeavid.data.motions.outlines import REACH
 from keras_makeavid.data.motions.world import (
+    MOTIONS,
     SHAPES,
     Description,
+    check_choice,
     triples_of,
 )
 
@@ -73,26 +75,33 @@ class Scene(Description):
     cycles: int = 1
 
 
-def draw_scene(rng: np.random.Generator, split: str = "train") -> Scene:
+def draw_scene(
+    rng: np.random.Generator,
+    split: str = "train",
+    often: tuple[str, float] | None = None,
+) -> Scene:
     """Draw a scene: any shape as often as any other, then one of its triples.
 
     Args:
         rng: where chance comes from.
         split: `"train"`, or `"held_out"` for the triples that training never shows.
+        often: a motion, and the share of scenes that are sure to show it.
 
     Returns:
         A `Scene`.
 
     Raises:
-        ValueError: if there is no such split.
+        ValueError: if there is no such split or motion.
 
     Example:
         ```python
         held_out(draw_scene(np.random.default_rng(0), "held_out").triple)  # True
         ```
     """
-    shape = SHAPES[rng.integers(len(SHAPES))]
-    triples = _triples_of_shape(split, shape)
+    if often is not None and rng.random() < often[1]:
+        triples = _triples_of_motion(split, often[0])
+    else:
+        triples = _triples_of_shape(split, SHAPES[rng.integers(len(SHAPES))])
     triple = triples[rng.integers(len(triples))]
     background = _BACKGROUND_DRAW[rng.integers(len(_BACKGROUND_DRAW))]
     return draw_scene_of(Description(*triple, background), rng)
@@ -130,6 +139,12 @@ def draw_scene_of(description: Description, rng: np.random.Generator) -> Scene:
 @functools.cache
 def _triples_of_shape(split, shape):
     return [triple for triple in triples_of(split) if triple[1] == shape]
+
+
+@functools.cache
+def _triples_of_motion(split, motion):
+    check_choice("motion", motion, MOTIONS)
+    return [triple for triple in triples_of(split) if triple[2] == motion]
 
 
 def _draw_geometry(shape, motion, rng):

@@ -66,3 +66,27 @@ def test_splits_share_no_triple():
 def test_an_unknown_split_is_refused_at_once():
     with pytest.raises(ValueError, match="split must be one of train, held_out"):
         MotionClips(split="validation")
+
+
+def test_a_motion_can_be_shown_often():
+    clips = MotionClips(often=("spinning", 0.5))
+    scenes = [clips.scene(index) for index in range(300)]
+    spinning = [scene for scene in scenes if scene.motion == "spinning"]
+    # Half are sure to, and of the others one in thirteen does.
+    assert 0.47 < len(spinning) / len(scenes) < 0.61
+    assert {scene.shape for scene in spinning} == {"square", "triangle", "star"}
+    assert not any(held_out(scene.triple) for scene in scenes)
+    _, text = clips.clip(7)
+    assert caption(parse_caption(text)) == caption(clips.scene(7))
+
+
+@pytest.mark.parametrize(
+    ("often", "message"),
+    [
+        (("flying", 0.5), "The motion must be one of .* Received: 'flying'"),
+        (("spinning", 1.5), "over 0 and at most 1. Received: 1.5"),
+    ],
+)
+def test_an_unknown_motion_or_share_is_refused(often, message):
+    with pytest.raises(ValueError, match=message):
+        MotionClips(often=often)
