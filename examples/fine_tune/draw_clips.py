@@ -2,8 +2,9 @@
 
     python examples/fine_tune/draw_clips.py CLIPS
 
-Shapes that go round in a circle, in every colour: an MP4 file of each, and its caption
-in a text file beside it.
+Shapes that go round in a circle, in every colour, and as many clips of what the model
+knows already, so that it stays known: an MP4 file of each, and its caption in a text
+file beside it.
 """
 
 import dataclasses
@@ -13,7 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from keras_makeavid import video
-from keras_makeavid.data.motions import Description, draw_scene_of, render_at
+from keras_makeavid.data.motions import (
+    Description,
+    MotionClips,
+    draw_scene_of,
+    render_at,
+)
 
 COUNT = 96
 FRAMES = 16
@@ -35,16 +41,20 @@ def circling(number: int) -> tuple[np.ndarray, str]:
     return np.stack(frames), f"a {colour} {shape} circling"
 
 
-def main():
+def main(arguments: list[str]):
     """Draw the clips and write them with their captions."""
-    folder = Path(sys.argv[1])
+    folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
+    known = MotionClips(seed=1)
     for number in range(COUNT):
-        frames, caption = circling(number)
-        video.write_video(folder / f"{number:02}.mp4", frames, fps=FPS)
-        (folder / f"{number:02}.txt").write_text(caption)
+        for kind, (frames, caption) in (
+            ("new", circling(number)),
+            ("known", known.clip(number)),
+        ):
+            video.write_video(folder / f"{kind}_{number:02}.mp4", frames, fps=FPS)
+            (folder / f"{kind}_{number:02}.txt").write_text(caption)
     print(folder)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 from keras import ops
 from run_datasets import write_dataset
 
 from keras_makeavid import TextToVideo
+from keras_makeavid.presets import DEFAULT_PRESET
+from keras_makeavid.recipes import load_recipe
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -34,6 +37,34 @@ def test_train_writes_a_preset_whose_temporal_weights_have_moved(
 
 def test_train_is_a_script_of_under_80_lines():
     assert len((EXAMPLES / "train.py").read_text().splitlines()) < 80
+
+
+def read_16_frames(path):
+    capture = cv2.VideoCapture(str(path))
+    return np.stack([capture.read()[1] for _ in range(16)]).astype("int")
+
+
+def test_clips_to_fine_tune_with_are_new_ones_and_known_ones(tmp_path):
+    script = runpy.run_path(str(EXAMPLES / "fine_tune" / "draw_clips.py"))
+    script["main"].__globals__["COUNT"] = 3
+    script["main"]([str(tmp_path)])
+    captions = {path.stem: path.read_text() for path in tmp_path.glob("*.txt")}
+    assert {path.stem for path in tmp_path.glob("*.mp4")} == set(captions)
+    new = [text for stem, text in captions.items() if stem.startswith("new")]
+    assert len(new) == 3 == len(captions) - len(new)
+    assert all(text.endswith(" circling") for text in new)
+    frames = read_16_frames(tmp_path / "new_00.mp4")
+    assert frames.shape == (16, 64, 64, 3)
+    # It goes round: wide and high, and back to where it began.
+    shown = np.abs(frames - frames[:, :1, :1]).sum(-1) > 100
+    centres = np.array([np.argwhere(frame).mean(0) for frame in shown])
+    assert (np.ptp(centres, axis=0) > 20).all()
+    assert np.abs(centres[0] - centres[-1]).max() < 2
+
+
+def test_the_recipe_to_fine_tune_with_starts_from_the_preset_in_the_box():
+    recipe = load_recipe(str(EXAMPLES / "fine_tune" / "recipe.toml"))
+    assert recipe.model.preset == DEFAULT_PRESET
 
 
 APP = """
