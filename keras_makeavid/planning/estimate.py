@@ -12,7 +12,11 @@ from keras_makeavid.planning.liveness import memory_of_schedule
 from keras_makeavid.planning.schedule import Scheduler, cost_of_schedule
 from keras_makeavid.planning.topology import GIB, Topology
 
-_USED = re.compile(r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm")
+# Of a program that is too large; the second of its temporaries alone.
+_USED = (
+    re.compile(r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm"),
+    re.compile(r"required for HLO temporaries \(([\d.]+)([KMGT])\) exceeds"),
+)
 # What a kernel says of itself, for the compiler cannot look into it.
 _KERNEL = re.compile(r'"cost_estimate":\{"flops":"(\d+)"')
 _UNITS = {"K": 2.0**-20, "M": 2.0**-10, "G": 1.0, "T": 2.0**10}
@@ -89,7 +93,8 @@ def compile_and_estimate(
         else:
             text, compiled = scheduler.schedule(lowered)
     except jax.errors.JaxRuntimeError as error:
-        used = _USED.search(str(error))
+        found = (pattern.search(str(error)) for pattern in _USED)
+        used = next(filter(None, found), None)
         if "RESOURCE_EXHAUSTED" not in str(error) or used is None:
             raise
         hbm = float(used[1]) * _UNITS[used[2]]

@@ -17,8 +17,8 @@ class Chip:
     """A chip as published.
 
     Arithmetic and memory: docs.cloud.google.com/tpu/docs/ v4, v5e, v5p and v6e. Links:
-    jax-ml.github.io/scaling-book/tpus, "ICI BW/link (one-way)". `hbm_gib`: what the
-    compiler says of a program that is too large.
+    jax-ml.github.io/scaling-book/tpus, "ICI BW/link (one-way)". `hbm_gib`: "of
+    ...G hbm" in what the compiler says of programs that are too large.
 
     Args:
         compiler_name: what libtpu calls it.

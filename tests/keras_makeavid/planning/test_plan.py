@@ -12,7 +12,7 @@ import pytest
 from keras_makeavid.cli import main
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.planning import find_topology, plan_lines, plan_training, programs
-from keras_makeavid.planning.estimate import Estimate
+from keras_makeavid.planning.estimate import Estimate, compile_and_estimate
 from keras_makeavid.planning.plan import Plan, find_stage
 from keras_makeavid.planning.report import advice, plan_as_json
 from keras_makeavid.recipes import load_recipe
@@ -126,6 +126,29 @@ def test_a_batch_that_the_chips_cannot_share_is_refused(tiny_unet):
     recipe = load_recipe("tempofunk", ["data.batch_size=3"])
     with pytest.raises(ValueError, match="multiple of the number of devices, 4"):
         plan_training(recipe, find_topology("v4-8"))
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="errors are JAX's")
+@pytest.mark.parametrize(
+    ("told", "gib"),
+    [
+        ("Ran out of memory in memory space hbm. Used 0.5T of 30.75G hbm.", 512),
+        (
+            "Ran out of memory on HBM, the total memory required for HLO temporaries "
+            "(32.45G) exceeds available HBM (30.75G).",
+            32.45,
+        ),
+    ],
+)
+def test_a_program_that_the_compiler_finds_too_large_does_not_fit(told, gib):
+    import jax
+
+    class Program:
+        def compile(self):
+            raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {told}")
+
+    found = compile_and_estimate(Program(), find_topology("v4-8"))
+    assert (found.fits, found.hbm_gib, found.tflop) == (False, gib, None)
 
 
 def test_what_does_not_fit_says_what_to_change():
