@@ -25,9 +25,9 @@ _ALL += ["distribution.fsdp=4"]
 ROWS = (
     ("temporal", "v4-8", [_WIDEST], 1),
     ("all, averages", "v4-8", _ALL, 1),
-    ("all, averages", "v4-32", _ALL, 3),
-    ("all, averages", "v5p-32", _ALL, 11),
-    ("all, averages", "v6e-16", _ALL, 3),
+    ("all, averages", "v4-32", _ALL, 2),
+    ("all, averages", "v5p-32", _ALL, 8),
+    ("all, averages", "v6e-16", _ALL, 2),
 )
 SCALING = ("v4-8", "v4-16", "v4-32", "v4-64", "v4-128", "v4-256", "v4-512")
 _HEADER = (

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -17,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 _SECONDS_BETWEEN_LOOKS = 1.0
-_TRIES = 10
+# The compiler writes on until the process ends, and aborts it where it cannot.
+_REMOVE_AT_THE_END = (
+    "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], True)"
+)
 _TABLES = re.compile(r"\nFileNames\n.*?\n\n\n", re.DOTALL)
 _METADATA = re.compile(r", metadata=\{[^}]*\}")
 
@@ -37,6 +41,13 @@ class Scheduler:
 
     def __enter__(self):
         self._folder = tempfile.mkdtemp(prefix="makeavid-plan-")
+        self._remover = subprocess.Popen(
+            [sys.executable, "-I", "-c", _REMOVE_AT_THE_END, self._folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         flags = (
             f"--xla_jf_dump_to={self._folder} --xla_jf_dump_hlo_text=true "
             "--xla_jf_dump_llo_text=false"
@@ -50,11 +61,6 @@ class Scheduler:
             del os.environ["LIBTPU_INIT_ARGS"]
         else:
             os.environ["LIBTPU_INIT_ARGS"] = self._before
-        for _ in range(_TRIES):
-            # The compiler writes on, until the process ends.
-            shutil.rmtree(self._folder, ignore_errors=True)
-            if not os.path.exists(self._folder):
-                break
 
     def schedule(self, lowered: Any) -> tuple[str | None, Any]:
         """The text of the scheduled program, or what was compiled before.

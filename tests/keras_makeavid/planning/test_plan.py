@@ -95,23 +95,29 @@ main(sys.argv[1:])
 """
 
 
-def planned_by_a_process(*words):
+def planned_by_a_process(folder, *words):
     words = ["plan", "tempofunk", "--topology", "v4-8", "--json", *words]
     words += ["--program", "training", "--set", "data.frames=3"]
     # Planned quickly, it ends its process.
     done = subprocess.run(
         [sys.executable, "-c", QUICK, *words],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "TMPDIR": str(folder),
+        },
         capture_output=True,
         text=True,
-        check=False,
+        check=True,
     )
+    assert "Check failed" not in done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
 @needs_compiler
-def test_what_is_scheduled_is_what_the_compiler_makes():
-    quick, compiled = planned_by_a_process("--quick"), planned_by_a_process()
+def test_what_is_scheduled_is_what_the_compiler_makes(tmp_path):
+    quick = planned_by_a_process(tmp_path, "--quick")
+    compiled = planned_by_a_process(tmp_path)
     assert (quick["is_of_schedule"], compiled["is_of_schedule"]) == (True, False)
     assert 0 < quick["attention_tflop"] < quick["tflop_in_all"] < 2
     # Small arrays fill large tiles.
@@ -119,6 +125,7 @@ def test_what_is_scheduled_is_what_the_compiler_makes():
     for key in ("tflop_in_all", "collective_gb", "arguments_gib", "state_gib"):
         assert quick[key] == pytest.approx(compiled[key], rel=0.01), key
     assert 0 < quick["temporaries_gib"] <= compiled["temporaries_gib"]
+    assert not list(tmp_path.glob("makeavid-plan-*"))
 
 
 @needs_compiler
