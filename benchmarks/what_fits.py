@@ -4,7 +4,8 @@
 compilation of many minutes, which the second run finds in JAX's cache. `--quick` plans
 quickly: a minute or two of one core a row, memory from below. `--only v4-8` prints some
 rows; `--scaling` plans one setting for 4 to 256 chips instead, as CSV, and
-`--plot scaling.png` draws it (`pip install matplotlib`).
+`--plot scaling.png` draws it (`pip install matplotlib`). `--plans FOLDER` keeps what
+`makeavid plan --json` tells.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import argparse
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 _WIDEST = "model.rematerialise=feed_forward"
@@ -27,7 +30,7 @@ ROWS = (
     ("all, averages", "v4-8", _ALL, 1),
     ("all, averages", "v4-32", _ALL, 2),
     ("all, averages", "v5p-32", _ALL, 8),
-    ("all, averages", "v6e-16", _ALL, 2),
+    ("all, averages", "v6e-16", _ALL, 4),
 )
 SCALING = ("v4-8", "v4-16", "v4-32", "v4-64", "v4-128", "v4-256", "v4-512")
 _HEADER = (
@@ -37,7 +40,11 @@ _HEADER = (
 
 
 def planned(
-    topology: str, settings: list[str], batch_per_chip: int, quick: bool
+    topology: str,
+    settings: list[str],
+    batch_per_chip: int,
+    quick: bool,
+    out: Path | None = None,
 ) -> dict[str, Any]:
     """The numbers of a row.
 
@@ -46,6 +53,7 @@ def planned(
         settings: keys of the recipe that differ.
         batch_per_chip: samples on each chip.
         quick: whether the program is only scheduled.
+        out: file to write them to, with the command.
     """
     words = [sys.executable, "-m", "keras_makeavid", "plan", "tempofunk", "--json"]
     words += ["--topology", topology, "--batch-per-chip", str(batch_per_chip)]
@@ -54,14 +62,26 @@ def planned(
         words += ["--set", setting]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(words, stdout=subprocess.PIPE, env=environment, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    numbers = json.loads(done.stdout.splitlines()[-1])
+    if out is not None:
+        command = shlex.join(["makeavid", *words[3:]])
+        text = json.dumps({"command": command, **numbers}, indent=2)
+        out.write_text(f"{text}\n")
+    return numbers
 
 
 def row(
-    training: str, topology: str, settings: list[str], batch: int, quick: bool
+    training: str,
+    topology: str,
+    settings: list[str],
+    batch: int,
+    quick: bool,
+    plans: Path | None,
 ) -> str:
     """A row of the table, its memory in GiB."""
-    numbers = planned(topology, settings, batch, quick)
+    name = f"{training.split(',')[0]}_{topology}.json"
+    out = None if plans is None else plans / name
+    numbers = planned(topology, settings, batch, quick, out)
 
     def shown(key, digits=1):
         return "" if numbers[key] is None else f"{numbers[key]:.{digits}f}"
@@ -127,6 +147,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="schedule, not compile")
     parser.add_argument("--scaling", action="store_true", help="of v4, 4 to 256 chips")
     parser.add_argument("--plot", help="picture of the scaling to write")
+    parser.add_argument("--plans", type=Path, help="folder for the plans of the rows")
     options = parser.parse_args()
     if options.plot is not None and importlib.util.find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib: pip install matplotlib")
@@ -139,7 +160,8 @@ def main() -> None:
     print("|---" * _HEADER.count(" | ") + "|---|")
     for training, topology, settings, batch in ROWS:
         if options.only in (None, topology):
-            print(row(training, topology, settings, batch, options.quick), flush=True)
+            numbers = topology, settings, batch, options.quick, options.plans
+            print(row(training, *numbers), flush=True)
 
 
 if __name__ == "__main__":
