@@ -1,0 +1,89 @@
+"""The table of what fits where, from the plans that are kept in the docs."""
+
+import importlib.util
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def what_fits():
+    path = ROOT / "benchmarks" / "what_fits.py"
+    spec = importlib.util.spec_from_file_location("what_fits", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def plans(what_fits):
+    """The kept plans, by the command that made each."""
+    folder = DOCS / "plans"
+    found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    assert len(found) == len(what_fits.ROWS)
+    return {plan.pop("command"): plan for plan in found}
+
+
+@pytest.fixture
+def planned(monkeypatch, plans):
+    """Answers `makeavid plan` with the kept plan of the same command."""
+
+    def run(words, **options):
+        command = shlex.join(["makeavid", *words[3:]])
+        assert words[1:3] == ["-m", "keras_makeavid"] and options["check"]
+        return subprocess.CompletedProcess(words, 0, json.dumps(plans[command]))
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_rows_of_the_docs_are_those_of_the_kept_plans(
+    planned, what_fits, monkeypatch, capsys
+):
+    monkeypatch.setattr("sys.argv", ["what_fits.py", "--quick"])
+    what_fits.main()
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    text = (DOCS / "what-fits-where.md").read_text().splitlines()
+    start = text.index(header) + 2
+    for line, row in zip(text[start : start + len(rows)], rows, strict=True):
+        shown, printed = cells(line), cells(row)
+        if shown[2] == "the same":
+            printed[2] = "the same"
+        assert shown == printed
+
+
+def test_a_plan_is_kept_with_its_command(planned, plans, what_fits, tmp_path):
+    training, topology, *numbers = what_fits.ROWS[0]
+    what_fits.row(training, topology, *numbers, True, tmp_path)
+    (path,) = tmp_path.iterdir()
+    assert path.read_text() == (DOCS / "plans" / path.name).read_text()
+
+
+def test_the_published_setting_is_within_the_bar(plans):
+    (plan,) = [p for p in plans.values() if p["tflop"] < 60]
+    assert (plan["topology"], plan["chips"], plan["batch_per_chip"]) == ("v4-8", 4, 1)
+    assert plan["tflop"] <= 50
+    assert plan["gb_moved"] <= 350
+    assert plan["temporaries_gib"] <= 14
+    assert plan["fits"]
+
+
+def test_all_kept_plans_fit(plans):
+    assert all(plan["fits"] for plan in plans.values())
+
+
+def test_the_picture_of_the_scaling(what_fits, tmp_path):
+    pytest.importorskip("matplotlib")
+    keys = ("memory_seconds", "compute_seconds", "network_seconds", "collective_gb")
+    points = [{"chips": chips, **dict.fromkeys(keys, 0.1)} for chips in (4, 8)]
+    what_fits.draw(points, str(tmp_path / "scaling.png"))
+    assert (tmp_path / "scaling.png").stat().st_size > 1000
