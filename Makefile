@@ -7,11 +7,12 @@ BACKENDS ?= jax torch tensorflow
 # A file of tests at a time in each: compiling, most of them keep one core busy.
 WORKERS ?= 2
 BIN := .venv/bin
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 # Accelerators are the user's choice, not a default of tests and demo.
 export JAX_PLATFORMS ?= cpu
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-slow lint bench clean
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv --clear .venv
@@ -28,8 +29,14 @@ demo: .venv/installed
 
 test: .venv/installed $(BACKENDS:%=test-%)
 
+# What takes long: whole trainings, several processes, files of gigabytes.
+test-slow: .venv/installed $(BACKENDS:%=slow-%)
+
 test-%: .venv/installed
-	KERAS_BACKEND=$* $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	KERAS_BACKEND=$* $(PYTEST) -m "not slow"
+
+slow-%: .venv/installed
+	KERAS_BACKEND=$* $(PYTEST) -m slow
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -44,10 +44,7 @@ def start(folder, devices, jobs, environment=()):
     os.dup2(told, 1)
     os.dup2(told, 2)
     os.environ.update(environment)
-    os.environ["XLA_FLAGS"] = (
-        "--xla_backend_optimization_level=0 "
-        f"--xla_force_host_platform_device_count={devices}"
-    )
+    os.environ["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
     code = 1
     try:
         with (folder / "answers").open("w") as answers:

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from keras_makeavid import __version__
 from keras_makeavid.cli import (
@@ -151,15 +152,29 @@ def _choose_backend(asked_for: str | None) -> None:
 
 def _keep_compiled_programs() -> None:
     """Let JAX compile a program once, and find it in every later run."""
+    # Half a second is less than loading a program takes.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        # The user's own, in which a limit would have to be everyone's.
+        return
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    defaults = {
-        "JAX_COMPILATION_CACHE_DIR": os.path.join(cache, "keras_makeavid", "jax"),
-        # Half a second is less than loading a program takes.
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
-        "JAX_COMPILATION_CACHE_MAX_SIZE": str(_CACHE_BYTES),
-    }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
+    folder = os.path.join(cache, "keras_makeavid", "jax")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_CACHE_BYTES))
+    _date_programs(folder)
+
+
+def _date_programs(folder: str) -> None:
+    """Date programs of which a killed process left no date: JAX writes none beside."""
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            program = name.removesuffix("-cache")
+            if program != name:
+                with suppress(FileExistsError):
+                    date = os.path.join(folder, f"{program}-atime")
+                    with open(date, "xb") as file:
+                        # Nanoseconds since 1970: used longest ago.
+                        file.write(bytes(8))
 
 
 def _import_keras_hub_quietly() -> None:

@@ -26,7 +26,6 @@ def plans(what_fits):
     """The kept plans, by the command that made each."""
     folder = DOCS / "plans"
     found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
-    assert len(found) == len(what_fits.ROWS)
     return {plan.pop("command"): plan for plan in found}
 
 
@@ -69,7 +68,11 @@ def test_a_plan_is_kept_with_its_command(planned, plans, what_fits, tmp_path):
 
 
 def test_the_published_setting_is_within_the_bar(plans):
-    (plan,) = [p for p in plans.values() if p["tflop"] < 60]
+    (plan,) = [
+        plan
+        for plan in plans.values()
+        if plan["program"] == "training step" and not plan["is_of_schedule"]
+    ]
     assert (plan["topology"], plan["chips"], plan["batch_per_chip"]) == ("v4-8", 4, 1)
     assert plan["tflop"] <= 50
     assert plan["gb_moved"] <= 350

@@ -13,10 +13,13 @@ import torch
 import weights_tools
 from weights_tools.containers import open_tensors
 
-pytestmark = pytest.mark.skipif(
-    keras.config.backend() != "torch",
-    reason="no model is made here: the backends are alike",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        keras.config.backend() != "torch",
+        reason="no model is made here: the backends are alike",
+    ),
+]
 
 LARGEST_TENSOR = 2560 * 1280 * 9 * 4
 

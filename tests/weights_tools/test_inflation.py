@@ -56,6 +56,7 @@ def make_image_unet(in_channels):
     ).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [

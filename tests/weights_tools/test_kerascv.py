@@ -467,6 +467,7 @@ def test_damaged_old_files_end_in_clean_errors(tmp_path):
 # The whole pipeline.
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     keras.config.backend() != "torch",
     reason="3.4 GB: once is enough, and torch is the quickest at it",

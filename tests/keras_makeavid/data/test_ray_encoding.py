@@ -47,6 +47,7 @@ def files(folder):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray")
 @pytest.mark.skipif(keras.config.backend() != "jax", reason="the same on the others")
 @pytest.mark.filterwarnings("ignore")

@@ -8,9 +8,12 @@ import sys
 import keras
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    keras.config.backend() != "jax", reason="plans are of JAX programs"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        keras.config.backend() != "jax", reason="plans are of JAX programs"
+    ),
+]
 
 PROGRAM = """
 import json, math, sys
@@ -67,9 +70,7 @@ print(json.dumps(answers))
 
 @pytest.fixture(scope="module")
 def answers():
-    flags = (
-        "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
-    )
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     environment = {
         **os.environ,
         "XLA_FLAGS": flags,

@@ -101,6 +101,11 @@ def test_each_host_reads_its_own_samples(make_recipe):
 # Processes of virtual devices.
 
 
+def in_processes(test):
+    """A test that takes its share of minutes."""
+    return pytest.mark.slow(jax_only(test))
+
+
 @pytest.fixture(scope="module")
 def run_processes(tmp_path_factory):
     """Runs processes of `distributed.py` at once, and returns what came of each."""
@@ -226,7 +231,7 @@ def ended(run_processes, jobs, preset):
     return processes[0]["answers"][len(trainings) :]
 
 
-@jax_only
+@in_processes
 @pytest.mark.parametrize("name", ["parallel", "mesh"])
 def test_eight_devices_have_the_losses_of_one(ended, jobs, name):
     np.testing.assert_allclose(losses(jobs[name]), losses(jobs["one"]), atol=1e-5)
@@ -234,7 +239,7 @@ def test_eight_devices_have_the_losses_of_one(ended, jobs, name):
         np.testing.assert_allclose(got, wanted, atol=1e-4)
 
 
-@jax_only
+@in_processes
 def test_a_sample_depends_on_its_seed_and_not_on_the_devices(ended):
     generated = ended[0]
     assert generated["spread"] > 50
@@ -261,7 +266,7 @@ def parameters(shapes):
     return sum(map(math.prod, shapes))
 
 
-@jax_only
+@in_processes
 def test_only_gradients_of_what_trains_are_reduced(ended):
     step = ended[1]
     found = collectives(step["text"])
@@ -273,7 +278,7 @@ def test_only_gradients_of_what_trains_are_reduced(ended):
     assert parameters(step["frozen"]) > parameters(step["trainable"])
 
 
-@jax_only
+@in_processes
 def test_a_mesh_divides_parameters_and_state_and_gathers_nothing_else(ended):
     step = ended[2]
     divided = [whole for whole, part in step["shard_sizes"] if part == whole // 2]
@@ -307,7 +312,7 @@ def pair(run_processes, jobs, make_job, tmp_path_factory):
     return whole, killed, processes
 
 
-@jax_only
+@in_processes
 def test_two_processes_train_as_one(ended, jobs, pair):
     whole, _, processes = pair
     for process in processes:
@@ -317,7 +322,7 @@ def test_two_processes_train_as_one(ended, jobs, pair):
         np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
-@jax_only
+@in_processes
 def test_each_process_writes_its_part_and_the_first_all_else(pair):
     whole, _, processes = pair
     folder = folder_of(whole)
@@ -330,7 +335,7 @@ def test_each_process_writes_its_part_and_the_first_all_else(pair):
     assert "step 1/" not in processes[1]["told"]
 
 
-@jax_only
+@in_processes
 def test_a_run_of_which_a_process_is_killed_stops_and_goes_on(
     run_processes, pair, ended, jobs, make_job
 ):

@@ -67,6 +67,7 @@ def test_the_text_encoder_stays_if_it_is_not_to_train(parts):
     }
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(parts):
     model = ImageDiffusion(*parts, train_text_encoder=True, seed=0)
     model.compile(optimizer=AdamW(learning_rate=1e-2))

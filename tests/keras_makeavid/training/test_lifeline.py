@@ -70,7 +70,8 @@ def test_a_process_that_is_done_is_not_lost(first, other):
     tell(other, "done")
     other.wait(60)
     for thread in threading.enumerate():
-        if thread.daemon and thread is not threading.current_thread():
-            thread.join(5)
+        if thread.name.endswith("(_watch)"):
+            thread.join(60)
+            assert not thread.is_alive()
     assert first.empty()
     assert other.returncode == 0

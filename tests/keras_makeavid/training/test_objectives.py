@@ -45,6 +45,7 @@ def stage(**keys):
     return [{"name": "pictures", "length": "2 steps", "learning_rate": RATE, **keys}]
 
 
+@pytest.mark.slow
 def test_an_autoencoder_stage_trains_the_vae_and_scales_its_latents(
     make_recipe, preset, monkeypatch
 ):
@@ -89,6 +90,7 @@ def test_an_image_stage_trains_the_spatial_unet_and_the_text_encoder(
             np.testing.assert_array_equal(ops.convert_to_numpy(variable), old)
 
 
+@pytest.mark.slow
 @torch_only
 @pytest.mark.parametrize(
     "keys",

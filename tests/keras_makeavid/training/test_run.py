@@ -78,6 +78,7 @@ ALL_OF_IT = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     make_recipe, stop_at, tmp_path
 ):

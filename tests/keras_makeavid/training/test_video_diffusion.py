@@ -168,6 +168,7 @@ def test_the_same_seed_draws_the_same(unet, batch):
     np.testing.assert_array_equal(one[0]["timesteps"], two[0]["timesteps"])
 
 
+@pytest.mark.slow
 def test_fit_on_all_parameters_lowers_the_loss(batch):
     unet = UNetPseudo3D(
         block_channels=(8, 16),

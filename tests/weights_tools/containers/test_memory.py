@@ -68,6 +68,7 @@ def test_reading_one_tensor_of_a_large_file_takes_the_memory_of_one(large):
         assert EACH <= taken() < EACH + 10 * MEGABYTE
 
 
+@pytest.mark.slow
 def test_reading_all_tensors_in_turn_takes_the_memory_of_one(large):
     with memory(large) as taken, open_tensors(large) as file:
         for name in file.specs:
