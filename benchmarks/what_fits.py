@@ -30,7 +30,7 @@ ROWS = (
     ("all, averages", "v4-8", _ALL, 1),
     ("all, averages", "v4-32", _ALL, 2),
     ("all, averages", "v5p-32", _ALL, 8),
-    ("all, averages", "v6e-16", _ALL, 4),
+    ("all, averages", "v6e-16", _ALL, 6),
 )
 SCALING = ("v4-8", "v4-16", "v4-32", "v4-64", "v4-128", "v4-256", "v4-512")
 _HEADER = (
