@@ -91,6 +91,7 @@ def as_ckpt(pipeline, folder):
     return folder / "sd.ckpt"
 
 
+@pytest.mark.slow
 def test_the_preset_is_the_one_that_the_task_would_save(pipeline, tmp_path):
     weights_tools.inflate(pipeline, tmp_path / "written")
     task = TextToVideo.from_preset(str(tmp_path / "written"))

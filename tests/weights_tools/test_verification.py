@@ -13,12 +13,14 @@ compares_alone = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 def test_a_source_is_the_same_as_itself(pipeline):
     parts = weights_tools.verify(pipeline, pipeline)
     assert parts.keys() == {"unet", "vae", "text_encoder"}
     assert all(part.max_error == 0 for part in parts.values())
 
 
+@pytest.mark.slow
 def test_an_image_model_is_the_same_function_as_its_inflation(pipeline, tmp_path):
     weights_tools.inflate(pipeline / "unet", tmp_path / "preset")
     found = weights_tools.verify(pipeline, tmp_path / "preset")["unet"]

@@ -74,6 +74,7 @@ class LoggedDataset(LatentDataset):
         self.epoch += 1
 
 
+@pytest.mark.slow
 def test_fit_takes_it_epoch_after_epoch_and_batch_after_batch(dataset):
     # Latents of 3 x 5 pixels fit a UNet of one level.
     unet = UNetPseudo3D(

@@ -19,6 +19,7 @@ def images():
     return np.stack([images, -images, images[::-1], images[:, ::-1]])
 
 
+@pytest.mark.slow
 def test_training_improves_the_reconstruction(vae, images):
     before = _error(vae, images)
     model = ImageAutoencoding(vae, kl_weight=1e-4, seed=0)

@@ -47,6 +47,7 @@ def moved(before, model):
     return {path for path in after if not np.array_equal(before[path], after[path])}
 
 
+@pytest.mark.slow
 def test_images_train_unet_and_text_but_neither_vae_nor_temporal_parts(parts):
     model = ImageDiffusion(*parts, train_text_encoder=True, seed=0)
     model.compile(optimizer=AdamW(learning_rate=1e-2))

@@ -34,6 +34,7 @@ def losses(rematerialise):
     return kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rematerialise", [True, "feed_forward"])
 def test_rematerialised_blocks_give_identical_losses(rematerialise):
     found, expected = losses(rematerialise), losses(rematerialise=False)

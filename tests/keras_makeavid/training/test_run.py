@@ -285,6 +285,7 @@ def test_without_the_guard_it_neither_skips_nor_rolls_back(make_recipe, tmp_path
     assert not any(line["skipped"] for line in found)
 
 
+@pytest.mark.slow
 def test_a_clean_run_is_the_same_to_the_bit_without_the_guard(make_recipe, tmp_path):
     results = [
         train(
