@@ -1,11 +1,10 @@
 """What fits where: the published training, and full fine-tuning, on slices of TPUs.
 
 `python benchmarks/what_fits.py` prints a table; each row is one `makeavid plan`: a
-compilation of many minutes, which the second run finds in JAX's cache. `--quick` plans
-quickly: a minute or two of one core a row, memory from below. `--only v4-8` prints some
-rows; `--scaling` plans one setting for 4 to 256 chips instead, as CSV, and
-`--plot scaling.png` draws it (`pip install matplotlib`). `--plans FOLDER` keeps what
-`makeavid plan --json` tells.
+compilation of a quarter of an hour and 24 GB. `--quick` plans quickly: some minutes of
+one core a row, memory from below. `--only v4-8` prints some rows; `--scaling` plans one
+setting for 4 to 256 chips instead, as CSV, and `--plot scaling.png` draws it
+(`pip install matplotlib`). `--plans FOLDER` keeps what `makeavid plan --json` tells.
 """
 
 from __future__ import annotations
@@ -79,7 +78,8 @@ def row(
     plans: Path | None,
 ) -> str:
     """A row of the table, its memory in GiB."""
-    name = f"{training.split(',')[0]}_{topology}.json"
+    whole = "" if quick else "_whole"
+    name = f"{training.split(',')[0]}_{topology}{whole}.json"
     out = None if plans is None else plans / name
     numbers = planned(topology, settings, batch, quick, out)
 

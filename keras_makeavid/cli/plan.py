@@ -32,7 +32,8 @@ def add_arguments(parser) -> None:
         "--batch-per-chip",
         type=int,
         metavar="N",
-        help="samples of a step on each chip; the recipe's batch divided if not given",
+        help="samples of a step on each chip; if not given, the recipe's batch "
+        "divided, and one video in sampling",
     )
     parser.add_argument(
         "--quick",
@@ -94,7 +95,8 @@ def _plan(options, scheduler) -> None:
             )
         )
     if options.program != "training":
-        plans.append(planning.plan_sampling(recipe, topology, 1, sizes, scheduler))
+        batch = options.batch_per_chip or 1
+        plans.append(planning.plan_sampling(recipe, topology, batch, sizes, scheduler))
     if options.json:
         first, *others = map(planning.plan_as_json, plans)
         answer = {**first, **({"sampling": others[0]} if others else {})}

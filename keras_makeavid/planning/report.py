@@ -7,6 +7,9 @@ from typing import Any
 
 from keras_makeavid.planning.plan import Plan
 
+# Chips of a host.
+_PARTS = 4
+
 
 def plan_as_json(plan: Plan) -> dict[str, Any]:
     """The numbers of a plan, all of one chip; `None` where nothing was compiled.
@@ -121,10 +124,12 @@ def advice(plan: Plan) -> str:
         return _smaller(plan, "fewer frames or smaller videos")
     distribution = plan.recipe.distribution
     parts = distribution.fsdp if distribution else 1
+    # Not over all chips at once: then other things grow (docs/what-fits-where.md).
+    more = min(max(_PARTS, 2 * parts), plan.topology.chips)
     ways = []
-    if state > room / 3 and parts < plan.topology.chips:
-        ways.append(f"distribution.fsdp={plan.topology.chips} divides the state")
-    if not plan.recipe.model.rematerialise:
+    if state > room / 3 and parts < more:
+        ways.append(f"distribution.fsdp={more} divides the state")
+    if plan.recipe.model.rematerialise is not True:
         ways.append("model.rematerialise=true computes activations twice")
     return ", or ".join([*ways, _smaller(plan, "fewer frames")])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 import math
 import os
 import re
@@ -28,6 +29,7 @@ class Chip:
         link_gb_per_second: of one link to a neighbour, in one direction.
         axes: of the torus that the chips make.
         cores_in_name: chips' cores that the number in a slice's name counts.
+        most_chips: of a slice.
         megacore: whether two cores work as one device.
     """
 
@@ -38,14 +40,15 @@ class Chip:
     link_gb_per_second: float
     axes: int
     cores_in_name: int
+    most_chips: int
     megacore: bool
 
 
 CHIPS = {
-    "v4": Chip("v4", 275, 30.75, 1200, 45, 3, 2, True),
-    "v5e": Chip("v5e", 197, 15.75, 819, 45, 2, 1, False),
-    "v5p": Chip("v5", 459, 95.74, 2765, 90, 3, 2, True),
-    "v6e": Chip("v6e", 918, 31.25, 1600, 90, 2, 1, False),
+    "v4": Chip("v4", 275, 30.75, 1200, 45, 3, 2, 4096, True),
+    "v5e": Chip("v5e", 197, 15.75, 819, 45, 2, 1, 256, False),
+    "v5p": Chip("v5", 459, 95.74, 2765, 90, 3, 2, 6144, True),
+    "v6e": Chip("v6e", 918, 31.25, 1600, 90, 2, 1, 256, False),
 }
 # Without these libtpu asks the cloud where it is, and lets one process in at a time.
 _ENVIRONMENT = {
@@ -54,6 +57,8 @@ _ENVIRONMENT = {
     "TPU_ACCELERATOR_TYPE": "v4-8",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
+# Chips in 4 x 4 x 4, of which larger slices of v4 and v5p are made.
+_CUBE = 64
 _NAME = re.compile(r"(v\d\w?|v5litepod)-(\d+)")
 
 
@@ -138,26 +143,44 @@ def find_topology(name: str) -> Topology:
             f"Received: {name!r}"
         )
     chip, number = CHIPS[kind], int(match[2])
-    shape = _shape(number // chip.cores_in_name, chip.axes)
+    shape = _shape(number // chip.cores_in_name, chip)
     if number % chip.cores_in_name or shape is None:
         sizes = [2**power for power in range(13)]
-        valid = [n * chip.cores_in_name for n in sizes if _shape(n, chip.axes)]
-        raise ValueError(
-            f"{kind} has slices of {', '.join(map(str, valid))}. Received: {name!r}"
-        )
+        valid = [str(n * chip.cores_in_name) for n in sizes if _shape(n, chip)]
+        told = ", ".join(valid)
+        if chip.axes == 3:
+            each, most = (n * chip.cores_in_name for n in (_CUBE, chip.most_chips))
+            told += f" and every multiple of {each} to {most}"
+        raise ValueError(f"{kind} has slices of {told}. Received: {name!r}")
     return Topology(name, chip, shape)
 
 
-def _shape(chips: int, axes: int) -> tuple[int, ...] | None:
-    """Powers of two that make `chips`, the last the largest."""
-    least, most = (4, 4096) if axes == 3 else (1, 256)
-    if chips & (chips - 1) or not least <= chips <= most or chips == 2:
+def _shape(chips: int, chip: Chip) -> tuple[int, ...] | None:
+    """Sides of the block that `chips` make, the last the largest."""
+    axes = chip.axes
+    if chips == 2 or not (4 if axes == 3 else 1) <= chips <= chip.most_chips:
         return None
+    if chips & (chips - 1):
+        return _cubes(chips) if axes == 3 else None
     power = chips.bit_length() - 1
     if chips == 4:
         return (2, 2, 1)[:axes]
     each, more = divmod(power, axes)
     return tuple(2 ** (each + (axis >= axes - more)) for axis in range(axes))
+
+
+def _cubes(chips: int) -> tuple[int, ...] | None:
+    """Sides of the block nearest to a cube, all multiples of four."""
+    cubes, rest = divmod(chips, _CUBE)
+    if rest:
+        return None
+    sides = range(1, cubes + 1)
+    blocks = (
+        (4 * a, 4 * b, 4 * cubes // (a * b))
+        for a, b in itertools.combinations_with_replacement(sides, 2)
+        if cubes % (a * b) == 0 and b <= cubes // (a * b)
+    )
+    return min(blocks, key=max)
 
 
 def check_compiler() -> None:

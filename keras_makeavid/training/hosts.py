@@ -193,7 +193,8 @@ def distributed(options: Distribution | None) -> Iterator[Hosts]:
         except jax.errors.JaxRuntimeError as error:
             if not hosts.are_lost(error):
                 raise
-            raise ProcessLost(hosts.loss) from error
+            told = str(error).partition("\n")[0]
+            raise ProcessLost(f"{hosts.loss}. JAX says: {told}") from error
 
 
 def connect(options: Distribution) -> None:
@@ -205,7 +206,7 @@ def connect(options: Distribution) -> None:
             itself: on Cloud TPU, SLURM, Open MPI.
 
     Raises:
-        RuntimeError: if JAX is at work already.
+        RuntimeError: if JAX is at work already, or the others do not answer.
     """
     import jax
 
@@ -217,10 +218,12 @@ def connect(options: Distribution) -> None:
     )
     try:
         keras.distribution.initialize(*given)
-    except (ValueError, RuntimeError):
+    except (ValueError, RuntimeError) as error:
         # Where nobody tells of others, JAX finds neither coordinator nor cluster; nor
-        # can it look for them once it is at work. There is this process alone.
-        if asked or jax.process_count() > 1:
+        # can it look for them once it is at work. There is this process alone. Its
+        # runtime fails where it has found others that do not answer.
+        of_runtime = isinstance(error, jax.errors.JaxRuntimeError)
+        if asked or of_runtime or jax.process_count() > 1:
             raise
 
 

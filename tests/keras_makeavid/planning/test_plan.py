@@ -172,6 +172,11 @@ def test_what_is_done_already_is_not_advised():
     assert advice(estimated(settings=settings)).startswith("more memory")
 
 
+def test_what_goes_further_is_advised():
+    plan = estimated(settings=["model.rematerialise=feed_forward"])
+    assert "model.rematerialise=true" in advice(plan)
+
+
 def test_the_longest_of_arithmetic_memory_and_network_is_the_time():
     plan = estimated(
         fits=True,

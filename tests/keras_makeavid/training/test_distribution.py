@@ -22,7 +22,7 @@ from keras_makeavid import TextToVideo
 from keras_makeavid.recipes.schema import Distribution
 from keras_makeavid.training import make_distribution, read_metrics, train
 from keras_makeavid.training.distribution import check_batch_size, parameter_axes
-from keras_makeavid.training.hosts import PROCESS_LOST, Hosts
+from keras_makeavid.training.hosts import PROCESS_LOST, Hosts, connect
 from keras_makeavid.training.phases import open_loader, plan_phases
 from keras_makeavid.video import write_image
 
@@ -96,6 +96,18 @@ def test_each_host_reads_its_own_samples(make_recipe):
     for name, value in whole.items():
         together = np.concatenate([part[name] for part in parts])
         np.testing.assert_array_equal(together, value)
+
+
+@jax_only
+def test_others_that_do_not_answer_are_no_reason_to_train_alone(monkeypatch):
+    import jax
+
+    def initialize(*given):
+        raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: Barrier timed out")
+
+    monkeypatch.setattr(keras.distribution, "initialize", initialize)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="DEADLINE_EXCEEDED"):
+        connect(Distribution())
 
 
 # Processes of virtual devices.
