@@ -378,3 +378,18 @@ def test_a_run_of_which_a_process_is_killed_stops_and_goes_on(
         np.testing.assert_array_equal(got, wanted)
 
     np.testing.assert_allclose(losses(resumed), losses(jobs["one"]), atol=1e-5)
+
+
+@in_processes
+def test_the_loss_of_the_first_process_is_told_by_the_other(run_processes, make_job):
+    job = make_job("headless", {"fsdp": 4})
+    kill = {**job, "stop": 2, "signals": signal.SIGKILL}
+    first, second = cluster(2)
+    head, other = run_processes(
+        {"devices": 2, "jobs": [kill], "environment": first},
+        {"devices": 2, "jobs": [job], "environment": second},
+    )
+    assert head["code"] == -signal.SIGKILL
+    # It waits for ever, or JAX has told it: `makeavid` ends with the one code in both.
+    assert other["code"] in (1, PROCESS_LOST)
+    assert "Process 1 of 2 has lost another one" in other["told"]
