@@ -39,3 +39,9 @@ def test_the_way_from_nothing_to_an_evaluated_preset(tmp_path):
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0
     assert all(line.endswith(": is there") for line in again.stdout.splitlines())
+
+    sweep = [sys.executable, RUN.with_name("sweep.py"), tmp_path / "run", "--short"]
+    swept = subprocess.run([*sweep, "--only", "base"], capture_output=True, text=True)
+    assert swept.returncode == 0, swept.stderr
+    assert swept.stdout.splitlines()[-1].startswith("| as it is | ")
+    assert (tmp_path / "run/sweep/sweep.md").exists()
