@@ -73,7 +73,6 @@ def main() -> int:
             parser.error(f"{options.folder / needed} is missing: run.py makes it")
     sweep = options.folder / "sweep"
     sweep.mkdir(exist_ok=True)
-    lines = [f"| setting | {' | '.join(MEASURES)} |", "|---|" + "---|" * len(MEASURES)]
     for name in options.only:
         for result, command in commands(name, VARIANTS[name], options.short).items():
             if (sweep / name / result).exists():
@@ -82,6 +81,7 @@ def main() -> int:
             done = subprocess.run(command, cwd=options.folder, env=environment)
             if done.returncode:
                 return done.returncode
+    lines = [f"| setting | {' | '.join(MEASURES)} |", "|---|" + "---|" * len(MEASURES)]
     for name, setting in VARIANTS.items():
         if (sweep / name / "evaluation/gallery.png").exists():
             lines.append(row(sweep / name, setting))
