@@ -7,6 +7,8 @@ Everything outside this file is written against these functions only.
 
 from __future__ import annotations
 
+import functools
+
 import keras
 from keras import ops
 
@@ -17,6 +19,10 @@ _SLICED_FROM_SCORES = {"jax": 1 << 12, "tensorflow": 1 << 18}
 _SCORES_PER_SLICE = 1 << 20
 # PyTorch's attention on a CPU is slower for heads of fewer channels than these.
 _TORCH_LEAST_WIDTH = 16
+# In training in half precision its gradient takes two threads as long as one, where
+# narrow heads attend to so few keys.
+_TORCH_FEW_KEYS, _TORCH_NARROW = 64, 32
+_TORCH_GATED_AT_ONCE = 1 << 19
 # Group means of more standard deviations than these cost PyTorch's norm more than the
 # last digit of the variance.
 _TORCH_MOST_DEVIATIONS = 4.0
@@ -145,8 +151,8 @@ def _silu_portable(x):
 def gated_gelu(inputs, approximate: bool):
     """`value * gelu(gate)`, calculated in float32 whatever the dtype.
 
-    Under JAX nothing but `inputs` is kept for the gradient: the rest is many times as
-    large, and soon calculated again.
+    Under JAX, and under PyTorch on a CPU, nothing but `inputs` is kept for the
+    gradient: the rest is many times as large, and soon calculated again.
 
     Args:
         inputs: `(..., 2 C)`: the values, then their gates.
@@ -155,15 +161,62 @@ def gated_gelu(inputs, approximate: bool):
     Returns:
         `(..., C)`.
     """
-
-    def gated(inputs):
-        value, gate = ops.split(inputs, 2, axis=-1)
-        gate = ops.gelu(ops.cast(gate, "float32"), approximate=approximate)
-        return ops.cast(ops.cast(value, "float32") * gate, inputs.dtype)
-
+    gated = functools.partial(_gated_gelu_portable, approximate=approximate)
     if keras.config.backend() == "jax":
-        gated = keras.remat(gated)
+        return keras.remat(gated)(inputs)
+    if keras.config.backend() == "torch":
+        inputs = ops.convert_to_tensor(inputs)
+        if inputs.device.type == "cpu":
+            return _gated_gelu_torch()(inputs, approximate)
     return gated(inputs)
+
+
+def _gated_gelu_portable(inputs, approximate):
+    value, gate = ops.split(inputs, 2, axis=-1)
+    gate = ops.gelu(ops.cast(gate, "float32"), approximate=approximate)
+    return ops.cast(ops.cast(value, "float32") * gate, inputs.dtype)
+
+
+@functools.cache
+def _gated_gelu_torch():
+    """The portable form by runs of tokens, whose float32 copies stay in the cache."""
+    import torch
+    from torch.nn.functional import gelu
+
+    def runs(*tensors):
+        size = max(1, _TORCH_GATED_AT_ONCE // tensors[0].shape[-1])
+        return zip(*(x.split(size) for x in tensors), strict=True)
+
+    class GatedGelu(torch.autograd.Function):
+        @staticmethod
+        def forward(context, inputs, approximate):
+            context.save_for_backward(inputs)
+            context.approximate = "tanh" if approximate else "none"
+            channels = inputs.shape[-1] // 2
+            flat = inputs.reshape(-1, 2 * channels)
+            outputs = flat.new_empty((flat.shape[0], channels))
+            for x, out in runs(flat, outputs):
+                value, gate = x.float().split(channels, dim=1)
+                out.copy_(value * gelu(gate, approximate=context.approximate))
+            return outputs.view(*inputs.shape[:-1], channels)
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(context, upstream):
+            (inputs,) = context.saved_tensors
+            channels = inputs.shape[-1] // 2
+            flat = inputs.reshape(-1, 2 * channels)
+            gradients = torch.empty_like(flat)
+            for x, up, out in runs(flat, upstream.reshape(-1, channels), gradients):
+                value, gate = x.float().split(channels, dim=1)
+                up = up.float()
+                out[:, :channels] = up * gelu(gate, approximate=context.approximate)
+                out[:, channels:] = torch.ops.aten.gelu_backward(
+                    up * value, gate, approximate=context.approximate
+                )
+            return gradients.view(inputs.shape), None
+
+    return GatedGelu.apply
 
 
 def group_normalization(
@@ -518,6 +571,9 @@ def _attention_torch(query, key, value):
     if query.device.type == "cpu":
         # In half precision the gradient of this kernel takes seven times as long.
         query, key, value = (x.float() for x in (query, key, value))
+        narrow = width <= _TORCH_NARROW and key.shape[1] <= _TORCH_FEW_KEYS
+        if narrow and dtype != torch.float32:
+            return _attention_to_few_keys_torch(query, key, value).to(dtype)
     if width < _TORCH_LEAST_WIDTH <= key.shape[1]:
         # Zeros add nothing to the products, and narrower ones take longer; between a
         # few frames the copy would cost more than it saves.
@@ -529,6 +585,19 @@ def _attention_torch(query, key, value):
         *(x.transpose(1, 2) for x in (query, key, value)), scale=width**-0.5
     )
     return outputs.transpose(1, 2)[..., :width].to(dtype)
+
+
+def _attention_to_few_keys_torch(query, key, value):
+    """Attention by two products of all heads at once, which hold every score."""
+    import torch
+
+    batch, length, heads, width = query.shape
+    query, key, value = (
+        x.transpose(1, 2).reshape(batch * heads, -1, width) for x in (query, key, value)
+    )
+    weights = torch.softmax(torch.bmm(query * width**-0.5, key.mT), dim=-1)
+    outputs = torch.bmm(weights, value).view(batch, heads, length, width)
+    return outputs.transpose(1, 2)
 
 
 def _attention_sliced(query, key, value):

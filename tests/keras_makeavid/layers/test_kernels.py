@@ -118,6 +118,36 @@ def test_gated_gelu_is_that_of_float32_rounded_once(dtype, approximate):
     )
 
 
+@pytest.mark.parametrize("gated_gelu", forms("gated_gelu"))
+@pytest.mark.parametrize("approximate", [True, False])
+@pytest.mark.parametrize("shape", [(7, 6), (2, 3, 5, 6)])
+def test_gated_gelu_agrees_with_torch(monkeypatch, gated_gelu, shape, approximate):
+    # Runs of 4 tokens, which do not come out even.
+    monkeypatch.setattr(kernels, "_TORCH_GATED_AT_ONCE", 4 * 6)
+    form = "tanh" if approximate else "none"
+
+    def reference(inputs):
+        value, gate = inputs.chunk(2, dim=-1)
+        return value * torch.nn.functional.gelu(gate, approximate=form)
+
+    assert_agrees(lambda x: gated_gelu(x, approximate), reference, normal(*shape))
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="that of torch, run by run")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_gradients_of_gated_gelu_are_rounded_once(dtype):
+    dtype = getattr(torch, dtype)
+    inputs = torch.from_numpy(normal(50, 6)).to(dtype).requires_grad_()
+    upstream = torch.from_numpy(normal(50, 3, seed=1)).to(dtype)
+    gradient = torch.autograd.grad(kernels.gated_gelu(inputs, False), inputs, upstream)
+    exact = inputs.detach().double().requires_grad_()
+    value, gate = exact.chunk(2, dim=-1)
+    outputs = value * torch.nn.functional.gelu(gate)
+    expected = torch.autograd.grad(outputs, exact, upstream.double())[0]
+    step = torch.finfo(dtype).eps / 2
+    torch.testing.assert_close(gradient[0].double(), expected, rtol=step, atol=2e-6)
+
+
 @pytest.mark.parametrize("group_normalization", forms("group_normalization"))
 @pytest.mark.parametrize("mean", [0, 100])
 @pytest.mark.parametrize("shape", [(2, 6, 8), (2, 4, 5, 8), (2, 3, 4, 5, 8)])
@@ -200,6 +230,26 @@ def test_attention_agrees_with_torch(attention, length, keys):
         normal(2, length, 3, 4),
         normal(2, keys, 3, 4, seed=1),
         normal(2, keys, 3, 4, seed=2),
+    )
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="that of torch, of narrow heads")
+@pytest.mark.parametrize("length", [1, 5, 64])
+def test_attention_to_few_keys_agrees_with_torch(length):
+    lengths = enumerate((length, 20, 20))
+    arrays = [normal(2, n, 3, 12, seed=seed) for seed, n in lengths]
+    assert_agrees(kernels._attention_to_few_keys_torch, torch_attention, *arrays)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="that of torch, of narrow heads")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_attention_to_few_keys_is_rounded_once(dtype):
+    arrays = [normal(2, 20, 3, 12, seed=seed) for seed in range(3)]
+    half = [torch.from_numpy(x).to(getattr(torch, dtype)) for x in arrays]
+    expected = torch_attention(*(x.double() for x in half))
+    step = torch.finfo(half[0].dtype).eps / 2
+    torch.testing.assert_close(
+        kernels.attention(*half).double(), expected, rtol=step, atol=2e-6
     )
 
 
