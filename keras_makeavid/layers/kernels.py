@@ -22,6 +22,7 @@ _TORCH_LEAST_WIDTH = 16
 # In training in half precision its gradient takes two threads as long as one, where
 # narrow heads attend to so few keys.
 _TORCH_FEW_KEYS, _TORCH_NARROW = 64, 32
+# Gated numbers whose float32 copies stay in a core's cache: 2 MB.
 _TORCH_GATED_AT_ONCE = 1 << 19
 # Group means of more standard deviations than these cost PyTorch's norm more than the
 # last digit of the variance.
