@@ -24,7 +24,6 @@ VARIANTS = {
     "base": None,
     "min_snr": "loss.min_snr_gamma=5.0",
     "no_ema": "optimizer.ema=0.0",
-    "slow_ema": "optimizer.ema=0.999",
     "low_rate": f"{RATE}=3e-4",
     "high_rate": f"{RATE}=3e-3",
     "no_dropout": "loss.caption_dropout=0.0",

@@ -243,7 +243,14 @@ def test_attention_to_few_keys_agrees_with_torch(length):
 
 @pytest.mark.skipif(BACKEND != "torch", reason="that of torch, of narrow heads")
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_attention_to_few_keys_is_rounded_once(dtype):
+def test_attention_to_few_keys_is_rounded_once(dtype, monkeypatch):
+    taken = []
+    products = kernels._attention_to_few_keys_torch
+    monkeypatch.setattr(
+        kernels,
+        "_attention_to_few_keys_torch",
+        lambda *a: taken.append(1) or products(*a),
+    )
     arrays = [normal(2, 20, 3, 12, seed=seed) for seed in range(3)]
     half = [torch.from_numpy(x).to(getattr(torch, dtype)) for x in arrays]
     expected = torch_attention(*(x.double() for x in half))
@@ -251,6 +258,7 @@ def test_attention_to_few_keys_is_rounded_once(dtype):
     torch.testing.assert_close(
         kernels.attention(*half).double(), expected, rtol=step, atol=2e-6
     )
+    assert taken
 
 
 @pytest.mark.parametrize(("length", "run"), [(24, 8), (15, 5), (9, 9), (13, 1)])
