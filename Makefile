@@ -44,7 +44,7 @@ lint: .venv/installed
 
 bench: .venv/installed
 	for backend in $(BACKENDS); do \
-	    for name in forward train_step group_norm import_time; do \
+	    for name in forward train_step group_norm import_time generate; do \
 	        KERAS_BACKEND=$$backend $(BIN)/python benchmarks/$$name.py || exit 1; \
 	    done; \
 	done

@@ -39,10 +39,11 @@ def main():
     task = TextToVideo.from_preset(DEFAULT_PRESET)
     videos = task.generate(PROMPTS, seed=0, progress=True)
     gallery = evaluation.Gallery()
-    evaluation.evaluate(zip(videos, PROMPTS, strict=True), gallery.add)
+    found = evaluation.evaluate(zip(videos, PROMPTS, strict=True), gallery.add)
     video.write_image(options.out / "gallery.png", gallery.picture())
     video.write_video(options.out / "gallery.gif", grid(videos), fps=task.fps)
     print(f"[{time.time() - start:5.0f} s] {len(videos)} videos generated")
+    print(f"{found.count('all')} of them show all that was asked for")
     for name in ("gallery.gif", "gallery.png"):
         print(options.out / name)
 

@@ -34,7 +34,7 @@ def circling(number: int) -> tuple[np.ndarray, str]:
     colour, shape = COLOURS[number % 6], SHAPES[number // 6 % 4]
     still = draw_scene_of(Description(colour, shape, "bouncing"), rng)
     angles = rng.uniform(0, 2 * np.pi) + np.linspace(0, 2 * np.pi, FRAMES)
-    way = rng.uniform(0.18, 0.24)
+    way = rng.uniform(0.15, 0.21)
     places = zip(0.5 + way * np.cos(angles), 0.5 + way * np.sin(angles), strict=True)
     scenes = [dataclasses.replace(still, x=x, y=y) for x, y in places]
     frames = [render_at(scene, np.zeros(1))[0] for scene in scenes]

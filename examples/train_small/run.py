@@ -11,7 +11,9 @@ Exits with 1 when the evaluation has found the model below the bar.
 """
 
 import argparse
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MAKEAVID = [sys.executable, "-m", "keras_makeavid"]
+EVALUATION = "evaluation/evaluation.json"
 SHORT_RECIPES = (
     *("data.batch_size=8", "stage.*.length=2 steps"),
     *("stage.*.learning_rate.warmup=1 steps", "logs.tensorboard=false"),
@@ -63,18 +66,21 @@ def steps(short: bool) -> list[list[dict[str, list[list]]]]:
     first_frames = {"first_frames/preset": [train("first_frames.toml")]}
     videos = {
         "video/preset": [train("video.toml")],
-        "finished": [[*finish, "video/preset", "first_frames/preset", "finished"]],
+        "refined/preset": [train("refine.toml")],
+        "finished": [[*finish, "refined/preset", "first_frames/preset", "finished"]],
         small: [[*weights, "convert", "finished", small, "--dtype", "float16"]],
         "evaluation/gallery.png": [evaluate],
     }
     return [[images], [temporal, first_frames], [videos]]
 
 
-def take(lane: dict[str, list[list]], folder: Path, environment: dict) -> int:
+def take(
+    lane: dict[str, list[list]], folder: Path, environment: dict, failures: list[int]
+) -> None:
     """Take the steps of a lane whose results are not there yet.
 
-    Returns:
-        The exit code of the command that failed, or 0.
+    It ends early when there is something in `failures`, the exit codes of what failed,
+    of this lane or of another.
     """
     for result, commands in lane.items():
         if (folder / result).exists():
@@ -82,11 +88,17 @@ def take(lane: dict[str, list[list]], folder: Path, environment: dict) -> int:
             continue
         start = time.time()
         for command in commands:
-            done = subprocess.run(command, cwd=folder, env=environment)
-            if done.returncode:
-                return done.returncode
+            process = subprocess.Popen(command, cwd=folder, env=environment)
+            while process.poll() is None and not failures:
+                time.sleep(0.5)
+            if failures:
+                process.terminate()
+            if process.wait() and not failures:
+                failures.append(process.returncode)
+                print(f"{result}: exit code {process.returncode}", file=sys.stderr)
+            if failures:
+                return
         print(f"{result}: {time.time() - start:.0f} s", flush=True)
-    return 0
 
 
 def main() -> int:
@@ -96,6 +108,9 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="two updates a stage")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    failures = []
+    # Or what runs would run on, with nobody to wait for it.
+    signal.signal(signal.SIGTERM, lambda number, _: failures.append(128 + number))
     for lanes in steps(options.short):
         environment = {"KERAS_BACKEND": "torch", **os.environ}
         if len(lanes) > 1:
@@ -103,12 +118,15 @@ def main() -> int:
             environment["OMP_NUM_THREADS"] = str(threads)
         with ThreadPoolExecutor() as pool:
             taken = [
-                pool.submit(take, lane, options.folder, environment) for lane in lanes
+                pool.submit(take, lane, options.folder, environment, failures)
+                for lane in lanes
             ]
-        for code in (lane.result() for lane in taken):
-            if code:
-                return code
-    return 0
+        for lane in taken:
+            lane.result()
+        if failures:
+            return failures[0]
+    evaluation = json.loads((options.folder / EVALUATION).read_text())
+    return 1 if evaluation["failures"] else 0
 
 
 if __name__ == "__main__":

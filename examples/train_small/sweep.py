@@ -2,10 +2,11 @@
 
     python examples/train_small/sweep.py runs/small
 
-Begins with what run.py has made there: the inflated model and the clips. Each setting
-trains it by sweep.toml, 500 steps, and is measured on 64 videos whose first frames are
-those of true clips, so that the temporal part counts. It can be stopped at any moment:
-the same command goes on. Prints a table, and leaves it as sweep/sweep.md.
+Begins with what run.py has made there: the model whose temporal parameters are
+trained, and the clips. Each setting trains all of it by sweep.toml, 500 steps, and is
+measured on 64 videos whose first frames are those of true clips, so that the temporal
+part counts. It can be stopped at any moment: the same command goes on. Prints a table,
+and leaves it as sweep/sweep.md.
 """
 
 import argparse
@@ -67,7 +68,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--short", action="store_true", help="two updates, two videos")
     options = parser.parse_args()
-    for needed in ("inflated", "dataset"):
+    for needed in ("temporal/preset", "dataset"):
         if not (options.folder / needed).is_dir():
             parser.error(f"{options.folder / needed} is missing: run.py makes it")
     sweep = options.folder / "sweep"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from keras_makeavid.cli.checks import check_at_least_one
 from keras_makeavid.presets import DEFAULT_PRESET
 
 EXAMPLE = "makeavid evaluate --seeds 4 --out evaluation"
@@ -28,6 +29,11 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument(
         "--count", type=int, default=24, help="prompts of each kind in that list"
+    )
+    parser.add_argument(
+        "--wordings",
+        action="store_true",
+        help="say each prompt of that list in one of many wordings",
     )
     parser.add_argument("--seeds", type=int, default=4, help="videos of each prompt")
     parser.add_argument(
@@ -75,9 +81,12 @@ def add_arguments(parser) -> None:
 
 
 def check(options) -> None:
-    """Find what is wrong with prompts, thresholds and folder before anything else."""
+    """Find what is wrong with prompts, numbers and folder before anything else."""
     from keras_makeavid.files import existing_parent
 
+    check_at_least_one(options, "seeds", "frames", "steps")
+    if options.wordings and options.prompts is not None:
+        raise ValueError("--wordings does not go with --prompts, which has its own")
     _prompts(options)
     _thresholds(options)
     existing_parent(options.out)
@@ -116,10 +125,12 @@ def run(options) -> int:
             spatial_only=options.spatial_only,
         )
         result = evaluation.evaluate(videos, on_result)
-    names = ("preset", "seeds", "frames", "steps", "guidance", "hints", "spatial_only")
-    settings = {name: getattr(options, name) for name in names}
+    names = ("preset", "wordings", "seeds", "frames", "steps", "guidance", "hints")
+    settings = {name: getattr(options, name) for name in (*names, "spatial_only")}
+    settings["vae_psnr"] = round(evaluation.vae_psnr(task), 1)
     paths = evaluation.write_report(options.out, result, thresholds, gallery, settings)
     print(evaluation.markdown_table(result, thresholds))
+    print(f"VAE: {settings['vae_psnr']} dB on pictures that training does not show")
     for path in paths:
         print(path)
     failures = thresholds.failures(result)
@@ -132,7 +143,7 @@ def _prompts(options):
     from keras_makeavid.evaluation import default_prompts, read_prompts
 
     if options.prompts is None:
-        return default_prompts(options.count)
+        return default_prompts(options.count, options.wordings)
     return read_prompts(options.prompts)
 
 

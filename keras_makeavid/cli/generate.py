@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from keras_makeavid.cli.checks import check_at_least_one
 from keras_makeavid.presets import DEFAULT_PRESET
 
 EXAMPLE = 'makeavid generate "a red star moving left" --seed 7 --out star.mp4'
@@ -70,7 +71,9 @@ def add_arguments(parser) -> None:
 
 
 def check(options) -> None:
-    """Find what is wrong with files and prompt before anything is imported."""
+    """Find what is wrong with files and numbers before a backend is imported."""
+    from keras_makeavid import video
+
     if options.out is None:
         suffix = f".{options.format or 'mp4'}"
         options.out = "video" if suffix == ".png" else f"video{suffix}"
@@ -82,6 +85,13 @@ def check(options) -> None:
             )
     if options.sheet is None:
         options.sheet = f"{os.path.splitext(options.out.rstrip(os.sep))[0]}_sheet.png"
+    check_at_least_one(options, "frames", "steps")
+    video.check_video_path(options.out, 8 if options.fps is None else options.fps)
+    video.check_image_path(options.sheet)
+    if options.hint is not None:
+        options.hint = video.read_image(options.hint)
+    if options.mask is not None:
+        options.mask = video.read_mask(options.mask)
     if options.preset == DEFAULT_PRESET:
         from keras_makeavid.data.motions import note_on
 
@@ -94,18 +104,14 @@ def run(options) -> None:
     """Generate and write."""
     from keras_makeavid import TextToVideo, video
 
-    video.check_video_path(options.out, 8 if options.fps is None else options.fps)
-    video.check_image_path(options.sheet)
-    hint = None if options.hint is None else video.read_image(options.hint)
-    mask = None if options.mask is None else video.read_mask(options.mask)
     task = TextToVideo.from_preset(options.preset, dtype=options.dtype)
     fps = task.fps if options.fps is None else options.fps
     video.check_video_path(options.out, fps)
     frames = task.generate(
         options.prompt,
         options.negative,
-        hint_image=hint,
-        mask_image=mask,
+        hint_image=options.hint,
+        mask_image=options.mask,
         num_frames=options.frames,
         height=options.height,
         width=options.width,

@@ -14,6 +14,7 @@ from keras_makeavid.evaluation.gallery import Gallery
 from keras_makeavid.evaluation.generation import generate_videos
 from keras_makeavid.evaluation.measure import Measured, measure_video, psnr
 from keras_makeavid.evaluation.prompts import default_prompts, read_prompts
+from keras_makeavid.evaluation.reconstruction import vae_psnr
 from keras_makeavid.evaluation.report import markdown_table, write_report
 from keras_makeavid.evaluation.thresholds import Thresholds
 
@@ -32,5 +33,6 @@ __all__ = [
     "measure_video",
     "psnr",
     "read_prompts",
+    "vae_psnr",
     "write_report",
 ]

@@ -11,7 +11,8 @@ from keras_makeavid.video.opencv import load_cv2
 _FRAMES = 8
 _ROW_WIDTH = 548
 _LABEL_HEIGHT = 16
-_FONT_SIZE = 0.38
+# OpenCV draws no sizes between.
+_FONT_SIZES = (0.38, 0.34, 0.30, 0.26)
 _RIGHT, _WRONG = (0, 0, 0), (200, 0, 0)
 
 
@@ -72,9 +73,11 @@ def _row(result, frames):
         text, colour = f"{text}: {', '.join(found)}", _WRONG
     label = _blank(_LABEL_HEIGHT)
     cv2 = load_cv2()
-    place = (4, _LABEL_HEIGHT - 4)
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(label, text, place, font, _FONT_SIZE, colour, lineType=cv2.LINE_AA)
+    place, font = (4, _LABEL_HEIGHT - 4), cv2.FONT_HERSHEY_SIMPLEX
+    for size in _FONT_SIZES:
+        if cv2.getTextSize(text, font, size, 1)[0][0] <= _ROW_WIDTH - 8:
+            break
+    cv2.putText(label, text, place, font, size, colour, lineType=cv2.LINE_AA)
     padded = np.pad(
         sheet,
         [(0, 0), (0, _ROW_WIDTH - sheet.shape[1]), (0, 0)],

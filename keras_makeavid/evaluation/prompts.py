@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+
 from keras_makeavid.data.motions import (
     BACKGROUNDS,
     KNOWN_WORLD,
@@ -16,11 +18,13 @@ from keras_makeavid.data.motions import (
 from keras_makeavid.files import StrPath, existing_file
 
 
-def default_prompts(count: int = 24) -> list[str]:
+def default_prompts(count: int = 24, wordings: bool = False) -> list[str]:
     """Prompts of triples that training shows, then of triples held out of it.
 
     Args:
         count: prompts of each kind.
+        wordings: whether to draw one of many wordings for each, always the same ones,
+            in place of the canonical.
 
     Returns:
         `2 * count` captions, in which every colour, shape, motion and background
@@ -37,8 +41,9 @@ def default_prompts(count: int = 24) -> list[str]:
     most = len(triples_of("held_out"))
     if not 1 <= count <= most:
         raise ValueError(f"count must be from 1 to {most}. Received: {count}")
+    rng = np.random.default_rng(0) if wordings else None
     return [
-        caption(Description(*triple, BACKGROUNDS[number % len(BACKGROUNDS)]))
+        caption(Description(*triple, BACKGROUNDS[number % len(BACKGROUNDS)]), rng)
         for split in ("train", "held_out")
         for number, triple in enumerate(_balanced(triples_of(split), count))
     ]

@@ -6,11 +6,15 @@ import sys
 from pathlib import Path
 
 import cv2
+import keras
 import numpy as np
+import pytest
 from keras import ops
 from run_datasets import write_dataset
 
 from keras_makeavid import TextToVideo
+from keras_makeavid.cli import main
+from keras_makeavid.data.motions import MotionClips
 from keras_makeavid.presets import DEFAULT_PRESET
 from keras_makeavid.recipes import load_recipe
 
@@ -65,6 +69,51 @@ def test_clips_to_fine_tune_with_are_new_ones_and_known_ones(tmp_path):
 def test_the_recipe_to_fine_tune_with_starts_from_the_preset_in_the_box():
     recipe = load_recipe(str(EXAMPLES / "fine_tune" / "recipe.toml"))
     assert recipe.model.preset == DEFAULT_PRESET
+
+
+def test_the_count_of_what_goes_round_counts_just_that():
+    circling = runpy.run_path(str(EXAMPLES / "fine_tune" / "draw_clips.py"))["circling"]
+    script = runpy.run_path(str(EXAMPLES / "fine_tune" / "measure.py"))
+    counted = [script["goes_round"](circling(number)[0]) for number in range(48)]
+    assert sum(counted) >= 47
+    clips = MotionClips(seed=1)
+    assert not any(script["goes_round"](clips.clip(n)[0]) for n in range(100))
+    assert not script["goes_round"](np.zeros((16, 64, 64, 3), "uint8"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="the same everywhere")
+def test_the_small_model_is_fine_tuned_by_the_commands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = EXAMPLES / "fine_tune"
+    draw = runpy.run_path(str(folder / "draw_clips.py"))
+    draw["main"].__globals__["COUNT"] = 4
+    draw["main"](["clips"])
+    preset = ("--preset", DEFAULT_PRESET)
+    assert main(["encode", "clips", "dataset", *preset, "--fps", "8"]) == 0
+    short = ("--set", "stage.all.length=4 steps", "--set", "data.batch_size=2")
+    short += ("--set", "stage.all.learning_rate.warmup=1 steps")
+    assert main(["train", str(folder / "recipe.toml"), *short]) == 0
+    trained, before = map(TextToVideo.from_preset, ("circling/preset", DEFAULT_PRESET))
+    weights = zip(trained.backbone.weights, before.backbone.weights, strict=True)
+    arrays = (map(ops.convert_to_numpy, pair) for pair in weights)
+    assert any((after != first).any() for after, first in arrays)
+    measure = runpy.run_path(str(folder / "measure.py"))
+    measure["main"].__globals__["PROMPTS"] = ["a red star circling"] * 12
+    measure["main"](["circling/preset", "circling.png"])
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" of 12 go round")
+    assert cv2.imread("circling.png").shape == (6 * 64, 16 * 64, 3)
+
+
+VARIANTS = runpy.run_path(str(EXAMPLES / "train_small" / "sweep.py"))["VARIANTS"]
+
+
+@pytest.mark.parametrize("setting", VARIANTS.values(), ids=VARIANTS)
+def test_every_setting_of_the_sweep_is_one_of_its_recipe(setting):
+    path = str(EXAMPLES / "train_small" / "sweep.toml")
+    settings = [setting] if setting else []
+    as_it_is = load_recipe(path)
+    assert (load_recipe(path, settings) == as_it_is) == (not settings)
 
 
 APP = """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from keras_makeavid.cli.checks import check_at_least_one
+
 EXAMPLE = "makeavid dataset motions dataset --preset PRESET --clips 20000 --half"
 
 
@@ -39,14 +41,19 @@ def add_arguments(parser) -> None:
 
 
 def check(options) -> None:
-    """Find what is wrong with the share before anything is imported."""
-    if options.often is None:
-        return
-    motion, share = options.often
-    try:
-        options.often = motion, float(share)
-    except ValueError:
-        raise ValueError(f"The share must be a number. Received: {share!r}") from None
+    """Find what is wrong with numbers and motion before a backend is imported."""
+    from keras_makeavid.data.motions import MotionClips
+
+    check_at_least_one(options, "clips", "frames")
+    if options.often is not None:
+        motion, share = options.often
+        try:
+            options.often = motion, float(share)
+        except ValueError:
+            raise ValueError(
+                f"The share must be a number. Received: {share!r}"
+            ) from None
+    MotionClips(often=options.often)
 
 
 def run(options) -> None:

@@ -33,7 +33,7 @@ _BACKGROUND_RANGES = {
     "grey": ((0, 360), (0.0, 0.05), (0.38, 0.55)),
     "brown": ((22, 30), (0.55, 0.7), (0.32, 0.45)),
 }
-# Black twice: half of the clips with it have captions that name no background.
+# Black twice: most captions of clips with it name no background.
 _BACKGROUND_DRAW = ("black", "black", "grey", "brown")
 
 _DANCE_AMOUNTS = {"jumping": (0.12, 0.2), "waving": (35, 50), "swaying": (14, 22)}

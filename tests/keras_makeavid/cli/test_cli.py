@@ -166,6 +166,10 @@ def test_the_version_is_printed(capsys):
             "generate: error: argument --steps: invalid int value: 'many'",
         ),
         (
+            ["generate", "a cat", "--preset", "PRESET", "--steps", "0"],
+            "generate: error: --steps must be at least 1. Received: 0",
+        ),
+        (
             ["evaluate", "--preset", "PRESET", "--prompts", "missing.txt"],
             "evaluate: error: There is no file missing.txt",
         ),
@@ -183,7 +187,15 @@ def test_the_version_is_printed(capsys):
         ),
         (
             ["evaluate", "--preset", "PRESET", "--seeds", "0"],
-            "evaluate: error: num_seeds must be at least 1. Received: 0",
+            "evaluate: error: --seeds must be at least 1. Received: 0",
+        ),
+        (
+            ["evaluate", "--preset", "PRESET", "--frames", "0"],
+            "evaluate: error: --frames must be at least 1. Received: 0",
+        ),
+        (
+            [*("evaluate", "--preset", "PRESET", "--prompts", "a.txt"), "--wordings"],
+            "evaluate: error: --wordings does not go with --prompts",
         ),
         (
             ["encode", "CLIPS"],
@@ -229,6 +241,34 @@ def test_an_error_is_one_line_and_exit_code_2(
     assert error.count("\n") == 1
     assert re.match(f"makeavid(: | ){message}", error)
     assert list(tmp_path.iterdir()) == []
+
+
+BEFORE = """
+import sys
+from keras_makeavid.cli import main
+code = main(sys.argv[1:])
+print(code, *sorted({"keras", "keras_hub", "jax", "torch"} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("generate", "a red star growing", "--out", "none/video.mp4"),
+        ("generate", "a red star growing", "--hint", "missing.png"),
+        ("generate", "a red star growing", "--frames", "0"),
+        ("evaluate", "--seeds", "0"),
+        ("dataset", "motions", "out", "--preset", "x", "--clips", "0"),
+        ("dataset", "motions", "out", "--preset", "x", "--often", "flying", "0.5"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_wrong_is_found_before_a_backend_is_imported(arguments):
+    result = subprocess.run(
+        [sys.executable, "-c", BEFORE, *arguments], capture_output=True, text=True
+    )
+    assert result.stdout == "2\n", result.stderr
+    assert ": error: " in result.stderr
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -36,10 +36,25 @@ def damage(dataset):
     np.save(path, np.full((4, 4, 2, 3), np.nan, "float32"))
 
 
-@pytest.mark.parametrize("command", ["info", "check", "convert"])
+@pytest.mark.parametrize("command", ["info", "check", "convert", "motions"])
 def test_help_of_a_command_ends_with_an_example(command, capsys):
     assert run(command, "--help") == 0
     assert f"example:\n  makeavid dataset {command} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--clips", "0"), "--clips must be at least 1. Received: 0"),
+        (("--often", "spinning", "much"), "share must be a number. Received: 'much'"),
+        (("--often", "spinning", "1.5"), "over 0 and at most 1. Received: 1.5"),
+        (("--often", "flying", "0.5"), "motion must be one of .*Received: 'flying'"),
+    ],
+)
+def test_motions_that_cannot_be_drawn_are_one_line(options, message, tmp_path, capsys):
+    assert run("motions", tmp_path / "out", "--preset", "nowhere", *options) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
 
 
 def test_info_tells_what_it_holds(dataset, capsys):

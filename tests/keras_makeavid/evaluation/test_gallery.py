@@ -39,6 +39,14 @@ def test_what_is_wrong_is_written_in_red(clip_of):
     assert red_pixels(wrong) > 100
 
 
+def test_a_long_text_is_written_small_enough_to_end_in_its_row(clip_of):
+    frames = clip_of("white", "star", "growing")
+    every = "in front of a brown background a purple triangle moves to the left"
+    row = gallery_of([(frames, every)])[:16, :548]
+    assert red_pixels(row[:, 400:540]) > 10
+    assert (row[:, 544:] == 255).all()
+
+
 def test_large_frames_are_shown_small_and_few_leave_room(clip_of):
     large = clip_of("white", "star", "growing", num_frames=3, size=256)
     assert gallery_of([(large, "a white star growing")]).shape[1] == 2 * 548

@@ -34,6 +34,13 @@ def test_everything_comes_about_as_often_as_the_rest_of_its_kind(half):
         assert max(counts.values()) - min(counts.values()) <= slack
 
 
+def test_wordings_are_many_and_mean_the_same():
+    canonical, varied = default_prompts(24), default_prompts(24, wordings=True)
+    assert [*map(parse_caption, varied)] == [*map(parse_caption, canonical)]
+    assert sum(map(str.__ne__, varied, canonical)) > 20
+    assert default_prompts(24, wordings=True) == varied
+
+
 @pytest.mark.parametrize("count", [0, 41])
 def test_more_prompts_than_triples_are_refused(count):
     with pytest.raises(
