@@ -15,7 +15,7 @@ PRESETS = {
         "metadata": {
             "description": (
                 "Small text-to-video model of moving shapes and dancing figures: 16 "
-                "frames of 64 x 64 pixels. See MODEL_CARD.md."
+                "frames of 64 x 64 pixels. Its repository has MODEL_CARD.md."
             ),
             "params": 8_782_787,
             "path": "unet_pseudo3d",
