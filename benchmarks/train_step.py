@@ -8,8 +8,8 @@ float32. The original took 3.25 s and 4.5 GB on a machine whose XLA multiplied
 2048 x 2048 float32 at 458 GFLOP/s: `seconds_at_458` is the time scaled to that rate,
 which is measured in the same process. Memory is the highest resident memory above the
 level before the first step, before a later one, and in all. `--small` times a step of
-examples/train_small/video.toml instead: the model in the box, all parameters,
-mixed_bfloat16, 16 clips of 16 frames.
+examples/train_small/video.toml without averages and dropped captions instead: the
+model in the box, all parameters, mixed_bfloat16, 16 clips of 16 frames.
 """
 
 import argparse

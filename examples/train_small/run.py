@@ -3,8 +3,8 @@
     python examples/train_small/run.py runs/small
 
 The published way in small, by the package's own commands: a VAE, an image inpainting
-UNet with its text encoder, inflation, the temporal parameters, then all of them; the
-image model learns on to make first frames, beside the temporal parameters, each on
+UNet with its text encoder, inflation, the temporal parameters, then all of them, twice;
+the image model learns on to make first frames, beside the temporal parameters, each on
 half of the cores; an evaluation in the end. It can be stopped at any moment: the same
 command goes on.
 Exits with 1 when the evaluation has found the model below the bar.
@@ -22,7 +22,6 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MAKEAVID = [sys.executable, "-m", "keras_makeavid"]
-EVALUATION = "evaluation/evaluation.json"
 SHORT_RECIPES = (
     *("data.batch_size=8", "stage.*.length=2 steps"),
     *("stage.*.learning_rate.warmup=1 steps", "logs.tensorboard=false"),
@@ -75,12 +74,12 @@ def steps(short: bool) -> list[list[dict[str, list[list]]]]:
 
 
 def take(
-    lane: dict[str, list[list]], folder: Path, environment: dict, failures: list[int]
+    lane: dict[str, list[list]], folder: Path, environment: dict, ended: list[int]
 ) -> None:
     """Take the steps of a lane whose results are not there yet.
 
-    It ends early when there is something in `failures`, the exit codes of what failed,
-    of this lane or of another.
+    It stops when there is something in `ended`: exit codes, of a step of this lane or
+    of another that failed, or of a signal.
     """
     for result, commands in lane.items():
         if (folder / result).exists():
@@ -88,15 +87,20 @@ def take(
             continue
         start = time.time()
         for command in commands:
-            process = subprocess.Popen(command, cwd=folder, env=environment)
-            while process.poll() is None and not failures:
+            # In a group of its own: told by Ctrl-C and by us, a training would take
+            # the second signal as an order to leave without its checkpoint.
+            process = subprocess.Popen(
+                command, cwd=folder, env=environment, process_group=0
+            )
+            while process.poll() is None and not ended:
                 time.sleep(0.5)
-            if failures:
+            if ended:
                 process.terminate()
-            if process.wait() and not failures:
-                failures.append(process.returncode)
-                print(f"{result}: exit code {process.returncode}", file=sys.stderr)
-            if failures:
+            code = process.wait()
+            if code and not ended:
+                ended.append(code if code > 0 else 128 - code)
+                print(f"{result}: exit code {ended[0]}", file=sys.stderr)
+            if ended:
                 return
         print(f"{result}: {time.time() - start:.0f} s", flush=True)
 
@@ -108,9 +112,9 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="two updates a stage")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    failures = []
-    # Or what runs would run on, with nobody to wait for it.
-    signal.signal(signal.SIGTERM, lambda number, _: failures.append(128 + number))
+    ended = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: ended.append(128 + number))
     for lanes in steps(options.short):
         environment = {"KERAS_BACKEND": "torch", **os.environ}
         if len(lanes) > 1:
@@ -118,14 +122,14 @@ def main() -> int:
             environment["OMP_NUM_THREADS"] = str(threads)
         with ThreadPoolExecutor() as pool:
             taken = [
-                pool.submit(take, lane, options.folder, environment, failures)
+                pool.submit(take, lane, options.folder, environment, ended)
                 for lane in lanes
             ]
         for lane in taken:
             lane.result()
-        if failures:
-            return failures[0]
-    evaluation = json.loads((options.folder / EVALUATION).read_text())
+        if ended:
+            return ended[0]
+    evaluation = json.loads((options.folder / "evaluation/evaluation.json").read_text())
     return 1 if evaluation["failures"] else 0
 
 

@@ -103,6 +103,7 @@ def run(options) -> int:
 
     prompts, thresholds = _prompts(options), _thresholds(options)
     task = TextToVideo.from_preset(options.preset)
+    vae_psnr = round(evaluation.vae_psnr(task), 1)
     if options.frames is None:
         options.frames = task.num_frames
     if options.guidance is None:
@@ -127,10 +128,10 @@ def run(options) -> int:
         result = evaluation.evaluate(videos, on_result)
     names = ("preset", "wordings", "seeds", "frames", "steps", "guidance", "hints")
     settings = {name: getattr(options, name) for name in (*names, "spatial_only")}
-    settings["vae_psnr"] = round(evaluation.vae_psnr(task), 1)
+    settings["vae_psnr"] = vae_psnr
     paths = evaluation.write_report(options.out, result, thresholds, gallery, settings)
     print(evaluation.markdown_table(result, thresholds))
-    print(f"VAE: {settings['vae_psnr']} dB on pictures that training does not show")
+    print(f"VAE: {vae_psnr} dB on pictures that training does not show")
     for path in paths:
         print(path)
     failures = thresholds.failures(result)

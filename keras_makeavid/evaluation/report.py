@@ -66,7 +66,7 @@ def write_report(
         evaluation: of videos.
         thresholds: the bar.
         gallery: of the videos.
-        settings: what they were generated with, as JSON takes it.
+        settings: what the model is and how it was used, as JSON takes it.
 
     Returns:
         The files: `evaluation.json` with every video's measurement, `evaluation.md`

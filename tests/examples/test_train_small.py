@@ -1,8 +1,12 @@
 """The whole published order in small, by the commands of the package."""
 
 import json
+import runpy
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -46,3 +50,40 @@ def test_the_way_from_nothing_to_an_evaluated_preset(tmp_path):
     assert swept.returncode == 0, swept.stderr
     assert swept.stdout.splitlines()[-1].startswith("| as it is | ")
     assert (tmp_path / "run/sweep/sweep.md").exists()
+
+
+WAITS = [sys.executable, "-c", "open('begun', 'w'); import time; time.sleep(60)"]
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="uses no backend")
+def test_what_fails_ends_the_other_lane_too(tmp_path, capfd):
+    take = runpy.run_path(str(RUN))["take"]
+    fails = [sys.executable, "-c", "raise SystemExit(3)"]
+    start, ended = time.monotonic(), []
+    with ThreadPoolExecutor() as pool:
+        for lane in ({"a": [WAITS]}, {"b": [fails], "c": [fails]}):
+            pool.submit(take, lane, tmp_path, None, ended)
+    assert ended == [3]
+    assert time.monotonic() - start < 30
+    assert capfd.readouterr().err == "b: exit code 3\n"
+
+
+STOPPED = """
+import runpy, sys
+main = runpy.run_path(sys.argv[1])["main"]
+main.__globals__["steps"] = lambda short: [[{"a": [WAITS]}], [{"b": [WAITS]}]]
+sys.argv[1:] = ["."]
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="uses no backend")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_what_runs_and_is_told_by_the_exit_code(tmp_path, number):
+    code = STOPPED.replace("WAITS", repr(WAITS))
+    run = subprocess.Popen([sys.executable, "-c", code, RUN], cwd=tmp_path)
+    while not (tmp_path / "begun").exists():
+        assert run.poll() is None
+        time.sleep(0.1)
+    run.send_signal(number)
+    assert run.wait(timeout=30) == 128 + number

@@ -45,6 +45,8 @@ def check(options) -> None:
     from keras_makeavid.data.motions import MotionClips
 
     check_at_least_one(options, "clips", "frames")
+    if options.workers < 0:
+        raise ValueError(f"--workers must be 0 or more. Received: {options.workers}")
     if options.often is not None:
         motion, share = options.often
         try:

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_makeavid import TextToVideo, __version__, recipes, video
+from keras_makeavid import TextToVideo, __version__, evaluation, recipes, video
 from keras_makeavid.cli import _parser, main
 from keras_makeavid.data import open_dataset
 
@@ -257,15 +257,18 @@ print(code, *sorted({"keras", "keras_hub", "jax", "torch"} & sys.modules.keys())
         ("generate", "a red star growing", "--out", "none/video.mp4"),
         ("generate", "a red star growing", "--hint", "missing.png"),
         ("generate", "a red star growing", "--frames", "0"),
-        ("evaluate", "--seeds", "0"),
+        ("evaluate", "--count", "0"),
         ("dataset", "motions", "out", "--preset", "x", "--clips", "0"),
         ("dataset", "motions", "out", "--preset", "x", "--often", "flying", "0.5"),
     ],
     ids=" ".join,
 )
-def test_what_is_wrong_is_found_before_a_backend_is_imported(arguments):
+def test_what_is_wrong_is_found_before_a_backend_is_imported(arguments, tmp_path):
     result = subprocess.run(
-        [sys.executable, "-c", BEFORE, *arguments], capture_output=True, text=True
+        [sys.executable, "-c", BEFORE, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     assert result.stdout == "2\n", result.stderr
     assert ": error: " in result.stderr
@@ -513,6 +516,9 @@ def test_evaluate_reports_what_untrained_videos_show_and_fails(preset, tmp_path,
     assert content["settings"]["steps"] == 1
     # The preset's own, where they are not told.
     assert content["settings"]["guidance"] == 15.0
+    decibels = content["settings"]["vae_psnr"]
+    assert 0 < decibels < 50
+    assert f"\nVAE: {decibels} dB on pictures" in printed
     assert [video["seed"] for video in content["videos"]] == [0, 1, 2, 3]
     assert all(0 < video["hint_psnr"] < 100 for video in content["videos"])
 
@@ -523,6 +529,20 @@ def test_evaluate_reports_what_untrained_videos_show_and_fails(preset, tmp_path,
     content = json.loads((out / "evaluation.json").read_text())
     assert content["settings"]["spatial_only"] is True
     assert content["rates"]["seen"]["hint_psnr"] is None
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="the same everywhere")
+def test_evaluate_says_its_prompts_in_other_words(preset, tmp_path, monkeypatch):
+    seen = []
+
+    def generate_videos(task, prompts, **options):
+        seen.extend(prompts)
+        return [(np.zeros((3, 64, 64, 3), "uint8"), prompt) for prompt in prompts]
+
+    monkeypatch.setattr(evaluation, "generate_videos", generate_videos)
+    options = ("--count", 4, "--wordings", "--out", tmp_path / "report")
+    assert run("evaluate", "--preset", preset, *options) == 1
+    assert seen == evaluation.default_prompts(4, wordings=True)
 
 
 # Info.

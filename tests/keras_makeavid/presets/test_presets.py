@@ -97,12 +97,13 @@ def test_it_shows_what_it_is_asked_for(measured):
     assert measured.shuffled().rate("motion") < 0.5
 
 
+@pytest.mark.slow
 def test_it_sets_a_hint_in_motion(task):
-    prompts = evaluation.default_prompts(8)[:2]
+    prompts = evaluation.default_prompts(4)
     videos = evaluation.generate_videos(task, prompts, num_seeds=1, hints=True)
     found = evaluation.evaluate(videos)
     assert min(result.hint_psnr for result in found.results) >= 20
-    assert found.rate("motion") == 1
+    assert found.rate("motion") >= 0.875
 
 
 @pytest.mark.slow
