@@ -10,8 +10,8 @@ import sys
 
 from keras_makeavid import TextToVideo
 
-# The default weight of the prompt.
-GUIDANCE = 5.0
+# The default weight of the prompt. At 5, squares that spin round off.
+GUIDANCE = 2.0
 
 
 def main():

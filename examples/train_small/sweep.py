@@ -44,6 +44,8 @@ def commands(name: str, setting: str | None, short: bool) -> dict[str, list]:
     evaluate = [*MAKEAVID, "evaluate", "--preset", f"{folder}/preset", "--hints"]
     evaluate += ["--out", f"{folder}/evaluation", "--count", "1" if short else "16"]
     evaluate += ["--seeds", "1" if short else "2"]
+    # What finish.py would give them.
+    evaluate += ["--frames", "16", "--guidance", "2"]
     # No bar: so short a training reaches none.
     for measure in MEASURES:
         evaluate += [f"--min-{measure}", "0", "0"]
