@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 import shutil
@@ -54,6 +55,36 @@ def existing_parent(path: StrPath) -> Path:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path} in.")
     return path
+
+
+def read_text(path: StrPath, max_bytes: int = 2**26) -> str:
+    """Reads a text file in UTF-8.
+
+    A byte order mark is left out, and line ends of Windows become plain ones.
+
+    Args:
+        path: The file.
+        max_bytes: Size above which it is refused.
+
+    Returns:
+        The text.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: It is too large, or in another encoding. The text names the file.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"{path} is larger than {max_bytes} bytes.")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"{path} is in UTF-16, expected UTF-8: save it as UTF-8.")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not in UTF-8: {error}.") from error
+    return text.replace("\r\n", "\n")
 
 
 @contextmanager

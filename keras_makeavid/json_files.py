@@ -1,0 +1,101 @@
+"""JSON files: the one reader and the one writer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from keras_makeavid.files import read_text, written_aside
+
+# No file of ours comes near it. A hostile one must not decide how much is read.
+MAX_BYTES = 2**26
+
+
+def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: The file.
+        max_bytes: Size above which it is refused.
+
+    Returns:
+        What it says, in Python's types.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: It is too large, malformed or ambiguous. The text names the file.
+
+    Example:
+    ```python
+    write_json(Path("ids.json"), ["one", "two"])
+    read_json(Path("ids.json"))  # ["one", "two"]
+    ```
+    """
+    return parse_json(read_text(path, max_bytes), path)
+
+
+def parse_json(text: str | bytes, source: Any) -> Any:
+    """Parse JSON in which no name stands twice in an object, and every number is one.
+
+    Args:
+        text: The text. Bytes must be UTF-8.
+        source: Where it comes from, for the text of an error.
+
+    Returns:
+        What it says, in Python's types.
+
+    Raises:
+        ValueError: It is no such JSON. The text names `source`.
+
+    Example:
+    ```python
+    parse_json('{"shape": [3, 4]}', "a header")  # {"shape": [3, 4]}
+    ```
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")
+        return json.loads(
+            text,
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refuse_constant,
+        )
+    except RecursionError as error:
+        raise ValueError(f"{source} is not JSON: it is nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"{source} is not JSON: {error}") from error
+
+
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Args:
+        path: The file. One that is there already is replaced.
+        value: What to write.
+        indent: Spaces by which each level is indented. `None` writes one line.
+
+    Raises:
+        ValueError: A number in `value` is not finite.
+
+    Example:
+    ```python
+    write_json(Path("ids.json"), ["one", "two"])
+    ```
+    """
+    text = json.dumps(value, indent=indent, allow_nan=False)
+    with written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the name {name[:80]!r} stands twice in an object")
+        found[name] = value
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
