@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_makeavid import TextToVideo, evaluation, video
+from keras_makeavid import TextToVideo, moving_shapes, video
 from keras_makeavid.presets import DEFAULT_PRESET
 
 PROMPTS = (
@@ -38,8 +38,8 @@ def main():
     start = time.time()
     task = TextToVideo.from_preset(DEFAULT_PRESET)
     videos = task.generate(PROMPTS, seed=0, progress=True)
-    gallery = evaluation.Gallery()
-    found = evaluation.evaluate(zip(videos, PROMPTS, strict=True), gallery.add)
+    gallery = moving_shapes.Gallery()
+    found = moving_shapes.evaluate(zip(videos, PROMPTS, strict=True), gallery.add)
     video.write_image(options.out / "gallery.png", gallery.picture())
     video.write_video(options.out / "gallery.gif", grid(videos), fps=task.fps)
     print(f"[{time.time() - start:5.0f} s] {len(videos)} videos generated")

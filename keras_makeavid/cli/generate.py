@@ -93,7 +93,7 @@ def check(options) -> None:
     if options.mask is not None:
         options.mask = video.read_mask(options.mask)
     if options.preset == DEFAULT_PRESET:
-        from keras_makeavid.data.motions import note_on
+        from keras_makeavid.moving_shapes import note_on
 
         note = note_on(options.prompt)
         if note is not None:

@@ -1,7 +1,5 @@
 """Latent datasets: made from clips, converted, checked and read for training.
 
-`keras_makeavid.data.motions` is a world of clips of its own, drawn from a seed.
-
 Its parts are imported when they are first used: processes that only read clips or
 windows need no Keras.
 """
@@ -18,7 +16,6 @@ _MODULES = {
     "LatentDataset": "latent_dataset",
     "LatentLoader": "latent_loader",
     "LatentReader": "reader",
-    "MotionClips": "motions",
     "PictureLoader": "picture_loader",
     "PublishedDataset": "published_dataset",
     "RayWorkers": "ray_encoding",
@@ -27,7 +24,6 @@ _MODULES = {
     "convert_dataset": "convert",
     "dataset_facts": "facts",
     "encode_clips": "encode",
-    "encode_motions": "motion_encoding",
     "open_dataset": "reader",
     "open_writer": "writer",
     "read_captions": "captions",
@@ -40,7 +36,6 @@ __all__ = [
     "LatentDataset",
     "LatentLoader",
     "LatentReader",
-    "MotionClips",
     "PictureLoader",
     "PublishedDataset",
     "RayWorkers",
@@ -49,7 +44,6 @@ __all__ = [
     "convert_dataset",
     "dataset_facts",
     "encode_clips",
-    "encode_motions",
     "open_dataset",
     "open_writer",
     "read_captions",
@@ -65,8 +59,6 @@ if TYPE_CHECKING:
     from keras_makeavid.data.facts import dataset_facts
     from keras_makeavid.data.latent_dataset import LatentDataset
     from keras_makeavid.data.latent_loader import LatentLoader
-    from keras_makeavid.data.motion_encoding import encode_motions
-    from keras_makeavid.data.motions import MotionClips
     from keras_makeavid.data.picture_loader import PictureLoader
     from keras_makeavid.data.published_dataset import PublishedDataset
     from keras_makeavid.data.ray_encoding import RayWorkers

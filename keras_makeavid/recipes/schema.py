@@ -61,7 +61,7 @@ class Data:
 
     Args:
         source: the latent dataset; of pictures `"motions"`, which are drawn
-            (`keras_makeavid.data.motions`).
+            (`keras_makeavid.moving_shapes`).
         batch_size: samples in a step, over all devices.
         frames: frames in a sample of a video.
         samples_per_epoch: samples in an epoch; one of each clip if not given.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_makeavid.data import LatentLoader, MotionClips, PictureLoader
+from keras_makeavid.data import LatentLoader, PictureLoader
 from keras_makeavid.data.batch_loader import BatchLoader
-from keras_makeavid.data.motion_encoding import square_size
 from keras_makeavid.models import UNetPseudo3D
+from keras_makeavid.moving_shapes import MotionClips, square_size
 from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.tasks import TextToVideo

@@ -14,7 +14,7 @@ from run_datasets import write_dataset
 
 from keras_makeavid import TextToVideo
 from keras_makeavid.cli import main
-from keras_makeavid.data.motions import MotionClips
+from keras_makeavid.moving_shapes import MotionClips
 from keras_makeavid.presets import DEFAULT_PRESET
 from keras_makeavid.recipes import load_recipe
 

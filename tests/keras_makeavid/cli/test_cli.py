@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_makeavid import TextToVideo, __version__, evaluation, recipes, video
+from keras_makeavid import TextToVideo, __version__, moving_shapes, recipes, video
 from keras_makeavid.cli import _parser, main
 from keras_makeavid.data import open_dataset
 
@@ -539,10 +539,10 @@ def test_evaluate_says_its_prompts_in_other_words(preset, tmp_path, monkeypatch)
         seen.extend(prompts)
         return [(np.zeros((3, 64, 64, 3), "uint8"), prompt) for prompt in prompts]
 
-    monkeypatch.setattr(evaluation, "generate_videos", generate_videos)
+    monkeypatch.setattr(moving_shapes, "generate_videos", generate_videos)
     options = ("--count", 4, "--wordings", "--out", tmp_path / "report")
     assert run("evaluate", "--preset", preset, *options) == 1
-    assert seen == evaluation.default_prompts(4, wordings=True)
+    assert seen == moving_shapes.default_prompts(4, wordings=True)
 
 
 # Info.

@@ -2,7 +2,8 @@ import itertools
 
 import numpy as np
 
-from keras_makeavid.data import MotionClips, PictureLoader
+from keras_makeavid.data import PictureLoader
+from keras_makeavid.moving_shapes import MotionClips
 
 
 def lengths(captions):
