@@ -15,9 +15,9 @@ import numpy as np
 from keras_makeavid.files import StrPath, existing_file
 from keras_makeavid.video.display import container_crop, upright
 from keras_makeavid.video.pictures import (
-    RGB,
-    WHITE,
+    Colour,
     TooLargeError,
+    as_rgb,
     lay_over,
     opened_picture,
     pixels_of,
@@ -40,7 +40,7 @@ Frames = Iterator[tuple[float, Callable[[], np.ndarray]]]
 
 @contextmanager
 def open_clip(
-    path: StrPath, max_bytes: int, *, background: RGB = WHITE
+    path: StrPath, max_bytes: int, *, background: Colour = "white"
 ) -> Iterator[Clip]:
     """Open a video file.
 
@@ -48,7 +48,7 @@ def open_clip(
         path: Any local file that FFmpeg reads as video; animated WebP too.
         max_bytes: Most memory that what the file declares may take: one frame, or a
             whole animated WebP.
-        background: What lies behind transparent parts: red, green, blue, 0 to 255.
+        background: What lies behind transparent parts, as for `read_image`.
 
     Yields:
         The clip.
@@ -57,6 +57,7 @@ def open_clip(
         FileNotFoundError: There is no such file.
         ValueError: It is empty, holds no picture, or cannot be decoded.
     """
+    rgb = as_rgb(background)
     path = existing_file(path)
     with path.open("rb") as file:
         head = file.read(4096)
@@ -64,9 +65,9 @@ def open_clip(
         # Also keeps out playlists, through which FFmpeg would open other files.
         raise ValueError(f"{path} is a text file, not a video.")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        yield WebPClip(path, max_bytes, background)
+        yield WebPClip(path, max_bytes, rgb)
         return
-    clip = VideoClip(path, max_bytes, background)
+    clip = VideoClip(path, max_bytes, rgb)
     try:
         yield clip
     finally:
@@ -89,13 +90,13 @@ class VideoClip:
     Args:
         path: The file.
         max_bytes: Most memory that one frame may take.
-        background: What lies behind transparent parts.
+        background: Colour behind transparent parts, of `as_rgb`.
 
     Raises:
         ValueError: It cannot be opened, or declares larger frames.
     """
 
-    def __init__(self, path: Path, max_bytes: int, background: RGB):
+    def __init__(self, path: Path, max_bytes: int, background: np.ndarray):
         self._path = path
         self._max_pixels = max_bytes // 3
         self._background = background
@@ -327,13 +328,13 @@ class WebPClip:
     Args:
         path: The file.
         max_bytes: Most memory that all its decoded frames may take.
-        background: What lies behind transparent parts.
+        background: Colour behind transparent parts, of `as_rgb`.
 
     Raises:
         ValueError: It declares more than that, or cannot be decoded.
     """
 
-    def __init__(self, path: Path, max_bytes: int, background: RGB):
+    def __init__(self, path: Path, max_bytes: int, background: np.ndarray):
         self._frames, times = [], [0.0]
         with opened_picture(path, max_bytes // 4) as picture:
             width, height = picture.size

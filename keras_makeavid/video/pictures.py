@@ -23,8 +23,7 @@ from keras_makeavid.video.resize import MAX_IMAGE_PIXELS, check_size, cover_crop
 if TYPE_CHECKING:
     from PIL import ImageFile
 
-RGB = tuple[int, int, int]
-WHITE: RGB = (255, 255, 255)
+Colour = str | tuple[int, int, int]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 # Filters of warnings belong to the process: two threads must not swap them at once.
 _WARNINGS = threading.RLock()
@@ -35,7 +34,7 @@ def read_image(
     height: int | None = None,
     width: int | None = None,
     *,
-    background: RGB = WHITE,
+    background: Colour = "white",
 ) -> np.ndarray:
     """Read a picture as RGB, upright as its EXIF orientation says.
 
@@ -46,7 +45,8 @@ def read_image(
         path: A PNG, JPEG, WebP, GIF or BMP file.
         height: Rows to scale and crop to, see `cover_crop`. None keeps the file's.
         width: Columns; given with `height` or not at all.
-        background: What lies behind transparent parts: red, green, blue, 0 to 255.
+        background: What lies behind transparent parts: a colour's name, `"#rrggbb"`,
+            or red, green and blue from 0 to 255.
 
     Returns:
         `(H, W, 3)`, uint8, RGB.
@@ -62,8 +62,9 @@ def read_image(
         ```
     """
     check_size(height, width)
+    rgb = as_rgb(background)
     with opened_picture(path) as picture:
-        image = pixels_of(picture, background)
+        image = pixels_of(picture, rgb)
     return image if height is None else cover_crop(image, height, width)
 
 
@@ -72,7 +73,7 @@ def read_mask(
     height: int | None = None,
     width: int | None = None,
     *,
-    background: RGB = WHITE,
+    background: Colour = "white",
 ) -> np.ndarray:
     """Read a picture as a mask: brightness, resized without mixing values.
 
@@ -222,7 +223,7 @@ def opened_picture(
             ) from error
 
 
-def pixels_of(picture: ImageFile.ImageFile, background: RGB) -> np.ndarray:
+def pixels_of(picture: ImageFile.ImageFile, background: np.ndarray) -> np.ndarray:
     """Decode an open picture: `(H, W, 3)`, uint8, RGB, upright."""
     from PIL import ImageOps
 
@@ -240,11 +241,34 @@ def pixels_of(picture: ImageFile.ImageFile, background: RGB) -> np.ndarray:
     return np.array(upright.convert("RGB"))
 
 
-def lay_over(rgba: np.ndarray, background: RGB) -> np.ndarray:
+def as_rgb(colour: Colour) -> np.ndarray:
+    """Turn a colour into uint16 `(3,)`.
+
+    Args:
+        colour: A name, `"#rrggbb"`, or red, green and blue from 0 to 255.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    from PIL import ImageColor
+
+    try:
+        rgb = ImageColor.getrgb(colour) if isinstance(colour, str) else colour
+        levels = np.array(rgb[:3] if isinstance(colour, str) else rgb)
+        if levels.shape == (3,) and levels.min() >= 0 and levels.max() <= 255:
+            return levels.astype("uint16")
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        "A background must be a colour's name, '#rrggbb', or red, green and blue from "
+        f"0 to 255. Received: {colour!r}"
+    )
+
+
+def lay_over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:
     """Lay a transparent picture `(H, W, 4)`, uint8, over a colour: `(H, W, 3)`."""
     alpha = rgba[..., 3:].astype("uint16")
-    behind = np.array(background, "uint16")
-    mixed = rgba[..., :3] * alpha + behind * (255 - alpha)
+    mixed = rgba[..., :3] * alpha + background * (255 - alpha)
     return ((mixed + 127) // 255).astype("uint8")
 
 

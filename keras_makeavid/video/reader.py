@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_makeavid.files import StrPath
 from keras_makeavid.video.clip import Clip, open_clip
-from keras_makeavid.video.pictures import RGB, WHITE
+from keras_makeavid.video.pictures import Colour
 from keras_makeavid.video.resize import check_size, cover_crop
 
 MAX_BYTES = 4 * 2**30
@@ -95,7 +95,7 @@ def read_video(
     height: int | None = None,
     width: int | None = None,
     max_bytes: int = MAX_BYTES,
-    background: RGB = WHITE,
+    background: Colour = "white",
 ) -> np.ndarray:
     """Read a window of a video file.
 
@@ -116,7 +116,7 @@ def read_video(
         width: Columns; given with `height` or not at all.
         max_bytes: Most memory that the result may take; more is refused. By default
             4 GiB.
-        background: What lies behind transparent parts: red, green, blue, 0 to 255.
+        background: What lies behind transparent parts, as for `read_image`.
 
     Returns:
         `(F, H, W, 3)`, uint8, RGB.

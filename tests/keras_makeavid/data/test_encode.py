@@ -338,7 +338,7 @@ def test_a_clip_that_lacks_a_file_is_encoded_again(
     [
         (
             ClipFilter(min_size=200),
-            {"carphone_pristine": "176 x 144 pixels, smaller than 200"},
+            {"carphone_pristine": "193 x 144 pixels, smaller than 200"},
         ),
         (
             ClipFilter(min_fps=26),

@@ -82,6 +82,16 @@ def test_white_or_a_chosen_colour_lies_behind_what_is_transparent(tmp_path, suff
         np.testing.assert_array_equal(frame, expected)
 
 
+@pytest.mark.parametrize(
+    "colour", ["banana", "#12", (1, 2), (0, 0, 256), (-1, 0, 0), 7]
+)
+def test_what_is_no_colour_is_refused(tmp_path, picture, colour):
+    write_image(tmp_path / "a.png", picture)
+    with pytest.raises(ValueError, match="A background must be a colour's name"):
+        read_image(tmp_path / "a.png", background=colour)
+    assert (read_image(tmp_path / "a.png", background="#ff8000") == picture).all()
+
+
 def test_half_transparent_pixels_are_mixed(tmp_path):
     Image.new("RGBA", (4, 4), (0, 0, 0, 128)).save(tmp_path / "half.png")
     assert np.unique(read_image(tmp_path / "half.png")).tolist() == [127]
