@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_makeavid.files import StrPath, existing_file
-from keras_makeavid.video.display import container_crop, upright
+from keras_makeavid.video.display import crop_of, upright
 from keras_makeavid.video.pictures import (
     Colour,
     TooLargeError,
@@ -182,7 +182,7 @@ class VideoClip:
                 f"{path} cannot be read as a video: its {self._decoder.name} stream "
                 "declares no size, it is truncated or damaged."
             )
-        self._crop = container_crop(path, self.stored_height, self.stored_width)
+        self._crop = crop_of(stream)
         ratio = stream.sample_aspect_ratio
         self._pixel_aspect = float(ratio) if ratio and ratio > 0 else 1.0
         largest = max(1.0, self._pixel_aspect) * self.stored_height * self.stored_width
@@ -312,9 +312,9 @@ class VideoClip:
             raise ValueError(
                 f"A frame of {self._path} cannot be decoded: damaged?"
             ) from error
-        crop, stretch = self._crop, width / frame.width
-        columns = slice(round(crop.left * stretch), width - round(crop.right * stretch))
-        image = image[crop.top : frame.height - crop.bottom, columns]
+        (top, bottom, left, right), stretch = self._crop, width / frame.width
+        columns = slice(round(left * stretch), width - round(right * stretch))
+        image = image[top : frame.height - bottom, columns]
         if see_through:
             image = lay_over(image, self._background)
         turned = av.sidedata.sidedata.Type.DISPLAYMATRIX
