@@ -129,7 +129,7 @@ def test_the_version_is_printed(capsys):
         (["generate", "a cat", "--preset", "nowhere"], "generate: error: .*nowhere"),
         (
             ["generate", "a cat", "--preset", "PRESET", "--out", "video.avi"],
-            r"generate: error: Cannot write a video as '.avi' .*expected one of .mp4",
+            r"generate: error: A video must be written as .mp4, .* Received: '.avi'",
         ),
         (
             ["generate", "a cat", "--preset", "PRESET", "--out", "none/video.mp4"],
@@ -137,7 +137,7 @@ def test_the_version_is_printed(capsys):
         ),
         (
             ["generate", "a cat", "--preset", "PRESET", "--sheet", "sheet.bmp"],
-            "generate: error: Cannot write a picture as '.bmp'",
+            "generate: error: A picture must be written as .* Received: '.bmp'",
         ),
         (
             ["generate", "a cat", "--preset", "PRESET", "--hint", "missing.png"],
@@ -154,7 +154,7 @@ def test_the_version_is_printed(capsys):
         ),
         (
             ["generate", "a cat", "--preset", "PRESET", "--fps", "0"],
-            "generate: error: fps must be positive and finite, received 0",
+            "generate: error: fps must be positive and finite. Received: 0",
         ),
         (["generate"], "generate: error: the following .* required: prompt"),
         (
@@ -207,7 +207,7 @@ def test_the_version_is_printed(capsys):
         ),
         (
             ["encode", "CLIPS", "out", "--preset", "PRESET", "--width", "0"],
-            "encode: error: width must be a positive int, received 0",
+            "encode: error: width must be a positive int. Received: 0",
         ),
         (["train", "missing"], "train: error: There is no recipe missing: expected a"),
         (
@@ -497,7 +497,7 @@ def test_a_preset_s_rate_that_no_file_takes_is_found_before_sampling(
     task.fps = fps
     places = ("--preset", tmp_path / "preset", "--out", tmp_path / "cat.gif")
     assert run("generate", "a cat", *places) == 2
-    assert "received fps=1000.0" in capsys.readouterr().err
+    assert "Received: fps=1000.0" in capsys.readouterr().err
     assert not (tmp_path / "cat.gif").exists()
 
 
