@@ -1,10 +1,11 @@
-"""Checkpoints of a run, through Orbax."""
+"""Checkpoints of a run, written by Orbax."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -12,9 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_makeavid.training.checksums import checksums
+import numpy as np
+
+from keras_makeavid.json_files import read_json
 from keras_makeavid.training.hosts import Hosts
-from keras_makeavid.training.orbax import import_orbax
+from keras_makeavid.training.state import checksums
 
 _UNFINISHED = ".orbax-checkpoint-tmp"
 # How tensorstore tells failures of the system, which leave the file as it is.
@@ -62,7 +65,10 @@ class Checkpoints:
         report: Callable[[str], None] = print,
         hosts: Hosts | None = None,
     ):
-        self._orbax = import_orbax()
+        # Only those who train have it, and it takes seconds to import.
+        import orbax.checkpoint
+
+        self._ocp = orbax.checkpoint
         self.folder = Path(folder).absolute()
         self._keep = keep
         self._keep_best = keep_best
@@ -71,6 +77,8 @@ class Checkpoints:
         self._writing = None
         self._losses: dict[int, float] = {}
         self._extra: set[int] = set()
+        self._quiet = contextlib.ExitStack()
+        self._quiet.enter_context(_without_tracebacks_of_orbax())
         self._open()
         for step in self.steps():
             # One that is damaged is told of when it is to be read.
@@ -107,9 +115,9 @@ class Checkpoints:
             "loss": loss if loss is not None and math.isfinite(loss) else None,
             "extra": extra,
         }
-        args = self._orbax.args.Composite(
-            state=self._orbax.args.StandardSave(dict(state)),
-            facts=self._orbax.args.JsonSave({**record, "sha256": _sha256(record)}),
+        args = self._ocp.args.Composite(
+            state=self._ocp.args.StandardSave(dict(state)),
+            facts=self._ocp.args.JsonSave({**record, "sha256": _sha256(record)}),
         )
         self._note(step, record)
         self._writing = step
@@ -149,6 +157,7 @@ class Checkpoints:
         Raises:
             CheckpointError: if they are missing, or not those that were written.
         """
+        self.wait()
         return self._read_record(step)["facts"]
 
     def restore(self, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,10 +171,16 @@ class Checkpoints:
             CheckpointError: if they are missing, others than asked for, or not those
                 that were written.
         """
-        args = self._orbax.args.Composite(
-            state=self._orbax.args.StandardRestore(dict(like))
-        )
-        state = self._read_everywhere(step, args)
+        self.wait()
+        state, error = {}, None
+        try:
+            with _damage_told():
+                state = _read_arrays(self.folder / _name(step) / "state", like)
+        except CheckpointError as damage:
+            error = damage
+        # Before the checksums, which all processes compute together.
+        if self._hosts.any(error is not None):
+            raise error or CheckpointError("another process cannot read its parts")
         written = self._read_record(step)["checksums"]
         read = checksums(state)
         changed = [name for name in written if read.get(name) != written[name]]
@@ -196,23 +211,11 @@ class Checkpoints:
         """Finish what is being written."""
         self.wait()
         self._manager.close()
-
-    def _read_everywhere(self, step, args):
-        error = None
-        try:
-            with _damage_told():
-                state = dict(self._manager.restore(step, args=args).state)
-        except CheckpointError as damage:
-            error = damage
-        # Before the checksums, which all processes compute together.
-        if self._hosts.any(error is not None):
-            raise error or CheckpointError("another process cannot read its parts")
-        return state
+        self._quiet.close()
 
     def _read_record(self, step):
-        args = self._orbax.args.Composite(facts=self._orbax.args.JsonRestore())
         with _damage_told():
-            record = dict(self._manager.restore(step, args=args).facts)
+            record = dict(read_json(self.folder / _name(step) / "facts" / "metadata"))
             if record.pop("sha256") != _sha256(record):
                 raise CheckpointError("its facts are not what was written")
         return record
@@ -228,9 +231,8 @@ class Checkpoints:
 
     def _move(self, step, target):
         self.wait()
-        self._manager.close()
         self._hosts.first_does(lambda: os.replace(self.folder / _name(step), target))
-        self._open()
+        self._manager.reload()
 
     def _failed(self, error):
         step, self._writing = self._writing, None
@@ -249,10 +251,10 @@ class Checkpoints:
 
     def _open(self):
         self._hosts.first_does(self._remove_unfinished)
-        self._manager = self._orbax.CheckpointManager(
+        self._manager = self._ocp.CheckpointManager(
             self.folder,
             item_names=("state", "facts"),
-            options=self._orbax.CheckpointManagerOptions(
+            options=self._ocp.CheckpointManagerOptions(
                 step_format_fixed_length=len(_name(0)),
                 preservation_policy=_Preservation(self._kept),
             ),
@@ -284,6 +286,62 @@ class _Preservation:
         return [checkpoint.step in kept for checkpoint in checkpoints]
 
 
+def _read_arrays(folder: Path, like: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the arrays that Orbax wrote, each process the parts on its devices.
+
+    Orbax itself closes its event loop at the first array that it cannot read, while
+    the others still answer.
+    """
+    import tensorstore
+
+    database = {"driver": "ocdbt", "base": f"file://{folder}/"}
+    context = tensorstore.Context()
+    opening = {
+        name: tensorstore.open(
+            {"driver": "zarr", "kvstore": {**database, "path": name}},
+            context=context,
+            open=True,
+            read=True,
+        )
+        for name in like
+    }
+    return {name: _read_array(opening[name].result(), like[name]) for name in like}
+
+
+def _read_array(store, like):
+    if (store.shape, store.dtype.numpy_dtype) != (tuple(like.shape), like.dtype):
+        raise CheckpointError(
+            f"it has an array of {store.dtype.numpy_dtype} {store.shape}, expected "
+            f"{like.dtype} {tuple(like.shape)}"
+        )
+    sharding = getattr(like, "sharding", None)
+    if sharding is None:
+        return np.asarray(store.read().result())
+    import jax
+
+    return jax.make_array_from_callback(
+        store.shape, sharding, lambda index: store[index].read().result()
+    )
+
+
+@contextlib.contextmanager
+def _without_tracebacks_of_orbax():
+    """Leave out the pages that it logs of a failure to write, which is told here."""
+
+    def keep(record):
+        return "orbax" not in record.pathname and "orbax" not in record.getMessage()
+
+    # asyncio tells of each array.
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    for logger in loggers:
+        logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(keep)
+
+
 @contextlib.contextmanager
 def _damage_told():
     """Let errors of damaged files be `CheckpointError`, and no others."""
@@ -292,13 +350,9 @@ def _damage_told():
     except CheckpointError:
         raise
     except Exception as error:
-        cause = error
-        # What Orbax makes of any failure to read an array of JAX.
-        while type(cause) is Exception and cause.__cause__ is not None:
-            cause = cause.__cause__
-        if not _is_damage(cause):
+        if not _is_damage(error):
             raise
-        raise CheckpointError(_first_line(cause)) from error
+        raise CheckpointError(_first_line(error)) from error
 
 
 def _is_damage(error):

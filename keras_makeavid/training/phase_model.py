@@ -12,12 +12,12 @@ from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.tasks.text_to_video import TASK_DEFAULTS
+from keras_makeavid.training.computation import rematerialise_blocks
 from keras_makeavid.training.image_autoencoding import ImageAutoencoding
 from keras_makeavid.training.image_diffusion import ImageDiffusion
 from keras_makeavid.training.lora import add_lora, has_lora, without_lora
 from keras_makeavid.training.optimizer import AdamW
 from keras_makeavid.training.phases import Phase
-from keras_makeavid.training.rematerialisation import rematerialise_blocks
 from keras_makeavid.training.reporting import ReportingModel
 from keras_makeavid.training.schedule import WarmupSchedule
 from keras_makeavid.training.video_diffusion import VideoDiffusion

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import math
 import os
 from collections.abc import Sequence
@@ -11,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_makeavid.json_files import write_json
 from keras_makeavid.recipes import Recipe, load_recipe
 from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.training.checkpoints import CheckpointError, Checkpoints
-from keras_makeavid.training.compute_dtype import dtype_policy, set_dtype_policy
+from keras_makeavid.training.computation import dtype_policy, set_dtype_policy
 from keras_makeavid.training.distribution import check_batch_size
 from keras_makeavid.training.hosts import distributed
 from keras_makeavid.training.interruption import Interruption, SharedInterruption
 from keras_makeavid.training.latent_scale import with_unit_latents
 from keras_makeavid.training.logs import RunLog, SilentLog, StepLog
 from keras_makeavid.training.lora import has_lora, without_lora
-from keras_makeavid.training.packages import check_packages
 from keras_makeavid.training.phase_model import (
     fit_input,
     phase_model,
@@ -35,9 +36,13 @@ from keras_makeavid.training.phases import (
     open_loader,
     plan_phases,
 )
-from keras_makeavid.training.position import Position
-from keras_makeavid.training.run_callback import Intervals, RunCallback, UnreadLogs
-from keras_makeavid.training.run_folder import RunFolder, check_space, write_json
+from keras_makeavid.training.run_callback import (
+    Intervals,
+    Position,
+    RunCallback,
+    UnreadLogs,
+)
+from keras_makeavid.training.run_folder import RunFolder, check_space
 from keras_makeavid.training.sample_videos import SampleVideos
 from keras_makeavid.training.state import read_state, state_like, write_state
 
@@ -112,9 +117,33 @@ def train(
         raise ValueError(f"resume must be one of {RESUME}. Received: {resume!r}")
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, overrides)
-    check_packages(recipe)
+    _check_packages(recipe)
     with distributed(recipe.distribution) as hosts:
         return _train(recipe, resume, hosts)
+
+
+def _check_packages(recipe: Recipe) -> None:
+    """See that all packages that a recipe needs are installed."""
+    extras = {"grain": "train", "orbax.checkpoint": "train"}
+    if recipe.logs.tensorboard:
+        extras["tensorboardX"] = "train"
+    if recipe.logs.wandb is not None:
+        extras["wandb"] = "wandb"
+    missing = [name for name in extras if not _is_installed(name)]
+    if missing:
+        wanted = ",".join(sorted({extras[name] for name in missing}))
+        raise ImportError(
+            f"The recipe needs {', '.join(missing)}: "
+            f"pip install 'keras-makeavid[{wanted}]'"
+        )
+
+
+def _is_installed(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        # It is in a package that is missing.
+        return False
 
 
 def _train(recipe, resume, hosts):

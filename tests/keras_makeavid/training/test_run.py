@@ -17,13 +17,14 @@ from run_datasets import write_dataset
 from keras_makeavid import TextToVideo, video
 from keras_makeavid.training import (
     TrainingFailed,
+    logs,
     read_metrics,
     run_folder,
     set_trainable,
     train,
 )
-from keras_makeavid.training.logs import StepLog, WandbLog, pace
-from keras_makeavid.training.logs.run_log import RunLog
+from keras_makeavid.training.boards import WandbLog
+from keras_makeavid.training.logs import RunLog, StepLog
 from keras_makeavid.training.run_folder import RunFolder
 
 torch_only = pytest.mark.skipif(
@@ -644,12 +645,12 @@ def test_a_package_that_is_missing_is_told_before_anything_is_read(
         train(recipe)
 
 
-@pytest.mark.parametrize("module", [run_folder, pace])
+@pytest.mark.parametrize("module", [run_folder, logs])
 def test_what_windows_has_not_is_not_imported(module, monkeypatch):
     for name in ("fcntl", "resource"):
         monkeypatch.setitem(sys.modules, name, None)
     names = runpy.run_path(module.__file__)
-    if module is pace:
+    if module is logs:
         assert np.isnan(names["peak_memory_gb"]())
 
 
