@@ -79,7 +79,8 @@ class Checkpoints:
         self._extra: set[int] = set()
         self._quiet = contextlib.ExitStack()
         self._quiet.enter_context(_without_tracebacks_of_orbax())
-        self._open()
+        self._hosts.first_does(self._remove_unfinished)
+        self._writer = self._open_writer()
         for step in self.steps():
             # One that is damaged is told of when it is to be read.
             with contextlib.suppress(CheckpointError):
@@ -88,7 +89,7 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """The steps of the checkpoints that are there whole, in their order."""
         self.wait()
-        return sorted(self._manager.all_steps())
+        return self._written_steps()
 
     def save(
         self,
@@ -122,7 +123,7 @@ class Checkpoints:
         self._note(step, record)
         self._writing = step
         try:
-            self._manager.save(step, args=args)
+            self._writer.save(self._path(step), args)
         except Exception as error:
             self._failed(error)
 
@@ -135,11 +136,12 @@ class Checkpoints:
         if self._writing is None:
             return True
         try:
-            self._manager.wait_until_finished()
+            self._writer.wait_until_finished()
         except Exception as error:
             self._failed(error)
             return False
         self._writing = None
+        self._hosts.first_does(self._remove_old)
         return True
 
     def check(self) -> None:
@@ -147,7 +149,7 @@ class Checkpoints:
         if self._writing is None:
             return
         try:
-            self._manager.check_for_errors()
+            self._writer.check_for_errors()
         except Exception as error:
             self._failed(error)
 
@@ -175,7 +177,7 @@ class Checkpoints:
         state, error = {}, None
         try:
             with _damage_told():
-                state = _read_arrays(self.folder / _name(step) / "state", like)
+                state = _read_arrays(self._path(step) / "state", like)
         except CheckpointError as damage:
             error = damage
         # Before the checksums, which all processes compute together.
@@ -198,24 +200,30 @@ class Checkpoints:
         """
         aside = self.folder.with_name(f"{self.folder.name}-unreadable")
         self._hosts.first_does(lambda: aside.mkdir(exist_ok=True))
-        number = sum(path.name.startswith(_name(step)) for path in aside.iterdir())
-        target = aside / f"{_name(step)}.{number}"
-        self._move(step, target)
+        name = self._path(step).name
+        number = sum(path.name.startswith(name) for path in aside.iterdir())
+        target = aside / f"{name}.{number}"
+        self.wait()
+        self._hosts.first_does(lambda: os.replace(self._path(step), target))
         return target
 
     def remove(self, step: int) -> None:
         """Remove a checkpoint; if that is interrupted, it is not half there."""
-        self._move(step, self.folder / f"{_name(step)}{_UNFINISHED}")
+        self.wait()
+        self._hosts.first_does(lambda: self._remove(step))
 
     def close(self) -> None:
         """Finish what is being written."""
         self.wait()
-        self._manager.close()
+        self._writer.close()
         self._quiet.close()
+
+    def _path(self, step):
+        return self.folder / f"{step:08}"
 
     def _read_record(self, step):
         with _damage_told():
-            record = dict(read_json(self.folder / _name(step) / "facts" / "metadata"))
+            record = dict(read_json(self._path(step) / "facts" / "metadata"))
             if record.pop("sha256") != _sha256(record):
                 raise CheckpointError("its facts are not what was written")
         return record
@@ -229,36 +237,28 @@ class Checkpoints:
         if record["extra"]:
             self._extra.add(step)
 
-    def _move(self, step, target):
-        self.wait()
-        self._hosts.first_does(lambda: os.replace(self.folder / _name(step), target))
-        self._manager.reload()
-
     def _failed(self, error):
         step, self._writing = self._writing, None
         if self._hosts.count > 1:
             raise OSError(
                 f"Checkpoint {step} could not be written: {_first_line(error)}"
             ) from error
-        # What Orbax has written of it goes; its own records no longer hold.
         with contextlib.suppress(Exception):
-            self._manager.close()
-        self._open()
+            self._writer.close()
+        self._remove_unfinished()
+        self._writer = self._open_writer()
         self._report(
             f"Checkpoint {step} could not be written: {_first_line(error)}. "
-            f"There are {sorted(self._manager.all_steps())}"
+            f"There are {self._written_steps()}"
         )
 
-    def _open(self):
-        self._hosts.first_does(self._remove_unfinished)
-        self._manager = self._ocp.CheckpointManager(
-            self.folder,
-            item_names=("state", "facts"),
-            options=self._ocp.CheckpointManagerOptions(
-                step_format_fixed_length=len(_name(0)),
-                preservation_policy=_Preservation(self._kept),
-            ),
-        )
+    def _open_writer(self):
+        self._hosts.first_does(lambda: self.folder.mkdir(parents=True, exist_ok=True))
+        return self._ocp.AsyncCheckpointer(self._ocp.CompositeCheckpointHandler())
+
+    def _written_steps(self):
+        names = [path.name for path in self.folder.iterdir()]
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def _remove_unfinished(self):
         # What a kill or a full disk left unfinished. Orbax finds it only later.
@@ -266,24 +266,18 @@ class Checkpoints:
             # After a failure Orbax may be at work in it still: the rest goes next time.
             shutil.rmtree(unfinished, ignore_errors=True)
 
-    def _kept(self, steps):
-        # Not by Orbax's own policies: they read the losses of all checkpoints at once,
-        # and one that is damaged would keep the others from being read.
+    def _remove_old(self):
+        steps = self._written_steps()
         regular = [step for step in steps if step not in self._extra]
         known = [step for step in regular if step in self._losses]
         best = sorted(known, key=self._losses.get)[: self._keep_best]
-        return {*steps[-1:], *regular[-self._keep :], *best}
+        for step in {*steps} - {*steps[-1:], *regular[-self._keep :], *best}:
+            self._remove(step)
 
-
-class _Preservation:
-    """What Orbax asks which checkpoints to keep."""
-
-    def __init__(self, kept):
-        self._kept = kept
-
-    def should_preserve(self, checkpoints, *, context):
-        kept = self._kept([checkpoint.step for checkpoint in checkpoints])
-        return [checkpoint.step in kept for checkpoint in checkpoints]
+    def _remove(self, step):
+        path = self._path(step)
+        path.rename(path.with_name(f"{path.name}{_UNFINISHED}"))
+        self._remove_unfinished()
 
 
 def _read_arrays(folder: Path, like: Mapping[str, Any]) -> dict[str, Any]:
@@ -294,7 +288,8 @@ def _read_arrays(folder: Path, like: Mapping[str, Any]) -> dict[str, Any]:
     """
     import tensorstore
 
-    database = {"driver": "ocdbt", "base": f"file://{folder}/"}
+    files = {"driver": "file", "path": f"{folder}/"}
+    database = {"driver": "ocdbt", "base": files}
     context = tensorstore.Context()
     opening = {
         name: tensorstore.open(
@@ -360,10 +355,6 @@ def _is_damage(error):
         return isinstance(error, FileNotFoundError | NotADirectoryError)
     of_the_system = any(sign in str(error) for sign in _OF_THE_SYSTEM)
     return isinstance(error, ValueError | LookupError | TypeError) and not of_the_system
-
-
-def _name(step):
-    return f"{step:08}"
 
 
 def _sha256(record):
