@@ -43,8 +43,8 @@ from keras_makeavid.training.run_callback import (
     UnreadLogs,
 )
 from keras_makeavid.training.run_folder import RunFolder, check_space
-from keras_makeavid.training.sample_videos import SampleVideos
 from keras_makeavid.training.state import read_state, state_like, write_state
+from keras_makeavid.video import read_image, write_video
 
 RESUME = ("never", "auto")
 _LINES_OF_A_ROLLBACK = 20
@@ -152,8 +152,9 @@ def _train(recipe, resume, hosts):
         check_batch_size(phase.stage.data.batch_size, phase.stage.name)
     folder = RunFolder(recipe.run.folder)
     hosts.first_does(lambda: folder.check(recipe, resume == "auto"))
-    samples = recipe.samples and SampleVideos(
-        recipe.samples, recipe.data.frames, recipe.run.seed, folder.samples
+    # Before anything is written.
+    hints = (
+        [read_image(path) for path in recipe.samples.hints] if recipe.samples else []
     )
     task = TextToVideo.from_preset(recipe.model.preset)
     check_data(phases, task)
@@ -162,9 +163,7 @@ def _train(recipe, resume, hosts):
         hosts.first_does(lambda: resources.enter_context(folder.begun(recipe)))
         interruption = Interruption() if hosts.count == 1 else SharedInterruption()
         resources.enter_context(interruption)
-        run = _Run(
-            recipe, phases, task, folder, samples, interruption, hosts, resources
-        )
+        run = _Run(recipe, phases, task, folder, hints, interruption, hosts, resources)
         # A stage of adapters ends with other weights: these must not be kept for it.
         del task
         return run.go()
@@ -174,12 +173,12 @@ class _Run:
     """A run at work: what is trained now, and where everything goes."""
 
     def __init__(
-        self, recipe, phases, task, folder, samples, interruption, hosts, resources
+        self, recipe, phases, task, folder, hints, interruption, hosts, resources
     ):
         self._recipe = recipe
         self._phases = phases
         self._folder = folder
-        self._samples = samples
+        self._hints = hints
         self._interruption = interruption
         self._hosts = hosts
         self._task = task
@@ -376,14 +375,28 @@ class _Run:
 
     def _sample(self, step: int) -> None:
         step += self._phase.first_step
+        samples = self._recipe.samples
         with self._model.optimizer.averaged_weights():
-            videos = self._samples.generate(self._task)
+            videos = [
+                self._task.generate(
+                    prompt,
+                    hint_image=self._hints[number] if self._hints else None,
+                    num_frames=samples.frames or self._recipe.data.frames,
+                    num_steps=samples.steps,
+                    guidance_scale=samples.guidance,
+                    # The same noise each time.
+                    seed=self._recipe.run.seed + number,
+                )[0]
+                for number, prompt in enumerate(samples.prompts)
+            ]
         if not self._hosts.is_first:
             return
+        folder = self._folder.samples / f"step-{step:08}"
         try:
-            self._samples.write(
-                videos, step, lambda *video: self._log.video(step, *video)
-            )
+            folder.mkdir(parents=True, exist_ok=True)
+            for number, frames in enumerate(videos):
+                write_video(folder / f"{number}.mp4", frames, samples.fps)
+                self._log.video(step, samples.prompts[number], frames, samples.fps)
         except OSError as error:
             self._log.message(f"Samples of step {step} cannot be written: {error}")
 

@@ -64,6 +64,16 @@ def test_what_is_not_finite_is_null(metrics):
     assert json.loads(line, parse_constant=pytest.fail)["loss"] is None
 
 
+@pytest.mark.parametrize("line", ['{"step": 4, "los', "[4]", '{"step": null}'])
+def test_a_damaged_line_is_told_with_the_file_s_name(metrics, line):
+    with metrics.path.open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(ValueError, match="metrics.jsonl"):
+        metrics.cut_after(4)
+    with pytest.raises(ValueError, match="metrics.jsonl"):
+        steps(metrics)
+
+
 def test_last_lines(metrics):
     assert [line["step"] for line in metrics.last(2)] == [2, 3]
 
