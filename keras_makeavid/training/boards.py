@@ -24,10 +24,10 @@ class TensorBoardLog:
     writer has a thread, which a full disk ends, and then waits for it for ever.
 
     Args:
-        folder: of the event files of a run.
-        first_step: later entries that are in the folder already are not shown: the
+        folder: Folder of the event files of a run.
+        first_step: Later entries that are in the folder already are not shown: the
             run is continued from here.
-        report: told of entries that could not be written.
+        report: Told of entries that could not be written.
 
     Example:
     ```python
@@ -133,9 +133,9 @@ class WandbLog:
     `WANDB_MODE=offline` keeps everything in the folder, for `wandb sync` later.
 
     Args:
-        folder: of the run; W&B's files go there.
-        project: of W&B.
-        config: what the run is, shown beside it.
+        folder: Folder of the run, into which W&B's files go, too.
+        project: Name of the project in W&B.
+        config: What the run is, shown beside it.
     """
 
     def __init__(self, folder: str | Path, project: str, config: Mapping[str, Any]):

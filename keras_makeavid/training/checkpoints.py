@@ -41,11 +41,11 @@ class Checkpoints:
     run: not all processes know of it.
 
     Args:
-        folder: made if missing; of this class alone.
-        keep: how many of the newest are kept.
-        keep_best: how many of those with the lowest loss are kept besides.
-        report: told of checkpoints that could not be written.
-        hosts: the processes of the run.
+        folder: Made if missing; of this class alone.
+        keep: How many of the newest are kept.
+        keep_best: How many of those with the lowest loss are kept besides.
+        report: Told of checkpoints that could not be written.
+        hosts: The processes of the run.
 
     Example:
     ```python
@@ -102,11 +102,11 @@ class Checkpoints:
         """Begin to write a checkpoint; its arrays may change when this returns.
 
         Args:
-            step: its number; one that is there already stays as it is.
-            state: arrays by name.
-            facts: what JSON can hold, to be read before the arrays.
-            loss: by which the best are kept.
-            extra: whether it is kept only while it is the newest, in no other's place.
+            step: Its number; one that is there already stays as it is.
+            state: Arrays by name.
+            facts: What JSON can hold, to be read before the arrays.
+            loss: Its loss, by which the best are kept.
+            extra: Whether it is kept only while it is the newest, in no other's place.
         """
         if step in self.steps():
             return
@@ -157,7 +157,7 @@ class Checkpoints:
         """Read the facts of a checkpoint.
 
         Raises:
-            CheckpointError: if they are missing, or not those that were written.
+            CheckpointError: If they are missing, or not those that were written.
         """
         self.wait()
         return self._read_record(step)["facts"]
@@ -166,11 +166,11 @@ class Checkpoints:
         """Read the arrays of a checkpoint.
 
         Args:
-            step: of the checkpoint.
-            like: what `state_like` gives: the shape, dtype and place of each array.
+            step: Number of the checkpoint.
+            like: What `state_like` gives: the shape, dtype and place of each array.
 
         Raises:
-            CheckpointError: if they are missing, others than asked for, or not those
+            CheckpointError: If they are missing, others than asked for, or not those
                 that were written.
         """
         self.wait()

@@ -14,12 +14,12 @@ def set_dtype_policy(model: keras.Model, policy: str) -> None:
     """Let a built model and all its layers compute otherwise.
 
     Args:
-        model: whose parameters stay as they are.
-        policy: such as `"mixed_bfloat16"`; its variables must have the dtype of the
+        model: The model. Its parameters stay as they are.
+        policy: Such as `"mixed_bfloat16"`; its variables must have the dtype of the
             model's.
 
     Raises:
-        ValueError: if they have another.
+        ValueError: If they have another.
 
     Example:
     ```python
@@ -64,7 +64,7 @@ def rematerialise_blocks(unet: UNetPseudo3D, rematerialise: bool | str = True) -
     are not kept, two fifths of all, for one product each.
 
     Args:
-        unet: the model, before its training function is compiled.
+        unet: The model, before its training function is compiled.
         rematerialise: `True`, `"feed_forward"`, or `False`, which keeps everything
             again.
 

@@ -14,6 +14,8 @@ from keras_makeavid.recipes.schema import Distribution
 from keras_makeavid.training.distribution import check_backend, make_distribution
 
 _SECONDS_WITHOUT_HEARTBEAT = 30
+# A process that has failed waits for the others at its end, and they for it.
+_SECONDS_TO_END = 60
 _MESSAGE_BYTES = 1024
 
 
@@ -27,8 +29,8 @@ class Hosts:
     Those methods that talk to others are called by all processes, in the same order.
 
     Args:
-        number: of this process, from 0.
-        count: of all.
+        number: Number of this process, from 0.
+        count: Number of all processes.
 
     Example:
     ```python
@@ -68,7 +70,7 @@ class Hosts:
         """Let the first process do something while the others wait.
 
         Args:
-            action: what it raises, all processes raise.
+            action: What it raises, all processes raise.
         """
         if self.count == 1:
             action()
@@ -109,7 +111,7 @@ class Hosts:
         no distribution is current: the first process computes with them alone.
 
         Args:
-            variables: of any layout.
+            variables: Variables of any layout.
 
         Example:
         ```python
@@ -153,15 +155,15 @@ def distributed(options: Distribution | None) -> Iterator[Hosts]:
     """Train on the devices that a recipe says, for as long as a block runs.
 
     Args:
-        options: the recipe's table; `None` is one device, as ever.
+        options: The recipe's table; `None` is one device, as ever.
 
     Yields:
         The `Hosts` of the run.
 
     Raises:
-        ValueError: if devices or processes do not fit, or under another backend than
+        ValueError: If devices or processes do not fit, or under another backend than
             JAX.
-        ProcessLost: in the place of what JAX raises when another process is gone. One
+        ProcessLost: In the place of what JAX raises when another process is gone. One
             that waits for another, which cannot be interrupted, is ended by JAX
             (SIGABRT) when there has been no heartbeat for half a minute.
 
@@ -193,12 +195,12 @@ def connect(options: Distribution) -> None:
     """Join the other processes, if there are any, before JAX is at work.
 
     Args:
-        options: the recipe's table. What it leaves out is Keras's environment
+        options: The recipe's table. What it leaves out is Keras's environment
             (`KERAS_DISTRIBUTION_JOB_ADDRESSES` and so on), or what JAX finds out
             itself: on Cloud TPU, SLURM, Open MPI.
 
     Raises:
-        RuntimeError: if JAX is at work already, or the others do not answer.
+        RuntimeError: If JAX is at work already, or the others do not answer.
     """
     import jax
 
@@ -216,6 +218,7 @@ def connect(options: Distribution) -> None:
             processes if processes is None else int(processes),
             process if process is None else int(process),
             heartbeat_timeout_seconds=_SECONDS_WITHOUT_HEARTBEAT,
+            shutdown_timeout_seconds=_SECONDS_TO_END,
         )
     except (ValueError, RuntimeError) as error:
         # Where nobody tells of others, JAX finds neither coordinator nor cluster; nor

@@ -32,17 +32,17 @@ class StepLog:
     """One line of `metrics.jsonl`; nothing in it depends on the clock.
 
     Args:
-        step: steps of the run up to and with this one.
-        stage: the stage's name.
-        epoch: of the stage, from 1.
-        loss: of this step alone.
-        lr: the learning rate of this step.
-        grad_norm: norm of the gradient before clipping; with accumulation, of the
+        step: Steps of the run up to and with this one.
+        stage: The stage's name.
+        epoch: Epoch of the stage, from 1.
+        loss: Loss of this step alone.
+        lr: The learning rate of this step.
+        grad_norm: Norm of the gradient before clipping; with accumulation, of the
             mean of the parts so far.
-        skipped: whether the step changed nothing because something was not finite.
-        skipped_total: how many such steps the stage has had.
-        rollbacks: how many roll-backs the run has had.
-        data_step: the batch that it trained on.
+        skipped: Whether the step changed nothing because something was not finite.
+        skipped_total: How many such steps the stage has had.
+        rollbacks: How many roll-backs the run has had.
+        data_step: The batch that it trained on.
     """
 
     step: int
@@ -73,8 +73,8 @@ class MetricsFile:
     loses none. Lines that a full disk refuses are kept and written later.
 
     Args:
-        path: the file, continued if it is there.
-        report: told of lines that could not be written.
+        path: The file, continued if it is there.
+        report: Told of lines that could not be written.
 
     Example:
     ```python
@@ -126,7 +126,7 @@ def read_metrics(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
     """The lines of a `metrics.jsonl`, whether its run has ended or not.
 
     Args:
-        path: the file.
+        path: The file.
 
     Yields:
         A dict of each line that is whole.
@@ -156,7 +156,7 @@ class ConsoleLog:
     """A progress bar on a terminal; a line now and then where there is none.
 
     Args:
-        total: steps of the whole run.
+        total: Steps of the whole run.
 
     Example:
     ```python
@@ -216,12 +216,12 @@ class RunLog:
     """Console, `metrics.jsonl`, TensorBoard and Weights & Biases of a run.
 
     Args:
-        recipe: of the run; says which of them there are.
-        folder: of the run.
-        total: steps of the run.
+        recipe: Recipe of the run, which says which of them there are.
+        folder: Folder of the run.
+        total: Steps of the run.
 
     Raises:
-        ImportError: if one that the recipe asks for is not installed.
+        ImportError: If one that the recipe asks for is not installed.
     """
 
     def __init__(self, recipe: Recipe, folder: RunFolder, total: int):
@@ -243,8 +243,8 @@ class RunLog:
         """Begin, or go back to, after so many steps of the run.
 
         Args:
-            step: done; what is told of later ones is dropped.
-            frames_per_step: of the steps that follow.
+            step: Done; what is told of later ones is dropped.
+            frames_per_step: Frames of each step that follows.
         """
         self._metrics.cut_after(step)
         self._recent.clear()
@@ -263,8 +263,8 @@ class RunLog:
         """Tell a step.
 
         Args:
-            log: of the step.
-            last: whether it is the last of its stage.
+            log: What is known of the step.
+            last: Whether it is the last of its stage.
         """
         self._metrics.write(log)
         self._console.step(log, last)

@@ -61,11 +61,11 @@ class TrainingResult:
     """How a training ended.
 
     Args:
-        folder: of the run.
-        preset: folder of the trained preset; `None` if there are steps left.
-        steps: of the run that are done.
-        signal: that ended it before its last step, if one did.
-        process: number of this process among those that trained; the first writes.
+        folder: Folder of the run.
+        preset: Folder of the trained preset; `None` if there are steps left.
+        steps: Steps of the run that are done.
+        signal: Signal that ended it before its last step, if one did.
+        process: Number of this process among those that trained; the first writes.
     """
 
     folder: Path
@@ -87,8 +87,8 @@ def train(
     after the step at work, with a checkpoint.
 
     Args:
-        recipe: a `Recipe`, the path of one, or the name of one of this package.
-        overrides: keys to set differently in a recipe that is read, as `load_recipe`
+        recipe: A `Recipe`, the path of one, or the name of one of this package.
+        overrides: Keys to set differently in a recipe that is read, as `load_recipe`
             takes them.
         resume: `"auto"` continues the run in the recipe's folder from its newest
             checkpoint that is whole, if there is one; `"never"` refuses a folder that
@@ -98,14 +98,14 @@ def train(
         A `TrainingResult`.
 
     Raises:
-        RecipeError: if the recipe is wrong.
-        FileNotFoundError: if preset, dataset or hints are missing.
-        FileExistsError: if the folder holds a run that is not to be continued.
-        ImportError: if a package is missing that the recipe needs.
-        ValueError: if they do not fit the recipe, or one another.
-        RuntimeError: if another process trains in the folder.
-        ProcessLost: if one of several processes that train together has ended.
-        TrainingFailed: if something was not finite after the last roll-back too, or
+        RecipeError: If the recipe is wrong.
+        FileNotFoundError: If preset, dataset or hints are missing.
+        FileExistsError: If the folder holds a run that is not to be continued.
+        ImportError: If a package is missing that the recipe needs.
+        ValueError: If they do not fit the recipe, or one another.
+        RuntimeError: If another process trains in the folder.
+        ProcessLost: If one of several processes that train together has ended.
+        TrainingFailed: If something was not finite after the last roll-back too, or
             no checkpoint can be written or read.
 
     Example:
@@ -246,7 +246,7 @@ class _Run:
         """Go to the newest checkpoint that can be read, if the run has any.
 
         Args:
-            rolls_back: whether only to one that every such run has: those that a
+            rolls_back: Whether only to one that every such run has: those that a
                 signal left are removed.
         """
         steps = self._checkpoints.steps()

@@ -22,11 +22,11 @@ class Position:
     """The place in a recipe that a checkpoint belongs to.
 
     Args:
-        phase: number of the phase.
-        step: steps of that phase that are done.
-        data_shift: how many batches the data is ahead of the steps, after roll-backs.
-        rollbacks: what is known of each roll-back so far.
-        skipped_in_a_row: how many of the last steps were skipped.
+        phase: Number of the phase.
+        step: Steps of that phase that are done.
+        data_shift: How many batches the data is ahead of the steps, after roll-backs.
+        rollbacks: What is known of each roll-back so far.
+        skipped_in_a_row: How many of the last steps were skipped.
     """
 
     phase: int = 0
@@ -62,8 +62,8 @@ class Intervals:
     """Steps between what happens now and then.
 
     Args:
-        checkpoint: between checkpoints.
-        samples: between sample videos; `None` for none.
+        checkpoint: Between checkpoints.
+        samples: Between sample videos; `None` for none.
     """
 
     checkpoint: int
@@ -74,16 +74,16 @@ class RunCallback(keras.callbacks.Callback):
     """Reads what each step tells, one step late, and stops where something is due.
 
     Args:
-        phase: that is trained.
-        position: where it begins; the attribute of this name is where it has come.
-        patience: skipped steps in a row that end this `fit`; `None` where none are
+        phase: Phase that is trained.
+        position: Where it begins; the attribute of this name is where it has come.
+        patience: Skipped steps in a row that end this `fit`; `None` where none are
             skipped.
-        intervals: when checkpoints and samples are due.
-        interruption: ends this `fit` too.
-        log: called with each `StepLog`, in order.
-        checkpoint: called with the position, when one is due.
-        samples: called with the steps of the phase, when some are due.
-        begun: called with the seconds until the first step was on its way, which are
+        intervals: When checkpoints and samples are due.
+        interruption: Ends this `fit` too.
+        log: Called with each `StepLog`, in order.
+        checkpoint: Called with the position, when one is due.
+        samples: Called with the steps of the phase, when some are due.
+        begun: Called with the seconds until the first step was on its way, which are
             those of compiling it, or of finding it compiled.
     """
 

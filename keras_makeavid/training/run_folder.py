@@ -36,7 +36,7 @@ class RunFolder:
     """Names of the files of a run.
 
     Args:
-        path: of the folder.
+        path: Path of the folder.
 
     Example:
     ```python
@@ -59,13 +59,13 @@ class RunFolder:
         """See that the folder is free, or holds this run.
 
         Args:
-            recipe: of the run.
-            resume: whether a run that is there already is to be continued.
+            recipe: Recipe of the run.
+            resume: Whether a run that is there already is to be continued.
 
         Raises:
-            FileExistsError: if it holds something else, or a run that is not to be
+            FileExistsError: If it holds something else, or a run that is not to be
                 continued.
-            ValueError: if it holds the run of another recipe, naming what differs, or
+            ValueError: If it holds the run of another recipe, naming what differs, or
                 one whose recipe is missing or damaged.
         """
         if not self.recipe.exists():
@@ -99,7 +99,7 @@ class RunFolder:
         On Windows others are not kept out.
 
         Raises:
-            RuntimeError: if another process trains in it.
+            RuntimeError: If another process trains in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / _LOCK).open("w") as lock:
@@ -144,11 +144,11 @@ def check_space(folder: Path, size: int) -> None:
     HDF5 ends the process, with no error that Python could catch, where it has not.
 
     Args:
-        folder: to write in.
-        size: in bytes.
+        folder: To write in.
+        size: In bytes.
 
     Raises:
-        OSError: if it has not.
+        OSError: If it has not.
     """
     free = shutil.disk_usage(folder).free
     if free < size:

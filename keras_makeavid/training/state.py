@@ -16,7 +16,7 @@ def read_state(model: keras.Model) -> dict[str, Any]:
     """Copies of the weights, the random state and the optimizer's variables.
 
     Args:
-        model: a compiled model whose optimizer is built.
+        model: A compiled model whose optimizer is built.
 
     Returns:
         Arrays by name: JAX's own on that backend, NumPy's on others.
@@ -52,11 +52,11 @@ def write_state(model: keras.Model, state: Mapping[str, Any]) -> None:
     """Put back what `read_state` gave.
 
     Args:
-        model: the model, or another made the same way.
-        state: arrays by name.
+        model: The model, or another made the same way.
+        state: Arrays by name.
 
     Raises:
-        ValueError: if names or shapes are those of another model.
+        ValueError: If names or shapes are those of another model.
     """
     variables = _variables(model)
     if variables.keys() != state.keys():

@@ -102,7 +102,7 @@ def test_each_host_reads_its_own_samples(make_recipe):
 def test_others_that_do_not_answer_are_no_reason_to_train_alone(monkeypatch):
     import jax
 
-    def initialize(*given, heartbeat_timeout_seconds):
+    def initialize(*given, **timeouts):
         raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: Barrier timed out")
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
