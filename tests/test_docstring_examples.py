@@ -37,7 +37,7 @@ NEED_MORE = {
     "keras_makeavid.training.distribution.make_distribution",
     "keras_makeavid.training.hosts.distributed",
     "keras_makeavid.training.interruption.SharedInterruption",
-    "keras_makeavid.training.logs.metrics_file.read_metrics",
+    "keras_makeavid.training.logs.read_metrics",
     "keras_makeavid.training.run.train",
     "weights_tools.config.diffusers_unet_config",
     "weights_tools.conversion",

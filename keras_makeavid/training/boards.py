@@ -1,17 +1,19 @@
-"""Curves and sample videos for TensorBoard, without TensorFlow."""
+"""Curves and sample videos, for TensorBoard and for Weights & Biases."""
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 import struct
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from keras_makeavid.files import written_aside
 from keras_makeavid.video import write_video
 
 
@@ -22,13 +24,10 @@ class TensorBoardLog:
     writer has a thread, which a full disk ends, and then waits for it for ever.
 
     Args:
-        folder: of the event files of a run.
-        first_step: later entries that are in the folder already are not shown: the
+        folder: Folder of the event files of a run.
+        first_step: Later entries that are in the folder already are not shown: the
             run is continued from here.
-        report: told of entries that could not be written.
-
-    Raises:
-        ImportError: if tensorboardX is missing.
+        report: Told of entries that could not be written.
 
     Example:
     ```python
@@ -45,7 +44,6 @@ class TensorBoardLog:
         first_step: int = 0,
         report: Callable[[str], None] = print,
     ):
-        _check_tensorboardx()
         self._folder = Path(folder)
         self._first_step = first_step
         self._report = report
@@ -129,9 +127,54 @@ def _record(event) -> bytes:
     )
 
 
-def _check_tensorboardx():
-    if importlib.util.find_spec("tensorboardX") is None:
-        raise ImportError(
-            "TensorBoard's files are written by tensorboardX: "
-            "pip install 'keras-makeavid[train]', or set logs.tensorboard=false"
+class WandbLog:
+    """Logs to a run of Weights & Biases, the same one when training is continued.
+
+    `WANDB_MODE=offline` keeps everything in the folder, for `wandb sync` later.
+
+    Args:
+        folder: Folder of the run, into which W&B's files go, too.
+        project: Name of the project in W&B.
+        config: What the run is, shown beside it.
+    """
+
+    def __init__(self, folder: str | Path, project: str, config: Mapping[str, Any]):
+        import wandb
+
+        folder = Path(folder)
+        self._folder = folder
+        self._wandb = wandb
+        self._run = wandb.init(
+            project=project,
+            name=folder.name,
+            id=_run_id(folder / "wandb_id.txt"),
+            resume="allow",
+            dir=str(folder),
+            config=dict(config),
         )
+        # W&B's own step only ever grows: after a roll-back it would drop what comes.
+        self._run.define_metric("step")
+        self._run.define_metric("*", step_metric="step")
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Add a point to each curve."""
+        self._run.log({"step": step, **values})
+
+    def video(self, step: int, name: str, frames: np.ndarray, fps: float) -> None:
+        """Show a video: uint8 `(F, H, W, 3)`."""
+        path = self._folder / ".wandb_video.gif"
+        write_video(path, frames, fps)
+        # W&B copies the file before this returns.
+        video = self._wandb.Video(str(path), format="gif")
+        self._run.log({"step": step, f"samples/{name}": video})
+        path.unlink()
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _run_id(path):
+    if not path.exists():
+        with written_aside(path) as aside:
+            aside.write_text(uuid.uuid4().hex[:16], encoding="utf-8")
+    return path.read_text(encoding="utf-8")

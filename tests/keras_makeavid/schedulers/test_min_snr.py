@@ -3,13 +3,12 @@ import pytest
 from keras import ops
 
 from keras_makeavid.schedulers import NoiseSchedule
-from keras_makeavid.training.min_snr import min_snr_weights
 
 TIMESTEPS = np.array([0, 100, 400, 700, 999])
 
 
 def weights(schedule, gamma=5.0):
-    return ops.convert_to_numpy(min_snr_weights(schedule, TIMESTEPS, gamma))
+    return ops.convert_to_numpy(schedule.min_snr_weights(TIMESTEPS, gamma))
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])

@@ -1,9 +1,11 @@
+import dataclasses
+import io
 import json
 
 import pytest
 
 from keras_makeavid.training import read_metrics
-from keras_makeavid.training.logs import MetricsFile, StepLog
+from keras_makeavid.training.logs import ConsoleLog, MetricsFile, StepLog
 
 
 def log(step, loss=0.5):
@@ -62,6 +64,16 @@ def test_what_is_not_finite_is_null(metrics):
     assert json.loads(line, parse_constant=pytest.fail)["loss"] is None
 
 
+@pytest.mark.parametrize("line", ['{"step": 4, "los', "[4]", '{"step": null}'])
+def test_a_damaged_line_is_told_with_the_file_s_name(metrics, line):
+    with metrics.path.open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(ValueError, match="metrics.jsonl"):
+        metrics.cut_after(4)
+    with pytest.raises(ValueError, match="metrics.jsonl"):
+        steps(metrics)
+
+
 def test_last_lines(metrics):
     assert [line["step"] for line in metrics.last(2)] == [2, 3]
 
@@ -82,3 +94,42 @@ def test_lines_that_wait_for_room_stay_when_the_run_goes_on(small_disk, fill_dis
     metrics.write(log(98))
     assert steps(metrics) == list(range(1, 99))
     metrics.close()
+
+
+def of_warm(step, skipped_total=0):
+    return dataclasses.replace(
+        log(step, loss=0.51234), stage="warm", epoch=2, skipped_total=skipped_total
+    )
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_it_is_a_bar_with_the_loss(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    console = ConsoleLog(total=10)
+    console.go_on_at(4)
+    for step in range(5, 11):
+        console.step(of_warm(step, skipped_total=1))
+    console.message("something happened")
+    console.close()
+    shown = terminal.getvalue()
+    assert "10/10" in shown
+    assert "warm epoch 2, loss 0.5123, lr 1.00e-03, 1 skipped" in shown
+    assert "something happened\n" in shown
+
+
+def test_elsewhere_it_is_a_line_now_and_then_and_at_the_end(capsys):
+    console = ConsoleLog(total=10)
+    for step in range(1, 11):
+        console.step(of_warm(step), last=step == 10)
+    console.close()
+    out, error = capsys.readouterr()
+    assert out.splitlines() == [
+        "step 1/10: warm epoch 2, loss 0.5123, lr 1.00e-03",
+        "step 10/10: warm epoch 2, loss 0.5123, lr 1.00e-03",
+    ]
+    assert error == ""
