@@ -39,16 +39,16 @@ NEED_MORE = {
     "keras_makeavid.training.interruption.SharedInterruption",
     "keras_makeavid.training.logs.read_metrics",
     "keras_makeavid.training.run.train",
-    "weights_tools.config.diffusers_unet_config",
+    "weights_tools.configs.their_config",
+    "weights_tools.configs.text_encoder_from_transformers_config",
     "weights_tools.conversion",
-    "weights_tools.hub.download",
+    "weights_tools.opening.download",
     "weights_tools.inspection.inspect",
     "weights_tools.loading.load_weights",
-    "weights_tools.models.load_model",
+    "weights_tools.loading.load_model",
     "weights_tools.opening.open_source",
-    "weights_tools.text_encoder_config",
     "weights_tools.verification.verify",
-    "weights_tools.targets.kerascv.load_into_kerascv",
+    "weights_tools.loading.load_into_kerascv",
 }
 # What is among those, but needs nothing.
 NEED_NOTHING = "keras_makeavid.data.motions."

@@ -17,7 +17,7 @@ from running import runner
 
 import weights_tools
 from keras_makeavid.models import UNetPseudo3D
-from weights_tools.kinds import shapes_of
+from weights_tools.architectures import shapes_of
 
 
 def normal(shape, seed=0):

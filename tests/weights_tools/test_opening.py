@@ -9,7 +9,7 @@ from peers import image_output, our_output
 from safetensors.torch import load_file, save_file
 
 import weights_tools
-from weights_tools.hub import download
+from weights_tools.opening import download
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -250,11 +250,11 @@ def test_tensors_of_no_known_model_are_refused(tmp_path):
     ("change", "message"),
     [
         ({"layers_per_block": 10**9}, "layers_per_block .* at most 64"),
-        ({"cross_attention_dim": 10**12}, "context_dim .* at most"),
-        ({"block_out_channels": [32] * 10**5}, "at most 64"),
-        ({"norm_num_groups": 0}, "groups .* above 0"),
+        ({"cross_attention_dim": 10**12}, "cross_attention_dim .* at most"),
+        ({"block_out_channels": [32] * 10**5}, "list of 1 to 64"),
+        ({"norm_num_groups": 0}, "norm_num_groups .* at least 1"),
         ({"block_out_channels": [32, 32, 32, 32]}, "misshapen"),
-        ({"attention_head_dim": "eight"}, "attention_head_dim|num_heads"),
+        ({"attention_head_dim": "eight"}, "attention_head_dim .*'eight'"),
         ({"act_fn": "relu"}, "act_fn"),
     ],
 )

@@ -6,8 +6,11 @@ import goldens
 import numpy as np
 import pytest
 
-from weights_tools.kinds import shapes_of
+from weights_tools.architectures import shapes_of
+from weights_tools.kerascv import KERASCV_LAYOUTS
 from weights_tools.layouts import LAYOUTS, get_layout
+
+EVERY_LAYOUT = (*LAYOUTS, *KERASCV_LAYOUTS)
 
 PUBLISHED = json.loads((goldens.DATA / "layouts_full.json").read_text())
 FULL_SIZE = {
@@ -103,7 +106,7 @@ def test_the_text_encoder_is_that_of_transformers():
     assert names_and_shapes(layout, root) == peer
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda x: f"{x.kind}-{x.name}")
+@pytest.mark.parametrize("layout", EVERY_LAYOUT, ids=lambda x: f"{x.kind}-{x.name}")
 def test_every_tensor_goes_to_the_layout_and_back(layout):
     for path, shape in shapes_of(layout.kind, FULL_SIZE[layout.kind]).items():
         if not layout.holds(path):
@@ -119,11 +122,11 @@ def test_every_tensor_goes_to_the_layout_and_back(layout):
         np.testing.assert_array_equal(layout.from_layout(path, there, small), value)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda x: f"{x.kind}-{x.name}")
+@pytest.mark.parametrize("layout", EVERY_LAYOUT, ids=lambda x: f"{x.kind}-{x.name}")
 def test_no_two_layouts_are_told_by_the_same_name(layout):
     names = {
         other.tensor_name(other.marker, root)
-        for other in LAYOUTS
+        for other in EVERY_LAYOUT
         if other is not layout
         for root in other.roots
     }

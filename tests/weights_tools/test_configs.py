@@ -3,14 +3,13 @@ import json
 import goldens
 import pytest
 from diffusers import UNet2DConditionModel
+from holes import write_hole
 
+import weights_tools
 from keras_makeavid.models import UNetPseudo3D
 from weights_tools import unet_from_diffusers_config
-from weights_tools.component import arguments_of
-from weights_tools.config import unet_arguments
-from weights_tools.containers import TensorSpec, open_tensors
-from weights_tools.containers.safetensors_format import plan_safetensors
-from weights_tools.kinds import complete, shapes_of
+from weights_tools.architectures import complete, shapes_of
+from weights_tools.configs import our_arguments
 from weights_tools.layouts import get_layout
 
 DEFAULTS = {
@@ -58,7 +57,7 @@ SD15_INPAINTING = {
 
 
 def test_stable_diffusion_inpainting_is_the_default_with_its_gelu_and_epsilon():
-    arguments = unet_arguments(SD15_INPAINTING)
+    arguments = our_arguments("unet", SD15_INPAINTING)
     assert arguments == {
         **DEFAULTS,
         "groups": 32,
@@ -85,21 +84,25 @@ def test_the_live_config_of_diffusers_is_understood():
         attention_head_dim=4,
         cross_attention_dim=24,
     )
-    arguments = unet_arguments({"_class_name": type(peer).__name__, **peer.config})
+    arguments = our_arguments(
+        "unet", {"_class_name": type(peer).__name__, **peer.config}
+    )
     assert arguments["in_channels"] == 4
     assert arguments["num_heads"] == 4
     assert arguments["gelu"] == "exact"
-    assert unet_arguments(dict(peer.config))["context_dim"] == 24
+    assert our_arguments("unet", dict(peer.config))["context_dim"] == 24
 
 
 def test_own_keys_override():
-    arguments = unet_arguments({**SD15_INPAINTING, "gelu": "tanh", "num_heads": [4, 8]})
+    arguments = our_arguments(
+        "unet", {**SD15_INPAINTING, "gelu": "tanh", "num_heads": [4, 8]}
+    )
     assert arguments["gelu"] == "tanh"
     assert arguments["num_heads"] == (4, 8)
 
 
 def test_an_empty_config_is_the_default_model():
-    assert unet_arguments({}) == {}
+    assert our_arguments("unet", {}) == {}
 
 
 @pytest.mark.parametrize(
@@ -158,15 +161,18 @@ TIMELAPSE = {
 )
 def test_the_published_video_models_are_the_default(config, of_flax, tmp_path):
     """Converted as a source: the dtype and the name are the new model's own affair."""
-    path = tmp_path / "full.safetensors"
     layout = get_layout("unet", "makeavid_torch")
-    specs = {
-        layout.tensor_name(variable): TensorSpec(layout.shape(variable, shape), "int8")
+    shapes = {
+        layout.tensor_name(variable): layout.shape(variable, shape)
         for variable, shape in shapes_of("unet", {}).items()
     }
-    # A hole of the published names and shapes, of which only the header is read.
-    plan_safetensors(specs, {}).begin(path)
+    write_hole(tmp_path / "full.safetensors", shapes)
     (tmp_path / "config.json").write_text(json.dumps(config | of_flax))
-    with open_tensors(path) as file:
-        arguments = arguments_of(file, layout, "", tmp_path / "config.json", {})
-    assert arguments == complete("unet", {})
+    found = weights_tools.inspect(tmp_path / "full.safetensors")["unet"]
+    assert found.config == complete("unet", {})
+
+
+def test_what_is_null_in_a_config_is_not_there():
+    assert our_arguments("unet", {**SD15_INPAINTING, "new_part": None})
+    with pytest.raises(ValueError, match="encoder_hid_dim is unknown"):
+        our_arguments("unet", {**SD15_INPAINTING, "encoder_hid_dim": 768})

@@ -2,7 +2,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from weights_tools.weights import all_finite
+from weights_tools.checkpoint import all_finite
 
 
 @pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16])

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from weights_tools.transposing import contiguous
+from weights_tools.layouts.transposing import contiguous
 
 DTYPES = ["float32", "float16", ml_dtypes.bfloat16, "float64", "int64"]
 
