@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
-import threading
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
+from keras_makeavid.models.loading import without_weights
 from keras_makeavid.text import TextEncoder
 from weights_tools.configuration import architecture, check_arguments
 
@@ -132,35 +132,3 @@ def _describe(kind, arguments):
         )
     shapes = {path: tuple(v.shape) for path, v in variables_of(model).items()}
     return json.dumps(config), shapes
-
-
-def without_weights(make):
-    """Call `make` such that the variables of Keras models it makes have no values.
-
-    Args:
-        make: a function without arguments that makes models.
-
-    Returns:
-        What it returned.
-
-    Example:
-    ```python
-    unet = without_weights(UNetPseudo3D)  # takes no 4.4 GB
-    ```
-    """
-    results, errors = [], []
-
-    def run():
-        try:
-            with keras.StatelessScope(initialize_variables=False):
-                results.append(make())
-        except Exception as error:
-            errors.append(error)
-
-    # Keras keeps a list, of its thread, of variables to be given values later on.
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]

@@ -111,8 +111,7 @@ def open_loader(
     Args:
         stage: of the recipe.
         seed: of the run.
-        task: that is trained, by which latents are scaled and pictures made; without
-            one the latents are as they are stored.
+        task: that is trained, for which pictures are made.
         hosts: of the run: each process reads its own samples; `None` reads all.
     """
     data = stage.data
@@ -130,7 +129,6 @@ def open_loader(
             data.source,
             num_frames=data.frames,
             seed=seed,
-            scale=task.vae.scaling_factor if task else 1.0,
             **options,
         )
     clips = MotionClips(seed, size=square_size(task)) if task else MotionClips(seed)

@@ -12,11 +12,12 @@ import keras
 import keras_hub
 
 from keras_makeavid import TextToVideo
+from keras_makeavid.models.loading import without_weights
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor, openai_clip_vocabulary
 from weights_tools.component import Component
 from weights_tools.copying import bytes_to_write, write_file
-from weights_tools.kinds import MODELS, weightless_model, without_weights
+from weights_tools.kinds import MODELS, weightless_model
 from weights_tools.layouts import Layout, get_layout
 from weights_tools.source import Source
 from weights_tools.sources.preset import TASK, TASK_PARTS, TASK_WEIGHTS, WEIGHTS
@@ -118,7 +119,7 @@ class PresetWriter:
             "keras_hub_version": keras_hub.version(),
             "parameter_count": sum(math.prod(shape) for shape in shapes),
             "date_saved": datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
-            "tasks": ["Task"] if self._backbone.kind == "unet" else [],
+            "tasks": ["TextToVideo"] if self._backbone.kind == "unet" else [],
         }
 
 
