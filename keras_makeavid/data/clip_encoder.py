@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_makeavid.compilation import compile_inference
-from keras_makeavid.data.fingerprint import weights_fingerprint
+from keras_makeavid.data.fingerprint import encoder_record
 from keras_makeavid.data.reader import LatentClip
 
 
@@ -17,7 +17,7 @@ class ClipEncoder:
     """A VAE and a text encoder, as what makes clips of a dataset.
 
     Attributes:
-        fingerprint: of their weights.
+        fingerprint: their `encoder_record`.
 
     Args:
         vae: an `AutoencoderKL`.
@@ -39,7 +39,7 @@ class ClipEncoder:
         self._encode_text = compile_inference(
             lambda token_ids: text_encoder({"token_ids": token_ids}), [text_encoder]
         )
-        self.fingerprint = weights_fingerprint(vae, text_encoder)
+        self.fingerprint = encoder_record(vae, text_encoder)
 
     def encode(
         self, clip_id: str, frames: np.ndarray, metadata: dict[str, Any]

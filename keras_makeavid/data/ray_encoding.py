@@ -57,7 +57,10 @@ class RayWorkers:
         import_ray()
 
     def contents(
-        self, requests: Iterable[tuple], captions: Iterable[str], fingerprint: str
+        self,
+        requests: Iterable[tuple],
+        captions: Iterable[str],
+        fingerprint: dict[str, Any],
     ) -> Iterator[ClipContent]:
         """Read and encode clips.
 
@@ -110,7 +113,7 @@ class RayWorker:
         ValueError: if they have others.
     """
 
-    def __init__(self, preset: str, fingerprint: str):
+    def __init__(self, preset: str, fingerprint: dict[str, Any]):
         from keras_makeavid import TextToVideo
 
         task = TextToVideo.from_preset(preset)

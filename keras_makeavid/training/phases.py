@@ -111,8 +111,7 @@ def open_loader(
     Args:
         stage: Stage of the recipe.
         seed: Seed of the run.
-        task: Task that is trained, by which latents are scaled and pictures made.
-            Without one the latents are as they are stored.
+        task: Task that is trained, for which pictures are made.
         hosts: Processes of the run, each of which reads its own samples; `None` reads
             all.
     """
@@ -131,7 +130,6 @@ def open_loader(
             data.source,
             num_frames=data.frames,
             seed=seed,
-            scale=task.vae.scaling_factor if task else 1.0,
             **options,
         )
     clips = MotionClips(seed, size=square_size(task)) if task else MotionClips(seed)
