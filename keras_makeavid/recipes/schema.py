@@ -19,8 +19,8 @@ from keras_makeavid.recipes.fields import (
 )
 
 OBJECTIVES = ("video", "image", "autoencoder")
-# The only source of pictures: clips are stored as latents.
-PICTURES = "motions"
+# The source of pictures that are drawn. Any other is a folder.
+DRAWN_PICTURES = "motions"
 TRAINABLE_WORDS = ("temporal", "spatial", "all", "lora")
 
 
@@ -60,11 +60,12 @@ class Data:
     """What it is trained on.
 
     Args:
-        source: the latent dataset; of pictures `"motions"`, which are drawn
-            (`keras_makeavid.data.motions`).
+        source: the latent dataset; of pictures their folder, or `"motions"`, which
+            are drawn (`keras_makeavid.data.motions`).
         batch_size: samples in a step, over all devices.
         frames: frames in a sample of a video.
-        samples_per_epoch: samples in an epoch; one of each clip if not given.
+        samples_per_epoch: samples in an epoch; one of each clip or picture if not
+            given.
         workers: processes that read ahead, besides threads.
         prefetch: batches read ahead.
     """
@@ -233,16 +234,8 @@ class Stage:
                 "text_encoder",
                 f"goes with objective = 'image'. Received: {self.objective!r}",
             )
-        if self.objective == "video":
-            return
-        # Of the stage's keys: `data` may be all stages' own.
-        if self.data.source != PICTURES:
-            yield (
-                "objective",
-                f"of {self.objective!r} needs data.source = {PICTURES!r}. "
-                f"Received: {self.data.source!r}",
-            )
-        if self.data.samples_per_epoch is None:
+        drawn = self.objective != "video" and self.data.source == DRAWN_PICTURES
+        if drawn and self.data.samples_per_epoch is None:
             yield (
                 "objective",
                 f"of {self.objective!r} needs data.samples_per_epoch: pictures that "
