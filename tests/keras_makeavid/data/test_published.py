@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keras_makeavid.data import PublishedDataset
+from keras_makeavid.data import LatentClip, PublishedDataset, open_writer
 
 
 def stored(dataset, clip_id):
@@ -146,14 +146,49 @@ def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
         PublishedDataset(tmp_path)
 
 
-@pytest.mark.parametrize("ids", [["../1"], ["a/b"], [".."], [""], [3], {"1": 2}])
-def test_an_id_cannot_leave_the_folder(dataset, ids):
-    (dataset / "data" / "id_list.json").write_text(json.dumps(ids))
-    with pytest.raises(ValueError, match=r"id_list\.json"):
+@pytest.mark.parametrize(
+    "clip_id",
+    ["../x", "a/b", "a\\b", "..", ".hidden", "", "a b", "é", "a\n", "a" * 201, 7, None],
+)
+def test_an_id_that_is_no_plain_name_is_refused(dataset, clip_id):
+    (dataset / "data" / "id_list.json").write_text(json.dumps(["1", clip_id]))
+    with pytest.raises(ValueError, match=r"id_list\.json: an id is made of letters"):
         PublishedDataset(dataset)
 
 
-def test_a_list_that_is_no_json_is_refused(dataset):
-    (dataset / "data" / "id_list.json").write_text("[1,")
-    with pytest.raises(ValueError, match="not a JSON file"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1,", r"id_list\.json is not JSON"),
+        ("[" * 100_000, r"id_list\.json is not JSON"),
+        ("\ufffd", r"id_list\.json is not JSON"),
+        ('{"ids": []}', r"id_list\.json must hold a list of ids. Received: \{'ids'"),
+        ('"1"', r"id_list\.json must hold a list of ids"),
+    ],
+    ids=["cut", "nested", "text", "object", "string"],
+)
+def test_a_list_that_is_malformed_is_named(dataset, content, message):
+    (dataset / "data" / "id_list.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
         PublishedDataset(dataset)
+
+
+def test_without_a_list_of_failed_clips_none_has_failed(dataset):
+    (dataset / "data" / "failed_id_list.json").unlink()
+    (dataset / "data" / "id_list.json").write_text('["2", "1"]')
+    assert PublishedDataset(dataset).ids == ["2", "1"]
+
+
+def test_files_lie_where_the_published_datasets_have_them(tmp_path):
+    latents = np.zeros((2, 3, 5, 4), "float32")
+    writer = open_writer(tmp_path, "published")
+    writer.add(LatentClip("1009163000", latents, latents[0, 0]))
+    writer.finish()
+    files = sorted(p for p in tmp_path.rglob("*") if p.is_file())
+    assert [str(path.relative_to(tmp_path)) for path in files] == [
+        "data/failed_id_list.json",
+        "data/id_list.json",
+        "data/metadata/1009163000.json",
+        "data/prompts/1009163000.npy",
+        "data/videos/1009163000.npy",
+    ]

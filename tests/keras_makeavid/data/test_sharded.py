@@ -111,24 +111,25 @@ def of_tensor(name, **changes):
         (lambda i: i.update(format="zip"), "no index of a latent dataset"),
         (lambda i: i.update(version=2), "version 2; this program reads version 1"),
         (lambda i: i.update(clips={}), "clips must be a list"),
-        (lambda i: i["clips"].append(3), "an id is made of .* Received: 3"),
+        (lambda i: i["clips"].append(3), "clip 2: Expected `object`.* Received: 3"),
         (lambda i: i["clips"].append(i["clips"][0]), "two clips of the id a"),
-        (of_clip(id="../a"), "an id is made of"),
+        (of_clip(id="../a"), r"clip \.\./a: Expected .* at `\$\.id`"),
         (of_clip(id="c"), "Clip c: .* has no tensor c/latents"),
-        (of_clip(shard="../x.safetensors"), "clip a: shard must be .* same folder"),
-        (of_clip(shard="/x.safetensors"), "clip a: shard must be"),
-        (of_clip(shard="a/x.safetensors"), "clip a: shard must be"),
-        (of_clip(shard="x.npy"), "clip a: shard must be"),
-        (of_clip(shard=None), "clip a: shard must be"),
-        (of_clip(metadata=[]), "metadata must be an object"),
-        (of_clip(latents=[]), "latents must be an object"),
-        (of_tensor("context", dtype="int8"), "context: dtype must be one of"),
-        (of_tensor("context", dtype=["float32"]), "context: dtype must be one of"),
-        (of_tensor("latents", shape=[6, 4]), "shape must be 4 positive integers"),
-        (of_tensor("context", shape=[7, -8]), "shape must be 2 positive integers"),
-        (of_tensor("context", shape=[7, 8.0]), "shape must be 2 positive integers"),
-        (of_tensor("context", shape=[7, True]), "shape must be 2 positive integers"),
-        (of_tensor("context", sha256="x"), "sha256 must be 64 hexadecimal digits"),
+        (of_clip(shard="../x.safetensors"), r"clip a: Expected .* at `\$\.shard`"),
+        (of_clip(shard="/x.safetensors"), r"clip a: Expected .* at `\$\.shard`"),
+        (of_clip(shard="a/x.safetensors"), r"clip a: Expected .* at `\$\.shard`"),
+        (of_clip(shard="x.safetensors\n"), r"clip a: Expected .* at `\$\.shard`"),
+        (of_clip(shard="x.npy"), r"clip a: Expected .* at `\$\.shard`"),
+        (of_clip(shard=None), r"clip a: Expected .* at `\$\.shard`"),
+        (of_clip(metadata=[]), r"Expected `object`.* at `\$\.metadata`"),
+        (of_clip(latents=[]), r"Expected `object`.* at `\$\.latents`"),
+        (of_tensor("context", dtype="int8"), r"\$\.context\.dtype`. Received"),
+        (of_tensor("context", dtype=["float32"]), r"\$\.context\.dtype`. Received"),
+        (of_tensor("latents", shape=[6, 4]), "of length 4"),
+        (of_tensor("context", shape=[7, -8]), r"`int` >= 1 - at `\$\.context\.shape"),
+        (of_tensor("context", shape=[7, 8.0]), "Expected `int`, got `float`"),
+        (of_tensor("context", shape=[7, True]), "Expected `int`, got `bool`"),
+        (of_tensor("context", sha256="x"), r"\$\.context\.sha256`. Received"),
         (
             of_tensor("latents", shape=[7, 3, 5, 4]),
             "Clip a: .* is float32 .6, 3",
@@ -149,6 +150,13 @@ def test_what_is_no_index_at_all_is_refused(folder):
             ShardedDataset(folder)
     (folder / "index.json").unlink()
     with pytest.raises(FileNotFoundError, match="no latent dataset"):
+        ShardedDataset(folder)
+
+
+def test_other_dtypes_in_a_shard_are_refused(folder):
+    tensors = {**load_file(folder / SHARD), "c/latents": np.arange(3)}
+    save_file(tensors, folder / SHARD)
+    with pytest.raises(ValueError, match="c/latents must be F32 or F16. Received: I64"):
         ShardedDataset(folder)
 
 
