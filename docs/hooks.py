@@ -127,5 +127,7 @@ def reference_page(package):
 def reference(package, members):
     """The page of a package, for mkdocstrings to fill."""
     head = f"# {package}\n\n::: {package}\n    options:\n      members: false\n"
-    head += "      show_root_heading: false\n      show_source: false\n"
+    for option in ("heading", "toc_entry"):
+        head += f"      show_root_{option}: false\n"
+    head += "      show_source: false\n"
     return head + "".join(f"\n::: {package}.{name}\n" for name in members)
