@@ -40,12 +40,13 @@ Frames = Iterator[tuple[float, Callable[[], np.ndarray]]]
 
 @contextmanager
 def open_clip(
-    path: StrPath, max_bytes: int, *, background: Colour = "white"
+    path: StrPath | Clip, max_bytes: int, *, background: Colour = "white"
 ) -> Iterator[Clip]:
     """Open a video file.
 
     Args:
-        path: Any local file that FFmpeg reads as video; animated WebP too.
+        path: Any local file that FFmpeg reads as video; animated WebP too. A clip that
+            is open is given as it is, and stays open.
         max_bytes: Most memory that what the file declares may take: one frame, or a
             whole animated WebP.
         background: What lies behind transparent parts, as for `read_image`.
@@ -57,6 +58,9 @@ def open_clip(
         FileNotFoundError: There is no such file.
         ValueError: It is empty, holds no picture, or cannot be decoded.
     """
+    if isinstance(path, Clip):
+        yield path
+        return
     rgb = as_rgb(background)
     path = existing_file(path)
     with path.open("rb") as file:
@@ -110,8 +114,6 @@ class VideoClip:
     def frames(self, start: float = 0.0) -> Frames:
         """Give each frame's time and a function that returns it.
 
-        To be called once a clip.
-
         Args:
             start: Seconds. Frames that end before may be left out; those given are the
                 same, at the same times, as when read from the beginning.
@@ -120,7 +122,10 @@ class VideoClip:
             `(time, retrieve)`: seconds since the first frame, strictly increasing;
             `retrieve()` is `(H, W, 3)`, uint8, RGB.
         """
-        decoded, frame = self._begun
+        if self._begun is None:
+            self._reopen()
+            self._begun = self._begin()
+        (decoded, frame), self._begun = self._begun, None
         origin, time = self._time(frame) or 0.0, 0.0
         if self._seekable and start > SHORTEST_SEEK_SECONDS:
             decoded, frame, time = self._sought(start, origin)
@@ -136,6 +141,13 @@ class VideoClip:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def _reopen(self) -> None:
+        self.close()
+        self._open()
 
     def _open(self) -> None:
         import av
@@ -226,8 +238,7 @@ class VideoClip:
                     break
         except av.FFmpegError:
             pass
-        self.close()
-        self._open()
+        self._reopen()
         span = max(times) - min(times) if times else 0.0
         rate = (len(times) - 1) / span if span > 0 else math.inf
         if not SLOWEST_RATE <= rate <= FASTEST_RATE:
@@ -277,8 +288,7 @@ class VideoClip:
             if position is not None and 0 < position - origin <= start - 1 / self.rate:
                 return decoded, frame, position - origin
             lead *= 4
-        self.close()
-        self._open()
+        self._reopen()
         return *self._begin(), 0.0
 
     def _time(self, frame: Any) -> float | None:
@@ -335,7 +345,7 @@ class WebPClip:
     """
 
     def __init__(self, path: Path, max_bytes: int, background: np.ndarray):
-        self._frames, times = [], [0.0]
+        self._path, self._frames, times = path, [], [0.0]
         with opened_picture(path, max_bytes // 4) as picture:
             width, height = picture.size
             count = picture.n_frames
@@ -359,6 +369,9 @@ class WebPClip:
         """Give each frame's time and a function that returns it, as `VideoClip`."""
         for time, frame in zip(self._times[:-1], self._frames, strict=True):
             yield time, lambda frame=frame: frame
+
+    def __str__(self) -> str:
+        return str(self._path)
 
 
 Clip = VideoClip | WebPClip

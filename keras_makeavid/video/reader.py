@@ -87,7 +87,7 @@ def probe(path: StrPath, *, max_bytes: int = MAX_BYTES) -> VideoInfo:
 
 
 def read_video(
-    path: StrPath,
+    path: StrPath | Clip,
     *,
     start: float = 0.0,
     num_frames: int | None = None,
@@ -106,7 +106,7 @@ def read_video(
 
     Args:
         path: A local video file in any format that FFmpeg reads, or an animated GIF,
-            PNG or WebP.
+            PNG or WebP; or a clip that is open.
         start: Where the window begins, in seconds after the first frame.
         num_frames: Frames to return. None reads to the end.
         fps: Frames a second to return, at most 1000: for each instant
@@ -116,7 +116,8 @@ def read_video(
         width: Columns; given with `height` or not at all.
         max_bytes: Most memory that the result may take; more is refused. By default
             4 GiB.
-        background: What lies behind transparent parts, as for `read_image`.
+        background: What lies behind transparent parts, as for `read_image`. A clip
+            that is open has its own.
 
     Returns:
         `(F, H, W, 3)`, uint8, RGB.
