@@ -1,7 +1,4 @@
-"""The layout of few large files: safetensors shards, and an index of what lies where.
-
-A clip that is written is first a file of its own in `.staged`.
-"""
+"""The layout of few large files: safetensors shards, and an index of what is where."""
 
 from __future__ import annotations
 
@@ -171,9 +168,9 @@ class ShardedDataset(LatentReader):
 class ShardedWriter:
     """Makes or continues a sharded dataset.
 
-    Each clip is first a file of its own in `.staged`; when these
-    fill a shard they are packed into one, in the order in which they were added. So a
-    run that was stopped and went on leaves the same files as one that was not.
+    Each clip is first a file of its own in `.staged`; when these fill a shard they are
+    packed into one, in the order in which they were added. So a run that was stopped
+    and went on leaves the same files as one that was not.
 
     Args:
         folder: Dataset folder, made if missing.
@@ -220,7 +217,7 @@ class ShardedWriter:
         self.stored |= self._read_staged()
         # What the next shard will hold, and the sizes: the last shard is filled up if
         # it is not full.
-        self._queue = self._clips_of__open_shard()
+        self._queue = self._clips_of_open_shard()
         self._queued_bytes = sum(self._queue.values())
 
     def add(self, clip: LatentClip) -> None:
@@ -302,7 +299,7 @@ class ShardedWriter:
                 found[clip.id] = clip.metadata
         return found
 
-    def _clips_of__open_shard(self) -> dict[str, int]:
+    def _clips_of_open_shard(self) -> dict[str, int]:
         """Ids and sizes of the clips of the last shard, if it is not full."""
         last = max((entry.shard for entry in self._entries.values()), default=None)
         clip_ids = [i for i, entry in self._entries.items() if entry.shard == last]
