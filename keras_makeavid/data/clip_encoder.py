@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_makeavid.compilation import compile_inference
 from keras_makeavid.data.clip_reading import ClipContent, read_clip
-from keras_makeavid.data.fingerprint import weights_fingerprint
+from keras_makeavid.data.fingerprint import encoder_record
 from keras_makeavid.data.reader import LatentClip
 
 # What decides how workers compute, and is to be the same there as here.
@@ -30,7 +30,7 @@ class ClipEncoder:
     """A VAE and a text encoder, as what makes clips of a dataset.
 
     Attributes:
-        fingerprint: Name of their weights.
+        fingerprint: Their `encoder_record`.
 
     Args:
         vae: An `AutoencoderKL`.
@@ -52,7 +52,7 @@ class ClipEncoder:
         self._encode_text = compile_inference(
             lambda token_ids: text_encoder({"token_ids": token_ids}), [text_encoder]
         )
-        self.fingerprint = weights_fingerprint(vae, text_encoder)
+        self.fingerprint = encoder_record(vae, text_encoder)
 
     def encode(
         self, clip_id: str, frames: np.ndarray, metadata: dict[str, Any]
@@ -113,14 +113,17 @@ class RayWorkers:
         import_ray()
 
     def contents(
-        self, requests: Iterable[tuple], captions: Iterable[str], fingerprint: str
+        self,
+        requests: Iterable[tuple],
+        captions: Iterable[str],
+        fingerprint: dict[str, Any],
     ) -> Iterator[ClipContent]:
         """Read and encode clips.
 
         Args:
             requests: Arguments of `read_clip`, clip by clip.
             captions: Captions of the clips.
-            fingerprint: Name of the weights that the workers must have.
+            fingerprint: The `encoder_record` that the workers must have.
 
         Yields:
             What `read_clip` returns, in the order of the requests, the frames of the
@@ -161,13 +164,13 @@ class RayWorker:
 
     Args:
         preset: Preset of the models.
-        fingerprint: Name of the weights that they must have.
+        fingerprint: The `encoder_record` that they must have.
 
     Raises:
         ValueError: They have others.
     """
 
-    def __init__(self, preset: str, fingerprint: str):
+    def __init__(self, preset: str, fingerprint: dict[str, Any]):
         from keras_makeavid import TextToVideo
 
         task = TextToVideo.from_preset(preset)

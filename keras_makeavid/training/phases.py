@@ -21,12 +21,12 @@ class Phase:
     """One repeat of a stage.
 
     Args:
-        number: of the phase in the run, from 0.
-        name: the stage's name, with the number of the repeat if there are several.
-        stage: of the recipe.
-        first_step: steps of the run before it.
-        steps: its own.
-        steps_per_epoch: whole batches in an epoch.
+        number: Number of the phase in the run, from 0.
+        name: The stage's name, with the number of the repeat if there are several.
+        stage: Stage of the recipe.
+        first_step: Steps of the run before it.
+        steps: Its own.
+        steps_per_epoch: Whole batches in an epoch.
     """
 
     number: int
@@ -45,11 +45,11 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
     """Lay out the steps of a run, and check its data on the way.
 
     Args:
-        recipe: whose datasets are there.
+        recipe: Recipe whose datasets are there.
 
     Raises:
-        FileNotFoundError: if a dataset is missing.
-        ValueError: if one is damaged, a stage has not one whole step, or too few for
+        FileNotFoundError: If a dataset is missing.
+        ValueError: If one is damaged, a stage has not one whole step, or too few for
             its warm-up, or there are stages that do not go together in one recipe.
     """
     steps_per_epoch = {}
@@ -109,11 +109,11 @@ def open_loader(
     """The loader of a stage's data.
 
     Args:
-        stage: of the recipe.
-        seed: of the run.
-        task: that is trained, by which latents are scaled and pictures made; without
-            one the latents are as they are stored.
-        hosts: of the run: each process reads its own samples; `None` reads all.
+        stage: Stage of the recipe.
+        seed: Seed of the run.
+        task: Task that is trained, for which pictures are made.
+        hosts: Processes of the run, each of which reads its own samples; `None` reads
+            all.
     """
     data = stage.data
     hosts = hosts or Hosts()
@@ -130,7 +130,6 @@ def open_loader(
             data.source,
             num_frames=data.frames,
             seed=seed,
-            scale=task.vae.scaling_factor if task else 1.0,
             **options,
         )
     captioned = stage.objective == "image"
@@ -153,11 +152,11 @@ def check_data(phases: list[Phase], task: TextToVideo) -> None:
     """See that the data of all phases are such as the task's models make.
 
     Args:
-        phases: of the run.
-        task: that is trained.
+        phases: Phases of the run.
+        task: Task that is trained.
 
     Raises:
-        ValueError: if latents have other channels, or texts another width or length,
+        ValueError: If latents have other channels, or texts another width or length,
             or pictures would train a model that makes no first frames.
     """
     for stage in {phase.stage.name: phase.stage for phase in phases}.values():
@@ -189,11 +188,11 @@ def check_patterns(phases: list[Phase], unet: UNetPseudo3D) -> None:
     """See that there is something to train in all phases.
 
     Args:
-        phases: of the run.
-        unet: that is trained.
+        phases: Phases of the run.
+        unet: UNet that is trained.
 
     Raises:
-        ValueError: if a stage's pattern matches nothing.
+        ValueError: If a stage's pattern matches nothing.
     """
     for stage in {phase.stage.name: phase.stage for phase in phases}.values():
         if stage.objective == "autoencoder":

@@ -160,7 +160,7 @@ def test_a_run_on_pictures_is_continued_to_the_bit(
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"objective": "painting"}, "objective must be one of 'video', 'image'"),
+        ({"objective": "painting"}, "objective must be one of 'autoencoder', 'image'"),
         (
             {"objective": "autoencoder"},
             "trainable must be 'all' with objective = 'autoencoder'. "
