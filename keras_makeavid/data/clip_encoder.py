@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import pickle
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,10 @@ from keras_makeavid.data.reader import LatentClip
 
 # What decides how workers compute, and is to be the same there as here.
 _ENVIRONMENT = ("JAX_PLATFORMS", "XLA_FLAGS", "OMP_NUM_THREADS", "TF_CPP_MIN_LOG_LEVEL")
+# How often a clip is given to a worker again that was lost with it.
+_TRIES = 3
+# Clips of which each worker knows, so that one that takes long holds up no others.
+_CALLS_AHEAD = 4
 
 
 class ClipEncoder:
@@ -128,26 +133,27 @@ class RayWorkers:
             RuntimeError: A worker cannot begin, such as where it finds no preset.
         """
         ray = import_ray()
-        rows = [
-            {"request": pickle.dumps((request, caption))}
-            for request, caption in zip(requests, captions, strict=True)
-        ]
-        if not rows:
-            return
-        with _connected(ray, self.address), _in_order(ray):
-            # A block for each clip: blocks are what goes from worker to worker.
-            clips = ray.data.from_items(rows, override_num_blocks=len(rows))
-            encoded = clips.map_batches(
-                RayWorker,
-                fn_constructor_args=(os.path.abspath(self.preset), fingerprint),
-                batch_size=1,
-                compute=ray.data.ActorPoolStrategy(size=self.workers),
-                num_gpus=self.gpus or None,
+        with _connected(ray, self.address):
+            # A worker that is lost begins again, on another machine if need be.
+            worker = ray.remote(RayWorker).options(
+                num_gpus=self.gpus,
+                # Over the machines: a worker holds no CPU by which to count.
+                scheduling_strategy="SPREAD",
+                max_restarts=-1,
+                max_task_retries=_TRIES,
                 runtime_env={"env_vars": _environment()},
             )
+            preset = os.path.abspath(self.preset)
+            workers = [worker.remote(preset, fingerprint) for _ in range(self.workers)]
+            calls = zip(itertools.cycle(workers), requests, captions, strict=False)
+            pending = deque()
             try:
-                for row in encoded.iter_rows():
-                    yield pickle.loads(row["content"])
+                for next_worker, request, caption in calls:
+                    pending.append(next_worker.content.remote(request, caption))
+                    if len(pending) > _CALLS_AHEAD * self.workers:
+                        yield ray.get(pending.popleft())
+                while pending:
+                    yield ray.get(pending.popleft())
             except ray.exceptions.RayError as error:
                 lines = str(error).strip().splitlines()
                 raise RuntimeError(f"Ray: {lines[-1] if lines else error!r}") from error
@@ -174,11 +180,8 @@ class RayWorker:
         if self._encoder.fingerprint != fingerprint:
             raise ValueError(f"{preset} has other weights on a worker than here")
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        contents = [self._content(*pickle.loads(row)) for row in batch["request"]]
-        return {"content": [pickle.dumps(content) for content in contents]}
-
-    def _content(self, request, caption):
+    def content(self, request: tuple, caption: str) -> ClipContent:
+        """Read and encode a clip, as `RayWorkers.contents` gives it."""
         content = read_clip(*request)
         parts = []
         for part in content.parts:
@@ -188,14 +191,13 @@ class RayWorker:
 
 
 def import_ray() -> Any:
-    """Import Ray, with Ray Data.
+    """Import Ray.
 
     Raises:
         ImportError: Ray is missing. The text names the extra.
     """
     try:
         import ray
-        import ray.data
     except ImportError as error:
         raise ImportError(
             "Clips are encoded on many machines through Ray: "
@@ -218,19 +220,6 @@ def _connected(ray, address):
         yield
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _in_order(ray):
-    """Let Ray Data return blocks in their order, without progress bars."""
-    context = ray.data.DataContext.get_current()
-    before = context.execution_options.preserve_order, context.enable_progress_bars
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    try:
-        yield
-    finally:
-        context.execution_options.preserve_order, context.enable_progress_bars = before
 
 
 def _environment():

@@ -9,8 +9,12 @@ from typing import Any
 
 from keras_makeavid.data.published import PublishedDataset, PublishedWriter
 from keras_makeavid.data.reader import LatentReader, read_ids
-from keras_makeavid.data.sharded import INDEX_NAME, ShardedDataset
-from keras_makeavid.data.sharded_writer import STAGED_FOLDER, ShardedWriter
+from keras_makeavid.data.sharded import (
+    INDEX_NAME,
+    STAGED_FOLDER,
+    ShardedDataset,
+    ShardedWriter,
+)
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.json_files import write_json
 

