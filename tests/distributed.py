@@ -139,6 +139,7 @@ def compile_step(preset, batch, trainable, distribution):
 
     from keras_makeavid import TextToVideo
     from keras_makeavid.recipes.schema import Distribution
+    from keras_makeavid.schedulers import NoiseSchedule
     from keras_makeavid.training import AdamW, VideoDiffusion, make_distribution
 
     distribution = make_distribution(Distribution(**distribution))

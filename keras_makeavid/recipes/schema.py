@@ -311,8 +311,8 @@ class Samples:
         hints: pictures to set in motion, one for each prompt; none if not given.
         frames: frames of a video; as many as the data's if not given.
         steps: sampling steps.
-        guidance: weight of the prompt.
-        fps: frames a second of the files.
+        guidance: weight of the prompt; the preset's own if not given.
+        fps: frames a second of the files; the preset's own if not given.
     """
 
     prompts: tuple[str, ...] = texts()
@@ -320,8 +320,8 @@ class Samples:
     hints: tuple[str, ...] = texts(())
     frames: int | None = whole(None, least=1)
     steps: int = whole(20, least=1)
-    guidance: float = number(7.5)
-    fps: float = number(8.0, above=0)
+    guidance: float | None = number(None)
+    fps: float | None = number(None, above=0)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Keys that do not fit one another, and why."""

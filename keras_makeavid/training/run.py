@@ -74,6 +74,7 @@ def train(
     recipe: Recipe | str | os.PathLike,
     overrides: Sequence[str] = (),
     resume: str = "never",
+    allow_other_encoder: bool = False,
 ) -> TrainingResult:
     """Train by a recipe, through `model.fit`.
 
@@ -88,6 +89,8 @@ def train(
         resume: `"auto"` continues the run in the recipe's folder from its newest
             checkpoint that is whole, if there is one; `"never"` refuses a folder that
             holds a run.
+        allow_other_encoder: whether a dataset may be of another VAE or text encoder
+            than the preset's.
 
     Returns:
         A `TrainingResult`.
@@ -114,10 +117,10 @@ def train(
         recipe = load_recipe(recipe, overrides)
     check_packages(recipe)
     with distributed(recipe.distribution) as hosts:
-        return _train(recipe, resume, hosts)
+        return _train(recipe, resume, hosts, allow_other_encoder)
 
 
-def _train(recipe, resume, hosts):
+def _train(recipe, resume, hosts, allow_other_encoder):
     phases = plan_phases(recipe)
     for phase in phases:
         check_batch_size(phase.stage.data.batch_size, phase.stage.name)
@@ -127,7 +130,7 @@ def _train(recipe, resume, hosts):
         recipe.samples, recipe.data.frames, recipe.run.seed, folder.samples
     )
     task = TextToVideo.from_preset(recipe.model.preset)
-    check_data(phases, task)
+    notes = check_data(phases, task, allow_other_encoder)
     check_patterns(phases, task.backbone)
     with contextlib.ExitStack() as resources:
         hosts.first_does(lambda: resources.enter_context(folder.begun(recipe)))
@@ -136,6 +139,8 @@ def _train(recipe, resume, hosts):
         run = _Run(
             recipe, phases, task, folder, samples, interruption, hosts, resources
         )
+        for note in notes:
+            run.tell(note)
         # A stage of adapters ends with other weights: these must not be kept for it.
         del task
         return run.go()
@@ -181,6 +186,10 @@ class _Run:
         # One that is being written would wait for the process that is gone.
         if not self._hosts.are_lost(error):
             self._checkpoints.close()
+
+    def tell(self, note: str) -> None:
+        """Show a note among the first lines."""
+        self._log.note(note)
 
     def go(self) -> TrainingResult:
         """Train to the end, or to a signal."""

@@ -30,6 +30,7 @@ class SampleVideos:
         self._frames = samples.frames or frames
         self._seed = seed
         self._folder = folder
+        self._fps = samples.fps
         self._hints = [read_image(path) for path in samples.hints]
 
     def generate(self, task: TextToVideo) -> list[np.ndarray]:
@@ -41,6 +42,7 @@ class SampleVideos:
         Returns:
             uint8 `(F, H, W, 3)` each.
         """
+        self._fps = self._samples.fps or task.fps
         return [
             task.generate(
                 prompt,
@@ -69,5 +71,5 @@ class SampleVideos:
         folder = self._folder / f"step-{step:08}"
         folder.mkdir(parents=True, exist_ok=True)
         for number, frames in enumerate(videos):
-            write_video(folder / f"{number}.mp4", frames, self._samples.fps)
-            show(self._samples.prompts[number], frames, self._samples.fps)
+            write_video(folder / f"{number}.mp4", frames, self._fps)
+            show(self._samples.prompts[number], frames, self._fps)
