@@ -7,7 +7,8 @@ import os
 import numpy as np
 
 from keras_makeavid.data.batch_loader import BatchLoader
-from keras_makeavid.data.reader import LatentReader, open_dataset
+from keras_makeavid.data.datasets import open_dataset
+from keras_makeavid.data.reader import LatentReader
 from keras_makeavid.data.window_sampler import WindowSampler
 
 

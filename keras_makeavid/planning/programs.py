@@ -16,7 +16,7 @@ from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.sampling import DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule
-from keras_makeavid.training.compute_dtype import set_dtype_policy
+from keras_makeavid.training.computation import set_dtype_policy
 from keras_makeavid.training.phase_model import fit_input, phase_model, prepare_unet
 from keras_makeavid.training.phases import Phase
 from keras_makeavid.training.reporting import ReportingModel

@@ -8,7 +8,6 @@ import keras
 from keras import ops
 
 from keras_makeavid.schedulers import NoiseSchedule
-from keras_makeavid.training.min_snr import min_snr_weights
 from keras_makeavid.training.reporting import ReportingModel
 
 
@@ -102,8 +101,8 @@ class DiffusionModel(ReportingModel):
         """
         outputs = {"prediction": ops.cast(prediction, "float32"), "target": target}
         if self.min_snr_gamma is not None:
-            outputs["weights"] = min_snr_weights(
-                self.schedule, timesteps, self.min_snr_gamma
+            outputs["weights"] = self.schedule.min_snr_weights(
+                timesteps, self.min_snr_gamma
             )
         return outputs
 

@@ -11,7 +11,7 @@ from running import runner
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.training import AdamW, VideoDiffusion
-from weights_tools.kinds import variables_of
+from weights_tools.architectures import variables_of
 from weights_tools.layouts import get_layout
 
 TORCH_LAYOUT = get_layout("unet", "makeavid_torch")
