@@ -152,17 +152,10 @@ def small_task(vae: models.AutoencoderKL) -> km.TextToVideo:
 def train_unet(task: km.TextToVideo, dataset: Path, epochs: int) -> list[float]:
     """Train all of the UNet; the loss of each epoch."""
     windows = data.LatentDataset(
-        dataset,
-        batch_size=4,
-        num_frames=FRAMES,
-        samples_per_epoch=80,
-        scale=task.vae.scaling_factor,
+        dataset, num_frames=FRAMES, batch_size=4, samples_per_epoch=80
     )
-    model = training.VideoDiffusion(
-        task.backbone, task.schedule, trainable="all", seed=0
-    )
-    model.compile(optimizer=training.AdamW(learning_rate=1e-3))
-    history = model.fit(windows, epochs=epochs, verbose=2, shuffle=False)
+    task.compile(training.AdamW(learning_rate=1e-3), trainable="all", seed=0)
+    history = task.fit(windows, epochs=epochs, verbose=2)
     return history.history["loss"]
 
 

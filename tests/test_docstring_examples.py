@@ -24,6 +24,7 @@ NEED_MORE = {
     "keras_makeavid.planning.topology.check_compiler",
     "keras_makeavid.sampling.DenoisingLoop",
     "keras_makeavid.schedulers.step_table.StepTable",
+    "keras_makeavid.tasks.conversion.as_preset",
     "keras_makeavid.tasks.text_to_video",
     "keras_makeavid.text.text_encoder",
     "keras_makeavid.text.tokenizer.TextToVideoPreprocessor.from_hub_folder",

@@ -115,7 +115,7 @@ def run(options) -> None:
     video.check_video_path(options.out, fps)
     frames = task.generate(
         options.prompt,
-        options.negative,
+        negative_prompts=options.negative,
         hint_image=options.hint,
         mask_image=options.mask,
         num_frames=options.frames,

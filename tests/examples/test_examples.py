@@ -21,6 +21,7 @@ from keras_makeavid.recipes import load_recipe
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.mark.filterwarnings("ignore:.*do not tell what encoded them")
 def test_train_writes_a_preset_whose_temporal_weights_have_moved(
     preset, task, tmp_path, monkeypatch
 ):
