@@ -145,12 +145,19 @@ def compile_step(preset, batch, trainable, distribution):
 
     from keras_makeavid import TextToVideo
     from keras_makeavid.recipes.schema import Distribution
+    from keras_makeavid.schedulers import NoiseSchedule
     from keras_makeavid.training import AdamW, VideoDiffusion, make_distribution
 
     distribution = make_distribution(Distribution(**distribution))
     with distribution.scope():
         unet = TextToVideo.from_preset(preset).backbone
-        model = VideoDiffusion(unet, trainable=trainable, seed=0)
+        model = VideoDiffusion(
+            unet,
+            schedule=NoiseSchedule(),
+            latent_scale=1.0,
+            trainable=trainable,
+            seed=0,
+        )
         model.compile(optimizer=AdamW(use_ema=True))
         model.optimizer.build(model.trainable_variables)
         state = tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ class AbstractTask:
     ):
         self.backbone = unet()
         self.schedule = schedule
+        # Its value is none of a program's shape.
+        self.vae = types.SimpleNamespace(scaling_factor=1.0)
         self._tokens = tokens
 
     def encode_prompts(self, prompts: list[str]) -> np.ndarray:

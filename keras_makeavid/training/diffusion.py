@@ -30,7 +30,7 @@ class DiffusionModel(ReportingModel):
 
     def __init__(
         self,
-        schedule: NoiseSchedule | dict | None = None,
+        schedule: NoiseSchedule | dict,
         caption_dropout: float = 0.0,
         min_snr_gamma: float | None = None,
         seed: int | None = None,
@@ -44,7 +44,12 @@ class DiffusionModel(ReportingModel):
             )
         if isinstance(schedule, dict):
             schedule = NoiseSchedule.from_config(schedule)
-        self.schedule = schedule or NoiseSchedule()
+        if not isinstance(schedule, NoiseSchedule):
+            raise ValueError(
+                "schedule must be the NoiseSchedule that the UNet was trained with. "
+                f"Received: {schedule!r}"
+            )
+        self.schedule = schedule
         self.caption_dropout = caption_dropout
         self.min_snr_gamma = min_snr_gamma
         self.seed = seed

@@ -103,7 +103,8 @@ def _of_videos(task, stage, seed):
         empty_context = np.array(ops.convert_to_numpy(task.encode_prompts([""])[0]))
     return VideoDiffusion(
         task.backbone,
-        task.schedule,
+        schedule=task.schedule,
+        latent_scale=task.vae.scaling_factor,
         trainable=stage.trainable,
         hint_spacing=stage.loss.hint_spacing,
         caption_dropout=stage.loss.caption_dropout,
@@ -118,7 +119,7 @@ def _of_images(task, stage, seed):
         task.backbone,
         task.vae,
         task.text_encoder,
-        task.schedule,
+        schedule=task.schedule,
         trainable=stage.trainable,
         train_text_encoder=stage.text_encoder,
         full_mask_share=stage.loss.full_mask_share,

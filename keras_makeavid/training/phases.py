@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_makeavid.data import LatentLoader, MotionClips, PictureLoader
+from keras_makeavid.data import LatentLoader, MotionClips, PictureFolder, PictureLoader
 from keras_makeavid.data.batch_loader import BatchLoader
 from keras_makeavid.data.motion_encoding import square_size
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.recipes import Recipe
-from keras_makeavid.recipes.schema import Stage
+from keras_makeavid.recipes.schema import DRAWN_PICTURES, Stage
 from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.training.hosts import Hosts
 from keras_makeavid.training.lora import matching_attentions
@@ -111,8 +111,7 @@ def open_loader(
     Args:
         stage: Stage of the recipe.
         seed: Seed of the run.
-        task: Task that is trained, by which latents are scaled and pictures made.
-            Without one the latents are as they are stored.
+        task: Task that is trained, for which pictures are made.
         hosts: Processes of the run, each of which reads its own samples; `None` reads
             all.
     """
@@ -131,15 +130,22 @@ def open_loader(
             data.source,
             num_frames=data.frames,
             seed=seed,
-            scale=task.vae.scaling_factor if task else 1.0,
             **options,
         )
-    clips = MotionClips(seed, size=square_size(task)) if task else MotionClips(seed)
-    if stage.objective == "autoencoder":
-        return PictureLoader(clips, **options)
+    captioned = stage.objective == "image"
+    if data.source == DRAWN_PICTURES:
+        source = (
+            MotionClips(seed, size=square_size(task)) if task else MotionClips(seed)
+        )
+    else:
+        # Without a task only their number is asked for.
+        height, width = (task.height, task.width) if task else (1, 1)
+        source = PictureFolder(data.source, height, width, seed, captioned)
+    if not captioned:
+        return PictureLoader(source, **options)
     # Image models make first frames: what is to move left begins on the right.
     tokenize = task.preprocessor.tokenize if task else None
-    return PictureLoader(clips, tokenize, moment=0.0, **options)
+    return PictureLoader(source, tokenize, moment=0.0, **options)
 
 
 def check_data(phases: list[Phase], task: TextToVideo) -> None:
@@ -154,7 +160,7 @@ def check_data(phases: list[Phase], task: TextToVideo) -> None:
             or pictures would train a model that makes no first frames.
     """
     for stage in {phase.stage.name: phase.stage for phase in phases}.values():
-        if stage.objective != "video":
+        if stage.objective != "video" and stage.data.source == DRAWN_PICTURES:
             square_size(task)
         if stage.objective == "image" and task.image_backbone is not None:
             raise ValueError(

@@ -110,7 +110,7 @@ def train(
 
     Example:
     ```python
-    train("recipes/cpu.toml", ["model.preset=preset", "data.source=dataset"])
+    train("cpu", ["model.preset=preset", "data.source=dataset"])
     ```
     """
     if resume not in RESUME:
