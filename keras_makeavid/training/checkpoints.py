@@ -213,10 +213,15 @@ class Checkpoints:
         self.wait()
         self._hosts.first_does(lambda: self._remove(step))
 
-    def close(self) -> None:
-        """Finish what is being written."""
-        self.wait()
-        self._writer.close()
+    def close(self, finish: bool = True) -> None:
+        """Finish what is being written.
+
+        Args:
+            finish: `False` leaves it, as it would wait for a process that is gone.
+        """
+        if finish:
+            self.wait()
+            self._writer.close()
         self._quiet.close()
 
     def _path(self, step):
