@@ -211,9 +211,7 @@ class _Run:
         resources.push(self._close_checkpoints)
 
     def _close_checkpoints(self, kind, error, traceback):
-        # One that is being written would wait for the process that is gone.
-        if not self._hosts.are_lost(error):
-            self._checkpoints.close()
+        self._checkpoints.close(finish=not self._hosts.are_lost(error))
 
     def tell(self, note: str) -> None:
         """Show a note among the first lines."""

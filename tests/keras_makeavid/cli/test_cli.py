@@ -16,7 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_makeavid import TextToVideo, __version__, moving_shapes, recipes, video
+from keras_makeavid import (
+    TextToVideo,
+    __version__,
+    cli,
+    moving_shapes,
+    recipes,
+    video,
+)
 from keras_makeavid.cli import _parser, main
 from keras_makeavid.data import open_dataset
 
@@ -602,3 +609,15 @@ def test_the_backend_asked_for_is_used():
         check=True,
     )
     assert f"backend: {other}\n" in result.stdout
+
+
+def test_programs_used_longest_ago_leave_a_full_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "_CACHE_BYTES", 250)
+    cli._remove_oldest_programs(str(tmp_path / "nowhere"))
+    for number in range(4):
+        program = tmp_path / f"jit_{number}-cache"
+        program.write_bytes(bytes(100))
+        os.utime(program, (number, 99 - number))
+    cli._remove_oldest_programs(str(tmp_path))
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["jit_2-cache", "jit_3-cache"]
