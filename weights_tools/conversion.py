@@ -229,7 +229,9 @@ def _opened(source, part, variant, overrides, base, tokenizer) -> Iterator[Check
         mine = stack.enter_context(open_source(source, variant, overrides))
         other = Checkpoint()
         if base is not None:
-            other = stack.enter_context(open_source(base, variant))
+            # The mean is that of the source.
+            same = None if variant == "ema" else variant
+            other = stack.enter_context(open_source(base, same))
         components = {**other.components, **mine.components}
         if part is not None:
             component = mine.component(part)
