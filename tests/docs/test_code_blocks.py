@@ -145,6 +145,15 @@ def test_the_code_on_a_page_runs(page, environment, stand_ins, tmp_path, monkeyp
     folder = tmp_path / "page"
     shutil.copytree(stand_ins, folder, symlinks=True)
     monkeypatch.chdir(folder)
+    generate = TextToVideo.generate
+    smallest = {"num_frames": 2, "num_steps": 2}
+    monkeypatch.setattr(
+        TextToVideo,
+        "generate",
+        lambda task, *values, **options: generate(
+            task, *values, **{**options, **smallest}
+        ),
+    )
     names = public_names()
     for block in code_blocks(page.read_text(encoding="utf-8")):
         if block.not_run or block.language not in ("python", "sh"):
