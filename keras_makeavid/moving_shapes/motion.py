@@ -50,7 +50,7 @@ def track(segmentation: Segmentation, reach: np.ndarray, shape: str) -> Track:
         phase = np.angle(outline_harmonics(reach)[:, CORNERS[shape]])
         turn = -np.degrees(np.unwrap(phase)) / CORNERS[shape]
     # Over three rays: an arm is wider than one, noise is not.
-    smooth = sum(np.roll(reach, shift, axis=1) for shift in (-1, 0, 1)) / 3
+    smooth = (np.roll(reach, -1, axis=1) + reach + np.roll(reach, 1, axis=1)) / 3
     gesture = smooth.std(axis=0).max() / reach.mean()
     size = np.log(coverage.sum((1, 2))) / 2
     return Track(x, y, size, turn, float(gesture))
@@ -86,7 +86,7 @@ def name_motion(path: Track, shape: str) -> str | None:
         scores["bouncing"] = _oscillation(path.y) / _BOUNCE
         # Blurred corners seem to turn, too: no turn outdoes a whole other motion.
         scores["spinning"] = min(1.0, _steady_change(path.turn) / _TURN)
-    best = max(scores, key=scores.get)
+    best = max(scores, key=lambda name: scores[name])
     if scores[best] > _LEAST_SHARE:
         return best
     # A wave moves no more than an arm: it is what is left.

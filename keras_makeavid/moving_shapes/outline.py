@@ -54,7 +54,7 @@ def name_shape(harmonics: np.ndarray) -> str:
     if strengths[2] > _FIGURE_LENGTH:
         return "dancer"
     shares = {name: strengths[CORNERS[name]] / _STRENGTHS[name] for name in CORNERS}
-    likest = max(shares, key=shares.get)
+    likest = max(shares, key=lambda name: shares[name])
     return likest if shares[likest] > _LEAST_SHARE else "circle"
 
 

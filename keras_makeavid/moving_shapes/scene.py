@@ -104,7 +104,7 @@ def draw_scene(
         triples = _triples_of_shape(split, SHAPES[rng.integers(len(SHAPES))])
     triple = triples[rng.integers(len(triples))]
     background = _BACKGROUND_DRAW[rng.integers(len(_BACKGROUND_DRAW))]
-    return draw_scene_of(Description(*triple, background), rng)
+    return draw_scene_of(Description(*triple, background=background), rng)
 
 
 def draw_scene_of(description: Description, rng: np.random.Generator) -> Scene:

@@ -65,7 +65,9 @@ def read_image(
     rgb = as_rgb(background)
     with opened_picture(path) as picture:
         image = pixels_of(picture, rgb)
-    return image if height is None else cover_crop(image, height, width)
+    if height is None or width is None:
+        return image
+    return cover_crop(image, height, width)
 
 
 def read_mask(
@@ -100,10 +102,12 @@ def read_mask(
     """
     from PIL import Image
 
+    check_size(height, width)
     image = read_image(path, background=background)
     mask = np.asarray(Image.fromarray(image).convert("L"))
-    check_size(height, width)
-    return mask if height is None else cover_crop(mask, height, width, nearest=True)
+    if height is None or width is None:
+        return mask
+    return cover_crop(mask, height, width, nearest=True)
 
 
 def check_image_path(path: StrPath) -> Path:

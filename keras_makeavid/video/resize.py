@@ -53,7 +53,7 @@ def check_size(height: int | None, width: int | None) -> None:
     for name, value in (("height", height), ("width", width)):
         if value is not None and (not isinstance(value, Integral) or value < 1):
             raise ValueError(f"{name} must be a positive int. Received: {value!r}")
-    if height is not None and height * width > MAX_IMAGE_PIXELS:
+    if height and width and height * width > MAX_IMAGE_PIXELS:
         raise ValueError(
             f"A size must not be above {MAX_IMAGE_PIXELS} pixels. "
             f"Received: {width} x {height}"
