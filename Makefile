@@ -27,7 +27,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 demo: .venv/installed
 	KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(BIN)/python examples/gallery.py
-	KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(BIN)/python examples/demo.py $(DEMO_ARGUMENTS)
+	KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(BIN)/python examples/demo.py
 
 test: .venv/installed $(BACKENDS:%=test-%)
 

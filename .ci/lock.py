@@ -6,6 +6,7 @@
 Versions that are locked stay; `make lock UPGRADE=--upgrade` takes the newest of all.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,10 @@ def compiled(options: list[str]) -> list[str]:
     command += ["--python-version", "3.11.5", "--generate-hashes", "--no-header"]
     command += ["--no-annotate", "--extra", "all", "--extra", "test", "--extra", "docs"]
     command += ["--output-file", LOCK.name, *options]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    environment = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
+    subprocess.run(
+        command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, env=environment
+    )
     requirements = []
     for line in LOCK.read_text().splitlines(keepends=True):
         if line.startswith(" "):

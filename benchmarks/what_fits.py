@@ -1,10 +1,11 @@
 """What fits where: the published training, and full fine-tuning, on slices of TPUs.
 
-`python benchmarks/what_fits.py` prints a table; each row is one `makeavid plan`: a
-compilation of a quarter of an hour and 24 GB. `--quick` plans quickly: some minutes of
-one core a row, memory from below. `--only v4-8` prints some rows; `--scaling` plans one
-setting for 4 to 256 chips instead, as CSV, and `--plot scaling.png` draws it
-(`pip install matplotlib`). `--plans FOLDER` keeps what `makeavid plan --json` tells.
+`python benchmarks/what_fits.py` prints a table. Each row is one `makeavid plan`, which
+compiles for a quarter of an hour or more and takes 24 GB or more. `--only v4-8` prints
+the rows of one topology. `--plans FOLDER` keeps what `makeavid plan --json` says, and
+`--from FOLDER` prints the table from kept plans and compiles nothing. `--scaling` plans
+one setting for 4 to 256 chips instead, as CSV, and `--plot scaling.png` draws it
+(`pip install matplotlib`).
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ ROWS = (
 )
 SCALING = ("v4-8", "v4-16", "v4-32", "v4-64", "v4-128", "v4-256", "v4-512")
 _HEADER = (
-    "| training | topology | settings | batch a chip | state | temporaries | of | fits "
-    "| TFLOP | GB moved | GB sent | s a step, at least |"
+    "| training | topology | settings | batch a chip | planned | state | temporaries "
+    "| of | fits | TFLOP | GB moved | GB sent | s a step, at least |"
 )
 
 
@@ -42,7 +43,6 @@ def planned(
     topology: str,
     settings: list[str],
     batch_per_chip: int,
-    quick: bool,
     out: Path | None = None,
 ) -> dict[str, Any]:
     """The numbers of a row.
@@ -51,12 +51,11 @@ def planned(
         topology: name of a slice.
         settings: keys of the recipe that differ.
         batch_per_chip: samples on each chip.
-        quick: whether the program is only scheduled.
         out: file to write them to, with the command.
     """
-    words = [sys.executable, "-m", "keras_makeavid", "plan", "tempofunk", "--json"]
+    words = [sys.executable, "-m", "keras_makeavid", "plan", "tempofunk"]
     words += ["--topology", topology, "--batch-per-chip", str(batch_per_chip)]
-    words += ["--program", "training", *["--quick"] * quick]
+    words += ["--program", "training", "--json"]
     for setting in settings:
         words += ["--set", setting]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
@@ -69,28 +68,37 @@ def planned(
     return numbers
 
 
-def row(
-    training: str,
-    topology: str,
-    settings: list[str],
-    batch: int,
-    quick: bool,
-    plans: Path | None,
-) -> str:
-    """A row of the table, its memory in GiB."""
-    whole = "" if quick else "_whole"
-    name = f"{training.split(',')[0]}_{topology}{whole}.json"
-    out = None if plans is None else plans / name
-    numbers = planned(topology, settings, batch, quick, out)
+def kept_name(training: str, topology: str) -> str:
+    """The name of the file of a row's plan, without its suffix."""
+    return f"{training.split(',')[0]}_{topology}"
+
+
+def read_kept(folder: Path, name: str) -> dict[str, Any]:
+    """A kept plan, compiled whole or, by an earlier version, scheduled only."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        path = folder / f"{name}_scheduled.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def table_row(training: str, settings: list[str], numbers: dict[str, Any]) -> str:
+    """A row of the table, its memory in GiB.
+
+    Args:
+        training: What trains.
+        settings: Keys of the recipe that differ.
+        numbers: What `makeavid plan --json` says.
+    """
 
     def shown(key, digits=1):
         return "" if numbers[key] is None else f"{numbers[key]:.{digits}f}"
 
     cells = [
         training,
-        topology,
+        numbers["topology"],
         "<br>".join(f"`{setting}`" for setting in settings),
-        str(batch),
+        str(numbers["batch_per_chip"]),
+        "scheduled" if "scheduled_by" in numbers else "compiled",
         shown("state_gib"),
         shown("temporaries_gib"),
         shown("hbm_of_chip_gib", 2),
@@ -103,13 +111,13 @@ def row(
     return f"| {' | '.join(cells)} |"
 
 
-def scaling(quick: bool) -> list[dict[str, Any]]:
+def scaling() -> list[dict[str, Any]]:
     """The numbers of one setting on more and more chips, printed as they come."""
     keys = ("chips", "step_seconds_estimate", "collective_gb")
     print(*keys, sep=",")
     points = []
     for topology in SCALING:
-        points.append(planned(topology, [_WIDEST], 1, quick))
+        points.append(planned(topology, [_WIDEST], 1))
         print(*(points[-1][key] for key in keys), sep=",", flush=True)
     return points
 
@@ -144,7 +152,12 @@ def main() -> None:
     """Print the table, or the scaling."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help="rows of this topology")
-    parser.add_argument("--quick", action="store_true", help="schedule, not compile")
+    parser.add_argument(
+        "--from",
+        dest="kept",
+        type=Path,
+        help="folder of plans to print",
+    )
     parser.add_argument("--scaling", action="store_true", help="of v4, 4 to 256 chips")
     parser.add_argument("--plot", help="picture of the scaling to write")
     parser.add_argument("--plans", type=Path, help="folder for the plans of the rows")
@@ -152,16 +165,22 @@ def main() -> None:
     if options.plot is not None and importlib.util.find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib: pip install matplotlib")
     if options.scaling:
-        points = scaling(options.quick)
+        points = scaling()
         if options.plot is not None:
             draw(points, options.plot)
         return
     print(_HEADER)
     print("|---" * _HEADER.count(" | ") + "|---|")
     for training, topology, settings, batch in ROWS:
-        if options.only in (None, topology):
-            numbers = topology, settings, batch, options.quick, options.plans
-            print(row(training, *numbers), flush=True)
+        if options.only not in (None, topology):
+            continue
+        name = kept_name(training, topology)
+        if options.kept is not None:
+            numbers = read_kept(options.kept, name)
+        else:
+            out = options.plans and options.plans / f"{name}.json"
+            numbers = planned(topology, settings, batch, out)
+        print(table_row(training, settings, numbers), flush=True)
 
 
 if __name__ == "__main__":

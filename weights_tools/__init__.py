@@ -10,13 +10,14 @@ from weights_tools.configs import (
     unet_from_diffusers_config,
 )
 from weights_tools.conversion import ConversionReport, convert, inflate, make_preset
-from weights_tools.inspection import PartInspection, inspect
+from weights_tools.inspection import Inspection, PartInspection, inspect
 from weights_tools.loading import load_into_kerascv, load_model, load_weights
 from weights_tools.opening import open_source
 from weights_tools.verification import PartComparison, verify
 
 __all__ = [
     "ConversionReport",
+    "Inspection",
     "PartComparison",
     "PartInspection",
     "autoencoder_from_diffusers_config",

@@ -25,7 +25,7 @@ from weights_tools.saving import DTYPES, save
 _CONTAINERS = {
     layout.name: layout.container
     for layout in (*LAYOUTS, *KERASCV_LAYOUTS)
-    if not layout.name.endswith("_old")
+    if not layout.name.endswith(("_old", "_ema"))
 }
 LAYOUT_NAMES = tuple(_CONTAINERS)
 _SUFFIXES = {"safetensors": ".safetensors", "flax_msgpack": ".msgpack", "hdf5": ".h5"}
@@ -50,6 +50,7 @@ class ConversionReport:
         dropped: Number of parameters that the layout cannot hold, by part.
         changed: Arguments that others who read the layout take to be so, and that are
             otherwise in the source, by part; such as the form of GELU.
+        left_out: What the source holds and no model of ours has a place for.
     """
 
     out: Path
@@ -58,6 +59,7 @@ class ConversionReport:
     nbytes: int
     dropped: dict[str, int] = field(default_factory=dict)
     changed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 def convert(
@@ -90,7 +92,8 @@ def convert(
         dtype: `"float32"`, `"float16"`, `"bfloat16"`, or `None` to keep each
             tensor's.
         part: The one part to convert, such as `"unet"`. `None` converts all.
-        variant: `"fp16"` prefers files of this variant in a diffusers folder.
+        variant: `"fp16"` prefers files of this variant in a diffusers folder; `"ema"`
+            the running mean in a checkpoint of LDM that has both.
         overrides: Arguments of `UNetPseudo3D` that are known better than the source
             tells, such as `{"transformer_epsilon": 1e-6}`.
         base: Source of the parts that `source` does not have, such as the pipeline
@@ -226,7 +229,9 @@ def _opened(source, part, variant, overrides, base, tokenizer) -> Iterator[Check
         mine = stack.enter_context(open_source(source, variant, overrides))
         other = Checkpoint()
         if base is not None:
-            other = stack.enter_context(open_source(base, variant))
+            # The mean is that of the source.
+            same = None if variant == "ema" else variant
+            other = stack.enter_context(open_source(base, same))
         components = {**other.components, **mine.components}
         if part is not None:
             component = mine.component(part)
@@ -240,6 +245,7 @@ def _opened(source, part, variant, overrides, base, tokenizer) -> Iterator[Check
             preprocessor,
             mine.schedule or other.schedule,
             mine.defaults or other.defaults,
+            mine.left_out,
         )
 
 
@@ -281,6 +287,7 @@ def _save(checkpoint: Checkpoint, out: Path, layout, dtype, progress):
         nbytes,
         _dropped(checkpoint, layouts),
         _changed(checkpoint, layouts, told),
+        checkpoint.left_out,
     )
 
 

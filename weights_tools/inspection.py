@@ -40,12 +40,25 @@ class PartInspection:
     config: dict[str, Any]
 
 
+class Inspection(dict[str, PartInspection]):
+    """A `PartInspection` of each part of a source.
+
+    Args:
+        parts: The parts.
+        left_out: What the source holds and no model of ours has a place for.
+    """
+
+    def __init__(self, parts: Mapping[str, PartInspection], left_out: tuple[str, ...]):
+        super().__init__(parts)
+        self.left_out = left_out
+
+
 def inspect(
     source: str | os.PathLike[str] | keras.Model,
     *,
     variant: str | None = None,
     overrides: Mapping[str, Any] | None = None,
-) -> dict[str, PartInspection]:
+) -> Inspection:
     """Tell the layout and the content of a source; only headers are read.
 
     Args:
@@ -56,7 +69,7 @@ def inspect(
 
     Returns:
         A `PartInspection` of each part: `"unet"`, `"vae"`, `"text_encoder"`,
-        `"image_unet"`.
+        `"image_unet"`. Its attribute `left_out` lists what else is in the source.
 
     Raises:
         FileNotFoundError: There is nothing.
@@ -68,7 +81,8 @@ def inspect(
     ```
     """
     with open_source(source, variant, overrides) as opened:
-        return {part: _inspected(c) for part, c in opened.components.items()}
+        parts = {part: _inspected(c) for part, c in opened.components.items()}
+        return Inspection(parts, opened.left_out)
 
 
 def _inspected(component: Component) -> PartInspection:

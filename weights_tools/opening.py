@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 import shutil
@@ -81,7 +82,8 @@ def open_source(
         source: Path of a file or folder, a preset of the package,
             `hf://owner/name[@revision]`, or a live model: one of ours, a
             `TextToVideo`, or one of KerasCV's; several of KerasCV's in a list.
-        variant: `"fp16"` prefers files of this variant in a diffusers folder.
+        variant: `"fp16"` prefers files of this variant in a diffusers folder; `"ema"`
+            the running mean in a checkpoint of LDM that has both.
         overrides: Arguments of `UNetPseudo3D` that are known better than the source
             tells, such as `{"transformer_epsilon": 1e-6}`.
 
@@ -120,7 +122,7 @@ def _open_path(path, stack, overrides, variant) -> Checkpoint:
     if path.is_file():
         if path.suffix == ".keras":
             return _open_archive(path, stack, overrides)
-        return _open_file(path, stack, overrides)
+        return _open_file(path, stack, overrides, variant)
     if (path / WEIGHTS_FILE).is_file() or (path / TASK_FILE).is_file():
         return _open_preset(path, stack, overrides)
     files = kerascv.files_in(path)
@@ -129,7 +131,7 @@ def _open_path(path, stack, overrides, variant) -> Checkpoint:
         return kerascv.open_files(opened, overrides)
     only_file = _only_file(path)
     if only_file is not None:
-        return _open_file(only_file, stack, overrides)
+        return _open_file(only_file, stack, overrides, variant)
     return _open_pipeline(path, stack, overrides, variant)
 
 
@@ -199,8 +201,9 @@ def _open_archive(path, stack, overrides) -> Checkpoint:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     with reading(path), zipfile.ZipFile(path) as archive:
         for name in ("config.json", WEIGHTS_FILE):
-            if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"{name} in it is compressed, which Keras's is not")
+            found = archive.getinfo(name)
+            if found.compress_type != zipfile.ZIP_STORED or found.header_offset < 0:
+                raise ValueError(f"{name} in it must lie there as it is")
             with archive.open(name) as member, (folder / name).open("wb") as file:
                 shutil.copyfileobj(member, file)
     try:
@@ -237,14 +240,21 @@ def _keras_arguments(config: Any) -> tuple[str, dict[str, Any]]:
 # Single files.
 
 
-def _open_file(path, stack, overrides) -> Checkpoint:
+def _open_file(path, stack, overrides, variant) -> Checkpoint:
     """Open a file; a `config.json` beside the file of a single model is read too."""
     file = stack.enter_context(open_tensors(path))
     if kerascv.is_kerascv_file(file):
         return kerascv.open_files([file], overrides)
     # With none it raises the error that says what is in the file.
     found = find_layouts(file) or [_find_layout(file)]
+    unets = {layout.name for layout, _ in found if layout.kind == "unet"}
+    if variant == "ema" and "ldm_ema" not in unets:
+        raise ContainerError(path, "has no running mean of its weights, model_ema.*")
+    if {"ldm", "ldm_ema"} <= unets:
+        other = "ldm" if variant == "ema" else "ldm_ema"
+        found = [(x, root) for x, root in found if (x.kind, x.name) != ("unet", other)]
     checkpoint = Checkpoint()
+    used: set[str] = set()
     for layout, root in found:
         if layout.kind in checkpoint.components:
             raise ContainerError(path, f"holds more than one {layout.kind}")
@@ -254,10 +264,26 @@ def _open_file(path, stack, overrides) -> Checkpoint:
         config = beside if is_theirs and len(found) == 1 else None
         component = _component(file, layout, root, config, overrides)
         checkpoint.components[layout.kind] = component
+        used |= {layout.tensor_name(p, root) for p in component.weights.specs}
+    checkpoint.left_out = _left_out(file, used)
     if checkpoint.components.keys() == MODELS.keys():
         # Stable Diffusion's checkpoints have everything but the vocabulary.
         checkpoint.schedule = NoiseSchedule()
     return checkpoint
+
+
+def _left_out(file: TensorFile, used: set[str]) -> tuple[str, ...]:
+    """What of a file is not used, by the first part of its names."""
+    sizes: dict[str, list[int]] = {}
+    for name, spec in file.specs.items():
+        if name not in used:
+            first, dot, _ = name.partition(".")
+            place = f"{first}.*" if dot else "names without a prefix"
+            sizes.setdefault(place, []).append(math.prod(spec.shape))
+    return tuple(
+        f"{place}: {len(found)} tensors of {sum(found):,} numbers"
+        for place, found in sorted(sizes.items())
+    )
 
 
 def _only_file(folder: Path) -> Path | None:
@@ -326,7 +352,10 @@ def _open_pipeline(folder, stack, overrides, variant) -> Checkpoint:
     if not parts:
         component = _open_folder(folder, None, stack, overrides, variant)
         return Checkpoint({component.kind: component})
-    checkpoint = Checkpoint()
+    others = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    known = (*MODELS, "tokenizer", "scheduler")
+    left_out = tuple(f"{name}: a folder" for name in others if name not in known)
+    checkpoint = Checkpoint(left_out=left_out)
     for part in parts:
         component = _open_folder(folder / part, part, stack, overrides, variant)
         checkpoint.components[part] = component

@@ -61,7 +61,8 @@ def verify(
         first: A file, a folder, `hf://owner/name[@revision]`, or a live model.
         second: Likewise.
         part: The one part to compare, such as `"unet"`. `None` compares all.
-        variant: `"fp16"` prefers files of this variant in a diffusers folder.
+        variant: `"fp16"` prefers files of this variant in a diffusers folder; `"ema"`
+            the running mean in a checkpoint of LDM as `first`.
         overrides: Arguments of `UNetPseudo3D` that are known better than `first`
             tells. `second` is taken as it is: what both are said to be would not
             differ.
@@ -81,7 +82,7 @@ def verify(
     """
     with (
         open_source(first, variant, overrides) as a,
-        open_source(second, variant) as b,
+        open_source(second, None if variant == "ema" else variant) as b,
     ):
         if part is not None:
             pair = a.component(part), b.component(part)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_makeavid import video
-from keras_makeavid.data.motions import (
+from keras_makeavid.moving_shapes import (
     Description,
     MotionClips,
     draw_scene_of,

@@ -35,12 +35,6 @@ def add_arguments(parser) -> None:
         help="samples of a step on each chip; if not given, the recipe's batch "
         "divided, and one video in sampling",
     )
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="stop when the program is scheduled, before its machine code: a fraction "
-        "of the time, memory from below; one --program",
-    )
     parser.add_argument("--height", type=int, default=512, help="of the videos")
     parser.add_argument("--width", type=int, default=512, help="of the videos")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -51,8 +45,6 @@ def check(options) -> None:
     from keras_makeavid.planning.topology import check_compiler, find_topology
     from keras_makeavid.recipes import load_recipe
 
-    if options.quick and options.program == "both":
-        raise ValueError("--quick plans one program: --program training or sampling")
     load_recipe(options.recipe, options.set)
     find_topology(options.topology)
     check_compiler()
@@ -60,20 +52,6 @@ def check(options) -> None:
 
 def run(options) -> None:
     """Compile, and print what the compiler says."""
-    import os
-
-    from keras_makeavid.planning import Scheduler
-
-    if not options.quick:
-        _plan(options, None)
-        return
-    with Scheduler() as scheduler:
-        _plan(options, scheduler)
-    # The compiler is still at work, and cannot be told to stop.
-    os._exit(0)
-
-
-def _plan(options, scheduler) -> None:
     import json
 
     from keras_makeavid import planning
@@ -86,17 +64,12 @@ def _plan(options, scheduler) -> None:
     if options.program != "sampling":
         plans.append(
             planning.plan_training(
-                recipe,
-                topology,
-                options.stage,
-                options.batch_per_chip,
-                sizes,
-                scheduler,
+                recipe, topology, options.stage, options.batch_per_chip, sizes
             )
         )
     if options.program != "training":
         batch = options.batch_per_chip or 1
-        plans.append(planning.plan_sampling(recipe, topology, batch, sizes, scheduler))
+        plans.append(planning.plan_sampling(recipe, topology, batch, sizes))
     if options.json:
         first, *others = map(planning.plan_as_json, plans)
         answer = {**first, **({"sampling": others[0]} if others else {})}

@@ -32,6 +32,11 @@ def add_arguments(parser) -> None:
         default="never",
         help="auto: continue the run in the recipe's folder, if there is one",
     )
+    parser.add_argument(
+        "--allow-other-encoder",
+        action="store_true",
+        help="train on a dataset that another VAE or text encoder made",
+    )
 
 
 def check(options) -> None:
@@ -53,7 +58,12 @@ def run(options) -> int:
     from keras_makeavid.training import ProcessLost, TrainingFailed, train
 
     try:
-        result = train(options.recipe, options.set, options.resume)
+        result = train(
+            options.recipe,
+            options.set,
+            options.resume,
+            allow_other_encoder=options.allow_other_encoder,
+        )
     except TrainingFailed as error:
         print(f"makeavid train: {error}", file=sys.stderr)
         return GAVE_UP

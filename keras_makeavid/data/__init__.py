@@ -1,7 +1,5 @@
 """Latent datasets: made from clips, converted, checked and read for training.
 
-`keras_makeavid.data.motions` is a world of clips of its own, drawn from a seed.
-
 Its parts are imported when they are first used: processes that only read clips or
 windows need no Keras.
 """
@@ -18,7 +16,6 @@ _MODULES = {
     "LatentDataset": "latent_dataset",
     "LatentLoader": "latent_loader",
     "LatentReader": "reader",
-    "MotionClips": "motions",
     "PictureFolder": "picture_loader",
     "PictureLoader": "picture_loader",
     "PublishedDataset": "published",
@@ -28,7 +25,6 @@ _MODULES = {
     "convert_dataset": "datasets",
     "dataset_facts": "datasets",
     "encode_clips": "encode",
-    "encode_motions": "motion_encoding",
     "open_dataset": "datasets",
     "open_writer": "datasets",
     "read_captions": "captions",
@@ -41,7 +37,6 @@ __all__ = [
     "LatentDataset",
     "LatentLoader",
     "LatentReader",
-    "MotionClips",
     "PictureFolder",
     "PictureLoader",
     "PublishedDataset",
@@ -51,7 +46,6 @@ __all__ = [
     "convert_dataset",
     "dataset_facts",
     "encode_clips",
-    "encode_motions",
     "open_dataset",
     "open_writer",
     "read_captions",
@@ -71,8 +65,6 @@ if TYPE_CHECKING:
     from keras_makeavid.data.encode import EncodeReport, encode_clips
     from keras_makeavid.data.latent_dataset import LatentDataset
     from keras_makeavid.data.latent_loader import LatentLoader
-    from keras_makeavid.data.motion_encoding import encode_motions
-    from keras_makeavid.data.motions import MotionClips
     from keras_makeavid.data.picture_loader import PictureFolder, PictureLoader
     from keras_makeavid.data.published import PublishedDataset
     from keras_makeavid.data.reader import LatentClip, LatentReader

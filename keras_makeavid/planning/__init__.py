@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 _MEMBERS = {
     "Plan": "plan",
-    "Scheduler": "schedule",
     "Sizes": "programs",
     "Topology": "topology",
     "find_topology": "topology",
@@ -23,7 +22,6 @@ _MEMBERS = {
 
 __all__ = [
     "Plan",
-    "Scheduler",
     "Sizes",
     "Topology",
     "find_topology",
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from keras_makeavid.planning.plan import Plan, plan_sampling, plan_training
     from keras_makeavid.planning.programs import Sizes
     from keras_makeavid.planning.report import plan_as_json, plan_lines
-    from keras_makeavid.planning.schedule import Scheduler
     from keras_makeavid.planning.topology import Topology, find_topology
 
 

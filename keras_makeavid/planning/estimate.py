@@ -8,8 +8,6 @@ import time
 from typing import Any
 
 from keras_makeavid.planning.collectives import collective_bytes
-from keras_makeavid.planning.liveness import memory_of_schedule
-from keras_makeavid.planning.schedule import Scheduler, cost_of_schedule
 from keras_makeavid.planning.topology import GIB, Topology
 
 # Of a program that is too large; the second of its temporaries alone.
@@ -42,8 +40,6 @@ class Estimate:
         memory_seconds: of its bytes at the peak.
         network_seconds: of its collectives at the peak.
         compile_seconds: that the compiler took, or loading what it had compiled.
-        is_of_schedule: whether the program was scheduled and not compiled to its end:
-            then its temporaries are a bound from below, and its bytes without padding.
     """
 
     fits: bool
@@ -59,7 +55,6 @@ class Estimate:
     compute_seconds: float | None = None
     memory_seconds: float | None = None
     network_seconds: float | None = None
-    is_of_schedule: bool = False
 
     @property
     def tflop_in_all(self) -> float | None:
@@ -74,24 +69,18 @@ class Estimate:
         return max(self.compute_seconds, self.memory_seconds, self.network_seconds)
 
 
-def compile_and_estimate(
-    lowered: Any, topology: Topology, scheduler: Scheduler | None = None
-) -> Estimate:
+def compile_and_estimate(lowered: Any, topology: Topology) -> Estimate:
     """Compile a program, or find that it needs more memory than there is.
 
     Args:
         lowered: a `jax.stages.Lowered` for a topology's devices.
         topology: that it is for.
-        scheduler: with which it is only scheduled.
     """
     import jax
 
     start = time.perf_counter()
     try:
-        if scheduler is None:
-            text, compiled = None, lowered.compile()
-        else:
-            text, compiled = scheduler.schedule(lowered)
+        compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         found = (pattern.search(str(error)) for pattern in _USED)
         used = next(filter(None, found), None)
@@ -99,91 +88,51 @@ def compile_and_estimate(
             raise
         hbm = float(used[1]) * _UNITS[used[2]]
         return Estimate(False, hbm, time.perf_counter() - start)
-    seconds = time.perf_counter() - start
-    if text is not None:
-        return estimate_of_schedule(text, topology, seconds)
-    return estimate(compiled, topology, seconds)
+    return estimate(compiled, topology, time.perf_counter() - start)
 
 
 def estimate(
     compiled: Any, topology: Topology, compile_seconds: float = 0.0
 ) -> Estimate:
-    """What a compiled program takes, by the compiler's own analysis.
+    """Tell what a compiled program takes, by the compiler's own analysis.
 
     Args:
-        compiled: a `jax.stages.Compiled`.
-        topology: that it is for.
-        compile_seconds: to be reported.
+        compiled: A `jax.stages.Compiled`.
+        topology: Topology that it is for.
+        compile_seconds: Time to be reported.
+
+    Returns:
+        The estimate.
     """
-    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    chip, memory, cost = (
+        topology.chip,
+        compiled.memory_analysis(),
+        compiled.cost_analysis(),
+    )
     program = compiled.as_text()
-    # The compiler takes a kernel's word for its operations.
-    operations = cost["flops"] - _kernel_operations(program)
-    return _estimate(
-        program,
-        topology,
-        (
-            memory.argument_size_in_bytes,
-            # A donated argument's memory holds a result.
-            memory.output_size_in_bytes - memory.alias_size_in_bytes,
-            memory.temp_size_in_bytes,
-        ),
-        operations,
-        cost["bytes accessed"],
-        compile_seconds=compile_seconds,
-    )
-
-
-def estimate_of_schedule(
-    program: str, topology: Topology, compile_seconds: float = 0.0
-) -> Estimate:
-    """What a scheduled program takes, by its text.
-
-    Args:
-        program: text of a scheduled HLO module.
-        topology: that it is for.
-        compile_seconds: to be reported.
-    """
-    arguments, temporaries = memory_of_schedule(program)
-    cost = cost_of_schedule(program)
-    return _estimate(
-        program,
-        topology,
-        (arguments, 0, temporaries),
-        cost["flops"],
-        cost["bytes accessed"],
-        compile_seconds=compile_seconds,
-        is_of_schedule=True,
-    )
-
-
-def _estimate(program, topology, memory, operations, moved, **facts):
-    chip = topology.chip
-    arguments, output, temporaries = (size / GIB for size in memory)
-    attention = _kernel_operations(program)
+    attention = sum(map(int, _KERNEL.findall(program)))
     sent = collective_bytes(program)
+    arguments = memory.argument_size_in_bytes / GIB
+    # A donated argument's memory holds a result.
+    output = (memory.output_size_in_bytes - memory.alias_size_in_bytes) / GIB
+    temporaries = memory.temp_size_in_bytes / GIB
     hbm = arguments + output + temporaries
+    moved, network = cost["bytes accessed"] / 1e9, topology.network_gb_per_second
+    # One chip has no links, and sends nothing.
+    gb_sent = sum(sent.values()) / 1e9
     return Estimate(
         fits=hbm <= chip.hbm_gib,
         hbm_gib=hbm,
+        compile_seconds=compile_seconds,
         arguments_gib=arguments,
         output_gib=output,
         temporaries_gib=temporaries,
-        tflop=operations / 1e12,
+        # The compiler takes a kernel's word for its operations.
+        tflop=(cost["flops"] - attention) / 1e12,
         attention_tflop=attention / 1e12,
-        gb_moved=moved / 1e9,
+        gb_moved=moved,
         collective_gb={kind: count / 1e9 for kind, count in sent.items()},
-        compute_seconds=(operations + attention) / 1e12 / chip.tflops,
-        memory_seconds=moved / 1e9 / chip.hbm_gb_per_second,
-        network_seconds=_network_seconds(sum(sent.values()), topology),
-        **facts,
+        compute_seconds=cost["flops"] / 1e12 / chip.tflops,
+        memory_seconds=moved / chip.hbm_gb_per_second,
+        network_seconds=gb_sent / network if gb_sent else 0.0,
     )
-
-
-def _kernel_operations(program: str) -> int:
-    return sum(map(int, _KERNEL.findall(program)))
-
-
-def _network_seconds(sent: int, topology: Topology) -> float:
-    # One chip has no links, and sends nothing.
-    return sent / 1e9 / topology.network_gb_per_second if sent else 0.0

@@ -16,7 +16,6 @@ from keras_makeavid.planning.programs import (
     lower_training_step,
     training_model,
 )
-from keras_makeavid.planning.schedule import Scheduler
 from keras_makeavid.planning.topology import GIB, Topology
 from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Distribution, Stage
@@ -54,7 +53,6 @@ def plan_training(
     stage: str | None = None,
     batch_per_chip: int | None = None,
     sizes: Sizes | None = None,
-    scheduler: Scheduler | None = None,
 ) -> Plan:
     """Compile a stage's training step for a topology, by the code that `fit` runs.
 
@@ -64,7 +62,6 @@ def plan_training(
         stage: name of the stage; `None` is the first.
         batch_per_chip: samples on each chip; `None` divides the stage's batch.
         sizes: of a sample; `None` is 512 x 512.
-        scheduler: with which the program is only scheduled.
 
     Raises:
         ValueError: if there is no such stage, or its batch cannot be divided.
@@ -84,7 +81,7 @@ def plan_training(
         check_batch_size(batch_size, chosen.name)
         model = training_model(recipe, chosen, sizes)
         lowered = lower_training_step(model, chosen, batch_size, sizes)
-        estimate = compile_and_estimate(lowered, topology, scheduler)
+        estimate = compile_and_estimate(lowered, topology)
         state = training_state(model)
     return Plan(
         "training step",
@@ -103,7 +100,6 @@ def plan_sampling(
     topology: Topology,
     batch_per_chip: int = 1,
     sizes: Sizes | None = None,
-    scheduler: Scheduler | None = None,
 ) -> Plan:
     """Compile the guided sampling of videos for a topology: one step of its loop.
 
@@ -112,7 +108,6 @@ def plan_sampling(
         topology: to compile for.
         batch_per_chip: videos on each chip.
         sizes: of a video; `None` is 512 x 512.
-        scheduler: with which the program is only scheduled.
 
     Example:
     ```python
@@ -124,7 +119,7 @@ def plan_sampling(
         unet, lowered = lower_sampling(
             recipe, recipe.data.frames, batch_size, sizes or Sizes()
         )
-        estimate = compile_and_estimate(lowered, topology, scheduler)
+        estimate = compile_and_estimate(lowered, topology)
         state = {"parameters": _gib(unet.variables)}
     return Plan(
         "sampling step",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import keras
 import numpy as np
 
 from keras_makeavid.models import UNetPseudo3D
-from keras_makeavid.planning.abstract import abstract_batch, build_abstract
 from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.sampling import DenoisingLoop
@@ -24,6 +24,8 @@ from keras_makeavid.training.reporting import ReportingModel
 # What a schedule's steps are does not change the program, but for their number.
 _STEPS_PER_EPOCH = 1000
 _TOKENS = 77
+
+Model = TypeVar("Model", bound=keras.Model)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,3 +190,75 @@ def _jitted(train_function):
     """
     (cell,) = train_function.__closure__
     return cell.cell_contents
+
+
+def build_abstract(make: Callable[[], Model]) -> Model:
+    """Make a model whose variables have shape, dtype and layout, and no value.
+
+    It can be traced and compiled, and not run.
+
+    Args:
+        make: makes a `keras.Model`, compiled or not, and reads no values.
+
+    Example:
+    ```python
+    unet = build_abstract(lambda: UNetPseudo3D())  # 1,100,578,616 parameters, no memory
+    ```
+    """
+    import jax
+
+    made = []
+
+    def values():
+        made.append(make())
+        return [variable.value for variable in variables_of(made[0])]
+
+    shapes = jax.eval_shape(values)
+    for variable, shape in zip(variables_of(made[0]), shapes, strict=True):
+        layout = variable._layout
+        # Assigning would need an array: Keras has no variables of shapes alone.
+        variable._value = jax.ShapeDtypeStruct(
+            shape.shape, shape.dtype, sharding=layout and _sharding(layout)
+        )
+    return made[0]
+
+
+def abstract_batch(shape: tuple[int, ...], dtype: str) -> Any:
+    """A batch's array, divided over the devices as `fit` divides it.
+
+    Args:
+        shape: `(B, ...)`.
+        dtype: of the array.
+
+    Example:
+    ```python
+    abstract_batch((4, 24, 64, 64, 4), "float16")
+    ```
+    """
+    import jax
+
+    distribution = keras.distribution.distribution()
+    layout = distribution and _sharding(distribution.get_data_layout(shape))
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=layout)
+
+
+def variables_of(model: keras.Model) -> list[keras.Variable]:
+    """All that a model and its optimizer hold, each once.
+
+    Example:
+    ```python
+    variables_of(UNetPseudo3D(block_channels=(32,), attention_levels=(False,)))
+    ```
+    """
+    return list({id(variable): variable for variable in _variables(model)}.values())
+
+
+def _variables(model) -> Iterator[keras.Variable]:
+    yield from model.variables
+    yield from model.metrics_variables
+    if getattr(model, "optimizer", None) is not None:
+        yield from model.optimizer.variables
+
+
+def _sharding(layout):
+    return getattr(layout, "backend_layout", layout)

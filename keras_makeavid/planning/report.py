@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,8 +23,8 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     plan_as_json(plan)["tflop"]
     ```
     """
-    estimate = plan.estimate
-    collectives = estimate.collective_gb
+    numbers = dataclasses.asdict(plan.estimate)
+    by_kind = numbers.pop("collective_gb")
     return {
         "program": plan.program,
         "topology": plan.topology.name,
@@ -31,26 +32,14 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
         "stage": plan.stage and plan.stage.name,
         "batch_per_chip": plan.batch_per_chip,
         "model": plan.model,
-        "tflop": estimate.tflop,
-        "attention_tflop": estimate.attention_tflop,
-        "tflop_in_all": estimate.tflop_in_all,
-        "gb_moved": estimate.gb_moved,
-        "temporaries_gib": estimate.temporaries_gib,
         "state_gib": sum(plan.state_gib.values()),
         "state_by_kind_gib": plan.state_gib,
-        "arguments_gib": estimate.arguments_gib,
-        "output_gib": estimate.output_gib,
-        "hbm_gib": estimate.hbm_gib,
+        **numbers,
+        "tflop_in_all": plan.estimate.tflop_in_all,
         "hbm_of_chip_gib": plan.topology.chip.hbm_gib,
-        "collective_gb": None if collectives is None else sum(collectives.values()),
-        "collective_by_kind_gb": collectives,
-        "fits": estimate.fits,
-        "step_seconds_estimate": estimate.seconds,
-        "compute_seconds": estimate.compute_seconds,
-        "memory_seconds": estimate.memory_seconds,
-        "network_seconds": estimate.network_seconds,
-        "compile_seconds": estimate.compile_seconds,
-        "is_of_schedule": estimate.is_of_schedule,
+        "collective_gb": None if by_kind is None else sum(by_kind.values()),
+        "collective_by_kind_gb": by_kind,
+        "step_seconds_estimate": plan.estimate.seconds,
     }
 
 
@@ -81,10 +70,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield f"  {'in all':12} {estimate.hbm_gib:8.2f} of {chip.hbm_gib} GiB: {fits}"
     if estimate.tflop is not None:
         yield from _time_lines(plan)
-    done = "compiled"
-    if estimate.is_of_schedule:
-        done = "scheduled: temporaries are at least so large, bytes without padding,"
-    yield f"  {done} in {estimate.compile_seconds:.0f} s"
+    yield f"  compiled in {estimate.compile_seconds:.0f} s"
     if not estimate.fits:
         yield f"  change: {advice(plan)}"
 

@@ -330,8 +330,8 @@ class Samples(Table, frozen=True):
         hints: Pictures to set in motion, one for each prompt.
         frames: Frames of a video. If not given, as many as in the data.
         steps: Sampling steps.
-        guidance: Guidance scale.
-        fps: Frames a second in the files.
+        guidance: Guidance scale. If not given, the preset's own.
+        fps: Frames a second in the files. If not given, the preset's own.
     """
 
     prompts: Texts
@@ -339,8 +339,8 @@ class Samples(Table, frozen=True):
     hints: Texts = ()
     frames: Positive | None = None
     steps: Positive = 20
-    guidance: float = 7.5
-    fps: Above0 = 8.0
+    guidance: float | None = None
+    fps: Above0 | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield keys that do not fit one another, and what they must be."""

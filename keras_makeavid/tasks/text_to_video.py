@@ -122,6 +122,40 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         )
         self._make_loops()
 
+    @classmethod
+    def from_preset(
+        cls, preset: str | os.PathLike, load_weights: bool = True, **kwargs: Any
+    ) -> TextToVideo:
+        """Make the task of a preset, or of a checkpoint of Stable Diffusion 1.x.
+
+        A checkpoint is converted and inflated as by `makeavid weights inflate`, with
+        a progress bar on a terminal. What it was converted to is kept in `KERAS_HOME`,
+        or else in `~/.cache/keras_makeavid`, and taken the next time.
+
+        Args:
+            preset: name of a preset of the package, a folder, or a handle as KerasHub
+                takes them, such as `hf://owner/name`; or a checkpoint: a folder in
+                diffusers' layout, a repository of one, or a `.safetensors` or `.ckpt`
+                file.
+            load_weights: whether to load its weights; `False` draws new ones.
+            **kwargs: as those of KerasHub's method, such as `dtype`.
+
+        Returns:
+            The task.
+
+        Raises:
+            ValueError: if there is no such preset, or the checkpoint is damaged or of
+                another family.
+
+        Example:
+        ```python
+        task = TextToVideo.from_preset("makeavid_motions_small")
+        ```
+        """
+        from keras_makeavid.tasks.conversion import as_preset
+
+        return super().from_preset(as_preset(preset), load_weights, **kwargs)
+
     def _make_loops(self):
         self._denoise = DenoisingLoop(self.backbone)
         self._denoise_image = (

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -212,10 +213,15 @@ class Checkpoints:
         self.wait()
         self._hosts.first_does(lambda: self._remove(step))
 
-    def close(self) -> None:
-        """Finish what is being written."""
-        self.wait()
-        self._writer.close()
+    def close(self, finish: bool = True) -> None:
+        """Finish what is being written.
+
+        Args:
+            finish: `False` leaves it, as it would wait for a process that is gone.
+        """
+        if finish:
+            self.wait()
+            self._writer.close()
         self._quiet.close()
 
     def _path(self, step):
@@ -321,18 +327,27 @@ def _read_array(store, like):
 
 @contextlib.contextmanager
 def _without_tracebacks_of_orbax():
-    """Leave out the pages that it logs of a failure to write, which is told here."""
+    """Leave out the pages that a failure to write makes, which is told here in a line.
+
+    Orbax logs it, and asyncio that of each array. After the first array that fails,
+    Orbax closes the event loop that the others answer to.
+    """
 
     def keep(record):
         return "orbax" not in record.pathname and "orbax" not in record.getMessage()
 
-    # asyncio tells of each array.
+    def tell(unraisable):
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    hook, sys.unraisablehook = sys.unraisablehook, tell
     for logger in loggers:
         logger.addFilter(keep)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for logger in loggers:
             logger.removeFilter(keep)
 

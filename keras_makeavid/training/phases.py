@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_makeavid.data import LatentLoader, MotionClips, PictureFolder, PictureLoader
+from keras_makeavid.data import LatentLoader, PictureFolder, PictureLoader
 from keras_makeavid.data.batch_loader import BatchLoader
-from keras_makeavid.data.motion_encoding import square_size
+from keras_makeavid.data.fingerprint import check_encoder
 from keras_makeavid.models import UNetPseudo3D
+from keras_makeavid.moving_shapes import MotionClips, square_size
 from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import DRAWN_PICTURES, Stage
 from keras_makeavid.tasks import TextToVideo
@@ -148,17 +149,25 @@ def open_loader(
     return PictureLoader(source, tokenize, moment=0.0, **options)
 
 
-def check_data(phases: list[Phase], task: TextToVideo) -> None:
+def check_data(
+    phases: list[Phase], task: TextToVideo, allow_other_encoder: bool = False
+) -> list[str]:
     """See that the data of all phases are such as the task's models make.
 
     Args:
         phases: Phases of the run.
         task: Task that is trained.
+        allow_other_encoder: Whether a dataset may be of another VAE or text encoder.
+
+    Returns:
+        Notes for the user on what was assumed.
 
     Raises:
         ValueError: If latents have other channels, or texts another width or length,
-            or pictures would train a model that makes no first frames.
+            another VAE or text encoder made them, or pictures would train a model that
+            makes no first frames.
     """
+    notes = []
     for stage in {phase.stage.name: phase.stage for phase in phases}.values():
         if stage.objective != "video" and stage.data.source == DRAWN_PICTURES:
             square_size(task)
@@ -170,7 +179,8 @@ def check_data(phases: list[Phase], task: TextToVideo) -> None:
     videos = [phase.stage for phase in phases if phase.stage.objective == "video"]
     states = task.encode_prompts([""]).shape[1:] if videos else None
     for data, stage in {stage.data: stage for stage in videos}.items():
-        batch = open_loader(stage, seed=0).batch(0)
+        loader = open_loader(stage, seed=0)
+        batch = loader.batch(0)
         channels = batch["latents"].shape[-1]
         if channels != task.vae.latent_channels:
             raise ValueError(
@@ -182,6 +192,10 @@ def check_data(phases: list[Phase], task: TextToVideo) -> None:
                 f"{data.source} has text states {batch['context'].shape[1:]}; those of "
                 f"the preset are {tuple(states)}"
             )
+        if not allow_other_encoder:
+            note = check_encoder(loader.dataset, task.vae, task.text_encoder)
+            notes += [] if note is None else [note]
+    return notes
 
 
 def check_patterns(phases: list[Phase], unet: UNetPseudo3D) -> None:

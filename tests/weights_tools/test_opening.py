@@ -276,3 +276,102 @@ def test_missing_and_surplus_tensors_are_listed_with_the_file(image_unet, folder
     assert WEIGHTS in str(error.value)
     assert "1 missing: conv_norm_out.bias (32,)" in str(error.value)
     assert "1 surplus: conv_in.extra (32,)" in str(error.value)
+
+
+def with_running_mean(tensors, also=True):
+    """A checkpoint as LDM saves it in training, with a mean that is 1 larger."""
+    prefix = "model.diffusion_model."
+    unet = {n: t for n, t in tensors.items() if n.startswith(prefix)}
+    mean = {
+        "model_ema." + n.removeprefix("model.").replace(".", ""): t + 1
+        for n, t in unet.items()
+    }
+    assert len(mean) == len(unet)
+    buffers = {
+        "model_ema.decay": torch.ones(1),
+        "model_ema.num_updates": torch.ones(1, dtype=torch.int32),
+        "betas": torch.ones(1000),
+    }
+    kept = {n: t for n, t in tensors.items() if also or n not in unet}
+    return {**kept, **mean, **buffers}
+
+
+@pytest.fixture(scope="module")
+def ldm(pipeline, tmp_path_factory):
+    """The tensors of the pipeline in one file of LDM."""
+    path = tmp_path_factory.mktemp("ldm") / "sd.safetensors"
+    weights_tools.convert(pipeline, path, "ldm")
+    return load_file(path)
+
+
+@pytest.mark.parametrize("also", [True, False], ids=["both", "mean alone"])
+def test_the_running_mean_of_the_weights_is_taken_where_asked_for_or_alone(
+    ldm, expected, tmp_path, also
+):
+    path = tmp_path / "trained.safetensors"
+    save_file(with_running_mean(ldm, also), path)
+    mean = {name: value + 1 for name, value in expected.items()}
+    assert_same(read(path), expected if also else mean)
+    assert_same(read(path, variant="ema"), mean)
+    number = len(expected)
+    left_out = list(weights_tools.inspect(path).left_out)
+    assert left_out[0].startswith(f"model_ema.*: {number * also + 2} tensors of ")
+    assert left_out[1:] == ["names without a prefix: 1 tensors of 1,000 numbers"]
+    report = weights_tools.convert(path, tmp_path / "out", "diffusers")
+    assert list(report.left_out) == left_out
+
+
+def test_a_running_mean_that_is_not_there_is_not_taken(ldm, tmp_path):
+    save_file(ldm, tmp_path / "sd.safetensors")
+    assert weights_tools.inspect(tmp_path / "sd.safetensors").left_out == ()
+    with pytest.raises(ValueError, match=r"sd\.safetensors.*model_ema"):
+        weights_tools.inspect(tmp_path / "sd.safetensors", variant="ema")
+
+
+@pytest.mark.parametrize("prefix", ["", "diffusion_model."])
+def test_a_unet_of_ldm_alone_is_read(ldm, expected, tmp_path, prefix):
+    whole = "model.diffusion_model."
+    tensors = {
+        prefix + n.removeprefix(whole): t for n, t in ldm.items() if n.startswith(whole)
+    }
+    save_file(tensors, tmp_path / "unet.safetensors")
+    assert_same(read(tmp_path / "unet.safetensors"), expected)
+    torch.save(tensors, tmp_path / "unet.ckpt")
+    assert_same(read(tmp_path / "unet.ckpt"), expected)
+
+
+def test_folders_of_a_pipeline_without_a_place_here_are_listed(pipeline, tmp_path):
+    shutil.copytree(pipeline, tmp_path / "pipeline")
+    (tmp_path / "pipeline" / "safety_checker").mkdir()
+    found = weights_tools.inspect(tmp_path / "pipeline")
+    assert found.left_out == ("safety_checker: a folder",)
+
+
+@pytest.mark.parametrize("layout", ["ldm", "diffusers"])
+def test_a_matrix_and_a_convolution_of_the_same_numbers_are_the_same(
+    pipeline, ldm, expected, tmp_path, layout
+):
+    """As other tools save `proj_in` and `proj_out`, and the VAE's attention."""
+    path = tmp_path / "other.safetensors"
+    if layout == "ldm":
+        tensors = ldm
+    else:
+        tensors = load_file(pipeline / "unet" / WEIGHTS)
+        config = (pipeline / "unet" / "config.json").read_text()
+        (tmp_path / "config.json").write_text(config)
+    squeezed = {
+        name: tensor[:, :, 0, 0].clone() if tensor.shape[2:] == (1, 1) else tensor
+        for name, tensor in tensors.items()
+    }
+    extended = {
+        name: tensor[:, :, None, None].clone()
+        if tensor.ndim == 2 and name.endswith(("to_q.weight", "proj.weight"))
+        else tensor
+        for name, tensor in tensors.items()
+    }
+    for other in (squeezed, extended):
+        assert {n: t.shape for n, t in other.items()} != {
+            n: t.shape for n, t in tensors.items()
+        }
+        save_file(other, path)
+        assert_same(read(path), expected)

@@ -31,9 +31,3 @@ def test_without_its_compiler_it_says_what_to_install(capsys, monkeypatch):
     code, message = error(capsys, "tempofunk", "--topology", "v4-8", "--backend=jax")
     assert code == 2
     assert "pip install 'keras-makeavid[tpu]'" in message
-
-
-def test_only_one_program_is_planned_quickly(capsys):
-    code, message = error(capsys, "tempofunk", "--topology", "v4-8", "--quick")
-    assert code == 2
-    assert "--program training or sampling" in message

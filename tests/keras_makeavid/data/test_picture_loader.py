@@ -3,7 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from keras_makeavid.data import MotionClips, PictureFolder, PictureLoader
+from keras_makeavid.data import PictureFolder, PictureLoader
+from keras_makeavid.moving_shapes import MotionClips
 from keras_makeavid.video import write_image
 
 

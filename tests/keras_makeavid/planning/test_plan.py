@@ -2,9 +2,6 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 
 import keras
 import pytest
@@ -79,53 +76,6 @@ def test_a_training_and_a_sampling_step_are_compiled_for_a_tpu(
         )
     assert training["collective_gb"] > 0
     assert training["state_gib"] > training["sampling"]["state_gib"]
-
-
-QUICK = """
-import os, sys
-from keras_makeavid.cli import main
-from keras_makeavid.models import UNetPseudo3D
-from keras_makeavid.planning import programs
-
-programs.unet_maker = lambda preset: lambda: UNetPseudo3D(
-    block_channels=(64,), attention_levels=(True,), layers_per_block=1, groups=4,
-    num_heads=2, context_dim=16,
-)
-main(sys.argv[1:])
-"""
-
-
-def planned_by_a_process(folder, *words):
-    words = ["plan", "tempofunk", "--topology", "v4-8", "--json", *words]
-    words += ["--program", "training", "--set", "data.frames=3"]
-    # Planned quickly, it ends its process.
-    done = subprocess.run(
-        [sys.executable, "-c", QUICK, *words],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "TMPDIR": str(folder),
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "Check failed" not in done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-@needs_compiler
-def test_what_is_scheduled_is_what_the_compiler_makes(tmp_path):
-    quick = planned_by_a_process(tmp_path, "--quick")
-    compiled = planned_by_a_process(tmp_path)
-    assert (quick["is_of_schedule"], compiled["is_of_schedule"]) == (True, False)
-    assert 0 < quick["attention_tflop"] < quick["tflop_in_all"] < 2
-    # Small arrays fill large tiles.
-    assert quick["state_gib"] < quick["arguments_gib"] < 2 * quick["state_gib"]
-    for key in ("tflop_in_all", "collective_gb", "arguments_gib", "state_gib"):
-        assert quick[key] == pytest.approx(compiled[key], rel=0.01), key
-    assert 0 < quick["temporaries_gib"] <= compiled["temporaries_gib"]
-    assert not list(tmp_path.glob("makeavid-plan-*"))
 
 
 @needs_compiler

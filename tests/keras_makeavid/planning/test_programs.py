@@ -22,7 +22,6 @@ import jax, keras
 
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.planning import plan, programs
-from keras_makeavid.planning.abstract import variables_of
 from keras_makeavid.planning.collectives import collective_bytes
 from keras_makeavid.recipes import recipe_from_dict
 from keras_makeavid.training.distribution import make_distribution
@@ -48,7 +47,8 @@ def answer(stage, **tables):
         lowered = programs.lower_training_step(model, stage, 8, SIZES)
         sent = collective_bytes(lowered.compile().as_text())
         state = plan.training_state(model)
-        allocated = sum(isinstance(v.value, jax.Array) for v in variables_of(model))
+        values = [v.value for v in programs.variables_of(model)]
+        allocated = sum(isinstance(value, jax.Array) for value in values)
     count = lambda variables: sum(math.prod(v.shape) for v in variables)
     return {
         "sent": sent,

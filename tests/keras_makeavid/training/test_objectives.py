@@ -8,8 +8,8 @@ import pytest
 from keras import ops
 
 from keras_makeavid import TextToVideo
-from keras_makeavid.data import MotionClips
 from keras_makeavid.models import AutoencoderKL
+from keras_makeavid.moving_shapes import MotionClips
 from keras_makeavid.recipes import RecipeError
 from keras_makeavid.training import read_metrics, train
 from keras_makeavid.training.phase_model import with_parts
