@@ -55,13 +55,13 @@ class FromPreset:
         """Make the model of a preset.
 
         Args:
-            preset: name of a preset of the package, a folder, or a handle as KerasHub
+            preset: Name of a preset of the package, a folder, or a handle as KerasHub
                 takes them, such as `hf://owner/name`.
-            load_weights: whether to load its weights; `False` draws new ones.
-            **kwargs: as those of KerasHub's method, such as `dtype`.
+            load_weights: Whether to load its weights; `False` draws new ones.
+            **kwargs: As those of KerasHub's method, such as `dtype`.
 
         Raises:
-            ValueError: if there is no such preset.
+            ValueError: If there is no such preset.
         """
         within = weights_to_come() if load_weights else contextlib.nullcontext()
         with within:
