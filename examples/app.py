@@ -24,7 +24,7 @@ def build_app(task: km.TextToVideo, folder: Path) -> gr.Blocks:
         try:
             video = task.generate(
                 prompt,
-                negative,
+                negative_prompts=negative,
                 hint_image=hint,
                 mask_image=mask,
                 num_frames=int(frames),
@@ -55,12 +55,14 @@ def build_app(task: km.TextToVideo, folder: Path) -> gr.Blocks:
                         label="Mask: white is filled", type="numpy", image_mode="L"
                     ),
                     gr.Slider(1, 100, 20, step=1, label="Steps"),
-                    gr.Slider(1, 30, 15.0, label="Guidance"),
-                    gr.Slider(1, 30, 15.0, label="Guidance of the first frame"),
-                    gr.Slider(1, 48, 24, step=1, label="Frames"),
+                    gr.Slider(1, 30, task.guidance_scale, label="Guidance"),
+                    gr.Slider(
+                        1, 30, task.guidance_scale, label="Guidance of the first frame"
+                    ),
+                    gr.Slider(1, 48, task.num_frames, step=1, label="Frames"),
                     gr.Slider(32, 1024, task.height, step=32, label="Height"),
                     gr.Slider(32, 1024, task.width, step=32, label="Width"),
-                    gr.Slider(1, 30, 8, step=1, label="Frames a second"),
+                    gr.Slider(1, 30, task.fps, step=1, label="Frames a second"),
                     gr.Number(0, precision=0, label="Seed"),
                     gr.Dropdown(list(SCHEDULERS), value="dpm++2m", label="Scheduler"),
                     gr.Dropdown(["mp4", "gif", "webp"], value="mp4", label="Format"),

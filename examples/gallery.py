@@ -7,13 +7,16 @@ together. The captions in the picture say, in red, what is not as it should be.
 """
 
 import argparse
-import time
 from pathlib import Path
 
-import numpy as np
+from progress import Progress, import_quietly
 
-from keras_makeavid import TextToVideo, evaluation, video
-from keras_makeavid.presets import DEFAULT_PRESET
+import_quietly("keras_hub")
+
+import numpy as np  # noqa: E402
+
+from keras_makeavid import TextToVideo, moving_shapes, video  # noqa: E402
+from keras_makeavid.presets import DEFAULT_PRESET  # noqa: E402
 
 PROMPTS = (
     "a red star moving left",
@@ -35,15 +38,20 @@ def main():
     options = parser.parse_args()
     options.out.mkdir(exist_ok=True)
 
-    start = time.time()
-    task = TextToVideo.from_preset(DEFAULT_PRESET)
-    videos = task.generate(PROMPTS, seed=0, progress=True)
-    gallery = evaluation.Gallery()
-    found = evaluation.evaluate(zip(videos, PROMPTS, strict=True), gallery.add)
-    video.write_image(options.out / "gallery.png", gallery.picture())
-    video.write_video(options.out / "gallery.gif", grid(videos), fps=task.fps)
-    print(f"[{time.time() - start:5.0f} s] {len(videos)} videos generated")
-    print(f"{found.count('all')} of them show all that was asked for")
+    with Progress() as progress:
+        task = TextToVideo.from_preset(DEFAULT_PRESET)
+        progress.at("first frames, and compiling")
+        videos = task.generate(
+            PROMPTS,
+            seed=0,
+            progress=lambda step, total: progress.at(f"step {step} of {total}"),
+        )
+        progress.done(f"{len(videos)} videos generated")
+        gallery = moving_shapes.Gallery()
+        found = moving_shapes.evaluate(zip(videos, PROMPTS, strict=True), gallery.add)
+        video.write_image(options.out / "gallery.png", gallery.picture())
+        video.write_video(options.out / "gallery.gif", grid(videos), fps=task.fps)
+        progress.done(f"{found.count('all')} of them show all that was asked for")
     for name in ("gallery.gif", "gallery.png"):
         print(options.out / name)
 

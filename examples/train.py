@@ -22,25 +22,29 @@ def main():
     parser.add_argument("--trainable", default="temporal")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--frames", type=int, help="the preset's own if not given")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--allow-other-encoder", action="store_true")
     options = parser.parse_args()
 
     task = km.TextToVideo.from_preset(options.preset)
     dataset = km.data.LatentDataset(
         options.dataset,
+        num_frames=options.frames or task.num_frames,
         batch_size=options.batch_size,
-        num_frames=options.frames,
         seed=options.seed,
-        scale=task.vae.scaling_factor,
-    )
-    model = km.training.VideoDiffusion(
-        task.backbone, task.schedule, trainable=options.trainable, seed=options.seed
     )
     rate = km.training.WarmupSchedule(5e-5, warmup_steps=len(dataset))
-    model.compile(optimizer=km.training.AdamW(rate))
-    # The dataset shuffles itself, from the seed.
-    model.fit(dataset, epochs=options.epochs, shuffle=False)
+    task.compile(
+        optimizer=km.training.AdamW(rate),
+        trainable=options.trainable,
+        seed=options.seed,
+    )
+    task.fit(
+        dataset,
+        epochs=options.epochs,
+        allow_other_encoder=options.allow_other_encoder,
+    )
     task.save_to_preset(options.out)
 
 

@@ -14,9 +14,9 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     "data",
-    "evaluation",
     "layers",
     "models",
+    "moving_shapes",
     "planning",
     "recipes",
     "schedulers",
@@ -30,9 +30,9 @@ __all__ = [
     "TextToVideo",
     "__version__",
     "data",
-    "evaluation",
     "layers",
     "models",
+    "moving_shapes",
     "planning",
     "recipes",
     "schedulers",
@@ -44,9 +44,9 @@ __all__ = [
 if TYPE_CHECKING:
     from keras_makeavid import (
         data,
-        evaluation,
         layers,
         models,
+        moving_shapes,
         planning,
         recipes,
         schedulers,

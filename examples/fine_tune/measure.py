@@ -10,8 +10,8 @@ import sys
 import numpy as np
 
 from keras_makeavid import TextToVideo, video
-from keras_makeavid.evaluation.outline import centre_of
-from keras_makeavid.evaluation.segmentation import segment, working_frames
+from keras_makeavid.moving_shapes.outline import centre_of
+from keras_makeavid.moving_shapes.segmentation import segment, working_frames
 
 PROMPTS = [
     f"a {colour} {shape} circling{where}"

@@ -12,7 +12,7 @@ import keras
 
 import keras_makeavid as km
 from keras_makeavid import models, schedulers, text
-from keras_makeavid.data import MotionClips
+from keras_makeavid.moving_shapes import MotionClips
 
 SEED = 0
 # Captions that the vocabulary is learnt from: every word comes many times.

@@ -98,24 +98,24 @@ def run(options) -> int:
     Returns:
         The exit code: 1 if something is below the thresholds.
     """
-    from keras_makeavid import TextToVideo, evaluation
+    from keras_makeavid import TextToVideo, moving_shapes
     from keras_makeavid.progress import progress_bar
 
     prompts, thresholds = _prompts(options), _thresholds(options)
     task = TextToVideo.from_preset(options.preset)
-    vae_psnr = round(evaluation.vae_psnr(task), 1)
+    vae_psnr = round(moving_shapes.vae_psnr(task), 1)
     if options.frames is None:
         options.frames = task.num_frames
     if options.guidance is None:
         options.guidance = task.guidance_scale
-    gallery = evaluation.Gallery()
+    gallery = moving_shapes.Gallery()
     with progress_bar(len(prompts) * options.seeds, "evaluate", unit="video") as bar:
 
         def on_result(result, frames):
             gallery.add(result, frames)
             bar.update(1)
 
-        videos = evaluation.generate_videos(
+        videos = moving_shapes.generate_videos(
             task,
             prompts,
             num_seeds=options.seeds,
@@ -125,12 +125,14 @@ def run(options) -> int:
             hints=options.hints,
             spatial_only=options.spatial_only,
         )
-        result = evaluation.evaluate(videos, on_result)
+        result = moving_shapes.evaluate(videos, on_result)
     names = ("preset", "wordings", "seeds", "frames", "steps", "guidance", "hints")
     settings = {name: getattr(options, name) for name in (*names, "spatial_only")}
     settings["vae_psnr"] = vae_psnr
-    paths = evaluation.write_report(options.out, result, thresholds, gallery, settings)
-    print(evaluation.markdown_table(result, thresholds))
+    paths = moving_shapes.write_report(
+        options.out, result, thresholds, gallery, settings
+    )
+    print(moving_shapes.markdown_table(result, thresholds))
     print(f"VAE: {vae_psnr} dB on pictures that training does not show")
     for path in paths:
         print(path)
@@ -141,7 +143,7 @@ def run(options) -> int:
 
 
 def _prompts(options):
-    from keras_makeavid.evaluation import default_prompts, read_prompts
+    from keras_makeavid.moving_shapes import default_prompts, read_prompts
 
     if options.prompts is None:
         return default_prompts(options.count, options.wordings)
@@ -149,7 +151,7 @@ def _prompts(options):
 
 
 def _thresholds(options):
-    from keras_makeavid.evaluation import Thresholds
+    from keras_makeavid.moving_shapes import Thresholds
 
     given = {name: getattr(options, f"min_{name}") for name in _RATES}
     given["hint_psnr"] = options.min_hint_psnr

@@ -39,6 +39,12 @@ def add_arguments(parser) -> None:
     parser.add_argument("--hint", help="picture to set in motion")
     parser.add_argument("--mask", help="picture: white is to be filled, black is kept")
     parser.add_argument(
+        "--background",
+        default="white",
+        help="colour behind transparent parts of --hint and --mask, such as black or "
+        "#808080",
+    )
+    parser.add_argument(
         "--frames", type=int, help="number of frames; the preset's if not given"
     )
     parser.add_argument(
@@ -89,11 +95,11 @@ def check(options) -> None:
     video.check_video_path(options.out, 8 if options.fps is None else options.fps)
     video.check_image_path(options.sheet)
     if options.hint is not None:
-        options.hint = video.read_image(options.hint)
+        options.hint = video.read_image(options.hint, background=options.background)
     if options.mask is not None:
-        options.mask = video.read_mask(options.mask)
+        options.mask = video.read_mask(options.mask, background=options.background)
     if options.preset == DEFAULT_PRESET:
-        from keras_makeavid.data.motions import note_on
+        from keras_makeavid.moving_shapes import note_on
 
         note = note_on(options.prompt)
         if note is not None:
@@ -109,7 +115,7 @@ def run(options) -> None:
     video.check_video_path(options.out, fps)
     frames = task.generate(
         options.prompt,
-        options.negative,
+        negative_prompts=options.negative,
         hint_image=options.hint,
         mask_image=options.mask,
         num_frames=options.frames,

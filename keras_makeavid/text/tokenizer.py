@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 
 import keras
@@ -30,8 +31,8 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
     """Turns prompts into the token ids that the CLIP text encoder takes.
 
     Tokens are those of `transformers.CLIPTokenizer`: start token, text, end token,
-    then padding. Text that does not fit is cut, and the end token stays;
-    `count_tokens` tells beforehand.
+    then padding. Text that does not fit is cut, with a warning that names what is left
+    out, and the end token stays; `count_tokens` tells beforehand.
 
     The vocabulary is not part of the config: presets and `.keras` files carry it
     as `vocab.json` and `merges.txt`.
@@ -168,14 +169,26 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         ids = np.full(
             (len(rows), self.sequence_length), vocabulary[self.pad_token], "int32"
         )
+        most = self.sequence_length - 2
         for row, text in zip(ids, rows, strict=True):
-            text = text[: self.sequence_length - 2]
+            if len(text) > most:
+                self._warn_of_cut(text, most)
+            text = text[:most]
             row[: len(text) + 2] = [
                 vocabulary[START_TOKEN],
                 *text,
                 vocabulary[END_TOKEN],
             ]
         return ids
+
+    def _warn_of_cut(self, text, most):
+        tokenizer = self._load_clip_tokenizer()
+        kept, cut = (tokenizer.decode(part) for part in (text[:most], text[most:]))
+        warnings.warn(
+            f"A prompt of {len(text)} tokens is cut to {most}, the most that the text "
+            f"encoder takes. Kept: {kept!r}. Left out: {cut!r}.",
+            stacklevel=3,
+        )
 
     def count_tokens(self, prompt: str) -> int:
         """Count a prompt's tokens, to know whether it will be cut.

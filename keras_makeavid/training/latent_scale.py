@@ -22,7 +22,8 @@ def with_unit_latents(vae: AutoencoderKL, loader: BatchLoader) -> AutoencoderKL:
 
     Example:
     ```python
-    from keras_makeavid.data import MotionClips, PictureLoader
+    from keras_makeavid.data import PictureLoader
+    from keras_makeavid.moving_shapes import MotionClips
 
     vae = AutoencoderKL(block_channels=(32, 64), layers_per_block=1)
     loader = PictureLoader(MotionClips(size=16), batch_size=64, samples_per_epoch=64)

@@ -13,8 +13,15 @@ from typing import Any
 import numpy as np
 
 from keras_makeavid.files import StrPath, existing_file
-from keras_makeavid.video.opencv import load_cv2
-from keras_makeavid.video.webp import WebPClip, is_animated_webp
+from keras_makeavid.video.display import crop_of, upright
+from keras_makeavid.video.pictures import (
+    Colour,
+    TooLargeError,
+    as_rgb,
+    lay_over,
+    opened_picture,
+    pixels_of,
+)
 
 # Above it a header gives the ticks of a clock, not frames: 1000 and 90000 are common.
 FASTEST_RATE = 500.0
@@ -22,16 +29,27 @@ SLOWEST_RATE = 0.001
 FRAMES_TO_MEASURE_RATE = 50
 # Below this, decoding from the beginning costs less than a seek that may fail.
 SHORTEST_SEEK_SECONDS = 2.0
+# FFmpeg's own decoders of these pass over the transparency that WebM stores.
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+# These time every frame. After a seek in MPEG program streams or AVI frames were seen
+# to have other times than before.
+SEEKABLE = ("mov,mp4", "matroska")
+
+Frames = Iterator[tuple[float, Callable[[], np.ndarray]]]
 
 
 @contextmanager
-def open_clip(path: StrPath, max_bytes: int) -> Iterator[Clip]:
-    """Opens a video file.
+def open_clip(
+    path: StrPath | Clip, max_bytes: int, *, background: Colour = "white"
+) -> Iterator[Clip]:
+    """Open a video file.
 
     Args:
-        path: Any local file that OpenCV reads as video; animated WebP too.
+        path: Any local file that FFmpeg reads as video; animated WebP too. A clip that
+            is open is given as it is, and stays open.
         max_bytes: Most memory that what the file declares may take: one frame, or a
             whole animated WebP.
+        background: What lies behind transparent parts, as for `read_image`.
 
     Yields:
         The clip.
@@ -40,30 +58,35 @@ def open_clip(path: StrPath, max_bytes: int) -> Iterator[Clip]:
         FileNotFoundError: There is no such file.
         ValueError: It is empty, holds no picture, or cannot be decoded.
     """
+    if isinstance(path, Clip):
+        yield path
+        return
+    rgb = as_rgb(background)
     path = existing_file(path)
     with path.open("rb") as file:
         head = file.read(4096)
     if _is_text(head):
         # Also keeps out playlists, through which FFmpeg would open other files.
         raise ValueError(f"{path} is a text file, not a video.")
-    if is_animated_webp(head):
-        clip = WebPClip(path, max_bytes)
-    else:
-        clip = OpenCVClip(path, max_bytes, seekable=_timestamps_survive_seeks(head))
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        yield WebPClip(path, max_bytes, rgb)
+        return
+    clip = VideoClip(path, max_bytes, rgb)
     try:
         yield clip
-    except load_cv2().error as error:
-        raise ValueError(f"{path} cannot be decoded: {error.err}") from error
     finally:
         clip.close()
 
 
-class OpenCVClip:
-    """The frames of a video file, decoded in order.
+class VideoClip:
+    """The frames of a video file, decoded in order, as they are to be shown.
 
     Attributes:
-        height: Rows of a frame, upright as the rotation in the file says.
-        width: Columns of a frame.
+        height: Rows of a frame that is cropped, of square pixels and upright, as the
+            file says.
+        width: Columns of such a frame.
+        stored_height: Rows of a frame as it is stored.
+        stored_width: Columns of a frame as it is stored.
         rate: Frames a second, by the header, or measured if that makes no sense.
         promised_seconds: Duration by the header, 0 if it gives none.
         end: Seconds at which the last frame decoded so far stops being shown.
@@ -71,42 +94,25 @@ class OpenCVClip:
     Args:
         path: The file.
         max_bytes: Most memory that one frame may take.
-        seekable: Whether frames have the same times after a seek.
+        background: Colour behind transparent parts, of `as_rgb`.
 
     Raises:
-        ValueError: OpenCV cannot open it, or it declares larger frames.
+        ValueError: It cannot be opened, or declares larger frames.
     """
 
-    def __init__(self, path: Path, max_bytes: int, *, seekable: bool):
+    def __init__(self, path: Path, max_bytes: int, background: np.ndarray):
         self._path = path
-        self._capture = self._open()
-        cv2 = load_cv2()
-        self.width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
-        self.height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        if self.height < 1 or self.width < 1:
-            raise ValueError(
-                f"{path} cannot be read as a video: {_why_unreadable(path)}"
-            )
-        if self.height * self.width * 3 > max_bytes:
-            raise ValueError(
-                f"{path} declares frames of {self.width} x {self.height}, "
-                f"more than max_bytes={max_bytes}."
-            )
-        header_rate = self._capture.get(cv2.CAP_PROP_FPS)
-        sane = SLOWEST_RATE <= header_rate <= FASTEST_RATE
-        self.rate = header_rate if sane else self._measured_rate(header_rate)
-        promised = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.promised_seconds = max(0.0, promised / header_rate) if sane else 0.0
-        # OpenCV places seeks by the header's rate and count.
-        self._seekable = seekable and sane and promised > 1
-        self.end = 0.0
+        self._max_pixels = max_bytes // 3
+        self._background = background
+        self._open()
+        try:
+            self._read_header()
+        except BaseException:
+            self.close()
+            raise
 
-    def frames(
-        self, start: float = 0.0
-    ) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
-        """Gives each frame's time and a function that returns it.
-
-        To be called once a clip.
+    def frames(self, start: float = 0.0) -> Frames:
+        """Give each frame's time and a function that returns it.
 
         Args:
             start: Seconds. Frames that end before may be left out; those given are the
@@ -114,87 +120,261 @@ class OpenCVClip:
 
         Yields:
             `(time, retrieve)`: seconds since the first frame, strictly increasing;
-            `retrieve()`, valid until the next step, is `(H, W, 3)`, uint8, BGR.
-
-        Raises:
-            ValueError: No frame can be decoded.
+            `retrieve()` is `(H, W, 3)`, uint8, RGB.
         """
-        if not self._capture.grab():
-            raise ValueError(
-                f"Not one frame of {self._path} can be decoded: "
-                f"{_why_unreadable(self._path)}"
-            )
-        origin = self._position()
-        time = 0.0
+        if self._begun is None:
+            self._reopen()
+            self._begun = self._begin()
+        (decoded, frame), self._begun = self._begun, None
+        origin, time = self._time(frame) or 0.0, 0.0
         if self._seekable and start > SHORTEST_SEEK_SECONDS:
-            time = self._seek(start, origin)
-        while True:
-            self.end = time + 1 / self.rate
-            yield time, self._retrieve
-            if not self._capture.grab():
-                return
+            decoded, frame, time = self._sought(start, origin)
+        while frame is not None:
+            self.end = time + self._duration(frame)
+            yield time, lambda frame=frame: self._shown(frame)
+            frame = next(decoded, None)
             # AVI and raw streams lack some or all of the timestamps.
-            position = self._position() - origin
-            time = position if position > time else time + 1 / self.rate
+            position = self._time(frame)
+            known = position is not None and position - origin > time
+            time = position - origin if known else time + 1 / self.rate
 
     def close(self) -> None:
-        """Closes the file."""
-        self._capture.release()
+        """Close the file."""
+        self._container.close()
 
-    def _seek(self, start: float, origin: float) -> float:
-        """Grabs a frame safely before `start`, or the first, and returns its time."""
-        cv2 = load_cv2()
-        lead = max(1.0, 2 / self.rate)
-        while lead < start:
-            self._capture.set(cv2.CAP_PROP_POS_MSEC, (start - lead) * 1000)
-            if self._capture.grab():
-                time = self._position() - origin
-                # Variable frame rates make OpenCV land late; only timestamps tell.
-                if 0 < time <= start - 1 / self.rate:
-                    return time
-            lead *= 4
-        self._capture.release()
-        self._capture = self._open()
-        self._capture.grab()
-        return 0.0
+    def __str__(self) -> str:
+        return str(self._path)
 
-    def _open(self) -> Any:
-        cv2 = load_cv2()
-        # An absolute path cannot be taken for a protocol such as "concat:".
-        capture = cv2.VideoCapture(os.path.abspath(self._path), cv2.CAP_FFMPEG)
-        if not capture.isOpened():
-            raise ValueError(
-                f"{self._path} cannot be read as a video: {_why_unreadable(self._path)}"
+    def _reopen(self) -> None:
+        self.close()
+        self._open()
+
+    def _open(self) -> None:
+        import av
+
+        try:
+            # An absolute path cannot be taken for a protocol such as "concat:".
+            self._container = av.open(
+                os.path.abspath(self._path),
+                metadata_errors="ignore",
+                options={"protocol_whitelist": "file"},
             )
-        return capture
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise ValueError(
+                f"{self._path} cannot be read as a video: it is not in a known format, "
+                f"or is truncated or damaged ({error.strerror or error})."
+            ) from error
+        attached = av.stream.Disposition.attached_pic
+        streams = self._container.streams
+        films = [s for s in streams.video if not s.disposition & attached]
+        if not films or films[0].codec_context is None:
+            why = "its video stream is damaged or not supported"
+            if streams.video and not films:
+                why = "it has no usable frame rate, as a sound with a cover picture"
+            elif streams.audio:
+                why = "it holds sound only"
+            self._container.close()
+            raise ValueError(f"{self._path} cannot be read as a video: {why}.")
+        self._stream = films[0]
+        self._decoder = self._stream.codec_context
+        name = ALPHA_DECODERS.get(self._decoder.name)
+        if name in av.codecs_available and self._stream.metadata.get("alpha_mode"):
+            header = self._decoder.extradata
+            self._decoder = av.CodecContext.create(name, "r")
+            self._decoder.extradata = header
+        self._decoder.thread_type = "AUTO"
+        self._decoder.options = {"max_pixels": str(self._max_pixels)}
 
-    def _position(self) -> float:
-        return self._capture.get(load_cv2().CAP_PROP_POS_MSEC) / 1000
-
-    def _retrieve(self) -> np.ndarray:
-        decoded, frame = self._capture.retrieve()
-        if not decoded:
-            raise ValueError(f"A frame of {self._path} cannot be decoded: damaged?")
-        return frame
+    def _read_header(self) -> None:
+        stream, path = self._stream, self._path
+        self.stored_width = stream.codec_context.width
+        self.stored_height = stream.codec_context.height
+        if self.stored_height < 1 or self.stored_width < 1:
+            raise ValueError(
+                f"{path} cannot be read as a video: its {self._decoder.name} stream "
+                "declares no size, it is truncated or damaged."
+            )
+        self._crop = crop_of(stream)
+        ratio = stream.sample_aspect_ratio
+        self._pixel_aspect = float(ratio) if ratio and ratio > 0 else 1.0
+        largest = max(1.0, self._pixel_aspect) * self.stored_height * self.stored_width
+        if largest > self._max_pixels:
+            raise ValueError(
+                f"{path} declares frames of {self.stored_width} x "
+                f"{self.stored_height}, more than max_bytes={self._max_pixels * 3}."
+            )
+        rates = [stream.average_rate, stream.guessed_rate]
+        if self._container.duration is None:
+            # The average of raw streams is a default.
+            rates.reverse()
+        header_rate = float(rates[0] or rates[1] or 0)
+        sane = self._timed = SLOWEST_RATE <= header_rate <= FASTEST_RATE
+        self.rate = header_rate if sane else self._measured_rate(header_rate)
+        if stream.frames and sane:
+            self.promised_seconds = stream.frames / self.rate
+        elif stream.duration:
+            self.promised_seconds = float(stream.duration * stream.time_base)
+        else:
+            self.promised_seconds = (self._container.duration or 0) / 1e6
+        self._seekable = self._container.format.name.startswith(SEEKABLE) and sane
+        self.end = 0.0
+        self._begun = decoded, first = self._begin()
+        if first is None:
+            raise ValueError(
+                f"Not one frame of {path} can be decoded: its {self._decoder.name} "
+                "stream is truncated, damaged or not supported."
+            )
+        self.height, self.width = self._shown(first).shape[:2]
 
     def _measured_rate(self, header_rate: float) -> float:
-        capture = self._open()
-        positions = []
-        while len(positions) < FRAMES_TO_MEASURE_RATE and capture.grab():
-            positions.append(capture.get(load_cv2().CAP_PROP_POS_MSEC) / 1000)
-        capture.release()
-        span = positions[-1] - positions[0] if positions else 0.0
-        rate = (len(positions) - 1) / span if span > 0 else math.inf
+        import av
+
+        times = []
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.pts is not None:
+                    times.append(float(packet.pts * packet.time_base))
+                if len(times) == FRAMES_TO_MEASURE_RATE:
+                    break
+        except av.FFmpegError:
+            pass
+        self._reopen()
+        span = max(times) - min(times) if times else 0.0
+        rate = (len(times) - 1) / span if span > 0 else math.inf
         if not SLOWEST_RATE <= rate <= FASTEST_RATE:
             raise ValueError(
                 f"{self._path} has no usable frame rate: its header says {header_rate} "
-                f"frames a second, and the times of its first {len(positions)} frames "
-                "give none. A sound file with a cover picture looks like this."
+                f"frames a second, and the times of its first {len(times)} frames give "
+                "none."
             )
         return rate
 
+    def _begin(self) -> tuple[Iterator[Any], Any]:
+        """Decoded frames from where the file stands, and the first of them or None."""
+        decoded = self._decoded()
+        return decoded, next(decoded, None)
 
-Clip = OpenCVClip | WebPClip
+    def _decoded(self) -> Iterator[Any]:
+        import av
+
+        packets = self._container.demux(self._stream)
+        packet = True
+        while packet is not None:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError:
+                packet = None
+            try:
+                yield from self._decoder.decode(packet)
+            # Of a damaged packet: the next one may be whole.
+            except av.FFmpegError:
+                continue
+
+    def _sought(self, start: float, origin: float) -> tuple[Iterator[Any], Any, float]:
+        """Frames from safely before `start`, or from the first, and that time."""
+        import av
+
+        lead = max(1.0, 2 / self.rate)
+        while lead < start:
+            target = int((origin + start - lead) / self._stream.time_base)
+            try:
+                self._container.seek(target, stream=self._stream)
+            except av.FFmpegError:
+                break
+            self._decoder.flush_buffers()
+            decoded, frame = self._begin()
+            # Only timestamps tell whether it landed late.
+            position = self._time(frame)
+            if position is not None and 0 < position - origin <= start - 1 / self.rate:
+                return decoded, frame, position - origin
+            lead *= 4
+        self._reopen()
+        return *self._begin(), 0.0
+
+    def _time(self, frame: Any) -> float | None:
+        """Seconds at which a frame is shown, by the clock of the file."""
+        if frame is None:
+            return None
+        # AVI stores its frames in the order of decoding, and no other time.
+        avi = self._container.format.name == "avi"
+        ticks = frame.dts if avi else frame.pts
+        return None if ticks is None else float(ticks * frame.time_base)
+
+    def _duration(self, frame: Any) -> float:
+        if self._timed and frame.duration and frame.pts is not None:
+            return float(frame.duration * frame.time_base)
+        return 1 / self.rate
+
+    def _shown(self, frame: Any) -> np.ndarray:
+        """A frame as it is to be shown: `(H, W, 3)`, uint8, RGB."""
+        import av
+
+        kind = frame.format
+        see_through = kind.has_palette or any(c.is_alpha for c in kind.components)
+        width = max(1, round(frame.width * self._pixel_aspect))
+        try:
+            image = frame.reformat(
+                width=width,
+                format="rgba" if see_through else "rgb24",
+                interpolation="BICUBIC",
+            ).to_ndarray()
+        except (av.FFmpegError, ValueError) as error:
+            raise ValueError(
+                f"A frame of {self._path} cannot be decoded: damaged?"
+            ) from error
+        (top, bottom, left, right), stretch = self._crop, width / frame.width
+        columns = slice(round(left * stretch), width - round(right * stretch))
+        image = image[top : frame.height - bottom, columns]
+        if see_through:
+            image = lay_over(image, self._background)
+        turned = av.sidedata.sidedata.Type.DISPLAYMATRIX
+        matrices = [bytes(data) for data in frame.side_data if data.type == turned]
+        return np.ascontiguousarray(upright(image, matrices[0] if matrices else None))
+
+
+class WebPClip:
+    """The frames of a WebP, all in memory. Has the face of `VideoClip`.
+
+    Args:
+        path: The file.
+        max_bytes: Most memory that all its decoded frames may take.
+        background: Colour behind transparent parts, of `as_rgb`.
+
+    Raises:
+        ValueError: It declares more than that, or cannot be decoded.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, background: np.ndarray):
+        self._path, self._frames, times = path, [], [0.0]
+        with opened_picture(path, max_bytes // 4) as picture:
+            width, height = picture.size
+            count = picture.n_frames
+            if count * height * width * 4 > max_bytes:
+                raise TooLargeError(
+                    f"{path} declares {count} frames of {width} x {height}, decoded "
+                    f"more than max_bytes={max_bytes}."
+                )
+            for index in range(count):
+                picture.seek(index)
+                self._frames.append(pixels_of(picture, background))
+                # A browser shows a frame of no duration for a tenth of a second.
+                times.append(times[-1] + (picture.info["duration"] / 1000 or 0.1))
+        self._times = times
+        self.height, self.width = self._frames[0].shape[:2]
+        self.stored_height, self.stored_width = height, width
+        self.end = self.promised_seconds = times[-1]
+        self.rate = count / self.end
+
+    def frames(self, start: float = 0.0) -> Frames:
+        """Give each frame's time and a function that returns it, as `VideoClip`."""
+        for time, frame in zip(self._times[:-1], self._frames, strict=True):
+            yield time, lambda frame=frame: frame
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+
+Clip = VideoClip | WebPClip
 
 
 def _is_text(head: bytes) -> bool:
@@ -205,25 +385,3 @@ def _is_text(head: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _timestamps_survive_seeks(head: bytes) -> bool:
-    # MP4 and QuickTime, Matroska and WebM time every frame. After a seek in MPEG
-    # program streams or AVI OpenCV was seen to give frames other times than before.
-    return head[4:8] == b"ftyp" or head[:4] == b"\x1a\x45\xdf\xa3"
-
-
-def _why_unreadable(path: Path) -> str:
-    import av
-
-    try:
-        with av.open(str(path.absolute()), metadata_errors="ignore") as container:
-            if container.streams.video:
-                codec = container.streams.video[0].codec_context
-                name = "unknown" if codec is None else codec.name
-                return f"its {name} stream is damaged or not supported by OpenCV."
-            if container.streams.audio:
-                return "it holds sound only."
-    except (av.FFmpegError, OSError):
-        pass
-    return "it is not in a known format, or is truncated or damaged."

@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 
-from keras_makeavid.video.frames import check_frames
-from keras_makeavid.video.resize import cover_crop
+from keras_makeavid.video.resize import check_frames, cover_crop
 
 GAP = 4
 BACKGROUND = 255
@@ -20,7 +19,7 @@ def contact_sheet(
     max_width: int = 1024,
     max_frames: int = 24,
 ) -> np.ndarray:
-    """Lays frames out in reading order on a white grid with thin gaps.
+    """Lay frames out in reading order on a white grid with thin gaps.
 
     Frames are never enlarged. Where there are more than `max_frames`, evenly spaced
     ones are shown, with the first and the last among them.
@@ -51,7 +50,7 @@ def contact_sheet(
         ("max_frames", max_frames),
     ):
         if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, received {value}.")
+            raise ValueError(f"{name} must be at least 1. Received: {value}")
     if len(frames) > max_frames:
         frames = frames[np.linspace(0, len(frames) - 1, max_frames).round().astype(int)]
     count, height, width, _ = frames.shape

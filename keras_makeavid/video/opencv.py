@@ -7,18 +7,26 @@ from types import ModuleType
 
 
 def load_cv2() -> ModuleType:
-    """Imports OpenCV and turns off its log and that of the FFmpeg inside it.
+    """Import OpenCV and turn off its log.
 
     What fails is reported by our own exceptions, so the same news on stderr is noise.
-    `OPENCV_LOG_LEVEL` and `OPENCV_FFMPEG_LOGLEVEL` in the environment take precedence.
+    `OPENCV_LOG_LEVEL` in the environment takes precedence.
 
     Returns:
         The module `cv2`.
-    """
-    # Read when the first video is opened.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    import cv2
 
+    Raises:
+        ImportError: It cannot be loaded. The text says what to install.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError(
+            f"OpenCV, which resizes pictures, cannot be loaded: {error}. Where "
+            "there is no display install its build without windows (pip uninstall "
+            "opencv-python, then pip install opencv-python-headless), or what it needs "
+            "of the system (on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0)."
+        ) from error
     if "OPENCV_LOG_LEVEL" not in os.environ:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2

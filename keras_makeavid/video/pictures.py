@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,25 +18,35 @@ from keras_makeavid.files import (
     existing_parent,
     written_aside,
 )
-from keras_makeavid.video.opencv import load_cv2
-from keras_makeavid.video.picture_header import picture_size
 from keras_makeavid.video.resize import MAX_IMAGE_PIXELS, check_size, cover_crop
 
+if TYPE_CHECKING:
+    from PIL import ImageFile
+
+Colour = str | tuple[int, int, int]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+# Filters of warnings belong to the process: two threads must not swap them at once.
+_WARNINGS = threading.RLock()
 
 
 def read_image(
-    path: StrPath, height: int | None = None, width: int | None = None
+    path: StrPath,
+    height: int | None = None,
+    width: int | None = None,
+    *,
+    background: Colour = "white",
 ) -> np.ndarray:
-    """Reads a picture as RGB, upright as its EXIF orientation says.
+    """Read a picture as RGB, upright as its EXIF orientation says.
 
-    Transparency is dropped, more than 8 bits a channel are rounded to 8; of an
-    animation the first frame is read.
+    More than 8 bits a channel are rounded to 8. Of an animation the first frame is
+    read.
 
     Args:
         path: A PNG, JPEG, WebP, GIF or BMP file.
         height: Rows to scale and crop to, see `cover_crop`. None keeps the file's.
         width: Columns; given with `height` or not at all.
+        background: What lies behind transparent parts: a colour's name, `"#rrggbb"`,
+            or red, green and blue from 0 to 255.
 
     Returns:
         `(H, W, 3)`, uint8, RGB.
@@ -46,14 +62,20 @@ def read_image(
         ```
     """
     check_size(height, width)
-    image = _decode(path, load_cv2().IMREAD_COLOR_RGB)
+    rgb = as_rgb(background)
+    with opened_picture(path) as picture:
+        image = pixels_of(picture, rgb)
     return image if height is None else cover_crop(image, height, width)
 
 
 def read_mask(
-    path: StrPath, height: int | None = None, width: int | None = None
+    path: StrPath,
+    height: int | None = None,
+    width: int | None = None,
+    *,
+    background: Colour = "white",
 ) -> np.ndarray:
-    """Reads a picture as a mask: brightness, resized without mixing values.
+    """Read a picture as a mask: brightness, resized without mixing values.
 
     The same region is kept as by `read_image`, so mask and picture stay aligned.
 
@@ -61,6 +83,7 @@ def read_mask(
         path: A file as for `read_image`.
         height: Rows to scale and crop to. None keeps the file's.
         width: Columns; given with `height` or not at all.
+        background: What lies behind transparent parts, as for `read_image`.
 
     Returns:
         `(H, W)`, uint8, 0 (black) to 255 (white).
@@ -75,13 +98,16 @@ def read_mask(
         read_mask("white.png", height=4, width=4).max()  # 255
         ```
     """
+    from PIL import Image
+
+    image = read_image(path, background=background)
+    mask = np.asarray(Image.fromarray(image).convert("L"))
     check_size(height, width)
-    mask = _decode(path, load_cv2().IMREAD_GRAYSCALE)
     return mask if height is None else cover_crop(mask, height, width, nearest=True)
 
 
 def check_image_path(path: StrPath) -> Path:
-    """Raises what `write_image` would, before there is a picture to write.
+    """Raise what `write_image` would, before there is a picture to write.
 
     Args:
         path: As for `write_image`.
@@ -101,14 +127,14 @@ def check_image_path(path: StrPath) -> Path:
     path = existing_parent(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise ValueError(
-            f"Cannot write a picture as {path.suffix!r} ({path}), expected one of "
-            f"{', '.join(IMAGE_SUFFIXES)}."
+            f"A picture must be written as {', '.join(IMAGE_SUFFIXES)}. "
+            f"Received: {path.suffix!r} ({path})"
         )
     return path
 
 
 def write_image(path: StrPath, image: np.ndarray) -> None:
-    """Writes a picture as PNG or JPEG, by the suffix.
+    """Write a picture as PNG or JPEG, by the suffix.
 
     Args:
         path: Ends in `.png`, `.jpg` or `.jpeg`. An existing file is replaced, whole
@@ -128,53 +154,158 @@ def write_image(path: StrPath, image: np.ndarray) -> None:
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(
-            "A picture must be uint8 of shape (H, W, 3), "
-            f"received {image.dtype} of shape {image.shape}."
+            "A picture must be uint8 of shape (H, W, 3). "
+            f"Received: {image.dtype} of shape {image.shape}"
         )
     if image.size == 0:
-        raise ValueError(f"A picture must not be empty, received shape {image.shape}.")
+        raise ValueError(f"A picture must not be empty. Received: shape {image.shape}")
     with written_aside(path) as aside:
         aside.write_bytes(encode_image(image, path.suffix.lower()))
 
 
 def encode_image(image: np.ndarray, suffix: str) -> bytes:
-    """Encodes a picture in memory.
+    """Encode a picture `(H, W, 3)`, uint8, RGB, as `.png`, `.jpg` or `.jpeg`."""
+    from PIL import Image
+
+    encoded = io.BytesIO()
+    if suffix == ".png":
+        Image.fromarray(image).save(encoded, "PNG")
+    else:
+        Image.fromarray(image).save(encoded, "JPEG", quality=95)
+    return encoded.getvalue()
+
+
+@contextmanager
+def opened_picture(
+    path: StrPath, max_pixels: int = MAX_IMAGE_PIXELS
+) -> Iterator[ImageFile.ImageFile]:
+    """Open a picture file of a size within bounds, and name it in every error.
+
+    Pillow's own bound on sizes plays no part: it belongs to the process.
 
     Args:
-        image: `(H, W, 3)`, uint8, RGB.
-        suffix: `.png`, `.jpg` or `.jpeg`. JPEG is of quality 95.
+        path: A PNG, JPEG, WebP, GIF or BMP file.
+        max_pixels: Most pixels that it may declare.
 
-    Returns:
-        The file's bytes.
+    Yields:
+        The picture, not decoded yet. What Pillow warns of inside the block is ignored.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no such picture, larger, or cannot be decoded in the block.
     """
-    cv2 = load_cv2()
-    _, encoded = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    return encoded.tobytes()
-
-
-def _decode(path: StrPath, flags: int) -> np.ndarray:
     path = existing_file(path)
     # Uncompressed 16-bit RGBA: no picture within the limit is a larger file.
-    if path.stat().st_size > 8 * MAX_IMAGE_PIXELS:
+    if path.stat().st_size > 8 * max_pixels:
         raise ValueError(f"{path} is too large ({path.stat().st_size} bytes).")
-    with path.open("rb") as file:
-        size = picture_size(file)
-    if size is None:
-        raise ValueError(
-            f"{path} is not a PNG, JPEG, WebP, GIF or BMP picture, or is truncated "
-            "or damaged."
-        )
-    if size[0] * size[1] > MAX_IMAGE_PIXELS:
-        raise ValueError(
-            f"{path} declares {size[1]} x {size[0]} pixels, "
-            f"at most {MAX_IMAGE_PIXELS} are accepted."
-        )
-    cv2 = load_cv2()
+    with path.open("rb") as file, _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        head = file.read(32)
+        file.seek(0)
+        opener = _opener(head)
+        if opener is None:
+            raise ValueError(
+                f"{path} is not a PNG, JPEG, WebP, GIF or BMP picture, or is truncated "
+                "or damaged."
+            )
+        try:
+            # Pillow has its canvas made with the file's first byte.
+            _check_pixels(path, _webp_canvas(head), max_pixels)
+            picture = opener(file)
+            _check_pixels(path, picture.size, max_pixels)
+            yield picture
+        except TooLargeError:
+            raise
+        # Of a damaged file Pillow raises whatever its plugins stumble over.
+        except Exception as error:
+            raise ValueError(
+                f"{path} cannot be decoded: it is truncated or damaged ({error})."
+            ) from error
+
+
+def pixels_of(picture: ImageFile.ImageFile, background: np.ndarray) -> np.ndarray:
+    """Decode an open picture: `(H, W, 3)`, uint8, RGB, upright."""
+    from PIL import ImageOps
+
+    picture.load()
     try:
-        # Decoding bytes works for every path; imread fails on some of Windows'.
-        image = cv2.imdecode(np.fromfile(path, np.uint8), flags)
-    except cv2.error as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error.err}") from error
-    if image is None:
-        raise ValueError(f"{path} cannot be decoded: it is truncated or damaged.")
-    return image
+        upright = ImageOps.exif_transpose(picture)
+    # A picture with damaged EXIF is shown as it is stored.
+    except Exception:
+        upright = picture
+    if upright.mode.startswith("I"):
+        grey = np.clip(np.asarray(upright), 0, 65535).astype("uint32")
+        return np.repeat(((grey + 128) // 257).astype("uint8")[..., None], 3, axis=-1)
+    if upright.has_transparency_data:
+        return lay_over(np.asarray(upright.convert("RGBA")), background)
+    return np.array(upright.convert("RGB"))
+
+
+def as_rgb(colour: Colour) -> np.ndarray:
+    """Turn a colour into uint16 `(3,)`.
+
+    Args:
+        colour: A name, `"#rrggbb"`, or red, green and blue from 0 to 255.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    from PIL import ImageColor
+
+    try:
+        rgb = ImageColor.getrgb(colour) if isinstance(colour, str) else colour
+        levels = np.array(rgb[:3] if isinstance(colour, str) else rgb)
+        if levels.shape == (3,) and levels.min() >= 0 and levels.max() <= 255:
+            return levels.astype("uint16")
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        "A background must be a colour's name, '#rrggbb', or red, green and blue from "
+        f"0 to 255. Received: {colour!r}"
+    )
+
+
+def lay_over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Lay a transparent picture `(H, W, 4)`, uint8, over a colour: `(H, W, 3)`."""
+    alpha = rgba[..., 3:].astype("uint16")
+    mixed = rgba[..., :3] * alpha + background * (255 - alpha)
+    return ((mixed + 127) // 255).astype("uint8")
+
+
+class TooLargeError(ValueError):
+    """A picture declares more pixels than are accepted."""
+
+
+def _check_pixels(path, size, most):
+    width, height = size
+    if width * height > most:
+        raise TooLargeError(
+            f"{path} declares {width} x {height} pixels, at most {most} are accepted."
+        )
+
+
+def _opener(head):
+    from PIL import (
+        BmpImagePlugin,
+        GifImagePlugin,
+        JpegImagePlugin,
+        PngImagePlugin,
+        WebPImagePlugin,
+    )
+
+    openers = {
+        b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+        b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
+        b"GIF8": GifImagePlugin.GifImageFile,
+        b"BM": BmpImagePlugin.BmpImageFile,
+    }
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return WebPImagePlugin.WebPImageFile
+    return next((openers[start] for start in openers if head.startswith(start)), None)
+
+
+def _webp_canvas(head):
+    if head[:4] != b"RIFF" or head[12:16] != b"VP8X":
+        return 0, 0
+    sides = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))
+    return tuple(sides)

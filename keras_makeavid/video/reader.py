@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_makeavid.files import StrPath
 from keras_makeavid.video.clip import Clip, open_clip
-from keras_makeavid.video.opencv import load_cv2
+from keras_makeavid.video.pictures import Colour
 from keras_makeavid.video.resize import check_size, cover_crop
 
 MAX_BYTES = 4 * 2**30
@@ -29,9 +29,11 @@ class VideoInfo:
         path: The file.
         num_frames: Frames that can be decoded, whatever the header says.
         fps: Frames a second, on average if the rate varies.
-        width: Columns of an upright frame, in pixels.
-        height: Rows of an upright frame, in pixels.
+        width: Columns of a frame as it is shown: cropped, of square pixels, upright.
+        height: Rows of such a frame.
         duration: Seconds from the first frame to the end of the last.
+        stored_width: Columns of a frame as it is stored.
+        stored_height: Rows of a frame as it is stored.
     """
 
     path: Path
@@ -40,10 +42,12 @@ class VideoInfo:
     width: int
     height: int
     duration: float
+    stored_width: int
+    stored_height: int
 
 
 def probe(path: StrPath, *, max_bytes: int = MAX_BYTES) -> VideoInfo:
-    """Counts and times the frames of a video file.
+    """Count and time the frames of a video file.
 
     Every frame is decoded (not converted), as headers of truncated files and of files
     with a variable rate give counts that are wrong.
@@ -66,19 +70,24 @@ def probe(path: StrPath, *, max_bytes: int = MAX_BYTES) -> VideoInfo:
         ```
     """
     with open_clip(path, max_bytes) as clip:
-        num_frames, height, width = 0, 0, 0
-        for _, retrieve in clip.frames():
-            if num_frames == 0:
-                height, width = retrieve().shape[:2]
-            num_frames += 1
+        num_frames = sum(1 for _ in clip.frames())
         mean = num_frames / clip.end
         # The header's rate is the exact one, unless it is not about these frames.
         fps = clip.rate if math.isclose(mean, clip.rate, rel_tol=0.01) else mean
-        return VideoInfo(Path(path), num_frames, fps, width, height, clip.end)
+        return VideoInfo(
+            path=Path(path),
+            num_frames=num_frames,
+            fps=fps,
+            width=clip.width,
+            height=clip.height,
+            duration=clip.end,
+            stored_width=clip.stored_width,
+            stored_height=clip.stored_height,
+        )
 
 
 def read_video(
-    path: StrPath,
+    path: StrPath | Clip,
     *,
     start: float = 0.0,
     num_frames: int | None = None,
@@ -86,16 +95,18 @@ def read_video(
     height: int | None = None,
     width: int | None = None,
     max_bytes: int = MAX_BYTES,
+    background: Colour = "white",
 ) -> np.ndarray:
-    """Reads a window of a video file.
+    """Read a window of a video file.
 
-    Frames are decoded one by one straight into the result. In MP4, QuickTime, Matroska
+    Frames are decoded one by one straight into the result, as the file says that they
+    are to be shown: cropped, of square pixels and upright. In MP4, QuickTime, Matroska
     and WebM files the window is sought; in others, frames before it are decoded and
     left out. Either way its frames are those that reading from the beginning gives.
 
     Args:
-        path: A local video file in any format that OpenCV reads, or an animated GIF,
-            PNG or WebP.
+        path: A local video file in any format that FFmpeg reads, or an animated GIF,
+            PNG or WebP; or a clip that is open.
         start: Where the window begins, in seconds after the first frame.
         num_frames: Frames to return. None reads to the end.
         fps: Frames a second to return, at most 1000: for each instant
@@ -105,6 +116,8 @@ def read_video(
         width: Columns; given with `height` or not at all.
         max_bytes: Most memory that the result may take; more is refused. By default
             4 GiB.
+        background: What lies behind transparent parts, as for `read_image`. A clip
+            that is open has its own.
 
     Returns:
         `(F, H, W, 3)`, uint8, RGB.
@@ -126,11 +139,12 @@ def read_video(
     """
     check_window(start, num_frames, fps)
     check_size(height, width)
-    with open_clip(path, max_bytes) as clip:
+    with open_clip(path, max_bytes, background=background) as clip:
         if height is None:
             height, width = clip.height, clip.width
         promised = (clip.promised_seconds - start) * (fps or clip.rate)
-        expected = num_frames or max(1, math.ceil(promised))
+        # Less a hair, as times are rounded.
+        expected = num_frames or max(1, math.ceil(promised - 0.01))
         limit = max_bytes // (height * width * 3)
         if expected > limit:
             raise ValueError(
@@ -139,9 +153,8 @@ def read_video(
                 f"{expected * height * width * 3} bytes, more than "
                 f"max_bytes={max_bytes}: ask for fewer or smaller frames."
             )
-        if fps is None:
-            chosen = _every_frame(clip, start)
-        else:
+        chosen = _every_frame(clip, start)
+        if fps is not None:
             chosen = _nearest_frames(clip, start, fps)
         frames = np.empty((expected, height, width, 3), np.uint8)
         _fill(frames, chosen, num_frames, limit, path)
@@ -154,7 +167,7 @@ def read_video(
 
 
 def check_window(start: float, num_frames: int | None, fps: float | None) -> None:
-    """Refuses a window that no video has.
+    """Refuse a window that no video has.
 
     Args:
         start: As for `read_video`.
@@ -165,14 +178,14 @@ def check_window(start: float, num_frames: int | None, fps: float | None) -> Non
         ValueError: One of them makes no sense.
     """
     if not (math.isfinite(start) and start >= 0):
-        raise ValueError(f"start must be 0 or more seconds, received {start!r}.")
+        raise ValueError(f"start must be 0 or more seconds. Received: {start!r}")
     if num_frames is not None and (
         not isinstance(num_frames, Integral) or num_frames < 1
     ):
-        raise ValueError(f"num_frames must be a positive int, received {num_frames!r}.")
+        raise ValueError(f"num_frames must be a positive int. Received: {num_frames!r}")
     if fps is not None and not 0 < fps <= FASTEST_FPS:
         raise ValueError(
-            f"fps must be above 0 and at most {FASTEST_FPS}, received {fps!r}."
+            f"fps must be above 0 and at most {FASTEST_FPS}. Received: {fps!r}"
         )
 
 
@@ -207,7 +220,6 @@ def _fill(
     path: StrPath,
 ) -> None:
     """Writes what is chosen into `frames`, whose first axis is made to fit in place."""
-    cv2 = load_cv2()
     height, width = frames.shape[1:3]
     count = 0
     for frame in chosen:
@@ -218,8 +230,7 @@ def _fill(
                 )
             # In place, as a second copy would break the bound on memory.
             frames.resize((min(2 * count, limit), height, width, 3), refcheck=False)
-        fitted = cover_crop(frame, height, width)
-        cv2.cvtColor(fitted, cv2.COLOR_BGR2RGB, dst=frames[count])
+        frames[count] = cover_crop(frame, height, width)
         count += 1
         if count == num_frames:
             break

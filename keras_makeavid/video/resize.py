@@ -1,4 +1,4 @@
-"""Resizing that fills the target and cuts off what sticks out."""
+"""Frames and their sizes: checks, and resizing that fills the target."""
 
 from __future__ import annotations
 
@@ -11,8 +11,31 @@ from keras_makeavid.video.opencv import load_cv2
 MAX_IMAGE_PIXELS = 2**27
 
 
+def check_frames(frames: np.ndarray) -> np.ndarray:
+    """Return `frames` as an array if they are a video.
+
+    Args:
+        frames: Expected `(F, H, W, 3)`, uint8, RGB, with no axis empty.
+
+    Returns:
+        The same array.
+
+    Raises:
+        ValueError: The type or shape is another.
+    """
+    frames = np.asarray(frames)
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise ValueError(
+            "Frames must be uint8 of shape (F, H, W, 3). "
+            f"Received: {frames.dtype} of shape {frames.shape}"
+        )
+    if frames.size == 0:
+        raise ValueError(f"There are no frames. Received: shape {frames.shape}")
+    return frames
+
+
 def check_size(height: int | None, width: int | None) -> None:
-    """Refuses a target size of which only one side is given, or that is no size.
+    """Refuse a target size of which only one side is given, or that is no size.
 
     Args:
         height: Rows, or None.
@@ -24,22 +47,23 @@ def check_size(height: int | None, width: int | None) -> None:
     """
     if (height is None) != (width is None):
         raise ValueError(
-            "Give both height and width or neither, "
-            f"received height={height}, width={width}."
+            "Give both height and width or neither. "
+            f"Received: height={height}, width={width}"
         )
     for name, value in (("height", height), ("width", width)):
         if value is not None and (not isinstance(value, Integral) or value < 1):
-            raise ValueError(f"{name} must be a positive int, received {value!r}.")
+            raise ValueError(f"{name} must be a positive int. Received: {value!r}")
     if height is not None and height * width > MAX_IMAGE_PIXELS:
         raise ValueError(
-            f"A size of {width} x {height} is above {MAX_IMAGE_PIXELS} pixels."
+            f"A size must not be above {MAX_IMAGE_PIXELS} pixels. "
+            f"Received: {width} x {height}"
         )
 
 
 def cover_crop(
     image: np.ndarray, height: int, width: int, *, nearest: bool = False
 ) -> np.ndarray:
-    """Scales a picture until it covers the target, then crops it about its centre.
+    """Scale a picture until it covers the target, then crop it about its centre.
 
     Shrinking averages areas, enlarging is cubic.
 
@@ -47,7 +71,7 @@ def cover_crop(
         image: `(H, W, C)` or `(H, W)`, uint8.
         height: Rows of the result, in pixels.
         width: Columns of the result, in pixels.
-        nearest: Takes the nearest pixel instead, so that no new values arise: for
+        nearest: Take the nearest pixel instead, so that no new values arise: for
             masks.
 
     Returns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_makeavid.files import StrPath
-from keras_makeavid.video.clip import open_clip
+from keras_makeavid.video.clip import Clip, open_clip
 from keras_makeavid.video.opencv import load_cv2
 from keras_makeavid.video.reader import MAX_BYTES
 
@@ -13,14 +13,16 @@ from keras_makeavid.video.reader import MAX_BYTES
 DETECTION_WIDTH = 256
 
 
-def find_scenes(path: StrPath, *, max_bytes: int = MAX_BYTES) -> list[np.ndarray]:
-    """Finds the scenes of a video file, by the content detector of PySceneDetect.
+def find_scenes(
+    path: StrPath | Clip, *, max_bytes: int = MAX_BYTES
+) -> list[np.ndarray]:
+    """Find the scenes of a video file, by the content detector of PySceneDetect.
 
     Every frame is looked at, at the rate of the file: at a lower one fast motion looks
     like a cut.
 
     Args:
-        path: A local video file, as for `read_video`.
+        path: A local video file, or a clip that is open, as for `read_video`.
         max_bytes: Most memory that what the file declares may take.
 
     Returns:
@@ -49,18 +51,18 @@ def find_scenes(path: StrPath, *, max_bytes: int = MAX_BYTES) -> list[np.ndarray
         shrunk = max(1, round(clip.height * DETECTION_WIDTH / clip.width))
         for number, (time, retrieve) in enumerate(clip.frames()):
             times.append(time)
-            frame = retrieve()
+            frame = retrieve()[..., ::-1]
             if clip.width > DETECTION_WIDTH:
                 size = (DETECTION_WIDTH, shrunk)
                 frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
             timecode = timecode_class(number, fps=clip.rate)
-            cuts += detector.process_frame(timecode, frame)
+            cuts += detector.process_frame(timecode, np.ascontiguousarray(frame))
         cuts += detector.post_process(timecode)
     return np.split(np.asarray(times), sorted({cut.frame_num for cut in cuts} - {0}))
 
 
 def import_scenedetect() -> tuple[type, type]:
-    """Imports PySceneDetect's content detector and time codes.
+    """Import PySceneDetect's content detector and time codes.
 
     Returns:
         `ContentDetector` and `FrameTimecode`.

@@ -15,11 +15,9 @@ from keras_makeavid.files import (
     folder_written_aside,
     written_aside,
 )
-from keras_makeavid.video.frames import check_frames
-from keras_makeavid.video.gif import write_gif
-from keras_makeavid.video.mp4 import write_mp4
+from keras_makeavid.video.encoders import write_gif, write_mp4, write_webp
 from keras_makeavid.video.pictures import encode_image
-from keras_makeavid.video.webp import write_webp
+from keras_makeavid.video.resize import check_frames
 
 WRITERS = {".mp4": write_mp4, ".gif": write_gif, ".webp": write_webp}
 LARGEST_SIDE = {".mp4": 16384, ".gif": 65535, ".webp": 16383}
@@ -30,7 +28,7 @@ FRAME_NAME = re.compile(r"frame_\d{4,}\.png")
 
 
 def write_video(path: StrPath, frames: np.ndarray, fps: float = 8) -> None:
-    """Writes a video in the format that the path names.
+    """Write a video in the format that the path names.
 
     | path | format |
     |---|---|
@@ -71,7 +69,7 @@ def write_video(path: StrPath, frames: np.ndarray, fps: float = 8) -> None:
 
 
 def check_video_path(path: StrPath, fps: float = 8) -> None:
-    """Raises what `write_video` would, before there are frames to write.
+    """Raise what `write_video` would, before there are frames to write.
 
     Args:
         path: As for `write_video`.
@@ -90,20 +88,20 @@ def check_video_path(path: StrPath, fps: float = 8) -> None:
     existing_parent(path)
     suffix = _suffix(path)
     if not math.isfinite(fps) or fps <= 0:
-        raise ValueError(f"fps must be positive and finite, received {fps!r}.")
+        raise ValueError(f"fps must be positive and finite. Received: {fps!r}")
     if suffix is None:
         _check_frames_folder(Path(path))
         return
     if suffix not in WRITERS:
         raise ValueError(
-            f"Cannot write a video as {suffix!r} ({path}), expected one of "
-            f"{', '.join(WRITERS)}, or a folder (no suffix) for PNG frames."
+            f"A video must be written as {', '.join(WRITERS)}, or a folder (no suffix) "
+            f"for PNG frames. Received: {suffix!r} ({path})"
         )
     fastest = FASTEST_RATE[suffix]
     if not SLOWEST_RATE <= fps <= fastest:
         raise ValueError(
-            f"{suffix} is written at {SLOWEST_RATE} to {fastest} frames a second, "
-            f"received fps={fps!r}."
+            f"{suffix} is written at {SLOWEST_RATE} to {fastest} frames a second. "
+            f"Received: fps={fps!r}"
         )
 
 
@@ -118,8 +116,8 @@ def _check_sides(suffix: str, frames: np.ndarray) -> None:
     height, width = frames.shape[1:3]
     if max(height, width) > LARGEST_SIDE[suffix]:
         raise ValueError(
-            f"{suffix} holds at most {LARGEST_SIDE[suffix]} pixels a side, "
-            f"received {width} x {height}."
+            f"{suffix} holds at most {LARGEST_SIDE[suffix]} pixels a side. "
+            f"Received: {width} x {height}"
         )
 
 

@@ -14,13 +14,14 @@ from run_datasets import write_dataset
 
 from keras_makeavid import TextToVideo
 from keras_makeavid.cli import main
-from keras_makeavid.data.motions import MotionClips
+from keras_makeavid.moving_shapes import MotionClips
 from keras_makeavid.presets import DEFAULT_PRESET
 from keras_makeavid.recipes import load_recipe
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.mark.filterwarnings("ignore:.*do not tell what encoded them")
 def test_train_writes_a_preset_whose_temporal_weights_have_moved(
     preset, task, tmp_path, monkeypatch
 ):

@@ -14,7 +14,6 @@ import keras_makeavid
 PACKAGES = [
     "keras_makeavid",
     *(f"keras_makeavid.{name}" for name in keras_makeavid._SUBMODULES),
-    "keras_makeavid.data.motions",
     "keras_makeavid.tasks",
     "weights_tools",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from weights_tools.layouts.layout import (
     KERAS_LEAVES,
     TORCH_AXES,
@@ -120,11 +122,20 @@ LDM = Layout(
         *TORCH_LEAVES,
     ),
     axes=TORCH_AXES,
-    roots=("model.diffusion_model.",),
+    # Without its first parts it is the UNet alone.
+    roots=("model.diffusion_model.", "diffusion_model.", ""),
     marker="conv_in/spatial_conv/kernel",
     absent=r"temporal",
     defaults=_IMAGE_MODEL,
     assumed=_UNTOLD,
+)
+
+# The running mean of the weights that LDM keeps beside them, in names without dots.
+LDM_EMA = replace(
+    LDM,
+    name="ldm_ema",
+    renames=(*LDM.renames, (r"\.", "")),
+    roots=("model_ema.diffusion_model",),
 )
 
 KERAS = Layout(
@@ -143,4 +154,4 @@ KERAS = Layout(
     marker="conv_in/spatial_conv/kernel",
 )
 
-UNET_LAYOUTS = (KERAS, MAKEAVID_TORCH, MAKEAVID_FLAX, DIFFUSERS, LDM)
+UNET_LAYOUTS = (KERAS, MAKEAVID_TORCH, MAKEAVID_FLAX, DIFFUSERS, LDM, LDM_EMA)

@@ -42,7 +42,7 @@ def add_arguments(parser) -> None:
 
 def check(options) -> None:
     """Find what is wrong with numbers and motion before a backend is imported."""
-    from keras_makeavid.data.motions import MotionClips
+    from keras_makeavid.moving_shapes import MotionClips
 
     check_at_least_one(options, "clips", "frames")
     if options.workers < 0:
@@ -61,8 +61,7 @@ def check(options) -> None:
 def run(options) -> None:
     """Draw and encode."""
     from keras_makeavid import TextToVideo
-    from keras_makeavid.data import MotionClips, encode_motions
-    from keras_makeavid.data.motion_encoding import square_size
+    from keras_makeavid.moving_shapes import MotionClips, encode_motions, square_size
     from keras_makeavid.progress import progress_bar
 
     task = TextToVideo.from_preset(options.preset)

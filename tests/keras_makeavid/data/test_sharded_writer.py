@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from keras_makeavid.data import LatentClip, ShardedDataset
-from keras_makeavid.data.sharded_writer import ShardedWriter
+from keras_makeavid.data.sharded import ShardedWriter
 
 # Bytes of a clip of `made`: 4 x 2 x 3 x 4 and 5 x 6 numbers.
 CLIP_BYTES = 4 * (96 + 30)
@@ -77,6 +78,20 @@ def test_few_files_hold_many_clips_in_their_order(tmp_path):
         "failed_id_list.json",
         "index.json",
     ]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_files_have_the_mode_that_the_umask_says(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        ShardedWriter(tmp_path).add(made("a"))
+        write(tmp_path, [made("b")], clips_a_shard=1)
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.parent.name for path in files} >= {".staged", tmp_path.name}
+    for path in files:
+        assert path.stat().st_mode & 0o777 == 0o666 & ~umask, path
 
 
 def test_half_precision_takes_half_of_the_bytes(tmp_path):
@@ -218,7 +233,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from keras_makeavid.data.reader import LatentClip
-from keras_makeavid.data.sharded_writer import ShardedWriter
+from keras_makeavid.data.sharded import ShardedWriter
 
 writer = ShardedWriter(Path(sys.argv[1]), shard_bytes=200_000)
 for number in range(60):

@@ -12,7 +12,7 @@ import pytest
 
 import keras_makeavid
 import weights_tools
-from keras_makeavid import TextToVideo, evaluation, models
+from keras_makeavid import TextToVideo, models, moving_shapes
 from keras_makeavid.cli import main
 from keras_makeavid.presets import DEFAULT_PRESET, PRESETS, preset_folder
 
@@ -27,8 +27,10 @@ def task():
 @pytest.fixture(scope="module")
 def measured(task):
     """An eighth of the evaluation in `MODEL_CARD.md`, every motion in each half."""
-    prompts = evaluation.default_prompts(12)
-    return evaluation.evaluate(evaluation.generate_videos(task, prompts, num_seeds=1))
+    prompts = moving_shapes.default_prompts(12)
+    return moving_shapes.evaluate(
+        moving_shapes.generate_videos(task, prompts, num_seeds=1)
+    )
 
 
 def test_the_task_lists_it_and_says_what_it_is():
@@ -99,32 +101,34 @@ def test_it_shows_what_it_is_asked_for(measured):
 
 @pytest.mark.slow
 def test_it_sets_a_hint_in_motion(task):
-    prompts = evaluation.default_prompts(4)
-    videos = evaluation.generate_videos(task, prompts, num_seeds=1, hints=True)
-    found = evaluation.evaluate(videos)
+    prompts = moving_shapes.default_prompts(4)
+    videos = moving_shapes.generate_videos(task, prompts, num_seeds=1, hints=True)
+    found = moving_shapes.evaluate(videos)
     assert min(result.hint_psnr for result in found.results) >= 20
     assert found.rate("motion") >= 0.875
 
 
 @pytest.mark.slow
 def test_without_temporal_parts_it_moves_by_chance(task):
-    prompts = evaluation.default_prompts(6)
-    videos = evaluation.generate_videos(task, prompts, num_seeds=1, spatial_only=True)
-    found = evaluation.evaluate(videos)
+    prompts = moving_shapes.default_prompts(6)
+    videos = moving_shapes.generate_videos(
+        task, prompts, num_seeds=1, spatial_only=True
+    )
+    found = moving_shapes.evaluate(videos)
     assert found.rate("colour") >= 0.9
     assert found.rate("motion") <= 0.34
 
 
 @pytest.mark.slow
 def test_it_makes_videos_of_twice_the_frames_that_it_learnt_from(task):
-    prompts = evaluation.default_prompts(4)
-    videos = [*evaluation.generate_videos(task, prompts, num_seeds=1, num_frames=32)]
+    prompts = moving_shapes.default_prompts(4)
+    videos = [*moving_shapes.generate_videos(task, prompts, num_seeds=1, num_frames=32)]
     assert {len(video.frames) for video in videos} == {32}
-    assert evaluation.evaluate(videos).rate("motion") >= 0.875
+    assert moving_shapes.evaluate(videos).rate("motion") >= 0.875
 
 
 def test_its_vae_keeps_what_it_needs_to(task):
-    assert evaluation.vae_psnr(task) >= 33
+    assert moving_shapes.vae_psnr(task) >= 33
 
 
 def test_a_prompt_beyond_its_world_gets_a_note(capsys, tmp_path):

@@ -1,8 +1,11 @@
+import json
 import logging
 import os
 import re
 import subprocess
 import sys
+import threading
+import time
 
 import keras
 import keras_hub
@@ -204,7 +207,7 @@ def test_first_frames_come_from_a_separate_model_of_four_or_nine_channels(
         value = keras.ops.convert_to_numpy(source)
         missing = weight.shape[-2] - value.shape[-2] if len(weight.shape) > 1 else 0
         if missing:
-            # Mask and hint with no effect (spec section 1).
+            # Mask and hint with no effect (docs/model.md, Inflation).
             value = np.pad(value, [*[(0, 0)] * (value.ndim - 2), (0, missing), (0, 0)])
         weight.assign(value)
 
@@ -268,6 +271,33 @@ def test_there_is_no_progress_bar_where_standard_error_is_no_terminal(
 ):
     generate(task, hint_image=hint, progress=True)
     assert capfd.readouterr() == ("", "")
+
+
+def test_two_threads_each_get_their_own_progress_and_video(task, hint, video):
+    other = generate(task, "a dog", hint_image=hint, num_steps=3)
+    reports = {"a cat": [], "a dog": []}
+    videos = {}
+
+    def run(prompt, steps):
+        def report(*place):
+            time.sleep(0.01)
+            reports[prompt].append(place)
+
+        options = {"hint_image": hint, "num_steps": steps, "progress": report}
+        videos[prompt] = generate(task, prompt, **options)
+
+    threads = [
+        threading.Thread(target=run, args=arguments)
+        for arguments in (("a cat", 2), ("a dog", 3))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert reports["a cat"] == [(1, 2), (2, 2)]
+    assert reports["a dog"] == [(1, 3), (2, 3), (3, 3)]
+    np.testing.assert_array_equal(videos["a cat"], video)
+    np.testing.assert_array_equal(videos["a dog"], other)
 
 
 # Compilation.
@@ -350,13 +380,28 @@ def test_large_frames_are_coded_in_tiles(task, hint, monkeypatch):
         ({"height": 0}, "height must be a positive multiple of 32 .* Received: 0"),
         ({"width": -64}, "width must be a positive multiple of 32 .* Received: -64"),
         ({"width": 64.0}, "width must be a positive multiple of 32 .* Received: 64.0"),
-        ({"num_steps": 0}, "num_steps must be an integer from 1 to 1000, received 0"),
+        ({"num_steps": 0}, "num_steps must be a positive integer. Received: 0"),
         ({"num_steps": 1001}, "from 1 to 1000, received 1001"),
         ({"guidance_scale": float("nan")}, "guidance_scale must be .* Received: nan"),
         ({"guidance_scale": "5"}, "guidance_scale must be a finite .* Received: '5'"),
         ({"image_guidance_scale": float("inf")}, "image_guidance_scale .* inf"),
         ({"tile_size": 100}, "tile_size must be a multiple of 64 .* Received: 100"),
         ({"scheduler": "plms"}, "Unknown scheduler 'plms', expected one of"),
+        ({"seed": "7"}, "seed must be None, an integer from 0.* Received: '7'"),
+        ({"seed": True}, "seed must be None, an integer from 0.* Received: True"),
+        ({"seed": 1.5}, "seed must be None, an integer from 0.* Received: 1.5"),
+        ({"prompts": 3}, "prompts must be a string .* Received: 3"),
+        ({"prompts": None}, "prompts must be a string .* Received: None"),
+        ({"guidance_scale": ""}, "guidance_scale must be a finite .* Received: ''"),
+        ({"guidance_scale": True}, "guidance_scale must be a finite .* True"),
+        ({"num_steps": "20"}, "num_steps must be a positive integer.*'20'"),
+        ({"num_frames": True}, "num_frames must be a positive integer.* True"),
+        ({"height": "64"}, "height must be a positive multiple of 32 .*'64'"),
+        ({"tile_size": "64"}, "tile_size must be a positive integer.*'64'"),
+        ({"hint_image": "cat.png"}, "hint_image must be uint8 .* Received: 1 of <U7"),
+        ({"spatial_only": "yes"}, "spatial_only must be True or False.*'yes'"),
+        ({"progress": "yes"}, "progress must be True or False.*'yes'"),
+        ({"scheduler": 3}, "Unknown scheduler 3, expected one of"),
         ({"seed": -1}, "seed must be None, an integer from 0.* Received: -1"),
         ({"seed": [1, 2]}, r"each of the 1 prompts. Received: \[1, 2\]"),
     ],
@@ -371,6 +416,16 @@ def test_bad_arguments_are_named_before_anything_is_computed(
     monkeypatch.setattr(task, "_encode_text", computed)
     with pytest.raises(ValueError, match=message):
         task.generate(**{"prompts": "a cat", **arguments})
+
+
+def test_all_after_the_prompt_is_named(task):
+    with pytest.raises(TypeError, match="positional argument"):
+        task.generate("a cat", "blurry")
+
+
+def test_what_is_cut_of_a_prompt_is_named(task, hint):
+    with pytest.warns(UserWarning, match="Left out: 'dog'"):
+        generate(task, " cat" * 10 + " dog", hint_image=hint)
 
 
 def test_a_mask_is_refused_before_the_hint_is_encoded(task, hint):
@@ -504,6 +559,13 @@ def test_a_preset_that_cannot_be_written_leaves_the_old_one(
         variant(task, preprocessor=nothing).save_to_preset(tmp_path / "preset")
     assert sorted(p for p in tmp_path.rglob("*")) == files
     assert [p.read_bytes() for p in files if p.is_file()] == contents
+
+
+def test_a_preset_names_its_task_and_kerashub_finds_its_classes(preset):
+    metadata = json.loads((preset / "metadata.json").read_text())
+    assert metadata["tasks"] == ["TextToVideo"]
+    backbone = keras_hub.models.Backbone.from_preset(str(preset))
+    assert type(backbone).__name__ == "UNetPseudo3D"
 
 
 def test_a_preset_replaces_a_preset_but_nothing_else(task, tmp_path):

@@ -12,6 +12,8 @@ from keras_makeavid.text import TextToVideoPreprocessor
 from keras_makeavid.text.vocabulary import END_TOKEN, START_TOKEN, Vocabulary
 
 END = 49407
+# Some texts here are longer than the rows that they are cut to.
+pytestmark = pytest.mark.filterwarnings("ignore:A prompt of .* tokens is cut")
 
 FRAGMENTS = [
     "a photo of a cat",
@@ -348,3 +350,10 @@ def test_merges_apply_in_a_vocabulary_made_by_hand():
         [5, 1, 4, 6, 6, 6],
         [5, 2, 6, 6, 6, 6],
     ]
+
+
+def test_what_is_cut_is_named(clip_vocabulary):
+    preprocessor = TextToVideoPreprocessor(*clip_vocabulary, sequence_length=6)
+    cut = "of 5 tokens is cut to 4, .* Kept: 'a cat in the'. Left out: 'snow'"
+    with pytest.warns(UserWarning, match=cut):
+        preprocessor.tokenize(["a dog", "a cat in the snow"])

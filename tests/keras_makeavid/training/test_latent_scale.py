@@ -1,8 +1,9 @@
 import numpy as np
 from keras import ops
 
-from keras_makeavid.data import MotionClips, PictureLoader
+from keras_makeavid.data import PictureLoader
 from keras_makeavid.models import AutoencoderKL
+from keras_makeavid.moving_shapes import MotionClips
 from keras_makeavid.training.latent_scale import with_unit_latents
 
 

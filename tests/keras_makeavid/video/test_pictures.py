@@ -3,8 +3,9 @@ import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from keras_makeavid.video import read_image, read_mask, write_image
+from keras_makeavid.video import read_image, read_mask, read_video, write_image
 
 
 @pytest.fixture
@@ -53,18 +54,84 @@ def test_exif_orientation_is_honoured(tmp_path, picture):
     np.testing.assert_array_equal(turned, np.rot90(upright, -1))
 
 
-def test_grey_transparent_and_deep_pictures_become_rgb(tmp_path):
+def test_grey_and_deep_pictures_become_rgb(tmp_path):
     import cv2
 
     grey = np.full((4, 4), 77, "uint8")
     cv2.imwrite(str(tmp_path / "grey.png"), grey)
     cv2.imwrite(str(tmp_path / "deep.png"), grey.astype("uint16") * 257)
-    cv2.imwrite(str(tmp_path / "clear.png"), np.dstack([grey] * 4))
-    for name in ("grey.png", "deep.png", "clear.png"):
+    for name in ("grey.png", "deep.png"):
         image = read_image(tmp_path / name)
         np.testing.assert_array_equal(image, np.full((4, 4, 3), 77))
         assert image.dtype == np.uint8
         np.testing.assert_array_equal(read_mask(tmp_path / name), grey)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".webp"])
+def test_white_or_a_chosen_colour_lies_behind_what_is_transparent(tmp_path, suffix):
+    drawn = np.zeros((8, 8, 4), "uint8")
+    drawn[:, 4:] = 0, 0, 255, 255
+    path = tmp_path / f"clear{suffix}"
+    Image.fromarray(drawn).save(path, lossless=True)
+    for background in ((255, 255, 255), (255, 200, 0)):
+        expected = np.full((8, 8, 3), background, "uint8")
+        expected[:, 4:] = 0, 0, 255
+        options = {} if background == (255, 255, 255) else {"background": background}
+        np.testing.assert_array_equal(read_image(path, **options), expected)
+        (frame,) = read_video(path, **options)
+        np.testing.assert_array_equal(frame, expected)
+
+
+@pytest.mark.parametrize(
+    "colour", ["banana", "#12", (1, 2), (0, 0, 256), (-1, 0, 0), 7]
+)
+def test_what_is_no_colour_is_refused(tmp_path, picture, colour):
+    write_image(tmp_path / "a.png", picture)
+    with pytest.raises(ValueError, match="A background must be a colour's name"):
+        read_image(tmp_path / "a.png", background=colour)
+    assert (read_image(tmp_path / "a.png", background="#ff8000") == picture).all()
+
+
+def test_half_transparent_pixels_are_mixed(tmp_path):
+    Image.new("RGBA", (4, 4), (0, 0, 0, 128)).save(tmp_path / "half.png")
+    assert np.unique(read_image(tmp_path / "half.png")).tolist() == [127]
+    black = read_image(tmp_path / "half.png", background=(0, 0, 0))
+    assert np.unique(black).tolist() == [0]
+    assert np.unique(read_mask(tmp_path / "half.png")).tolist() == [127]
+
+
+def test_the_bound_is_not_that_of_the_process(tmp_path, picture, monkeypatch):
+    Image.fromarray(np.tile(picture, (8, 8, 1))).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert read_image(tmp_path / "a.png").shape == (768, 1024, 3)
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+def test_damaged_pictures_give_pixels_or_a_value_error(tmp_path, picture, format):
+    path = tmp_path / "picture.any"
+    Image.fromarray(picture[:24, :32]).save(path, format)
+    whole = path.read_bytes()
+    random = np.random.default_rng(list(format.encode()))
+    cuts = [whole[:end] for end in range(1, len(whole), max(1, len(whole) // 100))]
+    refused, read = 0, 0
+    for contents in cuts + [_damaged(whole, random) for _ in range(100)]:
+        path.write_bytes(contents)
+        try:
+            image = read_image(path)
+        except ValueError as error:
+            refused += path.name in str(error)
+        else:
+            read += image.dtype == np.uint8 and image.shape[2] == 3
+    assert refused + read == len(cuts) + 100
+    assert refused >= 0.9 * len(cuts)
+
+
+def _damaged(whole, random):
+    damaged = bytearray(whole)
+    for _ in range(random.integers(1, 12)):
+        damaged[random.integers(len(damaged))] = random.integers(256)
+    return bytes(damaged)
 
 
 def test_unreadable_pictures_are_named(tmp_path, picture):
@@ -102,13 +169,13 @@ def test_a_declared_size_above_the_limit_is_refused_before_decoding(tmp_path):
 
 
 def test_wrong_suffixes_arrays_and_folders_are_refused(tmp_path, picture):
-    with pytest.raises(ValueError, match=r"'\.tga' .* expected one of \.png, \.jpg"):
+    with pytest.raises(ValueError, match=r"as \.png, \.jpg, .*Received: '\.tga'"):
         write_image(tmp_path / "a.tga", picture)
-    with pytest.raises(ValueError, match=r"received float64 of shape \(96, 128, 3\)"):
+    with pytest.raises(ValueError, match=r"Received: float64 of shape \(96, 128, 3\)"):
         write_image(tmp_path / "a.png", picture / 255)
-    with pytest.raises(ValueError, match=r"received uint8 of shape \(96, 128\)"):
+    with pytest.raises(ValueError, match=r"Received: uint8 of shape \(96, 128\)"):
         write_image(tmp_path / "a.png", picture[..., 0])
-    with pytest.raises(ValueError, match=r"received shape \(0, 128, 3\)"):
+    with pytest.raises(ValueError, match=r"Received: shape \(0, 128, 3\)"):
         write_image(tmp_path / "a.png", picture[:0])
     with pytest.raises(FileNotFoundError, match="no folder"):
         write_image(tmp_path / "missing" / "a.png", picture)

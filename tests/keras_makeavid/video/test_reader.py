@@ -24,8 +24,9 @@ REGULAR = {
     [
         ("bigbuckbunny", 132, 25, 1280, 720),
         ("bikes", 250, 25, 640, 272),
-        ("carphone_distorted", 120, 30000 / 1001, 176, 144),
-        ("carphone_pristine", 120, 30000 / 1001, 176, 144),
+        # Stored as 176 columns of pixels that are 128 / 117 as wide as high.
+        ("carphone_distorted", 120, 30000 / 1001, 193, 144),
+        ("carphone_pristine", 120, 30000 / 1001, 193, 144),
     ],
 )
 def test_real_clips_are_probed(real_clip, name, num_frames, fps, width, height):
@@ -39,9 +40,9 @@ def test_real_clips_are_probed(real_clip, name, num_frames, fps, width, height):
 def test_a_real_clip_is_read_as_opencv_decodes_it(real_clip):
     import cv2
 
-    frames = read_video(real_clip("carphone_pristine"))
-    capture = cv2.VideoCapture(str(real_clip("carphone_pristine")))
-    expected = [capture.read()[1][..., ::-1] for _ in range(120)]
+    frames = read_video(real_clip("bikes"), num_frames=100)
+    capture = cv2.VideoCapture(str(real_clip("bikes")))
+    expected = [capture.read()[1][..., ::-1] for _ in range(100)]
     np.testing.assert_array_equal(frames, expected)
 
 

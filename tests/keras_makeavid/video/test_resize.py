@@ -47,9 +47,9 @@ def test_every_shape_gets_the_size_asked_for(shape, target):
 def test_half_a_size_is_refused():
     check_size(None, None)
     check_size(np.int64(4), 4)
-    with pytest.raises(ValueError, match="received height=4, width=None"):
+    with pytest.raises(ValueError, match="Received: height=4, width=None"):
         check_size(4, None)
-    with pytest.raises(ValueError, match="width must be a positive int, received -1"):
+    with pytest.raises(ValueError, match="width must be .* Received: -1"):
         check_size(4, -1)
-    with pytest.raises(ValueError, match="height must be a positive int, received 4.0"):
+    with pytest.raises(ValueError, match="height must be .* Received: 4.0"):
         check_size(4.0, 4)

@@ -101,15 +101,15 @@ def test_an_existing_video_is_replaced_and_nothing_left_beside_it(
 @pytest.mark.parametrize(
     ("name", "change", "fps", "message"),
     [
-        ("a.avi", lambda x: x, 8, r"'\.avi' .* expected one of \.mp4, \.gif, \.webp"),
+        ("a.avi", lambda x: x, 8, r"as \.mp4, \.gif, \.webp, .*Received: '\.avi'"),
         ("a.png", lambda x: x, 8, r"or a folder \(no suffix\) for PNG frames"),
         (
             "a.mp4",
             lambda x: x / 255,
             8,
-            r"received float64 of shape \(12, 96, 128, 3\)",
+            r"Received: float64 of shape \(12, 96, 128, 3\)",
         ),
-        ("a.mp4", lambda x: x[0], 8, r"received uint8 of shape \(96, 128, 3\)"),
+        ("a.mp4", lambda x: x[0], 8, r"Received: uint8 of shape \(96, 128, 3\)"),
         ("a.mp4", lambda x: x[..., :1], 8, r"shape \(12, 96, 128, 1\)"),
         ("a.mp4", lambda x: x[:0], 8, "There are no frames"),
         ("a", lambda x: x[:, :0], 8, "There are no frames"),

@@ -1,0 +1,478 @@
+"""The layout of few large files: safetensors shards, and an index of what is where."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import msgspec
+import numpy as np
+
+from keras_makeavid.data.reader import (
+    CLIP_ID,
+    LatentClip,
+    LatentReader,
+    StoredArray,
+    read_ids,
+)
+from keras_makeavid.files import remove_leftovers, written_aside
+from keras_makeavid.json_files import parse_json, read_json, write_json
+
+INDEX_NAME = "index.json"
+STAGED_FOLDER = ".staged"
+SHARD_BYTES = 2**30
+FORMAT = "keras-makeavid latents"
+VERSION = 1
+
+# A clip takes about a kilobyte: an index of a million clips is within it.
+_MAX_INDEX_BYTES = 2**31
+# By safetensors' names; little-endian, whatever machine reads them.
+_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+
+_Size = Annotated[int, msgspec.Meta(gt=0)]
+_Shape = TypeVar("_Shape")
+
+
+class TensorEntry(msgspec.Struct, Generic[_Shape], frozen=True):
+    """A tensor of a clip.
+
+    Args:
+        dtype: `"float32"` or `"float16"`.
+        shape: Its shape.
+        sha256: SHA-256 of its bytes, little-endian and in C order, in hexadecimal.
+    """
+
+    dtype: Literal["float32", "float16"]
+    shape: _Shape
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> TensorEntry:
+        """Describe an array."""
+        plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        digest = hashlib.sha256(plain.reshape(-1).view("uint8"))
+        return cls(array.dtype.name, array.shape, digest.hexdigest())
+
+
+class ClipEntry(msgspec.Struct, frozen=True):
+    """A clip.
+
+    Args:
+        id: Name of the clip.
+        shard: Name of the file that holds it: of the folder itself, so no path.
+        latents: Tensor `(F, H, W, C)`, not scaled.
+        context: Tensor `(L, D)` of text states.
+        metadata: Caption, source and more.
+    """
+
+    id: Annotated[str, msgspec.Meta(pattern=rf"^{CLIP_ID}\Z")]
+    shard: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,100}\.safetensors\Z")]
+    latents: TensorEntry[tuple[_Size, _Size, _Size, _Size]]
+    context: TensorEntry[tuple[_Size, _Size]]
+    metadata: dict[str, Any]
+
+    @classmethod
+    def of(cls, clip: LatentClip, shard: str) -> ClipEntry:
+        """Describe a clip that lies in a shard."""
+        tensors = TensorEntry.of(clip.latents), TensorEntry.of(clip.context)
+        return cls(clip.id, shard, *tensors, clip.metadata)
+
+
+class ShardedDataset(LatentReader):
+    """A dataset of few large files: `index.json` beside safetensors shards.
+
+    `index.json` holds `{"format", "version", "clips": [...]}` with a clip as
+
+        {"id": "cat", "shard": "clips-00000.safetensors",
+         "latents": {"dtype": "float32", "shape": [F, H, W, C], "sha256": "..."},
+         "context": {"dtype": "float32", "shape": [L, D], "sha256": "..."},
+         "metadata": {"caption": "a cat", ...}}
+
+    and the shard the tensors `cat/latents`, not scaled, and `cat/context`. Ids in
+    `failed_id_list.json`, if it is there, are left out. A window of a clip is read
+    without the rest of it.
+
+    Arguments, attributes and errors are those of `LatentReader`.
+
+    Attributes:
+        entries: What the index says of each clip, by its id.
+
+    Example:
+    ```python
+    dataset = ShardedDataset("dataset")
+    latents = dataset.latents(0, start=10, stop=34)  # (24, 64, 64, 4)
+    ```
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        only: Collection[str] | None = None,
+        damaged: dict[str, str] | None = None,
+    ):
+        self._shards: dict[str, dict[str, StoredArray]] = {}
+        super().__init__(folder, only, damaged)
+        # Each clip has what it needs of them.
+        self._shards.clear()
+
+    def metadata(self, index: int) -> dict[str, Any]:
+        return self.entries[self.ids[index]].metadata
+
+    def check(self, index: int) -> LatentClip:
+        clip = super().check(index)
+        entry = self.entries[clip.id]
+        for name, array, expected in (
+            ("latents", clip.latents, entry.latents),
+            ("text states", clip.context, entry.context),
+        ):
+            if TensorEntry.of(array) != expected:
+                raise ValueError(
+                    f"Clip {clip.id}: the {name} in {entry.shard} are not those that "
+                    "were written: their SHA-256 is another"
+                )
+        return clip
+
+    def _listed_ids(self) -> list[str]:
+        self.entries = _read_index(self.folder)
+        return list(self.entries)
+
+    def _clip_arrays(self, clip_id: str) -> tuple[StoredArray, StoredArray]:
+        entry = self.entries[clip_id]
+        if entry.shard not in self._shards:
+            self._shards[entry.shard], _ = _open_shard(self.folder / entry.shard)
+        latents, context = _tensor_names(clip_id)
+        return (
+            self._checked(entry, latents, entry.latents),
+            self._checked(entry, context, entry.context),
+        )
+
+    def _checked(
+        self, entry: ClipEntry, name: str, expected: TensorEntry
+    ) -> StoredArray:
+        """A tensor, if it is what the index says."""
+        array = self._shards[entry.shard].get(name)
+        if array is None:
+            raise ValueError(f"Clip {entry.id}: {entry.shard} has no tensor {name}")
+        if (array.dtype.name, array.shape) != (expected.dtype, expected.shape):
+            raise ValueError(
+                f"Clip {entry.id}: by the index its tensor {name} is {expected.dtype} "
+                f"{expected.shape}, in {entry.shard} it is {array.dtype} {array.shape}"
+            )
+        return array
+
+
+class ShardedWriter:
+    """Makes or continues a sharded dataset.
+
+    Each clip is first a file of its own in `.staged`; when these fill a shard they are
+    packed into one, in the order in which they were added. So a run that was stopped
+    and went on leaves the same files as one that was not.
+
+    Args:
+        folder: Dataset folder, made if missing.
+        half: Store float16 instead of float32. Clips stored otherwise are not among
+            `stored`.
+        shard_bytes: Size at which a shard is full.
+
+    Attributes:
+        stored: Metadata of each whole clip that the dataset has.
+
+    Raises:
+        ValueError: Its index or list is malformed, or clips that are not on the list
+            of failed ones are damaged.
+
+    Example:
+    ```python
+    writer = ShardedWriter("dataset", half=True)
+    writer.add(LatentClip("cat", latents, context, {"caption": "a cat"}))
+    writer.finish()
+    ```
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        half: bool = False,
+        shard_bytes: int = SHARD_BYTES,
+    ):
+        self._folder = Path(folder)
+        self._staging = self._folder / STAGED_FOLDER
+        self._dtype = "float16" if half else "float32"
+        self._shard_bytes = shard_bytes
+        self._failed_id_list = self._folder / ShardedDataset.FAILED_ID_LIST
+        self._failed = dict.fromkeys(read_ids(self._failed_id_list))
+        self._entries = self._read_entries()
+        self._staging.mkdir(parents=True, exist_ok=True)
+        for written in (self._folder, self._staging):
+            remove_leftovers(written)
+        self.stored: dict[str, dict[str, Any]] = {
+            clip_id: entry.metadata
+            for clip_id, entry in self._entries.items()
+            if entry.latents.dtype == self._dtype
+        }
+        self.stored |= self._read_staged()
+        # What the next shard will hold, and the sizes: the last shard is filled up if
+        # it is not full.
+        self._queue = self._clips_of_open_shard()
+        self._queued_bytes = sum(self._queue.values())
+
+    def add(self, clip: LatentClip) -> None:
+        """Write a clip, in place of one of the same id."""
+        tensors = {
+            "latents": np.ascontiguousarray(clip.latents, self._dtype),
+            "context": np.ascontiguousarray(clip.context, self._dtype),
+        }
+        metadata = {"metadata": json.dumps(clip.metadata)}
+        _save(self._staged(clip.id), tensors, metadata)
+        self.stored[clip.id] = clip.metadata
+        self._failed.pop(clip.id, None)
+        self.keep(clip.id)
+
+    def keep(self, clip_id: str) -> None:
+        """Say that a stored clip is as it should be."""
+        if self._staged(clip_id).is_file():
+            tensors, _ = _open_shard(self._staged(clip_id))
+            # In its new place, if an older clip of the id was to be packed again.
+            self._dequeue(clip_id)
+            self._queue[clip_id] = sum(array.nbytes for array in tensors.values())
+            self._queued_bytes += self._queue[clip_id]
+            if self._queued_bytes >= self._shard_bytes:
+                self._pack_queue()
+
+    def remove(self, clip_id: str) -> None:
+        """Take a clip out of the dataset, if it is there."""
+        self._staged(clip_id).unlink(missing_ok=True)
+        self._dequeue(clip_id)
+        self.stored.pop(clip_id, None)
+        self._entries.pop(clip_id, None)
+
+    def finish(self) -> None:
+        """Bring the index up to date."""
+        if any(self._staged(clip_id).is_file() for clip_id in self._queue):
+            self._pack_queue()
+        self._pack_again_what_has_leftovers()
+        _write_index(self._folder, self._entries.values())
+        write_json(self._failed_id_list, list(self._failed))
+        used = {entry.shard for entry in self._entries.values()}
+        for shard in self._folder.glob("clips-[0-9]*.safetensors"):
+            if shard.name not in used:
+                shard.unlink()
+        if not any(self._staging.iterdir()):
+            self._staging.rmdir()
+
+    def _dequeue(self, clip_id: str) -> None:
+        self._queued_bytes -= self._queue.pop(clip_id, 0)
+
+    def _staged(self, clip_id: str) -> Path:
+        return self._staging / f"{clip_id}.safetensors"
+
+    def _read_entries(self) -> dict[str, ClipEntry]:
+        """The index, without clips that are damaged and on the list of failed ones."""
+        if not (self._folder / INDEX_NAME).is_file():
+            return {}
+        entries = ShardedDataset(self._folder).entries
+        damaged: dict[str, str] = {}
+        if self._failed:
+            failed = ShardedDataset(self._folder, self._failed, damaged)
+            damaged |= failed.find_damage()
+        return {i: entry for i, entry in entries.items() if i not in damaged}
+
+    def _read_staged(self) -> dict[str, dict[str, Any]]:
+        """Metadata of the clips that a run which was stopped has left."""
+        found = {}
+        for path in sorted(self._staging.glob("*.safetensors")):
+            try:
+                clip = self._read(path.stem)
+                entry = self._entries.get(clip.id)
+                packed = entry and ClipEntry.of(clip, entry.shard) == entry
+            except Exception:
+                # No such file was written here, or a disk lost some of it.
+                continue
+            if packed:
+                # Stopped between the index and the end of the staged file.
+                path.unlink()
+            elif clip.latents.dtype == self._dtype:
+                found[clip.id] = clip.metadata
+        return found
+
+    def _clips_of_open_shard(self) -> dict[str, int]:
+        """Ids and sizes of the clips of the last shard, if it is not full."""
+        last = max((entry.shard for entry in self._entries.values()), default=None)
+        clip_ids = [i for i, entry in self._entries.items() if entry.shard == last]
+        if not clip_ids:
+            return {}
+        tensors, _ = _open_shard(self._folder / last)
+        sizes = {
+            clip_id: sum(tensors[name].nbytes for name in _tensor_names(clip_id))
+            for clip_id in clip_ids
+        }
+        return sizes if sum(sizes.values()) < self._shard_bytes else {}
+
+    def _pack_queue(self) -> None:
+        self._pack(list(self._queue))
+        self._queue.clear()
+        self._queued_bytes = 0
+
+    def _pack(self, clip_ids: list[str]) -> None:
+        """Make a shard of clips that are staged, or in other shards."""
+        tensors, packed = {}, {}
+        number = 1 + max((_number(e.shard) for e in self._entries.values()), default=-1)
+        shard = f"clips-{number:05}.safetensors"
+        for clip_id in clip_ids:
+            clip = self._read(clip_id)
+            names = _tensor_names(clip_id)
+            tensors |= dict(zip(names, (clip.latents, clip.context), strict=True))
+            packed[clip_id] = ClipEntry.of(clip, shard)
+            if not self._staged(clip_id).is_file():
+                _check_same(self._entries[clip_id], packed[clip_id])
+        _save(self._folder / shard, tensors)
+        self._entries |= packed
+        _write_index(self._folder, self._entries.values())
+        for clip_id in clip_ids:
+            self._staged(clip_id).unlink(missing_ok=True)
+
+    def _read(self, clip_id: str) -> LatentClip:
+        staged = self._staged(clip_id)
+        if staged.is_file():
+            tensors, header = _open_shard(staged)
+            names = "latents", "context"
+            metadata = parse_json(header["metadata"], staged)
+        else:
+            entry = self._entries[clip_id]
+            tensors, _ = _open_shard(self._folder / entry.shard)
+            names, metadata = _tensor_names(clip_id), entry.metadata
+        latents, context = (tensors[name].read() for name in names)
+        return LatentClip(clip_id, latents, context, metadata)
+
+    def _pack_again_what_has_leftovers(self) -> None:
+        """Free shards of the tensors of clips that were removed or replaced."""
+        clips_of: dict[str, list[str]] = {}
+        for clip_id, entry in self._entries.items():
+            clips_of.setdefault(entry.shard, []).append(clip_id)
+        for shard, clip_ids in clips_of.items():
+            tensors, _ = _open_shard(self._folder / shard)
+            if len(tensors) > 2 * len(clip_ids):
+                self._pack(clip_ids)
+
+
+def _tensor_names(clip_id: str) -> tuple[str, str]:
+    """Names of a clip's latents and text states in its shard."""
+    return f"{clip_id}/latents", f"{clip_id}/context"
+
+
+def _open_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
+    """Look at the header of a safetensors file of float32 and float16.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its tensors by name, and its metadata.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: The file is damaged, or holds tensors of another dtype.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise FileNotFoundError(f"The dataset lacks {path}")
+    tensors = {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            # From the end: opening has checked that tensors fill the rest of the file
+            # without a gap.
+            offset = path.stat().st_size
+            for name in reversed(file.offset_keys()):
+                tensor = file.get_slice(name)
+                dtype = _DTYPES.get(tensor.get_dtype())
+                if dtype is None:
+                    raise ValueError(
+                        f"{name} must be F32 or F16. Received: {tensor.get_dtype()}"
+                    )
+                array = StoredArray(path, dtype, tuple(tensor.get_shape()), 0)
+                offset -= array.nbytes
+                tensors[name] = StoredArray(path, dtype, array.shape, offset)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    return tensors, metadata
+
+
+def _write_index(folder: Path, entries: Iterable[ClipEntry]) -> None:
+    """Write the index of a dataset, whole or not at all.
+
+    Args:
+        folder: The dataset's folder.
+        entries: Of the clips, in their order.
+    """
+    clips = msgspec.to_builtins(list(entries))
+    index = {"format": FORMAT, "version": VERSION, "clips": clips}
+    write_json(folder / INDEX_NAME, index)
+
+
+def _read_index(folder: Path) -> dict[str, ClipEntry]:
+    """Read the index of a dataset, as input that anyone may have written."""
+    path = folder / INDEX_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no latent dataset: it has no {path}")
+    index = read_json(path, _MAX_INDEX_BYTES)
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise ValueError(f"{path} is no index of a latent dataset: {index!r:.80}")
+    if index.get("version") != VERSION:
+        raise ValueError(
+            f"{path} is of version {index.get('version')!r:.20}; this program reads "
+            f"version {VERSION}"
+        )
+    clips = index.get("clips")
+    if not isinstance(clips, list):
+        raise ValueError(f"{path}: clips must be a list. Received: {clips!r:.80}")
+    entries: dict[str, ClipEntry] = {}
+    for number, clip in enumerate(clips):
+        try:
+            entry = msgspec.convert(clip, ClipEntry)
+        except msgspec.ValidationError as error:
+            name = clip.get("id", number) if isinstance(clip, dict) else number
+            raise ValueError(
+                f"{path}, clip {name!s:.200}: {error}. Received: {clip!r:.300}"
+            ) from error
+        if entry.id in entries:
+            raise ValueError(f"{path} has two clips of the id {entry.id}")
+        entries[entry.id] = entry
+    return entries
+
+
+def _save(
+    path: Path,
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a safetensors file, whole or not at all."""
+    from safetensors.numpy import save_file
+
+    with written_aside(path) as aside:
+        # Safetensors makes files that their owner alone may read. A new file shows
+        # what the umask says.
+        aside.touch()
+        mode = aside.stat().st_mode
+        save_file(dict(tensors), aside, metadata)
+        aside.chmod(mode)
+
+
+def _check_same(before: ClipEntry, now: ClipEntry) -> None:
+    """Keep damage from being packed with a checksum that declares it right."""
+    if (before.latents, before.context) != (now.latents, now.context):
+        raise ValueError(
+            f"Clip {before.id} is damaged in {before.shard}: `makeavid dataset check` "
+            "tells which clips are, and can leave them out"
+        )
+
+
+def _number(shard: str) -> int:
+    """Number of a shard that this module has named; -1 of another."""
+    number = shard.removeprefix("clips-").removesuffix(".safetensors")
+    return int(number) if number.isdecimal() else -1

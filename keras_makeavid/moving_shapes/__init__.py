@@ -1,0 +1,88 @@
+"""Moving shapes and dancing figures: drawn clips with captions, and what videos show.
+
+"A red star moving left", "a blue square spinning on a grey background", "a white
+dancer waving". Clip number `i` of a seed is the same on every machine. Generated
+videos are measured against their captions with classical vision only: what is counted
+is what can be seen.
+"""
+
+from keras_makeavid.moving_shapes.captions import (
+    KNOWN_WORLD,
+    caption,
+    note_on,
+    parse_caption,
+)
+from keras_makeavid.moving_shapes.clips import MotionClips
+from keras_makeavid.moving_shapes.encoding import (
+    encode_motions,
+    square_size,
+    vae_psnr,
+)
+from keras_makeavid.moving_shapes.evaluation import (
+    ATTRIBUTES,
+    Evaluation,
+    GeneratedVideo,
+    Result,
+    Thresholds,
+    evaluate,
+)
+from keras_makeavid.moving_shapes.generation import (
+    default_prompts,
+    generate_videos,
+    read_prompts,
+)
+from keras_makeavid.moving_shapes.measure import Measured, measure_video, psnr
+from keras_makeavid.moving_shapes.rendering import render, render_at
+from keras_makeavid.moving_shapes.report import Gallery, markdown_table, write_report
+from keras_makeavid.moving_shapes.scene import Scene, draw_scene, draw_scene_of
+from keras_makeavid.moving_shapes.world import (
+    BACKGROUNDS,
+    COLOURS,
+    MOTIONS,
+    SHAPES,
+    Description,
+    all_triples,
+    held_out,
+    motions_of,
+    triples_of,
+)
+
+__all__ = [
+    "ATTRIBUTES",
+    "BACKGROUNDS",
+    "COLOURS",
+    "KNOWN_WORLD",
+    "MOTIONS",
+    "SHAPES",
+    "Description",
+    "Evaluation",
+    "Gallery",
+    "GeneratedVideo",
+    "Measured",
+    "MotionClips",
+    "Result",
+    "Scene",
+    "Thresholds",
+    "all_triples",
+    "caption",
+    "default_prompts",
+    "draw_scene",
+    "draw_scene_of",
+    "encode_motions",
+    "evaluate",
+    "generate_videos",
+    "held_out",
+    "markdown_table",
+    "measure_video",
+    "motions_of",
+    "note_on",
+    "parse_caption",
+    "psnr",
+    "read_prompts",
+    "render",
+    "render_at",
+    "square_size",
+    "triples_of",
+    "vae_psnr",
+    "write_report",
+]

@@ -1,0 +1,234 @@
+"""How often videos show what their captions say, and what is good enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_makeavid.moving_shapes.captions import parse_caption
+from keras_makeavid.moving_shapes.measure import Measured, measure_video, psnr
+from keras_makeavid.moving_shapes.world import Description, held_out
+from keras_makeavid.video import cover_crop
+
+ATTRIBUTES = ("colour", "shape", "motion", "background")
+SPLITS = ("seen", "held_out")
+
+
+class GeneratedVideo(NamedTuple):
+    """A video and what it should show.
+
+    Attributes:
+        frames: uint8 `(F, H, W, 3)`.
+        caption: A caption such as `caption` writes.
+        seed: Seed that it was generated from, if any.
+        hint: The picture that it was to set in motion, uint8 of any size, if any.
+    """
+
+    frames: np.ndarray
+    caption: str
+    seed: int | None = None
+    hint: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One video's measurement beside what was asked for.
+
+    Attributes:
+        description: What the caption says.
+        measured: What the video shows.
+        caption: The text.
+        seed: Seed of the video, if it is known.
+        hint_psnr: PSNR of the first frame against the hint in dB, if there was one.
+    """
+
+    description: Description
+    measured: Measured
+    caption: str
+    seed: int | None = None
+    hint_psnr: float | None = None
+
+    @property
+    def split(self) -> str:
+        """`"seen"` or `"held_out"`: whether training shows such clips."""
+        return "held_out" if held_out(self.description.triple) else "seen"
+
+    @property
+    def wrong(self) -> list[str]:
+        """The attributes that are not as described."""
+        return [
+            name
+            for name in ATTRIBUTES
+            if getattr(self.measured, name) != getattr(self.description, name)
+        ]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The results of many videos.
+
+    Attributes:
+        results: One for each.
+
+    Example:
+        ```python
+        clips = MotionClips(seed=1)
+        evaluation = evaluate(clips.clip(index) for index in range(8))
+        evaluation.rate("motion")  # 1.0
+        ```
+    """
+
+    results: tuple[Result, ...]
+
+    def of_split(self, split: str) -> Evaluation:
+        """The results of `"seen"` or of `"held_out"` triples only."""
+        return Evaluation(tuple(r for r in self.results if r.split == split))
+
+    def shuffled(self) -> Evaluation:
+        """The control: each video against the caption of another, drawn once for all.
+
+        What is right here is right by chance.
+        """
+        order = np.random.default_rng(0).permutation(len(self.results))
+        others = [self.results[other].description for other in order]
+        pairs = zip(self.results, others, strict=True)
+        return Evaluation(tuple(replace(r, description=other) for r, other in pairs))
+
+    def count(self, attribute: str) -> int:
+        """How many videos show an attribute rightly, or all of them (`"all"`)."""
+        names = set(ATTRIBUTES if attribute == "all" else (attribute,))
+        return sum(not names & set(result.wrong) for result in self.results)
+
+    def rate(self, attribute: str) -> float:
+        """The share of videos that show an attribute rightly; NaN of none."""
+        if not self.results:
+            return float("nan")
+        return self.count(attribute) / len(self.results)
+
+    @property
+    def flicker(self) -> float:
+        """Mean flicker in levels of 255; NaN of no videos."""
+        return _mean([result.measured.flicker for result in self.results])
+
+    @property
+    def hint_psnr(self) -> float:
+        """Mean agreement with the hints in dB; NaN if there were none."""
+        found = [result.hint_psnr for result in self.results]
+        return _mean([decibels for decibels in found if decibels is not None])
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The bar that an evaluation must reach: by default that of the small model.
+
+    Rates are pairs: of triples that training shows, and of those held out of it.
+
+    Args:
+        colour: Least rates of right colours.
+        shape: Least rates of right shapes.
+        motion: Least rates of right motions.
+        background: Least rates of right backgrounds.
+        flicker: Largest mean flicker, in levels of 255.
+        hint_psnr: Least mean agreement of first frames with their hints, in dB.
+
+    Raises:
+        ValueError: A rate does not lie in 0 to 1.
+
+    Example:
+        ```python
+        evaluation = evaluate(MotionClips(seed=1).clip(index) for index in range(8))
+        Thresholds().failures(evaluation)  # []
+        ```
+    """
+
+    colour: Sequence[float] = (0.98, 0.95)
+    shape: Sequence[float] = (0.90, 0.80)
+    motion: Sequence[float] = (0.95, 0.88)
+    background: Sequence[float] = (0.0, 0.0)
+    flicker: float = float("inf")
+    hint_psnr: float = 20.0
+
+    def __post_init__(self):
+        for name in ATTRIBUTES:
+            rates = getattr(self, name)
+            if len(rates) != 2 or not all(0 <= rate <= 1 for rate in rates):
+                raise ValueError(
+                    f"The thresholds of {name} must be two rates from 0 to 1. "
+                    f"Received: {rates!r}"
+                )
+
+    def rate(self, attribute: str, split: str) -> float:
+        """The least rate of an attribute in a split, `"seen"` or `"held_out"`."""
+        return getattr(self, attribute)[SPLITS.index(split)]
+
+    def failures(self, evaluation: Evaluation) -> list[str]:
+        """Say what is below the bar.
+
+        Args:
+            evaluation: What to judge. What it has no videos of is no failure.
+
+        Returns:
+            A sentence for each; none if all is well.
+        """
+        parts = {split: evaluation.of_split(split) for split in SPLITS}
+        failures = [
+            f"{name} of {split.replace('_', '-')} triples: "
+            f"{part.rate(name):.1%}, below {self.rate(name, split):.0%}"
+            for split, part in parts.items()
+            for name in ATTRIBUTES
+            if part.rate(name) < self.rate(name, split)
+        ]
+        flicker, agreement = evaluation.flicker, evaluation.hint_psnr
+        if flicker > self.flicker:
+            failures.append(f"flicker: {flicker:.1f} levels, above {self.flicker:g}")
+        if agreement < self.hint_psnr:
+            failures.append(
+                f"agreement with the hint: {agreement:.1f} dB, below {self.hint_psnr:g}"
+            )
+        return failures
+
+
+def evaluate(
+    videos: Iterable[tuple[np.ndarray, str] | GeneratedVideo],
+    on_result: Callable[[Result, np.ndarray], None] = lambda result, frames: None,
+) -> Evaluation:
+    """Measure videos against their captions.
+
+    Args:
+        videos: Pairs of frames and caption, or `GeneratedVideo`s; taken one by one.
+        on_result: Called with each video's result and frames, such as a `Gallery`.
+
+    Returns:
+        An `Evaluation`.
+
+    Raises:
+        ValueError: A caption says nothing that can be measured.
+
+    Example:
+        ```python
+        clips = MotionClips(seed=1)
+        evaluate([clips.clip(3), clips.clip(4)]).rate("colour")  # 1.0
+        ```
+    """
+    results = []
+    for frames, caption, seed, hint in (GeneratedVideo(*video) for video in videos):
+        description = parse_caption(caption)
+        if description is None:
+            raise ValueError(
+                "A caption must be one of keras_makeavid.moving_shapes. "
+                f"Received: {caption!r}"
+            )
+        agreement = None
+        if hint is not None:
+            agreement = psnr(frames[0], cover_crop(hint, *frames.shape[1:3]))
+        measured = measure_video(frames)
+        results.append(Result(description, measured, caption, seed, agreement))
+        on_result(results[-1], frames)
+    return Evaluation(tuple(results))
+
+
+def _mean(values):
+    return float(np.mean(values)) if values else float("nan")

@@ -1,0 +1,152 @@
+"""Prompts that a model is evaluated on, and its videos of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_makeavid.files import StrPath, existing_file, read_text
+from keras_makeavid.moving_shapes.captions import KNOWN_WORLD, caption, parse_caption
+from keras_makeavid.moving_shapes.evaluation import GeneratedVideo
+from keras_makeavid.moving_shapes.rendering import render_at
+from keras_makeavid.moving_shapes.scene import draw_scene_of
+from keras_makeavid.moving_shapes.world import BACKGROUNDS, Description, triples_of
+
+if TYPE_CHECKING:
+    from keras_makeavid.tasks import TextToVideo
+
+
+def default_prompts(count: int = 24, wordings: bool = False) -> list[str]:
+    """List prompts of triples that training shows, then of triples held out of it.
+
+    Args:
+        count: Prompts of each kind.
+        wordings: Whether to draw one of many wordings for each, always the same ones,
+            in place of the canonical.
+
+    Returns:
+        `2 * count` captions, in which every colour, shape, motion and background
+        comes about as often as any other of its kind; no triple comes twice.
+
+    Raises:
+        ValueError: There are fewer triples than that.
+
+    Example:
+        ```python
+        len(default_prompts(30))  # 60
+        ```
+    """
+    most = len(triples_of("held_out"))
+    if not 1 <= count <= most:
+        raise ValueError(f"count must be from 1 to {most}. Received: {count}")
+    rng = np.random.default_rng(0) if wordings else None
+    return [
+        caption(Description(*triple, BACKGROUNDS[number % len(BACKGROUNDS)]), rng)
+        for split in ("train", "held_out")
+        for number, triple in enumerate(_balanced(triples_of(split), count))
+    ]
+
+
+def read_prompts(path: StrPath) -> list[str]:
+    """Read prompts from a file.
+
+    Args:
+        path: UTF-8 text, a prompt a line; empty lines are left out.
+
+    Returns:
+        A list of them.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds no prompt, or one whose video cannot be measured.
+
+    Example:
+        ```python
+        Path("prompts.txt").write_text("a red star moving left")
+        read_prompts("prompts.txt")  # ["a red star moving left"]
+        ```
+    """
+    lines = read_text(existing_file(path)).splitlines()
+    prompts = [line.strip() for line in lines if line.strip()]
+    outside = [prompt for prompt in prompts if parse_caption(prompt) is None]
+    if outside or not prompts:
+        raise ValueError(
+            f"{path} must hold prompts of {KNOWN_WORLD}. "
+            f"Received: {', '.join(map(repr, outside[:5])) or 'no prompt'}"
+        )
+    return prompts
+
+
+def generate_videos(
+    task: TextToVideo,
+    prompts: Sequence[str],
+    num_seeds: int = 4,
+    num_frames: int | None = None,
+    num_steps: int = 20,
+    guidance_scale: float | None = None,
+    hints: bool = False,
+    spatial_only: bool = False,
+) -> Iterator[GeneratedVideo]:
+    """Generate videos of each prompt, every one from a noise of its own.
+
+    Args:
+        task: The model.
+        prompts: Captions such as `caption` writes.
+        num_seeds: Videos of each prompt, generated together.
+        num_frames: Frames of a video. `None` is the task's own number.
+        num_steps: Sampling steps.
+        guidance_scale: Weight of the prompt. `None` is the task's own.
+        hints: Whether to give the first frame of a true clip of the prompt as the
+            hint, a different one for each video.
+        spatial_only: Whether to leave out the model's temporal parts.
+
+    Yields:
+        `GeneratedVideo`s, prompt after prompt.
+
+    Raises:
+        ValueError: `num_seeds` is below 1, or an argument makes no sense to
+            `TextToVideo.generate`.
+
+    Example:
+        ```python
+        task = keras_makeavid.TextToVideo.from_preset("path/to/preset")
+        evaluation = evaluate(generate_videos(task, default_prompts()))
+        ```
+    """
+    if num_seeds < 1:
+        raise ValueError(f"num_seeds must be at least 1. Received: {num_seeds}")
+    for number, prompt in enumerate(prompts):
+        seeds = range(number * num_seeds, (number + 1) * num_seeds)
+        pictures = [None] * num_seeds
+        if hints:
+            size = min(task.height, task.width)
+            pictures = [_first_frame(prompt, seed, size) for seed in seeds]
+        videos = task.generate(
+            [prompt] * num_seeds,
+            hint_image=pictures if hints else None,
+            num_frames=num_frames,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            spatial_only=spatial_only,
+            seed=list(seeds),
+        )
+        for frames, seed, picture in zip(videos, seeds, pictures, strict=True):
+            yield GeneratedVideo(frames, prompt, seed, picture)
+
+
+def _first_frame(prompt, seed, size):
+    scene = draw_scene_of(parse_caption(prompt), np.random.default_rng(seed))
+    return render_at(scene, np.zeros(1), size)[0]
+
+
+def _balanced(triples, count):
+    """Triples chosen one by one, of what was chosen least until then."""
+    chosen, uses = [], Counter()
+    for _ in range(count):
+        rest = [triple for triple in triples if triple not in chosen]
+        chosen.append(min(rest, key=lambda triple: sum(uses[name] for name in triple)))
+        uses.update(chosen[-1])
+    return chosen

@@ -1,0 +1,123 @@
+"""One object and its plain background told apart."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_makeavid.video.opencv import load_cv2
+from keras_makeavid.video.resize import check_frames
+
+# All is measured at this length of the shorter side, in pixels.
+WORKING_SIZE = 64
+# In levels of 255: below that contrast there is nothing to see.
+_LEAST_CONTRAST = 24.0
+# The smallest object is a fortieth of the frame.
+_STRONGEST_PERCENTILE = 99
+_MOST_FRAMES = 75
+# Of the contrast: pixels that the object covers wholly.
+_FULL = 0.9
+_BLUR = 0.7
+_BORDER = 2
+_IN_REGION = 0.4
+_LEAST_PART = 0.1
+_LEAST_AREA = 0.003
+
+
+class Segmentation(NamedTuple):
+    """An object in a video.
+
+    Attributes:
+        coverage: How much of each pixel the object covers, 0 to about 1,
+            float32 `(F, H, W)`.
+        rgb: Colour of the object, levels of 255, `(3,)`.
+        visible: In which frames there is enough of it, bool `(F,)`.
+    """
+
+    coverage: np.ndarray
+    rgb: np.ndarray
+    visible: np.ndarray
+
+
+def working_frames(frames: np.ndarray) -> np.ndarray:
+    """Bring frames to the size that everything is measured at.
+
+    Args:
+        frames: `(F, H, W, 3)`, uint8.
+
+    Returns:
+        float32 `(F, H, W, 3)`, levels of 255, the shorter side 64 pixels.
+
+    Raises:
+        ValueError: These are no frames.
+    """
+    frames = check_frames(frames)
+    height, width = frames.shape[1:3]
+    scale = WORKING_SIZE / min(height, width)
+    if scale == 1:
+        return frames.astype("float32")
+    cv2 = load_cv2()
+    size = (round(width * scale), round(height * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.stack(
+        [cv2.resize(f.astype("float32"), size, interpolation=how) for f in frames]
+    )
+
+
+def background_of(frames: np.ndarray) -> np.ndarray:
+    """Find the colour `(F, 3)` of most of each frame's border.
+
+    The object seldom is there. `frames` are float32 `(F, H, W, 3)`.
+    """
+    border = np.ones(frames.shape[1:3], bool)
+    border[_BORDER:-_BORDER, _BORDER:-_BORDER] = False
+    return np.median(frames[:, border], axis=1)
+
+
+def segment(frames: np.ndarray) -> Segmentation | None:
+    """Find what stands out from the background.
+
+    A pixel's coverage is how far its colour lies on the way from the background's to
+    the object's: blur and noise leave sums of it as they were.
+
+    Args:
+        frames: What `working_frames` returns.
+
+    Returns:
+        A `Segmentation`, or `None` if nothing stands out.
+    """
+    cv2 = load_cv2()
+    smooth = np.stack([cv2.GaussianBlur(frame, (0, 0), _BLUR) for frame in frames])
+    background = background_of(smooth)
+    difference = smooth - background[:, None, None]
+    distance = np.sqrt(np.einsum("fhwc,fhwc->fhw", difference, difference))
+    strongest = np.percentile(
+        distance.reshape(len(frames), -1), _STRONGEST_PERCENTILE, axis=1
+    )
+    # The object may leave the frame: it counts where it stands out most.
+    contrast = np.percentile(strongest, _MOST_FRAMES)
+    if contrast < _LEAST_CONTRAST:
+        return None
+    direction = np.median(difference[distance > _FULL * contrast], axis=0)
+    coverage = np.clip(difference @ (direction / (direction @ direction)), 0, 1.2)
+    coverage = np.stack([frame * _region(frame) for frame in coverage])
+    visible = coverage.mean((1, 2)) > _LEAST_AREA
+    if not visible.any():
+        return None
+    rgb = np.median(background, axis=0) + direction
+    return Segmentation(coverage, np.clip(rgb, 0, 255), visible)
+
+
+def _region(coverage):
+    """1 around the largest connected part and those not much smaller, else 0."""
+    cv2 = load_cv2()
+    inside = (coverage > _IN_REGION).astype("uint8")
+    _, labels, parts, _ = cv2.connectedComponentsWithStats(inside)
+    areas = parts[:, cv2.CC_STAT_AREA]
+    # Label 0 is the background.
+    kept = areas >= _LEAST_PART * areas[1:].max(initial=1)
+    kept[0] = False
+    region = kept[labels].astype("uint8")
+    # The object's soft edge lies beyond.
+    return cv2.dilate(region, np.ones((5, 5), "uint8"))

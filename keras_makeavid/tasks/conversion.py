@@ -1,0 +1,140 @@
+"""Checkpoints of Stable Diffusion in the place of presets: converted once, and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from keras_makeavid.files import folder_written_aside
+from keras_makeavid.json_files import read_json, write_json
+from keras_makeavid.presets import PRESETS
+
+# Written last into a converted preset: the sizes of its files.
+_RECORD = "converted.json"
+_HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+
+
+def as_preset(preset: str | os.PathLike) -> str:
+    """The preset itself, or the one that a checkpoint was converted to.
+
+    What is converted is a repository of the hub or a folder in diffusers' layout, or a
+    single file, and no KerasHub preset. Its conversion is kept in `cache_folder()`
+    under a key of the repository's commit, or of paths, sizes and times of the files.
+
+    Args:
+        preset: A handle, folder or file.
+
+    Returns:
+        A preset that KerasHub opens.
+
+    Raises:
+        FileNotFoundError: If there is no such thing.
+        ValueError: If it is no checkpoint of this family.
+
+    Example:
+    ```python
+    as_preset("hf://stable-diffusion-v1-5/stable-diffusion-inpainting")
+    ```
+    """
+    preset = os.fspath(preset)
+    if preset in PRESETS:
+        return preset
+    if preset.startswith("hf://"):
+        found = None if _is_preset_on_hub(preset) else _on_hub(preset)
+    elif Path(preset).exists():
+        found = None if _is_preset(Path(preset)) else _on_disk(Path(preset))
+    else:
+        found = None
+    return preset if found is None else _converted(*found)
+
+
+def cache_folder() -> Path:
+    """Where converted checkpoints are kept.
+
+    Returns:
+        `keras_makeavid` in `KERAS_HOME`, or else in the user's cache folder.
+    """
+    home = os.environ.get("KERAS_HOME") or os.environ.get("XDG_CACHE_HOME")
+    return Path(home or Path.home() / ".cache") / "keras_makeavid" / "presets"
+
+
+def _is_preset_on_hub(handle: str) -> bool:
+    from keras_hub.src.utils.preset_utils import check_file_exists
+
+    return "@" not in handle and check_file_exists(handle, "task.json")
+
+
+def _is_preset(path: Path) -> bool:
+    config = path / "config.json"
+    if (path / "task.json").is_file() or not path.is_dir():
+        return path.is_dir()
+    return config.is_file() and "registered_name" in read_json(config)
+
+
+def _on_hub(handle: str) -> tuple[str, str]:
+    """The handle of a repository at its commit, and what identifies it."""
+    match = _HUB.fullmatch(handle)
+    if match is None:
+        raise ValueError(
+            "A handle of the hub must be hf://owner/name or hf://owner/name@revision. "
+            f"Received: {handle!r}"
+        )
+    from huggingface_hub import snapshot_download
+
+    repository, revision = match.groups()
+    snapshot = snapshot_download(
+        repository, revision=revision, allow_patterns=["model_index.json"]
+    )
+    source = f"hf://{repository}@{Path(snapshot).name}"
+    return source, source
+
+
+def _on_disk(path: Path) -> tuple[str, str]:
+    """A file or folder, and what identifies its content."""
+    path = path.resolve()
+    paths = sorted(path.rglob("*")) if path.is_dir() else [path]
+    facts = [
+        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
+        for file in paths
+        if file.is_file()
+    ]
+    return str(path), json.dumps(facts)
+
+
+def _converted(source: str, identity: str) -> str:
+    name = re.sub(r"[^\w.-]+", "-", source.removeprefix("hf://").partition("@")[0])
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    folder = cache_folder() / f"{name.strip('-')[-60:]}-{key}"
+    if _is_whole(folder):
+        return str(folder)
+    # It opens checkpoints through this package.
+    from weights_tools import inflate
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{source} is converted once, to {folder}", file=sys.stderr)
+    with folder_written_aside(folder) as aside:
+        inflate(source, aside, force=True, progress=True)
+        sizes = _sizes(aside)
+        write_json(aside / _RECORD, sizes)
+    print(f"{folder}: {sum(sizes.values()) / 1e9:.2f} GB", file=sys.stderr)
+    return str(folder)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all files of a conversion are there, as large as they were."""
+    try:
+        return read_json(folder / _RECORD) == _sizes(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != _RECORD
+    }

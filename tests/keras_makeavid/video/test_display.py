@@ -1,0 +1,195 @@
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from keras_makeavid.video import cover_crop, probe, read_video
+from keras_makeavid.video.clip import open_clip
+from keras_makeavid.video.display import upright
+
+
+def write(path, picture, codec="libx264", pix_fmt="yuv444p", **attributes):
+    """A clip of four frames of a picture `(H, W, 3)` or `(H, W, 4)`."""
+    rotation = attributes.pop("rotation", None)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=8)
+        stream.height, stream.width = picture.shape[:2]
+        stream.pix_fmt = pix_fmt
+        stream.options = attributes.pop("options", {})
+        for name, value in attributes.items():
+            setattr(stream.codec_context, name, value)
+        if rotation is not None:
+            stream.set_display_rotation(rotation)
+        for number in range(4):
+            kind = "rgba" if picture.shape[-1] == 4 else "rgb24"
+            frame = av.VideoFrame.from_ndarray(picture, kind)
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def corners():
+    """Black, but for its corners: red, green, and blue and white below."""
+    picture = np.zeros((48, 64, 3), "uint8")
+    picture[:16, :16], picture[:16, -16:] = (255, 0, 0), (0, 255, 0)
+    picture[-16:, :16], picture[-16:, -16:] = (0, 0, 255), (255, 255, 255)
+    return picture
+
+
+def close(frames, picture):
+    return frames.shape[1:] == picture.shape and (
+        np.abs(frames.astype(int) - picture).mean() < 4
+    )
+
+
+def disc(height, width, aspect):
+    y, x = np.ogrid[:height, :width]
+    inside = ((x - width / 2) * aspect) ** 2 + (y - height / 2) ** 2 < 20**2
+    return np.repeat(inside[..., None] * np.uint8(255), 3, axis=-1)
+
+
+@pytest.mark.parametrize("file", ["clip.mp4", "clip.mkv", "clip.avi", "clip.mov"])
+@pytest.mark.parametrize("aspect", [Fraction(2), Fraction(1, 2), Fraction(16, 15)])
+def test_a_disc_of_other_than_square_pixels_is_round(tmp_path, file, aspect):
+    stored = disc(64, 96, float(aspect))
+    codec = {"codec": "mpeg4", "pix_fmt": "yuv420p"} if "avi" in file else {}
+    path = write(tmp_path / file, stored, sample_aspect_ratio=aspect, **codec)
+    info = probe(path)
+    assert (info.stored_width, info.stored_height) == (96, 64)
+    assert (info.width, info.height) == (round(96 * aspect), 64)
+    frames = read_video(path)
+    assert frames.shape[1:3] == (info.height, info.width)
+    for shown in (frames[0], read_video(path, height=48, width=48)[0]):
+        lit = shown[..., 1] > 127
+        assert abs(np.ptp(np.nonzero(lit.any(0))) - np.ptp(np.nonzero(lit.any(1)))) <= 2
+
+
+@pytest.mark.parametrize("file", ["clip.mp4", "clip.mkv", "clip.mov"])
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_turned_clip_is_read_upright(tmp_path, corners, file, degrees):
+    # FFmpeg writes rotations counterclockwise.
+    path = write(tmp_path / file, corners, rotation=degrees)
+    expected = np.rot90(corners, degrees // 90)
+    info = probe(path)
+    assert (info.height, info.width) == expected.shape[:2]
+    assert (info.stored_height, info.stored_width) == (48, 64)
+    assert close(read_video(path), expected)
+
+
+def test_a_turned_clip_of_wide_pixels_grows_along_its_stored_rows(tmp_path, corners):
+    path = write(
+        tmp_path / "clip.mp4", corners, rotation=90, sample_aspect_ratio=Fraction(2)
+    )
+    assert (probe(path).height, probe(path).width) == (128, 48)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ((1, 0, 0, 1), lambda x: x),
+        ((-1, 0, 0, 1), lambda x: x[:, ::-1]),
+        ((1, 0, 0, -1), lambda x: x[::-1]),
+        ((-1, 0, 0, -1), lambda x: x[::-1, ::-1]),
+        ((0, 1, -1, 0), lambda x: np.rot90(x, -1)),
+        ((0, -1, 1, 0), lambda x: np.rot90(x)),
+        ((0, 1, 1, 0), lambda x: x.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), lambda x: x[::-1, ::-1].transpose(1, 0, 2)),
+    ],
+)
+def test_all_eight_ways_to_turn_and_mirror(corners, matrix, expected):
+    a, b, c, d = (value << 16 for value in matrix)
+    packed = struct.pack("=9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    np.testing.assert_array_equal(upright(corners, packed), expected(corners))
+
+
+def test_the_clean_aperture_of_mp4_is_cut_out(tmp_path, corners):
+    path = write(tmp_path / "clip.mp4", corners)
+    # 40 x 32 of 64 x 48, its centre 4 right of and 2 below the middle.
+    box = struct.pack(">I4sIIIIiIiI", 40, b"clap", 40, 1, 32, 1, 4, 1, 2, 1)
+    path.write_bytes(_with_box(path.read_bytes(), box))
+    assert (probe(path).width, probe(path).height) == (40, 32)
+    assert close(read_video(path), corners[10:42, 16:56])
+
+
+def _with_box(contents, box):
+    """Adds a box to the sample entry of a clip whose index is at its end."""
+    grown = bytearray(contents)
+    at = contents.rfind(b"avc1") - 4
+    for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
+        size = contents.rfind(kind) - 4
+        length = int.from_bytes(contents[size : size + 4], "big") + len(box)
+        grown[size : size + 4] = length.to_bytes(4, "big")
+    entry = int.from_bytes(contents[at : at + 4], "big")
+    return bytes(grown[: at + entry]) + box + bytes(grown[at + entry :])
+
+
+def test_the_crop_of_matroska_is_cut_out(tmp_path, corners):
+    path = write(tmp_path / "clip.mkv", corners)
+    contents = path.read_bytes()
+    # The width element of the track's settings, and room made of the void before.
+    video = contents.find(b"\xe0", contents.find(b"V_MPEG4/ISO/AVC"))
+    crops = b"\x54\xbb\x81\x04\x54\xaa\x81\x06\x54\xcc\x81\x08\x54\xdd\x81\x0a"
+    path.write_bytes(_with_element(contents, video, crops))
+    assert (probe(path).width, probe(path).height) == (46, 38)
+    assert close(read_video(path), corners[4:42, 8:54])
+
+
+def _with_element(contents, video, element):
+    """Adds to the settings of a track, whose sizes have eight bytes or one."""
+    grown = bytearray(contents)
+    for kind in (b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"):
+        at = video if kind == b"\xe0" else contents.rfind(kind, 0, video)
+        at += len(kind)
+        length = 9 - contents[at].bit_length()
+        size = int.from_bytes(contents[at : at + length], "big") + len(element)
+        grown[at : at + length] = size.to_bytes(length, "big")
+    end = at + length + (contents[at] & 0x7F if length == 1 else 0)
+    if length != 1:
+        mask = (1 << 7 * length) - 1
+        end = at + length + (int.from_bytes(contents[at : at + length], "big") & mask)
+    return bytes(grown[:end]) + element + bytes(grown[end:])
+
+
+CLEAR = {
+    "clip.webm": {"codec": "libvpx-vp9", "pix_fmt": "yuva420p"},
+    "vp8.webm": {"codec": "libvpx", "pix_fmt": "yuva420p"},
+    "clip.mov": {"codec": "prores_ks", "pix_fmt": "yuva444p10le"},
+    "clip.mkv": {"codec": "ffv1", "pix_fmt": "bgra"},
+    "clip.apng": {"codec": "apng", "pix_fmt": "rgba"},
+}
+
+
+@pytest.mark.parametrize(("file", "options"), CLEAR.items(), ids=CLEAR.keys())
+def test_white_or_a_chosen_colour_lies_behind_clips(tmp_path, file, options):
+    picture = np.zeros((48, 64, 4), "uint8")
+    picture[:, 32:] = 0, 0, 255, 255
+    if "vp" in options["codec"]:
+        options = {**options, "options": {"auto-alt-ref": "0"}}
+    path = write(tmp_path / file, picture, **options)
+    for background in ((255, 255, 255), (0, 200, 0)):
+        expected = np.full((48, 64, 3), background, "uint8")
+        expected[:, 32:] = 0, 0, 255
+        assert close(read_video(path, background=background), expected)
+    assert (read_video(path)[:, :, :24] > 250).all()
+
+
+def test_a_declared_shape_of_pixels_counts_for_the_bound(tmp_path, corners):
+    path = write(tmp_path / "clip.mp4", corners, sample_aspect_ratio=Fraction(20))
+    with (
+        pytest.raises(ValueError, match="declares frames of 64 x 48"),
+        open_clip(path, 2**17),
+    ):
+        pass
+
+
+def test_a_window_of_wide_pixels_covers_the_target(tmp_path):
+    path = write(
+        tmp_path / "clip.mp4", disc(64, 96, 2.0), sample_aspect_ratio=Fraction(2)
+    )
+    (whole, *_) = read_video(path)
+    (window, *_) = read_video(path, height=32, width=32)
+    np.testing.assert_array_equal(window, cover_crop(whole, 32, 32))
