@@ -19,10 +19,10 @@ def compile_inference(
     or loading other weights needs no recompilation.
 
     Args:
-        function: takes (trees of) tensors as positional arguments and returns a
+        function: Takes (trees of) tensors as positional arguments and returns a
             tree of tensors. It may call `layers`.
-        layers: every layer whose weights `function` reads.
-        calls_host: whether `function` uses `host_callback`. XLA under TensorFlow
+        layers: Every layer whose weights `function` reads.
+        calls_host: Whether `function` uses `host_callback`. XLA under TensorFlow
             cannot, so there only what `compile_part` marks goes through XLA.
 
     Returns:
@@ -87,7 +87,7 @@ def by_sample(x):
     """Divide a tensor `(B, ...)` by samples over the devices of the distribution.
 
     Args:
-        x: tensor in a program; it stays as it is where there is no distribution, or
+        x: Tensor in a program; it stays as it is where there is no distribution, or
             the devices would not get equally many samples.
 
     Example:
@@ -117,7 +117,7 @@ def compile_part(function: Callable[..., Any]) -> Callable[..., Any]:
     """Mark the heavy part of a function that is compiled with `calls_host`.
 
     Args:
-        function: takes and returns tensors.
+        function: Takes and returns tensors.
 
     Example:
     ```python
@@ -135,9 +135,9 @@ def host_callback(callback: Callable[[Any], None], index, state):
     """Call `callback(index)` on the host when `state` is computed.
 
     Args:
-        callback: function of an array of integers.
-        index: integers, a tensor or a number.
-        state: tuple of tensors.
+        callback: Function of an array of integers.
+        index: Integers, a tensor or a number.
+        state: Tuple of tensors.
 
     Returns:
         `state`, to be used instead of the one passed.

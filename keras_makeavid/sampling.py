@@ -32,11 +32,11 @@ class Conditions(NamedTuple):
     """What a latent is denoised towards; tensors only.
 
     Attributes:
-        context: text states `(B, L, D)`.
-        negative_context: text states `(B, L, D)` to move away from.
-        guidance_scale: scalar.
+        context: Text states `(B, L, D)`.
+        negative_context: Text states `(B, L, D)` to move away from.
+        guidance_scale: Scalar.
         mask: `(B, F, H, W, 1)` or `(B, H, W, 1)`: 1 is to be filled, 0 is given.
-        hint: latent `(B, F, H, W, C)` or `(B, H, W, C)`.
+        hint: Latent `(B, F, H, W, C)` or `(B, H, W, C)`.
     """
 
     context: Any
@@ -55,7 +55,7 @@ class DenoisingLoop:
     so is each 50 steps more of a scheduler that adds noise.
 
     Args:
-        unet: a `UNetPseudo3D`. If it takes only the latent's channels, mask and hint
+        unet: A `UNetPseudo3D`. If it takes only the latent's channels, mask and hint
             are left out.
 
     Example:
@@ -85,12 +85,12 @@ class DenoisingLoop:
 
         Args:
             noise: `(B, F, H, W, C)` or `(B, H, W, C)`, standard normal.
-            conditions: arrays or tensors.
-            table: the scheduler's steps.
+            conditions: Arrays or tensors.
+            table: The scheduler's steps.
             step_noise: `(num_steps, *noise.shape)`, standard normal, for a table that
                 `needs_noise`.
-            progress: called with the number of steps done after each step.
-            spatial_only: whether to leave out the UNet's temporal parts.
+            progress: Called with the number of steps done after each step.
+            spatial_only: Whether to leave out the UNet's temporal parts.
 
         Returns:
             Latents of the shape of `noise`, float32.
@@ -127,7 +127,7 @@ class DenoisingLoop:
 
         Args:
             noise: `jax.ShapeDtypeStruct` of the latents `(B, F, H, W, C)`.
-            context: likewise of the text states `(B, L, D)`.
+            context: Likewise of the text states `(B, L, D)`.
 
         Returns:
             A `jax.stages.Lowered`.

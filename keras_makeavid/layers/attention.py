@@ -162,7 +162,8 @@ class TemporalAttention(Attention):
     def build(self, inputs_shape):
         super().build(inputs_shape)
 
-    def call(self, inputs: Tensor) -> Tensor:
+    # There is no context between frames.
+    def call(self, inputs: Tensor) -> Tensor:  # type: ignore[override]
         """Let the frames attend to one another at each pixel.
 
         Args:

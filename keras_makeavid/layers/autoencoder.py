@@ -13,12 +13,12 @@ class Autoencoder(keras.layers.Layer):
     """The network of `keras_makeavid.models.AutoencoderKL`, which documents it.
 
     Args:
-        in_channels: channels of an image.
-        latent_channels: channels of a latent.
-        block_channels: channels of each level.
-        layers_per_block: residual blocks of an encoder's level.
-        groups: groups of every group norm.
-        epsilon: epsilon of every group norm.
+        in_channels: Channels of an image.
+        latent_channels: Channels of a latent.
+        block_channels: Channels of each level.
+        layers_per_block: Residual blocks of an encoder's level.
+        groups: Groups of every group norm.
+        epsilon: Epsilon of every group norm.
     """
 
     def __init__(

@@ -19,9 +19,9 @@ class ImageResidualBlock(keras.layers.Layer):
     """Norm, SiLU, conv, twice; add the input, through a 1x1 conv if it widens.
 
     Args:
-        channels: number of output channels.
-        groups: groups of the norms.
-        epsilon: epsilon of the norms.
+        channels: Number of output channels.
+        groups: Groups of the norms.
+        epsilon: Epsilon of the norms.
     """
 
     def __init__(self, channels: int, groups: int, epsilon: float, **kwargs):
@@ -64,9 +64,9 @@ class ImageAttention(keras.layers.Layer):
     Unlike the UNet's, q, k and v have biases.
 
     Args:
-        channels: number of channels of input and output.
-        groups: groups of the norm.
-        epsilon: epsilon of the norm.
+        channels: Number of channels of input and output.
+        groups: Groups of the norm.
+        epsilon: Epsilon of the norm.
     """
 
     def __init__(self, channels: int, groups: int, epsilon: float, **kwargs):
@@ -102,7 +102,7 @@ class ImageDownsample(SpatialConv):
     """Convolution of stride 2, padded by (0, 1) where the UNet's is by (1, 1).
 
     Args:
-        channels: number of output channels.
+        channels: Number of output channels.
     """
 
     def __init__(self, channels: int, **kwargs):
@@ -118,7 +118,7 @@ class ImageUpsample(keras.layers.Layer):
     """Doubles height and width by nearest neighbour, then a convolution.
 
     Args:
-        channels: number of output channels.
+        channels: Number of output channels.
     """
 
     def __init__(self, channels: int, **kwargs):
@@ -137,11 +137,11 @@ class ImageBlock(keras.layers.Layer):
     """Residual blocks, then a sampler or none.
 
     Args:
-        channels: number of channels of every part.
-        num_layers: number of residual blocks.
-        groups: groups of the norms.
-        epsilon: epsilon of the norms.
-        sampler: layer that changes the size at the end; `None` for the last block.
+        channels: Number of channels of every part.
+        num_layers: Number of residual blocks.
+        groups: Groups of the norms.
+        epsilon: Epsilon of the norms.
+        sampler: Layer that changes the size at the end; `None` for the last block.
     """
 
     def __init__(
@@ -181,9 +181,9 @@ class ImageMidBlock(keras.layers.Layer):
     """Residual block, attention, residual block.
 
     Args:
-        channels: number of channels of every part.
-        groups: groups of the norms.
-        epsilon: epsilon of the norms.
+        channels: Number of channels of every part.
+        groups: Groups of the norms.
+        epsilon: Epsilon of the norms.
     """
 
     def __init__(self, channels: int, groups: int, epsilon: float, **kwargs):
@@ -213,11 +213,11 @@ class Encoder(keras.layers.Layer):
     """Images to the moments of their latents, before the quant convolution.
 
     Args:
-        latent_channels: channels of a latent; the moments have twice as many.
-        block_channels: channels of each level, from the finest to the coarsest.
-        layers_per_block: residual blocks of a level.
-        groups: groups of every norm.
-        epsilon: epsilon of every norm.
+        latent_channels: Channels of a latent; the moments have twice as many.
+        block_channels: Channels of each level, from the finest to the coarsest.
+        layers_per_block: Residual blocks of a level.
+        groups: Groups of every norm.
+        epsilon: Epsilon of every norm.
     """
 
     def __init__(
@@ -286,11 +286,11 @@ class Decoder(keras.layers.Layer):
     """Latents, behind the post-quant convolution, to images.
 
     Args:
-        out_channels: channels of an image.
-        block_channels: channels of each level, from the finest to the coarsest.
-        layers_per_block: residual blocks of an encoder's level; here one more.
-        groups: groups of every norm.
-        epsilon: epsilon of every norm.
+        out_channels: Channels of an image.
+        block_channels: Channels of each level, from the finest to the coarsest.
+        layers_per_block: Residual blocks of an encoder's level; here one more.
+        groups: Groups of every norm.
+        epsilon: Epsilon of every norm.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ class TemporalIdentity(keras.initializers.Initializer):
     """The kernel `(K, C, C)` of a convolution over frames that changes nothing.
 
     It makes an inflated model start as the image model it came from
-    (spec section 1, "Inflation must preserve the function").
+    (docs/model.md, Inflation).
 
     Example:
     ```python
@@ -27,10 +27,10 @@ class TemporalIdentity(keras.initializers.Initializer):
 
         Args:
             shape: `(K, C, C)` with K odd.
-            dtype: data type of the kernel.
+            dtype: Data type of the kernel.
 
         Raises:
-            ValueError: if `shape` is not of this form.
+            ValueError: If `shape` is not of this form.
         """
         if len(shape) != 3 or shape[0] % 2 == 0 or shape[1] != shape[2]:
             raise ValueError(
@@ -53,9 +53,9 @@ class SpatialConv(keras.layers.Layer):
     the picture by half a pixel against the trained weights.
 
     Args:
-        filters: number of output channels.
-        kernel_size: odd side of the kernel.
-        strides: stride over height and width.
+        filters: Number of output channels.
+        kernel_size: Odd side of the kernel.
+        strides: Stride over height and width.
 
     Example:
     ```python
@@ -101,12 +101,11 @@ class SpatialConv(keras.layers.Layer):
 class TemporalConv(keras.layers.Layer):
     """1-D convolution over frames at each pixel, channels to channels.
 
-    Starts as the identity. Computed as a 2-D convolution of kernel `(K, 1)` on
-    `(B, F, H * W, C)`: no transpose, and as fast as a matrix product
-    (spec section 8).
+    Starts as the identity. It is computed as a 2-D convolution of kernel `(K, 1)`
+    on `(B, F, H * W, C)`: no transpose, and as fast as a matrix product.
 
     Args:
-        kernel_size: odd number of frames that the kernel sees.
+        kernel_size: Odd number of frames that the kernel sees.
 
     Example:
     ```python
@@ -143,15 +142,15 @@ class TemporalConv(keras.layers.Layer):
 class PseudoConv3D(keras.layers.Layer):
     """2-D convolution of each frame, then 1-D convolution over the frames.
 
-    Make-A-Video (Singer et al., 2022), section 3.2.1; spec section 1. On an
+    Make-A-Video (Singer et al., 2022), section 3.2.1; docs/model.md, UNet. On an
     image the temporal convolution is skipped.
 
     Args:
-        filters: number of output channels.
-        kernel_size: odd side of the spatial kernel; 0-padded by half of it.
-        strides: spatial stride.
-        temporal_kernel_size: odd length of the temporal kernel.
-        temporal: whether there is a temporal convolution.
+        filters: Number of output channels.
+        kernel_size: Odd side of the spatial kernel; 0-padded by half of it.
+        strides: Spatial stride.
+        temporal_kernel_size: Odd length of the temporal kernel.
+        temporal: Whether there is a temporal convolution.
 
     Example:
     ```python
@@ -195,7 +194,7 @@ class PseudoConv3D(keras.layers.Layer):
         """Convolve.
 
         Args:
-            inputs: video `(B, F, H, W, C)` or image `(B, H, W, C)`.
+            inputs: Video `(B, F, H, W, C)` or image `(B, H, W, C)`.
 
         Returns:
             The same rank, H and W divided by `strides`, `filters` channels.

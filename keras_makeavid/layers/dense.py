@@ -12,8 +12,8 @@ class Dense(keras.layers.Dense):
     """`keras.layers.Dense` with a bias and no activation, as one operation.
 
     Args:
-        units: width of the output.
-        **kwargs: see `keras.layers.Dense`.
+        units: Width of the output.
+        **kwargs: See `keras.layers.Dense`.
 
     Example:
     ```python

@@ -15,10 +15,10 @@ class FeedForward(keras.layers.Layer):
     """`Dense(value * gelu(gate))`, four times as wide inside (Shazeer, 2020).
 
     Args:
-        width: width of input and output.
+        width: Width of input and output.
         gelu: `"tanh"`, as the published video weights were trained, or `"exact"`,
-            as in Stable Diffusion (spec section 1, traps).
-        expansion: inner width over `width`.
+            as in Stable Diffusion (docs/model.md, Traps).
+        expansion: Inner width over `width`.
 
     Example:
     ```python

@@ -14,14 +14,14 @@ class GroupNormalization(keras.layers.Layer):
 
     On a video `(B, F, H, W, C)` the statistics run over frames and space, as the
     residual blocks want; for statistics per frame, fold the frames into the
-    batch first, as the transformer does (spec section 1, traps).
+    batch first, as the transformer does (docs/model.md, Traps).
 
     Statistics are accumulated in float32 under every dtype policy.
 
     Args:
-        groups: number of channel groups; divides C.
-        epsilon: added to the variance.
-        activated: whether SiLU follows, in the same operation.
+        groups: Number of channel groups; divides C.
+        epsilon: Added to the variance.
+        activated: Whether SiLU follows, in the same operation.
 
     Example:
     ```python
@@ -76,7 +76,7 @@ class LayerNormalization(keras.layers.LayerNormalization):
     """Keras's layer normalisation over the last axis, centred before it is scaled.
 
     Args:
-        epsilon: added to the variance.
+        epsilon: Added to the variance.
 
     Example:
     ```python

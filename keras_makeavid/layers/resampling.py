@@ -13,8 +13,8 @@ class Downsample(keras.layers.Layer):
     """Halves height and width by a pseudo-3D convolution of stride 2, padded by 1.
 
     Args:
-        channels: number of output channels.
-        temporal: whether the convolution has a temporal part.
+        channels: Number of output channels.
+        temporal: Whether the convolution has a temporal part.
 
     Example:
     ```python
@@ -57,8 +57,8 @@ class Upsample(keras.layers.Layer):
     """Doubles height and width by nearest neighbour, then a pseudo-3D convolution.
 
     Args:
-        channels: number of output channels.
-        temporal: whether the convolution has a temporal part.
+        channels: Number of output channels.
+        temporal: Whether the convolution has a temporal part.
 
     Example:
     ```python

@@ -14,14 +14,14 @@ from keras_makeavid.layers.operations.silu import silu
 class ResidualBlock(keras.layers.Layer):
     """Norm, SiLU, conv, add time; norm, SiLU, conv; add the input.
 
-    Spec section 1. The statistics of both norms run over frames and space. The
+    See docs/model.md, UNet. The statistics of both norms run over frames and space. The
     input passes a 1x1 pseudo-3D convolution where the width changes.
 
     Args:
-        channels: number of output channels.
-        groups: groups of the norms.
-        epsilon: epsilon of the norms.
-        temporal: whether the convolutions have temporal parts.
+        channels: Number of output channels.
+        groups: Groups of the norms.
+        epsilon: Epsilon of the norms.
+        temporal: Whether the convolutions have temporal parts.
 
     Example:
     ```python
@@ -85,7 +85,7 @@ class ResidualBlock(keras.layers.Layer):
         """Apply the block.
 
         Args:
-            inputs: video `(B, F, H, W, C)` or image `(B, H, W, C)`.
+            inputs: Video `(B, F, H, W, C)` or image `(B, H, W, C)`.
             time_embedding: `(B, T)`, the same for all frames.
 
         Returns:

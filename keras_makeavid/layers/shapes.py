@@ -11,14 +11,14 @@ def check_shape(
     """Check that `shape` is one of images or videos that a model can take.
 
     Args:
-        name: what the shape is of, for the text of the error.
-        shape: expected `(B, H, W, channels)` or `(B, F, H, W, channels)`; `None` is
+        name: What the shape is of, for the text of the error.
+        shape: Expected `(B, H, W, channels)` or `(B, F, H, W, channels)`; `None` is
             a size not known yet.
-        channels: expected number of channels.
-        factor: of which height and width must be multiples.
+        channels: Expected number of channels.
+        factor: Of which height and width must be multiples.
 
     Raises:
-        ValueError: if the shape is another; the text says which would fit.
+        ValueError: If the shape is another; the text says which would fit.
 
     Example:
     ```python

@@ -12,12 +12,12 @@ from keras import ops
 def sinusoidal_embedding(timesteps, width: int):
     """Sinusoids of the timesteps, cosine half first, in float32.
 
-    Spec section 1: frequencies `10000^(-i / (width / 2))`, shift 0
-    (`flip_sin_to_cos` in diffusers).
+    The frequencies are `10000^(-i / (width / 2))`, the shift is 0
+    (docs/model.md, UNet; `flip_sin_to_cos` in diffusers).
 
     Args:
         timesteps: `(B,)`, integer or float.
-        width: even width of the embedding.
+        width: Even width of the embedding.
 
     Returns:
         `(B, width)` float32.
@@ -45,8 +45,8 @@ class TimestepEmbedding(keras.layers.Layer):
     1000.
 
     Args:
-        sinusoid_width: even width of the sinusoid.
-        width: width of the embedding.
+        sinusoid_width: Even width of the sinusoid.
+        width: Width of the embedding.
 
     Example:
     ```python

@@ -18,16 +18,16 @@ from keras_makeavid.layers.normalization import (
 class TransformerBlock(keras.layers.Layer):
     """Spatial, text and temporal attention and a feed-forward, all pre-normed.
 
-    Spec section 1: self-attention within a frame; cross-attention to the text;
-    self-attention over frames at each pixel (its output starts at zero); GEGLU
-    feed-forward. There is no position embedding: order in time comes from the
-    temporal convolutions.
+    In this order (docs/model.md, UNet): self-attention within a frame, cross-attention
+    to the text, self-attention over frames at each pixel (whose output starts at
+    zero), GEGLU feed-forward. There is no position embedding: order in time comes from
+    the temporal convolutions.
 
     Args:
-        width: width of the tokens.
-        num_heads: number of heads of all three attentions.
+        width: Width of the tokens.
+        num_heads: Number of heads of all three attentions.
         gelu: `"tanh"` or `"exact"`.
-        temporal: whether there is an attention over frames.
+        temporal: Whether there is an attention over frames.
 
     Example:
     ```python
@@ -89,9 +89,9 @@ class TransformerBlock(keras.layers.Layer):
         """Apply the block.
 
         Args:
-            inputs: tokens `(B, F, N, width)`.
-            context: text `(B, L, D)`, or what `project_context` made of it.
-            temporal: whether to attend over frames.
+            inputs: Tokens `(B, F, N, width)`.
+            context: Text `(B, L, D)`, or what `project_context` made of it.
+            temporal: Whether to attend over frames.
 
         Returns:
             `(B, F, N, width)`.
@@ -132,13 +132,13 @@ class SpatioTemporalTransformer(keras.layers.Layer):
     """GroupNorm per frame, 1x1 conv in, a `TransformerBlock`, 1x1 conv out, add.
 
     Args:
-        channels: number of channels of input and output.
-        num_heads: number of attention heads.
+        channels: Number of channels of input and output.
+        num_heads: Number of attention heads.
         gelu: `"tanh"` or `"exact"`.
-        groups: groups of the norm.
-        epsilon: epsilon of the group norm: 1e-5 in the published video model, 1e-6
+        groups: Groups of the norm.
+        epsilon: Epsilon of the group norm: 1e-5 in the published video model, 1e-6
             in Stable Diffusion 1.5 and in lxj616's video model.
-        temporal: whether there is an attention over frames.
+        temporal: Whether there is an attention over frames.
 
     Example:
     ```python
@@ -195,9 +195,9 @@ class SpatioTemporalTransformer(keras.layers.Layer):
         """Apply the transformer.
 
         Args:
-            inputs: video `(B, F, H, W, C)` or image `(B, H, W, C)`; on an image the
+            inputs: Video `(B, F, H, W, C)` or image `(B, H, W, C)`; on an image the
                 temporal attention is skipped.
-            context: text `(B, L, D)`, or what `project_context` made of it.
+            context: Text `(B, L, D)`, or what `project_context` made of it.
 
         Returns:
             The shape of `inputs`.

@@ -16,18 +16,18 @@ class UNet(keras.layers.Layer):
     """The network of `keras_makeavid.models.UNetPseudo3D`, which documents it.
 
     Args:
-        in_channels: channels of `sample`.
-        out_channels: channels of the prediction.
-        block_channels: channels of each level.
-        layers_per_block: residual blocks of a down block.
-        num_heads: attention heads of each level.
-        context_dim: width of the text states.
-        attention_levels: which levels have transformers.
+        in_channels: Channels of `sample`.
+        out_channels: Channels of the prediction.
+        block_channels: Channels of each level.
+        layers_per_block: Residual blocks of a down block.
+        num_heads: Attention heads of each level.
+        context_dim: Width of the text states.
+        attention_levels: Which levels have transformers.
         gelu: `"tanh"` or `"exact"`.
-        groups: groups of every group norm.
-        epsilon: epsilon of the residual blocks' group norms.
-        transformer_epsilon: epsilon of the transformers' group norms.
-        temporal: whether there are temporal parts.
+        groups: Groups of every group norm.
+        epsilon: Epsilon of the residual blocks' group norms.
+        transformer_epsilon: Epsilon of the transformers' group norms.
+        temporal: Whether there are temporal parts.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class UNet(keras.layers.Layer):
         once a video and pass them as `context`.
 
         Args:
-            context: text states `(B, L, context_dim)`.
+            context: Text states `(B, L, context_dim)`.
 
         Returns:
             A dict of lists of pairs `(B, L, heads, width / heads)`.

@@ -14,15 +14,15 @@ class UNetBlock(keras.layers.Layer):
     """What down, middle and up blocks share: their parts, and the text.
 
     Args:
-        channels: number of channels of every part.
-        num_layers: number of residual blocks.
-        num_transformers: number of transformers.
-        num_heads: attention heads of the transformers.
+        channels: Number of channels of every part.
+        num_layers: Number of residual blocks.
+        num_transformers: Number of transformers.
+        num_heads: Attention heads of the transformers.
         gelu: `"tanh"` or `"exact"`.
-        groups: groups of every group norm.
-        epsilon: epsilon of the residual blocks' norms.
-        transformer_epsilon: epsilon of the transformers' group norms.
-        temporal: whether there are temporal parts.
+        groups: Groups of every group norm.
+        epsilon: Epsilon of the residual blocks' norms.
+        transformer_epsilon: Epsilon of the transformers' group norms.
+        temporal: Whether there are temporal parts.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class DownBlock(UNetBlock):
     """Residual blocks, each with a transformer or none, then a downsampler.
 
     Args:
-        downsample: whether the block halves height and width at its end.
-        **kwargs: see `UNetBlock`.
+        downsample: Whether the block halves height and width at its end.
+        **kwargs: See `UNetBlock`.
     """
 
     def __init__(self, downsample: bool, **kwargs):
@@ -111,7 +111,7 @@ class DownBlock(UNetBlock):
         Args:
             x: `(B, F, H, W, C)` or `(B, H, W, C)`.
             time_embedding: `(B, T)`.
-            text: what `project_context` returned.
+            text: What `project_context` returned.
         """
         skips = []
         for i, resnet in enumerate(self.resnets):
@@ -146,8 +146,8 @@ class UpBlock(UNetBlock):
     """Residual blocks fed with skips, each with a transformer or none; upsampler.
 
     Args:
-        upsample: whether the block doubles height and width at its end.
-        **kwargs: see `UNetBlock`.
+        upsample: Whether the block doubles height and width at its end.
+        **kwargs: See `UNetBlock`.
     """
 
     def __init__(self, upsample: bool, **kwargs):
@@ -176,9 +176,9 @@ class UpBlock(UNetBlock):
 
         Args:
             x: `(B, F, H, W, C)` or `(B, H, W, C)`.
-            skips: list of tensors of the shape of `x`.
+            skips: List of tensors of the shape of `x`.
             time_embedding: `(B, T)`.
-            text: what `project_context` returned.
+            text: What `project_context` returned.
         """
         for i, (resnet, skip) in enumerate(zip(self.resnets, skips, strict=True)):
             x = ops.concatenate([x, skip], axis=-1)

@@ -28,15 +28,15 @@ class AutoencoderKL(FromPreset, keras_hub.models.Backbone):
     The defaults are Stable Diffusion 1.5's: 83,653,863 parameters.
 
     Args:
-        in_channels: channels of an image.
-        latent_channels: channels of a latent.
-        block_channels: channels of each level, from the finest to the coarsest.
-        layers_per_block: residual blocks of an encoder's level; the decoder's have
+        in_channels: Channels of an image.
+        latent_channels: Channels of a latent.
+        block_channels: Channels of each level, from the finest to the coarsest.
+        layers_per_block: Residual blocks of an encoder's level; the decoder's have
             one more.
-        groups: groups of every group norm.
-        epsilon: epsilon of every group norm.
-        scaling_factor: what latents are multiplied by (spec section 3).
-        dtype: dtype or dtype policy of computation and weights.
+        groups: Groups of every group norm.
+        epsilon: Epsilon of every group norm.
+        scaling_factor: What latents are multiplied by (docs/model.md, Diffusion).
+        dtype: Dtype or dtype policy of computation and weights.
 
     Call arguments:
         images: `(B, H, W, in_channels)` or `(B, F, H, W, in_channels)` in [-1, 1];
@@ -46,7 +46,7 @@ class AutoencoderKL(FromPreset, keras_hub.models.Backbone):
         The reconstruction from the posterior mean, of the shape of `images`.
 
     Raises:
-        ValueError: if a shape does not fit; the text says which would.
+        ValueError: If a shape does not fit; the text says which would.
 
     Example:
     ```python
@@ -115,7 +115,7 @@ class AutoencoderKL(FromPreset, keras_hub.models.Backbone):
             second clipped to [-30, 20].
 
         Raises:
-            ValueError: if the shape does not fit, or `images` are integers.
+            ValueError: If the shape does not fit, or `images` are integers.
         """
         self._check_images(images)
         shape = ops.shape(images)
@@ -131,13 +131,13 @@ class AutoencoderKL(FromPreset, keras_hub.models.Backbone):
 
         Args:
             images: `(..., H, W, in_channels)` in [-1, 1], as in a call.
-            seed: draws the latents from the posterior; `None` takes its mean.
+            seed: Draws the latents from the posterior; `None` takes its mean.
 
         Returns:
             `(..., H / factor, W / factor, latent_channels)`.
 
         Raises:
-            ValueError: if the shape does not fit, or `images` are integers.
+            ValueError: If the shape does not fit, or `images` are integers.
 
         Example:
         ```python
@@ -160,7 +160,7 @@ class AutoencoderKL(FromPreset, keras_hub.models.Backbone):
             `(..., h * factor, w * factor, in_channels)`, about in [-1, 1], unclipped.
 
         Raises:
-            ValueError: if the shape does not fit.
+            ValueError: If the shape does not fit.
 
         Example:
         ```python
@@ -185,8 +185,8 @@ class AutoencoderKL(FromPreset, keras_hub.models.Backbone):
         Args:
             frames: `(F, H, W, in_channels)` or `(B, F, H, W, in_channels)`; uint8, or
                 float in [-1, 1].
-            chunk_size: frames coded at once.
-            tile_size: side in pixels of the overlapping tiles that larger frames are
+            chunk_size: Frames coded at once.
+            tile_size: Side in pixels of the overlapping tiles that larger frames are
                 coded in; a multiple of the factor and at least 4 times it. `None`
                 codes frames whole.
 
@@ -195,7 +195,7 @@ class AutoencoderKL(FromPreset, keras_hub.models.Backbone):
             float32.
 
         Raises:
-            ValueError: if an argument does not fit.
+            ValueError: If an argument does not fit.
 
         Example:
         ```python
@@ -226,14 +226,14 @@ class AutoencoderKL(FromPreset, keras_hub.models.Backbone):
 
         Args:
             latents: `(F, h, w, latent_channels)` or `(B, F, h, w, latent_channels)`.
-            chunk_size: frames coded at once.
-            tile_size: as in `encode_video`, in pixels of the frames.
+            chunk_size: Frames coded at once.
+            tile_size: As in `encode_video`, in pixels of the frames.
 
         Returns:
             `(F, h * factor, w * factor, in_channels)`, uint8.
 
         Raises:
-            ValueError: if an argument does not fit.
+            ValueError: If an argument does not fit.
 
         Example:
         ```python
@@ -271,10 +271,10 @@ class AutoencoderKL(FromPreset, keras_hub.models.Backbone):
         """Refuse a side of tiles that `encode_video` and `decode_video` cannot take.
 
         Args:
-            tile_size: in pixels, or `None` for whole frames.
+            tile_size: In pixels, or `None` for whole frames.
 
         Raises:
-            ValueError: if it does not fit.
+            ValueError: If it does not fit.
         """
         factor = self.downsampling_factor
         if tile_size is not None and (tile_size % factor or tile_size < 4 * factor):

@@ -17,9 +17,9 @@ class TileGrid:
     that are a multiple of it. A tile larger than the picture shrinks to it.
 
     Args:
-        height: height of the picture in cells.
-        width: width of the picture in cells.
-        tile: side of a tile in cells.
+        height: Height of the picture in cells.
+        width: Width of the picture in cells.
+        tile: Side of a tile in cells.
 
     Example:
     ```python
@@ -43,11 +43,11 @@ class TileGrid:
         """Apply `function` to each tile and blend what it returns linearly.
 
         Args:
-            function: takes `(N, h, w, C)` pixels of a tile, always of one shape,
+            function: Takes `(N, h, w, C)` pixels of a tile, always of one shape,
                 and returns `(N, h', w', C')`.
             pictures: `(N, height * scale_in, width * scale_in, C)`.
-            scale_in: pixels of `pictures` in a cell.
-            scale_out: pixels of the result in a cell.
+            scale_in: Pixels of `pictures` in a cell.
+            scale_out: Pixels of the result in a cell.
 
         Returns:
             `(N, height * scale_out, width * scale_out, C')`, float32.
@@ -55,7 +55,7 @@ class TileGrid:
         reads = self._slices(scale_in)
         writes = self._slices(scale_out)
         weights = self._weights(scale_out)
-        blended = None
+        blended: np.ndarray | None = None
         for read, write, weight in zip(reads, writes, weights, strict=True):
             piece = function(pictures[:, *read])
             if blended is None:
@@ -63,6 +63,7 @@ class TileGrid:
                 shape = (len(pictures), height, width, piece.shape[-1])
                 blended = np.zeros(shape, "float32")
             blended[:, *write] += piece * weight
+        assert blended is not None, "a grid has tiles"
         return blended
 
     def _slices(self, scale: int) -> list[tuple[slice, slice]]:
@@ -92,8 +93,8 @@ def tile_starts(size: int, tile: int) -> list[int]:
     """Where the fewest tiles start that cover an axis and overlap enough.
 
     Args:
-        size: length of the axis.
-        tile: length of a tile, at most `size`.
+        size: Length of the axis.
+        tile: Length of a tile, at most `size`.
 
     Returns:
         Increasing starts, the first 0 and the last `size - tile`.
@@ -112,9 +113,9 @@ def blend_weights(starts: Sequence[int], size: int, tile: int) -> np.ndarray:
     """Weights of the tiles along an axis, which ramp up and down in overlaps.
 
     Args:
-        starts: where each tile starts.
-        size: length of the axis.
-        tile: length of a tile.
+        starts: Where each tile starts.
+        size: Length of the axis.
+        tile: Length of a tile.
 
     Returns:
         `(tiles, tile)` float32; at each point of the axis they sum to 1.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_hub
@@ -19,7 +20,7 @@ _TASK = "TextToVideo"
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class UNetPseudo3D(FromPreset, keras_hub.models.Backbone):
-    """Stable Diffusion 1.5's inpainting UNet, inflated to video (spec section 1).
+    """Stable Diffusion 1.5's inpainting UNet, inflated to video (docs/model.md).
 
     One instance takes video and image; on an image every temporal part is
     skipped. A new model's temporal parts start as the identity, so that a still
@@ -29,37 +30,37 @@ class UNetPseudo3D(FromPreset, keras_hub.models.Backbone):
     which 241,043,252 temporal.
 
     Args:
-        in_channels: channels of `sample`: noisy latent (4), mask (1), hint (4).
-        out_channels: channels of the prediction.
-        block_channels: channels of each level, from the finest to the coarsest.
-        layers_per_block: residual blocks of a down block; up blocks have one more.
-        num_heads: attention heads, one number or one for each level.
-        context_dim: width of the text states.
-        attention_levels: which levels have transformers, one for each level.
+        in_channels: Channels of `sample`: noisy latent (4), mask (1), hint (4).
+        out_channels: Channels of the prediction.
+        block_channels: Channels of each level, from the finest to the coarsest.
+        layers_per_block: Residual blocks of a down block; up blocks have one more.
+        num_heads: Attention heads, one number or one for each level.
+        context_dim: Width of the text states.
+        attention_levels: Which levels have transformers, one for each level.
         gelu: `"tanh"` (the published video weights) or `"exact"` (Stable
             Diffusion).
-        groups: groups of every group norm.
-        epsilon: epsilon of the residual blocks' group norms.
-        transformer_epsilon: epsilon of the transformers' group norms; 1e-6 in
+        groups: Groups of every group norm.
+        epsilon: Epsilon of the residual blocks' group norms.
+        transformer_epsilon: Epsilon of the transformers' group norms; 1e-6 in
             Stable Diffusion 1.5 and in lxj616's video model.
-        temporal: whether there are temporal parts. Without, it is an image model,
+        temporal: Whether there are temporal parts. Without, it is an image model,
             and takes the frames of a video each on its own.
-        dtype: dtype or dtype policy of computation and weights.
+        dtype: Dtype or dtype policy of computation and weights.
 
     Call arguments:
-        inputs: dict of
+        inputs: Dict of
             `sample`: `(B, F, H, W, in_channels)` video or `(B, H, W, in_channels)`
             image; H and W multiples of `2 ** (levels - 1)`;
             `timesteps`: `(B,)`, 0 to 999;
             `context`: text states `(B, L, context_dim)`, or what
             `project_context` made of them.
-        spatial_only: treat the frames of a video as images, each on its own.
+        spatial_only: Treat the frames of a video as images, each on its own.
 
     Returns:
         The prediction, of the shape of `sample` with `out_channels` channels.
 
     Raises:
-        ValueError: if a shape does not fit; the text says which would.
+        ValueError: If a shape does not fit; the text says which would.
 
     Example:
     ```python
@@ -91,7 +92,7 @@ class UNetPseudo3D(FromPreset, keras_hub.models.Backbone):
         block_channels = tuple(block_channels)
         attention_levels = tuple(bool(level) for level in attention_levels)
         num_heads = num_heads if isinstance(num_heads, int) else tuple(num_heads)
-        config = {
+        config: dict[str, Any] = {
             "in_channels": in_channels,
             "out_channels": out_channels,
             "block_channels": block_channels,
@@ -141,13 +142,13 @@ class UNetPseudo3D(FromPreset, keras_hub.models.Backbone):
         once a video and pass them as `context`.
 
         Args:
-            context: text states `(B, L, context_dim)`.
+            context: Text states `(B, L, context_dim)`.
 
         Returns:
             A dict of lists of pairs `(B, L, heads, width / heads)`.
 
         Raises:
-            ValueError: if the shape does not fit.
+            ValueError: If the shape does not fit.
         """
         return self.network.project_context(context)
 

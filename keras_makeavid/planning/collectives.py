@@ -44,7 +44,7 @@ def collective_bytes(program: str) -> dict[str, int]:
     collective_bytes("  %a = f32[8]{0} all-reduce(%b), replica_groups={{0,1}}")
     ```
     """
-    sent = Counter()
+    sent: Counter[str] = Counter()
     found = _ALL.search(program)
     devices = int(found[1]) if found else 1
     for line in program.splitlines():

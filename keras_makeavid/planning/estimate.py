@@ -25,21 +25,21 @@ class Estimate:
     """A program on each chip. All but the memory is `None` if it does not compile.
 
     Args:
-        fits: whether its memory is enough.
-        hbm_gib: memory in 2**30 bytes, of arguments, results beside them, and
+        fits: Whether its memory is enough.
+        hbm_gib: Memory in 2**30 bytes, of arguments, results beside them, and
             temporaries; alone of all where the compiler gave up.
-        arguments_gib: state and batch.
-        output_gib: results that are not written over arguments.
-        temporaries_gib: all else that is alive at once.
-        tflop: operations outside attention's kernels, 1e12. Of attention as a loop over
+        arguments_gib: State and batch.
+        output_gib: Results that are not written over arguments.
+        temporaries_gib: All else that is alive at once.
+        tflop: Operations outside attention's kernels, 1e12. Of attention as a loop over
             chunks the compiler counts the body once: this is the number to compare.
-        attention_tflop: those that the kernels of attention tell of themselves.
-        gb_moved: bytes that its operations read and write, 1e9.
-        collective_gb: bytes that it sends to other chips, 1e9, by kind.
-        compute_seconds: of its arithmetic at the peak.
-        memory_seconds: of its bytes at the peak.
-        network_seconds: of its collectives at the peak.
-        compile_seconds: that the compiler took, or loading what it had compiled.
+        attention_tflop: Those that the kernels of attention tell of themselves.
+        gb_moved: Bytes that its operations read and write, 1e9.
+        collective_gb: Bytes that it sends to other chips, 1e9, by kind.
+        compute_seconds: Of its arithmetic at the peak.
+        memory_seconds: Of its bytes at the peak.
+        network_seconds: Of its collectives at the peak.
+        compile_seconds: That the compiler took, or loading what it had compiled.
     """
 
     fits: bool
@@ -59,22 +59,23 @@ class Estimate:
     @property
     def tflop_in_all(self) -> float | None:
         """Operations of the step, all of them: its time is calculated from these."""
-        return None if self.tflop is None else self.tflop + self.attention_tflop
+        if self.tflop is None or self.attention_tflop is None:
+            return None
+        return self.tflop + self.attention_tflop
 
     @property
     def seconds(self) -> float | None:
         """The longest of the three, which overlap at best."""
-        if self.tflop is None:
-            return None
-        return max(self.compute_seconds, self.memory_seconds, self.network_seconds)
+        bounds = (self.compute_seconds, self.memory_seconds, self.network_seconds)
+        return max((bound for bound in bounds if bound is not None), default=None)
 
 
 def compile_and_estimate(lowered: Any, topology: Topology) -> Estimate:
     """Compile a program, or find that it needs more memory than there is.
 
     Args:
-        lowered: a `jax.stages.Lowered` for a topology's devices.
-        topology: that it is for.
+        lowered: A `jax.stages.Lowered` for a topology's devices.
+        topology: That it is for.
     """
     import jax
 

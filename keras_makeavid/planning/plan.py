@@ -28,13 +28,13 @@ class Plan:
 
     Args:
         program: `"training step"` or `"sampling step"`.
-        recipe: that was planned.
-        stage: of it; `None` for sampling.
-        topology: that it was compiled for.
-        batch_per_chip: samples on each chip.
-        model: which UNet, in words.
-        state_gib: memory of what stays, by kind, in 2**30 bytes.
-        estimate: of the compiled program.
+        recipe: That was planned.
+        stage: Of it; `None` for sampling.
+        topology: That it was compiled for.
+        batch_per_chip: Samples on each chip.
+        model: Which UNet, in words.
+        state_gib: Memory of what stays, by kind, in 2**30 bytes.
+        estimate: Of the compiled program.
     """
 
     program: str
@@ -57,14 +57,14 @@ def plan_training(
     """Compile a stage's training step for a topology, by the code that `fit` runs.
 
     Args:
-        recipe: of the training.
-        topology: to compile for.
-        stage: name of the stage; `None` is the first.
-        batch_per_chip: samples on each chip; `None` divides the stage's batch.
-        sizes: of a sample; `None` is 512 x 512.
+        recipe: Of the training.
+        topology: To compile for.
+        stage: Name of the stage; `None` is the first.
+        batch_per_chip: Samples on each chip; `None` divides the stage's batch.
+        sizes: Of a sample; `None` is 512 x 512.
 
     Raises:
-        ValueError: if there is no such stage, or its batch cannot be divided.
+        ValueError: If there is no such stage, or its batch cannot be divided.
 
     Example:
     ```python
@@ -104,10 +104,10 @@ def plan_sampling(
     """Compile the guided sampling of videos for a topology: one step of its loop.
 
     Args:
-        recipe: whose preset, dtype and number of frames are taken.
-        topology: to compile for.
-        batch_per_chip: videos on each chip.
-        sizes: of a video; `None` is 512 x 512.
+        recipe: Whose preset, dtype and number of frames are taken.
+        topology: To compile for.
+        batch_per_chip: Videos on each chip.
+        sizes: Of a video; `None` is 512 x 512.
 
     Example:
     ```python
@@ -137,11 +137,11 @@ def find_stage(recipe: Recipe, name: str | None) -> Stage:
     """A stage of a recipe by its name.
 
     Args:
-        recipe: that has it.
-        name: of the stage; `None` is the first.
+        recipe: That has it.
+        name: Of the stage; `None` is the first.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: If there is none of that name.
 
     Example:
     ```python
@@ -162,7 +162,7 @@ def training_state(model: keras.Model) -> dict[str, float]:
     """Memory of a training's state on each chip, in 2**30 bytes, by kind.
 
     Args:
-        model: compiled, its optimizer built.
+        model: Compiled, its optimizer built.
 
     Example:
     ```python

@@ -33,9 +33,9 @@ class Sizes:
     """Sizes of a sample that a recipe leaves to the dataset.
 
     Args:
-        height: of the video in pixels.
-        width: of the video in pixels.
-        tokens: of a prompt.
+        height: Of the video in pixels.
+        width: Of the video in pixels.
+        tokens: Of a prompt.
     """
 
     height: int = 512
@@ -52,9 +52,9 @@ class AbstractTask:
     """The parts of a `TextToVideo` that train on latents, without weights.
 
     Args:
-        unet: makes the UNet.
-        schedule: it was trained with.
-        tokens: of a prompt.
+        unet: Makes the UNet.
+        schedule: It was trained with.
+        tokens: Of a prompt.
 
     Example:
     ```python
@@ -80,7 +80,7 @@ def unet_maker(preset: str) -> Callable[[], UNetPseudo3D]:
     """What makes the UNet of a preset.
 
     Args:
-        preset: of the recipe; the published model's UNet where there is no such folder.
+        preset: Of the recipe; the published model's UNet where there is no such folder.
 
     Example:
     ```python
@@ -96,12 +96,12 @@ def training_model(recipe: Recipe, stage: Stage, sizes: Sizes) -> ReportingModel
     """The compiled training model of a stage, as `train` makes it, without weights.
 
     Args:
-        recipe: of the training.
-        stage: one of its stages, of videos.
-        sizes: of a sample.
+        recipe: Of the training.
+        stage: One of its stages, of videos.
+        sizes: Of a sample.
 
     Raises:
-        ValueError: if the stage trains another thing than videos.
+        ValueError: If the stage trains another thing than videos.
     """
     if stage.objective != "video":
         raise ValueError(
@@ -127,10 +127,10 @@ def lower_training_step(
     """Lower the step that `fit` compiles.
 
     Args:
-        model: what `training_model` made.
-        stage: that it trains.
-        batch_size: samples over all devices.
-        sizes: of a sample.
+        model: What `training_model` made.
+        stage: That it trains.
+        batch_size: Samples over all devices.
+        sizes: Of a sample.
 
     Returns:
         A `jax.stages.Lowered`.
@@ -158,10 +158,10 @@ def lower_sampling(
     """Lower the guided sampling of videos, of which the loop's body is one step.
 
     Args:
-        recipe: whose preset and dtype are taken.
-        frames: of a video.
-        batch_size: videos over all devices.
-        sizes: of a video.
+        recipe: Whose preset and dtype are taken.
+        frames: Of a video.
+        batch_size: Videos over all devices.
+        sizes: Of a video.
 
     Returns:
         The UNet without weights and a `jax.stages.Lowered`.
@@ -198,7 +198,7 @@ def build_abstract(make: Callable[[], Model]) -> Model:
     It can be traced and compiled, and not run.
 
     Args:
-        make: makes a `keras.Model`, compiled or not, and reads no values.
+        make: Makes a `keras.Model`, compiled or not, and reads no values.
 
     Example:
     ```python
@@ -228,7 +228,7 @@ def abstract_batch(shape: tuple[int, ...], dtype: str) -> Any:
 
     Args:
         shape: `(B, ...)`.
-        dtype: of the array.
+        dtype: Of the array.
 
     Example:
     ```python

@@ -16,7 +16,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     """The numbers of a plan, all of one chip; `None` where nothing was compiled.
 
     Args:
-        plan: of a program.
+        plan: Of a program.
 
     Example:
     ```python
@@ -47,7 +47,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     """A plan as lines of text.
 
     Args:
-        plan: of a program.
+        plan: Of a program.
 
     Example:
     ```python
@@ -98,7 +98,7 @@ def advice(plan: Plan) -> str:
     """What to change in the recipe for a plan that does not fit.
 
     Args:
-        plan: of a program.
+        plan: Of a program.
 
     Example:
     ```python

@@ -22,15 +22,15 @@ class Chip:
     ...G hbm" in what the compiler says of programs that are too large.
 
     Args:
-        compiler_name: what libtpu calls it.
-        tflops: peak of bfloat16 products, 1e12 a second.
-        hbm_gib: memory that programs may use, in 2**30 bytes.
-        hbm_gb_per_second: peak of its memory.
-        link_gb_per_second: of one link to a neighbour, in one direction.
-        axes: of the torus that the chips make.
-        cores_in_name: chips' cores that the number in a slice's name counts.
-        most_chips: of a slice.
-        megacore: whether two cores work as one device.
+        compiler_name: What libtpu calls it.
+        tflops: Peak of bfloat16 products, 1e12 a second.
+        hbm_gib: Memory that programs may use, in 2**30 bytes.
+        hbm_gb_per_second: Peak of its memory.
+        link_gb_per_second: Of one link to a neighbour, in one direction.
+        axes: Of the torus that the chips make.
+        cores_in_name: Chips' cores that the number in a slice's name counts.
+        most_chips: Of a slice.
+        megacore: Whether two cores work as one device.
     """
 
     compiler_name: str
@@ -67,9 +67,9 @@ class Topology:
     """A slice of TPUs.
 
     Args:
-        name: such as `"v4-8"`.
-        chip: of which it is made.
-        shape: chips along each axis.
+        name: Such as `"v4-8"`.
+        chip: Of which it is made.
+        shape: Chips along each axis.
 
     Example:
     ```python
@@ -99,7 +99,7 @@ class Topology:
         """Its devices, for the compiler alone: nothing can run on them.
 
         Raises:
-            ImportError: if libtpu is missing, which has the compiler.
+            ImportError: If libtpu is missing, which has the compiler.
         """
         check_compiler()
         for name, value in _ENVIRONMENT.items():
@@ -124,11 +124,11 @@ def find_topology(name: str) -> Topology:
     """The slice of a name.
 
     Args:
-        name: as Cloud TPU has it: the chip and a number, of cores for v4 and v5p, of
+        name: As Cloud TPU has it: the chip and a number, of cores for v4 and v5p, of
             chips for v5e and v6e.
 
     Raises:
-        ValueError: if there is no such chip, or no slice of that size.
+        ValueError: If there is no such chip, or no slice of that size.
 
     Example:
     ```python
@@ -136,8 +136,8 @@ def find_topology(name: str) -> Topology:
     ```
     """
     match = _NAME.fullmatch(name)
-    kind = match and match[1].replace("v5litepod", "v5e")
-    if kind not in CHIPS:
+    kind = match[1].replace("v5litepod", "v5e") if match else None
+    if match is None or kind not in CHIPS:
         raise ValueError(
             f"A topology is one of {', '.join(CHIPS)} and a number, such as v4-8. "
             f"Received: {name!r}"
@@ -187,7 +187,7 @@ def check_compiler() -> None:
     """See that the compiler for TPUs is installed.
 
     Raises:
-        ImportError: if it is not.
+        ImportError: If it is not.
 
     Example:
     ```python

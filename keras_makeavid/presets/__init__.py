@@ -39,4 +39,4 @@ def preset_folder(name: str) -> str:
     preset_folder("makeavid_motions_small")
     ```
     """
-    return PRESETS[name]["kaggle_handle"] if name in PRESETS else name
+    return str(PRESETS[name]["kaggle_handle"]) if name in PRESETS else name

@@ -208,7 +208,7 @@ def _filled_stage(stage: Any, values: Mapping[str, Any]) -> Any:
         for key in _SHARED
         if isinstance(stage.get(key, {}), Mapping)
     }
-    lora = {"lora": {}} if stage.get("trainable") == "lora" else {}
+    lora: dict[str, Any] = {"lora": {}} if stage.get("trainable") == "lora" else {}
     return {**lora, **stage, **shared}
 
 

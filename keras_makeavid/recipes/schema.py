@@ -373,12 +373,11 @@ class Distribution(Table, frozen=True):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield keys that do not fit one another, and what they must be."""
-        if None not in (self.process, self.processes) and (
-            self.process >= self.processes
-        ):
+        number, processes = self.process, self.processes
+        if number is not None and processes is not None and number >= processes:
             yield (
                 "process",
-                f"must be below processes, {self.processes}. Received: {self.process}",
+                f"must be below processes, {processes}. Received: {number}",
             )
 
 

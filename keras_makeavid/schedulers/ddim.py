@@ -19,12 +19,12 @@ class DDIM(Scheduler):
     Args:
         schedule: `NoiseSchedule` that the model was trained with; `None` means
             Stable Diffusion's.
-        eta: float in `[0, 1]`, share of fresh noise: `0` is deterministic, `1` is
+        eta: Float in `[0, 1]`, share of fresh noise: `0` is deterministic, `1` is
             ancestral sampling as in DDPM.
         timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`.
 
     Raises:
-        ValueError: if `eta` or the spacing is outside of that.
+        ValueError: If `eta` or the spacing is outside of that.
 
     Example:
     ```python

@@ -23,13 +23,13 @@ class DPMSolverPlusPlus2M(Scheduler):
     Args:
         schedule: `NoiseSchedule` that the model was trained with; `None` means
             Stable Diffusion's.
-        karras_sigmas: bool, space the noise levels as arXiv 2206.00364 does; the
+        karras_sigmas: Bool, space the noise levels as arXiv 2206.00364 does; the
             timesteps are then the nearest whole ones and `timestep_spacing` has no
             part.
         timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`.
 
     Raises:
-        ValueError: if the spacing is none of those.
+        ValueError: If the spacing is none of those.
 
     Example:
     ```python

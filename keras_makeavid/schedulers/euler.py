@@ -23,14 +23,14 @@ class Euler(Scheduler):
     Args:
         schedule: `NoiseSchedule` that the model was trained with; `None` means
             Stable Diffusion's.
-        karras_sigmas: bool, space the noise levels between the first and the last
+        karras_sigmas: Bool, space the noise levels between the first and the last
             timestep as arXiv 2206.00364 does (eq. 5).
         timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`. With
             `"linspace"` timesteps may be fractions, and a single step is taken at
             timestep 0, as in diffusers.
 
     Raises:
-        ValueError: if the spacing is none of those.
+        ValueError: If the spacing is none of those.
 
     Example:
     ```python

@@ -27,20 +27,20 @@ class NoiseSchedule:
     section 3).
 
     Args:
-        num_train_steps: int, number of timesteps, `2` to `100_000`. Timesteps are
+        num_train_steps: Int, number of timesteps, `2` to `100_000`. Timesteps are
             `0` (least noise) to `num_train_steps - 1`.
-        beta_start: float in `(0, 1)`, noise variance added at timestep `0`.
-        beta_end: float in `[beta_start, 1)`, the same at the last timestep.
+        beta_start: Float in `(0, 1)`, noise variance added at timestep `0`.
+        beta_end: Float in `[beta_start, 1)`, the same at the last timestep.
         beta_schedule: `"scaled_linear"` (the square root of beta is linear in the
             timestep) or `"linear"` (beta is).
-        prediction_type: what the model is trained to give. `"epsilon"`: the noise;
+        prediction_type: What the model is trained to give. `"epsilon"`: the noise;
             `"v_prediction"`: `sqrt(a) * noise - sqrt(1 - a) * latents`;
             `"sample"`: the latents.
-        zero_terminal_snr: bool, shift and scale `sqrt(alphas_cumprod)` so that the
+        zero_terminal_snr: Bool, shift and scale `sqrt(alphas_cumprod)` so that the
             last timestep is pure noise (arXiv 2305.08891, algorithm 1).
 
     Raises:
-        ValueError: if an argument is outside of what is said above.
+        ValueError: If an argument is outside of what is said above.
 
     Example:
     ```python
@@ -90,13 +90,13 @@ class NoiseSchedule:
         """Makes a schedule of what `get_config` gave.
 
         Args:
-            config: dict, argument names to values; those left out take defaults.
+            config: Dict, argument names to values; those left out take defaults.
 
         Returns:
             A `NoiseSchedule`.
 
         Raises:
-            ValueError: if a name or a value is not known.
+            ValueError: If a name or a value is not known.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(config) - set(names))
@@ -114,7 +114,7 @@ class NoiseSchedule:
         `clip_sample`, `timestep_spacing`, ...) is not looked at.
 
         Args:
-            config: dict, the file's content. `beta_start`, `beta_end` and
+            config: Dict, the file's content. `beta_start`, `beta_end` and
                 `beta_schedule` must be there; other entries left out mean what they
                 mean to diffusers.
 
@@ -122,7 +122,7 @@ class NoiseSchedule:
             A `NoiseSchedule`.
 
         Raises:
-            ValueError: if the betas are missing or given one by one
+            ValueError: If the betas are missing or given one by one
                 (`trained_betas`), or a value is not one that `NoiseSchedule` takes.
 
         Example:
@@ -169,7 +169,7 @@ class NoiseSchedule:
             only at the last timestep and only with `zero_terminal_snr`.
 
         Raises:
-            ValueError: if the betas are so small or so large that in float32 a
+            ValueError: If the betas are so small or so large that in float32 a
                 timestep adds no noise, or no signal is left.
         """
         start, end = self.beta_start, self.beta_end
@@ -197,9 +197,9 @@ class NoiseSchedule:
         """Gives the latents as they are at the timesteps.
 
         Args:
-            latents: tensor `(B, ...)` of any rank, clean latents.
-            noise: tensor of the same shape, standard normal.
-            timesteps: int tensor `(B,)`, in `[0, num_train_steps)`.
+            latents: Tensor `(B, ...)` of any rank, clean latents.
+            noise: Tensor of the same shape, standard normal.
+            timesteps: Int tensor `(B,)`, in `[0, num_train_steps)`.
 
         Returns:
             float32 tensor of the latents' shape.
@@ -213,9 +213,9 @@ class NoiseSchedule:
         """Gives what the model is to predict (see `prediction_type`).
 
         Args:
-            latents: tensor `(B, ...)` of any rank, clean latents.
-            noise: tensor of the same shape, the noise given to `add_noise`.
-            timesteps: int tensor `(B,)`, in `[0, num_train_steps)`.
+            latents: Tensor `(B, ...)` of any rank, clean latents.
+            noise: Tensor of the same shape, the noise given to `add_noise`.
+            timesteps: Int tensor `(B,)`, in `[0, num_train_steps)`.
 
         Returns:
             float32 tensor of the latents' shape.
@@ -233,7 +233,7 @@ class NoiseSchedule:
         """Gives the ratio of the signal's variance to the noise's.
 
         Args:
-            timesteps: int tensor `(B,)`, in `[0, num_train_steps)`.
+            timesteps: Int tensor `(B,)`, in `[0, num_train_steps)`.
 
         Returns:
             float32 tensor `(B,)`, from about `1e3` (timestep 0) down to `0`.

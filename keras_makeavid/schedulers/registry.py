@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from keras_makeavid.schedulers.ddim import DDIM
 from keras_makeavid.schedulers.dpm_solver import DPMSolverPlusPlus2M
 from keras_makeavid.schedulers.euler import Euler
 from keras_makeavid.schedulers.noise_schedule import NoiseSchedule
 from keras_makeavid.schedulers.scheduler import Scheduler
 
-SCHEDULERS: dict[str, type[Scheduler]] = {
+SCHEDULERS: dict[str, Callable[..., Scheduler]] = {
     "dpm++2m": DPMSolverPlusPlus2M,
     "ddim": DDIM,
     "euler": Euler,
@@ -30,7 +32,7 @@ def get_scheduler(
         A `Scheduler`.
 
     Raises:
-        ValueError: if the name is not known, or the scheduler given has another
+        ValueError: If the name is not known, or the scheduler given has another
             noise schedule than the one asked for.
 
     Example:

@@ -28,7 +28,7 @@ class Scheduler(abc.ABC):
             `spaced_timesteps`.
 
     Raises:
-        ValueError: if the spacing is none of those.
+        ValueError: If the spacing is none of those.
     """
 
     def __init__(self, schedule: NoiseSchedule | None, timestep_spacing: str) -> None:
@@ -44,13 +44,13 @@ class Scheduler(abc.ABC):
         """Works out the coefficients of every step.
 
         Args:
-            num_steps: int, from `1` to `schedule.num_train_steps`.
+            num_steps: Int, from `1` to `schedule.num_train_steps`.
 
         Returns:
             A `StepTable` of `num_steps` rows.
 
         Raises:
-            ValueError: if `num_steps` is outside of that range, or a step would ask
+            ValueError: If `num_steps` is outside of that range, or a step would ask
                 a noise-predicting model about pure noise.
 
         Example:
@@ -103,7 +103,7 @@ def signal_scale(sigmas: np.ndarray) -> np.ndarray:
     """Scale of the signal in a sample of variance one.
 
     Args:
-        sigmas: array, ratios of noise to signal.
+        sigmas: Array, ratios of noise to signal.
 
     Returns:
         Array of the same shape, in `(0, 1]`.

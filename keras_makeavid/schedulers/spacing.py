@@ -17,8 +17,8 @@ def spaced_timesteps(spacing: str, num_points: int, num_train_steps: int) -> np.
         spacing: `"leading"` (equal whole strides up from timestep 1), `"linspace"`
             (both ends, fractions between) or `"trailing"` (equal strides down from
             the last timestep, rounded).
-        num_points: int, from `1` to `num_train_steps + 1`.
-        num_train_steps: int, number of timesteps in training.
+        num_points: Int, from `1` to `num_train_steps + 1`.
+        num_train_steps: Int, number of timesteps in training.
 
     Returns:
         float64 array `(num_points,)`, falling. Of `num_train_steps + 1` points the
@@ -47,9 +47,9 @@ def karras_spacing(sigma_max: float, sigma_min: float, num_steps: int) -> np.nda
     """Spreads noise levels as arXiv 2206.00364 does (eq. 5, rho = 7).
 
     Args:
-        sigma_max: float, the first noise level.
-        sigma_min: float, the last one, reached if there are two steps or more.
-        num_steps: int, how many.
+        sigma_max: Float, the first noise level.
+        sigma_min: Float, the last one, reached if there are two steps or more.
+        num_steps: Int, how many.
 
     Returns:
         float64 array `(num_steps,)`, falling.
@@ -67,8 +67,8 @@ def timesteps_of_sigmas(sigmas: np.ndarray, train_sigmas: np.ndarray) -> np.ndar
     """Finds the timesteps at which training had given noise levels.
 
     Args:
-        sigmas: float64 array `(num_steps,)`, noise levels.
-        train_sigmas: float64 array `(num_train_steps,)`, rising, the noise level of
+        sigmas: Float64 array `(num_steps,)`, noise levels.
+        train_sigmas: Float64 array `(num_train_steps,)`, rising, the noise level of
             each timestep.
 
     Returns:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+
+# A float32 array `(num_steps,)`. A number that is given stands for an array of it.
+Column: TypeAlias = Any
 
 
 class StepRow(NamedTuple):
     """The coefficients of one sampling step; each a scalar.
 
     Attributes:
-        timestep: what the model is told; Euler's may lie between whole timesteps.
-        input_scale: factor of the sample on its way into the model.
+        timestep: What the model is told; Euler's may lie between whole timesteps.
+        input_scale: Factor of the sample on its way into the model.
         denoised_from_sample: `denoised` is this times the sample ...
         denoised_from_prediction: ... plus this times the model's prediction.
-        next_from_sample: the next sample is this times the sample ...
+        next_from_sample: The next sample is this times the sample ...
         next_from_denoised: ... plus this times `denoised` ...
         next_from_previous_denoised: ... plus this times the step before's `denoised`
             ...
@@ -46,15 +49,15 @@ class StepTable:
     array of it. For their meaning see `StepRow`, whose order they have.
 
     Args:
-        timesteps: array, see `StepRow.timestep`.
-        input_scale: array or number.
-        denoised_from_sample: array or number.
-        denoised_from_prediction: array or number.
-        next_from_sample: array or number.
-        next_from_denoised: array or number.
-        next_from_previous_denoised: array or number, `0` in the first step.
-        next_from_noise: array or number.
-        initial_sigma: float, factor of the standard normal noise to start from.
+        timesteps: Array, see `StepRow.timestep`.
+        input_scale: Array or number.
+        denoised_from_sample: Array or number.
+        denoised_from_prediction: Array or number.
+        next_from_sample: Array or number.
+        next_from_denoised: Array or number.
+        next_from_previous_denoised: Array or number, `0` in the first step.
+        next_from_noise: Array or number.
+        initial_sigma: Float, factor of the standard normal noise to start from.
 
     Example:
     ```python
@@ -69,14 +72,14 @@ class StepTable:
     ```
     """
 
-    timesteps: np.ndarray
-    input_scale: np.ndarray
-    denoised_from_sample: np.ndarray
-    denoised_from_prediction: np.ndarray
-    next_from_sample: np.ndarray
-    next_from_denoised: np.ndarray
-    next_from_previous_denoised: np.ndarray
-    next_from_noise: np.ndarray
+    timesteps: Column
+    input_scale: Column
+    denoised_from_sample: Column
+    denoised_from_prediction: Column
+    next_from_sample: Column
+    next_from_denoised: Column
+    next_from_previous_denoised: Column
+    next_from_noise: Column
     initial_sigma: float
 
     def __post_init__(self) -> None:
@@ -106,7 +109,7 @@ class StepTable:
         """Reads one step out of the table's array.
 
         Args:
-            array_slice: array or tensor `(8,)` of any backend: `as_array()[i]`, where
+            array_slice: Array or tensor `(8,)` of any backend: `as_array()[i]`, where
                 `i` may be the traced counter of a loop.
 
         Returns:
@@ -129,12 +132,12 @@ def step(
 
     Args:
         row: `StepRow` of scalars.
-        sample: array `(B, ...)`, the latents at this step's noise level.
-        prediction: array, what the model made of `sample * row.input_scale` at
+        sample: Array `(B, ...)`, the latents at this step's noise level.
+        prediction: Array, what the model made of `sample * row.input_scale` at
             `row.timestep`, after guidance.
-        previous_denoised: array, the second result of the step before; zeros in the
+        previous_denoised: Array, the second result of the step before; zeros in the
             first step.
-        noise: array, standard normal; may be left out if not `table.needs_noise`.
+        noise: Array, standard normal; may be left out if not `table.needs_noise`.
 
     Returns:
         Tuple `(next_sample, denoised)`: the latents at the next noise level, and the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -15,7 +16,7 @@ from keras_makeavid.layers.operations.devices import (
 from keras_makeavid.tensor import Tensor
 
 
-def has_attention_over_frames(shape: Sequence[int | None], heads: int) -> bool:
+def has_attention_over_frames(shape: Sequence[Any], heads: int) -> bool:
     """Tell whether the platform has `attention_over_frames` for tokens of a shape.
 
     TPUs have. Elsewhere a transpose and `attention` serve as well: on a TPU they

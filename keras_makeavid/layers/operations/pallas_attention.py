@@ -9,6 +9,7 @@ with nothing else kept.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -139,7 +140,7 @@ def parallel(axes: int, in_order: int = 0) -> pltpu.CompilerParams:
     Returns:
         Parameters of the compiler.
     """
-    semantics = ("parallel",) * axes + ("arbitrary",) * in_order
+    semantics: tuple[Any, ...] = ("parallel",) * axes + ("arbitrary",) * in_order
     return pltpu.CompilerParams(dimension_semantics=semantics)
 
 
