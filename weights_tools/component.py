@@ -11,7 +11,7 @@ from typing import Any
 from weights_tools.autoencoder_config import autoencoder_arguments
 from weights_tools.config import unet_arguments
 from weights_tools.configuration import architecture, read_config, reading
-from weights_tools.containers import ContainerError, TensorFile
+from weights_tools.formats import FormatError, TensorFile
 from weights_tools.inference import infer_arguments
 from weights_tools.kinds import complete, shapes_of
 from weights_tools.layouts import LAYOUTS, Layout
@@ -84,7 +84,7 @@ def find_layout(
         name: name of the layout that it must be; `None` if any.
 
     Raises:
-        ContainerError: if there is none, or more than one such model.
+        FormatError: if there is none, or more than one such model.
     """
     found = [
         pair
@@ -94,7 +94,7 @@ def find_layout(
     if len(found) != 1:
         wanted = " ".join(filter(None, (name, kind or "known model")))
         names = list(file.specs)
-        raise ContainerError(
+        raise FormatError(
             file.path,
             f"must hold one {wanted}. Received: {len(found)} of them, in "
             f"{len(names)} tensors such as {', '.join(names[:5]) or 'none'}",
@@ -177,7 +177,7 @@ def arguments_in(file: TensorFile) -> dict[str, dict[str, Any]]:
         Arguments by kind of model.
 
     Raises:
-        ContainerError: if it is no such thing.
+        FormatError: if it is no such thing.
     """
     with reading(file.path):
         told = json.loads(file.metadata.get(_METADATA, "{}"))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from weights_tools.containers import ContainerError
+from weights_tools.formats import FormatError
 
 # A configuration is some thousand bytes; it is read into memory whole.
 _MOST_BYTES = 2**20
@@ -60,13 +60,13 @@ def read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration at {path}")
     if path.stat().st_size > _MOST_BYTES:
-        raise ContainerError(path, "is larger than a configuration can be")
+        raise FormatError(path, "is larger than a configuration can be")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ContainerError(path, f"is not a JSON file: {error}") from error
+        raise FormatError(path, f"is not a JSON file: {error}") from error
     if not isinstance(config, dict):
-        raise ContainerError(path, f"must hold an object. Received: {config!r:.80}")
+        raise FormatError(path, f"must hold an object. Received: {config!r:.80}")
     return config
 
 
@@ -78,18 +78,18 @@ def reading(path: Path) -> Iterator[None]:
         path: the file.
 
     Raises:
-        ContainerError: instead of what the block raises.
+        FormatError: instead of what the block raises.
     """
     try:
         yield
-    except (ContainerError, OSError):
+    except (FormatError, OSError):
         raise
     except ValueError as error:
-        raise ContainerError(path, str(error)) from error
+        raise FormatError(path, str(error)) from error
     except Exception as error:
         # What libraries answer to JSON of another shape than theirs is of any kind.
         reason = f"is not understood: {type(error).__name__}: {error}"
-        raise ContainerError(path, reason) from error
+        raise FormatError(path, reason) from error
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from weights_tools.component import Component
-from weights_tools.containers import TensorSpec, create_tensors
+from weights_tools.formats import TensorSpec, create_tensors
 from weights_tools.layouts import Layout
 from weights_tools.weights import all_finite
 

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from weights_tools.containers import ContainerError, TensorFile
+from weights_tools.formats import FormatError, TensorFile
 from weights_tools.layouts import Layout
 
 # CLIP's text encoders have heads of 64.
@@ -32,14 +32,14 @@ class _Shapes:
         name = self._layout.tensor_name(path, self._root)
         spec = self._file.specs.get(name)
         if spec is None:
-            raise ContainerError(
+            raise FormatError(
                 self._file.path,
                 f"must be there in a {self._layout.kind} in layout "
                 f"{self._layout.name!r}",
                 tensor=name,
             )
         if len(spec.shape) < least:
-            raise ContainerError(
+            raise FormatError(
                 self._file.path,
                 f"must have {least} axes or more. Received: shape {spec.shape}",
                 tensor=name,

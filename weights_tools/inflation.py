@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from weights_tools.component import Component
-from weights_tools.containers import TensorSpec
+from weights_tools.formats import TensorSpec
 from weights_tools.kinds import shapes_of
 from weights_tools.weights import Weights
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from weights_tools.containers import TensorFile, TensorSpec, open_tensors
+from weights_tools.formats import TensorFile, TensorSpec, open_tensors
 from weights_tools.kinds import kind_of, variables_of
 from weights_tools.layouts import LAYOUTS, Layout, get_layout
 from weights_tools.weights import Weights, weights_from_file
@@ -58,7 +58,7 @@ def check_readable(weights: Weights) -> None:
         weights: the weights.
 
     Raises:
-        ContainerError: if one is damaged, or holds NaN or infinity.
+        FormatError: if one is damaged, or holds NaN or infinity.
     """
     for path in weights.specs:
         weights.read(path)

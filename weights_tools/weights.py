@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from weights_tools.containers import ContainerError, TensorFile, TensorSpec
+from weights_tools.formats import FormatError, TensorFile, TensorSpec
 from weights_tools.kinds import variables_of
 from weights_tools.layouts import Layout
 
@@ -62,7 +62,7 @@ def weights_from_file(
         The weights that the layout holds.
 
     Raises:
-        ContainerError: if a tensor is missing, surplus or misshapen; lists names and
+        FormatError: if a tensor is missing, surplus or misshapen; lists names and
             shapes; or if one is no float. Reading one that holds NaN or infinity
             raises it too.
     """
@@ -70,10 +70,10 @@ def weights_from_file(
     expected = {names[p]: layout.shape(p, shapes[p]) for p in names}
     problem = misfit(expected, tensors_of(file, layout, root), layout)
     if problem:
-        raise ContainerError(file.path, problem)
+        raise FormatError(file.path, problem)
     for name in names.values():
         if file.specs[name].dtype not in _DTYPES:
-            raise ContainerError(
+            raise FormatError(
                 file.path,
                 f"a weight must be one of {_DTYPES}. Received: "
                 f"{file.specs[name].dtype}",
@@ -83,7 +83,7 @@ def weights_from_file(
     def read(path):
         tensor = file.read(names[path])
         if not all_finite(tensor):
-            raise ContainerError(file.path, "holds NaN or infinity", tensor=names[path])
+            raise FormatError(file.path, "holds NaN or infinity", tensor=names[path])
         return layout.from_layout(path, tensor, shapes[path])
 
     specs = {p: TensorSpec(shapes[p], file.specs[n].dtype) for p, n in names.items()}

@@ -8,8 +8,7 @@ from keras_makeavid.models import UNetPseudo3D
 from weights_tools import unet_from_diffusers_config
 from weights_tools.component import arguments_of
 from weights_tools.config import unet_arguments
-from weights_tools.containers import TensorSpec, open_tensors
-from weights_tools.containers.safetensors_format import plan_safetensors
+from weights_tools.formats import TensorSpec, create_tensors, open_tensors
 from weights_tools.kinds import complete, shapes_of
 from weights_tools.layouts import get_layout
 
@@ -165,7 +164,7 @@ def test_the_published_video_models_are_the_default(config, of_flax, tmp_path):
         for variable, shape in shapes_of("unet", {}).items()
     }
     # A hole of the published names and shapes, of which only the header is read.
-    plan_safetensors(specs, {}).begin(path)
+    create_tensors(path, specs, "safetensors")._begin(path)
     (tmp_path / "config.json").write_text(json.dumps(config | of_flax))
     with open_tensors(path) as file:
         arguments = arguments_of(file, layout, "", tmp_path / "config.json", {})

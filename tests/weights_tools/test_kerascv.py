@@ -17,7 +17,7 @@ from keras.src.legacy.saving import legacy_h5_format
 import keras_makeavid
 import weights_tools
 from keras_makeavid.compilation import compile_inference
-from weights_tools.containers import open_tensors
+from weights_tools.formats import open_tensors
 from weights_tools.kinds import shapes_of, without_weights
 from weights_tools.layouts import get_layout
 from weights_tools.layouts.kerascv import KERASCV_CLASSES

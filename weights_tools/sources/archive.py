@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from weights_tools.component import component_from_file, find_layout
-from weights_tools.containers import ContainerError, open_tensors
-from weights_tools.containers.mapped_file import MappedFile
-from weights_tools.containers.zip_directory import zip_extents
+from weights_tools.formats import FormatError, open_tensors
 from weights_tools.source import Source
 from weights_tools.sources.preset import WEIGHTS, model_in
 
@@ -31,17 +31,17 @@ def open_archive(path: Path, stack: ExitStack, overrides: Mapping[str, Any]) -> 
         overrides: arguments of the UNet that are known better.
 
     Raises:
-        ContainerError: if it is damaged or compressed, which Keras's are not.
+        FormatError: if it is damaged or compressed, which Keras's are not.
         ValueError: if it is of none of our models.
     """
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    archive = MappedFile(path)
-    members = zip_extents(archive)
-    for member in ("config.json", WEIGHTS):
-        if member not in members:
-            raise ContainerError(path, f"is no .keras file: it has no {member}")
-        start, nbytes = members[member]
-        (folder / member).write_bytes(memoryview(archive.map)[start : start + nbytes])
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in ("config.json", WEIGHTS):
+                _unpack(archive, member, folder)
+    except Exception as error:
+        # Damage meets Python's reader in many ways, not all of them `BadZipFile`.
+        raise FormatError(path, f"is no whole .keras file: {error}") from error
     try:
         kind, arguments = model_in(folder / "config.json")
         file = stack.enter_context(open_tensors(folder / WEIGHTS))
@@ -49,7 +49,17 @@ def open_archive(path: Path, stack: ExitStack, overrides: Mapping[str, Any]) -> 
         if kind == "unet":
             arguments |= overrides
         component = component_from_file(file, layout, root, arguments)
-    except ContainerError as error:
+    except FormatError as error:
         # It names a file that is gone when it is read.
-        raise ContainerError(path, str(error)) from error
+        raise FormatError(path, str(error)) from error
     return Source({kind: replace(component, path=path)})
+
+
+def _unpack(archive: zipfile.ZipFile, member: str, folder: Path) -> None:
+    if member not in archive.namelist():
+        raise ValueError(f"it has no {member}")
+    # What is compressed could have any size.
+    if archive.getinfo(member).compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{member} is compressed, which Keras does not do")
+    with archive.open(member) as stored, (folder / member).open("wb") as file:
+        shutil.copyfileobj(stored, file, 2**20)

@@ -13,8 +13,8 @@ import numpy as np
 
 from keras_makeavid.schedulers import NoiseSchedule
 from weights_tools.component import Component, component_from_file
-from weights_tools.containers import (
-    ContainerError,
+from weights_tools.formats import (
+    FormatError,
     TensorFile,
     TensorSpec,
     open_tensors,
@@ -65,7 +65,7 @@ def open_file(file: TensorFile, overrides: Mapping[str, Any]) -> Source:
         overrides: arguments of the UNet that are known better.
 
     Raises:
-        ContainerError: if it is none.
+        FormatError: if it is none.
     """
     return _source([_recognised(file)], overrides)
 
@@ -81,7 +81,7 @@ def open_folder(folder: Path, stack: ExitStack, overrides: Mapping[str, Any]) ->
         overrides: arguments of the UNet that are known better.
 
     Raises:
-        ContainerError: if a file is damaged, or two are of one class.
+        FormatError: if a file is damaged, or two are of one class.
     """
     paths = [folder / name for name in _FILE_NAMES if (folder / name).is_file()]
     files = [stack.enter_context(open_tensors(path)) for path in paths]
@@ -147,7 +147,7 @@ def _recognised(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
         return _in_order(file)
     found = _classes_in(file)
     if len(found) != 1:
-        raise ContainerError(
+        raise FormatError(
             file.path,
             f"must have the weights of one of {[c.name for c in KERASCV_CLASSES]}. "
             f"Received: {len(file.specs)} tensors such as {list(file.specs)[:5]}",
@@ -157,11 +157,11 @@ def _recognised(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
 
 def _in_order(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
     """Name the tensors of a file in which only their order tells what they are."""
-    layers = layer_weights(file.path)
+    layers = layer_weights(file)
     numbers = {len(known.layers): known for known in KERASCV_CLASSES}
     if len(layers) not in numbers:
         listed = ", ".join(f"{known.name} {n}" for n, known in numbers.items())
-        raise ContainerError(
+        raise FormatError(
             file.path,
             f"has {len(layers)} layers with weights, and no class of KerasCV's Stable "
             f"Diffusion 1.x has so many: {listed}",
@@ -170,11 +170,11 @@ def _in_order(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
     tensors = [name for names in layers for name in names]
     for tensor in tensors:
         if tensor not in file.specs:
-            raise ContainerError(file.path, "is named but not there", tensor=tensor)
+            raise FormatError(file.path, "is named but not there", tensor=tensor)
     try:
         names = _named(known, [len(names) for names in layers])
     except ValueError as error:
-        raise ContainerError(file.path, str(error)) from error
+        raise FormatError(file.path, str(error)) from error
     return known, _Renamed(file, dict(zip(names, tensors, strict=True)))
 
 
@@ -184,7 +184,7 @@ def _source(
     components: dict[str, Component] = {}
     for known, file in found:
         if known.name in components:
-            raise ContainerError(
+            raise FormatError(
                 file.path,
                 f"is a second {known.name}, beside {components[known.name].path}",
             )

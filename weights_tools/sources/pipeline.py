@@ -18,7 +18,7 @@ from weights_tools.component import (
     find_layout,
 )
 from weights_tools.configuration import check_size, read_config, reading
-from weights_tools.containers import open_tensors
+from weights_tools.formats import open_tensors
 from weights_tools.kinds import MODELS
 from weights_tools.source import Source
 

@@ -21,7 +21,7 @@ from weights_tools.configuration import (
     read_config,
     reading,
 )
-from weights_tools.containers import ContainerError, open_tensors
+from weights_tools.formats import FormatError, open_tensors
 from weights_tools.kinds import MODELS, complete
 from weights_tools.source import Source
 
@@ -71,20 +71,20 @@ def _open_task(folder, stack, source):
     path = folder / TASK
     task = read_config(path).get("config")
     if not isinstance(task, dict):
-        raise ContainerError(path, "is no task's configuration")
+        raise FormatError(path, "is no task's configuration")
     file = stack.enter_context(open_tensors(folder / TASK_WEIGHTS))
     for layout, root in find_layouts(file):
         part = root.split("/")[0]
         with reading(path):
             kind, arguments = _arguments_of_config(task.get(part))
         if kind != layout.kind:
-            raise ContainerError(path, f"has a {kind} for its {part}")
+            raise FormatError(path, f"has a {kind} for its {part}")
         component = component_from_file(file, layout, root, arguments)
         source.components[TASK_PARTS[part]] = component
     with reading(folder / "preprocessor.json"):
         source.preprocessor = TextToVideoPreprocessor.from_preset(str(folder))
     if not isinstance(task.get("schedule"), dict):
-        raise ContainerError(path, "has no schedule")
+        raise FormatError(path, "has no schedule")
     # Presets of the first version tell of the size only.
     source.defaults = {key: task[key] for key in TASK_DEFAULTS if key in task}
     with reading(path):
@@ -100,7 +100,7 @@ def model_in(path: Path) -> tuple[str, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: if it is missing.
-        ContainerError: if it is of none of our models.
+        FormatError: if it is of none of our models.
     """
     config = read_config(path)
     with reading(path):

@@ -15,7 +15,7 @@ from weights_tools.component import (
     find_layout,
     find_layouts,
 )
-from weights_tools.containers import ContainerError, open_tensors
+from weights_tools.formats import FormatError, open_tensors
 from weights_tools.kinds import MODELS
 from weights_tools.source import Source
 from weights_tools.sources import kerascv
@@ -43,7 +43,7 @@ def open_file(path: Path, stack: ExitStack, overrides: Mapping[str, Any]) -> Sou
     source = Source()
     for layout, root in found:
         if layout.kind in source.components:
-            raise ContainerError(path, f"holds more than one {layout.kind}")
+            raise FormatError(path, f"holds more than one {layout.kind}")
         config = _config_beside(path, layout) if len(found) == 1 else None
         arguments = arguments_of(file, layout, root, config, overrides)
         component = component_from_file(file, layout, root, arguments)
