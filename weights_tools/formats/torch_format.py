@@ -40,7 +40,7 @@ _PASSED_NAMES = {
     *(f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")),
     *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
     *("numpy.dtype", "numpy.ndarray", "argparse.Namespace", "types.SimpleNamespace"),
-    *("collections.defaultdict", "functools.partial"),
+    *("collections.defaultdict", "collections.deque", "functools.partial"),
     *("datetime.date", "datetime.datetime", "datetime.timedelta", "decimal.Decimal"),
     *(
         f"builtins.{kind}"
@@ -54,22 +54,28 @@ _PASSED_NAMES = {
 class _Object:
     """Stands for an object beside the weights, which is never made."""
 
-    def __init__(self, *arguments, **more):
-        pass
-
     def __new__(cls, *arguments, **more):
         return object.__new__(cls)
+
+    def __init__(self, *arguments, **more):
+        pass
 
     def __setstate__(self, state):
         pass
 
 
 class _Dict(_Object):
-    """The same for one that may be a dict."""
+    """The same for one that is filled as a dict."""
 
     def __new__(cls, *arguments, **more):
-        # The one class that `torch.load` fills both as a dict and as an object.
         return OrderedDict()
+
+
+class _List(_Object):
+    """The same for one that is filled as a list."""
+
+    def __new__(cls, *arguments, **more):
+        return []
 
 
 def is_pickle(start: bytes) -> bool:
@@ -104,10 +110,10 @@ def open_torch(file: MappedFile) -> TorchTensors:
         ) from error
     zipped = is_zip(file.map[:4])
     pickles = _zipped_pickle(file) if zipped else file.map[:_LONGEST_PICKLE]
-    names: set[str] = set()
+    names: dict[str, type] = {}
     try:
         names = _names_in(io.BytesIO(pickles), 1 if zipped else _OLD_PICKLES)
-        passed = [(_stand_in(name), name) for name in names if _is_passed_over(name)]
+        passed = [(kind, n) for n, kind in names.items() if _is_passed_over(n)]
         # A mapping has no descriptor, with which PyTorch would try an archive of tar.
         source = str(file.path) if zipped else file.map
         file.map.seek(0)
@@ -211,24 +217,19 @@ def _zipped_pickle(file: MappedFile) -> bytes:
         ) from error
 
 
-def _stand_in(name: str) -> type:
-    is_python = name.split(".")[0] in {*sys.stdlib_module_names, "numpy", "__builtin__"}
-    return _Dict if name == "collections.defaultdict" or not is_python else _Object
-
-
 def _is_passed_over(name: str) -> bool:
     package, last = name.split(".")[0], name.split(".")[-1].lstrip("_")
-    python = {*sys.stdlib_module_names, "torch", "__builtin__", "copy_reg"}
+    python = {*sys.stdlib_module_names, "torch"}
     return (
         package in _PASSED_PACKAGES
         or package == "pathlib"
-        or name.replace("__builtin__", "builtins") in _PASSED_NAMES
+        or name in _PASSED_NAMES
         or (package not in python and last[:1].isupper())
     )
 
 
-def _names_in(stream: io.BytesIO, count: int) -> set[str]:
-    """The names that pickles ask for, found without running them.
+def _names_in(stream: io.BytesIO, count: int) -> dict[str, type]:
+    """The names that pickles ask for, and what can stand for each; nothing is run.
 
     Their objects are counted as well: tuples that hold each other twice over could
     take for ever to hash, and some that nest deeply would end the process.
@@ -236,14 +237,14 @@ def _names_in(stream: io.BytesIO, count: int) -> set[str]:
     Raises:
         ValueError: If they nest too deeply or unfold to too many objects.
     """
-    names: set[str] = set()
+    names: dict[str, type] = {}
     objects = 0
     for _ in range(count):
-        # Of each item on the stack: of how many objects it is, and how deep.
-        stack: list[tuple[int, int] | None] = []
-        memo: dict[int, tuple[int, int]] = {}
+        # Of each item on the stack: how many objects, how deep, made by which name.
+        stack: list[tuple[int, int, str] | None] = []
+        memo: dict[int, tuple[int, int, str]] = {}
         for opcode, argument, _ in pickletools.genops(stream):
-            name, item = opcode.name, (1, 0)
+            name, item = opcode.name, (1, 0, "")
             if name == "PROTO" and argument != 2:
                 raise ValueError(
                     f"its pickle has protocol {argument}, and PyTorch loads weights of "
@@ -256,15 +257,14 @@ def _names_in(stream: io.BytesIO, count: int) -> set[str]:
                 objects += memo[argument][0]
             elif name == "MARK":
                 stack.append(None)
+            elif name == "GLOBAL":
+                full = argument.replace(" ", ".")
+                for old, new in (("__builtin__", "builtins"), ("copy_reg", "copyreg")):
+                    full = re.sub(f"^{old}\\.", f"{new}.", full)
+                names.setdefault(full, _Object)
+                stack.append((1, 0, full))
             else:
-                if name == "GLOBAL":
-                    names.add(argument.replace(" ", "."))
-                taken = _taken(stack, opcode.stack_before)
-                if taken:
-                    # To fill a dict or list does not make it deeper.
-                    grown = name.startswith(("APPEND", "SETITEM", "BUILD"))
-                    depth = max(d + 1 - (grown and i == 0) for i, (_, d) in taken)
-                    item = (1 + sum(n for _, (n, _) in taken), depth)
+                item = _made(stack, opcode, names, item)
                 stack.extend(item for _ in opcode.stack_after)
             objects += 1
             if objects > _MOST_OBJECTS or item[1] > DEEPEST:
@@ -272,16 +272,29 @@ def _names_in(stream: io.BytesIO, count: int) -> set[str]:
     return names
 
 
-def _taken(stack: list, before: list) -> list[tuple[int, tuple[int, int]]]:
-    """Take from a stack what an instruction takes, with the place of each."""
-    taken = []
+def _made(stack: list, opcode: Any, names: dict[str, type], item: tuple) -> tuple:
+    """Take from a stack what an instruction takes, and give what it makes of it."""
+    taken, before = [], opcode.stack_before
     if pickletools.markobject in before:
         while stack[-1] is not None:
             taken.append(stack.pop())
         stack.pop()
         before = before[: before.index(pickletools.markobject)]
     taken += [stack.pop() for _ in before]
-    return list(enumerate(reversed(taken)))
+    if not taken:
+        return item
+    count = 1 + sum(number for number, _, _ in taken)
+    depth = 1 + max(deep for _, deep, _ in taken)
+    _, target_depth, target = taken[-1]
+    fills = {"APPEND": _List, "SETITE": _Dict, "BUILD": None}
+    if opcode.name[:6] in fills:
+        # To fill an object does not make it deeper.
+        depth = max(target_depth, *(deep + 1 for _, deep, _ in taken[:-1]), 0)
+        if target and fills[opcode.name[:6]]:
+            names[target] = fills[opcode.name[:6]]
+    elif opcode.name not in ("REDUCE", "NEWOBJ"):
+        target = ""
+    return count, depth, target
 
 
 def _tensors_of(file: MappedFile, content: Any, torch: Any) -> dict[str, Any]:

@@ -1,5 +1,9 @@
+import argparse
 import collections
+import datetime
+import enum
 import io
+import pathlib
 import pickle
 import sys
 import types
@@ -138,6 +142,68 @@ def test_callbacks_that_stable_diffusion_was_trained_with_do_no_harm(
         assert list(file.specs) == ["a"]
 
 
+def settings_of_tools(monkeypatch):
+    """Objects that training tools leave in their checkpoints."""
+
+    def fake(module, name, bases=(), **members):
+        kind = type(name, bases, {"__module__": module, **members})
+        parts = module.split(".")
+        for depth in range(1, len(parts) + 1):
+            package = ".".join(parts[:depth])
+            if package not in sys.modules:
+                monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
+        setattr(sys.modules[module], name, kind)
+        return kind
+
+    attributes = fake("lightning.fabric.utilities.data", "AttributeDict", (dict,))
+    config = fake("omegaconf.dictconfig", "DictConfig")()
+    config.__dict__.update(_content={"lr": 0.1}, _parent=None)
+    ranges = fake("someones.tool", "Ranges", (list,))([1, 2])
+    slots = fake("someones.tool", "Slots", (), __slots__=("a",))()
+    slots.a = 1
+    colour = enum.Enum("Colour", "RED", module="someones.tool")
+    sys.modules["someones.tool"].Colour = colour
+    return {
+        "hyper_parameters": attributes(lr=0.1, nested=attributes(a=1)),
+        "config": config,
+        "ranges": ranges,
+        "slots": slots,
+        "colour": colour.RED,
+        "args": argparse.Namespace(lr=0.1, path=pathlib.Path("a/b")),
+        "path": pathlib.PurePosixPath("a/b"),
+        "counts": collections.defaultdict(list, a=[1]),
+        "last": collections.deque([1, 2]),
+        "when": datetime.datetime(2024, 1, 1),
+        "scalar": np.float32(0.5),
+        "array": np.arange(3),
+        "random": ("MT19937", np.arange(4, dtype="uint32"), 3, 0, 0.0),
+        "dtype": np.dtype("float32"),
+        "kind": np.float64,
+    }
+
+
+def test_settings_beside_the_weights_are_passed_over(path, save, monkeypatch):
+    with monkeypatch.context() as patch:
+        save({"state_dict": {"a": torch.ones(2)}, **settings_of_tools(patch)})
+    with open_tensors(path) as file:
+        assert list(file.specs) == ["a"]
+    assert torch.serialization.get_safe_globals() == []
+
+
+@pytest.mark.parametrize("name", ["state_dict", "model", "module", "model_state_dict"])
+def test_weights_one_level_down_are_taken(path, save, name):
+    save({name: {"a": torch.ones(2)}, "ema_decay": torch.ones(()), "step": 3})
+    with open_tensors(path) as file:
+        assert list(file.specs) == ["a"]
+
+
+def test_without_pytorch_one_line_asks_for_it(path, save, monkeypatch):
+    save({"a": torch.ones(2)})
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"install keras-makeavid\[torch\]"):
+        open_tensors(path)
+
+
 class Malicious:
     """What a pickle does when Python loads it."""
 
@@ -152,7 +218,7 @@ def test_a_malicious_pickle_is_refused_by_the_name_of_what_it_asks_for(path, sav
     ran = path.with_name("ran")
     trap = Malicious(exec, f"open({str(ran)!r}, 'w').close()")
     save({"state_dict": {"a": torch.ones(2)}, "trap": trap})
-    reason = "asks for __builtin__.exec, which no weights need; nothing of the pickle"
+    reason = "asks for builtins.exec, which no weights need; nothing of the pickle"
     assert reason in refused(path)
     assert not ran.exists()
     torch.load(path, weights_only=False)
