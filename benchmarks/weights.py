@@ -128,7 +128,7 @@ def make_kerascv(published: Path, folder: Path) -> None:
     from keras.src.legacy.saving import legacy_h5_format
     from keras_cv.models import stable_diffusion
 
-    from weights_tools.layouts.kerascv import KERASCV_CLASSES
+    from weights_tools.kerascv import KERASCV_CLASSES
 
     published.mkdir()
     folder.mkdir()

@@ -1,14 +1,18 @@
-"""Bring published weights into the models of `keras_makeavid`, and back out."""
+"""Bring published weights into the models of `keras_makeavid`, and back out.
 
-from weights_tools.autoencoder_config import autoencoder_from_diffusers_config
-from weights_tools.config import unet_from_diffusers_config
-from weights_tools.conversion import ConversionReport, convert, inflate
+The road of a checkpoint: `opening` gives a `Checkpoint`, `inflation` makes a video
+model of an image model, and `saving` writes it in any layout.
+"""
+
+from weights_tools.configs import (
+    autoencoder_from_diffusers_config,
+    text_encoder_from_transformers_config,
+    unet_from_diffusers_config,
+)
+from weights_tools.conversion import ConversionReport, convert, inflate, make_preset
 from weights_tools.inspection import PartInspection, inspect
-from weights_tools.loading import load_weights
-from weights_tools.models import load_model
+from weights_tools.loading import load_into_kerascv, load_model, load_weights
 from weights_tools.opening import open_source
-from weights_tools.targets.kerascv import load_into_kerascv
-from weights_tools.text_encoder_config import text_encoder_from_transformers_config
 from weights_tools.verification import PartComparison, verify
 
 __all__ = [
@@ -22,6 +26,7 @@ __all__ = [
     "load_into_kerascv",
     "load_model",
     "load_weights",
+    "make_preset",
     "open_source",
     "text_encoder_from_transformers_config",
     "unet_from_diffusers_config",

@@ -12,35 +12,27 @@ from typing import Any
 
 import keras
 
-from keras_makeavid.files import (
-    check_replaceable_folder,
-    existing_parent,
-    folder_written_aside,
-)
-from keras_makeavid.progress import progress_bar
+from keras_makeavid.files import check_replaceable_folder, existing_parent
 from keras_makeavid.text import TextToVideoPreprocessor
-from weights_tools.copying import check_dtype
+from weights_tools.checkpoint import Checkpoint
 from weights_tools.inflation import inflated
+from weights_tools.kerascv import KERASCV_CLASSES, KERASCV_LAYOUTS
 from weights_tools.layouts import LAYOUTS
-from weights_tools.layouts.kerascv import KERASCV_CLASSES
 from weights_tools.opening import open_source
-from weights_tools.source import Source
-from weights_tools.targets.hub_folder import HubFolderWriter
-from weights_tools.targets.kerascv import KerasCVWriter
-from weights_tools.targets.preset import PresetWriter
-from weights_tools.targets.single_file import SingleFileWriter
+from weights_tools.saving import DTYPES, save
 
-LAYOUT_NAMES = tuple(
-    dict.fromkeys(layout.name for layout in LAYOUTS if not layout.name.endswith("_old"))
-)
+# Files are written in the one format of their layout.
+_CONTAINERS = {
+    layout.name: layout.container
+    for layout in (*LAYOUTS, *KERASCV_LAYOUTS)
+    if not layout.name.endswith("_old")
+}
+LAYOUT_NAMES = tuple(_CONTAINERS)
+_SUFFIXES = {"safetensors": ".safetensors", "flax_msgpack": ".msgpack", "hdf5": ".h5"}
+_NEVER_WRITTEN = (".keras", ".ckpt", ".bin", ".pt", ".pth", ".hdf5")
 
 # What a folder of weights has one of, and a folder of anything else has not.
 _MARKERS = ("config.json", "model_index.json", *(c.file for c in KERASCV_CLASSES))
-
-# Files are written in the one format of their layout.
-_SUFFIXES = {"safetensors": ".safetensors", "flax_msgpack": ".msgpack", "hdf5": ".h5"}
-_CONTAINERS = {layout.name: layout.container for layout in LAYOUTS}
-_NEVER_WRITTEN = (".keras", ".ckpt", ".bin", ".pt", ".pth", ".hdf5")
 
 # What stands in a `config.json` of others, beside the weights in a folder.
 _TOLD = ("num_heads", "groups", "epsilon")
@@ -51,12 +43,12 @@ class ConversionReport:
     """What was written.
 
     Args:
-        out: the file or folder.
-        layout: its layout.
-        parts: parts that were written.
-        nbytes: bytes of weights.
-        dropped: number of parameters that the layout cannot hold, by part.
-        changed: arguments that others who read the layout take to be so, and that are
+        out: The file or folder.
+        layout: Its layout.
+        parts: Parts that were written.
+        nbytes: Bytes of weights.
+        dropped: Number of parameters that the layout cannot hold, by part.
+        changed: Arguments that others who read the layout take to be so, and that are
             otherwise in the source, by part; such as the form of GELU.
     """
 
@@ -88,23 +80,23 @@ def convert(
     kept they stay identical bit by bit. The output appears complete or not at all.
 
     Args:
-        source: a file, a folder in our, diffusers' or the hub's layout,
+        source: A file, a folder in our, diffusers' or the hub's layout,
             `hf://owner/name[@revision]`, or a live model.
-        out: what to write: a folder, or a file where the name ends in the suffix of
+        out: What to write: a folder, or a file where the name ends in the suffix of
             the layout's format, `.safetensors`, `.msgpack` or `.h5`.
         layout: `"keras"` (a preset of ours), `"makeavid_torch"`, `"makeavid_flax"`,
             `"diffusers"` (the image model: temporal parts are dropped), `"ldm"` or
             `"kerascv"`.
         dtype: `"float32"`, `"float16"`, `"bfloat16"`, or `None` to keep each
             tensor's.
-        part: the one part to convert, such as `"unet"`; `None` converts all.
+        part: The one part to convert, such as `"unet"`. `None` converts all.
         variant: `"fp16"` prefers files of this variant in a diffusers folder.
-        overrides: arguments of `UNetPseudo3D` that are known better than the source
+        overrides: Arguments of `UNetPseudo3D` that are known better than the source
             tells, such as `{"transformer_epsilon": 1e-6}`.
-        base: source of the parts that `source` does not have, such as the pipeline
+        base: Source of the parts that `source` does not have, such as the pipeline
             that a UNet alone belongs to.
-        tokenizer: folder of the tokenizer, for a source that has none.
-        force: replace what is at `out`.
+        tokenizer: Folder of the tokenizer, for a source that has none.
+        force: Replace what is at `out`.
         progress: `True` shows a bar by bytes; a function is called as
             `progress(done, total)`.
 
@@ -112,11 +104,11 @@ def convert(
         A `ConversionReport`.
 
     Raises:
-        FileExistsError: if there is something at `out`, and not `force`; with it, if
+        FileExistsError: There is something at `out`, and not `force`; with it, if
             that is a folder of anything else than weights.
-        FileNotFoundError: if the source, or the folder to write in, is missing.
-        ValueError: if the source is damaged or does not fit the layout.
-        OSError: if the disk is full.
+        FileNotFoundError: The source, or the folder to write in, is missing.
+        ValueError: The source is damaged or does not fit the layout.
+        OSError: The disk is full.
 
     Example:
     ```python
@@ -128,12 +120,9 @@ def convert(
     convert("makeavid", "exported", layout="makeavid_torch", dtype="float16")
     ```
     """
-    out = _checked_target(out, layout, force)
-    check_dtype(dtype)
-    with ExitStack() as stack:
-        opened = stack.enter_context(open_source(source, variant, overrides))
-        chosen = _chosen(opened, part, _base(base, variant, stack), tokenizer)
-        return _write(chosen, out, layout, dtype, progress)
+    out = _checked_target(out, layout, dtype, force)
+    with _opened(source, part, variant, overrides, base, tokenizer) as checkpoint:
+        return _save(checkpoint, out, layout, dtype, progress)
 
 
 def inflate(
@@ -157,26 +146,26 @@ def inflate(
     checkpoint of LDM, it makes a complete `TextToVideo` preset.
 
     Args:
-        source: as for `convert`.
-        out: what to write.
-        layout: as for `convert`, of those that hold video models.
-        dtype: as for `convert`.
-        part: as for `convert`.
-        variant: as for `convert`.
-        overrides: as for `convert`.
-        base: as for `convert`.
-        tokenizer: as for `convert`.
-        force: as for `convert`.
-        progress: as for `convert`.
+        source: As for `convert`.
+        out: What to write.
+        layout: As for `convert`, of those that hold video models.
+        dtype: As for `convert`.
+        part: As for `convert`.
+        variant: As for `convert`.
+        overrides: As for `convert`.
+        base: As for `convert`.
+        tokenizer: As for `convert`.
+        force: As for `convert`.
+        progress: As for `convert`.
 
     Returns:
         A `ConversionReport`.
 
     Raises:
-        FileExistsError: as for `convert`.
-        FileNotFoundError: as for `convert`.
-        ValueError: as for `convert`; also if the model is a video model already.
-        OSError: if the disk is full.
+        FileExistsError: As for `convert`.
+        FileNotFoundError: As for `convert`.
+        ValueError: As for `convert`; also if the model is a video model already.
+        OSError: The disk is full.
 
     Example:
     ```python
@@ -184,41 +173,81 @@ def inflate(
     task = keras_makeavid.TextToVideo.from_preset("video_preset")
     ```
     """
-    out = _checked_target(out, layout, force)
-    check_dtype(dtype)
+    out = _checked_target(out, layout, dtype, force)
+    with _opened(source, part, variant, overrides, base, tokenizer) as checkpoint:
+        unet = checkpoint.component("unet")
+        checkpoint.components["unet"] = inflated(unet)
+        return _save(checkpoint, out, layout, dtype, progress)
+
+
+def make_preset(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    variant: str | None = None,
+    force: bool = False,
+    progress: bool | Callable[[int, int], None] = False,
+) -> ConversionReport:
+    """Make a preset of any source: image models are inflated, video models converted.
+
+    Args:
+        source: As for `convert`.
+        out: The folder to write.
+        variant: As for `convert`.
+        force: As for `convert`.
+        progress: As for `convert`.
+
+    Returns:
+        A `ConversionReport`.
+
+    Raises:
+        FileExistsError: As for `convert`.
+        FileNotFoundError: As for `convert`.
+        ValueError: As for `convert`.
+        OSError: The disk is full.
+
+    Example:
+    ```python
+    make_preset("hf://stable-diffusion-v1-5/stable-diffusion-inpainting", "preset")
+    ```
+    """
+    out = _checked_target(out, "keras", None, force)
+    with _opened(source, None, variant, None, None, None) as checkpoint:
+        unet = checkpoint.components.get("unet")
+        if unet is not None and not unet.is_video:
+            checkpoint.components["unet"] = inflated(unet)
+        return _save(checkpoint, out, "keras", None, progress)
+
+
+@contextmanager
+def _opened(source, part, variant, overrides, base, tokenizer) -> Iterator[Checkpoint]:
+    """What is to be written, of the source, its base and its tokenizer."""
     with ExitStack() as stack:
-        opened = stack.enter_context(open_source(source, variant, overrides))
-        chosen = _chosen(opened, part, _base(base, variant, stack), tokenizer)
-        chosen.components["unet"] = inflated(chosen.component("unet"))
-        return _write(chosen, out, layout, dtype, progress)
+        mine = stack.enter_context(open_source(source, variant, overrides))
+        other = Checkpoint()
+        if base is not None:
+            other = stack.enter_context(open_source(base, variant))
+        components = {**other.components, **mine.components}
+        if part is not None:
+            component = mine.component(part)
+            # Alone, the UNet of first frames is a UNet like any other.
+            components = {component.kind: component}
+        preprocessor = mine.preprocessor or other.preprocessor
+        if tokenizer is not None:
+            preprocessor = TextToVideoPreprocessor.from_hub_folder(os.fspath(tokenizer))
+        yield Checkpoint(
+            components,
+            preprocessor,
+            mine.schedule or other.schedule,
+            mine.defaults or other.defaults,
+        )
 
 
-def _base(base, variant, stack: ExitStack) -> Source:
-    if base is None:
-        return Source()
-    return stack.enter_context(open_source(base, variant))
-
-
-def _chosen(source: Source, part, base: Source, tokenizer) -> Source:
-    components = {**base.components, **source.components}
-    if part is not None:
-        component = source.component(part)
-        # Alone, the UNet of first frames is a UNet like any other.
-        components = {component.kind: component}
-    preprocessor = source.preprocessor or base.preprocessor
-    if tokenizer is not None:
-        preprocessor = TextToVideoPreprocessor.from_hub_folder(os.fspath(tokenizer))
-    return Source(
-        components,
-        preprocessor,
-        source.schedule or base.schedule,
-        source.defaults or base.defaults,
-    )
-
-
-def _checked_target(out, layout: str, force: bool) -> Path:
+def _checked_target(out, layout: str, dtype: str | None, force: bool) -> Path:
     if layout not in LAYOUT_NAMES:
         raise ValueError(f"layout must be one of {LAYOUT_NAMES}. Received: {layout!r}")
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {DTYPES} or None. Received: {dtype!r}")
     out = existing_parent(out)
     suffix = _SUFFIXES[_CONTAINERS[layout]]
     if out.suffix != suffix and (
@@ -239,36 +268,25 @@ def _checked_target(out, layout: str, force: bool) -> Path:
     return out
 
 
-def _write(source: Source, out: Path, layout, dtype, progress) -> ConversionReport:
+def _save(checkpoint: Checkpoint, out: Path, layout, dtype, progress):
     to_file = out.suffix in _SUFFIXES.values()
-    if layout == "kerascv":
-        writer = KerasCVWriter(source, dtype, out.name if to_file else None)
-    elif to_file:
-        writer = SingleFileWriter(source, layout, dtype)
-    elif layout == "keras":
-        writer = PresetWriter(source, dtype)
-    else:
-        writer = HubFolderWriter(source, layout, dtype)
-    with _progress(progress, writer.total_bytes) as on_bytes:
-        if to_file:
-            writer.write(out, on_bytes)
-        else:
-            with folder_written_aside(out) as folder:
-                writer.write(folder, on_bytes)
+    layouts, nbytes = save(
+        checkpoint, out, layout, to_file=to_file, dtype=dtype, progress=progress
+    )
     told = () if to_file or layout == "kerascv" else _TOLD
     return ConversionReport(
         out,
         layout,
-        tuple(writer.layouts),
-        writer.total_bytes,
-        _dropped(source, writer.layouts),
-        _changed(source, writer.layouts, told),
+        tuple(layouts),
+        nbytes,
+        _dropped(checkpoint, layouts),
+        _changed(checkpoint, layouts, told),
     )
 
 
-def _dropped(source, layouts) -> dict[str, int]:
+def _dropped(checkpoint: Checkpoint, layouts) -> dict[str, int]:
     dropped = {}
-    for part, component in source.components.items():
+    for part, component in checkpoint.components.items():
         lost = [
             math.prod(spec.shape)
             for path, spec in component.weights.specs.items()
@@ -279,10 +297,10 @@ def _dropped(source, layouts) -> dict[str, int]:
     return dropped
 
 
-def _changed(source, layouts, told) -> dict[str, dict[str, Any]]:
+def _changed(checkpoint: Checkpoint, layouts, told) -> dict[str, dict[str, Any]]:
     changed = {}
     for part, layout in layouts.items():
-        arguments = source.components[part].arguments
+        arguments = checkpoint.components[part].arguments
         others = {
             key: value
             for key, value in {**layout.defaults, **layout.assumed}.items()
@@ -291,21 +309,3 @@ def _changed(source, layouts, told) -> dict[str, dict[str, Any]]:
         if others:
             changed[part] = others
     return changed
-
-
-@contextmanager
-def _progress(progress, total: int) -> Iterator[Callable[[int], object]]:
-    if callable(progress):
-        done = 0
-
-        def report(number):
-            nonlocal done
-            done += number
-            progress(done, total)
-
-        yield report
-    elif progress:
-        with progress_bar(total, "write", unit="B", unit_scale=True) as bar:
-            yield bar.update
-    else:
-        yield lambda number: None

@@ -1,4 +1,4 @@
-"""An image model to a video model of the same function (spec section 1)."""
+"""An image model to a video model of the same function (see docs/model.md)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from weights_tools.component import Component
+from weights_tools.checkpoint import KERNEL_IN, Component, Weights
 from weights_tools.formats import TensorSpec
-from weights_tools.kinds import shapes_of
-from weights_tools.weights import Weights
-
-KERNEL_IN = "conv_in/spatial_conv/kernel"
 
 
 def inflated(component: Component) -> Component:
@@ -24,13 +20,13 @@ def inflated(component: Component) -> Component:
     frame. A model of noisy latents alone gets zero weights for mask and hint.
 
     Args:
-        component: the image UNet.
+        component: The image UNet.
 
     Returns:
         The video UNet. Nothing is read yet.
 
     Raises:
-        ValueError: if it is no UNet, has temporal parts already, or takes another
+        ValueError: It is no UNet, has temporal parts already, or takes another
             number of channels than latents or latents, mask and hint.
     """
     if component.kind != "unet":
@@ -65,8 +61,8 @@ def temporal_start(path: str, shape: tuple[int, ...]) -> np.ndarray:
     """Value with which a temporal variable starts.
 
     Args:
-        path: path of the variable.
-        shape: its shape.
+        path: Path of the variable.
+        shape: Its shape.
 
     Returns:
         float32 array: Dirac kernels, zero output projections, norms of one and zero;
@@ -101,47 +97,4 @@ def _for_inpainting(component: Component) -> Component:
             f"The UNet must take {latent} channels (latents) or {inpainting} (latents, "
             f"mask and hint). Received: {received}"
         )
-    return _with_channels(component, inpainting)
-
-
-def narrowed(component: Component) -> Component:
-    """Take the channels of mask and hint from a UNet that does not look at them.
-
-    Args:
-        component: the UNet.
-
-    Returns:
-        A UNet of noisy latents alone.
-
-    Raises:
-        ValueError: if its weights for mask and hint are not zero.
-    """
-    latent = component.arguments["out_channels"]
-    if component.arguments["in_channels"] == latent:
-        return component
-    if np.any(component.weights.read(KERNEL_IN)[:, :, latent:]):
-        raise ValueError(
-            f"{component.path} is an inpainting model, which looks at mask and hint: "
-            f"a model of {latent} channels cannot hold it"
-        )
-    return _with_channels(component, latent)
-
-
-def _with_channels(component: Component, channels: int) -> Component:
-    """The UNet with zero weights for further channels, or without the last ones."""
-    arguments = {**component.arguments, "in_channels": channels}
-    shape = shapes_of("unet", arguments)[KERNEL_IN]
-    weights = component.weights
-    spec = TensorSpec(shape, weights.specs[KERNEL_IN].dtype)
-
-    def read(path):
-        value = weights.read(path)
-        if path != KERNEL_IN:
-            return value
-        widened = np.zeros(shape, value.dtype)
-        both = min(channels, value.shape[2])
-        widened[:, :, :both] = value[:, :, :both]
-        return widened
-
-    specs = {**weights.specs, KERNEL_IN: spec}
-    return replace(component, arguments=arguments, weights=Weights(specs, read))
+    return component.with_channels(inpainting)

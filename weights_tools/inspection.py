@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from weights_tools.component import Component
+from weights_tools.checkpoint import Component
 from weights_tools.opening import open_source
 
 
@@ -21,13 +21,13 @@ class PartInspection:
 
     Args:
         kind: `"unet"`, `"vae"` or `"text_encoder"`.
-        layout: name of its layout.
-        path: the file it is in.
-        video: whether it has temporal parts.
-        parameters: number of parameters.
-        temporal_parameters: how many of them are temporal.
-        dtypes: number of parameters of each dtype.
-        config: arguments of our class, those of its architecture.
+        layout: Name of its layout.
+        path: The file it is in.
+        video: Whether it has temporal parts.
+        parameters: Number of parameters.
+        temporal_parameters: How many of them are temporal.
+        dtypes: Number of parameters of each dtype.
+        config: Arguments of our class, those of its architecture.
     """
 
     kind: str
@@ -49,9 +49,9 @@ def inspect(
     """Tell the layout and the content of a source; only headers are read.
 
     Args:
-        source: a file, a folder, `hf://owner/name[@revision]`, or a live model.
+        source: A file, a folder, `hf://owner/name[@revision]`, or a live model.
         variant: `"fp16"` prefers files of this variant in a diffusers folder.
-        overrides: arguments of `UNetPseudo3D` that are known better than the source
+        overrides: Arguments of `UNetPseudo3D` that are known better than the source
             tells.
 
     Returns:
@@ -59,8 +59,8 @@ def inspect(
         `"image_unet"`.
 
     Raises:
-        FileNotFoundError: if there is nothing.
-        ValueError: if it is damaged or no model that we know.
+        FileNotFoundError: There is nothing.
+        ValueError: It is damaged or no model that we know.
 
     Example:
     ```python

@@ -1,18 +1,63 @@
-"""Load a checkpoint's tensors into a model."""
+"""Load weights into live models: ours from any source, and KerasCV's."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
+from weights_tools import kerascv
+from weights_tools.architectures import kind_of, variables_of
+from weights_tools.checkpoint import Tensors, assign, misfit, weights_from_file
 from weights_tools.formats import TensorFile, TensorSpec, open_tensors
-from weights_tools.kinds import kind_of, variables_of
-from weights_tools.layouts import LAYOUTS, Layout, get_layout
-from weights_tools.weights import Weights, weights_from_file
+from weights_tools.layouts import LAYOUTS, Layout
+from weights_tools.opening import open_source
+
+
+def load_model(
+    source: str | os.PathLike[str],
+    part: str | None = None,
+    *,
+    dtype: str | None = None,
+    variant: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> keras.Model:
+    """Load one model of any source that `convert` takes.
+
+    Args:
+        source: A file, a folder, or `hf://owner/name[@revision]`.
+        part: `"unet"`, `"vae"`, `"text_encoder"` or `"image_unet"`. `None` is for a
+            source of one model.
+        dtype: Dtype or dtype policy of the model. `None` is Keras's default.
+        variant: `"fp16"` prefers files of this variant in a diffusers folder.
+        overrides: Arguments of `UNetPseudo3D` that are known better than the source
+            tells.
+
+    Returns:
+        A `UNetPseudo3D`, `AutoencoderKL` or `TextEncoder`. An image UNet's temporal
+        parts are as in a new model: they do nothing.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        ValueError: The source is damaged, or has no such part.
+
+    Example:
+    ```python
+    text_encoder = load_model("stable-diffusion-inpainting", part="text_encoder")
+    ```
+    """
+    with open_source(source, variant, overrides) as opened:
+        if part is None and len(opened.components) != 1:
+            raise ValueError(
+                f"part must be one of {sorted(opened.components)}. Received: {part!r}"
+            )
+        chosen = part or next(iter(opened.components))
+        return opened.component(chosen).make_model(dtype)
 
 
 def load_weights(
@@ -25,15 +70,15 @@ def load_weights(
     Every name, shape and value is checked before the first weight changes.
 
     Args:
-        model: a built `UNetPseudo3D`, `AutoencoderKL` or `TextEncoder`.
-        source: dict of tensor name to array, or the path of a file.
-        layout: name of the layout (`"makeavid_torch"`: PyTorch names with
+        model: A built `UNetPseudo3D`, `AutoencoderKL` or `TextEncoder`.
+        source: Dict of tensor name to array, or the path of a file.
+        layout: Name of the layout (`"makeavid_torch"`: PyTorch names with
             `.spatial_conv` and `.temporal_conv`), or `"auto"` to tell by the names.
 
     Raises:
-        ValueError: if a tensor is missing, surplus or misshapen (names and shapes
-            are listed) or holds NaN or infinity, or no layout fits.
-        FileNotFoundError: if there is no file at `source`.
+        ValueError: A tensor is missing, surplus or misshapen (names and shapes are
+            listed) or holds NaN or infinity, or no layout fits.
+        FileNotFoundError: There is no file at `source`.
 
     Example:
     ```python
@@ -41,51 +86,80 @@ def load_weights(
     weights_tools.load_weights(unet, "unet/diffusion_pytorch_model.safetensors")
     ```
     """
-    is_dict = isinstance(source, Mapping)
-    with _Arrays(source) if is_dict else open_tensors(source) as file:
-        variables = variables_of(model)
-        shapes = {path: tuple(v.shape) for path, v in variables.items()}
+    with _tensors(source) as file:
+        shapes = {path: tuple(v.shape) for path, v in variables_of(model).items()}
         found, root = _best_layout(file, kind_of(model), layout, shapes)
         weights = weights_from_file(file, found, root, shapes)
-        check_readable(weights)
-        assign(model, weights)
+        weights.check_readable()
+        weights.assign_to(model)
 
 
-def check_readable(weights: Weights) -> None:
-    """Read all weights once, and keep none.
+def load_into_kerascv(
+    model: keras.Model,
+    source: str | os.PathLike[str] | keras.Model | Sequence[keras.Model],
+    part: str | None = None,
+    *,
+    variant: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> int:
+    """Load weights of any source into a live model of KerasCV.
+
+    All is checked before the first weight changes.
 
     Args:
-        weights: the weights.
+        model: KerasCV's `DiffusionModel`, `Decoder`, `ImageEncoder` or `TextEncoder`.
+        source: As for `convert`.
+        part: The part of the source to load, such as `"image_unet"`. `None` takes the
+            one of the model's kind.
+        variant: As for `convert`.
+        overrides: As for `convert`.
+
+    Returns:
+        Number of parameters that the model has no place for: temporal ones.
 
     Raises:
-        FormatError: if one is damaged, or holds NaN or infinity.
+        FileNotFoundError: There is no source.
+        ValueError: The model is none of these, or the weights do not fit it.
+
+    Example:
+    ```python
+    decoder = keras_cv.models.stable_diffusion.Decoder(512, 512, download_weights=False)
+    load_into_kerascv(decoder, "stable-diffusion-inpainting")
+    ```
     """
-    for path in weights.specs:
-        weights.read(path)
-
-
-def assign(model: keras.Model, weights: Weights) -> None:
-    """Assign weights to the variables of a model; those missing stay as they are.
-
-    Args:
-        model: the model.
-        weights: its weights.
-    """
-    variables = variables_of(model)
-    for path in weights.specs:
-        value = weights.read(path)
-        if value.dtype.name == "bfloat16":
-            # Not every backend takes NumPy's bfloat16; the cast loses nothing.
-            value = value.astype("float32")
-        variables[path].assign(value)
+    known = kerascv.class_of(model)
+    layout = known.layout
+    with open_source(source, variant, overrides) as opened:
+        component = kerascv.fitted(opened.component(part or layout.kind))
+        variables = kerascv.named_variables(model)
+        specs = component.weights.specs
+        names = {path: layout.tensor_name(path) for path in specs if layout.holds(path)}
+        problem = misfit(
+            {name: tuple(variable.shape) for name, variable in variables.items()},
+            {n: layout.shape(path, specs[path].shape) for path, n in names.items()},
+            layout,
+        )
+        if problem:
+            raise ValueError(f"{component.path} does not fit {known.name}: {problem}")
+        component.weights.check_readable()
+        for path, name in names.items():
+            value = layout.to_layout(path, component.weights.read(path))
+            assign(variables[name], value)
+    return sum(math.prod(s.shape) for path, s in specs.items() if "temporal" in path)
 
 
 def _best_layout(file, kind, name, paths) -> tuple[Layout, str]:
     """The layout, and what stands before its names, that names the most tensors."""
-    if name == "auto":
-        layouts = [layout for layout in LAYOUTS if layout.kind == kind]
-    else:
-        layouts = [get_layout(kind, name)]
+    layouts = [
+        layout
+        for layout in (*LAYOUTS, *kerascv.KERASCV_LAYOUTS)
+        if layout.kind == kind and name in ("auto", layout.name)
+    ]
+    if not layouts:
+        known = sorted(layout.name for layout in LAYOUTS if layout.kind == kind)
+        raise ValueError(
+            f"layout must be one of {known} for a {kind}. Received: {name!r}"
+        )
     candidates = [(layout, root) for layout in layouts for root in layout.roots]
 
     def matches(candidate):
@@ -101,16 +175,9 @@ def _best_layout(file, kind, name, paths) -> tuple[Layout, str]:
     return best
 
 
-class _Arrays(TensorFile):
-    """A dict of arrays, read like a file."""
-
-    def __init__(self, arrays: Mapping[str, np.ndarray]):
-        self._arrays = {name: np.asarray(array) for name, array in arrays.items()}
-        specs = {n: TensorSpec(a.shape, a.dtype.name) for n, a in self._arrays.items()}
-        super().__init__(Path("<dict>"), specs)
-
-    def close(self) -> None:
-        """Arrays in memory need not be closed."""
-
-    def _read(self, name: str) -> np.ndarray:
-        return self._arrays[name]
+def _tensors(source) -> TensorFile:
+    if not isinstance(source, Mapping):
+        return open_tensors(source)
+    arrays = {name: np.asarray(array) for name, array in source.items()}
+    specs = {n: TensorSpec(a.shape, a.dtype.name) for n, a in arrays.items()}
+    return Tensors(Path("<dict>"), specs, arrays.__getitem__)

@@ -2,18 +2,71 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
+import shutil
+import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from keras_makeavid import TextToVideo
+from keras_makeavid.json_files import parse_json
 from keras_makeavid.presets import preset_folder
-from weights_tools.hub import HUB_PREFIX, download, known_arguments
-from weights_tools.source import Source
-from weights_tools.sources import archive, kerascv, live, pipeline, preset, single_file
+from keras_makeavid.schedulers import NoiseSchedule
+from keras_makeavid.tasks.text_to_video import SIZE_STEP, TASK_DEFAULTS
+from keras_makeavid.text import TextToVideoPreprocessor
+from weights_tools import kerascv
+from weights_tools.architectures import MODELS, complete, infer_arguments
+from weights_tools.checkpoint import (
+    METADATA,
+    TASK_FILE,
+    TASK_PARTS,
+    TASK_WEIGHTS_FILE,
+    WEIGHTS_FILE,
+    Checkpoint,
+    Component,
+    component_from_file,
+    component_of_model,
+    find_layouts,
+    reading,
+)
+from weights_tools.configs import (
+    architecture,
+    check_arguments,
+    our_arguments,
+    read_config,
+    sides_of,
+)
+from weights_tools.formats import FormatError, TensorFile, open_tensors
+from weights_tools.layouts import Layout
+
+_HUB_PREFIX = "hf://"
+_HUB_NAME = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+
+# What the configurations in these repositories do not tell (see docs/model.md).
+_KNOWN_ARGUMENTS = {
+    "lxj616/make-a-stable-diffusion-video-timelapse": {
+        "gelu": "exact",
+        "transformer_epsilon": 1e-6,
+    },
+}
+
+# The stems that the libraries use, and the formats from the safest on; Flax's last,
+# which lies beside PyTorch's where a model was converted to it.
+_STEM = r"(?:diffusion_pytorch_model|diffusion_flax_model|model|pytorch_model)"
+_FORMATS = ("safetensors", "bin", "msgpack")
+# transformers and diffusers put the variant in different places of index names.
+_WEIGHTS_NAME = re.compile(
+    rf"{_STEM}(?:\.(\w+))?\.({'|'.join(_FORMATS)})"
+    r"(\.index(?:\.(\w+))?\.json|\.(\w+)\.index\.json)?"
+)
 
 
 @contextmanager
@@ -21,54 +74,388 @@ def open_source(
     source: str | os.PathLike[str] | keras.Model | Sequence[keras.Model],
     variant: str | None = None,
     overrides: Mapping[str, Any] | None = None,
-) -> Iterator[Source]:
+) -> Iterator[Checkpoint]:
     """Open what weights come from; no tensor is read yet.
 
     Args:
-        source: path of a file or folder, a preset of the package,
+        source: Path of a file or folder, a preset of the package,
             `hf://owner/name[@revision]`, or a live model: one of ours, a
             `TextToVideo`, or one of KerasCV's; several of KerasCV's in a list.
         variant: `"fp16"` prefers files of this variant in a diffusers folder.
-        overrides: arguments of `UNetPseudo3D` that are known better than the source
+        overrides: Arguments of `UNetPseudo3D` that are known better than the source
             tells, such as `{"transformer_epsilon": 1e-6}`.
 
     Yields:
-        A `Source`, valid within the block.
+        A `Checkpoint`, valid within the block.
 
     Raises:
-        FileNotFoundError: if there is nothing.
-        ValueError: if it is damaged or no model that we know; says what was found.
+        FileNotFoundError: There is nothing.
+        ValueError: It is damaged or no model that we know. The text says what was
+            found.
 
     Example:
     ```python
-    with open_source("stable-diffusion-inpainting") as source:
-        source.component("unet").arguments["in_channels"]  # 9
+    with open_source("stable-diffusion-inpainting") as checkpoint:
+        checkpoint.component("unet").arguments["in_channels"]  # 9
     ```
     """
-    if isinstance(source, keras.Model):
-        yield live.open_model(source)
-        return
     if isinstance(source, list | tuple):
         yield kerascv.open_models(source)
         return
+    if isinstance(source, keras.Model):
+        yield _open_model(source)
+        return
     name = os.fspath(source)
-    overrides = {**known_arguments(name), **(overrides or {})}
-    if name.startswith(HUB_PREFIX):
-        path = download(name, variant)
-    else:
-        path = Path(preset_folder(name))
+    match = _HUB_NAME.fullmatch(name)
+    known = _KNOWN_ARGUMENTS.get(match[1], {}) if match else {}
+    is_of_hub = name.startswith(_HUB_PREFIX)
+    path = download(name, variant) if is_of_hub else Path(preset_folder(name))
     with ExitStack() as stack:
-        if not path.exists():
-            raise FileNotFoundError(f"There is nothing at {path}")
-        if path.is_dir() and preset.is_preset(path):
-            yield preset.open_preset(path, stack, overrides)
-        elif path.is_dir() and kerascv.is_kerascv_folder(path):
-            yield kerascv.open_folder(path, stack, overrides)
-        elif path.is_dir() and single_file.only_file(path) is not None:
-            yield single_file.open_file(single_file.only_file(path), stack, overrides)
-        elif path.is_dir():
-            yield pipeline.open_pipeline(path, stack, overrides, variant)
-        elif archive.is_archive(path):
-            yield archive.open_archive(path, stack, overrides)
-        else:
-            yield single_file.open_file(path, stack, overrides)
+        yield _open_path(path, stack, {**known, **(overrides or {})}, variant)
+
+
+def _open_path(path, stack, overrides, variant) -> Checkpoint:
+    if not path.exists():
+        raise FileNotFoundError(f"There is nothing at {path}")
+    if path.is_file():
+        if path.suffix == ".keras":
+            return _open_archive(path, stack, overrides)
+        return _open_file(path, stack, overrides)
+    if (path / WEIGHTS_FILE).is_file() or (path / TASK_FILE).is_file():
+        return _open_preset(path, stack, overrides)
+    files = kerascv.files_in(path)
+    if files:
+        opened = [stack.enter_context(open_tensors(file)) for file in files]
+        return kerascv.open_files(opened, overrides)
+    only_file = _only_file(path)
+    if only_file is not None:
+        return _open_file(only_file, stack, overrides)
+    return _open_pipeline(path, stack, overrides, variant)
+
+
+# Models in memory.
+
+
+def _open_model(model: keras.Model) -> Checkpoint:
+    if kerascv.is_kerascv_model(model):
+        return kerascv.open_models([model])
+    if not isinstance(model, TextToVideo):
+        component = component_of_model(model)
+        return Checkpoint({component.kind: component})
+    parts = {
+        "unet": model.backbone,
+        "vae": model.vae,
+        "text_encoder": model.text_encoder,
+        "image_unet": model.image_backbone,
+    }
+    return Checkpoint(
+        {part: component_of_model(m) for part, m in parts.items() if m is not None},
+        model.preprocessor,
+        model.schedule,
+        {name: getattr(model, name) for name in TASK_DEFAULTS},
+    )
+
+
+# Presets, and what else Keras saves.
+
+
+def _open_preset(folder, stack, overrides) -> Checkpoint:
+    """Open a preset folder of ours: a whole task, or one model."""
+    file = stack.enter_context(open_tensors(folder / WEIGHTS_FILE))
+    component = _keras_component(file, folder / "config.json", overrides)
+    checkpoint = Checkpoint({component.kind: component})
+    if (folder / TASK_FILE).is_file():
+        _open_task(folder, stack, checkpoint)
+    return checkpoint
+
+
+def _open_task(folder, stack, checkpoint):
+    path = folder / TASK_FILE
+    task = read_config(path).get("config")
+    if not isinstance(task, dict):
+        raise FormatError(path, "is no task's configuration")
+    file = stack.enter_context(open_tensors(folder / TASK_WEIGHTS_FILE))
+    for layout, root in find_layouts(file):
+        part = root.split("/")[0]
+        with reading(path):
+            kind, arguments = _keras_arguments(task.get(part))
+        if kind != layout.kind:
+            raise FormatError(path, f"has a {kind} for its {part}")
+        component = component_from_file(file, layout, root, arguments)
+        checkpoint.components[TASK_PARTS[part]] = component
+    with reading(folder / "preprocessor.json"):
+        checkpoint.preprocessor = TextToVideoPreprocessor.from_preset(str(folder))
+    if not isinstance(task.get("schedule"), dict):
+        raise FormatError(path, "has no schedule")
+    # Presets of the first version tell of the size only.
+    checkpoint.defaults = {key: task[key] for key in TASK_DEFAULTS if key in task}
+    with reading(path):
+        checkpoint.schedule = NoiseSchedule.from_config(task["schedule"])
+        check_arguments("task", checkpoint.defaults)
+
+
+def _open_archive(path, stack, overrides) -> Checkpoint:
+    """Open a `.keras` file; its weights are unpacked to a temporary folder."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    with reading(path), zipfile.ZipFile(path) as archive:
+        for name in ("config.json", WEIGHTS_FILE):
+            if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"{name} in it is compressed, which Keras's is not")
+            with archive.open(name) as member, (folder / name).open("wb") as file:
+                shutil.copyfileobj(member, file)
+    try:
+        file = stack.enter_context(open_tensors(folder / WEIGHTS_FILE))
+        component = _keras_component(file, folder / "config.json", overrides)
+    except ValueError as error:
+        # It names a file that is gone when it is read.
+        raise FormatError(path, str(error)) from error
+    return Checkpoint({component.kind: replace(component, path=path)})
+
+
+def _keras_component(file: TensorFile, config: Path, overrides) -> Component:
+    """The model of a file of Keras's, and of the `config.json` that Keras writes."""
+    described = read_config(config)
+    with reading(config):
+        kind, arguments = _keras_arguments(described)
+    layout, root = _find_layout(file, kind, "keras")
+    if kind == "unet":
+        arguments |= overrides
+    return component_from_file(file, layout, root, arguments)
+
+
+def _keras_arguments(config: Any) -> tuple[str, dict[str, Any]]:
+    name = config.get("class_name") if isinstance(config, dict) else None
+    kinds = {model.__name__: kind for kind, model in MODELS.items()}
+    known = isinstance(name, str) and name in kinds
+    if not known or not isinstance(config.get("config"), dict):
+        raise ValueError(
+            f"A configuration must be of one of {sorted(kinds)}. Received: {name!r}"
+        )
+    return kinds[name], complete(kinds[name], architecture(config["config"]))
+
+
+# Single files.
+
+
+def _open_file(path, stack, overrides) -> Checkpoint:
+    """Open a file; a `config.json` beside the file of a single model is read too."""
+    file = stack.enter_context(open_tensors(path))
+    if kerascv.is_kerascv_file(file):
+        return kerascv.open_files([file], overrides)
+    # With none it raises the error that says what is in the file.
+    found = find_layouts(file) or [_find_layout(file)]
+    checkpoint = Checkpoint()
+    for layout, root in found:
+        if layout.kind in checkpoint.components:
+            raise FormatError(path, f"holds more than one {layout.kind}")
+        beside = path.parent / "config.json"
+        # The one beside our own weights is of Keras.
+        is_theirs = layout.name != "keras" and beside.is_file()
+        config = beside if is_theirs and len(found) == 1 else None
+        component = _component(file, layout, root, config, overrides)
+        checkpoint.components[layout.kind] = component
+    if checkpoint.components.keys() == MODELS.keys():
+        # Stable Diffusion's checkpoints have everything but the vocabulary.
+        checkpoint.schedule = NoiseSchedule()
+    return checkpoint
+
+
+def _only_file(folder: Path) -> Path | None:
+    """The one checkpoint in a folder that has nothing else of a model, if it is so."""
+    if (folder / "config.json").is_file():
+        return None
+    if any((folder / part).is_dir() for part in MODELS):
+        return None
+    files = [p for p in folder.iterdir() if p.suffix in (".ckpt", ".safetensors")]
+    # What the libraries name so has a configuration, which is missing.
+    if len(files) != 1 or re.fullmatch(_STEM, files[0].stem):
+        return None
+    return files[0]
+
+
+def _find_layout(
+    file: TensorFile, kind: str | None = None, name: str | None = None
+) -> tuple[Layout, str]:
+    """The layout of the one model in a file, of this kind and this layout."""
+    found = [
+        pair
+        for pair in find_layouts(file)
+        if kind in (None, pair[0].kind) and name in (None, pair[0].name)
+    ]
+    if len(found) != 1:
+        wanted = " ".join(filter(None, (name, kind or "known model")))
+        names = list(file.specs)
+        raise FormatError(
+            file.path,
+            f"must hold one {wanted}. Received: {len(found)} of them, in "
+            f"{len(names)} tensors such as {', '.join(names[:5]) or 'none'}",
+        )
+    return found[0]
+
+
+def _component(
+    file: TensorFile, layout: Layout, root: str, config: Path | None, overrides
+) -> Component:
+    """One of the models in a file, whose `config.json` is in the source's names.
+
+    What the file itself says comes first. Without either, the architecture is read
+    off the tensors.
+    """
+    kind = layout.kind
+    with reading(file.path):
+        told = parse_json(file.metadata.get(METADATA, "{}"), METADATA)
+        if not isinstance(told, dict) or not isinstance(told.get(kind, {}), dict):
+            raise ValueError(f"{METADATA} must map kinds to arguments")
+        arguments = complete(kind, told[kind]) if kind in told else None
+    if arguments is None and config is not None:
+        theirs = architecture(read_config(config))
+        with reading(config):
+            arguments = complete(kind, our_arguments(kind, theirs))
+    arguments = arguments or infer_arguments(file, layout, root)
+    if kind == "unet":
+        arguments |= overrides
+    return component_from_file(file, layout, root, arguments)
+
+
+# Folders of diffusers and transformers.
+
+
+def _open_pipeline(folder, stack, overrides, variant) -> Checkpoint:
+    """Open a folder with `unet/`, `vae/` and so on, or one of these alone."""
+    parts = [part for part in MODELS if (folder / part).is_dir()]
+    if not parts:
+        component = _open_folder(folder, None, stack, overrides, variant)
+        return Checkpoint({component.kind: component})
+    checkpoint = Checkpoint()
+    for part in parts:
+        component = _open_folder(folder / part, part, stack, overrides, variant)
+        checkpoint.components[part] = component
+    if (folder / "tokenizer").is_dir():
+        with reading(folder / "tokenizer"):
+            preprocessor = TextToVideoPreprocessor.from_hub_folder(str(folder))
+        checkpoint.preprocessor = preprocessor
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    if scheduler.is_file():
+        config = read_config(scheduler)
+        with reading(scheduler):
+            checkpoint.schedule = NoiseSchedule.from_diffusers_config(config)
+    if {"unet", "vae"} <= checkpoint.components.keys():
+        checkpoint.defaults = _default_size(folder, checkpoint.component("vae"))
+    return checkpoint
+
+
+def _open_folder(folder, kind, stack, overrides, variant) -> Component:
+    config = folder / "config.json"
+    if not config.is_file():
+        raise FileNotFoundError(f"There is no configuration at {config}")
+    file = stack.enter_context(open_tensors(_weights_file(folder, variant)))
+    return _component(file, *_find_layout(file, kind), config, overrides)
+
+
+def _weights_file(folder: Path, variant: str | None) -> Path:
+    """The file of weights in the folder of one model, or the index of its shards.
+
+    A variant is preferred where it is asked for, and full precision elsewhere.
+    """
+    names = sorted(path.name for path in folder.iterdir())
+    found = []
+    for name in names:
+        match = _WEIGHTS_NAME.fullmatch(name)
+        if match:
+            has = next(filter(None, (match[1], match[4], match[5])), None)
+            rank = (has != variant, has is not None, _FORMATS.index(match[2]))
+            found.append((rank, name))
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} has no weights such as diffusion_pytorch_model.safetensors. "
+            f"It has {names[:20]}"
+        )
+    return folder / min(found)[1]
+
+
+def _default_size(folder, vae) -> dict[str, int]:
+    """Height and width that the UNet's configuration tells, in pixels as diffusers."""
+    path = folder / "unet" / "config.json"
+    sample_size = read_config(path).get("sample_size")
+    if sample_size is None:
+        return {}
+    with reading(path):
+        sides = sides_of(sample_size)
+    factor = 2 ** (len(vae.arguments["block_channels"]) - 1)
+    height, width = (side * factor for side in sides)
+    if height % SIZE_STEP or width % SIZE_STEP:
+        # A task would refuse it, where nobody asked for it.
+        return {}
+    return {"height": height, "width": width}
+
+
+# The hub.
+
+# Models are small folders of configurations beside one large file in several formats
+# and precisions, of which one is enough: the first that there is.
+_CONFIGURATIONS = ["*.json", "*.txt"]
+_VARIANTS = ["*.fp16.*", "*.non_ema.*"]
+
+
+def download(name: str, variant: str | None = None) -> Path:
+    """Fetch a repository through `huggingface_hub`'s cache.
+
+    Offline mode (`HF_HUB_OFFLINE`), cache (`HF_HOME`) and tokens (`HF_TOKEN`) are as
+    everywhere else.
+
+    Args:
+        name: `hf://owner/name` or `hf://owner/name@revision`.
+        variant: `"fp16"` fetches files of this variant where there are any.
+
+    Returns:
+        The folder of the snapshot.
+
+    Raises:
+        ValueError: The name is malformed.
+        FileNotFoundError: The hub, or the cache when offline, has no such thing.
+
+    Example:
+    ```python
+    folder = download("hf://TempoFunk/makeavid-sd-jax")
+    ```
+    """
+    match = _HUB_NAME.fullmatch(name)
+    if not match:
+        raise ValueError(
+            f"A hub source is hf://owner/name or hf://owner/name@revision. "
+            f"Received: {name!r}"
+        )
+    repository, revision = match.groups()
+    folder = _snapshot(repository, revision, _CONFIGURATIONS)
+    parts = [folder / part for part in MODELS if (folder / part).is_dir()]
+    wanted = [part.name + "/" for part in parts] or [""]
+    # As `_weights_file` chooses: full precision in any format before a variant.
+    for ignored, kind in itertools.product(
+        [[]] if variant else [_VARIANTS, []], _FORMATS
+    ):
+        patterns = [f"{part}*.{kind}" for part in wanted]
+        _snapshot(repository, revision, _CONFIGURATIONS + patterns, ignored)
+        wanted = [part for part in wanted if not any((folder / part).glob(f"*.{kind}"))]
+        if not wanted:
+            return folder
+    if not parts:
+        # KerasCV's repository has other weights beside these, of other formats.
+        published = [known.published for known in kerascv.KERASCV_CLASSES]
+        _snapshot(repository, revision, [*_CONFIGURATIONS, *published, "*.ckpt"])
+    return folder
+
+
+def _snapshot(repository, revision, patterns, ignored=()) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    try:
+        folder = huggingface_hub.snapshot_download(
+            repository,
+            revision=revision,
+            allow_patterns=patterns,
+            ignore_patterns=list(ignored),
+        )
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+        raise FileNotFoundError(f"{_HUB_PREFIX}{repository}: {error}") from error
+    return Path(folder)

@@ -13,9 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_makeavid.compilation import compile_inference
-from weights_tools.component import Component
-from weights_tools.inflation import KERNEL_IN
-from weights_tools.models import make_model
+from weights_tools.checkpoint import KERNEL_IN, Component
 from weights_tools.opening import open_source
 
 _FRAMES = 3
@@ -26,11 +24,11 @@ class PartComparison:
     """One part of two sources.
 
     Args:
-        tensors: largest absolute difference of each weight that both have, by the
+        tensors: Largest absolute difference of each weight that both have, by the
             path of our variable; infinite where the shapes differ.
-        only_first: paths of weights that only the first has.
-        only_second: paths of weights that only the second has.
-        forward: largest absolute difference of what the two models make of one
+        only_first: Paths of weights that only the first has.
+        only_second: Paths of weights that only the second has.
+        forward: Largest absolute difference of what the two models make of one
             fixed input, float32; infinite where there is only one model.
     """
 
@@ -60,11 +58,11 @@ def verify(
     and hint that the first does not see.
 
     Args:
-        first: a file, a folder, `hf://owner/name[@revision]`, or a live model.
-        second: likewise.
-        part: the one part to compare, such as `"unet"`; `None` compares all.
+        first: A file, a folder, `hf://owner/name[@revision]`, or a live model.
+        second: Likewise.
+        part: The one part to compare, such as `"unet"`. `None` compares all.
         variant: `"fp16"` prefers files of this variant in a diffusers folder.
-        overrides: arguments of `UNetPseudo3D` that are known better than `first`
+        overrides: Arguments of `UNetPseudo3D` that are known better than `first`
             tells. `second` is taken as it is: what both are said to be would not
             differ.
 
@@ -72,8 +70,8 @@ def verify(
         A `PartComparison` of each part that one of them has.
 
     Raises:
-        FileNotFoundError: if there is nothing.
-        ValueError: if a source is damaged, the two have no part in common, or none
+        FileNotFoundError: There is nothing.
+        ValueError: A source is damaged, the two have no part in common, or none
             has the part asked for.
 
     Example:
@@ -170,7 +168,7 @@ def _input(a: Component, b: Component) -> dict[str, Any]:
 
 
 def _forward(component: Component, inputs) -> np.ndarray:
-    model = make_model(component, "float32")
+    model = component.make_model("float32")
     if component.kind == "unet":
         sample = inputs["sample"][..., : component.arguments["in_channels"]]
         inputs = {**inputs, "sample": sample if component.is_video else sample[:, 0]}

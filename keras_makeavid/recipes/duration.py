@@ -13,7 +13,7 @@ class Duration:
     """A number of epochs, whole or not, or of steps.
 
     Args:
-        amount: how many.
+        amount: How many.
         unit: `"epochs"` or `"steps"`.
 
     Example:
@@ -27,21 +27,34 @@ class Duration:
 
     @classmethod
     def parse(cls, text: str) -> Duration:
-        """Read such as `"20 epochs"`, `"0.5 epochs"` or `"1000 steps"`.
+        """Read a text such as `"20 epochs"`, `"0.5 epochs"` or `"1000 steps"`.
+
+        Args:
+            text: The text.
+
+        Returns:
+            The duration.
 
         Raises:
-            ValueError: if the text is anything else.
+            ValueError: The text is anything else.
         """
         match = _TEXT.fullmatch(text) if isinstance(text, str) else None
         if match is None:
-            raise ValueError(f"no duration: {text!r}")
+            raise ValueError(f"A duration is such as '2 epochs'. Received: {text!r}")
         amount, unit = float(match[1]), f"{match[2]}s"
         if unit == "steps" and amount != int(amount):
-            raise ValueError(f"not a whole number of steps: {text!r}")
+            raise ValueError(f"Steps must be a whole number. Received: {text!r}")
         return cls(amount, unit)
 
     def steps(self, steps_per_epoch: int) -> int:
-        """The steps that this is, rounded."""
+        """Count the steps of this length.
+
+        Args:
+            steps_per_epoch: Steps in an epoch.
+
+        Returns:
+            The steps, rounded.
+        """
         factor = steps_per_epoch if self.unit == "epochs" else 1
         return round(self.amount * factor)
 

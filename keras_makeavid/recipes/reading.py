@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import importlib.resources
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from keras_makeavid.files import read_text
 from keras_makeavid.recipes.duration import Duration
-from keras_makeavid.recipes.schema import Recipe, Stage
+from keras_makeavid.recipes.schema import Recipe
+from keras_makeavid.validation import ValidationError, validate
 
 # What a stage takes from the recipe, key by key, where it says nothing itself.
 _SHARED = ("data", "loss", "optimizer")
@@ -22,19 +24,25 @@ class RecipeError(ValueError):
     """What is wrong with a recipe, all of it."""
 
 
-def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    recipe: str | os.PathLike[str], overrides: Sequence[str] = ()
+) -> Recipe:
     """Read a recipe.
 
     Args:
-        recipe: path of a TOML file, or the name of a recipe of this package, such as
+        recipe: Path of a TOML file, or the name of a recipe of this package, such as
             `"tempofunk"`.
-        overrides: keys to set differently, each `"key=value"`, such as
-            `"data.batch_size=2"` or `"stage.warm.length=1 epoch"`; `stage.*` is all
-            stages. Values are TOML; other text is a string.
+        overrides: Keys to set differently, each `"key=value"`, such as
+            `"data.batch_size=2"` or `"stage.warm.length=1 epoch"`. `stage.*` is all
+            stages. Values are TOML. Other text is a string.
+
+    Returns:
+        The recipe, with a default for every key that is left out.
 
     Raises:
-        FileNotFoundError: if there is no such recipe.
-        RecipeError: if it is wrong; names every key, what it was and what is allowed.
+        FileNotFoundError: There is no such recipe.
+        RecipeError: It is wrong. The text names every key, what is allowed and what
+            was received.
 
     Example:
     ```python
@@ -42,26 +50,39 @@ def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Rec
     recipe.stage[0].learning_rate.peak  # 5e-05
     ```
     """
-    name, content = _read_file(recipe)
+    path = Path(recipe)
+    if not path.is_file():
+        if str(recipe) not in packaged_recipes():
+            raise FileNotFoundError(
+                f"There is no recipe {recipe}: expected a .toml file or one of "
+                f"{', '.join(packaged_recipes())}"
+            )
+        path = _packaged(f"{recipe}.toml")
     try:
-        values = tomllib.loads(content)
+        values = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{name} is not TOML: {error}") from error
-    return recipe_from_dict(values, overrides, name)
+        raise RecipeError(f"{recipe} is not TOML: {error}") from error
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    return recipe_from_dict(values, overrides, str(recipe))
 
 
 def recipe_from_dict(
     values: dict[str, Any], overrides: Sequence[str] = (), name: str = "The recipe"
 ) -> Recipe:
-    """Make a recipe of a dict, as TOML gives it.
+    """Make a recipe out of a dict, as TOML and JSON give it.
 
     Args:
-        values: tables and keys.
-        overrides: as in `load_recipe`.
-        name: what to call it in errors.
+        values: Tables and keys. `None` stands for a key that is left out, where that
+            is allowed.
+        overrides: As in `load_recipe`.
+        name: What to call it in errors.
+
+    Returns:
+        The recipe.
 
     Raises:
-        RecipeError: if it is wrong.
+        RecipeError: It is wrong.
 
     Example:
     ```python
@@ -75,17 +96,22 @@ def recipe_from_dict(
     })
     ```
     """
-    errors = []
-    for override in overrides:
-        values = _overridden(values, override, errors)
-    recipe = None if errors else _read_recipe(values, errors)
-    if errors:
-        raise RecipeError("\n".join([f"{name} has {_count(errors)}:", *errors]))
-    return recipe
+    try:
+        values = _overridden(values, overrides)
+        return validate(_filled(values), Recipe, name)
+    except ValidationError as error:
+        problems = _each_once(error.problems)
+        raise RecipeError(str(ValidationError(name, problems))) from error
 
 
 def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON holds it.
+    """Give the recipe as JSON holds it.
+
+    Args:
+        recipe: The recipe.
+
+    Returns:
+        A dict that `recipe_from_dict` makes the same recipe out of.
 
     Example:
     ```python
@@ -93,188 +119,114 @@ def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:
     ```
     """
 
-    def plain(value):
+    def plain(value: Any) -> Any:
         if isinstance(value, Duration):
             return str(value)
-        if dataclasses.is_dataclass(value):
-            fields = dataclasses.fields(value)
-            return {field.name: plain(getattr(value, field.name)) for field in fields}
+        if isinstance(value, msgspec.Struct):
+            fields = msgspec.structs.asdict(value)
+            return {name: plain(field) for name, field in fields.items()}
         return [plain(item) for item in value] if isinstance(value, tuple) else value
 
     return plain(recipe)
 
 
 def packaged_recipes() -> list[str]:
-    """The names of the recipes that come with the package.
+    """List the names of the recipes that come with the package.
+
+    Returns:
+        The names, sorted.
 
     Example:
     ```python
     packaged_recipes()
     ```
     """
-    files = importlib.resources.files(__package__).iterdir()
-    return sorted(Path(file.name).stem for file in files if file.name.endswith(".toml"))
+    return sorted(path.stem for path in _packaged("").glob("*.toml"))
 
 
-def _read_file(recipe):
-    path = Path(recipe)
-    if path.is_file():
+def _packaged(name: str) -> Path:
+    return Path(str(importlib.resources.files(__package__))) / name
+
+
+def _overridden(values: Any, overrides: Sequence[str]) -> Any:
+    problems: list[str] = []
+    for override in overrides:
         try:
-            return str(path), path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise RecipeError(f"{path} is not UTF-8 text: {error}") from error
-    if str(recipe) in packaged_recipes():
-        file = importlib.resources.files(__package__) / f"{recipe}.toml"
-        return str(recipe), file.read_text(encoding="utf-8")
-    raise FileNotFoundError(
-        f"There is no recipe {recipe}: expected a .toml file or one of "
-        f"{', '.join(packaged_recipes())}"
-    )
+            values = _with_override(values, override)
+        except ValueError as error:
+            problems.append(f"{error} Received: {override!r}")
+    if problems:
+        raise ValidationError("", problems)
+    return values
 
 
-def _overridden(values, override, errors):
+def _with_override(values: Any, override: str) -> Any:
     """A copy of `values` with one key set."""
-    key, equals, value = override.partition("=")
+    key, equals, text = override.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts) or len(parts) < 2:
-        errors.append(
-            f"--set takes table.key=value, such as data.batch_size=2. Received: "
-            f"{override!r}"
-        )
-        return values
+        raise ValueError("--set takes table.key=value, such as data.batch_size=2.")
     try:
-        value = tomllib.loads(f"value = {value}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = value.strip()
+        value = text.strip()
     if parts[0] != "stage":
         return _with(values, parts, value)
-    stages = values.get("stage")
-    stages = stages if isinstance(stages, list) else []
-    names = [stage.get("name") for stage in stages if isinstance(stage, dict)]
+    stages = _as_list(_as_dict(values).get("stage"))
+    names = [_as_dict(stage).get("name") for stage in stages]
     if len(parts) < 3 or (parts[1] != "*" and parts[1] not in names):
-        errors.append(
-            f"--set stage.NAME.key=value takes one of the stages {names} or *. "
-            f"Received: {override!r}"
+        raise ValueError(
+            f"--set stage.NAME.key=value takes one of the stages {names} or *."
         )
-        return values
     chosen = [
-        _with(stage, parts[2:], value)
-        if parts[1] in ("*", stage.get("name"))
-        else stage
-        for stage in stages
+        _with(stage, parts[2:], value) if parts[1] in ("*", name) else stage
+        for stage, name in zip(stages, names, strict=True)
     ]
     return {**values, "stage": chosen}
 
 
-def _with(values, parts, value):
+def _with(values: Any, parts: list[str], value: Any) -> dict[str, Any]:
     first, *rest = parts
     if rest:
-        inner = values.get(first, {})
-        value = _with(inner if isinstance(inner, dict) else {}, rest, value)
-    return {**values, first: value}
+        value = _with(_as_dict(values).get(first), rest, value)
+    return {**_as_dict(values), first: value}
 
 
-def _read_recipe(values, errors):
-    top = {key: value for key, value in values.items() if key != "stage"}
-    recipe = _read_table(Recipe, top, "", errors, skip="stage")
-    stages = values.get("stage")
-    if not isinstance(stages, list) or not stages:
-        errors.append(
-            f"stage must be a list of tables, [[stage]]. Received: {stages!r}"
-        )
-        return None
-    stages = [
-        _read_stage(stage, values, f"stage.{_name(stage, number)}", errors)
-        for number, stage in enumerate(stages, start=1)
-    ]
-    names = [stage.name for stage in stages if stage]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        errors.append(f"stage.{name}: the names of stages must differ")
-    return None if errors else dataclasses.replace(recipe, stage=tuple(stages))
+def _filled(values: Any) -> Any:
+    """The recipe with each stage's shared tables filled up with its own."""
+    stages = _as_dict(values).get("stage")
+    if not isinstance(stages, list):
+        return values
+    return {**values, "stage": [_filled_stage(stage, values) for stage in stages]}
 
 
-def _name(stage, number):
-    name = stage.get("name") if isinstance(stage, dict) else None
-    return name if isinstance(name, str) else number
-
-
-def _read_stage(stage, values, path, errors):
-    """A stage, its shared tables filled up with the recipe's."""
-    if not isinstance(stage, dict):
-        errors.append(f"{path} must be a table. Received: {stage!r}")
-        return None
-    own = {key: stage[key] for key in _SHARED if isinstance(stage.get(key), dict)}
-    filled = {
-        key: {**_as_dict(values.get(key)), **own.get(key, {})}
+def _filled_stage(stage: Any, values: Mapping[str, Any]) -> Any:
+    if not isinstance(stage, Mapping):
+        return stage
+    shared = {
+        key: {**_as_dict(values.get(key)), **_as_dict(stage.get(key))}
         for key in _SHARED
-        if key in own or key not in stage
+        if isinstance(stage.get(key, {}), Mapping)
     }
     lora = {"lora": {}} if stage.get("trainable") == "lora" else {}
-    found = []
-    read = _read_table(Stage, {**lora, **stage, **filled}, path, found)
-    # What is wrong in the recipe's own tables is said there.
-    for error in found:
-        said = error.removeprefix(f"{path}.")
-        table = said.partition(".")[0]
-        if table not in filled or (own.get(table) and said not in errors):
-            errors.append(error)
-    return read
+    return {**lora, **stage, **shared}
 
 
-def _as_dict(value):
-    return value if isinstance(value, dict) else {}
-
-
-def _read_table(kind, values, path, errors, skip=None):
-    """An instance of the dataclass `kind`, or `None` with its errors noted."""
-    if not isinstance(values, dict):
-        errors.append(f"{path} must be a table. Received: {values!r}")
-        return None
-    before = len(errors)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    errors += [
-        _unknown(_join(path, key), key, fields) for key in values if key not in fields
+def _each_once(problems: Sequence[str]) -> list[str]:
+    """Problems, less those that stages have from the tables that they share."""
+    told = {problem for problem in problems if not problem.startswith("stage.")}
+    return [
+        problem
+        for problem in problems
+        if not any(
+            problem.startswith("stage.") and problem.endswith(f".{one}") for one in told
+        )
     ]
-    read = {
-        name: _read_field(field, values, _join(path, name), errors)
-        for name, field in fields.items()
-        if name != skip
-    }
-    if len(errors) > before:
-        return None
-    instance = kind(**read, **({skip: ()} if skip else {}))
-    for key, problem in getattr(instance, "problems", tuple)():
-        errors.append(f"{_join(path, key)} {problem}")
-    return instance
 
 
-def _read_field(field, values, path, errors):
-    if "table" in field.metadata:
-        kind = field.metadata["table"]
-        if field.name not in values and field.default is None:
-            return None
-        return _read_table(kind, values.get(field.name, {}), path, errors)
-    rule = field.metadata["rule"]
-    if field.name not in values:
-        if field.default is dataclasses.MISSING:
-            errors.append(f"{path} is missing: {rule.says}")
-        return field.default
-    try:
-        return rule.read(values[field.name])
-    except ValueError:
-        errors.append(f"{path} must be {rule.says}. Received: {values[field.name]!r}")
-        return None
+def _as_dict(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
-def _unknown(path, key, known):
-    nearest = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(known)}"
-    return f"{path} is unknown: {hint}"
-
-
-def _join(path, key):
-    return f"{path}.{key}" if path else key
-
-
-def _count(errors):
-    return "an error" if len(errors) == 1 else f"{len(errors)} errors"
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -2,82 +2,111 @@
 
 from __future__ import annotations
 
-import dataclasses
+import re
 from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from keras_makeavid.recipes.duration import Duration
-from keras_makeavid.recipes.fields import (
-    choice,
-    duration,
-    number,
-    pattern,
-    switch,
-    table,
-    text,
-    texts,
-    whole,
-)
+from keras_makeavid.validation import Table
 
-OBJECTIVES = ("video", "image", "autoencoder")
-# The only source of pictures: clips are stored as latents.
-PICTURES = "motions"
-TRAINABLE_WORDS = ("temporal", "spatial", "all", "lora")
+# The source of pictures that are drawn. Any other is a folder.
+DRAWN_PICTURES = "motions"
+
+_LENGTH = "a duration such as '2 epochs', '0.5 epochs' or '1000 steps'"
+_LAYERS = "a regular expression on the paths of layers"
+
+Text = Annotated[str, Meta(pattern=r"\S")]
+Texts = Annotated[
+    tuple[Text, ...], Meta(description="a list of strings that are not empty")
+]
+Natural = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Above0 = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+BelowOne = Annotated[float, Meta(ge=0, lt=1)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Where everything goes, and what chance it begins from.
+def _check_above_0(length: Duration) -> None:
+    if not length.amount:
+        raise ValueError(length)
+
+
+def _check_pattern(text: str) -> None:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(text) from error
+
+
+Length = Annotated[Duration, Meta(description=_LENGTH)]
+LengthAbove0 = Annotated[
+    Duration, Meta(description=f"{_LENGTH} above 0", extra={"check": _check_above_0})
+]
+Pattern = Annotated[Text, Meta(description=_LAYERS, extra={"check": _check_pattern})]
+Trainable = Annotated[
+    Pattern,
+    Meta(description=f"'temporal', 'spatial', 'all', 'lora' or {_LAYERS}"),
+]
+
+
+class Run(Table, frozen=True):
+    """Where everything goes, and which seed it begins from.
 
     Args:
-        folder: the run's folder: checkpoints, logs, samples and the trained preset.
-        seed: of data, noise, timesteps and dropout.
+        folder: Folder of the run: checkpoints, logs, samples and the trained preset.
+        seed: Seed of data order, noise, timesteps and dropout.
     """
 
-    folder: str = text()
-    seed: int = whole(0)
+    folder: Text
+    seed: Natural = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Model:
+class Model(Table, frozen=True):
     """What is trained.
 
     Args:
-        preset: folder or handle of the `TextToVideo` preset to begin with.
-        dtype: of the computation of the UNet, and of the VAE where pictures are learnt
-            from; parameters are float32 in either.
-        rematerialise: whether to compute the activations inside each residual block
-            and transformer again in the backward pass, instead of keeping them; or
-            `"feed_forward"`, only the widest.
+        preset: Folder or handle of the `TextToVideo` preset to begin with.
+        dtype: Dtype in which the UNet computes, and the VAE where pictures are learnt
+            from. Parameters are float32 with either.
+        rematerialise: Whether the backward pass computes the activations inside each
+            residual block and transformer again, instead of keeping them. With
+            `"feed_forward"` it does so for the widest only.
     """
 
-    preset: str = text()
-    dtype: str = choice("float32", ("float32", "mixed_bfloat16"))
-    rematerialise: bool | str = switch(False, or_one_of=("feed_forward",))
+    preset: Text
+    dtype: Literal["float32", "mixed_bfloat16"] = "float32"
+    rematerialise: Annotated[
+        bool | Literal["feed_forward"],
+        Meta(description="true, false or 'feed_forward'"),
+    ] = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Data:
+class Data(Table, frozen=True):
     """What it is trained on.
 
     Args:
-        source: the latent dataset; of pictures `"motions"`, which are drawn
-            (`keras_makeavid.data.motions`).
-        batch_size: samples in a step, over all devices.
-        frames: frames in a sample of a video.
-        samples_per_epoch: samples in an epoch; one of each clip if not given.
-        workers: processes that read ahead, besides threads.
-        prefetch: batches read ahead.
+        source: Path of the latent dataset. For pictures their folder, or `"motions"`,
+            which are drawn (`keras_makeavid.moving_shapes`).
+        batch_size: Samples in a step, over all devices.
+        frames: Frames in a sample of a video.
+        samples_per_epoch: Samples in an epoch. If not given, one of each clip or
+            picture.
+        workers: Processes that read ahead, besides threads.
+        prefetch: Batches that are read ahead.
     """
 
-    source: str = text()
-    batch_size: int = whole(1, least=1)
-    frames: int = whole(24, least=1)
-    samples_per_epoch: int | None = whole(None, least=1)
-    workers: int = whole(0)
-    prefetch: int = whole(2)
+    source: Text
+    batch_size: Positive = 1
+    frames: Positive = 24
+    samples_per_epoch: Positive | None = None
+    workers: Natural = 0
+    prefetch: Natural = 2
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Keys that do not fit one another, and why."""
+        """Yield keys that do not fit one another, and what they must be."""
         samples = self.samples_per_epoch
         if samples is not None and self.batch_size > samples:
             yield (
@@ -87,115 +116,113 @@ class Data:
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class Loss:
+class Loss(Table, frozen=True):
     """How the samples become a loss.
 
     Args:
-        hint_spacing: frames between hints; the first frame only if not given.
-        caption_dropout: share of samples that train with the empty prompt.
-        min_snr_gamma: weighs timesteps by min-SNR; all count alike if not given.
-        full_mask_share: share of images to paint of which nothing is given; of the
-            others all but a rectangle is.
-        kl_weight: weight of an autoencoder's divergence from the standard normal.
+        hint_spacing: Frames between hints. If not given, the first frame is the only
+            hint.
+        caption_dropout: Share of samples that train with the empty prompt.
+        min_snr_gamma: Gamma of min-SNR, which weighs timesteps. If not given, all count
+            alike.
+        full_mask_share: Share of images to paint of which nothing is given. The others
+            are given but for a rectangle.
+        kl_weight: Weight of an autoencoder's divergence from the standard normal.
     """
 
-    hint_spacing: int | None = whole(None, least=1)
-    caption_dropout: float = number(0.0, least=0, below=1)
-    min_snr_gamma: float | None = number(None, above=0)
-    full_mask_share: float = number(0.5, least=0, most=1)
-    kl_weight: float = number(1e-4, least=0)
+    hint_spacing: Positive | None = None
+    caption_dropout: BelowOne = 0.0
+    min_snr_gamma: Above0 | None = None
+    full_mask_share: Share = 0.5
+    kl_weight: NotNegative = 1e-4
 
 
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
+class Optimizer(Table, frozen=True):
     """AdamW.
 
     Args:
-        accumulate: steps whose gradients make one update.
-        clip_norm: norm of all gradients together above which they are scaled.
-        weight_decay: decay of each weight an update, times the learning rate.
-        beta_1: of the first moment.
-        beta_2: of the second moment.
-        epsilon: added to the root of the second moment.
-        ema: momentum of the average of the weights; 0 keeps none.
+        accumulate: Steps whose gradients make one update.
+        clip_norm: Norm of all gradients together above which they are scaled down.
+        weight_decay: Part of each weight that an update takes off, times the learning
+            rate.
+        beta_1: Decay of the first moment.
+        beta_2: Decay of the second moment.
+        epsilon: What is added to the root of the second moment.
+        ema: Momentum of the average of the weights. 0 keeps no average.
     """
 
-    accumulate: int = whole(1, least=1)
-    clip_norm: float = number(1.0, above=0)
-    weight_decay: float = number(0.02, least=0)
-    beta_1: float = number(0.9, least=0, below=1)
-    beta_2: float = number(0.999, least=0, below=1)
-    epsilon: float = number(1e-8, above=0)
-    ema: float = number(0.0, least=0, below=1)
+    accumulate: Positive = 1
+    clip_norm: Above0 = 1.0
+    weight_decay: NotNegative = 0.02
+    beta_1: BelowOne = 0.9
+    beta_2: BelowOne = 0.999
+    epsilon: Above0 = 1e-8
+    ema: BelowOne = 0.0
 
 
-@dataclasses.dataclass(frozen=True)
-class LearningRate:
+class LearningRate(Table, frozen=True):
     """A linear warm-up to the peak, then constant or a cosine to `final`.
 
     Args:
-        peak: the rate at the end of the warm-up.
-        warmup: length of the warm-up.
-        decay: what follows.
-        final: the rate of the last step of a cosine.
+        peak: Rate at the end of the warm-up.
+        warmup: Length of the warm-up.
+        decay: What follows the warm-up.
+        final: Rate of the last step of a cosine.
     """
 
-    peak: float = number(above=0)
-    warmup: Duration = duration("0 steps")
-    decay: str = choice("constant", ("constant", "cosine"))
-    final: float = number(0.0, least=0)
+    peak: Above0
+    warmup: Length = Duration(0.0, "steps")
+    decay: Literal["constant", "cosine"] = "constant"
+    final: NotNegative = 0.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Lora:
+class Lora(Table, frozen=True):
     """Low-rank adapters on the q, k, v and output layers of attention.
 
     Args:
-        rank: of the adapters.
-        alpha: their weight, times the rank.
-        layers: which attentions; all if not given.
+        rank: Rank of the adapters.
+        alpha: Weight of the adapters, times the rank.
+        layers: Which attentions get one, by their paths.
     """
 
-    rank: int = whole(8, least=1)
-    alpha: float = number(8.0, above=0)
-    layers: str = pattern("attn")
+    rank: Positive = 8
+    alpha: Above0 = 8.0
+    layers: Pattern = "attn"
 
 
-@dataclasses.dataclass(frozen=True)
-class Stage:
+class Stage(Table, frozen=True):
     """One training, with its own optimizer; stages follow one another.
 
     Args:
-        name: of the stage, in logs and in `--set stage.NAME.key=value`.
-        length: how long it is.
-        learning_rate: over its steps.
-        objective: what is learnt: videos from latents; images from pictures, by the
+        name: Name in logs and in `--set stage.NAME.key=value`.
+        length: How long it is.
+        learning_rate: Learning rate over its steps.
+        objective: What is learnt: videos from latents; images from pictures, by the
             UNet without its temporal parts; or pictures themselves, by the VAE.
-        trainable: what trains: `"temporal"`, `"spatial"`, `"all"`, `"lora"`, or a
+        trainable: What trains: `"temporal"`, `"spatial"`, `"all"`, `"lora"`, or a
             pattern.
-        text_encoder: whether the text encoder trains with the UNet, of images.
-        repeats: how many times it runs, each time with a new optimizer.
-        lora: the adapters of `trainable = "lora"`.
-        data: keys that differ from the recipe's `data` in this stage.
-        loss: keys that differ from the recipe's `loss`.
-        optimizer: keys that differ from the recipe's `optimizer`.
+        text_encoder: Whether the text encoder trains too, where images are learnt.
+        repeats: How many times it runs, each time with a new optimizer.
+        lora: Adapters of `trainable = "lora"`.
+        data: The recipe's `data`, with the keys that this stage sets differently.
+        loss: The recipe's `loss`, likewise.
+        optimizer: The recipe's `optimizer`, likewise.
     """
 
-    name: str = text()
-    length: Duration = duration(least_steps=1)
-    learning_rate: LearningRate = table(LearningRate)
-    objective: str = choice("video", OBJECTIVES)
-    trainable: str = pattern("temporal", words=TRAINABLE_WORDS)
-    text_encoder: bool = switch(False)
-    repeats: int = whole(1, least=1)
-    lora: Lora | None = table(Lora, optional=True)
-    data: Data | None = table(Data, optional=True)
-    loss: Loss | None = table(Loss, optional=True)
-    optimizer: Optimizer | None = table(Optimizer, optional=True)
+    name: Text
+    length: LengthAbove0
+    learning_rate: LearningRate
+    data: Data
+    loss: Loss
+    optimizer: Optimizer
+    objective: Literal["video", "image", "autoencoder"] = "video"
+    trainable: Trainable = "temporal"
+    text_encoder: bool = False
+    repeats: Positive = 1
+    lora: Lora | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Keys that do not fit one another, and why."""
+        """Yield keys that do not fit one another, and what they must be."""
         rate = self.learning_rate
         if rate.final > rate.peak:
             yield (
@@ -203,7 +230,10 @@ class Stage:
                 f"must be at most the peak, {rate.peak:g}. Received: {rate.final:g}",
             )
         if rate.final and rate.decay != "cosine":
-            yield "learning_rate.final", "goes with decay = 'cosine'"
+            yield (
+                "learning_rate.final",
+                f"must be 0 with decay = {rate.decay!r}. Received: {rate.final:g}",
+            )
         if rate.warmup.unit == self.length.unit and (
             rate.warmup.amount > self.length.amount
         ):
@@ -215,7 +245,7 @@ class Stage:
             yield "lora", f"goes with trainable = 'lora'. Received: {self.trainable!r}"
         yield from self._objective_problems()
 
-    def _objective_problems(self):
+    def _objective_problems(self) -> Iterator[tuple[str, str]]:
         if self.objective == "autoencoder" and self.trainable != "all":
             yield (
                 "trainable",
@@ -233,100 +263,89 @@ class Stage:
                 "text_encoder",
                 f"goes with objective = 'image'. Received: {self.objective!r}",
             )
-        if self.objective == "video":
-            return
-        # Of the stage's keys: `data` may be all stages' own.
-        if self.data.source != PICTURES:
+        drawn = self.objective != "video" and self.data.source == DRAWN_PICTURES
+        if drawn and self.data.samples_per_epoch is None:
             yield (
                 "objective",
-                f"of {self.objective!r} needs data.source = {PICTURES!r}. "
-                f"Received: {self.data.source!r}",
-            )
-        if self.data.samples_per_epoch is None:
-            yield (
-                "objective",
-                f"of {self.objective!r} needs data.samples_per_epoch: pictures that "
-                "are drawn have no end",
+                f"of {self.objective!r} needs data.samples_per_epoch, for drawn "
+                "pictures have no end. Received: none",
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class Guard:
+class Guard(Table, frozen=True):
     """What happens when a loss or gradient is NaN or infinite.
 
     All but `enabled` may change when a run is continued, such as after it gave up.
 
     Args:
-        enabled: whether such updates are skipped at all.
-        patience: skipped steps in a row after which the run rolls back.
-        lr_factor: what the learning rate is multiplied by at a roll-back, to the end
-            of that stage, or of that repeat of it.
-        max_rollbacks: roll-backs after which the run gives up.
+        enabled: Whether such updates are skipped at all.
+        patience: Skipped steps in a row after which the run rolls back.
+        lr_factor: Factor of the learning rate after a roll-back, to the end of that
+            stage, or of that repeat of it.
+        max_rollbacks: Roll-backs after which the run gives up.
     """
 
-    enabled: bool = switch(True)
-    patience: int = whole(10, least=1)
-    lr_factor: float = number(0.5, above=0, most=1)
-    max_rollbacks: int = whole(5)
+    enabled: bool = True
+    patience: Positive = 10
+    lr_factor: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    max_rollbacks: Natural = 5
 
 
-@dataclasses.dataclass(frozen=True)
-class Checkpoints:
+class Checkpoints(Table, frozen=True):
     """What a run can be continued from.
 
     Args:
-        every: how often one is written; also at the begin of a stage and at the end.
-            Roll-backs go to these: it may not change when a run is continued.
-        keep: how many of the last are kept.
-        keep_best: how many of those with the lowest recent loss are kept besides.
+        every: How often one is written, besides those at the begin of a stage and at
+            the end. It may not change when a run is continued, for roll-backs go
+            to checkpoints.
+        keep: How many of the last are kept.
+        keep_best: How many of those with the lowest recent loss are kept besides.
     """
 
-    every: Duration = duration("1 epoch", least_steps=1)
-    keep: int = whole(3, least=1)
-    keep_best: int = whole(1)
+    every: LengthAbove0 = Duration(1.0, "epochs")
+    keep: Positive = 3
+    keep_best: Natural = 1
 
 
-@dataclasses.dataclass(frozen=True)
-class Logs:
-    """What is told while it trains, besides `metrics.jsonl`.
+class Logs(Table, frozen=True):
+    """What is logged while it trains, besides `metrics.jsonl`.
 
     Args:
-        every: steps between entries of TensorBoard and Weights & Biases.
-        tensorboard: whether to write for TensorBoard.
-        wandb: project of Weights & Biases to log to; none if not given.
+        every: Steps between entries of TensorBoard and Weights & Biases.
+        tensorboard: Whether to write for TensorBoard.
+        wandb: Project of Weights & Biases to log to.
     """
 
-    every: int = whole(10, least=1)
-    tensorboard: bool = switch(True)
-    wandb: str | None = text(None)
+    every: Positive = 10
+    tensorboard: bool = True
+    wandb: Text | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Samples:
+class Samples(Table, frozen=True):
     """Videos that are generated while it trains.
 
     Args:
-        prompts: one video each.
-        every: how often.
-        hints: pictures to set in motion, one for each prompt; none if not given.
-        frames: frames of a video; as many as the data's if not given.
-        steps: sampling steps.
-        guidance: weight of the prompt.
-        fps: frames a second of the files.
+        prompts: Prompts, each of one video.
+        every: How often videos are generated.
+        hints: Pictures to set in motion, one for each prompt.
+        frames: Frames of a video. If not given, as many as in the data.
+        steps: Sampling steps.
+        guidance: Guidance scale.
+        fps: Frames a second in the files.
     """
 
-    prompts: tuple[str, ...] = texts()
-    every: Duration = duration("1 epoch", least_steps=1)
-    hints: tuple[str, ...] = texts(())
-    frames: int | None = whole(None, least=1)
-    steps: int = whole(20, least=1)
-    guidance: float = number(7.5)
-    fps: float = number(8.0, above=0)
+    prompts: Texts
+    every: LengthAbove0 = Duration(1.0, "epochs")
+    hints: Texts = ()
+    frames: Positive | None = None
+    steps: Positive = 20
+    guidance: float = 7.5
+    fps: Above0 = 8.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Keys that do not fit one another, and why."""
+        """Yield keys that do not fit one another, and what they must be."""
         if not self.prompts:
-            yield "prompts", "must not be empty"
+            yield "prompts", "must have at least one prompt. Received: none"
         if self.hints and len(self.hints) != len(self.prompts):
             yield (
                 "hints",
@@ -335,26 +354,25 @@ class Samples:
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class Distribution:
+class Distribution(Table, frozen=True):
     """The devices that train together, of one host or of several; under JAX alone.
 
     Args:
-        fsdp: devices that hold one copy of parameters, optimizer state and averages
-            together, each a part of it; all devices if there are fewer.
-        coordinator: address and port of process 0, where several hosts train and
-            neither the environment nor the cluster tells.
-        processes: how many there are, likewise.
-        process: the number of this one, from 0, likewise.
+        fsdp: How many devices hold one copy of parameters, optimizer state and
+            averages together, each a part of it. If there are fewer, all do.
+        coordinator: Address and port of process 0, where several hosts train and
+            neither the environment nor the cluster tells it.
+        processes: How many processes there are, likewise.
+        process: Number of this process, from 0, likewise.
     """
 
-    fsdp: int = whole(1, least=1)
-    coordinator: str | None = text(None)
-    processes: int | None = whole(None, least=1)
-    process: int | None = whole(None)
+    fsdp: Positive = 1
+    coordinator: Text | None = None
+    processes: Positive | None = None
+    process: Natural | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Keys that do not fit one another, and why."""
+        """Yield keys that do not fit one another, and what they must be."""
         if None not in (self.process, self.processes) and (
             self.process >= self.processes
         ):
@@ -364,35 +382,47 @@ class Distribution:
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
+class Recipe(Table, frozen=True):
     """A whole training.
 
-    `data`, `loss` and `optimizer` are what the stages have in common; each stage's
-    own, complete, are in it.
+    `data`, `loss` and `optimizer` are what the stages have in common. Each stage
+    holds its own, complete.
 
     Args:
-        run: where it goes.
-        model: what is trained.
-        data: on what.
-        stage: the stages, in their order.
-        loss: how samples become a loss.
-        optimizer: how gradients become updates.
-        guard: what happens at NaNs.
-        checkpoints: what a run can be continued from.
-        logs: what is told.
-        samples: videos generated meanwhile; none if not given.
-        distribution: over which devices; one if not given.
+        run: Where everything goes.
+        model: What is trained.
+        data: What it is trained on.
+        stage: The stages, in their order.
+        loss: How samples become a loss.
+        optimizer: How gradients become updates.
+        guard: What happens at NaNs.
+        checkpoints: What a run can be continued from.
+        logs: What is logged.
+        samples: Videos that are generated meanwhile.
+        distribution: Devices that train together. If not given, one device trains.
     """
 
-    run: Run = table(Run)
-    model: Model = table(Model)
-    data: Data = table(Data)
-    stage: tuple[Stage, ...] = table(Stage)
-    loss: Loss = table(Loss)
-    optimizer: Optimizer = table(Optimizer)
-    guard: Guard = table(Guard)
-    checkpoints: Checkpoints = table(Checkpoints)
-    logs: Logs = table(Logs)
-    samples: Samples | None = table(Samples, optional=True)
-    distribution: Distribution | None = table(Distribution, optional=True)
+    run: Run
+    model: Model
+    data: Data
+    stage: Annotated[
+        tuple[Stage, ...],
+        Meta(min_length=1, description="a list of tables, [[stage]]"),
+    ]
+    loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
+    guard: Guard = Guard()
+    checkpoints: Checkpoints = Checkpoints()
+    logs: Logs = Logs()
+    samples: Samples | None = None
+    distribution: Distribution | None = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield keys that do not fit one another, and what they must be."""
+        names = [stage.name for stage in self.stage]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield (
+                f"stage.{name}",
+                "must be the name of one stage. "
+                f"Received: a name of {names.count(name)}",
+            )

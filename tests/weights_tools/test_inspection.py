@@ -1,7 +1,9 @@
 import json
+import math
 
 import goldens
 import pytest
+from holes import write_hole
 
 import weights_tools
 
@@ -33,20 +35,9 @@ def test_parameters_are_counted_in_all_and_temporal(video_unet, tmp_path):
 def test_a_full_size_file_is_told_without_its_tensors(layout, tmp_path):
     """A file of the published names and shapes, whose 4.4 GB are a hole."""
     path = tmp_path / "full.safetensors"
-    header, offset = {}, 0
-    for name, shape in FULL[layout].items():
-        size = 4
-        for number in shape:
-            size *= number
-        offsets = [offset, offset + size]
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
-        offset += size
-    text = json.dumps(header).encode()
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + offset)
+    write_hole(path, FULL[layout])
     found = weights_tools.inspect(path)["unet"]
-    assert found.parameters == offset // 4
+    assert found.parameters == sum(map(math.prod, FULL[layout].values()))
     video = layout == "makeavid_torch"
     assert found.temporal_parameters == (241_043_252 if video else 0)
     assert found.config["block_channels"] == [320, 640, 1280, 1280]

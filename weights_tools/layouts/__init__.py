@@ -1,11 +1,10 @@
 """How each published layout names and orders the weights of our models: one table.
 
-`LAYOUTS` holds every layout of every kind of model; both directions of every
-conversion follow from it.
+`LAYOUTS` holds every layout of every kind of model but those of KerasCV, which has
+its own module; both directions of every conversion follow from it.
 """
 
 from weights_tools.layouts.autoencoder import VAE_LAYOUTS
-from weights_tools.layouts.kerascv import KERASCV_LAYOUTS
 from weights_tools.layouts.layout import Layout
 from weights_tools.layouts.text_encoder import TEXT_ENCODER_LAYOUTS
 from weights_tools.layouts.unet import UNET_LAYOUTS
@@ -14,7 +13,6 @@ LAYOUTS: tuple[Layout, ...] = (
     *UNET_LAYOUTS,
     *VAE_LAYOUTS,
     *TEXT_ENCODER_LAYOUTS,
-    *KERASCV_LAYOUTS,
 )
 
 

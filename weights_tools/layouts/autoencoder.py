@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from weights_tools.layouts.layout import (
+    CONVOLVED_ATTENTION,
     KERAS_LEAVES,
     TORCH_AXES,
     TORCH_LEAVES,
@@ -67,8 +68,7 @@ LDM = Layout(
         *TORCH_LEAVES,
     ),
     axes=TORCH_AXES,
-    # The attention's projections are convolutions there, of kernel 1.
-    groups=((r"attention/to_(q|k|v|out)/kernel$", (0, 0, 1, 1)),),
+    groups=CONVOLVED_ATTENTION,
     roots=("first_stage_model.", ""),
     marker=_MARKER,
     # The loss that the autoencoder was trained with may lie beside it.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from weights_tools.transposing import contiguous
+from weights_tools.layouts.transposing import contiguous
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +120,16 @@ TORCH_LEAVES = (
     (r"beta$", "bias"),
     (r"/", "."),
 )
+
+# KerasHub keeps the heads as an axis of their own.
+HEADS = (
+    (r"(query|key|value)/kernel$", (1, 2)),
+    (r"attention_output/kernel$", (2, 1)),
+    (r"(query|key|value)/bias$", (2,)),
+)
+
+# The projections of an autoencoder's attention, where they are convolutions.
+CONVOLVED_ATTENTION = ((r"attention/to_(q|k|v|out)/kernel$", (0, 0, 1, 1)),)
 
 # Keras numbers the variables of a layer in the order in which it made them.
 KERAS_LEAVES = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from weights_tools.layouts.layout import (
+    HEADS,
     KERAS_LEAVES,
     TORCH_AXES,
     TORCH_LEAVES,
@@ -24,13 +25,6 @@ _TRANSFORMERS_RENAMES = (
     *TORCH_LEAVES,
 )
 
-# KerasHub keeps the heads as an axis of their own.
-_HEADS = (
-    (r"(query|key|value)/kernel$", (1, 2)),
-    (r"attention_output/kernel$", (2, 1)),
-    (r"(query|key|value)/bias$", (2,)),
-)
-
 # A buffer of 0, 1, 2, ... that older files carry along.
 _POSITION_IDS = r"embeddings\.position_ids$"
 
@@ -40,7 +34,7 @@ DIFFUSERS = Layout(
     container="safetensors",
     renames=_TRANSFORMERS_RENAMES,
     axes=TORCH_AXES,
-    groups=_HEADS,
+    groups=HEADS,
     # transformers 5 writes no prefix, and reads both.
     roots=("text_model.", ""),
     marker=_MARKER,
@@ -53,7 +47,7 @@ LDM = Layout(
     container="safetensors",
     renames=_TRANSFORMERS_RENAMES,
     axes=TORCH_AXES,
-    groups=_HEADS,
+    groups=HEADS,
     roots=("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer."),
     marker=_MARKER,
     ignored=_POSITION_IDS,

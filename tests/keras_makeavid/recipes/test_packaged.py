@@ -1,12 +1,16 @@
-import dataclasses
 import re
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from keras_makeavid.recipes import load_recipe, packaged_recipes, recipe_from_dict
-from keras_makeavid.recipes.schema import LearningRate, Lora, Recipe
+from keras_makeavid.recipes import (
+    load_recipe,
+    packaged_recipes,
+    recipe_from_dict,
+    schema,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -57,7 +61,7 @@ def test_the_published_recipe_has_about_200_000_updates():
 
 @pytest.mark.parametrize("name", packaged_recipes())
 def test_a_recipe_s_header_states_cost_hardware_and_result(name):
-    path = ROOT / "recipes" / f"{name}.toml"
+    path = ROOT / "keras_makeavid" / "recipes" / f"{name}.toml"
     header = path.read_text().split("\n[")[0]
     for word in ("# Cost ", "# Hardware ", "# Result "):
         assert word in header
@@ -73,23 +77,26 @@ GUIDE = (ROOT / "docs" / "train.md").read_text()
 
 def test_the_guide_tells_of_every_key_with_its_default():
     def keys(name, table):
-        for field in dataclasses.fields(table):
-            inner = {"learning_rate": LearningRate, "lora": Lora}.get(field.name)
+        for field in msgspec.structs.fields(table):
+            inner = {"learning_rate": schema.LearningRate, "lora": schema.Lora}.get(
+                field.name
+            )
             if inner is not None:
                 yield from keys(f"{name}.{field.name}", inner)
             elif name != "stage" or field.name not in ("data", "loss", "optimizer"):
-                default = str(field.default).strip("()") or "None"
-                yield f"{name}.{field.name}", default
+                default = "required" if field.required else str(field.default)
+                yield f"{name}.{field.name}", default.strip("()") or "None"
 
-    tables = {f.name: f.metadata["table"] for f in dataclasses.fields(Recipe)}
+    tables = {
+        field.name: getattr(schema, field.name.replace("_", " ").title())
+        for field in msgspec.structs.fields(schema.Recipe)
+    }
     expected = {k: v for name, table in tables.items() for k, v in keys(name, table)}
     told = dict(re.findall(r"^\| `([\w.]+)` \| (.+?) \|", GUIDE, re.MULTILINE))
     assert told.keys() == expected.keys()
     for key, default in expected.items():
         value = told[key].strip('`"').replace("none", "None")
-        assert value.lower() == default.lower() or (
-            value == "required" and "MISSING" in default
-        ), key
+        assert value.lower() == default.lower(), key
 
 
 def test_the_recipe_of_the_guide_is_one():

@@ -92,7 +92,7 @@ def test_every_error_is_told_at_once_with_key_value_and_what_is_allowed(smallest
             "'1000 steps' above 0. Received: '2 weeks'",
             "stage.only.optimizer.ema must be a number, at least 0 and below 1. "
             "Received: 1",
-            "stage.only.trainable must be 'temporal', 'spatial', 'all', 'lora', or a "
+            "stage.only.trainable must be 'temporal', 'spatial', 'all', 'lora' or a "
             "regular expression on the paths of layers. Received: '(['",
         ]
     )
@@ -108,7 +108,8 @@ def test_every_error_is_told_at_once_with_key_value_and_what_is_allowed(smallest
         ),
         (
             ["stage.only.learning_rate.final=1e-5"],
-            "stage.only.learning_rate.final goes with decay = 'cosine'",
+            "stage.only.learning_rate.final must be 0 with decay = 'constant'. "
+            "Received: 1e-05",
         ),
         (
             ["stage.only.learning_rate.warmup=3 epochs"],
@@ -128,7 +129,10 @@ def test_every_error_is_told_at_once_with_key_value_and_what_is_allowed(smallest
             "stage.only.data.batch_size must be at most samples_per_epoch, 2. "
             "Received: 3",
         ),
-        (["samples.prompts=[]"], "samples.prompts must not be empty"),
+        (
+            ["samples.prompts=[]"],
+            "samples.prompts must have at least one prompt. Received: none",
+        ),
         (
             ["samples.prompts=['a','b']", "samples.hints=['c.png']"],
             "samples.hints must be one for each of the 2 prompts. Received: 1",
@@ -150,7 +154,7 @@ def test_missing_keys_are_told(tmp_path):
         "run.folder is missing: a string that is not empty",
         "model.preset is missing: a string that is not empty",
         "data.source is missing: a string that is not empty",
-        "stage must be a list of tables, [[stage]]. Received: None",
+        "stage is missing: a list of tables, [[stage]]",
     ]
 
 
@@ -190,7 +194,9 @@ def test_lora_has_defaults_and_keys(smallest):
 
 def test_names_of_stages_must_differ(smallest):
     smallest.write_text(SMALLEST + SMALLEST[SMALLEST.index("[[stage]]") :])
-    assert problems(smallest) == ["stage.only: the names of stages must differ"]
+    assert problems(smallest) == [
+        "stage.only must be the name of one stage. Received: a name of 2"
+    ]
 
 
 def test_a_file_that_is_not_toml_is_refused_with_its_line(tmp_path):
@@ -198,9 +204,19 @@ def test_a_file_that_is_not_toml_is_refused_with_its_line(tmp_path):
     path.write_text("[run\n")
     with pytest.raises(RecipeError, match=r"broken.toml is not TOML: .*line 1"):
         load_recipe(path)
-    path.write_bytes(b"\xff\xfe")
-    with pytest.raises(RecipeError, match="not UTF-8"):
+    path.write_bytes(b"\xff\xff")
+    with pytest.raises(RecipeError, match="not in UTF-8"):
         load_recipe(path)
+
+
+def test_a_recipe_as_windows_writes_it_is_read(smallest):
+    expected = load_recipe(smallest)
+    text = SMALLEST.replace("\n", "\r\n")
+    smallest.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load_recipe(smallest) == expected
+    smallest.write_bytes(text.encode("utf-16"))
+    with pytest.raises(RecipeError, match=r"smallest.toml is in UTF-16"):
+        load_recipe(smallest)
 
 
 def test_a_recipe_that_is_not_there_names_those_that_are():
@@ -210,15 +226,17 @@ def test_a_recipe_that_is_not_there_names_those_that_are():
 
 def test_as_dict_is_json_that_makes_the_same_recipe(smallest):
     recipe = load_recipe(smallest, ["samples.prompts=['a']", "stage.only.repeats=2"])
-    values = json.loads(json.dumps(recipe_as_dict(recipe)))
-    values = {key: value for key, value in values.items() if value is not None}
-    assert recipe_from_dict(_without_none(values)) == recipe
+    assert recipe_from_dict(json.loads(json.dumps(recipe_as_dict(recipe)))) == recipe
 
 
-def _without_none(value):
-    if isinstance(value, dict):
-        return {k: _without_none(v) for k, v in value.items() if v is not None}
-    return [_without_none(v) for v in value] if isinstance(value, list) else value
+@pytest.mark.parametrize("values", [None, [], "text", {"stage": [[], None]}])
+def test_what_is_no_recipe_at_all_is_refused(values):
+    with pytest.raises(
+        RecipeError, match=r"(?s)run.json has .*must be a table. Received"
+    ):
+        recipe_from_dict(values, name="run.json")
+    with pytest.raises(RecipeError):
+        recipe_from_dict(values, ["run.seed=2", "stage.*.length=1 step"])
 
 
 def test_reading_needs_no_heavy_import(smallest):

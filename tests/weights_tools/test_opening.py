@@ -1,0 +1,278 @@
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from peers import image_output, our_output
+from safetensors.torch import load_file, save_file
+
+import weights_tools
+from weights_tools.opening import download
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def read(source, **options):
+    """Every weight of a source of one UNet, in our names."""
+    with weights_tools.open_source(source, **options) as opened:
+        weights = opened.component("unet").weights
+        return {path: np.array(weights.read(path)) for path in weights.specs}
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name])
+
+
+@pytest.fixture(scope="module")
+def expected(pipeline):
+    return read(pipeline)
+
+
+@pytest.fixture
+def folder(pipeline, tmp_path):
+    """A UNet's folder that has no weights yet."""
+    config = (pipeline / "unet" / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config)
+    return tmp_path
+
+
+def test_a_pickled_file_is_read(image_unet, folder, expected):
+    image_unet.save_pretrained(folder, safe_serialization=False)
+    assert not (folder / WEIGHTS).exists()
+    assert_same(read(folder), expected)
+
+
+@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
+def test_shards_are_read(image_unet, folder, expected, safe):
+    image_unet.save_pretrained(folder, safe_serialization=safe, max_shard_size="4MB")
+    assert len(list(folder.glob("*-of-*"))) > 2
+    assert_same(read(folder), expected)
+
+
+@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
+def test_a_variant_is_read_where_it_is_asked_for_or_alone(
+    pipeline, image_unet, folder, safe
+):
+    half = type(image_unet).from_pretrained(
+        pipeline / "unet", torch_dtype=torch.float16, low_cpu_mem_usage=False
+    )
+    half.save_pretrained(folder, variant="fp16", safe_serialization=safe)
+    assert read(folder)["conv_in/spatial_conv/bias"].dtype == "float16"
+    image_unet.save_pretrained(folder)
+    assert read(folder)["conv_in/spatial_conv/bias"].dtype == "float32"
+    kept = read(folder, variant="fp16")["conv_in/spatial_conv/bias"]
+    np.testing.assert_array_equal(kept, half.conv_in.bias.detach().numpy())
+
+
+def test_the_architecture_is_read_off_a_file_without_configuration(pipeline, tmp_path):
+    weights_tools.convert(pipeline, tmp_path / "ldm.safetensors", "ldm")
+    told = weights_tools.inspect(pipeline)
+    read_off = weights_tools.inspect(tmp_path / "ldm.safetensors")
+    for part in ("unet", "vae", "text_encoder"):
+        assert read_off[part].config == told[part].config
+
+
+def test_what_the_source_does_not_tell_can_be_said(video_unet, tmp_path):
+    path = tmp_path / "video.safetensors"
+    weights_tools.convert(video_unet, path, "makeavid_torch")
+    overrides = {"num_heads": 2, "transformer_epsilon": 1e-6, "gelu": "exact"}
+    unet = weights_tools.load_model(path, overrides=overrides)
+    assert unet.transformer_epsilon == 1e-6
+    assert (unet.gelu, unet.num_heads) == ("exact", 2)
+    with pytest.raises(ValueError, match="colour"):
+        weights_tools.load_model(path, overrides={"colour": "red"})
+
+
+def as_hub_cache(folder, home, name):
+    """Copy a folder into a cache as `huggingface_hub` lays it out."""
+    commit = "0123456789abcdef" * 2 + "01234567"
+    repository = home / "hub" / f"models--{name.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots").mkdir()
+    (repository / "snapshots" / commit).symlink_to(folder)
+    return commit
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("revision", ["", "@main", "@commit"])
+def test_a_repository_of_the_hub_is_read_from_its_cache(
+    pipeline, offline, expected, revision
+):
+    name = "stable-diffusion-v1-5/stable-diffusion-inpainting"
+    commit = as_hub_cache(pipeline, offline, name)
+    source = f"hf://{name}{revision.replace('commit', commit)}"
+    assert_same(read(source), expected)
+    assert weights_tools.inspect(source).keys() == {"unet", "vae", "text_encoder"}
+
+
+def test_what_is_known_of_a_repository_is_taken_over(video_unet, offline, tmp_path):
+    weights_tools.convert(video_unet, tmp_path / "made", "makeavid_torch")
+    config = json.loads((tmp_path / "made" / "config.json").read_text())
+    assert "transformer_epsilon" not in config
+    name = "lxj616/make-a-stable-diffusion-video-timelapse"
+    as_hub_cache(tmp_path / "made", offline, name)
+    found = weights_tools.inspect(f"hf://{name}")["unet"].config
+    assert (found["transformer_epsilon"], found["gelu"]) == (1e-6, "exact")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub of one repository, a folder: it fetches as `huggingface_hub` would."""
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    repository, cache = tmp_path / "repository", tmp_path / "cache"
+
+    def fetch(name, *, revision, allow_patterns, ignore_patterns):
+        paths = [p for p in repository.rglob("*") if p.is_file()]
+        for path in filter_repo_objects(
+            [str(p.relative_to(repository)) for p in paths],
+            allow_patterns=allow_patterns,
+            ignore_patterns=ignore_patterns,
+        ):
+            (cache / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(repository / path, cache / path)
+        return str(cache)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    repository.mkdir()
+    return repository, cache
+
+
+def fetched(cache):
+    weights = (".safetensors", ".bin", ".msgpack", ".ckpt")
+    return sorted(p.name for p in cache.rglob("*") if p.suffix in weights)
+
+
+def test_pickled_weights_are_fetched_rather_than_those_of_flax(
+    pipeline, image_unet, hub, expected
+):
+    repository, cache = hub
+    image_unet.save_pretrained(repository / "unet", safe_serialization=False)
+    (repository / "unet" / "diffusion_flax_model.msgpack").write_bytes(b"never read")
+    assert_same(read("hf://some/one"), expected)
+    assert fetched(cache) == ["diffusion_pytorch_model.bin"]
+
+
+def test_a_variant_is_fetched_where_there_is_nothing_else(pipeline, hub):
+    repository, cache = hub
+    shutil.copytree(pipeline / "unet", repository / "unet")
+    path = repository / "unet" / WEIGHTS
+    path.rename(path.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    assert weights_tools.inspect("hf://some/one").keys() == {"unet"}
+    assert fetched(cache) == ["diffusion_pytorch_model.fp16.safetensors"]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_a_repository_of_a_single_checkpoint_is_fetched(pipeline, hub, suffix):
+    repository, cache = hub
+    path = repository / "sd.safetensors"
+    weights_tools.convert(pipeline, path, "ldm")
+    if suffix == ".ckpt":
+        torch.save({"state_dict": load_file(path)}, path.with_suffix(".ckpt"))
+        path.unlink()
+    found = weights_tools.inspect("hf://some/one")
+    assert found.keys() == {"unet", "vae", "text_encoder"}
+    assert fetched(cache) == ["sd" + suffix]
+
+
+def test_the_timelapse_model_computes_as_the_image_model_in_it(
+    pipeline, image_unet, offline, tmp_path
+):
+    """Its configuration names the image model's blocks, and no epsilon and no GELU."""
+    weights_tools.inflate(pipeline / "unet", tmp_path / "made", "makeavid_torch")
+    config = json.loads((pipeline / "unet" / "config.json").read_text())
+    config["_class_name"] = "UNetPseudo3DConditionModel"
+    assert "CrossAttnDownBlock2D" in config["down_block_types"]
+    (tmp_path / "made" / "config.json").write_text(json.dumps(config))
+    name = "lxj616/make-a-stable-diffusion-video-timelapse"
+    as_hub_cache(tmp_path / "made", offline, name)
+    weights_tools.convert(f"hf://{name}", tmp_path / "preset")
+    random = np.random.default_rng(0)
+    inputs = {
+        "sample": random.standard_normal((2, 8, 8, 9), "float32"),
+        "timesteps": np.array([7, 981]),
+        "context": random.standard_normal((2, 5, 64), "float32"),
+    }
+    expected = image_output(image_unet, inputs)
+
+    def error(source, **options):
+        unet = weights_tools.load_model(source, **options)
+        return np.abs(our_output(unet, inputs) - expected).max()
+
+    assert error(tmp_path / "preset") < 5e-5
+    # What the hub's name tells is seen in the output.
+    assert error(tmp_path / "made") > 5e-5
+
+
+@pytest.mark.parametrize("name", ["hf://nobody/nothing", "hf://nobody/nothing@v2"])
+def test_a_repository_that_is_not_there_is_named(offline, name):
+    with pytest.raises(FileNotFoundError, match="nobody/nothing"):
+        weights_tools.inspect(name)
+
+
+@pytest.mark.parametrize("name", ["hf://", "hf://one", "hf://a/b/c", "hf://../x@y z"])
+def test_a_malformed_hub_name_is_refused(name):
+    with pytest.raises(ValueError, match=re.escape(name)):
+        download(name)
+
+
+def test_a_path_without_anything_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing at .*missing"):
+        weights_tools.inspect(tmp_path / "missing")
+
+
+def test_a_folder_without_weights_lists_what_it_has(folder):
+    with pytest.raises(FileNotFoundError, match=r"\['config\.json'\]"):
+        weights_tools.inspect(folder)
+
+
+def test_tensors_of_no_known_model_are_refused(tmp_path):
+    save_file({"banana": torch.zeros(3)}, tmp_path / "fruit.safetensors")
+    with pytest.raises(ValueError, match=r"fruit\.safetensors.*banana"):
+        weights_tools.inspect(tmp_path / "fruit.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers_per_block": 10**9}, "layers_per_block .* at most 64"),
+        ({"cross_attention_dim": 10**12}, "cross_attention_dim .* at most"),
+        ({"block_out_channels": [32] * 10**5}, "list of 1 to 64"),
+        ({"norm_num_groups": 0}, "norm_num_groups .* at least 1"),
+        ({"block_out_channels": [32, 32, 32, 32]}, "misshapen"),
+        ({"attention_head_dim": "eight"}, "attention_head_dim .*'eight'"),
+        ({"act_fn": "relu"}, "act_fn"),
+    ],
+)
+def test_a_hostile_configuration_is_refused(image_unet, folder, change, message):
+    image_unet.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ValueError, match=message):
+        weights_tools.inspect(folder)
+
+
+def test_missing_and_surplus_tensors_are_listed_with_the_file(image_unet, folder):
+    image_unet.save_pretrained(folder)
+    tensors = load_file(folder / WEIGHTS)
+    tensors["conv_in.extra"] = tensors.pop("conv_norm_out.bias")
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(ValueError) as error:
+        weights_tools.inspect(folder)
+    assert WEIGHTS in str(error.value)
+    assert "1 missing: conv_norm_out.bias (32,)" in str(error.value)
+    assert "1 surplus: conv_in.extra (32,)" in str(error.value)

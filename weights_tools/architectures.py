@@ -1,0 +1,247 @@
+"""The kinds of models that weights belong to: their variables, and their arguments.
+
+Arguments come from a configuration, or are read off the names and shapes of tensors,
+for files without one, such as Stable Diffusion's `.ckpt`. Numbers of heads, epsilons
+and the like leave no trace in the tensors: they are the layout's or the family's.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
+from keras_makeavid.models.loading import without_weights
+from keras_makeavid.text import TextEncoder
+from weights_tools.configs import architecture, check_arguments
+from weights_tools.formats import FormatError, TensorFile
+from weights_tools.layouts import Layout
+
+MODELS: dict[str, type[keras.Model]] = {
+    "unet": UNetPseudo3D,
+    "vae": AutoencoderKL,
+    "text_encoder": TextEncoder,
+}
+
+# CLIP's text encoders have heads of 64.
+_TEXT_HEAD_WIDTH = 64
+
+# Names of the one layer that holds the whole model, first in each variable's path.
+_NETWORKS = {"unet": "unet/", "vae": "autoencoder/", "text_encoder": ""}
+
+
+def kind_of(model: keras.Model) -> str:
+    """The kind of a model: `"unet"`, `"vae"` or `"text_encoder"`.
+
+    Raises:
+        ValueError: It is none of ours.
+    """
+    for kind, model_class in MODELS.items():
+        if isinstance(model, model_class):
+            return kind
+    names = [model_class.__name__ for model_class in MODELS.values()]
+    raise ValueError(f"model must be one of {names}. Received: {type(model).__name__}")
+
+
+def variables_of(model: keras.Model) -> dict[str, keras.Variable]:
+    """The variables of a model by their path without the model's own name."""
+    # KerasHub begins the names of layers with that of the model, where one was given.
+    begins = _NETWORKS[kind_of(model)] or f"{model.name}_"
+    return {v.path.removeprefix(begins): v for v in model.variables}
+
+
+def complete(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a model with its defaults filled in, as JSON has them.
+
+    Args:
+        kind: Kind of the model.
+        arguments: Arguments of its class.
+
+    Raises:
+        ValueError: An argument is unknown, or they describe no such model.
+
+    Example:
+    ```python
+    complete("unet", {"in_channels": 4})["context_dim"]  # 768
+    ```
+    """
+    config = architecture(weightless_model(kind, arguments).get_config())
+    unknown = sorted(arguments.keys() - config.keys())
+    if unknown:
+        raise ValueError(
+            f"A {kind} has the arguments {sorted(config)}. Received: {unknown}"
+        )
+    return json.loads(json.dumps(config))
+
+
+def shapes_of(kind: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the variables that a model would have; no weight is made.
+
+    Args:
+        kind: Kind of the model.
+        arguments: Arguments of its class.
+
+    Returns:
+        Shape by path, in the model's order.
+
+    Raises:
+        ValueError: They describe no such model.
+
+    Example:
+    ```python
+    len(shapes_of("unet", {"context_dim": 768}))  # 930
+    ```
+    """
+    variables = variables_of(weightless_model(kind, arguments))
+    return {path: tuple(variable.shape) for path, variable in variables.items()}
+
+
+def weightless_model(kind: str, arguments: Mapping[str, Any]) -> keras.Model:
+    """A model whose variables have no values, to be looked at; not to be changed.
+
+    Args:
+        kind: Kind of the model.
+        arguments: Arguments of its class.
+
+    Returns:
+        The model: the same each time for the same arguments.
+
+    Raises:
+        ValueError: They describe no such model.
+
+    Example:
+    ```python
+    weightless_model("unet", {"context_dim": 768}).count_params()  # 1100578616
+    ```
+    """
+    check_arguments(kind, arguments)
+    # Lists of a configuration are not hashable; its JSON is.
+    return _model(kind, json.dumps(arguments, sort_keys=True))
+
+
+# Making one of full size takes half a second: those of a pipeline are made once.
+@functools.lru_cache(maxsize=8)
+def _model(kind, arguments):
+    try:
+        return without_weights(lambda: MODELS[kind](**json.loads(arguments)))
+    except TypeError as error:
+        raise ValueError(f"Not arguments of a {kind}: {error}") from error
+
+
+def infer_arguments(file: TensorFile, layout: Layout, root: str) -> dict[str, Any]:
+    """Arguments of the model whose weights a file holds.
+
+    Args:
+        file: The open file.
+        layout: The layout of the model in it.
+        root: What stands before every name.
+
+    Returns:
+        Arguments of our class, the layout's defaults among them.
+
+    Raises:
+        ValueError: The tensors are not such a model's.
+    """
+    shapes = _Shapes(file, layout, root)
+    return {**_INFER[layout.kind](shapes), **layout.defaults}
+
+
+class _Shapes:
+    """Shapes in a file by the path of our variable."""
+
+    def __init__(self, file: TensorFile, layout: Layout, root: str):
+        self._file, self._layout, self._root = file, layout, root
+
+    def __contains__(self, path):
+        return self._layout.tensor_name(path, self._root) in self._file.specs
+
+    def sizes(self, path: str, least: int) -> tuple[int, ...]:
+        """Sizes there of our axes, `least` or more, from the last one on."""
+        name = self._layout.tensor_name(path, self._root)
+        spec = self._file.specs.get(name)
+        if spec is None:
+            raise FormatError(
+                self._file.path,
+                f"must be there in a {self._layout.kind} in layout "
+                f"{self._layout.name!r}",
+                tensor=name,
+            )
+        if len(spec.shape) < least:
+            raise FormatError(
+                self._file.path,
+                f"must have {least} axes or more. Received: shape {spec.shape}",
+                tensor=name,
+            )
+        order = self._layout.order(path, len(spec.shape))
+        return tuple(spec.shape[order.index(axis)] for axis in range(len(order)))[::-1]
+
+    def count(self, path: Callable[[int], str]) -> int:
+        """How many of a row of paths there are, from 0 on."""
+        return next(i for i in itertools.count() if path(i) not in self)
+
+
+def _unet(shapes: _Shapes) -> dict[str, Any]:
+    def first_norm(level, name="resnets_0/norm1"):
+        return f"down_blocks_{level}/{name}/gamma"
+
+    levels = shapes.count(first_norm)
+    attention = [first_norm(i, "attentions_0/norm") in shapes for i in range(levels)]
+    context = shapes.sizes(
+        "mid_block/attentions_0/transformer_block/attn2/to_k/kernel", 2
+    )
+    kernel_in = shapes.sizes("conv_in/spatial_conv/kernel", 2)
+    return {
+        "in_channels": kernel_in[1],
+        "out_channels": shapes.sizes("conv_out/spatial_conv/bias", 1)[0],
+        "block_channels": [
+            shapes.sizes(f"down_blocks_{i}/resnets_0/conv2/spatial_conv/bias", 1)[0]
+            for i in range(levels)
+        ],
+        "layers_per_block": shapes.count(
+            lambda i: f"down_blocks_0/resnets_{i}/norm1/gamma"
+        ),
+        "attention_levels": attention,
+        "context_dim": context[1],
+    }
+
+
+def _vae(shapes: _Shapes) -> dict[str, Any]:
+    levels = shapes.count(lambda i: f"encoder/down_blocks_{i}/resnets_0/norm1/gamma")
+    return {
+        "in_channels": shapes.sizes("encoder/conv_in/kernel", 2)[1],
+        "latent_channels": shapes.sizes("post_quant_conv/kernel", 2)[1],
+        "block_channels": [
+            shapes.sizes(f"encoder/down_blocks_{i}/resnets_0/conv2/bias", 1)[0]
+            for i in range(levels)
+        ],
+        "layers_per_block": shapes.count(
+            lambda i: f"encoder/down_blocks_0/resnets_{i}/norm1/gamma"
+        ),
+    }
+
+
+def _text_encoder(shapes: _Shapes) -> dict[str, Any]:
+    width, vocabulary = shapes.sizes("embedding/token_embedding/embeddings", 2)[:2]
+    length = shapes.sizes("embedding/position_embedding/embeddings", 2)[1]
+    return {
+        "vocabulary_size": vocabulary,
+        "embedding_dim": width,
+        "hidden_dim": width,
+        "num_layers": shapes.count(lambda i: f"encoder_block_{i}/layer_norm_1/gamma"),
+        "num_heads": max(1, width // _TEXT_HEAD_WIDTH),
+        "intermediate_dim": shapes.sizes("encoder_block_0/dense_1/bias", 1)[0],
+        "intermediate_activation": "quick_gelu",
+        "max_sequence_length": length,
+    }
+
+
+_INFER: Mapping[str, Callable[[_Shapes], dict[str, Any]]] = {
+    "unet": _unet,
+    "vae": _vae,
+    "text_encoder": _text_encoder,
+}

@@ -1,0 +1,454 @@
+"""A checkpoint: models found in one place, each with its architecture and weights.
+
+Weights are in our own names and axes, and each is read when it is asked for. What is
+done to them on their way (adding temporal parts, casting) is a function from
+`Weights` to `Weights`: nothing is read before it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import ml_dtypes
+import numpy as np
+
+from keras_makeavid.schedulers import NoiseSchedule
+from keras_makeavid.text import TextToVideoPreprocessor
+from weights_tools.architectures import (
+    MODELS,
+    complete,
+    kind_of,
+    shapes_of,
+    variables_of,
+)
+from weights_tools.configs import architecture
+from weights_tools.formats import FormatError, TensorFile, TensorSpec
+from weights_tools.layouts import LAYOUTS, Layout, get_layout
+
+KERNEL_IN = "conv_in/spatial_conv/kernel"
+
+# Files of a preset, as KerasHub names them.
+WEIGHTS_FILE = "model.weights.h5"
+TASK_FILE = "task.json"
+TASK_WEIGHTS_FILE = "task.weights.h5"
+
+# Parts of a task by the argument of `TextToVideo`, which is also their place in the
+# file of its weights.
+TASK_PARTS = {
+    "text_encoder": "text_encoder",
+    "vae": "vae",
+    "image_backbone": "image_unet",
+}
+
+# What a file says of its models, as JSON: the arguments of each kind. Shapes tell
+# neither the number of heads nor what is computed otherwise.
+METADATA = "makeavid_config"
+
+_LISTED = 20
+_DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+# Bits of the exponent of half precision.
+_EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80}
+# Elements that are looked at at a time, so that what is computed stays in the cache.
+_BLOCK = 2**16
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of one model.
+
+    Args:
+        specs: Shape and dtype of each, by the path of our variable.
+        read: Returns the array of a path. It may be a view of a mapped file.
+    """
+
+    specs: Mapping[str, TensorSpec]
+    read: Callable[[str], np.ndarray]
+
+    def check_readable(self) -> None:
+        """Read all weights once, and keep none.
+
+        Raises:
+            FormatError: One is damaged, or holds NaN or infinity.
+        """
+        for path in self.specs:
+            self.read(path)
+
+    def assign_to(self, model: keras.Model) -> None:
+        """Assign them to the variables of a model; those missing stay as they are.
+
+        Args:
+            model: The model.
+        """
+        variables = variables_of(model)
+        for path in self.specs:
+            assign(variables[path], self.read(path))
+
+
+@dataclass(frozen=True)
+class Component:
+    """One model of a checkpoint.
+
+    Args:
+        kind: `"unet"`, `"vae"` or `"text_encoder"`.
+        layout: Name of the layout that it comes in.
+        arguments: Arguments of our class.
+        weights: Its weights. Those that the layout does not hold are missing.
+        path: Where it comes from, for messages.
+    """
+
+    kind: str
+    layout: str
+    arguments: dict[str, Any]
+    weights: Weights
+    path: Path
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of all variables that the model has, held here or not."""
+        return shapes_of(self.kind, self.arguments)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it has temporal parts."""
+        return any("temporal" in path for path in self.weights.specs)
+
+    def check_fits(self, layout: Layout) -> None:
+        """Check that it has every weight that a layout holds.
+
+        Args:
+            layout: The layout.
+
+        Raises:
+            ValueError: It is an image model, and the layout one of video models; or
+                it is half of an autoencoder.
+        """
+        specs = self.weights.specs
+        missing = [p for p in self.shapes if layout.holds(p) and p not in specs]
+        if missing and self.kind == "vae":
+            raise ValueError(
+                f"{self.path} is one half of an autoencoder, without {missing[0]}: "
+                "KerasCV's Decoder and its ImageEncoder (published as vae_encoder.h5) "
+                "are both needed, in one folder or list"
+            )
+        if missing:
+            raise ValueError(
+                f"{self.path} is an image model, and layout {layout.name!r} is of "
+                "video models: inflate it first"
+            )
+
+    def with_channels(self, channels: int) -> Component:
+        """The UNet with zero weights for further channels, or without the last ones.
+
+        Args:
+            channels: Channels that it takes.
+        """
+        arguments = {**self.arguments, "in_channels": channels}
+        shape = shapes_of("unet", arguments)[KERNEL_IN]
+        weights = self.weights
+
+        def read(path):
+            value = weights.read(path)
+            if path != KERNEL_IN:
+                return value
+            resized = np.zeros(shape, value.dtype)
+            both = min(channels, value.shape[2])
+            resized[:, :, :both] = value[:, :, :both]
+            return resized
+
+        spec = TensorSpec(shape, weights.specs[KERNEL_IN].dtype)
+        specs = {**weights.specs, KERNEL_IN: spec}
+        return replace(self, arguments=arguments, weights=Weights(specs, read))
+
+    def make_model(self, dtype: str | None = None) -> keras.Model:
+        """Make the model, with its weights.
+
+        Args:
+            dtype: Dtype or dtype policy of the model. `None` is Keras's default.
+
+        Raises:
+            ValueError: It is half of an autoencoder.
+        """
+        if self.kind == "vae":
+            self.check_fits(get_layout("vae", "keras"))
+        model = MODELS[self.kind](**self.arguments, dtype=dtype)
+        self.weights.assign_to(model)
+        return model
+
+
+@dataclass
+class Checkpoint:
+    """Models found in one place, and what belongs to a pipeline besides.
+
+    Args:
+        components: Models by their part in a task: `"unet"`, `"vae"`,
+            `"text_encoder"` and `"image_unet"`, the model of first frames.
+        preprocessor: The tokenizer, if there is one.
+        schedule: The noise schedule, if it is told.
+        defaults: What a task generates by default, as far as it is told: arguments of
+            `TextToVideo`, such as `height`.
+    """
+
+    components: dict[str, Component] = field(default_factory=dict)
+    preprocessor: TextToVideoPreprocessor | None = None
+    schedule: NoiseSchedule | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+    def component(self, part: str) -> Component:
+        """The model that plays a part.
+
+        Args:
+            part: The part.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if part not in self.components:
+            raise ValueError(
+                f"There is no {part} in the source. Received: {sorted(self.components)}"
+            )
+        return self.components[part]
+
+
+class Tensors(TensorFile):
+    """Named tensors that a function reads, such as those of a live model.
+
+    Args:
+        path: Where they come from, for messages.
+        specs: Shape and dtype of each by name.
+        read: Returns the array of a name.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        specs: Mapping[str, TensorSpec],
+        read: Callable[[str], np.ndarray],
+    ):
+        super().__init__(path, specs)
+        self._read_one = read
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def _read(self, name: str) -> np.ndarray:
+        return self._read_one(name)
+
+
+def find_layouts(
+    file: TensorFile, layouts: Sequence[Layout] = LAYOUTS
+) -> list[tuple[Layout, str]]:
+    """The layouts that a file is in, one for each model in it.
+
+    Args:
+        file: The open file.
+        layouts: Those that it may be in.
+
+    Returns:
+        Pairs of layout and root, which stands before every name.
+    """
+    return [
+        (layout, root)
+        for layout in layouts
+        for root in layout.roots
+        if layout.tensor_name(layout.marker, root) in file.specs
+    ]
+
+
+def component_from_file(
+    file: TensorFile, layout: Layout, root: str, arguments: Mapping[str, Any]
+) -> Component:
+    """See one of the models in a file.
+
+    Args:
+        file: The open file.
+        layout: Layout of the model.
+        root: What stands before every name.
+        arguments: Arguments of our class. Those left out have its defaults.
+
+    Raises:
+        ValueError: The arguments make no sense, or the tensors do not fit them.
+    """
+    arguments = complete(layout.kind, arguments)
+    shapes = shapes_of(layout.kind, arguments)
+    weights = weights_from_file(file, layout, root, shapes)
+    return Component(layout.kind, layout.name, arguments, weights, file.path)
+
+
+def component_of_model(model: keras.Model) -> Component:
+    """See a live model of ours.
+
+    Args:
+        model: A `UNetPseudo3D`, `AutoencoderKL` or `TextEncoder`.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    kind = kind_of(model)
+    arguments = complete(kind, architecture(model.get_config()))
+    tensors = tensors_of_model(model, variables_of(model))
+    weights = Weights(tensors.specs, tensors.read)
+    return Component(kind, "keras", arguments, weights, tensors.path)
+
+
+def tensors_of_model(
+    model: keras.Model, variables: Mapping[str, keras.Variable]
+) -> Tensors:
+    """See the variables of a live model as a file of tensors.
+
+    Args:
+        model: The model.
+        variables: Its variables by the name that each shall have.
+    """
+    specs = {
+        name: TensorSpec(tuple(v.shape), keras.backend.standardize_dtype(v.dtype))
+        for name, v in variables.items()
+    }
+    return Tensors(
+        Path(f"<{model.name}>"), specs, lambda name: _to_numpy(variables[name])
+    )
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Makes any error in what a file says one that names the file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FormatError: Instead of what the block raises.
+    """
+    try:
+        yield
+    except (FormatError, OSError):
+        raise
+    except ValueError as error:
+        raise FormatError(path, str(error)) from error
+    except Exception as error:
+        # What libraries answer to JSON of another shape than theirs is of any kind.
+        reason = f"is not understood: {type(error).__name__}: {error}"
+        raise FormatError(path, reason) from error
+
+
+def weights_from_file(
+    file: TensorFile,
+    layout: Layout,
+    root: str,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> Weights:
+    """See a file's tensors as the weights of a model.
+
+    Args:
+        file: The open file.
+        layout: How it names and orders them.
+        root: What stands before every name.
+        shapes: Shape of each variable of the model by path.
+
+    Returns:
+        The weights that the layout holds.
+
+    Raises:
+        FormatError: A tensor is missing, surplus, misshapen or no float. The text
+            lists names and shapes. Reading one that holds NaN or infinity raises it
+            too.
+    """
+    names = {p: layout.tensor_name(p, root) for p in shapes if layout.holds(p)}
+    expected = {names[p]: layout.shape(p, shapes[p]) for p in names}
+    received = {
+        name: spec.shape
+        for name, spec in file.specs.items()
+        if name.startswith(root) and not layout.ignores(name)
+    }
+    problem = misfit(expected, received, layout)
+    if problem:
+        raise FormatError(file.path, problem)
+    for name in names.values():
+        dtype = file.specs[name].dtype
+        if dtype not in _DTYPES:
+            reason = f"a weight must be one of {_DTYPES}. Received: {dtype}"
+            raise FormatError(file.path, reason, tensor=name)
+
+    def read(path):
+        tensor = file.read(names[path])
+        if not all_finite(tensor):
+            raise FormatError(file.path, "holds NaN or infinity", tensor=names[path])
+        return layout.from_layout(path, tensor, shapes[path])
+
+    specs = {p: TensorSpec(shapes[p], file.specs[n].dtype) for p, n in names.items()}
+    return Weights(specs, read)
+
+
+def misfit(
+    expected: Mapping[str, tuple[int, ...]],
+    received: Mapping[str, tuple[int, ...]],
+    layout: Layout,
+) -> str | None:
+    """Say in which names and shapes tensors differ from those expected, if at all."""
+    problems = {
+        "missing": [f"{n} {s}" for n, s in expected.items() if n not in received],
+        "surplus": [f"{n} {s}" for n, s in received.items() if n not in expected],
+        "misshapen": [
+            f"{n} {received[n]}, expected {s}"
+            for n, s in expected.items()
+            if n in received and received[n] != s
+        ],
+    }
+    found = [
+        f"{len(lines)} {problem}: {_listing(lines)}"
+        for problem, lines in problems.items()
+        if lines
+    ]
+    if not found:
+        return None
+    return (
+        f"the tensors do not fit the {layout.kind} in layout {layout.name!r}. "
+        + " | ".join(found)
+    )
+
+
+def _listing(lines) -> str:
+    more = len(lines) - _LISTED
+    return "; ".join(lines[:_LISTED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Whether an array has neither NaN nor infinity."""
+    if array.dtype.name in _EXPONENTS:
+        # NaN and infinity are those with all bits of the exponent; NumPy computes in
+        # half precision one element at a time.
+        exponent = np.uint16(_EXPONENTS[array.dtype.name])
+        bits = np.ravel(array, order="K").view("u2")
+        kept = np.empty(min(_BLOCK, bits.size), "u2")
+        for start in range(0, bits.size, _BLOCK):
+            block = bits[start : start + _BLOCK]
+            masked = np.bitwise_and(block, exponent, out=kept[: len(block)])
+            if masked.max() == exponent:
+                return False
+        return True
+    # A sum is the quickest look, and finite unless an element is not or it overflows.
+    with np.errstate(over="ignore", invalid="ignore"):
+        quick = np.isfinite(np.sum(array, dtype="float32"))
+    return bool(quick) or bool(np.isfinite(array).all())
+
+
+def _to_numpy(variable: keras.Variable) -> np.ndarray:
+    """The value of a variable in its own dtype."""
+    if keras.backend.standardize_dtype(variable.dtype) == "bfloat16":
+        # Not every backend gives NumPy its bfloat16; every one casts without loss.
+        value = keras.ops.cast(variable, "float32")
+        return keras.ops.convert_to_numpy(value).astype(ml_dtypes.bfloat16)
+    return keras.ops.convert_to_numpy(variable)
+
+
+def assign(variable: keras.Variable, value: np.ndarray) -> None:
+    """Assign an array to a variable, in any dtype."""
+    if value.dtype.name == "bfloat16":
+        # Not every backend takes NumPy's bfloat16; the cast loses nothing.
+        value = value.astype("float32")
+    variable.assign(value)

@@ -1,0 +1,560 @@
+"""Configurations of others in our names, and bounds on what any may ask for.
+
+A hostile configuration must not decide how long we compute: no size is larger than an
+architecture of this family can have.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from keras_makeavid.json_files import read_json
+from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
+from keras_makeavid.text import TextEncoder
+from keras_makeavid.validation import ValidationError, validate
+
+# A configuration is some thousand bytes.
+_MAX_BYTES = 2**20
+
+_Size = Annotated[int, Meta(ge=1, le=2**17)]
+_Count = Annotated[int, Meta(ge=1, le=64)]
+_Sizes = Annotated[tuple[_Size, ...], Meta(min_length=1, max_length=64)]
+_Switches = Annotated[tuple[bool, ...], Meta(min_length=1, max_length=64)]
+_Names = Annotated[tuple[str, ...], Meta(min_length=1, max_length=64)]
+_Fraction = Annotated[float, Meta(gt=0, le=1)]
+_Factor = Annotated[float, Meta(gt=0, le=2**17)]
+# Of latents, whose sides in pixels are some times more.
+_Side = Annotated[int, Meta(ge=1, le=2**12)]
+
+_SIZES = (
+    *("in_channels", "out_channels", "latent_channels", "context_dim", "groups"),
+    *("vocabulary_size", "max_sequence_length", "num_heads", "height", "width"),
+    *("embedding_dim", "hidden_dim", "intermediate_dim", "num_frames"),
+)
+
+# The type of each argument of our models, and of a task.
+_ARGUMENTS: dict[str, Any] = {
+    **dict.fromkeys(_SIZES, _Size),
+    "num_heads": _Size | _Sizes,
+    "block_channels": _Sizes,
+    "attention_levels": _Switches,
+    **dict.fromkeys(("layers_per_block", "num_layers"), _Count),
+    **dict.fromkeys(("epsilon", "transformer_epsilon"), _Fraction),
+    "layer_norm_epsilon": _Fraction,
+    **dict.fromkeys(("scaling_factor", "fps"), _Factor),
+    "guidance_scale": float,
+    **dict.fromkeys(("gelu", "intermediate_activation"), str),
+    "temporal": bool,
+}
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How others write the configuration of one kind of model.
+
+    Args:
+        model: What it configures, for the text of errors.
+        renamed: Our names of their keys.
+        blocks: Keys that list the kinds of blocks.
+        only: For each further key, the values that our model supports. Others would
+            be another architecture.
+        own: Our own arguments that may stand there too, and override.
+        ignored: Keys that do not change the function. `None` ignores all others.
+        required: Whether all of `renamed` but those in `only` must be there.
+    """
+
+    model: str
+    renamed: Mapping[str, str]
+    own: Sequence[str]
+    only: Mapping[str, tuple]
+    blocks: Sequence[str] = ()
+    ignored: Sequence[str] | None = ()
+    required: Sequence[str] = ()
+
+    @functools.cached_property
+    def _types(self) -> dict[str, Any]:
+        return {
+            **dict.fromkeys(self.ignored or (), Any),
+            **{key: _one_of(values) for key, values in self.only.items()},
+            **dict.fromkeys(self.blocks, _Names),
+            **{key: _ARGUMENTS.get(key, Any) for key in self.own},
+            **{theirs: _ARGUMENTS[ours] for theirs, ours in self.renamed.items()},
+        }
+
+    @functools.cached_property
+    def _table(self) -> type:
+        fields: list[Any] = [
+            (key, kind) if key in self.required else (key, kind, None)
+            for key, kind in self._types.items()
+        ]
+        return msgspec.defstruct(
+            "Config",
+            fields,
+            kw_only=True,
+            forbid_unknown_fields=self.ignored is not None,
+        )
+
+    def read(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of our class that a configuration of theirs gives."""
+        # An underscore begins what says who wrote it. What is null is not there, and
+        # in diffusers a part of an architecture is null where a model lacks it.
+        known = {
+            key: value
+            for key, value in config.items()
+            if key in self._types or not (str(key).startswith("_") or value is None)
+        }
+        _check(known, self._table, f"The {self.model} config")
+        arguments = {o: config[t] for t, o in self.renamed.items() if t in config}
+        return arguments | {key: config[key] for key in self.own if key in config}
+
+    def write(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The keys of theirs that our arguments give."""
+        config = {theirs: arguments[ours] for theirs, ours in self.renamed.items()}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in config.items()}
+
+
+def _check(value: Any, kind: Any, what: str) -> Any:
+    try:
+        return validate(value, kind, what)
+    except ValidationError as error:
+        raise ValueError(f"{what}: {'; '.join(error.problems)}") from error
+
+
+def _one_of(values: tuple) -> Any:
+    def check(value):
+        if value not in values:
+            raise ValueError(value)
+
+    listed = " or ".join(map(repr, values))
+    return Annotated[
+        Any,
+        Meta(
+            description=f"{listed} in this architecture",
+            extra={"check": check},
+        ),
+    ]
+
+
+_UNET = _Format(
+    model="UNet",
+    renamed={
+        "in_channels": "in_channels",
+        "out_channels": "out_channels",
+        "block_out_channels": "block_channels",
+        "layers_per_block": "layers_per_block",
+        "attention_head_dim": "num_heads",
+        "cross_attention_dim": "context_dim",
+        "norm_num_groups": "groups",
+        "norm_eps": "epsilon",
+    },
+    own=(
+        *("block_channels", "num_heads", "context_dim", "attention_levels", "gelu"),
+        *("groups", "epsilon", "transformer_epsilon", "name", "dtype"),
+    ),
+    blocks=("down_block_types", "up_block_types"),
+    only={
+        **dict.fromkeys(
+            (
+                *("center_input_sample", "use_linear_projection"),
+                *("dual_cross_attention", "only_cross_attention"),
+                *("resnet_skip_time_act", "class_embeddings_concat"),
+            ),
+            (False,),
+        ),
+        "flip_sin_to_cos": (True,),
+        **dict.fromkeys(("freq_shift", "dropout"), (0,)),
+        **dict.fromkeys(
+            (
+                *("downsample_padding", "transformer_layers_per_block"),
+                *("mid_block_scale_factor", "resnet_out_scale_factor"),
+            ),
+            (1,),
+        ),
+        **dict.fromkeys(("conv_in_kernel", "conv_out_kernel"), (3,)),
+        **dict.fromkeys(("resnet_time_scale_shift", "attention_type"), ("default",)),
+        "act_fn": ("silu", "swish"),
+        "time_embedding_type": ("positional",),
+        "mid_block_only_cross_attention": (None, False),
+        "mid_block_type": (
+            "UNetMidBlock2DCrossAttn",
+            "UNetMidBlockPseudo3DCrossAttn",
+            "UNetMidBlock3DCrossAttn",
+        ),
+    },
+    # The size that it was trained at, and hints.
+    ignored=(
+        *("sample_size", "upcast_attention", "addition_time_embed_dim"),
+        *("addition_embed_type_num_heads", "use_memory_efficient_attention"),
+        # Of Flax: the dtype is the new model's own affair.
+        "param_dtype",
+    ),
+)
+
+# Whether each kind of block has attention.
+_DOWN_BLOCKS = {
+    f"{attention}DownBlock{kind}": bool(attention)
+    for attention in ("CrossAttn", "")
+    for kind in ("2D", "Pseudo3D", "3D")
+}
+_UP_BLOCKS = {name.replace("Down", "Up"): attn for name, attn in _DOWN_BLOCKS.items()}
+
+_AUTOENCODER = _Format(
+    model="autoencoder",
+    renamed={
+        "in_channels": "in_channels",
+        "latent_channels": "latent_channels",
+        "block_out_channels": "block_channels",
+        "layers_per_block": "layers_per_block",
+        "norm_num_groups": "groups",
+        "scaling_factor": "scaling_factor",
+    },
+    own=("block_channels", "groups", "epsilon", "name", "dtype"),
+    blocks=("down_block_types", "up_block_types"),
+    only={
+        "_class_name": ("AutoencoderKL", "FlaxAutoencoderKL"),
+        "act_fn": ("silu", "swish"),
+        "use_quant_conv": (True,),
+        "use_post_quant_conv": (True,),
+        "mid_block_add_attention": (True,),
+    },
+    ignored=("sample_size", "force_upcast", "out_channels"),
+)
+
+_CODER_BLOCKS = {
+    "down_block_types": "DownEncoderBlock2D",
+    "up_block_types": "UpDecoderBlock2D",
+}
+
+_TEXT_SIZES = {
+    "vocab_size": "vocabulary_size",
+    "max_position_embeddings": "max_sequence_length",
+    "hidden_size": "hidden_dim",
+    "intermediate_size": "intermediate_dim",
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "num_heads",
+}
+
+_TEXT_ENCODER = _Format(
+    model="CLIP text",
+    renamed={**_TEXT_SIZES, "layer_norm_eps": "layer_norm_epsilon"},
+    own=(),
+    # Both libraries use the same two names, "gelu" being the exact form.
+    only={"hidden_act": ("quick_gelu", "gelu")},
+    ignored=None,
+    required=tuple(_TEXT_SIZES),
+)
+
+
+def unet_from_diffusers_config(config: Mapping[str, Any]) -> UNetPseudo3D:
+    """Build the UNet that a config of diffusers or of the original describes.
+
+    In these configs `attention_head_dim` is the number of heads, a historical
+    misnomer. A config with `_class_name` `"UNet2DConditionModel"` means Stable
+    Diffusion's image model: exact GELU, transformer epsilon 1e-6 and diffusers'
+    defaults for absent keys. Any other means the pseudo-3D model with its defaults
+    (docs/model.md). Our own keys, such as `gelu`, override.
+
+    Args:
+        config: Dict of `unet/config.json`.
+
+    Returns:
+        A `UNetPseudo3D` with fresh weights.
+
+    Raises:
+        ValueError: A key is unknown, or its value asks for another architecture.
+
+    Example:
+    ```python
+    unet = unet_from_diffusers_config(
+        {
+            "block_out_channels": [32, 64],
+            "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        }
+    )
+    ```
+    """
+    return UNetPseudo3D(**our_arguments("unet", config))
+
+
+def autoencoder_from_diffusers_config(config: Mapping[str, Any]) -> AutoencoderKL:
+    """Build the autoencoder that a config of diffusers describes.
+
+    Absent keys have diffusers' defaults. Our own keys, such as `dtype`, override.
+
+    Args:
+        config: Dict of `vae/config.json`.
+
+    Returns:
+        An `AutoencoderKL` with fresh weights.
+
+    Raises:
+        ValueError: A key is unknown, or its value asks for another architecture.
+
+    Example:
+    ```python
+    autoencoder = autoencoder_from_diffusers_config(
+        {"block_out_channels": [32, 64], "layers_per_block": 1}
+    )
+    ```
+    """
+    return AutoencoderKL(**our_arguments("vae", config))
+
+
+def text_encoder_from_transformers_config(
+    config: Mapping[str, Any], dtype: str | None = None
+) -> TextEncoder:
+    """Build the text encoder that a config of transformers describes.
+
+    Args:
+        config: Dict of transformers' `CLIPTextModel`, as in its `config.json`.
+        dtype: Dtype or dtype policy of the encoder. `None` is Keras's default.
+
+    Returns:
+        A `TextEncoder` with fresh weights.
+
+    Raises:
+        ValueError: The config lacks a size, or holds one that no CLIP has.
+
+    Example:
+    ```python
+    config = transformers.CLIPTextConfig(num_hidden_layers=2).to_dict()
+    encoder = text_encoder_from_transformers_config(config)
+    ```
+    """
+    return TextEncoder(**our_arguments("text_encoder", config), dtype=dtype)
+
+
+def our_arguments(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of our class for a config of diffusers, transformers or the original.
+
+    Args:
+        kind: `"unet"`, `"vae"` or `"text_encoder"`.
+        config: Dict of the `config.json`.
+
+    Raises:
+        ValueError: A key is unknown or missing, or its value asks for another
+            architecture, or for one that is larger than any of this family.
+
+    Example:
+    ```python
+    our_arguments("unet", {"cross_attention_dim": 768})  # {"context_dim": 768}
+    ```
+    """
+    arguments = _READERS[kind](config)
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
+
+
+def their_config(
+    kind: str, arguments: Mapping[str, Any], is_video: bool = False
+) -> dict[str, Any]:
+    """The config of diffusers, transformers or the original for our arguments.
+
+    Args:
+        kind: `"unet"`, `"vae"` or `"text_encoder"`.
+        arguments: All arguments of our class.
+        is_video: Whether to describe the original's pseudo-3D UNet, not the image
+            model inside.
+
+    Returns:
+        Dict of a `config.json`. Our own keys are in it where the class that it names
+        would have another value: `our_arguments` gives the same model.
+
+    Example:
+    ```python
+    their_config("unet", unet.get_config())["_class_name"]
+    ```
+    """
+    if kind == "unet":
+        return _unet_config(arguments, is_video)
+    if kind == "vae":
+        return _autoencoder_config(arguments)
+    return {
+        "architectures": ["CLIPTextModel"],
+        "model_type": "clip_text_model",
+        **_TEXT_ENCODER.write(arguments),
+        "hidden_act": arguments["intermediate_activation"],
+        "projection_dim": arguments["hidden_dim"],
+    }
+
+
+def _read_unet(config: Mapping[str, Any]) -> dict[str, Any]:
+    told = _UNET.read(config)
+    arguments: dict[str, Any] = {}
+    if config.get("_class_name") == "UNet2DConditionModel":
+        # diffusers' own defaults, where its config file is silent.
+        arguments = {
+            "in_channels": 4,
+            "context_dim": 1280,
+            "gelu": "exact",
+            "transformer_epsilon": 1e-6,
+        }
+    return arguments | _attention_levels(config) | told
+
+
+def _attention_levels(config) -> dict[str, Any]:
+    down = _levels(config, "down_block_types", _DOWN_BLOCKS)
+    up = _levels(config, "up_block_types", _UP_BLOCKS)
+    if down and up and down != up[::-1]:
+        raise ValueError(
+            "up_block_types must mirror down_block_types. Received: "
+            f"down_block_types={list(config['down_block_types'])}, "
+            f"up_block_types={list(config['up_block_types'])}"
+        )
+    levels = down or (up and up[::-1])
+    return {"attention_levels": levels} if levels else {}
+
+
+def _levels(config, key, kinds) -> tuple[bool, ...] | None:
+    if key not in config:
+        return None
+    unknown = [name for name in config[key] if name not in kinds]
+    if unknown:
+        raise ValueError(f"{key} must be of {sorted(kinds)}. Received: {unknown}")
+    return tuple(kinds[name] for name in config[key])
+
+
+def _unet_config(arguments: Mapping[str, Any], is_video: bool) -> dict[str, Any]:
+    name = "Pseudo3D" if is_video else "2D"
+    down = [
+        f"{'CrossAttn' if attention else ''}DownBlock{name}"
+        for attention in arguments["attention_levels"]
+    ]
+    config = {
+        "_class_name": f"UNet{name}ConditionModel",
+        **_UNET.write(arguments),
+        "down_block_types": down,
+        "up_block_types": [block.replace("Down", "Up") for block in reversed(down)],
+        "mid_block_type": f"UNetMidBlock{name}CrossAttn",
+    }
+    defaults = {"gelu": "tanh", "transformer_epsilon": 1e-5, **_read_unet(config)}
+    own = ("gelu", "transformer_epsilon")
+    return config | {k: arguments[k] for k in own if arguments[k] != defaults[k]}
+
+
+def _read_autoencoder(config: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = {"in_channels": 3, "block_channels": (64,), "layers_per_block": 1}
+    arguments |= _AUTOENCODER.read(config)
+    for key, kind in _CODER_BLOCKS.items():
+        expected = [kind] * len(arguments["block_channels"])
+        if list(config.get(key, expected)) != expected:
+            raise ValueError(
+                f"{key} must be {expected} for block_out_channels="
+                f"{list(arguments['block_channels'])}. Received: {list(config[key])}"
+            )
+    if config.get("out_channels", 3) != arguments["in_channels"]:
+        raise ValueError(
+            "out_channels must equal in_channels in this architecture. Received: "
+            f"out_channels={config.get('out_channels', 3)}, "
+            f"in_channels={arguments['in_channels']}"
+        )
+    return arguments
+
+
+def _autoencoder_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    levels = len(arguments["block_channels"])
+    # diffusers has no key for it.
+    own = {} if arguments["epsilon"] == 1e-6 else {"epsilon": arguments["epsilon"]}
+    return {
+        "_class_name": "AutoencoderKL",
+        **_AUTOENCODER.write(arguments),
+        "out_channels": arguments["in_channels"],
+        "act_fn": "silu",
+        **{key: [kind] * levels for key, kind in _CODER_BLOCKS.items()},
+        **own,
+    }
+
+
+def _read_text_encoder(config: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = {"layer_norm_epsilon": 1e-5, **_TEXT_ENCODER.read(config)}
+    if config["hidden_size"] % config["num_attention_heads"]:
+        raise ValueError(
+            "hidden_size must be a multiple of num_attention_heads. Received: "
+            f"hidden_size={config['hidden_size']}, "
+            f"num_attention_heads={config['num_attention_heads']}"
+        )
+    return {
+        **arguments,
+        "embedding_dim": config["hidden_size"],
+        "intermediate_activation": config.get("hidden_act", "quick_gelu"),
+    }
+
+
+_READERS = {
+    "unet": _read_unet,
+    "vae": _read_autoencoder,
+    "text_encoder": _read_text_encoder,
+}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a `config.json`.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: It is missing.
+        ValueError: It is no JSON object, or too large for one. The text names it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no configuration at {path}")
+    config = read_json(path, _MAX_BYTES)
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} must hold a JSON object. Received: {config!r:.80}")
+    return config
+
+
+def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without what is the new model's own affair.
+
+    Args:
+        config: Arguments of a model, of Keras or Flax.
+    """
+    own = ("name", "trainable", "dtype", "param_dtype")
+    return {key: value for key, value in config.items() if key not in own}
+
+
+_KNOWN = msgspec.defstruct(
+    "Arguments", [(key, kind, None) for key, kind in _ARGUMENTS.items()], kw_only=True
+)
+
+
+def check_arguments(kind: str, arguments: Mapping[str, Any]) -> None:
+    """Check that the arguments of a model are of their types, and no size is absurd.
+
+    Args:
+        kind: What they are the arguments of, for the text of the error.
+        arguments: The arguments. Those unknown are not looked at.
+
+    Raises:
+        ValueError: One is not. The text names it.
+
+    Example:
+    ```python
+    check_arguments("unet", {"context_dim": 768})  # "wide" would be refused
+    ```
+    """
+    _check(arguments, _KNOWN, f"The configuration of a {kind}")
+
+
+def sides_of(sample_size: Any) -> tuple[int, int]:
+    """Height and width that diffusers' `sample_size` means, a number or two.
+
+    Raises:
+        ValueError: They are not two whole numbers, or larger than any latents.
+
+    Example:
+    ```python
+    sides_of(64)  # (64, 64)
+    ```
+    """
+    if not isinstance(sample_size, list | tuple):
+        sample_size = [sample_size] * 2
+    return _check(sample_size, tuple[_Side, _Side], "sample_size")

@@ -1,0 +1,646 @@
+"""KerasCV's Stable Diffusion, which is frozen: four classes, each of one size.
+
+KerasCV's variables have automatic names that depend on what was made before. Weights
+have their place in the model as a name instead, `layers/res_block_3/...`, as in a
+`.weights.h5` of Keras 3. The same table gives the order in which live models and `.h5`
+files from before Keras 3, such as the published ones, have them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_makeavid.schedulers import NoiseSchedule
+from weights_tools.architectures import MODELS, infer_arguments
+from weights_tools.checkpoint import (
+    KERNEL_IN,
+    Checkpoint,
+    Component,
+    Tensors,
+    Weights,
+    component_from_file,
+    reading,
+    tensors_of_model,
+)
+from weights_tools.formats import FormatError, TensorFile
+from weights_tools.formats.hdf5_format import Hdf5Tensors
+from weights_tools.layouts import Layout
+from weights_tools.layouts.layout import CONVOLVED_ATTENTION, HEADS, KERAS_LEAVES
+
+# Where our path begins, and the class of KerasCV's layer there.
+_Layers = tuple[tuple[str, str], ...]
+
+
+def _row(ours: str, layer: str, count: int) -> _Layers:
+    return tuple((f"{ours}_{i}", layer) for i in range(count))
+
+
+def _pairs(level: str) -> _Layers:
+    """The residual blocks of a level, each with the transformer that follows it."""
+    layers = 2 if level.startswith("down") else 3
+    blocks = _row(f"{level}/resnets", "res_block", layers)
+    transformers = _row(f"{level}/attentions", "spatial_transformer", layers)
+    return tuple(x for pair in zip(blocks, transformers, strict=True) for x in pair)
+
+
+# Layers that have weights, in the order that KerasCV's models have them.
+_UNET: _Layers = (
+    ("time_embedding/linear_1", "dense"),
+    ("conv_in", "padded_conv2d"),
+    ("time_embedding/linear_2", "dense"),
+    *(
+        layer
+        for level in range(3)
+        for layer in (
+            *_pairs(f"down_blocks_{level}"),
+            (f"down_blocks_{level}/downsamplers_0/conv", "padded_conv2d"),
+        )
+    ),
+    *_row("down_blocks_3/resnets", "res_block", 2),
+    ("mid_block/resnets_0", "res_block"),
+    ("mid_block/attentions_0", "spatial_transformer"),
+    ("mid_block/resnets_1", "res_block"),
+    *_row("up_blocks_0/resnets", "res_block", 3),
+    ("up_blocks_0/upsamplers_0", "upsample"),
+    *_pairs("up_blocks_1"),
+    ("up_blocks_1/upsamplers_0", "upsample"),
+    *_pairs("up_blocks_2"),
+    ("up_blocks_2/upsamplers_0", "upsample"),
+    *_pairs("up_blocks_3"),
+    ("conv_norm_out", "group_normalization"),
+    ("conv_out", "padded_conv2d"),
+)
+
+_IMAGE_ENCODER: _Layers = (
+    ("encoder/conv_in", "padded_conv2d"),
+    *(
+        layer
+        for level in range(3)
+        for layer in (
+            *_row(f"encoder/down_blocks_{level}/resnets", "resnet_block", 2),
+            (f"encoder/down_blocks_{level}/downsamplers_0", "padded_conv2d"),
+        )
+    ),
+    *_row("encoder/down_blocks_3/resnets", "resnet_block", 2),
+    ("encoder/mid_block/resnets_0", "resnet_block"),
+    ("encoder/mid_block/attention", "attention_block"),
+    ("encoder/mid_block/resnets_1", "resnet_block"),
+    ("encoder/conv_norm_out", "group_normalization"),
+    ("encoder/conv_out", "padded_conv2d"),
+    ("quant_conv", "padded_conv2d"),
+)
+
+_DECODER: _Layers = (
+    ("post_quant_conv", "padded_conv2d"),
+    ("decoder/conv_in", "padded_conv2d"),
+    ("decoder/mid_block/resnets_0", "resnet_block"),
+    ("decoder/mid_block/attention", "attention_block"),
+    ("decoder/mid_block/resnets_1", "resnet_block"),
+    *(
+        layer
+        for level in range(3)
+        for layer in (
+            *_row(f"decoder/up_blocks_{level}/resnets", "resnet_block", 3),
+            (f"decoder/up_blocks_{level}/upsamplers_0/conv", "padded_conv2d"),
+        )
+    ),
+    *_row("decoder/up_blocks_3/resnets", "resnet_block", 3),
+    ("decoder/conv_norm_out", "group_normalization"),
+    ("decoder/conv_out", "padded_conv2d"),
+)
+
+_TEXT_ENCODER: _Layers = (
+    ("embedding", "clip_embedding"),
+    *_row("encoder_block", "clip_encoder_layer", 12),
+    ("layer_norm", "layer_normalization"),
+)
+
+
+def _attention(name: str) -> _Layers:
+    queries = tuple((f"{name}/to_{x}", f"{name}/to_{x}") for x in "qkv")
+    return (*queries, (f"{name}/to_out", f"{name}/out_proj"))
+
+
+# What is inside a layer of each class, in the order in which it was made: where our
+# path goes on, and KerasCV's. A residual block has the last only if its width changes.
+_INSIDE: dict[str, tuple[tuple[str, str], ...]] = {
+    "dense": (("", ""),),
+    "group_normalization": (("", ""),),
+    "layer_normalization": (("", ""),),
+    "padded_conv2d": (("", "conv2d/"),),
+    "upsample": (("conv/", "conv/conv2d/"),),
+    "res_block": (
+        ("norm1/", "entry_flow/group_normalization/"),
+        ("conv1/", "entry_flow/padded_conv2d/conv2d/"),
+        ("time_emb_proj/", "embedding_flow/dense/"),
+        ("norm2/", "exit_flow/group_normalization/"),
+        ("conv2/", "exit_flow/padded_conv2d/conv2d/"),
+        ("conv_shortcut/", "residual_projection/conv2d/"),
+    ),
+    "spatial_transformer": (
+        ("norm/", "norm/"),
+        ("proj_in/", "proj1/conv2d/"),
+        *(
+            (f"transformer_block/{ours}/", f"transformer_block/{theirs}/")
+            for ours, theirs in (
+                ("norm1", "norm1"),
+                *_attention("attn1"),
+                ("norm2", "norm2"),
+                *_attention("attn2"),
+                ("norm3", "norm3"),
+            )
+        ),
+        ("transformer_block/ff/proj_in/", "transformer_block/geglu/dense/"),
+        ("transformer_block/ff/proj_out/", "transformer_block/dense/"),
+        ("proj_out/", "proj2/conv2d/"),
+    ),
+    "resnet_block": (
+        ("norm1/", "norm1/"),
+        ("conv1/", "conv1/conv2d/"),
+        ("norm2/", "norm2/"),
+        ("conv2/", "conv2/conv2d/"),
+        ("conv_shortcut/", "residual_projection/conv2d/"),
+    ),
+    "attention_block": (
+        ("group_norm/", "norm/"),
+        ("to_q/", "q/conv2d/"),
+        ("to_k/", "k/conv2d/"),
+        ("to_v/", "v/conv2d/"),
+        ("to_out/", "proj_out/conv2d/"),
+    ),
+    "clip_embedding": (
+        ("token_embedding/", "token_embedding/"),
+        ("position_embedding/", "position_embedding/"),
+    ),
+    "clip_encoder_layer": (
+        ("layer_norm_1/", "layer_norm1/"),
+        ("attention/query/", "clip_attn/q_proj/"),
+        ("attention/key/", "clip_attn/k_proj/"),
+        ("attention/value/", "clip_attn/v_proj/"),
+        ("attention/attention_output/", "clip_attn/out_proj/"),
+        ("layer_norm_2/", "layer_norm2/"),
+        ("dense_1/", "fc1/"),
+        ("dense_2/", "fc2/"),
+    ),
+}
+
+# Layers with a single weight; all others have two.
+_WITHOUT_BIAS = re.compile(r"(to_[qkv]|_embedding)/$")
+
+
+def _places(layers: _Layers) -> list[tuple[str, str, str]]:
+    """For each layer where our path begins, where KerasCV's does, and its class."""
+    made: Counter[str] = Counter()
+    places = []
+    for ours, layer in layers:
+        number = f"_{made[layer]}" if made[layer] else ""
+        made[layer] += 1
+        places.append((f"{ours}/", f"layers/{layer}{number}/", layer))
+    return places
+
+
+def _renames(layers: _Layers) -> tuple[tuple[str, str], ...]:
+    """The table as substitutions."""
+    return (
+        *((f"^{ours}", place) for ours, place, _ in _places(layers)),
+        *(
+            (rf"^(layers/{layer}(?:_\d+)?/){ours}", rf"\1{theirs}")
+            for layer in dict.fromkeys(layer for _, layer in layers)
+            for ours, theirs in _INSIDE[layer]
+        ),
+    )
+
+
+UNET = Layout(
+    name="kerascv",
+    kind="unet",
+    container="hdf5",
+    renames=((r"spatial_conv/", ""), *_renames(_UNET), *KERAS_LEAVES),
+    marker="mid_block/attentions_0/norm/gamma",
+    absent=r"temporal",
+    defaults={
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_channels": [320, 640, 1280, 1280],
+        "layers_per_block": 2,
+        "num_heads": 8,
+        "context_dim": 768,
+        "attention_levels": [True, True, True, False],
+        "gelu": "tanh",
+        "groups": 32,
+        "epsilon": 1e-5,
+        "transformer_epsilon": 1e-5,
+    },
+)
+
+# The autoencoder is two classes, of which each file has one.
+DECODER = Layout(
+    name="kerascv",
+    kind="vae",
+    container="hdf5",
+    renames=(*_renames(_DECODER), *KERAS_LEAVES),
+    groups=CONVOLVED_ATTENTION,
+    marker="decoder/up_blocks_2/resnets_0/conv_shortcut/kernel",
+    absent=r"^(encoder|quant_conv)/",
+    defaults={
+        "in_channels": 3,
+        "latent_channels": 4,
+        "block_channels": [128, 256, 512, 512],
+        "layers_per_block": 2,
+        "groups": 32,
+        "epsilon": 1e-5,
+        "scaling_factor": 0.18215,
+    },
+)
+
+IMAGE_ENCODER = replace(
+    DECODER,
+    renames=(*_renames(_IMAGE_ENCODER), *KERAS_LEAVES),
+    marker="encoder/down_blocks_2/resnets_0/conv_shortcut/kernel",
+    absent=r"^(decoder|post_quant_conv)/",
+)
+
+TEXT_ENCODER = Layout(
+    name="kerascv",
+    kind="text_encoder",
+    container="hdf5",
+    renames=(*_renames(_TEXT_ENCODER), *KERAS_LEAVES),
+    groups=HEADS,
+    marker="embedding/token_embedding/embeddings",
+    defaults={
+        "embedding_dim": 768,
+        "hidden_dim": 768,
+        "num_layers": 12,
+        "num_heads": 12,
+        "intermediate_dim": 3072,
+        "intermediate_activation": "quick_gelu",
+        "layer_norm_epsilon": 1e-5,
+    },
+)
+
+KERASCV_LAYOUTS = (UNET, DECODER, IMAGE_ENCODER, TEXT_ENCODER)
+
+
+@dataclass(frozen=True)
+class KerasCVClass:
+    """One of KerasCV's classes, and the file that its weights are in.
+
+    Args:
+        name: name of the class.
+        layout: names of its weights.
+        layers: its layers that have weights, in its order.
+        file: name of the file of its weights that we write.
+        published: name of the file of its weights on the hub.
+    """
+
+    name: str
+    layout: Layout
+    layers: _Layers
+    file: str
+    published: str
+
+    def weight_names(self) -> list[list[str]]:
+        """Names of the weights of each layer, in its order.
+
+        A residual block's last two weights are those of its shortcut, which not all
+        such blocks have.
+        """
+        return [
+            [
+                f"{place}{theirs}vars/{number}"
+                for _, theirs in _INSIDE[layer]
+                for number in range(1 if _WITHOUT_BIAS.search(theirs) else 2)
+            ]
+            for _, place, layer in _places(self.layers)
+        ]
+
+
+KERASCV_CLASSES = (
+    KerasCVClass(
+        *("DiffusionModel", UNET, _UNET),
+        *("diffusion_model.weights.h5", "kcv_diffusion_model.h5"),
+    ),
+    KerasCVClass("Decoder", DECODER, _DECODER, "decoder.weights.h5", "kcv_decoder.h5"),
+    KerasCVClass(
+        *("ImageEncoder", IMAGE_ENCODER, _IMAGE_ENCODER),
+        *("image_encoder.weights.h5", "vae_encoder.h5"),
+    ),
+    KerasCVClass(
+        *("TextEncoder", TEXT_ENCODER, _TEXT_ENCODER),
+        *("text_encoder.weights.h5", "kcv_encoder.h5"),
+    ),
+)
+
+# The layout of each kind of model, whichever half of an autoencoder it has.
+KERASCV_KINDS = {
+    "unet": UNET,
+    "vae": replace(DECODER, absent=None),
+    "text_encoder": TEXT_ENCODER,
+}
+
+# What KerasCV's classes compute in their own way, whatever the weights were made for.
+_OWN_WAY = {"gelu", "epsilon", "transformer_epsilon", "layer_norm_epsilon"}
+
+# Where an old file of a whole model has its weights.
+_OLD_WEIGHTS = "model_weights"
+
+
+# Reading.
+
+
+def is_kerascv_model(model: keras.Model) -> bool:
+    """Whether a live model is KerasCV's, which is not imported for that."""
+    return any(c.__module__.startswith("keras_cv.") for c in type(model).__mro__)
+
+
+def is_kerascv_file(file: TensorFile) -> bool:
+    """Whether a file is one of KerasCV's: by its names, or by its age."""
+    return _is_old(file) or bool(_classes_in(file))
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files in a folder that have a name that KerasCV or we give.
+
+    Keras's cache of downloads, `~/.keras/models`, is such a folder.
+    """
+    names = (
+        name for known in KERASCV_CLASSES for name in (known.published, known.file)
+    )
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
+def open_models(models: Sequence[keras.Model]) -> Checkpoint:
+    """See live models of KerasCV as one checkpoint.
+
+    Args:
+        models: Instances of `DiffusionModel`, `Decoder`, `ImageEncoder` and
+            `TextEncoder`, at most one of each.
+
+    Raises:
+        ValueError: One is none of these, or two are of one class.
+    """
+    found = [(class_of(m), tensors_of_model(m, named_variables(m))) for m in models]
+    return _checkpoint(found, {})
+
+
+def open_files(files: Sequence[TensorFile], overrides: Mapping[str, Any]) -> Checkpoint:
+    """See files of KerasCV's classes as one checkpoint.
+
+    Args:
+        files: The open files.
+        overrides: Arguments of the UNet that are known better.
+
+    Raises:
+        FormatError: A file is of none of the classes, or two are of one.
+    """
+    return _checkpoint([_recognised(file) for file in files], overrides)
+
+
+def class_of(model: keras.Model) -> KerasCVClass:
+    """Which of KerasCV's classes a live model is of.
+
+    Args:
+        model: The model.
+
+    Raises:
+        ValueError: It is of none that has our architecture.
+    """
+    names = [c.__name__ for c in type(model).__mro__] if is_kerascv_model(model) else []
+    for known in KERASCV_CLASSES:
+        if known.name in names:
+            return known
+    raise ValueError(
+        f"model must be one of KerasCV's {[c.name for c in KERASCV_CLASSES]}, those of "
+        f"Stable Diffusion 1.x. Received: {type(model).__name__}"
+    )
+
+
+def named_variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """Variables of a live model of KerasCV by their names in its layout.
+
+    Args:
+        model: The model.
+
+    Raises:
+        ValueError: Its layers are not those of its class.
+    """
+    layers = [layer.weights for layer in model.layers if layer.weights]
+    names = _named(class_of(model), [len(weights) for weights in layers])
+    variables = [variable for weights in layers for variable in weights]
+    return dict(zip(names, variables, strict=True))
+
+
+def _named(known: KerasCVClass, counts: Sequence[int]) -> list[str]:
+    """Names of all weights, of layers that have so many weights each."""
+    expected = known.weight_names()
+    if len(counts) != len(expected):
+        raise ValueError(
+            f"KerasCV's {known.name} has {len(expected)} layers with weights. "
+            f"Received: {len(counts)}"
+        )
+    for names, count in zip(expected, counts, strict=True):
+        if count > len(names):
+            raise ValueError(
+                f"A layer of KerasCV's {known.name} has at most {len(names)} weights, "
+                f"{names[0]} and so on. Received: {count}"
+            )
+    return [n for names, m in zip(expected, counts, strict=True) for n in names[:m]]
+
+
+def _classes_in(file: TensorFile) -> list[KerasCVClass]:
+    return [
+        known
+        for known in KERASCV_CLASSES
+        if known.layout.tensor_name(known.layout.marker) in file.specs
+    ]
+
+
+def _recognised(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
+    """The class that a file is of, and the file with the names of its layout."""
+    if _is_old(file):
+        return _in_order(file)
+    found = _classes_in(file)
+    if len(found) != 1:
+        raise FormatError(
+            file.path,
+            f"must have the weights of one of {[c.name for c in KERASCV_CLASSES]}. "
+            f"Received: {len(file.specs)} tensors such as {list(file.specs)[:5]}",
+        )
+    return found[0], file
+
+
+def _is_old(file: TensorFile) -> bool:
+    """Whether a file is one of Keras's from before version 3."""
+    told = {"keras_version", "backend"} <= file.metadata.keys()
+    return told and isinstance(file, Hdf5Tensors)
+
+
+def _in_order(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
+    """Name the tensors of a file in which only their order tells what they are."""
+    layers = _layers_in(file)
+    numbers = {len(known.layers): known for known in KERASCV_CLASSES}
+    if len(layers) not in numbers:
+        listed = ", ".join(f"{known.name} {n}" for n, known in numbers.items())
+        raise FormatError(
+            file.path,
+            f"has {len(layers)} layers with weights, and no class of KerasCV's Stable "
+            f"Diffusion 1.x has so many: {listed}",
+        )
+    known = numbers[len(layers)]
+    tensors = [name for names in layers for name in names]
+    for tensor in tensors:
+        if tensor not in file.specs:
+            raise FormatError(file.path, "is named but not there", tensor=tensor)
+    with reading(file.path):
+        names = _named(known, [len(names) for names in layers])
+    old = dict(zip(names, tensors, strict=True))
+    specs = {name: file.specs[tensor] for name, tensor in old.items()}
+    return known, Tensors(file.path, specs, lambda name: file.read(old[name]))
+
+
+def _layers_in(file: Hdf5Tensors) -> list[list[str]]:
+    """Names of the tensors of each layer that has weights, in the model's order.
+
+    The names alone do not tell the order: Keras made them up from a counter, and HDF5
+    sorts them.
+    """
+    root = _OLD_WEIGHTS if _OLD_WEIGHTS in file.groups else ""
+    layers = []
+    for layer in _listed(file.texts(root), "layer_names"):
+        group = f"{root}/{layer}".removeprefix("/")
+        if group not in file.groups:
+            raise FormatError(
+                file.path, f"names a layer that is not there: {layer!r:.80}"
+            )
+        names = _listed(file.texts(group), "weight_names")
+        if names:
+            layers.append([f"{group}/{name}" for name in names])
+    return layers
+
+
+def _listed(texts: Mapping[str, Any], name: str) -> list[str]:
+    """A list of names, which Keras cuts into numbered pieces where it is long."""
+    pieces = [name, *(f"{name}{index}" for index in range(len(texts)))]
+    lists = [texts[piece] for piece in pieces if isinstance(texts.get(piece), list)]
+    return [text for found in lists for text in found]
+
+
+def _checkpoint(
+    found: Sequence[tuple[KerasCVClass, TensorFile]], overrides: Mapping[str, Any]
+) -> Checkpoint:
+    components: dict[str, Component] = {}
+    for known, file in found:
+        if known.name in components:
+            raise FormatError(
+                file.path,
+                f"is a second {known.name}, beside {components[known.name].path}",
+            )
+        components[known.name] = _component(known, file, overrides)
+    halves = [components.pop(n) for n in ("Decoder", "ImageEncoder") if n in components]
+    if halves:
+        components["vae"] = _joined(halves) if len(halves) == 2 else halves[0]
+    checkpoint = Checkpoint({c.kind: c for c in components.values()})
+    if checkpoint.components.keys() == MODELS.keys():
+        # KerasCV's pipeline has everything but the vocabulary, which is CLIP's.
+        checkpoint.schedule = NoiseSchedule()
+    return checkpoint
+
+
+def _component(known, file, overrides) -> Component:
+    layout = known.layout
+    if layout.kind == "vae":
+        # One half alone does not tell the architecture, of which there is but one.
+        return component_from_file(file, layout, "", layout.defaults)
+    arguments = infer_arguments(file, layout, "")
+    if layout.kind == "unet":
+        arguments |= overrides
+    return component_from_file(file, layout, "", arguments)
+
+
+def _joined(halves: Sequence[Component]) -> Component:
+    first, second = halves
+
+    def read(path):
+        half = first if path in first.weights.specs else second
+        return half.weights.read(path)
+
+    return replace(
+        first,
+        weights=Weights({**first.weights.specs, **second.weights.specs}, read),
+        path=first.path.with_name(f"{first.path.name} and {second.path.name}"),
+    )
+
+
+# Writing.
+
+
+def files_of(
+    components: Mapping[str, Component],
+) -> dict[str, tuple[Component, Layout]]:
+    """The files of KerasCV's classes that hold some models.
+
+    Args:
+        components: The models by part, each as `fitted` gives it.
+
+    Returns:
+        For the name of each file the model and the layout. An autoencoder has two.
+    """
+    return {
+        known.file: (component, known.layout)
+        for known in KERASCV_CLASSES
+        for component in components.values()
+        # Of an autoencoder there may be one half only.
+        if component.kind == known.layout.kind
+        and any(known.layout.holds(path) for path in component.weights.specs)
+    }
+
+
+def fitted(component: Component) -> Component:
+    """Make a model one whose weights KerasCV's class holds.
+
+    Args:
+        component: The model.
+
+    Returns:
+        The model; a UNet without channels that it does not look at. KerasCV's class
+        may still have other epsilons and another GELU.
+
+    Raises:
+        ValueError: It has another architecture than KerasCV's, which has one size.
+    """
+    if component.kind == "unet":
+        component = _of_latents_alone(component)
+    layout = KERASCV_KINDS[component.kind]
+    differing = {
+        key: component.arguments[key]
+        for key, only in layout.defaults.items()
+        if component.arguments[key] != only and key not in _OWN_WAY
+    }
+    if differing:
+        raise ValueError(
+            f"{component.path} is no {layout.kind} that KerasCV has: it has only "
+            f"{ {key: layout.defaults[key] for key in differing} }. "
+            f"Received: {differing}"
+        )
+    return replace(component, layout=layout.name)
+
+
+def _of_latents_alone(unet: Component) -> Component:
+    """The UNet without channels of mask and hint, if it does not look at them."""
+    latent = unet.arguments["out_channels"]
+    if unet.arguments["in_channels"] == latent:
+        return unet
+    if np.any(unet.weights.read(KERNEL_IN)[:, :, latent:]):
+        raise ValueError(
+            f"{unet.path} is an inpainting model, which looks at mask and hint: "
+            f"a model of {latent} channels cannot hold it"
+        )
+    return unet.with_channels(latent)

@@ -1,0 +1,481 @@
+"""Save a checkpoint in a layout: a preset, a folder of diffusers, or a file.
+
+What is to be written is planned first, as files of weights and the small files beside
+them. Weights then go from where they are to their file, one tensor at a time.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_hub
+import numpy as np
+
+from keras_makeavid import TextToVideo
+from keras_makeavid.files import folder_written_aside
+from keras_makeavid.json_files import write_json
+from keras_makeavid.models.loading import without_weights
+from keras_makeavid.progress import progress_bar
+from keras_makeavid.schedulers import NoiseSchedule
+from keras_makeavid.text import TextToVideoPreprocessor, openai_clip_vocabulary
+from weights_tools import kerascv
+from weights_tools.architectures import MODELS, weightless_model
+from weights_tools.checkpoint import (
+    METADATA,
+    TASK_FILE,
+    TASK_PARTS,
+    TASK_WEIGHTS_FILE,
+    WEIGHTS_FILE,
+    Checkpoint,
+    Component,
+    all_finite,
+)
+from weights_tools.configs import their_config
+from weights_tools.formats import TensorSpec, create_tensors
+from weights_tools.layouts import LAYOUTS, Layout, get_layout
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+# While one thread waits for the disk, the other turns; more would take more memory.
+_THREADS = 2
+
+# Which of Keras's two formats a file is read as, it tells by this.
+_KERAS_SUFFIX = ".weights.h5"
+
+_HUB_FILES = {
+    ("unet", "safetensors"): "diffusion_pytorch_model.safetensors",
+    ("unet", "flax_msgpack"): "diffusion_flax_model.msgpack",
+    ("vae", "safetensors"): "diffusion_pytorch_model.safetensors",
+    ("text_encoder", "safetensors"): "model.safetensors",
+}
+
+# Entries that diffusers' pipelines ask for in the index of their parts.
+_PIPELINE = {
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "vae": ["diffusers", "AutoencoderKL"],
+    "safety_checker": [None, None],
+    "feature_extractor": [None, None],
+    "requires_safety_checker": False,
+}
+
+# PyTorch's loaders ask a safetensors file what wrote it.
+_OF_PYTORCH = {"format": "pt"}
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file of weights.
+
+    Args:
+        name: Its place in the folder.
+        parts: For each model in it the weights, the layout and the root of its names.
+            `None` is the layout's own root. All layouts have one container.
+        metadata: What the file says of itself.
+    """
+
+    name: str
+    parts: Sequence[tuple[Component, Layout, str | None]]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @functools.cached_property
+    def tensors(self) -> dict[str, tuple[Component, Layout, str]]:
+        """For each tensor by name the model, the layout and the path of our weight."""
+        return {
+            layout.tensor_name(path, root): (component, layout, path)
+            for component, layout, root in self.parts
+            for path in component.weights.specs
+            if layout.holds(path)
+        }
+
+    def specs(self, dtype: str | None) -> dict[str, TensorSpec]:
+        """Shape and dtype of each tensor by name."""
+        specs = {}
+        for name, (component, layout, path) in self.tensors.items():
+            spec = component.weights.specs[path]
+            shape = layout.shape(path, spec.shape)
+            specs[name] = TensorSpec(shape, dtype or spec.dtype)
+        return specs
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be written.
+
+    Args:
+        layouts: The layout of each part that is written.
+        files: The files of weights.
+        others: For the place of each other file what it says, in JSON.
+        preprocessor: Writes the tokenizer into the folder.
+    """
+
+    layouts: dict[str, Layout]
+    files: Sequence[_File]
+    others: Mapping[str, Any] = field(default_factory=dict)
+    write_tokenizer: Callable[[Path], object] = lambda folder: None
+
+
+def save(
+    checkpoint: Checkpoint,
+    out: Path,
+    layout: str,
+    *,
+    to_file: bool,
+    dtype: str | None = None,
+    progress: bool | Callable[[int, int], None] = False,
+) -> tuple[dict[str, Layout], int]:
+    """Write a checkpoint, complete or not at all.
+
+    Two tensors are on their way at a time.
+
+    Args:
+        checkpoint: The models.
+        out: What to write. What is there is replaced.
+        layout: Name of the layout.
+        to_file: Whether to write one file, not a folder.
+        dtype: Dtype of the weights. `None` keeps each tensor's.
+        progress: `True` shows a bar by bytes; a function is called as
+            `progress(done, total)`.
+
+    Returns:
+        The layout of each part that was written, and the bytes of all weights.
+
+    Raises:
+        ValueError: The layout cannot hold the models, or a value does not fit into
+            `dtype`.
+        OSError: The disk is full.
+    """
+    if layout == "kerascv":
+        plan = _plan_kerascv(checkpoint, out.name if to_file else None)
+    elif to_file:
+        plan = _plan_file(checkpoint, layout)
+    elif layout == "keras":
+        plan = _plan_preset(checkpoint)
+    else:
+        plan = _plan_hub_folder(checkpoint, layout)
+    specs = [file.specs(dtype) for file in plan.files]
+    total = sum(spec.nbytes for named in specs for spec in named.values())
+    with _progress(progress, total) as on_bytes:
+        if to_file:
+            _write_file(out, plan.files[0], dtype, on_bytes)
+        else:
+            with folder_written_aside(out) as folder:
+                _write_folder(folder, plan, dtype, on_bytes)
+    return plan.layouts, total
+
+
+def _write_folder(folder: Path, plan: _Plan, dtype, on_bytes) -> None:
+    places = [*plan.others, *(file.name for file in plan.files)]
+    for place in dict.fromkeys(places):
+        (folder / place).parent.mkdir(exist_ok=True)
+    for place, value in plan.others.items():
+        write_json(folder / place, value, indent=4)
+    plan.write_tokenizer(folder)
+    for file in plan.files:
+        _write_file(folder / file.name, file, dtype, on_bytes)
+
+
+def _write_file(path: Path, file: _File, dtype, on_bytes) -> None:
+    specs = file.specs(dtype)
+    container = file.parts[0][1].container
+
+    def copy(name):
+        component, layout, path = file.tensors[name]
+        value = _as_dtype(component.weights.read(path), specs[name].dtype, name)
+        writer.write(name, layout.to_layout(path, value))
+        return specs[name].nbytes
+
+    with (
+        create_tensors(path, specs, container, file.metadata) as writer,
+        ThreadPoolExecutor(_THREADS) as pool,
+    ):
+        for nbytes in pool.map(copy, specs):
+            on_bytes(nbytes)
+
+
+def _as_dtype(value: np.ndarray, dtype: str, name: str) -> np.ndarray:
+    """Cast a tensor, which must not overflow."""
+    if value.dtype.name == dtype:
+        return value
+    with np.errstate(over="ignore"):
+        cast = value.astype(TensorSpec((), dtype).numpy_dtype)
+    if not all_finite(cast):
+        largest = np.abs(value).max()
+        raise ValueError(f"{name} has values beyond {dtype}: up to {largest:.4g}")
+    return cast
+
+
+@contextmanager
+def _progress(progress, total: int) -> Iterator[Callable[[int], object]]:
+    if callable(progress):
+        done = 0
+
+        def report(number):
+            nonlocal done
+            done += number
+            progress(done, total)
+
+        yield report
+    elif progress:
+        with progress_bar(total, "write", unit="B", unit_scale=True) as bar:
+            yield bar.update
+    else:
+        yield lambda number: None
+
+
+# One file.
+
+
+def _plan_file(checkpoint: Checkpoint, layout: str) -> _Plan:
+    """One file of weights, of one model or of a whole checkpoint of LDM."""
+    components = [c for part, c in checkpoint.components.items() if part in MODELS]
+    if layout != "ldm" and len(components) > 1:
+        raise ValueError(
+            f"A file in layout {layout!r} holds one model: write a folder, or name "
+            f"the part. Received: {sorted(checkpoint.components)}"
+        )
+    layouts = {c.kind: get_layout(c.kind, layout) for c in components}
+    for component in components:
+        component.check_fits(layouts[component.kind])
+    container = layouts[components[0].kind].container
+    arguments = {component.kind: component.arguments for component in components}
+    metadata = {METADATA: json.dumps(arguments)}
+    if container == "safetensors":
+        metadata |= _OF_PYTORCH
+    elif container == "flax_msgpack":
+        metadata = {}
+    parts = [(c, layouts[c.kind], None) for c in components]
+    return _Plan(layouts, [_File("", parts, metadata)])
+
+
+def _plan_kerascv(checkpoint: Checkpoint, file_name: str | None) -> _Plan:
+    """Files that KerasCV's classes load by `load_weights`, or the one of them."""
+    # A task's second UNet has no place, but may be converted by itself.
+    parts = checkpoint.components.keys() & MODELS.keys() or checkpoint.components.keys()
+    fitted = {part: kerascv.fitted(checkpoint.components[part]) for part in parts}
+    files = kerascv.files_of(fitted)
+    if file_name is not None and not file_name.endswith(_KERAS_SUFFIX):
+        raise ValueError(
+            f"The name of a file for KerasCV must end in {_KERAS_SUFFIX}, by which "
+            f"Keras tells its formats apart. Received: {file_name!r}"
+        )
+    if file_name is not None and len(files) != 1:
+        raise ValueError(
+            f"{sorted(files)} do not fit into one file: name a folder, or the part"
+        )
+    return _Plan(
+        {
+            part: kerascv.KERASCV_KINDS[component.kind]
+            for part, component in fitted.items()
+        },
+        [_File(name, [(*file, None)]) for name, file in files.items()],
+    )
+
+
+# A preset.
+
+
+def _plan_preset(checkpoint: Checkpoint) -> _Plan:
+    """A KerasHub preset of ours: a whole task if the checkpoint has all of one."""
+    components = checkpoint.components
+    is_task = MODELS.keys() <= components.keys()
+    if not is_task and len(components) != 1:
+        raise ValueError(
+            f"A preset holds one model, or {sorted(MODELS)} for a task. "
+            f"Received: {sorted(components)}"
+        )
+    layouts = {p: get_layout(c.kind, "keras") for p, c in components.items()}
+    for part, component in components.items():
+        component.check_fits(layouts[part])
+    backbone = components["unet" if is_task else next(iter(components))]
+    model = weightless_model(backbone.kind, backbone.arguments)
+    others: dict[str, Any] = {}
+    files = []
+    write_tokenizer = _Plan.write_tokenizer
+    if is_task:
+        preprocessor = checkpoint.preprocessor or _clip_preprocessor(checkpoint)
+        _check_length(preprocessor, components["text_encoder"])
+        task = without_weights(lambda: _make_task(checkpoint, preprocessor))
+        others[TASK_FILE] = _serialized(task)
+        roots = {part: place for place, part in TASK_PARTS.items()}
+        parts = [
+            (components[part], layouts[part], f"{place}/{layouts[part].roots[0]}")
+            for part, place in roots.items()
+            if part in components
+        ]
+        files = [_File(TASK_WEIGHTS_FILE, parts)]
+        model = task.backbone
+        write_tokenizer = _saved_by(preprocessor)
+    others["config.json"] = _serialized(model)
+    others["metadata.json"] = {
+        "keras_version": keras.version(),
+        "keras_hub_version": keras_hub.version(),
+        "parameter_count": sum(map(math.prod, backbone.shapes.values())),
+        "date_saved": datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
+        "tasks": ["TextToVideo"] if backbone.kind == "unet" else [],
+    }
+    layout = get_layout(backbone.kind, "keras")
+    files.append(_File(WEIGHTS_FILE, [(backbone, layout, None)]))
+    return _Plan(layouts, files, others, write_tokenizer)
+
+
+def _saved_by(preprocessor) -> Callable[[Path], object]:
+    return lambda folder: preprocessor.save_to_preset(str(folder))
+
+
+def _make_task(checkpoint: Checkpoint, preprocessor) -> TextToVideo:
+    parts = checkpoint.components
+    models = {
+        part: weightless_model(parts[part].kind, parts[part].arguments)
+        for part in MODELS
+    }
+    image_unet = parts.get("image_unet")
+    return TextToVideo(
+        models["unet"],
+        preprocessor,
+        models["text_encoder"],
+        models["vae"],
+        # Not one from the cache, which may be the UNet itself.
+        image_unet and MODELS["unet"](**image_unet.arguments),
+        checkpoint.schedule or NoiseSchedule(),
+        **checkpoint.defaults,
+    )
+
+
+def _check_length(preprocessor, text_encoder):
+    most = text_encoder.arguments["max_sequence_length"]
+    if preprocessor.sequence_length > most:
+        raise ValueError(
+            f"The text encoder takes at most {most} tokens. Received: a tokenizer of "
+            f"model_max_length {preprocessor.sequence_length}"
+        )
+
+
+def _clip_preprocessor(checkpoint):
+    size = checkpoint.components["text_encoder"].arguments["vocabulary_size"]
+    tokens, merges = openai_clip_vocabulary()
+    if size != len(tokens):
+        raise ValueError(
+            f"The source has no tokenizer, and its text encoder of {size} tokens is "
+            f"not for CLIP's own, which has {len(tokens)}: name the folder of one"
+        )
+    return TextToVideoPreprocessor(tokens, merges)
+
+
+def _serialized(layer):
+    config = keras.saving.serialize_keras_object(layer)
+    _pop(config, ("compile_config", "build_config"))
+    return config
+
+
+def _pop(config, keys):
+    for key in keys:
+        config.pop(key, None)
+    for value in config.values():
+        if isinstance(value, dict):
+            _pop(value, keys)
+
+
+# A folder of diffusers.
+
+
+def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
+    """A folder as diffusers and the original read it: a pipeline, or one model.
+
+    The UNet is written in `layout`; VAE and text encoder, which the video layouts do
+    not have, as diffusers has them.
+    """
+    models = {p: c for p, c in checkpoint.components.items() if p in MODELS}
+    layouts = {part: _layout_for(c, layout) for part, c in models.items()}
+    alone = len(models) == 1
+    files, others = [], {}
+    configs = {
+        # The layouts of image models hold nothing temporal.
+        part: their_config(c.kind, c.arguments, is_video=layouts[part].absent is None)
+        for part, c in models.items()
+    }
+    for part, component in models.items():
+        folder = "" if alone else f"{part}/"
+        if part == "unet":
+            configs[part] |= _sample_size(checkpoint)
+        others[f"{folder}config.json"] = configs[part]
+        container = layouts[part].container
+        metadata = _OF_PYTORCH if container == "safetensors" else {}
+        name = folder + _HUB_FILES[component.kind, container]
+        files.append(_File(name, [(component, layouts[part], None)], metadata))
+    preprocessor = checkpoint.preprocessor
+    if alone:
+        return _Plan(layouts, files, others)
+    others["scheduler/scheduler_config.json"] = _scheduler_config(
+        checkpoint.schedule or NoiseSchedule()
+    )
+    others["model_index.json"] = _index(configs.get("unet", {}))
+    if preprocessor is None:
+        return _Plan(layouts, files, others)
+    others["tokenizer/tokenizer_config.json"] = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": preprocessor.sequence_length,
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": preprocessor.pad_token,
+    }
+    return _Plan(
+        layouts,
+        files,
+        others,
+        lambda folder: preprocessor.save_assets(str(folder / "tokenizer")),
+    )
+
+
+def _layout_for(component: Component, name: str) -> Layout:
+    names = {layout.name for layout in LAYOUTS if layout.kind == component.kind}
+    layout = get_layout(component.kind, name if name in names else "diffusers")
+    component.check_fits(layout)
+    return layout
+
+
+def _sample_size(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The task's default size, where diffusers' pipelines look for it."""
+    vae = checkpoint.components.get("vae")
+    if vae is None or not {"height", "width"} <= checkpoint.defaults.keys():
+        return {}
+    factor = 2 ** (len(vae.arguments["block_channels"]) - 1)
+    sides = [checkpoint.defaults[side] // factor for side in ("height", "width")]
+    return {"sample_size": sides[0] if sides[0] == sides[1] else sides}
+
+
+def _index(unet: Mapping[str, Any]) -> dict[str, Any]:
+    inpainting = unet.get("in_channels") != unet.get("out_channels")
+    is_video = "Pseudo3D" in unet.get("_class_name", "")
+    return {
+        "_class_name": f"StableDiffusion{'Inpaint' if inpainting else ''}Pipeline",
+        **_PIPELINE,
+        "unet": ["makeavid_sd" if is_video else "diffusers", unet.get("_class_name")],
+    }
+
+
+def _scheduler_config(schedule: NoiseSchedule) -> dict[str, Any]:
+    return {
+        "_class_name": "DDIMScheduler",
+        "beta_start": schedule.beta_start,
+        "beta_end": schedule.beta_end,
+        "beta_schedule": schedule.beta_schedule,
+        "num_train_timesteps": schedule.num_train_steps,
+        "prediction_type": schedule.prediction_type,
+        "rescale_betas_zero_snr": schedule.zero_terminal_snr,
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+    }

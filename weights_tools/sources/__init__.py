@@ -1,1 +1,0 @@
-"""The kinds of places that weights come from, one a module."""

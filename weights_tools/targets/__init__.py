@@ -1,1 +1,0 @@
-"""The kinds of places that weights are written to, one a module."""
