@@ -12,14 +12,16 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 export JAX_PLATFORMS ?= cpu
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint docs lock bench clean
 
-.venv/installed: requirements.lock pyproject.toml
+.venv/installed: requirements.lock requirements-cuda.lock pyproject.toml
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --upgrade pip==26.3
-	# Alone and first: its CPU build is chosen by this very version.
-	$(BIN)/pip install --quiet $$(grep '^torch==' requirements.lock)
-	$(BIN)/pip install --quiet --requirement requirements.lock
+	# The lock is complete: what torch asks for besides is of its CUDA build alone.
+	$(BIN)/pip install --quiet --require-hashes --no-deps --requirement requirements.lock
+	$(BIN)/pip check > /dev/null || $(BIN)/pip install --quiet \
+	    --require-hashes --no-deps --requirement requirements-cuda.lock
+	$(BIN)/pip check
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
 
@@ -41,6 +43,15 @@ slow-%: .venv/installed
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p keras_makeavid -p weights_tools
+
+# Guides and API reference in site/; every warning is an error.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# requirements.lock anew; `pip install uv` has to be on the PATH.
+lock:
+	$(PYTHON) .ci/lock.py $(UPGRADE)
 
 bench: .venv/installed
 	for backend in $(BACKENDS); do \
@@ -50,4 +61,4 @@ bench: .venv/installed
 	done
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo site

@@ -28,6 +28,7 @@ import numpy as np
 
 import keras_makeavid
 from keras_makeavid.models import UNetPseudo3D
+from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.training import AdamW, VideoDiffusion
 
 ORIGINAL_RATE = 458.0
@@ -50,7 +51,13 @@ def main():
     else:
         unet = UNetPseudo3D(block_channels=(64, 128, 256, 256))
         trainable, latents, context = "temporal", (1, 8, 32, 32, 4), (1, 77, 768)
-    model = VideoDiffusion(unet, trainable=arguments.trainable or trainable, seed=0)
+    model = VideoDiffusion(
+        unet,
+        schedule=NoiseSchedule(),
+        latent_scale=1.0,
+        trainable=arguments.trainable or trainable,
+        seed=0,
+    )
     model.compile(optimizer=AdamW())
     rng = np.random.default_rng(0)
     batch = {

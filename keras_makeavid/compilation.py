@@ -131,12 +131,12 @@ def compile_part(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def host_callback(callback: Callable[[int], None], index, state):
+def host_callback(callback: Callable[[Any], None], index, state):
     """Call `callback(index)` on the host when `state` is computed.
 
     Args:
-        callback: function of an integer array scalar.
-        index: integer scalar, tensor or number.
+        callback: function of an array of integers.
+        index: integers, a tensor or a number.
         state: tuple of tensors.
 
     Returns:

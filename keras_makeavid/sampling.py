@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from keras_makeavid.schedulers.step_table import StepRow
 
 # Steps whose noise has one shape. That of a thousand would not fit into memory.
 _NOISE_STEPS = 50
+# Their numbers are int32 in the program.
+_MOST_CALLS = 2**31
 # A table of fewer steps is filled up, so that they are no reason to compile.
 _LEAST_ROWS = 1000
 
@@ -65,7 +68,9 @@ class DenoisingLoop:
     def __init__(self, unet):
         self._unet = unet
         self._programs = {}
-        self._progress = None
+        # What each call at work reports to: there may be one in each thread.
+        self._progress = {}
+        self._numbers = itertools.count()
 
     def __call__(
         self,
@@ -103,10 +108,18 @@ class DenoisingLoop:
         key = (guided, step_noise is not None, reports, spatial_only)
         if key not in self._programs:
             self._programs[key] = self._compile(guided, reports, spatial_only)
-        self._progress = progress
-        num_steps = ops.convert_to_tensor(len(table.timesteps), "int32")
-        latents = self._programs[key](*arguments, step_noise, num_steps)
-        wait_for_host_callbacks()
+        number = next(self._numbers) % _MOST_CALLS
+        self._progress[number] = progress
+        try:
+            latents = self._programs[key](
+                *arguments,
+                step_noise,
+                ops.convert_to_tensor(len(table.timesteps), "int32"),
+                ops.convert_to_tensor(number, "int32"),
+            )
+            wait_for_host_callbacks()
+        finally:
+            del self._progress[number]
         return latents
 
     def lower(self, noise: Any, context: Any):
@@ -128,11 +141,11 @@ class DenoisingLoop:
         conditions = (context, context, like(()), mask, noise)
         table = like((_LEAST_ROWS, len(StepRow._fields)))
         program = self._compile(guided=True, reports=False, spatial_only=False)
-        num_steps = jax.ShapeDtypeStruct((), "int32")
-        return program.lower(noise, conditions, table, None, num_steps)
+        number = jax.ShapeDtypeStruct((), "int32")
+        return program.lower(noise, conditions, table, None, number, number)
 
     def _compile(self, guided: bool, reports: bool, spatial_only: bool):
-        def program(sample, conditions, table, step_noise, num_steps):
+        def program(sample, conditions, table, step_noise, num_steps, number):
             conditions = Conditions(*conditions)
             predict = self._predictor(conditions, guided, spatial_only)
             predict = compile_part(predict)
@@ -143,7 +156,10 @@ class DenoisingLoop:
                 noise = None if step_noise is None else step_noise[i]
                 prediction = predict(sample * row.input_scale, row.timestep)
                 state = step(row, sample, prediction, previous_denoised, noise)
-                return host_callback(self._report, i, state) if reports else state
+                if reports:
+                    place = ops.stack([number, ops.cast(i, "int32")])
+                    state = host_callback(self._report, place, state)
+                return state
 
             sample = by_sample(sample)
             start = (sample, ops.zeros_like(sample))
@@ -181,8 +197,9 @@ class DenoisingLoop:
 
         return predict
 
-    def _report(self, index) -> None:
-        self._progress(int(index) + 1)
+    def _report(self, place) -> None:
+        number, step = (int(value) for value in place)
+        self._progress[number](step + 1)
 
 
 def _padded(table: StepTable) -> np.ndarray:

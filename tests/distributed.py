@@ -2,7 +2,8 @@
 
 Lines of JSON come in, each a list of processes that run at once: `devices`,
 `environment` and `jobs`. A line goes out when they have ended, of each its exit `code`,
-what it printed (`told`) and what its jobs returned (`answers`).
+its `seconds_after_the_first`, what it printed (`told`) and what its jobs returned
+(`answers`).
 """
 
 import json
@@ -10,6 +11,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 
@@ -24,14 +26,11 @@ def main():
 
     for line in sys.stdin:
         with tempfile.TemporaryDirectory() as folder:
-            started = [
-                (
-                    start(Path(folder) / str(number), **process),
-                    Path(folder, str(number)),
-                )
+            folders = {
+                start(Path(folder) / str(number), **process): Path(folder, str(number))
                 for number, process in enumerate(json.loads(line))
-            ]
-            print(json.dumps([ended(*process) for process in started]), flush=True)
+            }
+            print(json.dumps(ended(folders)), flush=True)
 
 
 def start(folder, devices, jobs, environment=()):
@@ -64,15 +63,22 @@ def start(folder, devices, jobs, environment=()):
         os._exit(code)
 
 
-def ended(child, folder):
-    """Wait for a process, and say what came of it."""
-    _, status = os.waitpid(child, 0)
-    answers = (folder / "answers").read_text().splitlines()
-    return {
-        "code": os.waitstatus_to_exitcode(status),
-        "told": (folder / "told").read_text(errors="replace"),
-        "answers": [json.loads(answer) for answer in answers],
-    }
+def ended(folders):
+    """Wait for the processes, and say what came of each; `folders` is by their ids."""
+    ends = {}
+    while len(ends) < len(folders):
+        child, status = os.wait()
+        ends[child] = time.monotonic(), os.waitstatus_to_exitcode(status)
+    first = min(ends.values())[0]
+    return [
+        {
+            "code": ends[child][1],
+            "seconds_after_the_first": ends[child][0] - first,
+            "told": (folder / "told").read_text(errors="replace"),
+            "answers": list(map(json.loads, (folder / "answers").open())),
+        }
+        for child, folder in folders.items()
+    ]
 
 
 def train(recipe, stop=None, signals=signal.SIGTERM):
@@ -139,12 +145,19 @@ def compile_step(preset, batch, trainable, distribution):
 
     from keras_makeavid import TextToVideo
     from keras_makeavid.recipes.schema import Distribution
+    from keras_makeavid.schedulers import NoiseSchedule
     from keras_makeavid.training import AdamW, VideoDiffusion, make_distribution
 
     distribution = make_distribution(Distribution(**distribution))
     with distribution.scope():
         unet = TextToVideo.from_preset(preset).backbone
-        model = VideoDiffusion(unet, trainable=trainable, seed=0)
+        model = VideoDiffusion(
+            unet,
+            schedule=NoiseSchedule(),
+            latent_scale=1.0,
+            trainable=trainable,
+            seed=0,
+        )
         model.compile(optimizer=AdamW(use_ema=True))
         model.optimizer.build(model.trainable_variables)
         state = tuple(

@@ -1,18 +1,12 @@
 """The examples in the docstrings run, and have the shapes that they tell."""
 
 import ast
-import importlib
 import inspect
-import pkgutil
 import re
-import textwrap
 
 import keras
-import numpy as np
 import pytest
-
-import keras_makeavid
-import weights_tools
+from code_blocks import code_blocks, modules, public_names
 
 # What these show needs files, folders, models or a backend that the reader has.
 NEED_MORE = {
@@ -37,7 +31,7 @@ NEED_MORE = {
     "keras_makeavid.training.distribution.make_distribution",
     "keras_makeavid.training.hosts.distributed",
     "keras_makeavid.training.interruption.SharedInterruption",
-    "keras_makeavid.training.logs.metrics_file.read_metrics",
+    "keras_makeavid.training.logs.read_metrics",
     "keras_makeavid.training.run.train",
     "weights_tools.configs.their_config",
     "weights_tools.configs.text_encoder_from_transformers_config",
@@ -59,13 +53,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def modules():
-    for package in (keras_makeavid, weights_tools):
-        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not found.name.endswith("__main__"):
-                yield importlib.import_module(found.name)
-
-
 def documented(module):
     """Each function, class and method that the module defines, by its full name."""
     for name, member in vars(module).items():
@@ -81,8 +68,9 @@ def examples():
     for module in modules():
         for name, member in documented(module):
             text = inspect.cleandoc(getattr(member, "__doc__", None) or "")
-            for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-                yield pytest.param(module, textwrap.dedent(code), id=name)
+            for block in code_blocks(text):
+                if block.language == "python":
+                    yield pytest.param(module, block.code, id=name)
 
 
 EXAMPLES = list(examples())
@@ -91,15 +79,6 @@ RUNNABLE = [
     for e in EXAMPLES
     if e.id.startswith(NEED_NOTHING) or not any(map(e.id.startswith, NEED_MORE))
 ]
-
-
-def public_names():
-    """What a reader has imported: the members of the packages' public faces."""
-    names = {"keras": keras, "np": np, "keras_makeavid": keras_makeavid}
-    for package in (weights_tools, *modules()):
-        for name in getattr(package, "__all__", ()):
-            names[name] = getattr(package, name)
-    return names
 
 
 @pytest.mark.parametrize(("module", "code"), RUNNABLE)

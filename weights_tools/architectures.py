@@ -10,16 +10,16 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
 from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
+from keras_makeavid.models.loading import without_weights
 from keras_makeavid.text import TextEncoder
 from weights_tools.configs import architecture, check_arguments
-from weights_tools.containers import ContainerError, TensorFile
+from weights_tools.formats import FormatError, TensorFile
 from weights_tools.layouts import Layout
 
 MODELS: dict[str, type[keras.Model]] = {
@@ -133,38 +133,6 @@ def _model(kind, arguments):
         raise ValueError(f"Not arguments of a {kind}: {error}") from error
 
 
-def without_weights(make):
-    """Call `make` such that the variables of Keras models it makes have no values.
-
-    Args:
-        make: A function without arguments that makes models.
-
-    Returns:
-        What it returned.
-
-    Example:
-    ```python
-    unet = without_weights(UNetPseudo3D)  # takes no 4.4 GB
-    ```
-    """
-    results, errors = [], []
-
-    def run():
-        try:
-            with keras.StatelessScope(initialize_variables=False):
-                results.append(make())
-        except Exception as error:
-            errors.append(error)
-
-    # Keras keeps a list, of its thread, of variables to be given values later on.
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
-
-
 def infer_arguments(file: TensorFile, layout: Layout, root: str) -> dict[str, Any]:
     """Arguments of the model whose weights a file holds.
 
@@ -197,14 +165,14 @@ class _Shapes:
         name = self._layout.tensor_name(path, self._root)
         spec = self._file.specs.get(name)
         if spec is None:
-            raise ContainerError(
+            raise FormatError(
                 self._file.path,
                 f"must be there in a {self._layout.kind} in layout "
                 f"{self._layout.name!r}",
                 tensor=name,
             )
         if len(spec.shape) < least:
-            raise ContainerError(
+            raise FormatError(
                 self._file.path,
                 f"must have {least} axes or more. Received: shape {spec.shape}",
                 tensor=name,

@@ -24,11 +24,12 @@ import numpy as np
 from keras_makeavid import TextToVideo
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.json_files import write_json
+from keras_makeavid.models.loading import without_weights
 from keras_makeavid.progress import progress_bar
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor, openai_clip_vocabulary
 from weights_tools import kerascv
-from weights_tools.architectures import MODELS, weightless_model, without_weights
+from weights_tools.architectures import MODELS, weightless_model
 from weights_tools.checkpoint import (
     METADATA,
     TASK_FILE,
@@ -40,7 +41,7 @@ from weights_tools.checkpoint import (
     all_finite,
 )
 from weights_tools.configs import their_config
-from weights_tools.containers import TensorSpec, create_tensors
+from weights_tools.formats import TensorSpec, create_tensors
 from weights_tools.layouts import LAYOUTS, Layout, get_layout
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -322,7 +323,7 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
         "keras_hub_version": keras_hub.version(),
         "parameter_count": sum(map(math.prod, backbone.shapes.values())),
         "date_saved": datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
-        "tasks": ["Task"] if backbone.kind == "unet" else [],
+        "tasks": ["TextToVideo"] if backbone.kind == "unet" else [],
     }
     layout = get_layout(backbone.kind, "keras")
     files.append(_File(WEIGHTS_FILE, [(backbone, layout, None)]))

@@ -1,6 +1,6 @@
 """Clips of a motion that the small model does not know, in the place of your own.
 
-    python examples/fine_tune/draw_clips.py CLIPS
+    python examples/fine_tune/draw_clips.py CLIPS [COUNT]
 
 Shapes that go round in a circle, in every colour, and as many clips of what the model
 knows already, so that it stays known: an MP4 file of each, and its caption in a text
@@ -46,7 +46,8 @@ def main(arguments: list[str]):
     folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
     known = MotionClips(seed=1)
-    for number in range(COUNT):
+    count = int(arguments[1]) if len(arguments) > 1 else COUNT
+    for number in range(count):
         for kind, (frames, caption) in (
             ("new", circling(number)),
             ("known", known.clip(number)),

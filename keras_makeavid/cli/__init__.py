@@ -34,7 +34,7 @@ _COMMANDS = {
 }
 # JAX first: it trains on every accelerator and has the fastest sampling loop.
 _BACKENDS = ("jax", "torch", "tensorflow")
-# Of compiled programs; those used longest ago go first.
+# Of compiled programs. Those used longest ago go first, when a command starts.
 _CACHE_BYTES = 2**30
 # By default XLA on a CPU orders the training step for many threads: it takes 1.4 times
 # the temporary memory, and longer (`benchmarks/train_step.py`).
@@ -160,21 +160,19 @@ def _keep_compiled_programs() -> None:
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = os.path.join(cache, "keras_makeavid", "jax")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_CACHE_BYTES))
-    _date_programs(folder)
+    _remove_oldest_programs(folder)
 
 
-def _date_programs(folder: str) -> None:
-    """Date programs of which a killed process left no date: JAX writes none beside."""
-    with suppress(OSError):
-        for name in os.listdir(folder):
-            program = name.removesuffix("-cache")
-            if program != name:
-                with suppress(FileExistsError):
-                    date = os.path.join(folder, f"{program}-atime")
-                    with open(date, "xb") as file:
-                        # Nanoseconds since 1970: used longest ago.
-                        file.write(bytes(8))
+def _remove_oldest_programs(folder: str) -> None:
+    """Keep our cache below its size. JAX's own limit is lost if it is killed."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        programs = [(entry.stat(), entry.path) for entry in entries if entry.is_file()]
+        size = sum(status.st_size for status, _ in programs)
+        for status, path in sorted(programs, key=lambda program: program[0].st_atime):
+            if size <= _CACHE_BYTES:
+                break
+            os.unlink(path)
+            size -= status.st_size
 
 
 def _import_keras_hub_quietly() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 EXAMPLE = "makeavid encode clips dataset --preset PRESET --fps 8"
 
@@ -17,8 +18,9 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument(
         "--captions",
-        help="table with the columns file and caption, .csv or .jsonl; captions.csv "
-        "or captions.jsonl in the folder if not given",
+        help="table with the columns file and caption, or file_name and text, .csv or "
+        ".jsonl; captions.csv, captions.jsonl or such a metadata.csv or metadata.jsonl "
+        "in the folder if not given",
     )
     parser.add_argument("--height", type=int, help="pixels; the preset's if not given")
     parser.add_argument("--width", type=int, help="pixels; the preset's if not given")
@@ -81,10 +83,12 @@ def run(options) -> None:
         encode_clips,
         read_captions,
     )
+    from keras_makeavid.data.captions import HIDDEN
     from keras_makeavid.progress import progress_bar
 
     clip_filter = ClipFilter(options.min_frames, options.min_size, options.min_fps)
-    captions = read_captions(options.clips, options.captions)
+    passed_over: dict[Path, str] = {}
+    captions = read_captions(options.clips, options.captions, passed_over=passed_over)
     workers = min(options.workers, len(captions))
     ray_workers = options.ray and RayWorkers(
         options.preset, max(1, workers), options.ray, options.gpus
@@ -113,6 +117,15 @@ def run(options) -> None:
     for outcome in ("dropped", "failed"):
         for clip_id, reason in getattr(report, outcome).items():
             print(f"{outcome} {clip_id}: {reason}", file=sys.stderr)
+    hidden = [path for path, reason in passed_over.items() if reason == HIDDEN]
+    for path, reason in passed_over.items():
+        if reason != HIDDEN:
+            print(f"passed over {path}: {reason}", file=sys.stderr)
+    if hidden:
+        print(
+            f"passed over {len(hidden)} hidden or system files, such as {hidden[0]}",
+            file=sys.stderr,
+        )
     print(
         f"{options.out}: {len(report.encoded)} clips encoded, {len(report.skipped)} "
         f"found finished, {len(report.dropped)} dropped, {len(report.failed)} failed"

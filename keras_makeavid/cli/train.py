@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 EXAMPLE = (
@@ -11,6 +10,7 @@ EXAMPLE = (
 )
 # Continued as it is, the run would come to the same end.
 GAVE_UP = 3
+PROCESS_LOST = 4
 
 
 def add_arguments(parser) -> None:
@@ -47,10 +47,10 @@ def run(options) -> int:
     Returns:
         The exit code: 0 when the preset is written, 3 if training gave up, 4 if another
         process of the run is gone, and 128 and the signal's number (143 for SIGTERM) if
-        one ended it, with a checkpoint.
+        one ended it, with a checkpoint. JAX makes 134 (SIGABRT) of 4 where it finds the
+        other process gone while this one ends, or waits.
     """
     from keras_makeavid.training import ProcessLost, TrainingFailed, train
-    from keras_makeavid.training.hosts import PROCESS_LOST
 
     try:
         result = train(options.recipe, options.set, options.resume)
@@ -59,9 +59,7 @@ def run(options) -> int:
         return GAVE_UP
     except ProcessLost as error:
         print(f"makeavid train: {error}", file=sys.stderr)
-        sys.stderr.flush()
-        # JAX and Orbax would wait at exit for the process that is gone.
-        os._exit(PROCESS_LOST)
+        return PROCESS_LOST
     if result.signal is not None:
         return 128 + result.signal
     if result.process == 0:

@@ -12,24 +12,25 @@ import importlib
 from typing import TYPE_CHECKING
 
 _MODULES = {
-    "ClipFilter": "clip_filter",
-    "EncodeReport": "encode_report",
+    "ClipFilter": "clip_reading",
+    "EncodeReport": "encode",
     "LatentClip": "reader",
     "LatentDataset": "latent_dataset",
     "LatentLoader": "latent_loader",
     "LatentReader": "reader",
     "MotionClips": "motions",
+    "PictureFolder": "picture_loader",
     "PictureLoader": "picture_loader",
-    "PublishedDataset": "published_dataset",
-    "RayWorkers": "ray_encoding",
-    "ShardedDataset": "sharded_dataset",
-    "check_dataset": "check",
-    "convert_dataset": "convert",
-    "dataset_facts": "facts",
+    "PublishedDataset": "published",
+    "RayWorkers": "clip_encoder",
+    "ShardedDataset": "sharded",
+    "check_dataset": "datasets",
+    "convert_dataset": "datasets",
+    "dataset_facts": "datasets",
     "encode_clips": "encode",
     "encode_motions": "motion_encoding",
-    "open_dataset": "reader",
-    "open_writer": "writer",
+    "open_dataset": "datasets",
+    "open_writer": "datasets",
     "read_captions": "captions",
 }
 
@@ -41,6 +42,7 @@ __all__ = [
     "LatentLoader",
     "LatentReader",
     "MotionClips",
+    "PictureFolder",
     "PictureLoader",
     "PublishedDataset",
     "RayWorkers",
@@ -57,22 +59,24 @@ __all__ = [
 
 if TYPE_CHECKING:
     from keras_makeavid.data.captions import read_captions
-    from keras_makeavid.data.check import check_dataset
-    from keras_makeavid.data.clip_filter import ClipFilter
-    from keras_makeavid.data.convert import convert_dataset
-    from keras_makeavid.data.encode import encode_clips
-    from keras_makeavid.data.encode_report import EncodeReport
-    from keras_makeavid.data.facts import dataset_facts
+    from keras_makeavid.data.clip_encoder import RayWorkers
+    from keras_makeavid.data.clip_reading import ClipFilter
+    from keras_makeavid.data.datasets import (
+        check_dataset,
+        convert_dataset,
+        dataset_facts,
+        open_dataset,
+        open_writer,
+    )
+    from keras_makeavid.data.encode import EncodeReport, encode_clips
     from keras_makeavid.data.latent_dataset import LatentDataset
     from keras_makeavid.data.latent_loader import LatentLoader
     from keras_makeavid.data.motion_encoding import encode_motions
     from keras_makeavid.data.motions import MotionClips
-    from keras_makeavid.data.picture_loader import PictureLoader
-    from keras_makeavid.data.published_dataset import PublishedDataset
-    from keras_makeavid.data.ray_encoding import RayWorkers
-    from keras_makeavid.data.reader import LatentClip, LatentReader, open_dataset
-    from keras_makeavid.data.sharded_dataset import ShardedDataset
-    from keras_makeavid.data.writer import open_writer
+    from keras_makeavid.data.picture_loader import PictureFolder, PictureLoader
+    from keras_makeavid.data.published import PublishedDataset
+    from keras_makeavid.data.reader import LatentClip, LatentReader
+    from keras_makeavid.data.sharded import ShardedDataset
 
 
 def __getattr__(name: str):

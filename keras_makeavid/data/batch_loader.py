@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+import contextlib
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
@@ -119,39 +122,62 @@ class BatchLoader(abc.ABC):
         if start_step < 0:
             raise ValueError(f"start_step must be 0 or more. Received: {start_step}")
         grain = _import_grain()
-        dataset = grain.MapDataset.source(_Batches(self, start_step)).to_iter_dataset(
-            grain.ReadOptions(
-                num_threads=self.prefetch, prefetch_buffer_size=self.prefetch
-            )
+        ahead = self.prefetch * max(1, self.num_workers)
+        options = grain.ReadOptions(
+            # Each worker is asked by a thread that waits for it.
+            num_threads=max(ahead, self.num_workers),
+            prefetch_buffer_size=max(ahead, self.num_workers),
         )
-        if self.num_workers:
-            _let_grain_read_its_flags()
-            dataset = dataset.mp_prefetch(
-                grain.MultiprocessingOptions(
-                    num_workers=self.num_workers,
-                    per_worker_buffer_size=max(1, self.prefetch),
-                ),
-                worker_init_fn=end_with_parent,
-            )
-        iterator = iter(dataset)
+        with self._reading() as read:
+            source = _Batches(read, start_step)
+            iterator = iter(grain.MapDataset.source(source).to_iter_dataset(options))
+            try:
+                yield from iterator
+            finally:
+                iterator.close()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Callable[[int], dict[str, np.ndarray]]]:
+        """A `batch` that runs in worker processes, if there are to be any.
+
+        They are not those of Grain, which have their settings from absl's flags. Only
+        a program of absl may parse these.
+        """
+        if not self.num_workers:
+            yield self.batch
+            return
+        # A copy of this process would share its accelerator, and locks of threads.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(self.num_workers, context, _prepare_worker, (self,))
         try:
-            yield from iterator
+            yield lambda step: pool.submit(_batch_of_worker, step).result()
         finally:
-            iterator.close()
+            pool.shutdown(cancel_futures=True)
 
 
 class _Batches:
     """The batches from a step on, as the sequence that Grain reads."""
 
-    def __init__(self, loader, start_step):
-        self._loader = loader
+    def __init__(self, read, start_step):
+        self._read = read
         self._start_step = start_step
 
     def __len__(self):
         return _ENDLESS
 
     def __getitem__(self, index):
-        return self._loader.batch(self._start_step + index)
+        return self._read(self._start_step + index)
+
+
+def _prepare_worker(loader):
+    global _loader
+    end_with_parent()
+    # A worker process has one loader, which is sent to it once.
+    _loader = loader
+
+
+def _batch_of_worker(step):
+    return _loader.batch(step)
 
 
 def _import_grain():
@@ -162,14 +188,3 @@ def _import_grain():
             "Training reads its data through Grain: pip install 'keras-makeavid[train]'"
         ) from error
     return grain
-
-
-def _let_grain_read_its_flags():
-    """Grain's worker processes take settings from absl's flags, even those of nobody.
-
-    Without absl's `app.run` they are never parsed, and reading them is an error.
-    """
-    from absl import flags
-
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()

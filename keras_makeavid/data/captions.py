@@ -1,128 +1,253 @@
-"""Clips and their captions."""
+"""Video and picture files of a folder, and their captions."""
 
 from __future__ import annotations
 
 import csv
-import json
+import io
 import os
+import unicodedata
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
+from keras_makeavid.files import read_text
+from keras_makeavid.json_files import parse_json
 
-_TABLES = (".csv", ".jsonl")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".3gp"),
+    *(".ts", ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".vob", ".mxf"),
+    *(".gif", ".webp"),
+)
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+
+# The second pair is how datasets of the hub name their tables and columns.
+_OWN_TABLES = ("captions.csv", "captions.jsonl")
+_HUB_TABLES = ("metadata.csv", "metadata.jsonl")
+_FILE_COLUMNS = ("file", "file_name")
+_CAPTION_COLUMNS = ("caption", "text")
+_TABLE_SUFFIXES = (".csv", ".jsonl")
+_MAX_TABLE_BYTES = 2**31
+
+# Folders that systems make. macOS also puts `._NAME` beside a file.
+_SYSTEM_FOLDERS = {
+    *("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"),
+    *("@eaDir", "#recycle"),
+}
+HIDDEN = "a hidden or system file"
 
 
 def read_captions(
-    clips: str | os.PathLike, captions: str | os.PathLike | None = None
+    clips: str | os.PathLike,
+    captions: str | os.PathLike | None = None,
+    suffixes: Collection[str] = VIDEO_SUFFIXES,
+    passed_over: dict[Path, str] | None = None,
 ) -> dict[Path, str]:
     """Pair the clips of a folder with their captions.
 
     Args:
-        clips: folder of video files; folders inside it are searched too.
-        captions: a table with the columns or keys `file` (path within `clips`) and
-            `caption`: `.csv` with a header, or `.jsonl`. `None` takes the table of
-            the name `captions.csv` or `captions.jsonl` in the folder if there is
-            one, and else the `.txt` file of the same name beside each clip.
+        clips: Folder of video files. Folders inside it are searched too.
+        captions: A table with the columns or keys `file` (path within `clips`) and
+            `caption`, or `file_name` and `text`: `.csv` with a header, or `.jsonl`.
+            `None` takes `captions.csv`, `captions.jsonl`, or a `metadata.csv` or
+            `metadata.jsonl` of these columns in the folder if there is one, and else
+            the `.txt` file of the same name beside each clip.
+        suffixes: Suffixes of the files to look for, such as `PICTURE_SUFFIXES`.
+        passed_over: Takes each file that is not taken in spite of its suffix, and why.
 
     Returns:
         A dict of clip to caption, sorted by path.
 
     Raises:
-        FileNotFoundError: if the folder or table is missing, or has no clips.
-        ValueError: if a table is malformed, names a file outside of the folder or a
-            missing one, or a clip has no caption; names them.
+        FileNotFoundError: The folder or table is missing, or has no clips.
+        ValueError: A table is malformed, names a file outside of the folder, a
+            missing one or one twice; or a clip has no caption. The text names them.
 
     Example:
-        ```python
-        read_captions("clips")  # {Path("clips/cat.mp4"): "a cat"}
-        ```
+    ```python
+    read_captions("clips")  # {Path("clips/cat.mp4"): "a cat"}
+    ```
     """
-    folder = Path(clips)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder of clips at {folder}")
+    folder = _existing_folder(clips)
     if captions is None:
-        found = [folder / f"captions{suffix}" for suffix in _TABLES]
-        captions = next((path for path in found if path.is_file()), None)
-    pairs = (
-        _from_text_files(folder) if captions is None else _from_table(folder, captions)
-    )
+        captions = _find_table(folder)
+    if captions is None:
+        pairs = _from_text_files(folder, suffixes, passed_over)
+    else:
+        pairs = _from_table(folder, Path(captions))
     if not pairs:
         raise FileNotFoundError(
-            f"There are no clips ({', '.join(VIDEO_SUFFIXES)}) in {folder}"
+            f"There are no clips or pictures ({', '.join(suffixes)}) in {folder}"
         )
     without = [str(clip) for clip, caption in pairs.items() if not caption.strip()]
     if without:
         raise ValueError(
-            f"{len(without)} clips have no caption (a .txt file beside each, or a "
+            f"{len(without)} files have no caption (a .txt file beside each, or a "
             f"captions table): {', '.join(without[:10])}"
         )
     return {clip: pairs[clip].strip() for clip in sorted(pairs)}
 
 
-def _from_text_files(folder):
-    files = (path for path in folder.rglob("*") if path.is_file())
-    pairs = {}
-    for clip in files:
-        if clip.suffix.lower() in VIDEO_SUFFIXES:
-            text = clip.with_suffix(".txt")
-            pairs[clip] = _read_text(text) if text.is_file() else ""
-    return pairs
+def find_files(
+    folder: str | os.PathLike,
+    suffixes: Collection[str],
+    passed_over: dict[Path, str] | None = None,
+) -> list[Path]:
+    """Find the video or picture files of a folder and of those inside it.
+
+    Hidden files and those of a system are no such files, nor is a picture a video.
+
+    Args:
+        folder: The folder.
+        suffixes: Suffixes of the files.
+        passed_over: Takes each file that is not taken in spite of its suffix, and why.
+
+    Returns:
+        The files, sorted by path.
+
+    Raises:
+        FileNotFoundError: The folder is missing.
+
+    Example:
+    ```python
+    find_files("pictures", PICTURE_SUFFIXES)  # [Path("pictures/cat.png")]
+    ```
+    """
+    folder = _existing_folder(folder)
+    passed_over = {} if passed_over is None else passed_over
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in suffixes and path.is_file():
+            if _is_hidden(path.relative_to(folder)):
+                passed_over[path] = HIDDEN
+            elif ".mp4" in suffixes and _is_still(path):
+                passed_over[path] = "a still picture"
+            else:
+                found.append(path)
+    return found
 
 
-def _read_text(path):
+def _existing_folder(folder: str | os.PathLike) -> Path:
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}")
+    return folder
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in path.parts)
+
+
+def _is_still(path: Path) -> bool:
+    """Whether a file of the formats of both is a picture, and no animation."""
+    if path.suffix.lower() not in (".gif", ".webp"):
+        return False
+    from PIL import Image
+
     try:
-        # Windows' editors begin a file with a byte order mark.
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+        with Image.open(path) as image:
+            return not getattr(image, "is_animated", False)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        # Damaged: whoever reads it tells why.
+        return False
 
 
-def _from_table(folder, table):
-    table = Path(table)
+def _from_text_files(
+    folder: Path, suffixes: Collection[str], passed_over: dict[Path, str] | None
+) -> dict[Path, str]:
+    # Cameras and Windows write suffixes in capitals.
+    texts = {path.with_suffix(""): path for path in find_files(folder, (".txt",))}
+    return {
+        clip: read_text(texts[clip.with_suffix("")])
+        if clip.with_suffix("") in texts
+        else ""
+        for clip in find_files(folder, suffixes, passed_over)
+    }
+
+
+def _find_table(folder: Path) -> Path | None:
+    own = [folder / name for name in _OWN_TABLES if (folder / name).is_file()]
+    if len(own) > 1:
+        raise ValueError(f"{folder} must have one captions table. Received: {own}")
+    if own:
+        return own[0]
+    for table in (folder / name for name in _HUB_TABLES):
+        # Of that name are also tables of anything else.
+        if table.is_file() and all(_cells(next(_rows(table), (0, None))[1])):
+            return table
+    return None
+
+
+def _from_table(folder: Path, table: Path) -> dict[Path, str]:
     if not table.is_file():
         raise FileNotFoundError(f"There is no captions table at {table}")
-    if table.suffix not in _TABLES:
-        raise ValueError(f"A captions table is one of {_TABLES}. Received: {table}")
-    pairs = {}
+    if table.suffix not in _TABLE_SUFFIXES:
+        raise ValueError(
+            f"A captions table is one of {_TABLE_SUFFIXES}. Received: {table}"
+        )
+    pairs: dict[Path, str] = {}
+    lines: dict[Path, int] = {}
     for number, row in _rows(table):
-        values = (row.get("file"), row.get("caption")) if isinstance(row, dict) else ()
-        strings = len(values) == 2 and all(isinstance(value, str) for value in values)
-        # Under None are the fields of a CSV row that are more than the header's.
-        if not strings or None in row:
+        name, caption = _cells(row)
+        if name is None or caption is None:
             raise ValueError(
-                f"{table}, line {number}: expected the strings 'file' and 'caption'. "
-                f"Received: {row!r}"
+                f"{table}, line {number}: expected the strings 'file' and 'caption', "
+                f"or 'file_name' and 'text'. Received: {row!r:.300}"
             )
-        clip = folder / values[0]
+        clip = _named_file(folder, name)
         if not clip.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(
-                f"{table}, line {number}: {values[0]!r} is outside of {folder}"
-            )
+            raise ValueError(f"{table}, line {number}: {name!r} is outside of {folder}")
         if not clip.is_file():
             raise ValueError(f"{table}, line {number}: there is no clip {clip}")
-        pairs[clip] = values[1]
+        if clip in pairs:
+            raise ValueError(
+                f"{table}, line {number}: {name!r} must stand in one line only. "
+                f"Received: it stands in line {lines[clip]} too"
+            )
+        pairs[clip], lines[clip] = caption, number
     return pairs
 
 
-def _rows(table):
-    read = _csv_rows if table.suffix == ".csv" else _jsonl_rows
+def _cells(row: Any) -> tuple[str | None, str | None]:
+    """The file and the caption of a row, or `None` for what it lacks."""
+    # Under None are the fields of a CSV row that are more than the header's.
+    if not isinstance(row, dict) or any(map(str.strip, row.get(None) or ())):
+        return None, None
+    values = (
+        next((row[key] for key in columns if key in row), None)
+        for columns in (_FILE_COLUMNS, _CAPTION_COLUMNS)
+    )
+    name, caption = (value if isinstance(value, str) else None for value in values)
+    return name, caption
+
+
+def _named_file(folder: Path, name: str) -> Path:
+    """The file that a table names, as any system writes its path."""
+    plain = name.replace("\\", "/")
+    forms = (name, *(unicodedata.normalize(form, plain) for form in ("NFC", "NFD")))
+    paths = [Path(os.path.normpath(folder / form)) for form in forms]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def _rows(table: Path) -> Iterator[tuple[int, Any]]:
+    """Numbers of lines, and what stands in them."""
+    text = read_text(table, _MAX_TABLE_BYTES)
+    # Any line ends: those of old spreadsheets on a Mac are carriage returns.
+    file = io.StringIO(text, newline="")
+    if table.suffix == ".jsonl":
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, parse_json(line, f"{table}, line {number}")
+        return
+    header = file.readline()
+    file.seek(0)
+    # Where a comma is part of numbers, spreadsheets separate by semicolons.
+    separator = next((mark for mark in ",;\t" if mark in header), ",")
+    reader = csv.DictReader(file, delimiter=separator, strict=True)
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            yield from read(file)
-    except (csv.Error, ValueError, RecursionError) as error:
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+        for row in reader:
+            # Spreadsheets write empty rows as separators only.
+            if any("".join(value or "").strip() for value in row.values()):
+                yield reader.line_num, row
+    except csv.Error as error:
         raise ValueError(f"{table} is malformed: {error}") from error
-
-
-def _csv_rows(file):
-    reader = csv.DictReader(file, strict=True)
-    for row in reader:
-        yield reader.line_num, row
-
-
-def _jsonl_rows(file):
-    for number, line in enumerate(file, start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"line {number}: {error}") from error

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_makeavid.data.clip_filter import ClipFilter
-from keras_makeavid.video.clip import open_clip
+from keras_makeavid.video.clip import Clip, open_clip
 from keras_makeavid.video.reader import MAX_BYTES, read_video
 from keras_makeavid.video.scenes import find_scenes
 
@@ -24,12 +24,12 @@ class ClipSettings:
     """How every clip is read.
 
     Args:
-        height: rows to scale and crop to.
-        width: columns.
-        fps: frames a second to resample to; `None` keeps the clip's own.
-        num_frames: frames to take; `None` takes all.
-        start: where to begin, in seconds.
-        split_scenes: whether each scene is a clip of its own.
+        height: Rows to scale and crop to.
+        width: Columns.
+        fps: Frames a second to resample to. `None` keeps the clip's own.
+        num_frames: Frames to take. `None` takes all.
+        start: Where to begin, in seconds.
+        split_scenes: Whether each scene is a clip of its own.
     """
 
     height: int
@@ -41,14 +41,65 @@ class ClipSettings:
 
 
 @dataclass(frozen=True)
+class ClipFilter:
+    """The least that a clip must have.
+
+    Args:
+        min_frames: Frames, as encoded.
+        min_size: Pixels of the shorter side, in the file.
+        min_fps: Frames a second, in the file.
+
+    Raises:
+        ValueError: One of them is negative.
+
+    Example:
+    ```python
+    ClipFilter(min_frames=24).of_length(20)  # "20 frames, fewer than 24"
+    ```
+    """
+
+    min_frames: int = 0
+    min_size: int = 0
+    min_fps: float = 0.0
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not value >= 0:
+                raise ValueError(f"{name} must be 0 or more. Received: {value!r}")
+
+    def of_source(self, height: int, width: int, fps: float) -> str | None:
+        """Tell why to drop a clip by the header of its file.
+
+        Args:
+            height: Rows of its frames.
+            width: Columns.
+            fps: Frames a second.
+
+        Returns:
+            The reason, or `None` to keep it.
+        """
+        if min(height, width) < self.min_size:
+            return f"{width} x {height} pixels, smaller than {self.min_size}"
+        if fps < self.min_fps:
+            return f"{fps:g} frames a second, fewer than {self.min_fps:g}"
+        return None
+
+    def of_length(self, frames: int) -> str | None:
+        """Tell why to drop a clip by its length, or `None` to keep it."""
+        if frames < self.min_frames:
+            return f"{frames} frames, fewer than {self.min_frames}"
+        return None
+
+
+@dataclass(frozen=True)
 class ClipPart:
     """A run of frames that becomes one clip of the dataset.
 
     Args:
-        suffix: what the file's id is followed by.
+        suffix: What the id of the file is followed by.
         frames: `(F, H, W, 3)`, uint8; or what they were encoded as, latents and text
             states, where a worker of Ray has done so.
-        facts: what is known of it, for its metadata.
+        facts: What is known of it, for its metadata.
     """
 
     suffix: str
@@ -61,12 +112,12 @@ class ClipContent:
     """What reading a clip gave.
 
     Args:
-        unchanged: whether the file is the one of the SHA-256 that was expected; then
+        unchanged: Whether the file is the one of the SHA-256 that was expected. Then
             it was not decoded.
-        parts: what to encode.
-        dropped: suffix of each part that was filtered out, and why.
-        failed: why the clip cannot be read, if it cannot.
-        readable: whether the bytes of the file, at least, could be read.
+        parts: What to encode.
+        dropped: Suffix of each part that was filtered out, and why.
+        failed: Why the clip cannot be read, if it cannot.
+        readable: Whether the bytes of the file, at least, could be read.
     """
 
     unchanged: bool = False
@@ -85,57 +136,55 @@ def read_clip(
     """Read the frames of a clip, unless it is known.
 
     Args:
-        path: the video file.
-        settings: how to read it.
-        clip_filter: what to leave out.
-        expected_sha256: of the file of which everything is encoded already, if so.
+        path: The video file.
+        settings: How to read it.
+        clip_filter: What to leave out.
+        expected_sha256: SHA-256 of the file of which everything is encoded already,
+            if there is one.
 
     Returns:
-        What there is to encode; a file that cannot be read is no exception.
+        What there is to encode. A file that cannot be read raises no exception.
 
     Example:
-        ```python
-        settings = ClipSettings(512, 512, 8.0, None, 0.0, split_scenes=True)
-        content = read_clip(Path("film.mp4"), settings, ClipFilter(), None)
-        ```
+    ```python
+    settings = ClipSettings(512, 512, 8.0, None, 0.0, split_scenes=True)
+    content = read_clip(Path("film.mp4"), settings, ClipFilter(), None)
+    ```
     """
     try:
-        sha256 = _sha256(path)
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         return ClipContent(failed=str(error), readable=False)
     if sha256 == expected_sha256:
         return ClipContent(unchanged=True)
     try:
-        return _read_parts(path, settings, clip_filter, sha256)
+        with open_clip(path, MAX_BYTES) as clip:
+            return _read_parts(clip, settings, clip_filter, sha256)
     except (ValueError, OSError) as error:
         return ClipContent(failed=str(error))
 
 
-def _sha256(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_parts(path, settings, clip_filter, sha256):
-    with open_clip(path, MAX_BYTES) as clip:
-        height, width, rate = clip.height, clip.width, clip.rate
-    reason = clip_filter.of_source(height, width, rate)
+def _read_parts(
+    clip: Clip, settings: ClipSettings, clip_filter: ClipFilter, sha256: str
+) -> ClipContent:
+    reason = clip_filter.of_source(clip.height, clip.width, clip.rate)
     if reason:
         return ClipContent(dropped={"": reason})
     source = {
         "source_sha256": sha256,
-        "source_height": height,
-        "source_width": width,
-        "source_fps": rate,
+        "source_height": clip.height,
+        "source_width": clip.width,
+        "source_fps": clip.rate,
     }
     least = max(clip_filter.min_frames, settings.num_frames or 0)
     lengths = replace(clip_filter, min_frames=least)
     parts, dropped = [], {}
-    for suffix, start, available, facts in _windows(path, settings, rate):
+    for suffix, start, available, facts in _windows(clip, settings):
         reason = None if available is None else lengths.of_length(available)
         if reason is None:
             frames = read_video(
-                path,
+                clip,
                 start=start,
                 num_frames=settings.num_frames or available,
                 fps=settings.fps,
@@ -144,7 +193,7 @@ def _read_parts(path, settings, clip_filter, sha256):
             )
             reason = lengths.of_length(len(frames))
         if reason is None:
-            fps = settings.fps or rate
+            fps = settings.fps or clip.rate
             length = {"frames": len(frames), "fps": fps, "duration": len(frames) / fps}
             parts.append(ClipPart(suffix, frames, {**length, **source, **facts}))
         else:
@@ -152,25 +201,25 @@ def _read_parts(path, settings, clip_filter, sha256):
     return ClipContent(parts=parts, dropped=dropped)
 
 
-def _windows(path, settings, rate):
+def _windows(
+    clip: Clip, settings: ClipSettings
+) -> Iterator[tuple[str, float, int | None, dict[str, Any]]]:
     """Suffix, start, number of frames if known, and facts of each clip of a file."""
-    scenes = find_scenes(path) if settings.split_scenes else []
+    scenes = find_scenes(clip) if settings.split_scenes else []
     if len(scenes) < 2:
         yield "", settings.start, None, {}
         return
+    rate = clip.rate
     for number, times in enumerate(scenes, start=1):
         # Half a frame early still means the frame, as for `read_video`.
         times = times[times >= settings.start - 0.5 / rate]
         if len(times):
             start = float(max(times[0], settings.start))
-            frames = _frames_until(times[-1], start, len(times), settings.fps, rate)
+            frames = len(times)
+            if settings.fps is not None:
+                # None is behind the last: of an instant behind it by half a frame,
+                # the next scene's first is as near.
+                last = times[-1] - start + 0.25 / rate
+                frames = max(0, math.floor(last * settings.fps)) + 1
             facts = {"scene": number, "scenes": len(scenes), "scene_start": start}
             yield f"-{number}", start, frames, facts
-
-
-def _frames_until(last, start, file_frames, fps, rate):
-    """Frames to take so that none is behind the one shown at `last`."""
-    if fps is None:
-        return file_frames
-    # Of an instant behind it by half a frame, the next scene's first is as near.
-    return max(0, math.floor((last - start + 0.25 / rate) * fps)) + 1

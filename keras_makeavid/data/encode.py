@@ -2,26 +2,67 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_makeavid.data.clip_encoder import ClipEncoder
-from keras_makeavid.data.clip_filter import ClipFilter
-from keras_makeavid.data.clip_reading import ClipSettings, read_clip
-from keras_makeavid.data.encode_report import EncodeReport
+from keras_makeavid.data.clip_encoder import ClipEncoder, RayWorkers
+from keras_makeavid.data.clip_reading import (
+    ClipContent,
+    ClipFilter,
+    ClipSettings,
+    read_clip,
+)
+from keras_makeavid.data.datasets import LatentWriter, open_writer
 from keras_makeavid.data.parallel import map_in_order
-from keras_makeavid.data.ray_encoding import RayWorkers
 from keras_makeavid.data.reader import LatentClip
-from keras_makeavid.data.writer import open_writer
+from keras_makeavid.json_files import write_json
 from keras_makeavid.video.reader import check_window
 from keras_makeavid.video.resize import check_size
 from keras_makeavid.video.scenes import import_scenedetect
+
+# Longer names of files, and what is added to them, are too long for file systems.
+_LONGEST_PLAIN_ID = 100
+
+
+@dataclass
+class EncodeReport:
+    """What became of each clip.
+
+    Args:
+        encoded: Ids of clips encoded now.
+        skipped: Ids of clips found finished.
+        dropped: Id of each clip that was filtered out, and why.
+        failed: Id of each broken clip, and why.
+    """
+
+    encoded: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    dropped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What the dataset calls a clip, and has of it.
+
+    Args:
+        id: Its id.
+        source: The end of its path that tells it from others: the same wherever the
+            folder lies.
+        stored: Ids and metadata of the parts that the dataset has.
+    """
+
+    id: str
+    source: str
+    stored: Mapping[str, dict]
 
 
 def encode_clips(
@@ -51,87 +92,94 @@ def encode_clips(
     tried again by the next run. Clips that the dataset has from other folders stay
     as they are. What became of each clip is also written as `report.json`.
 
+    The id of a clip is its file name without suffix, made fit for a file name. Where
+    two clips would have one id, or nothing fit is left, a hash of the path follows. A
+    clip that the dataset has keeps its id.
+
     Args:
-        captions: caption of each clip, as from `read_captions`.
-        out: dataset folder, made or continued.
-        vae: an `AutoencoderKL`; latents are its posterior means, not scaled.
-        text_encoder: takes `{"token_ids"}`, returns text states `(1, L, D)`.
-        preprocessor: turns a caption into token ids `(1, L)`.
-        height: height of the frames in pixels; clips are scaled to cover and cropped.
-        width: width of the frames in pixels.
-        fps: frames a second to resample to; `None` keeps the clip's own.
-        num_frames: frames to take of each clip; `None` takes all.
-        start: where to begin in each clip, in seconds.
-        clip_filter: what to leave out; `None` leaves nothing out.
-        split_scenes: make each scene between two cuts a clip of its own, `ID-1`,
-            `ID-2` and so on; scenes of fewer than `num_frames` are dropped.
-        layout: `"sharded"`, or `"published"` for that of spec section 7.
-        half: store float16 instead of float32; of the sharded layout only.
-        num_workers: processes that decode clips, while this one encodes them; 0
+        captions: Caption of each clip, as from `read_captions`.
+        out: Dataset folder, made or continued.
+        vae: An `AutoencoderKL`. Latents are its posterior means, not scaled.
+        text_encoder: Takes `{"token_ids"}` and returns text states `(1, L, D)`.
+        preprocessor: Turns a caption into token ids `(1, L)`.
+        height: Height of the frames in pixels. Clips are scaled to cover and cropped.
+        width: Width of the frames in pixels.
+        fps: Frames a second to resample to. `None` keeps the clip's own.
+        num_frames: Frames to take of each clip. `None` takes all.
+        start: Where to begin in each clip, in seconds.
+        clip_filter: What to leave out. `None` leaves nothing out.
+        split_scenes: Make each scene between two cuts a clip of its own, `ID-1`,
+            `ID-2` and so on. Scenes of fewer than `num_frames` are dropped.
+        layout: `"sharded"`, or `"published"` for that of the published datasets.
+        half: Store float16 instead of float32, in the sharded layout only.
+        num_workers: Processes that decode clips, while this one encodes them. 0
             decodes here. A script that uses them needs the
             `if __name__ == "__main__"` of `multiprocessing`.
-        ray_workers: workers of a Ray cluster that decode and encode clips, in the
+        ray_workers: Workers of a Ray cluster that decode and encode clips, in the
             place of this process and of `num_workers`.
-        on_clip: called with each clip's id when it is done, skipped or left out.
+        on_clip: Called with each clip's id when it is done, skipped or left out.
 
     Returns:
         An `EncodeReport`.
 
     Raises:
-        ValueError: if an argument makes no sense, the size does not fit the VAE, or
-            two clips would have one id.
-        ImportError: if scenes are to be split without PySceneDetect.
+        ValueError: An argument makes no sense, or the size does not fit the VAE.
+        ImportError: Scenes are to be split without PySceneDetect.
 
     Example:
-        ```python
-        task = keras_makeavid.TextToVideo.from_preset("preset")
-        report = encode_clips(
-            read_captions("clips"), "dataset",
-            task.vae, task.text_encoder, task.preprocessor.tokenize, fps=8,
-        )
-        ```
+    ```python
+    task = keras_makeavid.TextToVideo.from_preset("preset")
+    report = encode_clips(
+        read_captions("clips"), "dataset",
+        task.vae, task.text_encoder, task.preprocessor.tokenize, fps=8,
+    )
+    ```
     """
     settings = ClipSettings(height, width, fps, num_frames, start, split_scenes)
     clip_filter = clip_filter or ClipFilter()
     _check_arguments(vae, settings, clip_filter, num_workers)
-    ids = _clip_ids(captions)
     writer = open_writer(out, layout, half)
-    stored = _stored_parts(writer.stored, ids)
+    places = _places(captions, writer.stored)
     encoder = ClipEncoder(vae, text_encoder, preprocessor)
     wanted = {
         clip: {
             "caption": captions[clip],
-            "source": _source(clip),
+            "source": place.source,
             "settings": asdict(settings),
             "encoder": encoder.fingerprint,
         }
-        for clip in ids
+        for clip, place in places.items()
     }
     requests = (
-        (clip, settings, clip_filter, _sha256_if_whole(stored[clip], wanted[clip]))
-        for clip in ids
+        (clip, settings, clip_filter, _sha256_if_whole(place.stored, wanted[clip]))
+        for clip, place in places.items()
     )
     report = EncodeReport()
     if ray_workers is None:
         contents = map_in_order(read_clip, requests, num_workers)
     else:
-        texts = [captions[clip] for clip in ids]
+        texts = [captions[clip] for clip in places]
         contents = ray_workers.contents(requests, texts, encoder.fingerprint)
-    for (clip, clip_id), content in zip(ids.items(), contents, strict=True):
+    for (clip, place), content in zip(places.items(), contents, strict=True):
         if content.unchanged:
-            kept = _keep(writer, stored[clip], clip_filter, report)
+            kept = _keep(writer, place.stored, clip_filter, report)
         else:
-            kept = _encode(writer, clip_id, content, wanted[clip], encoder, report)
+            kept = _encode(writer, place.id, content, wanted[clip], encoder, report)
         if content.readable:
-            for part_id in stored[clip].keys() - kept:
+            for part_id in place.stored.keys() - kept:
                 writer.remove(part_id)
-        on_clip(clip_id)
+        on_clip(place.id)
     writer.finish()
-    report.write(Path(out))
+    write_json(Path(out) / "report.json", asdict(report))
     return report
 
 
-def _keep(writer, stored, clip_filter, report) -> set[str]:
+def _keep(
+    writer: LatentWriter,
+    stored: Mapping[str, dict],
+    clip_filter: ClipFilter,
+    report: EncodeReport,
+) -> set[str]:
     """Keep a clip's parts, but those that a filter of this run drops."""
     kept = set()
     for part_id, metadata in stored.items():
@@ -147,7 +195,14 @@ def _keep(writer, stored, clip_filter, report) -> set[str]:
     return kept
 
 
-def _encode(writer, clip_id, content, wanted, encoder, report) -> set[str]:
+def _encode(
+    writer: LatentWriter,
+    clip_id: str,
+    content: ClipContent,
+    wanted: dict,
+    encoder: ClipEncoder,
+    report: EncodeReport,
+) -> set[str]:
     """Encode a clip's parts, but those that are stored already."""
     if content.failed is not None:
         report.failed[clip_id] = content.failed
@@ -160,20 +215,20 @@ def _encode(writer, clip_id, content, wanted, encoder, report) -> set[str]:
             writer.keep(part_id)
             report.skipped.append(part_id)
         else:
-            writer.add(_encoded(part_id, part.frames, metadata, encoder))
+            if isinstance(part.frames, tuple):
+                # Of a worker of Ray, which has encoded them.
+                clip = LatentClip(part_id, *part.frames, metadata)
+            else:
+                clip = encoder.encode(part_id, part.frames, metadata)
+            writer.add(clip)
             report.encoded.append(part_id)
         kept.add(part_id)
     return kept
 
 
-def _encoded(part_id, frames, metadata, encoder):
-    if isinstance(frames, tuple):
-        # Of a worker of Ray, which has encoded them.
-        return LatentClip(part_id, *frames, metadata)
-    return encoder.encode(part_id, frames, metadata)
-
-
-def _check_arguments(vae, settings, clip_filter, num_workers):
+def _check_arguments(
+    vae: keras.Model, settings: ClipSettings, clip_filter: ClipFilter, num_workers: int
+) -> None:
     check_window(settings.start, settings.num_frames, settings.fps)
     check_size(settings.height, settings.width)
     factor = vae.downsampling_factor
@@ -193,47 +248,61 @@ def _check_arguments(vae, settings, clip_filter, num_workers):
         raise ValueError(f"num_workers must be 0 or more. Received: {num_workers}")
 
 
-def _clip_ids(captions: Mapping[Path, str]) -> dict[Path, str]:
-    """An id of each clip: its file name without suffix, made fit for a file name."""
-    ids = {
-        clip: re.sub(r"\W+", "_", clip.stem, flags=re.ASCII).strip("_")
-        for clip in captions
-    }
-    first = {}
-    for clip, clip_id in ids.items():
-        if not clip_id:
-            raise ValueError(f"The name of {clip} has no ASCII letter or digit")
-        other = first.setdefault(clip_id.lower(), clip)
-        if other != clip:
-            raise ValueError(
-                f"{other} and {clip} would have one id, {clip_id!r}: rename one"
-            )
-    return ids
+def _places(clips: Collection[Path], stored: Mapping[str, dict]) -> dict[Path, _Place]:
+    """Find each clip in the dataset, or a place for it.
 
-
-def _source(clip: Path) -> str:
-    """The file's name in its folder: the same wherever the folder lies."""
-    return f"{clip.absolute().parent.name}/{clip.name}"
-
-
-def _stored_parts(
-    stored: Mapping[str, dict], ids: Mapping[Path, str]
-) -> dict[Path, dict[str, dict]]:
-    """Ids and metadata of what the dataset has of each clip."""
+    A clip that was encoded keeps its id, whatever has come beside it since. The id of
+    another is its file name without suffix, made fit for a file name. Where that says
+    nothing, or not one clip only, a hash of its source follows.
+    """
     of_id: dict[str, dict[str, dict]] = {}
     for part_id, metadata in stored.items():
         of_scene = "scene" in metadata
         clip_id = part_id.rpartition("-")[0] if of_scene else part_id
         of_id.setdefault(clip_id, {})[part_id] = metadata
-    parts = {clip: of_id.get(clip_id, {}) for clip, clip_id in ids.items()}
-    for clip, of_clip in parts.items():
-        for part_id, metadata in of_clip.items():
-            if metadata.get("source") != _source(clip):
-                raise ValueError(
-                    f"{clip} would have the id {part_id!r}, which the dataset has of "
-                    f"{metadata.get('source')!r}: rename it"
-                )
-    return parts
+    places: dict[Path, _Place] = {}
+    taken: set[str] = set()
+    for clip in clips:
+        for source in reversed(_sources(clip)):
+            for clip_id in (_plain_id(clip), _long_id(clip, source)):
+                parts = of_id.get(clip_id, {})
+                if clip_id not in taken and {source} == {
+                    metadata.get("source") for metadata in parts.values()
+                }:
+                    places.setdefault(clip, _Place(clip_id, source, parts))
+        if clip in places:
+            taken.add(places[clip].id)
+    sources = Counter(place.source for place in places.values())
+    new = [clip for clip in clips if clip not in places]
+    sources.update(source for clip in new for source in _sources(clip))
+    # Some file systems take capitals for small letters.
+    plain_ids = Counter(_plain_id(clip).lower() for clip in clips)
+    plain_ids.update(clip_id.lower() for clip_id in of_id)
+    for clip in new:
+        ends = _sources(clip)
+        source = next((end for end in ends if sources[end] == 1), ends[-1])
+        plain_id = _plain_id(clip)
+        fits = 0 < len(plain_id) <= _LONGEST_PLAIN_ID
+        alone = fits and plain_ids[plain_id.lower()] == 1
+        clip_id = plain_id if alone else _long_id(clip, source)
+        places[clip] = _Place(clip_id, source, {})
+    return {clip: places[clip] for clip in clips}
+
+
+def _sources(clip: Path) -> list[str]:
+    """The ends of a clip's path, from that of folder and name on."""
+    parts = clip.absolute().parts
+    return ["/".join(parts[-count:]) for count in range(2, len(parts) + 1)]
+
+
+def _plain_id(clip: Path) -> str:
+    return re.sub(r"\W+", "_", clip.stem, flags=re.ASCII).strip("_")
+
+
+def _long_id(clip: Path, source: str) -> str:
+    # A plain id has no hyphen: this is none of another clip, and no scene of one.
+    name = _plain_id(clip)[:_LONGEST_PLAIN_ID] or "clip"
+    return f"{name}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
 
 
 def _sha256_if_whole(stored: Mapping[str, dict], wanted: dict) -> str | None:

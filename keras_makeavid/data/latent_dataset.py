@@ -7,63 +7,99 @@ import os
 import keras
 import numpy as np
 
-from keras_makeavid.data.latent_loader import LATENT_SCALE, LatentLoader
+from keras_makeavid.data.latent_loader import LatentLoader
+from keras_makeavid.data.reader import LatentReader
 
 
 class LatentDataset(keras.utils.PyDataset):
     """The batches of a `LatentLoader` as `fit` takes them, epoch after epoch.
 
+    It shuffles by its own seed: each clip comes once an epoch, in a random window.
+    Whether Keras is told to shuffle too makes no difference.
+
     Args:
-        folder: dataset folder.
-        batch_size: number of windows in a batch.
-        num_frames: length of a window.
-        samples_per_epoch: windows in an epoch; `None` is one of each clip.
-        seed: of the order and of the windows.
-        scale: what the stored latents are multiplied by.
-        **kwargs: see `keras.utils.PyDataset`.
+        source: Dataset folder, or an opened dataset.
+        num_frames: Length of a window, such as `task.num_frames`.
+        batch_size: Number of windows in a batch.
+        samples_per_epoch: Windows in an epoch; `None` is one of each clip.
+        seed: Of the order and of the windows.
+
+    Attributes:
+        epoch: Number of the epoch that `fit` takes next, from 0. Set it to go on in a
+            new process; `TextToVideo.fit` sets it to `initial_epoch`.
 
     Raises:
-        ValueError: see `LatentLoader`.
+        FileNotFoundError: See `LatentLoader`.
+        ValueError: See `LatentLoader`.
 
     Example:
-        ```python
-        # Without it Keras would shuffle the batches, from another seed.
-        model.fit(LatentDataset("dataset", batch_size=4), shuffle=False)
-        ```
+    ```python
+    dataset = LatentDataset("dataset", num_frames=task.num_frames, batch_size=4)
+    task.compile()
+    task.fit(dataset, epochs=10)
+    ```
     """
 
     def __init__(
         self,
-        folder: str | os.PathLike,
+        source: str | os.PathLike | LatentReader,
+        *,
+        num_frames: int,
         batch_size: int = 1,
-        num_frames: int = 24,
         samples_per_epoch: int | None = None,
         seed: int = 0,
-        scale: float = LATENT_SCALE,
-        **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__()
         self._loader = LatentLoader(
-            folder,
-            batch_size=batch_size,
+            source,
             num_frames=num_frames,
+            batch_size=batch_size,
             samples_per_epoch=samples_per_epoch,
             seed=seed,
-            scale=scale,
         )
-        self._epoch = 0
+        self.epoch = 0
+        self._in_epoch = False
+        self._turns: dict[int, int] = {}
+
+    @property
+    def reader(self) -> LatentReader:
+        """The opened dataset."""
+        return self._loader.dataset
 
     def __len__(self) -> int:
         return self._loader.steps_per_epoch
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray]]:
-        """Batch `index` of this epoch.
+        """A batch of this epoch.
+
+        Keras asks for every index once an epoch, in an order from a seed of its own
+        where it shuffles. So, while it does, the order is that of asking.
+
+        Args:
+            index: From 0 below the number of batches.
 
         Returns:
-            A tuple of one dict: `latents` float16 `(B, F, H, W, C)` and `context`
-            float16 `(B, L, D)`.
+            A tuple of one dict: `latents` float16 `(B, F, H, W, C)`, as stored, and
+            `context` float16 `(B, L, D)`.
+
+        Raises:
+            IndexError: If there is no such batch.
         """
-        return (self._loader.batch(self._epoch * len(self) + index),)
+        if not 0 <= index < len(self):
+            raise IndexError(
+                f"index must be from 0 to {len(self) - 1}. Received: {index}"
+            )
+        turn = index
+        if self._in_epoch:
+            turn = self._turns.setdefault(index, len(self._turns))
+        return (self._loader.batch(self.epoch * len(self) + turn),)
+
+    def on_epoch_begin(self) -> None:
+        self._in_epoch = True
+        self._turns.clear()
 
     def on_epoch_end(self) -> None:
-        self._epoch += 1
+        # Keras calls this before the first epoch, too.
+        if self._in_epoch:
+            self.epoch += 1
+        self._in_epoch = False

@@ -7,27 +7,26 @@ import os
 import numpy as np
 
 from keras_makeavid.data.batch_loader import BatchLoader
-from keras_makeavid.data.reader import LatentReader, open_dataset
+from keras_makeavid.data.datasets import open_dataset
+from keras_makeavid.data.reader import LatentReader
 from keras_makeavid.data.window_sampler import WindowSampler
-
-LATENT_SCALE = 0.18215
 
 
 class LatentLoader(BatchLoader):
-    """Shuffled batches of random windows of a latent dataset (spec section 4).
+    """Shuffled batches of random windows of a latent dataset.
 
     A batch is a function of the seed and its step only: the same for any number of
     workers, and after a restart at any step. Every clip comes once, in a random
-    window, before any comes again. Latents go to the device in half precision, six
-    and a half times less traffic than finished inputs and noise.
+    window, before any comes again. Latents go to the device as they are stored and in
+    half precision, six and a half times less traffic than finished inputs and noise:
+    the training model multiplies them by the VAE's scale there.
 
     Args:
         source: dataset folder, or an opened dataset.
-        batch_size: windows in a batch, over all shards.
         num_frames: length of a window.
+        batch_size: windows in a batch, over all shards.
         samples_per_epoch: windows in an epoch; `None` is one of each clip.
         seed: of the order and of the windows.
-        scale: what the stored latents are multiplied by.
         shard_index: which part of each batch is read here, such as the number of this
             host; the shards' parts in their order are the batch.
         shard_count: number of parts.
@@ -42,7 +41,7 @@ class LatentLoader(BatchLoader):
 
     Example:
         ```python
-        loader = LatentLoader("dataset", batch_size=4, num_workers=2)
+        loader = LatentLoader("dataset", num_frames=24, batch_size=4, num_workers=2)
         for batch in loader.batches(start_step=1000):
             batch["latents"].shape  # (4, 24, 64, 64, 4)
         ```
@@ -52,11 +51,10 @@ class LatentLoader(BatchLoader):
         self,
         source: str | os.PathLike | LatentReader,
         *,
+        num_frames: int,
         batch_size: int = 1,
-        num_frames: int = 24,
         samples_per_epoch: int | None = None,
         seed: int = 0,
-        scale: float = LATENT_SCALE,
         shard_index: int = 0,
         shard_count: int = 1,
         num_workers: int = 0,
@@ -78,7 +76,6 @@ class LatentLoader(BatchLoader):
         if num_frames < 1:
             raise ValueError(f"num_frames must be at least 1. Received: {num_frames}")
         self.num_frames = num_frames
-        self.scale = scale
         self._check_clips()
         windows = [
             self.dataset.latents_shape(index)[0] - num_frames + 1
@@ -93,7 +90,7 @@ class LatentLoader(BatchLoader):
             step: number of the batch, from 0 on through all epochs.
 
         Returns:
-            A dict of `latents`, scaled, `(B, F, H, W, C)`, and `context`
+            A dict of `latents` `(B, F, H, W, C)`, as stored, and `context`
             `(B, L, D)`, both float16, where B is `batch_size / shard_count`.
         """
         samples = self.samples_of(step)
@@ -102,10 +99,7 @@ class LatentLoader(BatchLoader):
         context = np.empty((len(samples), *states), "float16")
         for row, sample in enumerate(samples):
             clip, start = self._sampler[sample]
-            window = self.dataset.latents(clip, start, start + self.num_frames)
-            # Computed in single precision, whatever is stored.
-            scale = np.float32(self.scale)
-            np.multiply(window, scale, out=latents[row], casting="same_kind")
+            latents[row] = self.dataset.latents(clip, start, start + self.num_frames)
             context[row] = self.dataset.context(clip)
         return {"latents": latents, "context": context}
 

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from keras_makeavid.data.clip_encoder import ClipEncoder
+from keras_makeavid.data.datasets import open_writer
 from keras_makeavid.data.motions import MotionClips
 from keras_makeavid.data.parallel import map_in_order
-from keras_makeavid.data.writer import open_writer
 
 _FPS = 8.0
 # The VAE codes 16 frames of the small model at once, and one of 256 pixels a side.

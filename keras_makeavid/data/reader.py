@@ -1,18 +1,48 @@
-"""What every latent dataset can be asked, and how one is opened."""
+"""Reading a latent dataset: its ids, its arrays in files, and its clips."""
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_makeavid.data.json_files import read_id_list
-from keras_makeavid.data.stored_array import StoredArray
+from keras_makeavid.json_files import read_json
+
+# An id becomes part of file names: nothing in it may leave the folder.
+CLIP_ID = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}"
+
+
+def read_ids(path: Path) -> list[str]:
+    """Read a list of clip ids.
+
+    Args:
+        path: A JSON file.
+
+    Returns:
+        The ids; none if there is no file.
+
+    Raises:
+        ValueError: The file holds no list of ids. The text names the file.
+    """
+    if not path.is_file():
+        return []
+    ids = read_json(path)
+    if not isinstance(ids, list):
+        raise ValueError(f"{path} must hold a list of ids. Received: {ids!r:.80}")
+    for clip_id in ids:
+        if not isinstance(clip_id, str) or not re.fullmatch(CLIP_ID, clip_id):
+            raise ValueError(
+                f"{path}: an id is made of letters, digits, '_', '-' and '.'. "
+                f"Received: {clip_id!r:.80}"
+            )
+    return ids
 
 
 @dataclass(frozen=True)
@@ -20,10 +50,10 @@ class LatentClip:
     """One clip of a dataset.
 
     Args:
-        id: name of the clip, fit for a file name.
+        id: Name of the clip, fit for a file name.
         latents: `(F, H, W, C)`, not scaled.
-        context: text states `(L, D)`.
-        metadata: caption, source and more, as JSON knows it.
+        context: Text states `(L, D)`.
+        metadata: Caption, source and more, in the types of JSON.
     """
 
     id: str
@@ -32,29 +62,81 @@ class LatentClip:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class StoredArray:
+    """An array that lies in a file in C order.
+
+    Rows are read by plain reads of their very bytes. Through a memory map the first
+    read of a window took three times as long, as the system reads ahead (4.9 times the
+    window's bytes where it was measured), and a disk that fails ends the process
+    without a word.
+
+    Args:
+        path: The file.
+        dtype: The array's dtype.
+        shape: The array's shape.
+        offset: Where in the file the array begins, in bytes.
+    """
+
+    path: Path
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Read rows.
+
+        Args:
+            start: First row.
+            stop: End of the rows. `None` is the end of the array.
+
+        Returns:
+            `(stop - start, ...)`.
+
+        Raises:
+            FileNotFoundError: The file is gone.
+            ValueError: The file ends too early.
+        """
+        stop = self.shape[0] if stop is None else stop
+        shape = (stop - start, *self.shape[1:])
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        offset = self.offset + start * row_bytes
+        array = np.fromfile(self.path, self.dtype, math.prod(shape), offset=offset)
+        if array.size < math.prod(shape):
+            raise ValueError(f"{self.path} has become shorter than it was")
+        return array.reshape(shape)
+
+
 class LatentReader(ABC):
     """Random access to the clips of a latent dataset.
 
-    Opening one checks every clip by what its file's header tells. A clip is named by
+    Opening a dataset checks every clip by the headers of its files. A clip is named by
     its place in `ids`.
 
     Attributes:
-        folder: the dataset's folder.
-        ids: ids of the clips that were opened.
-        failed_id_list: file of the ids to leave out, which need not be there.
+        folder: The dataset's folder.
+        ids: Ids of the clips that were opened.
+        failed_id_list: File of the ids to leave out, which need not be there.
 
     Args:
-        folder: dataset folder.
-        only: ids to open, to be left out or not; `None` opens all that are not.
-        damaged: takes the id of each damaged clip, and what is wrong; `None` refuses
+        folder: Dataset folder.
+        only: Ids to open, on the list of failed ones or not. `None` opens all that
+            are not on it.
+        damaged: Takes the id of each damaged clip, and what is wrong. `None` refuses
             a dataset that has any.
 
     Raises:
-        FileNotFoundError: if the folder holds no dataset.
-        ValueError: if a list or index is malformed, or clips are damaged; names them.
+        FileNotFoundError: The folder holds no dataset.
+        ValueError: A list or index is malformed, or clips are damaged. The text names
+            them.
     """
 
-    _failed_name = "failed_id_list.json"
+    FAILED_ID_LIST: ClassVar[str] = "failed_id_list.json"
 
     def __init__(
         self,
@@ -63,13 +145,15 @@ class LatentReader(ABC):
         damaged: dict[str, str] | None = None,
     ):
         self.folder = Path(folder)
-        self.failed_id_list = self.folder / self._failed_name
-        ids = self._listed_ids()
-        failed = read_id_list(self.failed_id_list)
-        chosen = set(ids) - set(failed) if only is None else set(only)
+        self.failed_id_list = self.folder / self.FAILED_ID_LIST
+        listed = self._listed_ids()
+        failed = read_ids(self.failed_id_list)
+        chosen = set(listed) - set(failed) if only is None else set(only)
+        # Of each clip, its latents and its text states.
         self._arrays: list[tuple[StoredArray, StoredArray]] = []
-        self.ids, problems = [], {}
-        for clip_id in ids:
+        self.ids: list[str] = []
+        problems: dict[str, str] = {}
+        for clip_id in listed:
             if clip_id in chosen:
                 try:
                     self._arrays.append(self._clip_arrays(clip_id))
@@ -90,18 +174,18 @@ class LatentReader(ABC):
 
     @abstractmethod
     def _clip_arrays(self, clip_id: str) -> tuple[StoredArray, StoredArray]:
-        """Where a clip lies, checked by the headers of its files."""
+        """Where a clip's latents and its text states `(L, D)` lie, by the headers."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    @abstractmethod
     def latents_shape(self, index: int) -> tuple[int, int, int, int]:
         """Shape `(F, H, W, C)` of a clip's latents."""
+        return self._arrays[index][0].shape
 
-    @abstractmethod
     def context_shape(self, index: int) -> tuple[int, int]:
         """Shape `(L, D)` of a clip's text states."""
+        return self._arrays[index][1].shape
 
     def latents(
         self, index: int, start: int = 0, stop: int | None = None
@@ -109,15 +193,15 @@ class LatentReader(ABC):
         """Read frames of a clip and no others.
 
         Args:
-            index: which clip.
-            start: first frame.
-            stop: end of the frames; `None` is that of the clip.
+            index: Which clip.
+            start: First frame.
+            stop: End of the frames. `None` is the end of the clip.
 
         Returns:
             `(stop - start, H, W, C)`, not scaled, as stored.
 
         Raises:
-            ValueError: if the clip has no such frames.
+            ValueError: The clip has no such frames.
         """
         frames = self.latents_shape(index)[0]
         stop = frames if stop is None else stop
@@ -128,38 +212,19 @@ class LatentReader(ABC):
             )
         return self._read_latents(index, start, stop)
 
-    @abstractmethod
     def _read_latents(self, index: int, start: int, stop: int) -> np.ndarray:
-        """Read frames that are there."""
+        return self._arrays[index][0].read(start, stop)
 
-    @abstractmethod
     def context(self, index: int) -> np.ndarray:
         """Read a clip's text states `(L, D)`."""
+        return self._arrays[index][1].read()
 
     @abstractmethod
     def metadata(self, index: int) -> dict[str, Any]:
         """Caption, source and more; empty if the dataset does not tell."""
 
-    def check(self, index: int) -> None:
-        """Read all of a clip to see whether it is whole.
-
-        Raises:
-            ValueError: if it holds numbers that are not finite, others than were
-                written where the dataset can tell, or malformed metadata.
-        """
-        for name, array in (
-            ("latents", self.latents(index)),
-            ("text states", self.context(index)),
-        ):
-            if not np.isfinite(array).all():
-                raise ValueError(
-                    f"Clip {self.ids[index]}: the {name} hold numbers that are not "
-                    "finite"
-                )
-        self.metadata(index)
-
     def clip(self, index: int) -> LatentClip:
-        """All of a clip."""
+        """Read all of a clip."""
         return LatentClip(
             self.ids[index],
             self.latents(index),
@@ -167,38 +232,44 @@ class LatentReader(ABC):
             self.metadata(index),
         )
 
+    def check(self, index: int) -> LatentClip:
+        """Read all of a clip to see whether it is whole.
 
-def open_dataset(
-    source: str | os.PathLike | LatentReader,
-    only: Collection[str] | None = None,
-    damaged: dict[str, str] | None = None,
-) -> LatentReader:
-    """Open a latent dataset, whichever of the two formats it is in.
+        Args:
+            index: Which clip.
 
-    Args:
-        source: folder of a dataset as `makeavid encode` writes it, or in the published
-            layout; an opened one is returned as it is.
-        only: as for `LatentReader`.
-        damaged: as for `LatentReader`.
+        Returns:
+            The clip.
 
-    Returns:
-        A `ShardedDataset` or a `PublishedDataset`.
+        Raises:
+            ValueError: The clip holds numbers that are not finite or, where the
+                dataset can tell, others than were written; or its metadata are
+                malformed.
+        """
+        clip = self.clip(index)
+        for name, array in (("latents", clip.latents), ("text states", clip.context)):
+            if not np.isfinite(array).all():
+                raise ValueError(
+                    f"Clip {clip.id}: the {name} hold numbers that are not finite"
+                )
+        return clip
 
-    Raises:
-        FileNotFoundError: if it is neither.
-        ValueError: if clips are damaged, or a list or index malformed.
+    def find_damage(
+        self, on_clip: Callable[[str], None] = lambda clip_id: None
+    ) -> dict[str, str]:
+        """Check every clip that was opened.
 
-    Example:
-        ```python
-        dataset = open_dataset("dataset")
-        latents = dataset.latents(0, start=10, stop=34)  # of clip dataset.ids[0]
-        ```
-    """
-    from keras_makeavid.data.published_dataset import PublishedDataset
-    from keras_makeavid.data.shard_index import INDEX_NAME
-    from keras_makeavid.data.sharded_dataset import ShardedDataset
+        Args:
+            on_clip: Called with each clip's id when it has been read.
 
-    if isinstance(source, LatentReader):
-        return source
-    sharded = (Path(source) / INDEX_NAME).is_file()
-    return (ShardedDataset if sharded else PublishedDataset)(source, only, damaged)
+        Returns:
+            Id of each damaged clip, and what is wrong.
+        """
+        damaged = {}
+        for index, clip_id in enumerate(self.ids):
+            try:
+                self.check(index)
+            except (ValueError, OSError) as error:
+                damaged[clip_id] = str(error)
+            on_clip(clip_id)
+        return damaged

@@ -1,26 +1,26 @@
-"""Writing a sharded dataset."""
+"""Writing a dataset of few large files."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_makeavid.data.check import find_damage
-from keras_makeavid.data.json_files import CLIP_ID, read_id_list, write_json
-from keras_makeavid.data.reader import LatentClip
-from keras_makeavid.data.shard_file import open_shard, tensor_entry
-from keras_makeavid.data.shard_index import (
+from keras_makeavid.data.reader import LatentClip, read_ids
+from keras_makeavid.data.sharded import (
     INDEX_NAME,
     ClipEntry,
+    ShardedDataset,
+    open_shard,
     tensor_names,
     write_index,
 )
-from keras_makeavid.data.sharded_dataset import ShardedDataset
 from keras_makeavid.files import remove_leftovers, written_aside
+from keras_makeavid.json_files import parse_json, write_json
 
 SHARD_BYTES = 2**30
 STAGED_FOLDER = ".staged"
@@ -29,26 +29,29 @@ STAGED_FOLDER = ".staged"
 class ShardedWriter:
     """Makes or continues a sharded dataset.
 
-    A `LatentWriter`. Each clip is first a file of its own in `.staged`; when these
+    Each clip is first a file of its own in `.staged`; when these
     fill a shard they are packed into one, in the order in which they were added. So a
     run that was stopped and went on leaves the same files as one that was not.
 
     Args:
-        folder: dataset folder, made if missing.
-        half: store float16 instead of float32. Clips stored otherwise are not among
+        folder: Dataset folder, made if missing.
+        half: Store float16 instead of float32. Clips stored otherwise are not among
             `stored`.
-        shard_bytes: size at which a shard is full.
+        shard_bytes: Size at which a shard is full.
+
+    Attributes:
+        stored: Metadata of each whole clip that the dataset has.
 
     Raises:
-        ValueError: if its index or list is malformed, or clips that are not on the
-            list of failed ones are damaged.
+        ValueError: Its index or list is malformed, or clips that are not on the list
+            of failed ones are damaged.
 
     Example:
-        ```python
-        writer = ShardedWriter("dataset", half=True)
-        writer.add(LatentClip("cat", latents, context, {"caption": "a cat"}))
-        writer.finish()
-        ```
+    ```python
+    writer = ShardedWriter("dataset", half=True)
+    writer.add(LatentClip("cat", latents, context, {"caption": "a cat"}))
+    writer.finish()
+    ```
     """
 
     def __init__(
@@ -61,8 +64,8 @@ class ShardedWriter:
         self._staging = self._folder / STAGED_FOLDER
         self._dtype = "float16" if half else "float32"
         self._shard_bytes = shard_bytes
-        self._failed_id_list = self._folder / "failed_id_list.json"
-        self._failed = dict.fromkeys(read_id_list(self._failed_id_list))
+        self._failed_id_list = self._folder / ShardedDataset.FAILED_ID_LIST
+        self._failed = dict.fromkeys(read_ids(self._failed_id_list))
         self._entries = self._read_entries()
         self._staging.mkdir(parents=True, exist_ok=True)
         for written in (self._folder, self._staging):
@@ -73,24 +76,25 @@ class ShardedWriter:
             if entry.latents.dtype == self._dtype
         }
         self.stored |= self._read_staged()
-        # What the next shard will hold: the last one is filled up if it is not full.
+        # What the next shard will hold, and the sizes: the last shard is filled up if
+        # it is not full.
         self._queue = self._clips_of_open_shard()
         self._queued_bytes = sum(self._queue.values())
 
     def add(self, clip: LatentClip) -> None:
-        from safetensors.numpy import save_file
-
+        """Write a clip, in place of one of the same id."""
         tensors = {
             "latents": np.ascontiguousarray(clip.latents, self._dtype),
             "context": np.ascontiguousarray(clip.context, self._dtype),
         }
-        with written_aside(self._staged(clip.id)) as aside:
-            save_file(tensors, aside, {"metadata": json.dumps(clip.metadata)})
+        metadata = {"metadata": json.dumps(clip.metadata)}
+        _save(self._staged(clip.id), tensors, metadata)
         self.stored[clip.id] = clip.metadata
         self._failed.pop(clip.id, None)
         self.keep(clip.id)
 
     def keep(self, clip_id: str) -> None:
+        """Say that a stored clip is as it should be."""
         if self._staged(clip_id).is_file():
             tensors, _ = open_shard(self._staged(clip_id))
             # In its new place, if an older clip of the id was to be packed again.
@@ -98,23 +102,21 @@ class ShardedWriter:
             self._queue[clip_id] = sum(array.nbytes for array in tensors.values())
             self._queued_bytes += self._queue[clip_id]
             if self._queued_bytes >= self._shard_bytes:
-                self._pack(list(self._queue))
-                self._queue.clear()
-                self._queued_bytes = 0
+                self._pack_queue()
 
     def remove(self, clip_id: str) -> None:
+        """Take a clip out of the dataset, if it is there."""
         self._staged(clip_id).unlink(missing_ok=True)
         self._dequeue(clip_id)
         self.stored.pop(clip_id, None)
         self._entries.pop(clip_id, None)
 
     def finish(self) -> None:
+        """Bring the index up to date."""
         if any(self._staged(clip_id).is_file() for clip_id in self._queue):
-            self._pack(list(self._queue))
-        self._queue.clear()
-        self._queued_bytes = 0
+            self._pack_queue()
         self._pack_again_what_has_leftovers()
-        write_index(self._folder, self._entries)
+        write_index(self._folder, self._entries.values())
         write_json(self._failed_id_list, list(self._failed))
         used = {entry.shard for entry in self._entries.values()}
         for shard in self._folder.glob("clips-[0-9]*.safetensors"):
@@ -123,10 +125,10 @@ class ShardedWriter:
         if not any(self._staging.iterdir()):
             self._staging.rmdir()
 
-    def _dequeue(self, clip_id):
+    def _dequeue(self, clip_id: str) -> None:
         self._queued_bytes -= self._queue.pop(clip_id, 0)
 
-    def _staged(self, clip_id) -> Path:
+    def _staged(self, clip_id: str) -> Path:
         return self._staging / f"{clip_id}.safetensors"
 
     def _read_entries(self) -> dict[str, ClipEntry]:
@@ -134,32 +136,29 @@ class ShardedWriter:
         if not (self._folder / INDEX_NAME).is_file():
             return {}
         entries = ShardedDataset(self._folder).entries
-        for clip_id in find_damage(self._folder, only=self._failed):
-            del entries[clip_id]
-        return entries
+        damaged: dict[str, str] = {}
+        if self._failed:
+            failed = ShardedDataset(self._folder, self._failed, damaged)
+            damaged |= failed.find_damage()
+        return {i: entry for i, entry in entries.items() if i not in damaged}
 
-    def _read_staged(self):
+    def _read_staged(self) -> dict[str, dict[str, Any]]:
         """Metadata of the clips that a run which was stopped has left."""
         found = {}
         for path in sorted(self._staging.glob("*.safetensors")):
             try:
                 clip = self._read(path.stem)
+                entry = self._entries.get(clip.id)
+                packed = entry and ClipEntry.of(clip, entry.shard) == entry
             except Exception:
                 # No such file was written here, or a disk lost some of it.
                 continue
-            if self._is_packed(clip):
+            if packed:
                 # Stopped between the index and the end of the staged file.
                 path.unlink()
-            elif CLIP_ID.fullmatch(clip.id) and clip.latents.dtype == self._dtype:
+            elif clip.latents.dtype == self._dtype:
                 found[clip.id] = clip.metadata
         return found
-
-    def _is_packed(self, clip):
-        entry = self._entries.get(clip.id)
-        if entry is None or entry.metadata != clip.metadata:
-            return False
-        tensors = tensor_entry(clip.latents), tensor_entry(clip.context)
-        return tensors == (entry.latents, entry.context)
 
     def _clips_of_open_shard(self) -> dict[str, int]:
         """Ids and sizes of the clips of the last shard, if it is not full."""
@@ -174,10 +173,13 @@ class ShardedWriter:
         }
         return sizes if sum(sizes.values()) < self._shard_bytes else {}
 
+    def _pack_queue(self) -> None:
+        self._pack(list(self._queue))
+        self._queue.clear()
+        self._queued_bytes = 0
+
     def _pack(self, clip_ids: list[str]) -> None:
         """Make a shard of clips that are staged, or in other shards."""
-        from safetensors.numpy import save_file
-
         tensors, packed = {}, {}
         number = 1 + max((_number(e.shard) for e in self._entries.values()), default=-1)
         shard = f"clips-{number:05}.safetensors"
@@ -185,25 +187,21 @@ class ShardedWriter:
             clip = self._read(clip_id)
             names = tensor_names(clip_id)
             tensors |= dict(zip(names, (clip.latents, clip.context), strict=True))
-            entries = tensor_entry(clip.latents), tensor_entry(clip.context)
-            packed[clip_id] = ClipEntry(shard, *entries, clip.metadata)
+            packed[clip_id] = ClipEntry.of(clip, shard)
             if not self._staged(clip_id).is_file():
-                _check_same(clip_id, self._entries[clip_id], packed[clip_id])
-        with written_aside(self._folder / shard) as aside:
-            save_file(tensors, aside)
+                _check_same(self._entries[clip_id], packed[clip_id])
+        _save(self._folder / shard, tensors)
         self._entries |= packed
-        write_index(self._folder, self._entries)
+        write_index(self._folder, self._entries.values())
         for clip_id in clip_ids:
             self._staged(clip_id).unlink(missing_ok=True)
 
-    def _read(self, clip_id) -> LatentClip:
+    def _read(self, clip_id: str) -> LatentClip:
         staged = self._staged(clip_id)
         if staged.is_file():
-            tensors, metadata_of = open_shard(staged)
-            names, metadata = (
-                ("latents", "context"),
-                json.loads(metadata_of["metadata"]),
-            )
+            tensors, header = open_shard(staged)
+            names = "latents", "context"
+            metadata = parse_json(header["metadata"], staged)
         else:
             entry = self._entries[clip_id]
             tensors, _ = open_shard(self._folder / entry.shard)
@@ -211,7 +209,7 @@ class ShardedWriter:
         latents, context = (tensors[name].read() for name in names)
         return LatentClip(clip_id, latents, context, metadata)
 
-    def _pack_again_what_has_leftovers(self):
+    def _pack_again_what_has_leftovers(self) -> None:
         """Free shards of the tensors of clips that were removed or replaced."""
         clips_of: dict[str, list[str]] = {}
         for clip_id, entry in self._entries.items():
@@ -222,11 +220,28 @@ class ShardedWriter:
                 self._pack(clip_ids)
 
 
-def _check_same(clip_id: str, before: ClipEntry, now: ClipEntry) -> None:
+def _save(
+    path: Path,
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a safetensors file, whole or not at all."""
+    from safetensors.numpy import save_file
+
+    with written_aside(path) as aside:
+        # Safetensors makes files that their owner alone may read. A new file shows
+        # what the umask says.
+        aside.touch()
+        mode = aside.stat().st_mode
+        save_file(dict(tensors), aside, metadata)
+        aside.chmod(mode)
+
+
+def _check_same(before: ClipEntry, now: ClipEntry) -> None:
     """Keep damage from being packed with a checksum that declares it right."""
     if (before.latents, before.context) != (now.latents, now.context):
         raise ValueError(
-            f"Clip {clip_id} is damaged in {before.shard}: `makeavid dataset check` "
+            f"Clip {before.id} is damaged in {before.shard}: `makeavid dataset check` "
             "tells which clips are, and can leave them out"
         )
 

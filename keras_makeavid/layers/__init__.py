@@ -1,6 +1,6 @@
 """Pseudo-3D convolution and attention layers, channels-last, on any backend."""
 
-from keras_makeavid.layers.attention import Attention
+from keras_makeavid.layers.attention import Attention, TemporalAttention
 from keras_makeavid.layers.convolution import (
     PseudoConv3D,
     SpatialConv,
@@ -33,6 +33,7 @@ __all__ = [
     "ResidualBlock",
     "SpatialConv",
     "SpatioTemporalTransformer",
+    "TemporalAttention",
     "TemporalConv",
     "TemporalIdentity",
     "TimestepEmbedding",

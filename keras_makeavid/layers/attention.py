@@ -1,24 +1,32 @@
-"""Multi-head attention with text keys and values that can be computed ahead."""
+"""Multi-head attention: within a frame, to the text, and between frames."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_makeavid.layers import kernels
 from keras_makeavid.layers.dense import Dense
+from keras_makeavid.layers.operations.attention import attention
+from keras_makeavid.layers.operations.attention_over_frames import (
+    attention_over_frames,
+    has_attention_over_frames,
+)
+from keras_makeavid.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class Attention(keras.layers.Layer):
-    """Multi-head attention; q, k, v without bias, output with (spec section 1).
+    """Multi-head attention, q, k and v without bias, the output with one.
+
+    The keys and values of the text can be computed ahead (docs/model.md, UNet).
 
     Args:
-        width: width of the queries and of the output; a multiple of `num_heads`.
-        num_heads: number of heads (in diffusers' configs of SD 1.x this number
-            is called `attention_head_dim`).
-        output_initializer: initializer of the output projection. `"zeros"` makes
-            a residual attention start as nothing, as inflation needs.
+        width: Width of the queries and of the output, a multiple of `num_heads`.
+        num_heads: Number of heads. In diffusers' configurations of Stable Diffusion
+            1.x this number is called `attention_head_dim`.
+        output_initializer: Initializer of the output projection.
 
     Example:
     ```python
@@ -37,8 +45,8 @@ class Attention(keras.layers.Layer):
         self,
         width: int,
         num_heads: int,
-        output_initializer="glorot_uniform",
-        **kwargs,
+        output_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if width % num_heads:
@@ -72,8 +80,11 @@ class Attention(keras.layers.Layer):
         self.to_v.build(context_shape)
         self.to_out.build(inputs_shape)
 
-    def project(self, context):
-        """Keys and values of `context` `(B, S, D)`.
+    def project(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the keys and values of a context.
+
+        Args:
+            context: `(B, S, D)`.
 
         Returns:
             A pair of `(B, S, heads, width / heads)`.
@@ -82,39 +93,26 @@ class Attention(keras.layers.Layer):
             self.build((None, None, self.width), ops.shape(context))
         return self._heads(self.to_k(context)), self._heads(self.to_v(context))
 
-    def call(self, inputs, context=None):
+    def call(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
         """Attend from `inputs` to themselves or to `context`.
 
         Args:
-            inputs: tokens `(B, T, width)`, or `(B, F, N, width)` whose frames attend to
-                one another at each pixel.
-            context: `(B, S, D)`, or what `project` made of it; `None` for
+            inputs: Tokens `(B, T, width)`.
+            context: `(B, S, D)`, or what `project` made of it. `None` for
                 self-attention.
 
         Returns:
             The shape of `inputs`.
         """
-        if len(inputs.shape) == 4:
-            return self._over_frames(inputs)
         if context is None:
             context = inputs
         if not isinstance(context, tuple):
             context = self.project(context)
         key, value = context
-        outputs = kernels.attention(self._heads(self.to_q(inputs)), key, value)
+        outputs = attention(self._heads(self.to_q(inputs)), key, value)
         return self.to_out(ops.reshape(outputs, ops.shape(inputs)))
 
-    def _over_frames(self, inputs):
-        if kernels.has_attention_over_frames(inputs.shape, self.num_heads):
-            query = self._heads(self.to_q(inputs))
-            outputs = kernels.attention_over_frames(query, *self.project(inputs))
-            return self.to_out(ops.reshape(outputs, ops.shape(inputs)))
-        batch, frames, tokens, width = ops.shape(inputs)
-        x = ops.reshape(ops.transpose(inputs, (0, 2, 1, 3)), (-1, frames, width))
-        x = ops.reshape(self.call(x), (batch, tokens, frames, width))
-        return ops.transpose(x, (0, 2, 1, 3))
-
-    def _heads(self, x):
+    def _heads(self, x: Tensor) -> Tensor:
         shape = ops.shape(x)
         return ops.reshape(
             x, (*shape[:-1], self.num_heads, self.width // self.num_heads)
@@ -130,3 +128,57 @@ class Attention(keras.layers.Layer):
             "num_heads": self.num_heads,
             "output_initializer": keras.initializers.serialize(self.output_initializer),
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class TemporalAttention(Attention):
+    """Self-attention over frames at each pixel.
+
+    There is no position embedding: order in time comes from the temporal convolutions.
+    The output starts at zero, so that an inflated model starts as the image model that
+    it came from (docs/model.md, Inflation).
+
+    Args:
+        width: Width of the tokens, a multiple of `num_heads`.
+        num_heads: Number of heads.
+        output_initializer: Initializer of the output projection.
+
+    Example:
+    ```python
+    layer = TemporalAttention(width=64, num_heads=8)
+    layer(keras.random.normal((2, 24, 100, 64))).shape  # (2, 24, 100, 64)
+    ```
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        output_initializer: str | keras.initializers.Initializer = "zeros",
+        **kwargs: Any,
+    ):
+        super().__init__(width, num_heads, output_initializer, **kwargs)
+
+    def build(self, inputs_shape):
+        super().build(inputs_shape)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Let the frames attend to one another at each pixel.
+
+        Args:
+            inputs: Tokens `(B, F, N, width)`.
+
+        Returns:
+            The shape of `inputs`.
+        """
+        if has_attention_over_frames(inputs.shape, self.num_heads):
+            query = self._heads(self.to_q(inputs))
+            outputs = attention_over_frames(query, *self.project(inputs))
+            return self.to_out(ops.reshape(outputs, ops.shape(inputs)))
+        batch, frames, tokens, width = ops.shape(inputs)
+        x = ops.reshape(ops.transpose(inputs, (0, 2, 1, 3)), (-1, frames, width))
+        x = ops.reshape(super().call(x), (batch, tokens, frames, width))
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    def compute_output_shape(self, inputs_shape):
+        return inputs_shape

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_makeavid.layers import kernels
 from keras_makeavid.layers.convolution import SpatialConv
 from keras_makeavid.layers.normalization import GroupNormalization
+from keras_makeavid.layers.operations.attention import attention
+from keras_makeavid.layers.operations.conv2d import conv2d
+from keras_makeavid.layers.operations.silu import silu
 from keras_makeavid.layers.resampling import double_nearest
 
 
@@ -49,8 +51,8 @@ class ImageResidualBlock(keras.layers.Layer):
 
     def call(self, inputs):
         """`(N, H, W, C)` to `(N, H, W, channels)`."""
-        x = self.conv1(kernels.silu(self.norm1(inputs)))
-        x = self.conv2(kernels.silu(self.norm2(x)))
+        x = self.conv1(silu(self.norm1(inputs)))
+        x = self.conv2(silu(self.norm2(x)))
         if self.conv_shortcut is not None:
             inputs = self.conv_shortcut(inputs)
         return inputs + x
@@ -91,7 +93,7 @@ class ImageAttention(keras.layers.Layer):
             ops.expand_dims(project(tokens), 2)
             for project in (self.to_q, self.to_k, self.to_v)
         )
-        outputs = kernels.attention(query, key, value)
+        outputs = attention(query, key, value)
         outputs = self.to_out(ops.squeeze(outputs, 2))
         return inputs + ops.reshape(outputs, (batch, height, width, channels))
 
@@ -109,9 +111,7 @@ class ImageDownsample(SpatialConv):
     def call(self, inputs):
         """`(N, H, W, C)` of even H and W to half the height and width."""
         padded = ops.pad(inputs, ((0, 0), (0, 1), (0, 1), (0, 0)))
-        return kernels.conv2d(
-            padded, self.kernel, self.bias, self.strides, padding="valid"
-        )
+        return conv2d(padded, self.kernel, self.bias, self.strides, padding="valid")
 
 
 class ImageUpsample(keras.layers.Layer):
@@ -279,7 +279,7 @@ class Encoder(keras.layers.Layer):
         for block in self.down_blocks:
             x = block(x)
         x = self.mid_block(x)
-        return self.conv_out(kernels.silu(self.conv_norm_out(x)))
+        return self.conv_out(silu(self.conv_norm_out(x)))
 
 
 class Decoder(keras.layers.Layer):
@@ -352,4 +352,4 @@ class Decoder(keras.layers.Layer):
         x = self.mid_block(self.conv_in(latents))
         for block in self.up_blocks:
             x = block(x)
-        return self.conv_out(kernels.silu(self.conv_norm_out(x)))
+        return self.conv_out(silu(self.conv_norm_out(x)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_makeavid.layers import kernels
+from keras_makeavid.layers.operations.conv2d import conv2d, kernel_initializer
+from keras_makeavid.layers.operations.conv_over_frames import conv_over_frames
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -73,7 +74,7 @@ class SpatialConv(keras.layers.Layer):
         self.kernel = self.add_weight(
             name="kernel",
             shape=(side, side, input_shape[-1], self.filters),
-            initializer=kernels.kernel_initializer("glorot_uniform"),
+            initializer=kernel_initializer("glorot_uniform"),
         )
         self.bias = self.add_weight(
             name="bias", shape=(self.filters,), initializer="zeros"
@@ -81,7 +82,7 @@ class SpatialConv(keras.layers.Layer):
 
     def call(self, inputs):
         """Convolve `(N, H, W, C_in)` to `(N, H / strides, W / strides, filters)`."""
-        return kernels.conv2d(inputs, self.kernel, self.bias, self.strides)
+        return conv2d(inputs, self.kernel, self.bias, self.strides)
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape
@@ -123,13 +124,13 @@ class TemporalConv(keras.layers.Layer):
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.kernel_size, channels, channels),
-            initializer=kernels.kernel_initializer(TemporalIdentity()),
+            initializer=kernel_initializer(TemporalIdentity()),
         )
         self.bias = self.add_weight(name="bias", shape=(channels,), initializer="zeros")
 
     def call(self, inputs):
         """Convolve `(B, F, H, W, C)` over F; the shape stays."""
-        return kernels.conv_over_frames(inputs, self.kernel, self.bias)
+        return conv_over_frames(inputs, self.kernel, self.bias)
 
     def compute_output_shape(self, input_shape):
         return input_shape

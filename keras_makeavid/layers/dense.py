@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from keras_makeavid.layers import kernels
+from keras_makeavid.layers.operations.dense import dense
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -23,4 +23,4 @@ class Dense(keras.layers.Dense):
 
     def call(self, inputs, training=None):
         """Transform `(..., C)` to `(..., units)`."""
-        return kernels.dense(inputs, self.kernel, self.bias)
+        return dense(inputs, self.kernel, self.bias)

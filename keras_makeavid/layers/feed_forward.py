@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import keras
 
-from keras_makeavid.layers import kernels
 from keras_makeavid.layers.dense import Dense
+from keras_makeavid.layers.operations.gated_gelu import gated_gelu
 
 GELU_APPROXIMATIONS = {"exact": False, "tanh": True}
 
@@ -46,7 +46,7 @@ class FeedForward(keras.layers.Layer):
     def call(self, inputs):
         """Transform `(..., width)`; the shape stays."""
         approximate = GELU_APPROXIMATIONS[self.gelu]
-        return self.proj_out(kernels.gated_gelu(self.proj_in(inputs), approximate))
+        return self.proj_out(gated_gelu(self.proj_in(inputs), approximate))
 
     def compute_output_shape(self, input_shape):
         return input_shape

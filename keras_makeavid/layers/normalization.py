@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import keras
 
-from keras_makeavid.layers import kernels
+from keras_makeavid.layers.operations.group_normalization import group_normalization
+from keras_makeavid.layers.operations.layer_normalization import layer_normalization
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -54,7 +55,7 @@ class GroupNormalization(keras.layers.Layer):
 
     def call(self, inputs):
         """Normalise `(B, ..., C)`; the shape stays."""
-        return kernels.group_normalization(
+        return group_normalization(
             inputs, self.gamma, self.beta, self.groups, self.epsilon, self.activated
         )
 
@@ -88,4 +89,4 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
     def call(self, inputs):
         """Normalise `(..., C)`; the shape stays."""
-        return kernels.layer_normalization(inputs, self.gamma, self.beta, self.epsilon)
+        return layer_normalization(inputs, self.gamma, self.beta, self.epsilon)

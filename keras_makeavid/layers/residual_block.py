@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_makeavid.layers import kernels
 from keras_makeavid.layers.convolution import PseudoConv3D
 from keras_makeavid.layers.normalization import GroupNormalization
+from keras_makeavid.layers.operations.silu import silu
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -92,7 +92,7 @@ class ResidualBlock(keras.layers.Layer):
             The shape of `inputs` with `channels` channels.
         """
         x = self.conv1(self.norm1(inputs))
-        shift = self.time_emb_proj(kernels.silu(time_embedding))
+        shift = self.time_emb_proj(silu(time_embedding))
         x = x + ops.reshape(shift, (-1, *[1] * (len(x.shape) - 2), self.channels))
         x = self.conv2(self.norm2(x))
         if self.conv_shortcut is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_makeavid.layers.attention import Attention
+from keras_makeavid.layers.attention import Attention, TemporalAttention
 from keras_makeavid.layers.convolution import SpatialConv
 from keras_makeavid.layers.feed_forward import FeedForward
 from keras_makeavid.layers.normalization import (
@@ -62,12 +62,8 @@ class TransformerBlock(keras.layers.Layer):
         self.attn2 = Attention(width, num_heads, dtype=policy, name="attn2")
         if temporal:
             self.norm_temporal = norm("norm_temporal")
-            self.attn_temporal = Attention(
-                width,
-                num_heads,
-                output_initializer="zeros",
-                dtype=policy,
-                name="attn_temporal",
+            self.attn_temporal = TemporalAttention(
+                width, num_heads, dtype=policy, name="attn_temporal"
             )
         self.norm3 = norm("norm3")
         self.ff = FeedForward(width, gelu, dtype=policy, name="ff")

@@ -1,81 +1,93 @@
-"""Models whose weights come from files: under JAX none is drawn at random before."""
+"""Models whose weights come from files: none is drawn at random before."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import keras
-import numpy as np
 
-_this_thread = threading.local()
-_lock = threading.Lock()
-_within = 0
-_add_weight = keras.layers.Layer.add_weight
+# Where `from_preset` tells `from_config` that weights follow, through KerasHub.
+WEIGHTS_FOLLOW = "weights_follow"
+Made = TypeVar("Made")
 
 
-@contextlib.contextmanager
-def weights_to_come() -> Iterator[None]:
-    """Within it, layers that this thread builds under JAX have zeros for weights.
+def without_weights(make: Callable[[], Made]) -> Made:
+    """Call `make` such that the variables of Keras models it makes have no values.
 
-    There each shape of weight is a program to compile before one can be drawn. Keras
-    has no way to build a layer without.
+    They can be looked at everywhere. Under JAX they can also be assigned to, as
+    loading does; under PyTorch and TensorFlow a variable is its memory.
+
+    Args:
+        make: A function without arguments that makes models.
+
+    Returns:
+        What it returned.
 
     Example:
     ```python
-    with weights_to_come():
-        dense = keras.layers.Dense(3)
-        dense.build((None, 4))  # under JAX its kernel is zero until it is assigned
+    unet = without_weights(UNetPseudo3D)  # takes no 4.4 GB
     ```
     """
-    _enter(1)
-    try:
-        yield
-    finally:
-        _enter(-1)
+    results, errors = [], []
+    policy = keras.config.dtype_policy()
 
+    def run():
+        # Keras's settings are those of a thread.
+        keras.config.set_dtype_policy(policy)
+        try:
+            with keras.StatelessScope(initialize_variables=False):
+                results.append(make())
+        except Exception as error:
+            errors.append(error)
 
-def _enter(step):
-    global _within
-    if keras.config.backend() != "jax":
-        return
-    _this_thread.within = getattr(_this_thread, "within", 0) + step
-    with _lock:
-        _within += step
-        keras.layers.Layer.add_weight = _add_zeros if _within else _add_weight
+    # Keras keeps a list, of its thread, of variables to be given values later on.
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 class FromPreset:
-    """Makes `from_preset` of a KerasHub class draw no weights only to load others."""
+    """Makes `from_preset` of a KerasHub class draw no weights only to load others.
+
+    Under JAX each shape of weight would be a program to compile before one is drawn.
+    """
 
     @classmethod
     def from_preset(cls, preset: str, load_weights: bool = True, **kwargs: Any):
         """Make the model of a preset.
 
         Args:
-            preset: name of a preset of the package, a folder, or a handle as KerasHub
+            preset: Name of a preset of the package, a folder, or a handle as KerasHub
                 takes them, such as `hf://owner/name`.
-            load_weights: whether to load its weights; `False` draws new ones.
-            **kwargs: as those of KerasHub's method, such as `dtype`.
+            load_weights: Whether to load its weights; `False` draws new ones.
+            **kwargs: As those of KerasHub's method, such as `dtype`.
 
         Raises:
-            ValueError: if there is no such preset.
+            ValueError: If there is no such preset.
         """
-        within = weights_to_come() if load_weights else contextlib.nullcontext()
-        with within:
+        if not (load_weights and _can_follow()):
             return super().from_preset(preset, load_weights=load_weights, **kwargs)
+        model = super().from_preset(preset, **{**kwargs, WEIGHTS_FOLLOW: True})
+        for variable in model.variables:
+            # Those that no file has, such as the state of a seed.
+            variable.assign(variable.value)
+        return model
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        """Make the model that `get_config` described."""
+        config = dict(config)
+        if config.pop(WEIGHTS_FOLLOW, False):
+            return without_weights(lambda: cls.from_config(config))
+        return super().from_config(config)
 
 
-def _add_zeros(layer, *arguments, initializer=None, **options):
+def _can_follow() -> bool:
     # Shards of a distributed weight are made where they belong, by Keras.
     distributed = keras.distribution.distribution() is not None
-    if getattr(_this_thread, "within", 0) and not distributed:
-        initializer = _zeros
-    return _add_weight(layer, *arguments, initializer=initializer, **options)
-
-
-def _zeros(shape, dtype=None):
-    # JAX's own zeros are a program to compile, too.
-    return keras.ops.convert_to_tensor(np.zeros(shape, "float32"), dtype)
+    return keras.config.backend() == "jax" and not distributed

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import keras
 import keras_hub
 
+from keras_makeavid.json_files import read_json, write_json
 from keras_makeavid.layers.feed_forward import GELU_APPROXIMATIONS
 from keras_makeavid.layers.unet import UNet
 from keras_makeavid.models.loading import FromPreset
+
+# The class that a preset of this backbone is loaded by.
+_TASK = "TextToVideo"
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -148,6 +153,18 @@ class UNetPseudo3D(FromPreset, keras_hub.models.Backbone):
 
     def compute_output_shape(self, input_shape):
         return self.network.compute_output_shape(input_shape)
+
+    def save_to_preset(self, preset_dir: str, max_shard_size=10) -> None:
+        """Write a KerasHub preset folder.
+
+        Args:
+            preset_dir: the folder.
+            max_shard_size: size in GB above which the weights are split.
+        """
+        super().save_to_preset(preset_dir, max_shard_size=max_shard_size)
+        # KerasHub names the base class of a task, which here is `Task` itself.
+        path = Path(preset_dir, "metadata.json")
+        write_json(path, {**read_json(path), "tasks": [_TASK]}, indent=4)
 
     def get_config(self):
         return {**super().get_config(), **self._config}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.sampling import DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule
-from keras_makeavid.training.compute_dtype import set_dtype_policy
+from keras_makeavid.training.computation import set_dtype_policy
 from keras_makeavid.training.phase_model import fit_input, phase_model, prepare_unet
 from keras_makeavid.training.phases import Phase
 from keras_makeavid.training.reporting import ReportingModel
@@ -64,6 +65,8 @@ class AbstractTask:
     ):
         self.backbone = unet()
         self.schedule = schedule
+        # Its value is none of a program's shape.
+        self.vae = types.SimpleNamespace(scaling_factor=1.0)
         self._tokens = tokens
 
     def encode_prompts(self, prompts: list[str]) -> np.ndarray:

@@ -11,8 +11,8 @@ from msgspec import Meta
 from keras_makeavid.recipes.duration import Duration
 from keras_makeavid.validation import Table
 
-# The only source of pictures: clips are stored as latents.
-PICTURES = "motions"
+# The source of pictures that are drawn. Any other is a folder.
+DRAWN_PICTURES = "motions"
 
 _LENGTH = "a duration such as '2 epochs', '0.5 epochs' or '1000 steps'"
 _LAYERS = "a regular expression on the paths of layers"
@@ -88,11 +88,12 @@ class Data(Table, frozen=True):
     """What it is trained on.
 
     Args:
-        source: Path of the latent dataset. For pictures `"motions"`, which are drawn
-            (`keras_makeavid.data.motions`).
+        source: Path of the latent dataset. For pictures their folder, or `"motions"`,
+            which are drawn (`keras_makeavid.moving_shapes`).
         batch_size: Samples in a step, over all devices.
         frames: Frames in a sample of a video.
-        samples_per_epoch: Samples in an epoch. If not given, one of each clip.
+        samples_per_epoch: Samples in an epoch. If not given, one of each clip or
+            picture.
         workers: Processes that read ahead, besides threads.
         prefetch: Batches that are read ahead.
     """
@@ -262,16 +263,8 @@ class Stage(Table, frozen=True):
                 "text_encoder",
                 f"goes with objective = 'image'. Received: {self.objective!r}",
             )
-        if self.objective == "video":
-            return
-        # Told of the stage's key, for `data` may be what all stages share.
-        if self.data.source != PICTURES:
-            yield (
-                "objective",
-                f"of {self.objective!r} needs data.source = {PICTURES!r}. "
-                f"Received: {self.data.source!r}",
-            )
-        if self.data.samples_per_epoch is None:
+        drawn = self.objective != "video" and self.data.source == DRAWN_PICTURES
+        if drawn and self.data.samples_per_epoch is None:
             yield (
                 "objective",
                 f"of {self.objective!r} needs data.samples_per_epoch, for drawn "

@@ -241,6 +241,30 @@ class NoiseSchedule:
         ratio = self.alphas_cumprod / (1.0 - self.alphas_cumprod)
         return _look_up(ratio, timesteps)
 
+    def min_snr_weights(self, timesteps: Any, gamma: float) -> Any:
+        """Weigh squared errors by Min-SNR-gamma (Hang et al., 2023).
+
+        Their weight of an error of the *latents* is `min(SNR, gamma)`. An error of the
+        noise is one of the latents times the root of the SNR, and one of the velocity
+        that times the root of `SNR + 1`: so theirs are divided by SNR and by `SNR + 1`.
+
+        Args:
+            timesteps: Int tensor `(B,)`.
+            gamma: Ratio from which on all timesteps count alike. Theirs is 5.
+
+        Returns:
+            Float32 tensor `(B,)`.
+        """
+        ratio = self.signal_to_noise(timesteps)
+        clipped = ops.minimum(ratio, gamma)
+        if self.prediction_type == "sample":
+            return clipped
+        if self.prediction_type == "v_prediction":
+            return clipped / (ratio + 1.0)
+        # As the minimum of quotients it is 1, not 0 / 0, where nothing of the signal
+        # is left.
+        return ops.minimum(1.0, gamma / ops.maximum(ratio, 1e-30))
+
     def _scales(self, timesteps: Any, rank: int) -> tuple[Any, Any]:
         shape = (-1,) + (1,) * (rank - 1)
         signal_scale = _look_up(np.sqrt(self.alphas_cumprod), timesteps)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -77,11 +79,12 @@ def as_seeds(seed: int | Sequence[int] | None, batch: int) -> list[int]:
     """
     if seed is None:
         return [secrets.randbelow(2**32) for _ in range(batch)]
-    if isinstance(seed, int | np.integer):
+    if is_integer(seed):
         seeds = [int(seed) + i for i in range(batch)]
     else:
-        seeds = list(seed) if np.ndim(seed) == 1 else []
-    valid = all(isinstance(s, int | np.integer) and 0 <= s < _MAX_SEED for s in seeds)
+        one_axis = isinstance(seed, list | tuple | range | np.ndarray)
+        seeds = list(seed) if one_axis and np.ndim(seed) == 1 else []
+    valid = all(is_integer(s) and 0 <= s < _MAX_SEED for s in seeds)
     if len(seeds) != batch or not valid:
         raise ValueError(
             "seed must be None, an integer from 0, or a list of one for each of the "
@@ -195,3 +198,57 @@ def _for_each_sample(pictures, batch: int, rank: int) -> list[np.ndarray]:
 def _described(pictures) -> str:
     kinds = sorted({f"{picture.dtype} {picture.shape}" for picture in pictures})
     return f"{len(pictures)} of {' and '.join(kinds) or 'nothing'}"
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a value is a whole number, which `True` is not.
+
+    Example:
+    ```python
+    is_integer(np.int64(3)), is_integer(3.0)  # (True, False)
+    ```
+    """
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuse what is no positive integer.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not is_integer(value) or value < 1:
+        raise ValueError(f"{name} must be a positive integer. Received: {value!r}")
+
+
+def check_number(name: str, value: Any) -> None:
+    """Refuse what is no finite number.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    number = is_integer(value) or isinstance(value, float | np.floating)
+    if not number or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number. Received: {value!r}")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse what is neither true nor false.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False. Received: {value!r}")

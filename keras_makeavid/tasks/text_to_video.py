@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import keras_hub
@@ -13,15 +16,28 @@ import numpy as np
 from keras_makeavid.compilation import compile_inference
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
-from keras_makeavid.models.loading import FromPreset
+from keras_makeavid.models.loading import WEIGHTS_FOLLOW, FromPreset
 from keras_makeavid.progress import step_progress
 from keras_makeavid.sampling import Conditions, DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule, Scheduler, get_scheduler
-from keras_makeavid.tasks.inputs import as_hint_images, as_masks, as_prompts, as_seeds
+from keras_makeavid.tasks.inputs import (
+    as_hint_images,
+    as_masks,
+    as_prompts,
+    as_seeds,
+    check_count,
+    check_flag,
+    check_number,
+    is_integer,
+)
 from keras_makeavid.text import TextToVideoPreprocessor
 
-# Spec section 6: sizes come in these steps, whatever the levels would need.
+if TYPE_CHECKING:
+    from keras_makeavid.training.video_diffusion import VideoDiffusion
+
+# Sizes come in these steps, whatever the levels would need.
 SIZE_STEP = 32
+_LORA_RANK = 16
 # What `generate` takes where it is not told.
 TASK_DEFAULTS = ("height", "width", "num_frames", "guidance_scale", "fps")
 
@@ -30,8 +46,8 @@ TASK_DEFAULTS = ("height", "width", "num_frames", "guidance_scale", "fps")
 class TextToVideo(FromPreset, keras_hub.models.Task):
     """Generates videos from prompts, and from a hint image if there is one.
 
-    Spec section 6. Weights of the UNet are the preset's backbone weights; those of
-    the other parts are its task weights.
+    `compile` and `fit` train its UNet on latent videos. Weights of the UNet are the
+    preset's backbone weights; those of the other parts are its task weights.
 
     Args:
         backbone: the `UNetPseudo3D`.
@@ -52,6 +68,11 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
     task = keras_makeavid.TextToVideo.from_preset("path/to/preset")
     videos = task.generate("dancing in the rain", num_frames=24, seed=0)
     keras_makeavid.video.write_video("rain.mp4", videos[0], fps=task.fps)
+
+    task.compile(trainable="temporal")
+    windows = keras_makeavid.data.LatentDataset("dataset", num_frames=task.num_frames)
+    task.fit(windows, epochs=10)
+    task.save_to_preset("trained")
     ```
     """
 
@@ -85,6 +106,10 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         self.vae = vae
         self.image_backbone = image_backbone
         self.schedule = schedule or NoiseSchedule()
+        # Batches to train on reach `call` as they are, besides the UNet's inputs.
+        self.input_spec = None
+        self.autocast = False
+        self._training: _Training | None = None
         self.height = height
         self.width = width
         self.num_frames = num_frames
@@ -95,14 +120,190 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         self._encode_text = compile_inference(
             lambda token_ids: text_encoder({"token_ids": token_ids}), [text_encoder]
         )
-        self._denoise = DenoisingLoop(backbone)
+        self._make_loops()
+
+    def _make_loops(self):
+        self._denoise = DenoisingLoop(self.backbone)
         self._denoise_image = (
-            DenoisingLoop(image_backbone) if image_backbone else self._denoise
+            DenoisingLoop(self.image_backbone) if self.image_backbone else self._denoise
         )
+
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer | None = None,
+        trainable: str = "temporal",
+        *,
+        hint_spacing: int | None = None,
+        caption_dropout: float = 0.0,
+        min_snr_gamma: float | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Make the UNet ready to train on latent videos by `fit`.
+
+        Noise schedule, scale of the latents and the empty prompt are the task's own.
+        VAE, text encoder and `image_backbone` do not train.
+
+        Args:
+            optimizer: as for `keras.Model.compile`; `None` is this package's `AdamW`
+                with the settings of the published model.
+            trainable: what trains: `"temporal"`, `"spatial"`, `"all"`, a regular
+                expression on paths of layers (see `set_trainable`), or `"lora"`:
+                adapters, which are added to every attention, of rank 16, where
+                `add_lora` has added none before.
+            hint_spacing: the hint is every `hint_spacing`-th frame, repeated that many
+                times; `None` is the first frame only.
+            caption_dropout: share of the samples that train with the empty prompt
+                instead of theirs, for guidance.
+            min_snr_gamma: weighs the timesteps by min-SNR-gamma; `None` does not.
+            seed: of timesteps, noise, dropout and new adapters.
+            **kwargs: see `keras.Model.compile`, such as `run_eagerly`.
+
+        Raises:
+            ValueError: if an argument makes no sense, or nothing would train.
+
+        Example:
+        ```python
+        task.compile(optimizer="adam", trainable="lora", seed=0)
+        ```
+        """
+        # Those who only generate do not wait for it to be imported.
+        from keras_makeavid.training.lora import add_lora, has_lora
+        from keras_makeavid.training.optimizer import AdamW
+        from keras_makeavid.training.video_diffusion import VideoDiffusion
+
+        if trainable == "lora" and not has_lora(self.backbone):
+            add_lora(self.backbone, _LORA_RANK, _LORA_RANK, seed=seed or 0)
+            # The programs compiled before do not know the adapters.
+            self._make_loops()
+        empty = self.preprocessor.sequence_length, self.backbone.context_dim
+        objective = VideoDiffusion(
+            self.backbone,
+            schedule=self.schedule,
+            latent_scale=self.vae.scaling_factor,
+            trainable=trainable,
+            hint_spacing=hint_spacing,
+            caption_dropout=caption_dropout,
+            empty_context=np.zeros(empty, "float32") if caption_dropout else None,
+            min_snr_gamma=min_snr_gamma,
+            seed=seed,
+        )
+        for part in (self.vae, self.text_encoder, self.image_backbone):
+            if part is not None:
+                part.trainable = False
+        if self._training is None:
+            self.seed_generator = objective.seed_generator
+        else:
+            self.seed_generator.state.assign(objective.seed_generator.state)
+            objective.seed_generator = self.seed_generator
+        settings = {
+            "trainable": trainable,
+            "hint_spacing": hint_spacing,
+            "caption_dropout": caption_dropout,
+            "min_snr_gamma": min_snr_gamma,
+            "seed": seed,
+        }
+        self._training = _Training(objective, settings)
+        super().compile(optimizer=optimizer or AdamW(), **kwargs)
+
+    def fit(
+        self, x: Any = None, *, allow_other_encoder: bool = False, **kwargs: Any
+    ) -> keras.callbacks.History:
+        """Train on latent videos, after `compile`.
+
+        Args:
+            x: a `LatentDataset`; or batches, in any form that Keras takes, of a dict
+                of `latents` `(B, F, H, W, C)`, not scaled, and `context` `(B, L, D)`.
+            allow_other_encoder: whether a `LatentDataset` may be of another VAE or
+                text encoder than the task's.
+            **kwargs: see `keras.Model.fit`, such as `epochs` and `callbacks`.
+
+        Returns:
+            Keras's `History`, of `loss`.
+
+        Raises:
+            ValueError: if another VAE or text encoder made the dataset.
+
+        Example:
+        ```python
+        task.compile()
+        windows = LatentDataset("dataset", num_frames=task.num_frames)
+        task.fit(windows, epochs=10, callbacks=[keras.callbacks.CSVLogger("log.csv")])
+        ```
+        """
+        self._check_datasets(x, kwargs.get("validation_data"), allow_other_encoder)
+        if kwargs.get("initial_epoch") and _is_latent_dataset(x):
+            x.epoch = kwargs["initial_epoch"]
+        # Past KerasHub's own, which would preprocess.
+        return keras.Model.fit(self, x, **kwargs)
+
+    def evaluate(
+        self, x: Any = None, *, allow_other_encoder: bool = False, **kwargs: Any
+    ) -> Any:
+        """Compute the loss on latent videos, after `compile`.
+
+        Args:
+            x: as for `fit`.
+            allow_other_encoder: as for `fit`.
+            **kwargs: see `keras.Model.evaluate`.
+
+        Returns:
+            The loss, or what else Keras was asked for.
+
+        Raises:
+            ValueError: as for `fit`.
+
+        Example:
+        ```python
+        task.evaluate(LatentDataset("held_out", num_frames=task.num_frames))  # 0.031
+        ```
+        """
+        if not kwargs.get("_use_cached_eval_dataset"):
+            self._check_datasets(x, None, allow_other_encoder)
+        return keras.Model.evaluate(self, x, **kwargs)
+
+    def call(self, inputs, training=None, mask=None, **kwargs):
+        if isinstance(inputs, dict) and "latents" in inputs:
+            return self._training.objective.call(inputs)
+        return super().call(inputs, training=training, mask=mask, **kwargs)
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        objective = self._training.objective
+        return objective.compute_loss(x, y, y_pred, sample_weight, training)
+
+    def preprocess_samples(self, x, y=None, sample_weight=None):
+        # Training batches hold text states, and the tokenizer has no say in them.
+        return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+
+    def make_train_function(self, force=False):
+        self._update_empty_prompt()
+        return super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        self._update_empty_prompt()
+        return super().make_test_function(force)
+
+    def _update_empty_prompt(self):
+        objective = self._training.objective
+        if objective.caption_dropout:
+            # Now, as `compile` comes before the weights where a file is loaded.
+            objective.empty_context.assign(self.encode_prompts([""])[0])
+
+    def _check_datasets(self, x, validation_data, allow_other_encoder):
+        from keras_makeavid.data.fingerprint import check_encoder
+
+        for dataset in (x, validation_data):
+            if _is_latent_dataset(dataset) and not allow_other_encoder:
+                note = check_encoder(dataset.reader, self.vae, self.text_encoder)
+                if note is not None:
+                    warnings.warn(note, stacklevel=3)
 
     def generate(
         self,
         prompts: str | Sequence[str],
+        *,
         negative_prompts: str | Sequence[str] | None = None,
         hint_image: np.ndarray | None = None,
         mask_image: np.ndarray | None = None,
@@ -164,13 +365,19 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         height = self._checked_size("height", self.height if height is None else height)
         width = self._checked_size("width", self.width if width is None else width)
         num_frames = self.num_frames if num_frames is None else num_frames
-        _check_count("num_frames", num_frames)
+        check_count("num_frames", num_frames)
+        check_count("num_steps", num_steps)
         if guidance_scale is None:
             guidance_scale = self.guidance_scale
-        _check_guidance("guidance_scale", guidance_scale)
+        check_number("guidance_scale", guidance_scale)
         if image_guidance_scale is None:
             image_guidance_scale = guidance_scale
-        _check_guidance("image_guidance_scale", image_guidance_scale)
+        check_number("image_guidance_scale", image_guidance_scale)
+        check_flag("spatial_only", spatial_only)
+        if not callable(progress):
+            check_flag("progress", progress)
+        if tile_size is not None:
+            check_count("tile_size", tile_size)
         table = get_scheduler(scheduler, self.schedule).table(num_steps)
         if hint_image is not None:
             hint_image = as_hint_images(hint_image, batch, height, width)
@@ -288,7 +495,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
 
     def _checked_size(self, name, size) -> int:
         step = min(SIZE_STEP, self._size_factor())
-        if not isinstance(size, int | np.integer) or size < 1 or size % step:
+        if not is_integer(size) or size < 1 or size % step:
             raise ValueError(
                 f"{name} must be a positive multiple of {step} pixels. "
                 f"Received: {size!r}"
@@ -314,6 +521,9 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
     def save_to_preset(self, preset_dir: str | os.PathLike, max_shard_size=10) -> None:
         """Write a KerasHub preset folder; it appears whole or not at all.
 
+        Adapters are merged into the kernels that they adapt, as Keras does in every
+        file: what is loaded has none.
+
         Args:
             preset_dir: the folder; a preset that is there already is replaced.
             max_shard_size: size in GB above which the weights are split.
@@ -330,9 +540,27 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         with folder_written_aside(preset_dir, replaces="task.json") as folder:
             super().save_to_preset(str(folder), max_shard_size=max_shard_size)
 
+    def save_task_weights(self, filepath: str | os.PathLike) -> None:
+        """Write the weights of all parts but the UNet, and nothing of a training.
+
+        Args:
+            filepath: where to, ending in `.weights.h5`.
+        """
+        others = [self.optimizer, self._loss_tracker] if self.compiled else []
+        keras.saving.save_weights(
+            self,
+            filepath,
+            objects_to_skip=[*self.backbone._flatten_layers(), *others],
+        )
+
     def get_config(self):
         def serialize(part):
-            return None if part is None else keras.saving.serialize_keras_object(part)
+            if part is None:
+                return None
+            config = keras.saving.serialize_keras_object(part)
+            # What a training froze is not frozen in the next.
+            config["config"]["trainable"] = True
+            return config
 
         return {
             **super().get_config(),
@@ -343,14 +571,42 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             **{name: getattr(self, name) for name in TASK_DEFAULTS},
         }
 
+    def get_compile_config(self):
+        # A file has no adapters, and so nothing that would train.
+        if not self.compiled or self._training.settings["trainable"] == "lora":
+            return None
+        return {**super().get_compile_config(), **self._training.settings}
+
+    def compile_from_config(self, config):
+        config = dict(config)
+        config["optimizer"] = keras.saving.deserialize_keras_object(config["optimizer"])
+        self.compile(**config)
+        self.optimizer.build(self.trainable_variables)
+
     @classmethod
     def from_config(cls, config):
         config = dict(config)
+        if WEIGHTS_FOLLOW in config:
+            # It comes back here for the parts, to be made without weights too.
+            return super().from_config(config)
         for key in ("text_encoder", "vae", "image_backbone"):
             if isinstance(config[key], dict):
                 part = _with_dtype_of(config["backbone"], config[key])
                 config[key] = keras.saving.deserialize_keras_object(part)
         return super().from_config(config)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """How a task trains. Keras does not look for layers to save in here.
+
+    Args:
+        objective: around the task's own UNet, with the task's own seeds.
+        settings: arguments of `compile`.
+    """
+
+    objective: VideoDiffusion
+    settings: dict[str, Any]
 
 
 def _with_dtype_of(backbone, part):
@@ -415,11 +671,7 @@ def _check_channels(name, unet, takes, latent_channels):
         )
 
 
-def _check_count(name, value):
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be a positive integer. Received: {value!r}")
+def _is_latent_dataset(data) -> bool:
+    from keras_makeavid.data.latent_dataset import LatentDataset
 
-
-def _check_guidance(name, value):
-    if not isinstance(value, int | float | np.number) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number. Received: {value!r}")
+    return isinstance(data, LatentDataset)

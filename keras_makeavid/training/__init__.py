@@ -1,13 +1,13 @@
 """Training by plain `compile` and `fit`, and whole runs by recipes."""
 
+from keras_makeavid.training.computation import rematerialise_blocks
 from keras_makeavid.training.distribution import make_distribution
 from keras_makeavid.training.hosts import ProcessLost
 from keras_makeavid.training.image_autoencoding import ImageAutoencoding
 from keras_makeavid.training.image_diffusion import ImageDiffusion
-from keras_makeavid.training.logs.metrics_file import read_metrics
+from keras_makeavid.training.logs import read_metrics
 from keras_makeavid.training.lora import add_lora, without_lora
 from keras_makeavid.training.optimizer import AdamW
-from keras_makeavid.training.rematerialisation import rematerialise_blocks
 from keras_makeavid.training.run import TrainingFailed, TrainingResult, train
 from keras_makeavid.training.schedule import WarmupSchedule
 from keras_makeavid.training.trainable import set_trainable

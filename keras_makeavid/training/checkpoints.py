@@ -1,10 +1,11 @@
-"""Checkpoints of a run, through Orbax."""
+"""Checkpoints of a run, written by Orbax."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -12,9 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_makeavid.training.checksums import checksums
+import numpy as np
+
+from keras_makeavid.json_files import read_json
 from keras_makeavid.training.hosts import Hosts
-from keras_makeavid.training.orbax import import_orbax
+from keras_makeavid.training.state import checksums
 
 _UNFINISHED = ".orbax-checkpoint-tmp"
 # How tensorstore tells failures of the system, which leave the file as it is.
@@ -38,11 +41,11 @@ class Checkpoints:
     run: not all processes know of it.
 
     Args:
-        folder: made if missing; of this class alone.
-        keep: how many of the newest are kept.
-        keep_best: how many of those with the lowest loss are kept besides.
-        report: told of checkpoints that could not be written.
-        hosts: the processes of the run.
+        folder: Made if missing; of this class alone.
+        keep: How many of the newest are kept.
+        keep_best: How many of those with the lowest loss are kept besides.
+        report: Told of checkpoints that could not be written.
+        hosts: The processes of the run.
 
     Example:
     ```python
@@ -62,7 +65,10 @@ class Checkpoints:
         report: Callable[[str], None] = print,
         hosts: Hosts | None = None,
     ):
-        self._orbax = import_orbax()
+        # Only those who train have it, and it takes seconds to import.
+        import orbax.checkpoint
+
+        self._ocp = orbax.checkpoint
         self.folder = Path(folder).absolute()
         self._keep = keep
         self._keep_best = keep_best
@@ -71,7 +77,10 @@ class Checkpoints:
         self._writing = None
         self._losses: dict[int, float] = {}
         self._extra: set[int] = set()
-        self._open()
+        self._quiet = contextlib.ExitStack()
+        self._quiet.enter_context(_without_tracebacks_of_orbax())
+        self._hosts.first_does(self._remove_unfinished)
+        self._writer = self._open_writer()
         for step in self.steps():
             # One that is damaged is told of when it is to be read.
             with contextlib.suppress(CheckpointError):
@@ -80,7 +89,7 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """The steps of the checkpoints that are there whole, in their order."""
         self.wait()
-        return sorted(self._manager.all_steps())
+        return self._written_steps()
 
     def save(
         self,
@@ -93,11 +102,11 @@ class Checkpoints:
         """Begin to write a checkpoint; its arrays may change when this returns.
 
         Args:
-            step: its number; one that is there already stays as it is.
-            state: arrays by name.
-            facts: what JSON can hold, to be read before the arrays.
-            loss: by which the best are kept.
-            extra: whether it is kept only while it is the newest, in no other's place.
+            step: Its number; one that is there already stays as it is.
+            state: Arrays by name.
+            facts: What JSON can hold, to be read before the arrays.
+            loss: Its loss, by which the best are kept.
+            extra: Whether it is kept only while it is the newest, in no other's place.
         """
         if step in self.steps():
             return
@@ -107,14 +116,14 @@ class Checkpoints:
             "loss": loss if loss is not None and math.isfinite(loss) else None,
             "extra": extra,
         }
-        args = self._orbax.args.Composite(
-            state=self._orbax.args.StandardSave(dict(state)),
-            facts=self._orbax.args.JsonSave({**record, "sha256": _sha256(record)}),
+        args = self._ocp.args.Composite(
+            state=self._ocp.args.StandardSave(dict(state)),
+            facts=self._ocp.args.JsonSave({**record, "sha256": _sha256(record)}),
         )
         self._note(step, record)
         self._writing = step
         try:
-            self._manager.save(step, args=args)
+            self._writer.save(self._path(step), args)
         except Exception as error:
             self._failed(error)
 
@@ -127,11 +136,12 @@ class Checkpoints:
         if self._writing is None:
             return True
         try:
-            self._manager.wait_until_finished()
+            self._writer.wait_until_finished()
         except Exception as error:
             self._failed(error)
             return False
         self._writing = None
+        self._hosts.first_does(self._remove_old)
         return True
 
     def check(self) -> None:
@@ -139,7 +149,7 @@ class Checkpoints:
         if self._writing is None:
             return
         try:
-            self._manager.check_for_errors()
+            self._writer.check_for_errors()
         except Exception as error:
             self._failed(error)
 
@@ -147,25 +157,32 @@ class Checkpoints:
         """Read the facts of a checkpoint.
 
         Raises:
-            CheckpointError: if they are missing, or not those that were written.
+            CheckpointError: If they are missing, or not those that were written.
         """
+        self.wait()
         return self._read_record(step)["facts"]
 
     def restore(self, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
         """Read the arrays of a checkpoint.
 
         Args:
-            step: of the checkpoint.
-            like: what `state_like` gives: the shape, dtype and place of each array.
+            step: Number of the checkpoint.
+            like: What `state_like` gives: the shape, dtype and place of each array.
 
         Raises:
-            CheckpointError: if they are missing, others than asked for, or not those
+            CheckpointError: If they are missing, others than asked for, or not those
                 that were written.
         """
-        args = self._orbax.args.Composite(
-            state=self._orbax.args.StandardRestore(dict(like))
-        )
-        state = self._read_everywhere(step, args)
+        self.wait()
+        state, error = {}, None
+        try:
+            with _damage_told():
+                state = _read_arrays(self._path(step) / "state", like)
+        except CheckpointError as damage:
+            error = damage
+        # Before the checksums, which all processes compute together.
+        if self._hosts.any(error is not None):
+            raise error or CheckpointError("another process cannot read its parts")
         written = self._read_record(step)["checksums"]
         read = checksums(state)
         changed = [name for name in written if read.get(name) != written[name]]
@@ -183,36 +200,30 @@ class Checkpoints:
         """
         aside = self.folder.with_name(f"{self.folder.name}-unreadable")
         self._hosts.first_does(lambda: aside.mkdir(exist_ok=True))
-        number = sum(path.name.startswith(_name(step)) for path in aside.iterdir())
-        target = aside / f"{_name(step)}.{number}"
-        self._move(step, target)
+        name = self._path(step).name
+        number = sum(path.name.startswith(name) for path in aside.iterdir())
+        target = aside / f"{name}.{number}"
+        self.wait()
+        self._hosts.first_does(lambda: os.replace(self._path(step), target))
         return target
 
     def remove(self, step: int) -> None:
         """Remove a checkpoint; if that is interrupted, it is not half there."""
-        self._move(step, self.folder / f"{_name(step)}{_UNFINISHED}")
+        self.wait()
+        self._hosts.first_does(lambda: self._remove(step))
 
     def close(self) -> None:
         """Finish what is being written."""
         self.wait()
-        self._manager.close()
+        self._writer.close()
+        self._quiet.close()
 
-    def _read_everywhere(self, step, args):
-        error = None
-        try:
-            with _damage_told():
-                state = dict(self._manager.restore(step, args=args).state)
-        except CheckpointError as damage:
-            error = damage
-        # Before the checksums, which all processes compute together.
-        if self._hosts.any(error is not None):
-            raise error or CheckpointError("another process cannot read its parts")
-        return state
+    def _path(self, step):
+        return self.folder / f"{step:08}"
 
     def _read_record(self, step):
-        args = self._orbax.args.Composite(facts=self._orbax.args.JsonRestore())
         with _damage_told():
-            record = dict(self._manager.restore(step, args=args).facts)
+            record = dict(read_json(self._path(step) / "facts" / "metadata"))
             if record.pop("sha256") != _sha256(record):
                 raise CheckpointError("its facts are not what was written")
         return record
@@ -226,37 +237,28 @@ class Checkpoints:
         if record["extra"]:
             self._extra.add(step)
 
-    def _move(self, step, target):
-        self.wait()
-        self._manager.close()
-        self._hosts.first_does(lambda: os.replace(self.folder / _name(step), target))
-        self._open()
-
     def _failed(self, error):
         step, self._writing = self._writing, None
         if self._hosts.count > 1:
             raise OSError(
                 f"Checkpoint {step} could not be written: {_first_line(error)}"
             ) from error
-        # What Orbax has written of it goes; its own records no longer hold.
         with contextlib.suppress(Exception):
-            self._manager.close()
-        self._open()
+            self._writer.close()
+        self._remove_unfinished()
+        self._writer = self._open_writer()
         self._report(
             f"Checkpoint {step} could not be written: {_first_line(error)}. "
-            f"There are {sorted(self._manager.all_steps())}"
+            f"There are {self._written_steps()}"
         )
 
-    def _open(self):
-        self._hosts.first_does(self._remove_unfinished)
-        self._manager = self._orbax.CheckpointManager(
-            self.folder,
-            item_names=("state", "facts"),
-            options=self._orbax.CheckpointManagerOptions(
-                step_format_fixed_length=len(_name(0)),
-                preservation_policy=_Preservation(self._kept),
-            ),
-        )
+    def _open_writer(self):
+        self._hosts.first_does(lambda: self.folder.mkdir(parents=True, exist_ok=True))
+        return self._ocp.AsyncCheckpointer(self._ocp.CompositeCheckpointHandler())
+
+    def _written_steps(self):
+        names = [path.name for path in self.folder.iterdir()]
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def _remove_unfinished(self):
         # What a kill or a full disk left unfinished. Orbax finds it only later.
@@ -264,24 +266,75 @@ class Checkpoints:
             # After a failure Orbax may be at work in it still: the rest goes next time.
             shutil.rmtree(unfinished, ignore_errors=True)
 
-    def _kept(self, steps):
-        # Not by Orbax's own policies: they read the losses of all checkpoints at once,
-        # and one that is damaged would keep the others from being read.
+    def _remove_old(self):
+        steps = self._written_steps()
         regular = [step for step in steps if step not in self._extra]
         known = [step for step in regular if step in self._losses]
         best = sorted(known, key=self._losses.get)[: self._keep_best]
-        return {*steps[-1:], *regular[-self._keep :], *best}
+        for step in {*steps} - {*steps[-1:], *regular[-self._keep :], *best}:
+            self._remove(step)
+
+    def _remove(self, step):
+        path = self._path(step)
+        path.rename(path.with_name(f"{path.name}{_UNFINISHED}"))
+        self._remove_unfinished()
 
 
-class _Preservation:
-    """What Orbax asks which checkpoints to keep."""
+def _read_arrays(folder: Path, like: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the arrays that Orbax wrote, each process the parts on its devices.
 
-    def __init__(self, kept):
-        self._kept = kept
+    Orbax itself closes its event loop at the first array that it cannot read, while
+    the others still answer.
+    """
+    import tensorstore
 
-    def should_preserve(self, checkpoints, *, context):
-        kept = self._kept([checkpoint.step for checkpoint in checkpoints])
-        return [checkpoint.step in kept for checkpoint in checkpoints]
+    files = {"driver": "file", "path": f"{folder}/"}
+    database = {"driver": "ocdbt", "base": files}
+    context = tensorstore.Context()
+    opening = {
+        name: tensorstore.open(
+            {"driver": "zarr", "kvstore": {**database, "path": name}},
+            context=context,
+            open=True,
+            read=True,
+        )
+        for name in like
+    }
+    return {name: _read_array(opening[name].result(), like[name]) for name in like}
+
+
+def _read_array(store, like):
+    if (store.shape, store.dtype.numpy_dtype) != (tuple(like.shape), like.dtype):
+        raise CheckpointError(
+            f"it has an array of {store.dtype.numpy_dtype} {store.shape}, expected "
+            f"{like.dtype} {tuple(like.shape)}"
+        )
+    sharding = getattr(like, "sharding", None)
+    if sharding is None:
+        return np.asarray(store.read().result())
+    import jax
+
+    return jax.make_array_from_callback(
+        store.shape, sharding, lambda index: store[index].read().result()
+    )
+
+
+@contextlib.contextmanager
+def _without_tracebacks_of_orbax():
+    """Leave out the pages that it logs of a failure to write, which is told here."""
+
+    def keep(record):
+        return "orbax" not in record.pathname and "orbax" not in record.getMessage()
+
+    # asyncio tells of each array.
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    for logger in loggers:
+        logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(keep)
 
 
 @contextlib.contextmanager
@@ -292,13 +345,9 @@ def _damage_told():
     except CheckpointError:
         raise
     except Exception as error:
-        cause = error
-        # What Orbax makes of any failure to read an array of JAX.
-        while type(cause) is Exception and cause.__cause__ is not None:
-            cause = cause.__cause__
-        if not _is_damage(cause):
+        if not _is_damage(error):
             raise
-        raise CheckpointError(_first_line(cause)) from error
+        raise CheckpointError(_first_line(error)) from error
 
 
 def _is_damage(error):
@@ -306,10 +355,6 @@ def _is_damage(error):
         return isinstance(error, FileNotFoundError | NotADirectoryError)
     of_the_system = any(sign in str(error) for sign in _OF_THE_SYSTEM)
     return isinstance(error, ValueError | LookupError | TypeError) and not of_the_system
-
-
-def _name(step):
-    return f"{step:08}"
 
 
 def _sha256(record):

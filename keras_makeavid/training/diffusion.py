@@ -8,7 +8,6 @@ import keras
 from keras import ops
 
 from keras_makeavid.schedulers import NoiseSchedule
-from keras_makeavid.training.min_snr import min_snr_weights
 from keras_makeavid.training.reporting import ReportingModel
 
 
@@ -31,7 +30,7 @@ class DiffusionModel(ReportingModel):
 
     def __init__(
         self,
-        schedule: NoiseSchedule | dict | None = None,
+        schedule: NoiseSchedule | dict,
         caption_dropout: float = 0.0,
         min_snr_gamma: float | None = None,
         seed: int | None = None,
@@ -45,7 +44,12 @@ class DiffusionModel(ReportingModel):
             )
         if isinstance(schedule, dict):
             schedule = NoiseSchedule.from_config(schedule)
-        self.schedule = schedule or NoiseSchedule()
+        if not isinstance(schedule, NoiseSchedule):
+            raise ValueError(
+                "schedule must be the NoiseSchedule that the UNet was trained with. "
+                f"Received: {schedule!r}"
+            )
+        self.schedule = schedule
         self.caption_dropout = caption_dropout
         self.min_snr_gamma = min_snr_gamma
         self.seed = seed
@@ -97,8 +101,8 @@ class DiffusionModel(ReportingModel):
         """
         outputs = {"prediction": ops.cast(prediction, "float32"), "target": target}
         if self.min_snr_gamma is not None:
-            outputs["weights"] = min_snr_weights(
-                self.schedule, timesteps, self.min_snr_gamma
+            outputs["weights"] = self.schedule.min_snr_weights(
+                timesteps, self.min_snr_gamma
             )
         return outputs
 

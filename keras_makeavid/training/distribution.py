@@ -27,7 +27,7 @@ def make_distribution(
     """The distribution that a recipe asks for.
 
     Args:
-        options: the recipe's table.
+        options: The recipe's table.
         devices: JAX's, of all processes, or those of a topology that is not there;
             `None` takes all there are.
 
@@ -35,7 +35,7 @@ def make_distribution(
         A `DataParallel`, or a `FullySharded` where several devices share a copy.
 
     Raises:
-        ValueError: if the devices do not make whole copies, or under another backend
+        ValueError: If the devices do not make whole copies, or under another backend
             than JAX.
 
     Example:
@@ -70,7 +70,7 @@ def check_backend() -> None:
     """See that the backend can train on several devices.
 
     Raises:
-        ValueError: if it is not JAX.
+        ValueError: If it is not JAX.
     """
     backend = keras.config.backend()
     if backend != "jax":
@@ -88,7 +88,7 @@ class FullySharded(keras.distribution.ModelParallel):
     moment (Rajbhandari et al., 2020, ZeRO-3, also FSDP).
 
     Args:
-        device_mesh: of the axes `COPIES` and `PARTS`.
+        device_mesh: Mesh of the axes `COPIES` and `PARTS`.
 
     Example:
     ```python
@@ -153,8 +153,8 @@ def parameter_axes(shape: Sequence[int], parts: int) -> tuple[str | None, ...]:
     no axis divides stay whole.
 
     Args:
-        shape: of the parameter.
-        parts: how many.
+        shape: Shape of the parameter.
+        parts: Number of parts.
 
     Returns:
         `PARTS` for that axis, `None` for the others.
@@ -191,11 +191,11 @@ def check_batch_size(batch_size: int, stage: str) -> None:
     """See that the current distribution's devices get equally many samples.
 
     Args:
-        batch_size: of the stage's data.
-        stage: its name.
+        batch_size: Batch size of the stage's data.
+        stage: Its name.
 
     Raises:
-        ValueError: if they do not.
+        ValueError: If they do not.
     """
     distribution = keras.distribution.distribution()
     if distribution is None:

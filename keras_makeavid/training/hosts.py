@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,12 +12,11 @@ import numpy as np
 
 from keras_makeavid.recipes.schema import Distribution
 from keras_makeavid.training.distribution import check_backend, make_distribution
-from keras_makeavid.training.lifeline import lifeline
 
-_FROM_ENVIRONMENT = "KERAS_DISTRIBUTION_"
+_SECONDS_WITHOUT_HEARTBEAT = 30
+# A process that has failed waits for the others at its end, and they for it.
+_SECONDS_TO_END = 60
 _MESSAGE_BYTES = 1024
-# The exit code of a process that has lost another one.
-PROCESS_LOST = 4
 
 
 class ProcessLost(RuntimeError):
@@ -31,8 +29,8 @@ class Hosts:
     Those methods that talk to others are called by all processes, in the same order.
 
     Args:
-        number: of this process, from 0.
-        count: of all.
+        number: Number of this process, from 0.
+        count: Number of all processes.
 
     Example:
     ```python
@@ -72,7 +70,7 @@ class Hosts:
         """Let the first process do something while the others wait.
 
         Args:
-            action: what it raises, all processes raise.
+            action: What it raises, all processes raise.
         """
         if self.count == 1:
             action()
@@ -113,7 +111,7 @@ class Hosts:
         no distribution is current: the first process computes with them alone.
 
         Args:
-            variables: of any layout.
+            variables: Variables of any layout.
 
         Example:
         ```python
@@ -157,17 +155,17 @@ def distributed(options: Distribution | None) -> Iterator[Hosts]:
     """Train on the devices that a recipe says, for as long as a block runs.
 
     Args:
-        options: the recipe's table; `None` is one device, as ever.
+        options: The recipe's table; `None` is one device, as ever.
 
     Yields:
         The `Hosts` of the run.
 
     Raises:
-        ValueError: if devices or processes do not fit, or under another backend than
+        ValueError: If devices or processes do not fit, or under another backend than
             JAX.
-        ProcessLost: in the place of what JAX raises when another process is gone. One
-            that waits for another, which cannot be interrupted, ends with the exit
-            code 4 and the same message.
+        ProcessLost: In the place of what JAX raises when another process is gone. One
+            that waits for another, which cannot be interrupted, is ended by JAX
+            (SIGABRT) when there has been no heartbeat for half a minute.
 
     Example:
     ```python
@@ -183,11 +181,7 @@ def distributed(options: Distribution | None) -> Iterator[Hosts]:
 
     connect(options)
     hosts = Hosts(jax.process_index(), jax.process_count())
-    with (
-        make_distribution(options).scope(),
-        _values_taken_as_equal(hosts),
-        _ending_with_others(hosts),
-    ):
+    with make_distribution(options).scope():
         try:
             yield hosts
         except jax.errors.JaxRuntimeError as error:
@@ -201,23 +195,31 @@ def connect(options: Distribution) -> None:
     """Join the other processes, if there are any, before JAX is at work.
 
     Args:
-        options: the recipe's table. What it leaves out is Keras's environment
+        options: The recipe's table. What it leaves out is Keras's environment
             (`KERAS_DISTRIBUTION_JOB_ADDRESSES` and so on), or what JAX finds out
             itself: on Cloud TPU, SLURM, Open MPI.
 
     Raises:
-        RuntimeError: if JAX is at work already, or the others do not answer.
+        RuntimeError: If JAX is at work already, or the others do not answer.
     """
     import jax
 
     if jax.distributed.is_initialized():
         return
-    given = (options.coordinator, options.processes, options.process)
-    asked = any(value is not None for value in given) or any(
-        name.startswith(_FROM_ENVIRONMENT) for name in os.environ
-    )
+    coordinator = _told(options.coordinator, "JOB_ADDRESSES")
+    processes = _told(options.processes, "NUM_PROCESSES")
+    process = _told(options.process, "PROCESS_ID")
+    asked = any(value is not None for value in (coordinator, processes, process))
     try:
-        keras.distribution.initialize(*given)
+        # As `keras.distribution.initialize`, which has no heartbeat.
+        jax.distributed.initialize(
+            # Keras takes the addresses of all processes, of which this is the first.
+            coordinator and coordinator.split(",")[0],
+            processes if processes is None else int(processes),
+            process if process is None else int(process),
+            heartbeat_timeout_seconds=_SECONDS_WITHOUT_HEARTBEAT,
+            shutdown_timeout_seconds=_SECONDS_TO_END,
+        )
     except (ValueError, RuntimeError) as error:
         # Where nobody tells of others, JAX finds neither coordinator nor cluster; nor
         # can it look for them once it is at work. There is this process alone. Its
@@ -225,69 +227,13 @@ def connect(options: Distribution) -> None:
         of_runtime = isinstance(error, jax.errors.JaxRuntimeError)
         if asked or of_runtime or jax.process_count() > 1:
             raise
+    if jax.process_count() > 1:
+        # All processes must draw the same weights, also where others replace them.
+        keras.utils.set_random_seed(0)
 
 
-@contextmanager
-def _ending_with_others(hosts):
-    """End this process when another one ends, which JAX notices minutes later."""
-    if hosts.count == 1:
-        yield
-        return
-    # Keras's `initialize` takes no address where JAX finds it out itself.
-    from jax._src.distributed import global_state
-
-    host = global_state.coordinator_address.rpartition(":")[0].strip("[]")
-
-    def end():
-        print(hosts.loss, file=sys.stderr, flush=True)
-        # The main thread waits in XLA for what never comes.
-        os._exit(PROCESS_LOST)
-
-    def port_of_first(port):
-        return int(hosts.number_of_first(port))
-
-    with lifeline(hosts.number, hosts.count, host, port_of_first, end):
-        yield
-
-
-@contextmanager
-def _values_taken_as_equal(hosts):
-    """Let Keras put a variable's value on the devices without comparing it first.
-
-    `distribute_tensor` (keras/src/backend/jax/distribution_lib.py) leaves that to
-    `jax.device_put`, which sends every value to every process, to see that all have the
-    same: the whole preset, and the zeros of the optimizer. They have: it is read from
-    one folder, or drawn from one seed.
-    """
-    if hosts.count == 1:
-        yield
-        return
-    from keras.src.backend.jax import distribution_lib
-
-    original = distribution_lib.distribute_tensor
-
-    def distribute_tensor(tensor, layout):
-        sharding = getattr(layout, "backend_layout", layout)
-        if not _is_on_host(tensor) or sharding.is_fully_addressable:
-            return original(tensor, layout)
-        import jax
-
-        value = np.asarray(tensor)
-        return jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
-
-    distribution_lib.distribute_tensor = distribute_tensor
-    try:
-        yield
-    finally:
-        distribution_lib.distribute_tensor = original
-
-
-def _is_on_host(tensor):
-    import jax
-
-    if isinstance(tensor, jax.core.Tracer):
-        return False
-    return not isinstance(tensor, jax.Array) or tensor.is_fully_addressable
+def _told(value, variable):
+    return os.environ.get(f"KERAS_DISTRIBUTION_{variable}") if value is None else value
 
 
 def _whole(value):

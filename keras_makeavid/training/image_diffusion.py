@@ -29,7 +29,7 @@ class ImageDiffusion(DiffusionModel):
         unet: the `UNetPseudo3D` to train, of mask and hint channels.
         vae: the `AutoencoderKL` of its latents.
         text_encoder: takes `{"token_ids"}`, returns text states `(B, L, D)`.
-        schedule: the `NoiseSchedule`, or its config.
+        schedule: the `NoiseSchedule` that the UNet was trained with, or its config.
         trainable: what trains of the UNet, see `set_trainable`; nothing temporal may.
         train_text_encoder: whether the text encoder trains with it.
         full_mask_share: share of the samples of which nothing is given.
@@ -57,7 +57,7 @@ class ImageDiffusion(DiffusionModel):
         intermediate_dim=64,
         max_sequence_length=8,
     )
-    model = ImageDiffusion(unet, vae, text_encoder, train_text_encoder=True)
+    model = ImageDiffusion(unet, vae, text_encoder, schedule=NoiseSchedule())
     model.compile(optimizer=AdamW(learning_rate=1e-4))
     images = keras.random.uniform((4, 16, 16, 3), -1.0, 1.0)
     token_ids = keras.random.randint((4, 8), 0, 100)
@@ -70,7 +70,8 @@ class ImageDiffusion(DiffusionModel):
         unet: UNetPseudo3D,
         vae: AutoencoderKL,
         text_encoder: keras.Model,
-        schedule: NoiseSchedule | dict | None = None,
+        *,
+        schedule: NoiseSchedule | dict,
         trainable: str = "spatial",
         train_text_encoder: bool = False,
         full_mask_share: float = 0.5,

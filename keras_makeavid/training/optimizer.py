@@ -19,7 +19,7 @@ class AdamW(keras.optimizers.AdamW):
     Loshchilov and Hutter (2017) add epsilon to the bias-corrected root;
     `keras.optimizers.AdamW` adds it before the correction, which in the first step
     makes it 32 times as large: weights with small gradients then move by half as
-    much. The defaults are the published model's (spec section 5).
+    much. The defaults are those of the published training (`docs/model.md`).
 
     A gradient that holds a NaN or an infinity changes nothing but the count of steps:
     weights, moments and averages stay, decided on the device. With accumulation that
@@ -30,12 +30,12 @@ class AdamW(keras.optimizers.AdamW):
     `fit` ends: `averaged_weights` shows it.
 
     Args:
-        learning_rate: number or schedule, of the number of steps.
-        weight_decay: decay of each weight an update, times the learning rate.
-        epsilon: added to the root of the second moment.
-        global_clipnorm: norm of all gradients together above which they are scaled.
-        skip_nonfinite: whether to skip gradients that are not finite.
-        **kwargs: see `keras.optimizers.AdamW`, such as `use_ema`, `ema_momentum` and
+        learning_rate: Number or schedule, of the number of steps.
+        weight_decay: Decay of each weight an update, times the learning rate.
+        epsilon: Added to the root of the second moment.
+        global_clipnorm: Norm of all gradients together above which they are scaled.
+        skip_nonfinite: Whether to skip gradients that are not finite.
+        **kwargs: See `keras.optimizers.AdamW`, such as `use_ema`, `ema_momentum` and
             `gradient_accumulation_steps`.
 
     Example:

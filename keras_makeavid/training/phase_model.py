@@ -12,12 +12,12 @@ from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.tasks.text_to_video import TASK_DEFAULTS
+from keras_makeavid.training.computation import rematerialise_blocks
 from keras_makeavid.training.image_autoencoding import ImageAutoencoding
 from keras_makeavid.training.image_diffusion import ImageDiffusion
 from keras_makeavid.training.lora import add_lora, has_lora, without_lora
 from keras_makeavid.training.optimizer import AdamW
 from keras_makeavid.training.phases import Phase
-from keras_makeavid.training.rematerialisation import rematerialise_blocks
 from keras_makeavid.training.reporting import ReportingModel
 from keras_makeavid.training.schedule import WarmupSchedule
 from keras_makeavid.training.video_diffusion import VideoDiffusion
@@ -27,9 +27,9 @@ def phase_task(task: TextToVideo, recipe: Recipe, phase: Phase) -> TextToVideo:
     """A task around the UNet as a phase trains it.
 
     Args:
-        task: as the phase before left it.
-        recipe: of the run.
-        phase: to begin.
+        task: The task as the phase before left it.
+        recipe: Recipe of the run.
+        phase: To begin.
 
     Returns:
         `task` itself, or one with adapters added or merged.
@@ -48,9 +48,9 @@ def prepare_unet(unet: UNetPseudo3D, recipe: Recipe, stage: Stage) -> None:
     """Give a UNet what a stage's training wants of its inside.
 
     Args:
-        unet: without adapters.
-        recipe: of the run.
-        stage: to begin.
+        unet: Without adapters.
+        recipe: Recipe of the run.
+        stage: To begin.
     """
     lora = stage.lora
     if lora is not None:
@@ -62,8 +62,8 @@ def with_parts(task: TextToVideo, **parts: Any) -> TextToVideo:
     """A task of the same parts but those given.
 
     Args:
-        task: to take the others from.
-        **parts: arguments of `TextToVideo`.
+        task: To take the others from.
+        **parts: Arguments of `TextToVideo`.
     """
     names = ("backbone", "preprocessor", "text_encoder", "vae", "image_backbone")
     names += ("schedule", *TASK_DEFAULTS)
@@ -74,9 +74,9 @@ def phase_model(task: TextToVideo, recipe: Recipe, phase: Phase) -> ReportingMod
     """The training model of a phase, compiled, its optimizer built.
 
     Args:
-        task: what `phase_task` returned.
-        recipe: of the run.
-        phase: to begin.
+        task: What `phase_task` returned.
+        recipe: Recipe of the run.
+        phase: To begin.
     """
     stage = phase.stage
     # Phases would otherwise all draw the same noise.
@@ -91,8 +91,8 @@ def fit_input(objective: str, batch: dict[str, np.ndarray]) -> tuple:
     """A batch of a stage's loader in the form that `fit` takes.
 
     Args:
-        objective: of the stage.
-        batch: arrays by name.
+        objective: Objective of the stage.
+        batch: Arrays by name.
     """
     return (batch["images"] if objective == "autoencoder" else batch,)
 
@@ -103,7 +103,8 @@ def _of_videos(task, stage, seed):
         empty_context = np.array(ops.convert_to_numpy(task.encode_prompts([""])[0]))
     return VideoDiffusion(
         task.backbone,
-        task.schedule,
+        schedule=task.schedule,
+        latent_scale=task.vae.scaling_factor,
         trainable=stage.trainable,
         hint_spacing=stage.loss.hint_spacing,
         caption_dropout=stage.loss.caption_dropout,
@@ -118,7 +119,7 @@ def _of_images(task, stage, seed):
         task.backbone,
         task.vae,
         task.text_encoder,
-        task.schedule,
+        schedule=task.schedule,
         trainable=stage.trainable,
         train_text_encoder=stage.text_encoder,
         full_mask_share=stage.loss.full_mask_share,
@@ -144,9 +145,9 @@ def make_optimizer(stage: Stage, phase: Phase, skip_nonfinite: bool) -> AdamW:
     """The optimizer of a phase.
 
     Args:
-        stage: of the recipe.
-        phase: whose steps the learning rate follows.
-        skip_nonfinite: whether to skip what is not finite.
+        stage: Stage of the recipe.
+        phase: Phase whose steps the learning rate follows.
+        skip_nonfinite: Whether to skip what is not finite.
     """
     rate, options = stage.learning_rate, stage.optimizer
     schedule = WarmupSchedule(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_makeavid.data import LatentLoader, MotionClips, PictureLoader
+from keras_makeavid.data import LatentLoader, MotionClips, PictureFolder, PictureLoader
 from keras_makeavid.data.batch_loader import BatchLoader
 from keras_makeavid.data.motion_encoding import square_size
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.recipes import Recipe
-from keras_makeavid.recipes.schema import Stage
+from keras_makeavid.recipes.schema import DRAWN_PICTURES, Stage
 from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.training.hosts import Hosts
 from keras_makeavid.training.lora import matching_attentions
@@ -21,12 +21,12 @@ class Phase:
     """One repeat of a stage.
 
     Args:
-        number: of the phase in the run, from 0.
-        name: the stage's name, with the number of the repeat if there are several.
-        stage: of the recipe.
-        first_step: steps of the run before it.
-        steps: its own.
-        steps_per_epoch: whole batches in an epoch.
+        number: Number of the phase in the run, from 0.
+        name: The stage's name, with the number of the repeat if there are several.
+        stage: Stage of the recipe.
+        first_step: Steps of the run before it.
+        steps: Its own.
+        steps_per_epoch: Whole batches in an epoch.
     """
 
     number: int
@@ -45,11 +45,11 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
     """Lay out the steps of a run, and check its data on the way.
 
     Args:
-        recipe: whose datasets are there.
+        recipe: Recipe whose datasets are there.
 
     Raises:
-        FileNotFoundError: if a dataset is missing.
-        ValueError: if one is damaged, a stage has not one whole step, or too few for
+        FileNotFoundError: If a dataset is missing.
+        ValueError: If one is damaged, a stage has not one whole step, or too few for
             its warm-up, or there are stages that do not go together in one recipe.
     """
     steps_per_epoch = {}
@@ -109,11 +109,11 @@ def open_loader(
     """The loader of a stage's data.
 
     Args:
-        stage: of the recipe.
-        seed: of the run.
-        task: that is trained, by which latents are scaled and pictures made; without
-            one the latents are as they are stored.
-        hosts: of the run: each process reads its own samples; `None` reads all.
+        stage: Stage of the recipe.
+        seed: Seed of the run.
+        task: Task that is trained, for which pictures are made.
+        hosts: Processes of the run, each of which reads its own samples; `None` reads
+            all.
     """
     data = stage.data
     hosts = hosts or Hosts()
@@ -130,30 +130,37 @@ def open_loader(
             data.source,
             num_frames=data.frames,
             seed=seed,
-            scale=task.vae.scaling_factor if task else 1.0,
             **options,
         )
-    clips = MotionClips(seed, size=square_size(task)) if task else MotionClips(seed)
-    if stage.objective == "autoencoder":
-        return PictureLoader(clips, **options)
+    captioned = stage.objective == "image"
+    if data.source == DRAWN_PICTURES:
+        source = (
+            MotionClips(seed, size=square_size(task)) if task else MotionClips(seed)
+        )
+    else:
+        # Without a task only their number is asked for.
+        height, width = (task.height, task.width) if task else (1, 1)
+        source = PictureFolder(data.source, height, width, seed, captioned)
+    if not captioned:
+        return PictureLoader(source, **options)
     # Image models make first frames: what is to move left begins on the right.
     tokenize = task.preprocessor.tokenize if task else None
-    return PictureLoader(clips, tokenize, moment=0.0, **options)
+    return PictureLoader(source, tokenize, moment=0.0, **options)
 
 
 def check_data(phases: list[Phase], task: TextToVideo) -> None:
     """See that the data of all phases are such as the task's models make.
 
     Args:
-        phases: of the run.
-        task: that is trained.
+        phases: Phases of the run.
+        task: Task that is trained.
 
     Raises:
-        ValueError: if latents have other channels, or texts another width or length,
+        ValueError: If latents have other channels, or texts another width or length,
             or pictures would train a model that makes no first frames.
     """
     for stage in {phase.stage.name: phase.stage for phase in phases}.values():
-        if stage.objective != "video":
+        if stage.objective != "video" and stage.data.source == DRAWN_PICTURES:
             square_size(task)
         if stage.objective == "image" and task.image_backbone is not None:
             raise ValueError(
@@ -181,11 +188,11 @@ def check_patterns(phases: list[Phase], unet: UNetPseudo3D) -> None:
     """See that there is something to train in all phases.
 
     Args:
-        phases: of the run.
-        unet: that is trained.
+        phases: Phases of the run.
+        unet: UNet that is trained.
 
     Raises:
-        ValueError: if a stage's pattern matches nothing.
+        ValueError: If a stage's pattern matches nothing.
     """
     for stage in {phase.stage.name: phase.stage for phase in phases}.values():
         if stage.objective == "autoencoder":

@@ -51,7 +51,9 @@ class ReportingModel(keras.Model):
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def train_step(self, *arguments):
-        report = getattr(self.optimizer, "step_report", {})
+        # Keras wraps the optimizer of a float16 model in one that scales the loss.
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        report = getattr(optimizer, "step_report", {})
         if keras.config.backend() != "jax":
             logs = super().train_step(*arguments)
             return {**logs, **{name: ops.copy(v) for name, v in report.items()}}

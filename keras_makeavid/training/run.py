@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import math
 import os
 from collections.abc import Sequence
@@ -11,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_makeavid.json_files import write_json
 from keras_makeavid.recipes import Recipe, load_recipe
 from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.training.checkpoints import CheckpointError, Checkpoints
-from keras_makeavid.training.compute_dtype import dtype_policy, set_dtype_policy
+from keras_makeavid.training.computation import dtype_policy, set_dtype_policy
 from keras_makeavid.training.distribution import check_batch_size
 from keras_makeavid.training.hosts import distributed
 from keras_makeavid.training.interruption import Interruption, SharedInterruption
 from keras_makeavid.training.latent_scale import with_unit_latents
 from keras_makeavid.training.logs import RunLog, SilentLog, StepLog
 from keras_makeavid.training.lora import has_lora, without_lora
-from keras_makeavid.training.packages import check_packages
 from keras_makeavid.training.phase_model import (
     fit_input,
     phase_model,
@@ -35,11 +36,15 @@ from keras_makeavid.training.phases import (
     open_loader,
     plan_phases,
 )
-from keras_makeavid.training.position import Position
-from keras_makeavid.training.run_callback import Intervals, RunCallback, UnreadLogs
-from keras_makeavid.training.run_folder import RunFolder, check_space, write_json
-from keras_makeavid.training.sample_videos import SampleVideos
+from keras_makeavid.training.run_callback import (
+    Intervals,
+    Position,
+    RunCallback,
+    UnreadLogs,
+)
+from keras_makeavid.training.run_folder import RunFolder, check_space
 from keras_makeavid.training.state import read_state, state_like, write_state
+from keras_makeavid.video import read_image, write_video
 
 RESUME = ("never", "auto")
 _LINES_OF_A_ROLLBACK = 20
@@ -56,11 +61,11 @@ class TrainingResult:
     """How a training ended.
 
     Args:
-        folder: of the run.
-        preset: folder of the trained preset; `None` if there are steps left.
-        steps: of the run that are done.
-        signal: that ended it before its last step, if one did.
-        process: number of this process among those that trained; the first writes.
+        folder: Folder of the run.
+        preset: Folder of the trained preset; `None` if there are steps left.
+        steps: Steps of the run that are done.
+        signal: Signal that ended it before its last step, if one did.
+        process: Number of this process among those that trained; the first writes.
     """
 
     folder: Path
@@ -82,8 +87,8 @@ def train(
     after the step at work, with a checkpoint.
 
     Args:
-        recipe: a `Recipe`, the path of one, or the name of one of this package.
-        overrides: keys to set differently in a recipe that is read, as `load_recipe`
+        recipe: A `Recipe`, the path of one, or the name of one of this package.
+        overrides: Keys to set differently in a recipe that is read, as `load_recipe`
             takes them.
         resume: `"auto"` continues the run in the recipe's folder from its newest
             checkpoint that is whole, if there is one; `"never"` refuses a folder that
@@ -93,14 +98,14 @@ def train(
         A `TrainingResult`.
 
     Raises:
-        RecipeError: if the recipe is wrong.
-        FileNotFoundError: if preset, dataset or hints are missing.
-        FileExistsError: if the folder holds a run that is not to be continued.
-        ImportError: if a package is missing that the recipe needs.
-        ValueError: if they do not fit the recipe, or one another.
-        RuntimeError: if another process trains in the folder.
-        ProcessLost: if one of several processes that train together has ended.
-        TrainingFailed: if something was not finite after the last roll-back too, or
+        RecipeError: If the recipe is wrong.
+        FileNotFoundError: If preset, dataset or hints are missing.
+        FileExistsError: If the folder holds a run that is not to be continued.
+        ImportError: If a package is missing that the recipe needs.
+        ValueError: If they do not fit the recipe, or one another.
+        RuntimeError: If another process trains in the folder.
+        ProcessLost: If one of several processes that train together has ended.
+        TrainingFailed: If something was not finite after the last roll-back too, or
             no checkpoint can be written or read.
 
     Example:
@@ -112,9 +117,33 @@ def train(
         raise ValueError(f"resume must be one of {RESUME}. Received: {resume!r}")
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, overrides)
-    check_packages(recipe)
+    _check_packages(recipe)
     with distributed(recipe.distribution) as hosts:
         return _train(recipe, resume, hosts)
+
+
+def _check_packages(recipe: Recipe) -> None:
+    """See that all packages that a recipe needs are installed."""
+    extras = {"grain": "train", "orbax.checkpoint": "train"}
+    if recipe.logs.tensorboard:
+        extras["tensorboardX"] = "train"
+    if recipe.logs.wandb is not None:
+        extras["wandb"] = "wandb"
+    missing = [name for name in extras if not _is_installed(name)]
+    if missing:
+        wanted = ",".join(sorted({extras[name] for name in missing}))
+        raise ImportError(
+            f"The recipe needs {', '.join(missing)}: "
+            f"pip install 'keras-makeavid[{wanted}]'"
+        )
+
+
+def _is_installed(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        # It is in a package that is missing.
+        return False
 
 
 def _train(recipe, resume, hosts):
@@ -123,8 +152,9 @@ def _train(recipe, resume, hosts):
         check_batch_size(phase.stage.data.batch_size, phase.stage.name)
     folder = RunFolder(recipe.run.folder)
     hosts.first_does(lambda: folder.check(recipe, resume == "auto"))
-    samples = recipe.samples and SampleVideos(
-        recipe.samples, recipe.data.frames, recipe.run.seed, folder.samples
+    # Before anything is written.
+    hints = (
+        [read_image(path) for path in recipe.samples.hints] if recipe.samples else []
     )
     task = TextToVideo.from_preset(recipe.model.preset)
     check_data(phases, task)
@@ -133,9 +163,7 @@ def _train(recipe, resume, hosts):
         hosts.first_does(lambda: resources.enter_context(folder.begun(recipe)))
         interruption = Interruption() if hosts.count == 1 else SharedInterruption()
         resources.enter_context(interruption)
-        run = _Run(
-            recipe, phases, task, folder, samples, interruption, hosts, resources
-        )
+        run = _Run(recipe, phases, task, folder, hints, interruption, hosts, resources)
         # A stage of adapters ends with other weights: these must not be kept for it.
         del task
         return run.go()
@@ -145,12 +173,12 @@ class _Run:
     """A run at work: what is trained now, and where everything goes."""
 
     def __init__(
-        self, recipe, phases, task, folder, samples, interruption, hosts, resources
+        self, recipe, phases, task, folder, hints, interruption, hosts, resources
     ):
         self._recipe = recipe
         self._phases = phases
         self._folder = folder
-        self._samples = samples
+        self._hints = hints
         self._interruption = interruption
         self._hosts = hosts
         self._task = task
@@ -218,7 +246,7 @@ class _Run:
         """Go to the newest checkpoint that can be read, if the run has any.
 
         Args:
-            rolls_back: whether only to one that every such run has: those that a
+            rolls_back: Whether only to one that every such run has: those that a
                 signal left are removed.
         """
         steps = self._checkpoints.steps()
@@ -347,14 +375,28 @@ class _Run:
 
     def _sample(self, step: int) -> None:
         step += self._phase.first_step
+        samples = self._recipe.samples
         with self._model.optimizer.averaged_weights():
-            videos = self._samples.generate(self._task)
+            videos = [
+                self._task.generate(
+                    prompt,
+                    hint_image=self._hints[number] if self._hints else None,
+                    num_frames=samples.frames or self._recipe.data.frames,
+                    num_steps=samples.steps,
+                    guidance_scale=samples.guidance,
+                    # The same noise each time.
+                    seed=self._recipe.run.seed + number,
+                )[0]
+                for number, prompt in enumerate(samples.prompts)
+            ]
         if not self._hosts.is_first:
             return
+        folder = self._folder.samples / f"step-{step:08}"
         try:
-            self._samples.write(
-                videos, step, lambda *video: self._log.video(step, *video)
-            )
+            folder.mkdir(parents=True, exist_ok=True)
+            for number, frames in enumerate(videos):
+                write_video(folder / f"{number}.mp4", frames, samples.fps)
+                self._log.video(step, samples.prompts[number], frames, samples.fps)
         except OSError as error:
             self._log.message(f"Samples of step {step} cannot be written: {error}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -15,7 +15,34 @@ from keras import ops
 from keras_makeavid.training.interruption import Interruption
 from keras_makeavid.training.logs import StepLog
 from keras_makeavid.training.phases import Phase
-from keras_makeavid.training.position import Position
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """The place in a recipe that a checkpoint belongs to.
+
+    Args:
+        phase: Number of the phase.
+        step: Steps of that phase that are done.
+        data_shift: How many batches the data is ahead of the steps, after roll-backs.
+        rollbacks: What is known of each roll-back so far.
+        skipped_in_a_row: How many of the last steps were skipped.
+    """
+
+    phase: int = 0
+    step: int = 0
+    data_shift: int = 0
+    rollbacks: tuple[Mapping[str, Any], ...] = ()
+    skipped_in_a_row: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields, for a checkpoint."""
+        return {**dataclasses.asdict(self), "rollbacks": list(self.rollbacks)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Position:
+        """The position that `as_json` gave."""
+        return cls(**{**values, "rollbacks": tuple(values["rollbacks"])})
 
 
 class UnreadLogs(keras.callbacks.CallbackList):
@@ -35,8 +62,8 @@ class Intervals:
     """Steps between what happens now and then.
 
     Args:
-        checkpoint: between checkpoints.
-        samples: between sample videos; `None` for none.
+        checkpoint: Between checkpoints.
+        samples: Between sample videos; `None` for none.
     """
 
     checkpoint: int
@@ -47,16 +74,16 @@ class RunCallback(keras.callbacks.Callback):
     """Reads what each step tells, one step late, and stops where something is due.
 
     Args:
-        phase: that is trained.
-        position: where it begins; the attribute of this name is where it has come.
-        patience: skipped steps in a row that end this `fit`; `None` where none are
+        phase: Phase that is trained.
+        position: Where it begins; the attribute of this name is where it has come.
+        patience: Skipped steps in a row that end this `fit`; `None` where none are
             skipped.
-        intervals: when checkpoints and samples are due.
-        interruption: ends this `fit` too.
-        log: called with each `StepLog`, in order.
-        checkpoint: called with the position, when one is due.
-        samples: called with the steps of the phase, when some are due.
-        begun: called with the seconds until the first step was on its way, which are
+        intervals: When checkpoints and samples are due.
+        interruption: Ends this `fit` too.
+        log: Called with each `StepLog`, in order.
+        checkpoint: Called with the position, when one is due.
+        samples: Called with the steps of the phase, when some are due.
+        begun: Called with the seconds until the first step was on its way, which are
             those of compiling it, or of finding it compiled.
     """
 

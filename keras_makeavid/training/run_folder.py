@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_makeavid.files import written_aside
+from keras_makeavid.json_files import read_json, write_json
 from keras_makeavid.recipes import (
     Recipe,
     RecipeError,
@@ -27,13 +26,17 @@ _FREE = (
 )
 _FREE_ENDINGS = ("data.workers", "data.prefetch")
 _LOCK = ".lock"
+_HOW_TO_GO_ON = (
+    "To continue the run, put back the recipe.json that it began with; to begin anew, "
+    "choose another run.folder, or remove this one"
+)
 
 
 class RunFolder:
     """Names of the files of a run.
 
     Args:
-        path: of the folder.
+        path: Path of the folder.
 
     Example:
     ```python
@@ -56,15 +59,18 @@ class RunFolder:
         """See that the folder is free, or holds this run.
 
         Args:
-            recipe: of the run.
-            resume: whether a run that is there already is to be continued.
+            recipe: Recipe of the run.
+            resume: Whether a run that is there already is to be continued.
 
         Raises:
-            FileExistsError: if it holds something else, or a run that is not to be
+            FileExistsError: If it holds something else, or a run that is not to be
                 continued.
-            ValueError: if it holds the run of another recipe; names what differs.
+            ValueError: If it holds the run of another recipe, naming what differs, or
+                one whose recipe is missing or damaged.
         """
-        if not self.recipe.is_file():
+        if not self.recipe.exists():
+            if self.metrics.exists() or self.checkpoints.exists():
+                raise FileNotFoundError(f"{self.recipe} is missing. {_HOW_TO_GO_ON}")
             if self.path.exists() and (
                 not self.path.is_dir() or self._holds_anything()
             ):
@@ -78,7 +84,7 @@ class RunFolder:
                 f"{self.path} holds a run already: continue it (--resume auto), or "
                 "choose another run.folder"
             )
-        found = json.loads(self.recipe.read_text(encoding="utf-8"))
+        found = self._read_recipe()
         differences = list(_differences(_completed(found), recipe_as_dict(recipe)))
         if differences:
             raise ValueError(
@@ -93,7 +99,7 @@ class RunFolder:
         On Windows others are not kept out.
 
         Raises:
-            RuntimeError: if another process trains in it.
+            RuntimeError: If another process trains in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / _LOCK).open("w") as lock:
@@ -106,6 +112,18 @@ class RunFolder:
             self.report.unlink(missing_ok=True)
             write_json(self.recipe, recipe_as_dict(recipe))
             yield
+
+    def _read_recipe(self):
+        try:
+            found = read_json(self.recipe)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{error}. {_HOW_TO_GO_ON}") from error
+        if not isinstance(found, dict):
+            raise ValueError(
+                f"{self.recipe} must hold an object, the recipe of the run. Received: "
+                f"{str(found)[:80]}. {_HOW_TO_GO_ON}"
+            )
+        return found
 
     def _holds_anything(self):
         return any(not path.name.startswith(".") for path in self.path.iterdir())
@@ -126,22 +144,16 @@ def check_space(folder: Path, size: int) -> None:
     HDF5 ends the process, with no error that Python could catch, where it has not.
 
     Args:
-        folder: to write in.
-        size: in bytes.
+        folder: To write in.
+        size: In bytes.
 
     Raises:
-        OSError: if it has not.
+        OSError: If it has not.
     """
     free = shutil.disk_usage(folder).free
     if free < size:
         problem = f"{os.strerror(errno.ENOSPC)} for {size:,} bytes, {free:,} are free"
         raise OSError(errno.ENOSPC, problem, str(folder))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, whole or not at all."""
-    with written_aside(path) as aside:
-        aside.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 def _lock(file):

@@ -15,14 +15,14 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """A linear warm-up to `peak`, then constant or half a cosine down to `final`.
 
     Args:
-        peak: the rate at the end of the warm-up.
-        warmup_steps: steps of the warm-up, 0 for none.
+        peak: The rate at the end of the warm-up.
+        warmup_steps: Steps of the warm-up, 0 for none.
         decay: `"constant"` or `"cosine"`.
-        total_steps: steps of the warm-up and the decay together.
-        final: the rate of the last step of a cosine.
+        total_steps: Steps of the warm-up and the decay together.
+        final: The rate of the last step of a cosine.
 
     Raises:
-        ValueError: if `decay` is another, or a cosine has no steps.
+        ValueError: If `decay` is another, or a cosine has no steps.
 
     Example:
     ```python

@@ -15,7 +15,7 @@ def suits(variables: list[Any]) -> bool:
     On a GPU it would have to wait for the norm, to know whether to update at all.
 
     Args:
-        variables: torch tensors.
+        variables: Torch tensors.
     """
     import torch
 
@@ -50,20 +50,20 @@ def update(
     """Make an update in place, as `AdamW` defines it.
 
     Args:
-        values: the variables, float32.
-        gradients: of them, before they are scaled.
-        means: their first moments.
-        squares: their second moments.
-        averages: their moving averages; empty where there are none.
-        decays: which variables decay.
-        scale: of the gradients.
-        learning_rate: of this update.
-        weight_decay: times the learning rate.
-        beta_1: of the first moments.
-        beta_2: of the second moments.
-        epsilon: added to the root of the second moments.
-        average_momentum: of the averages, in this update.
-        count: number of this update, from 1 on.
+        values: The variables, float32.
+        gradients: Their gradients, before they are scaled.
+        means: Their first moments.
+        squares: Their second moments.
+        averages: Their moving averages; empty where there are none.
+        decays: Which variables decay.
+        scale: Scale of the gradients.
+        learning_rate: Learning rate of this update.
+        weight_decay: Times the learning rate.
+        beta_1: Decay of the first moments.
+        beta_2: Decay of the second moments.
+        epsilon: Added to the root of the second moments.
+        average_momentum: Momentum of the averages in this update.
+        count: Number of this update, from 1 on.
     """
     import torch
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -16,16 +18,19 @@ from keras_makeavid.training.trainable import set_trainable
 class VideoDiffusion(DiffusionModel):
     """Trains a UNet on latent videos by plain `compile` and `fit`.
 
-    Spec sections 3 and 4. A batch is a dict of `latents` `(B, F, H, W, C)`, already
-    scaled, in half precision if you like, and `context` `(B, L, D)`. Everything
-    else is drawn or made on the device: timesteps, noise, hint (the first frame's
-    latent, repeated) and mask (zeros). The loss is the mean squared error of the
-    prediction, in float32. One that is not finite makes every gradient so, for
+    It is for those who hold parts only: `TextToVideo.compile` makes one with all that
+    the task knows. A batch is a dict of `latents` `(B, F, H, W, C)`, as the VAE's
+    posterior gives them, in half precision if you like, and `context` `(B, L, D)`.
+    Everything else is drawn or made on the device: timesteps, noise, hint (the first
+    frame's latent, repeated) and mask (zeros). The loss is the mean squared error of
+    the prediction, in float32. One that is not finite makes every gradient so, for
     `AdamW` to skip.
 
     Args:
         unet: the `UNetPseudo3D` to train.
-        schedule: the `NoiseSchedule`, or its config.
+        schedule: the `NoiseSchedule` that the UNet was trained with, or its config.
+        latent_scale: what latents are multiplied by, in float32: `scaling_factor` of
+            the VAE that encoded them.
         trainable: what trains, see `set_trainable`.
         hint_spacing: the hint is every `hint_spacing`-th frame, repeated that many
             times; `None` is the first frame only.
@@ -38,7 +43,7 @@ class VideoDiffusion(DiffusionModel):
     Example:
     ```python
     unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
-    model = VideoDiffusion(unet, seed=0)
+    model = VideoDiffusion(unet, schedule=NoiseSchedule(), latent_scale=0.18215)
     model.compile(optimizer=AdamW(learning_rate=5e-5))
     latents = keras.random.normal((2, 8, 16, 16, 4))
     text = keras.random.normal((2, 77, 768))
@@ -49,7 +54,9 @@ class VideoDiffusion(DiffusionModel):
     def __init__(
         self,
         unet: UNetPseudo3D,
-        schedule: NoiseSchedule | dict | None = None,
+        *,
+        schedule: NoiseSchedule | dict,
+        latent_scale: float,
         trainable: str = "temporal",
         hint_spacing: int | None = None,
         caption_dropout: float = 0.0,
@@ -69,11 +76,16 @@ class VideoDiffusion(DiffusionModel):
             raise ValueError(
                 f"hint_spacing must be None or at least 1. Received: {hint_spacing}"
             )
+        if not isinstance(latent_scale, int | float) or not 0 < latent_scale < math.inf:
+            raise ValueError(
+                f"latent_scale must be a positive number. Received: {latent_scale!r}"
+            )
         if caption_dropout and empty_context is None:
             raise ValueError(
                 f"caption_dropout={caption_dropout} needs empty_context. Received: None"
             )
         self.unet = unet
+        self.latent_scale = latent_scale
         self.trainable_part = trainable
         self.hint_spacing = hint_spacing
         self.empty_context = None
@@ -106,13 +118,13 @@ class VideoDiffusion(DiffusionModel):
         """Make the UNet's inputs and the target of a batch.
 
         Args:
-            latents: `(B, F, H, W, C)`, scaled.
+            latents: `(B, F, H, W, C)`, not yet scaled.
             context: `(B, L, D)`.
 
         Returns:
             The dict that the UNet takes, and the target `(B, F, H, W, C)`.
         """
-        latents = ops.cast(latents, "float32")
+        latents = ops.cast(latents, "float32") * self.latent_scale
         noisy, timesteps, target = self.noised(latents)
         mask = ops.zeros_like(latents[..., :1])
         sample = ops.concatenate([noisy, mask, self._hint(latents)], axis=-1)
@@ -132,6 +144,7 @@ class VideoDiffusion(DiffusionModel):
         return {
             **super().get_config(),
             "unet": keras.saving.serialize_keras_object(self.unet),
+            "latent_scale": self.latent_scale,
             "trainable": self.trainable_part,
             "hint_spacing": self.hint_spacing,
             # The values are a weight, and come with the weights.

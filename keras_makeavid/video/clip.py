@@ -25,11 +25,12 @@ SHORTEST_SEEK_SECONDS = 2.0
 
 
 @contextmanager
-def open_clip(path: StrPath, max_bytes: int) -> Iterator[Clip]:
+def open_clip(path: StrPath | Clip, max_bytes: int) -> Iterator[Clip]:
     """Opens a video file.
 
     Args:
-        path: Any local file that OpenCV reads as video; animated WebP too.
+        path: Any local file that OpenCV reads as video; animated WebP too. A clip that
+            is open is given as it is, and stays open.
         max_bytes: Most memory that what the file declares may take: one frame, or a
             whole animated WebP.
 
@@ -40,6 +41,9 @@ def open_clip(path: StrPath, max_bytes: int) -> Iterator[Clip]:
         FileNotFoundError: There is no such file.
         ValueError: It is empty, holds no picture, or cannot be decoded.
     """
+    if isinstance(path, Clip):
+        yield path
+        return
     path = existing_file(path)
     with path.open("rb") as file:
         head = file.read(4096)
@@ -79,6 +83,7 @@ class OpenCVClip:
 
     def __init__(self, path: Path, max_bytes: int, *, seekable: bool):
         self._path = path
+        self._begun = False
         self._capture = self._open()
         cv2 = load_cv2()
         self.width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
@@ -101,12 +106,13 @@ class OpenCVClip:
         self._seekable = seekable and sane and promised > 1
         self.end = 0.0
 
+    def __str__(self) -> str:
+        return str(self._path)
+
     def frames(
         self, start: float = 0.0
     ) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
         """Gives each frame's time and a function that returns it.
-
-        To be called once a clip.
 
         Args:
             start: Seconds. Frames that end before may be left out; those given are the
@@ -119,6 +125,10 @@ class OpenCVClip:
         Raises:
             ValueError: No frame can be decoded.
         """
+        if self._begun:
+            self._capture.release()
+            self._capture = self._open()
+        self._begun = True
         if not self._capture.grab():
             raise ValueError(
                 f"Not one frame of {self._path} can be decoded: "

@@ -78,7 +78,7 @@ def probe(path: StrPath, *, max_bytes: int = MAX_BYTES) -> VideoInfo:
 
 
 def read_video(
-    path: StrPath,
+    path: StrPath | Clip,
     *,
     start: float = 0.0,
     num_frames: int | None = None,
@@ -95,7 +95,7 @@ def read_video(
 
     Args:
         path: A local video file in any format that OpenCV reads, or an animated GIF,
-            PNG or WebP.
+            PNG or WebP; or a clip that is open.
         start: Where the window begins, in seconds after the first frame.
         num_frames: Frames to return. None reads to the end.
         fps: Frames a second to return, at most 1000: for each instant

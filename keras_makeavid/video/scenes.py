@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_makeavid.files import StrPath
-from keras_makeavid.video.clip import open_clip
+from keras_makeavid.video.clip import Clip, open_clip
 from keras_makeavid.video.opencv import load_cv2
 from keras_makeavid.video.reader import MAX_BYTES
 
@@ -13,14 +13,16 @@ from keras_makeavid.video.reader import MAX_BYTES
 DETECTION_WIDTH = 256
 
 
-def find_scenes(path: StrPath, *, max_bytes: int = MAX_BYTES) -> list[np.ndarray]:
+def find_scenes(
+    path: StrPath | Clip, *, max_bytes: int = MAX_BYTES
+) -> list[np.ndarray]:
     """Finds the scenes of a video file, by the content detector of PySceneDetect.
 
     Every frame is looked at, at the rate of the file: at a lower one fast motion looks
     like a cut.
 
     Args:
-        path: A local video file, as for `read_video`.
+        path: A local video file, or a clip that is open, as for `read_video`.
         max_bytes: Most memory that what the file declares may take.
 
     Returns:

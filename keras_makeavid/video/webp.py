@@ -41,6 +41,7 @@ class WebPClip:
     """
 
     def __init__(self, path: Path, max_bytes: int):
+        self._path = path
         contents = path.read_bytes()
         self.width = int.from_bytes(contents[24:27], "little") + 1
         self.height = int.from_bytes(contents[27:30], "little") + 1
@@ -66,6 +67,9 @@ class WebPClip:
         self.end = float(self._times[-1])
         self.rate = len(self._frames) / self.end
         self.promised_seconds = self.end
+
+    def __str__(self) -> str:
+        return str(self._path)
 
     def frames(
         self, start: float = 0.0

@@ -17,8 +17,9 @@ from keras.src.legacy.saving import legacy_h5_format
 import keras_makeavid
 import weights_tools
 from keras_makeavid.compilation import compile_inference
-from weights_tools.architectures import shapes_of, without_weights
-from weights_tools.containers import open_tensors
+from keras_makeavid.models.loading import without_weights
+from weights_tools.architectures import shapes_of
+from weights_tools.formats import open_tensors
 from weights_tools.kerascv import (
     KERASCV_CLASSES,
     KERASCV_KINDS,

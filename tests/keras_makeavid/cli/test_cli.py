@@ -203,7 +203,7 @@ def test_the_version_is_printed(capsys):
         ),
         (
             ["encode", "missing", "out", "--preset", "PRESET"],
-            "encode: error: There is no folder of clips at missing",
+            "encode: error: There is no folder missing",
         ),
         (
             ["encode", "CLIPS", "out", "--preset", "PRESET", "--width", "0"],

@@ -1,9 +1,11 @@
 import importlib.util
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
 
+import av
 import keras
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from keras_makeavid.data import (
     ClipFilter,
     encode_clips,
     open_dataset,
+    read_captions,
 )
 from keras_makeavid.models import AutoencoderKL
 from keras_makeavid.video import read_video, write_video
@@ -60,6 +63,21 @@ def broken(tmp_path):
     path = tmp_path / "broken clip.mp4"
     path.write_bytes(b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 100)
     return path
+
+
+def write_container(clip, path):
+    """Write the first frames of a clip into another container."""
+    codecs = {".wmv": "wmv2", ".flv": "flv", ".mpg": "mpeg2video", ".ts": "mpeg2video"}
+    path.parent.mkdir()
+    frames = read_video(clip, num_frames=25, height=64, width=64)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codecs.get(path.suffix, "mpeg4"), rate=25)
+        stream.height = stream.width = 64
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            image = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            container.mux(stream.encode(image))
+        container.mux(stream.encode())
 
 
 def contents(folder):
@@ -202,20 +220,6 @@ def test_a_second_folder_adds_to_the_first(captions, parts, tmp_path, layout):
     dataset = open_dataset(tmp_path / "out")
     assert dataset.ids == ["bikes", "carphone_pristine"]
     assert dataset.metadata(0)["caption"] == "a brown box"
-
-
-def test_a_clip_of_another_folder_with_the_same_name_is_not_replaced(
-    captions, parts, tmp_path
-):
-    first, second = captions
-    encode_clips({first: "x"}, tmp_path / "out", *parts, **SIZE)
-    same_name = tmp_path / "other" / first.name
-    same_name.parent.mkdir()
-    shutil.copy(second, same_name)
-    with pytest.raises(
-        ValueError, match=r"'bikes', which .* 'data/bikes\.mp4': rename"
-    ):
-        encode_clips({same_name: "x"}, tmp_path / "out", *parts, **SIZE)
 
 
 def test_broken_clips_are_reported_and_left_out(captions, broken, parts, tmp_path):
@@ -487,12 +491,138 @@ def test_a_dataset_of_the_other_layout_is_not_continued(
         encode_clips(captions, tmp_path / "out", *parts, **SIZE, layout=layout)
 
 
-def test_two_clips_of_one_id_are_refused(parts, tmp_path):
-    clips = {tmp_path / "a b.mp4": "x", tmp_path / "A_b.mov": "y"}
-    with pytest.raises(ValueError, match="one id.*rename"):
-        encode_clips(clips, tmp_path / "out", *parts, **SIZE)
+# Ids.
 
 
-def test_a_name_without_letters_is_refused(parts, tmp_path):
-    with pytest.raises(ValueError, match="no ASCII letter"):
-        encode_clips({tmp_path / "猫.mp4": "x"}, tmp_path / "out", *parts, **SIZE)
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A clip of two frames."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.mp4"
+    write_video(path, np.zeros((2, 16, 16, 3), "uint8"), fps=4)
+    return path
+
+
+@pytest.fixture
+def make_clips(tiny, tmp_path):
+    """Makes clips of these names in a folder, and their captions."""
+
+    def make(*names, folder="clips"):
+        paths = [tmp_path / folder / name for name in names]
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(tiny, path)
+        return {path: f"clip {path.name}" for path in paths}
+
+    return make
+
+
+TINY = {"height": 8, "width": 8}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("猫.mp4",),
+        ("猫.mp4", "犬.mp4", "猫 1.mp4", "犬 1.mp4"),
+        ("dancing/001.mp4", "running/001.mp4"),
+        ("a/dancing/001.mp4", "b/dancing/001.mp4", "dancing/001.mp4"),
+        ("clip (1).mp4", "clip [1].mp4", "clip_1.mp4"),
+        ("a.mp4", "a.mov", "A.mp4", "a.b.mp4"),
+        ("..mp4", "-.mp4", "_.mp4", "con.mp4"),
+        ("x" * 240 + ".mp4", "x" * 240 + "y.mp4"),
+        ("cafe\u0301.mp4", "caf\u00e9.mp4"),
+    ],
+)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_set_of_different_paths_is_encoded(
+    make_clips, parts, tmp_path, names, layout
+):
+    clips = make_clips(*names)
+    out = tmp_path / "out"
+    report = encode_clips(clips, out, *parts, **TINY, layout=layout)
+    assert (len(report.encoded), report.failed) == (len(names), {})
+    dataset = open_dataset(out)
+    found = [dataset.metadata(index)["caption"] for index in range(len(dataset))]
+    assert sorted(found) == sorted(clips.values())
+    assert len({clip_id.lower() for clip_id in dataset.ids}) == len(names)
+    again = encode_clips(clips, out, *parts, **TINY, layout=layout)
+    assert (again.encoded, again.skipped) == ([], report.encoded)
+
+
+def test_a_plain_name_is_the_id(make_clips, parts, tmp_path):
+    clips = make_clips("cat.mp4", "inner/a dog!.mov")
+    report = encode_clips(clips, tmp_path / "out", *parts, **TINY)
+    assert report.encoded == ["cat", "a_dog"]
+
+
+@pytest.mark.parametrize(
+    ("first", "more"),
+    [
+        (("dancing/001.mp4",), ("running/001.mp4", "001.mp4")),
+        (("clip (1).mp4",), ("clip [1].mp4",)),
+        (("a/dancing/001.mp4",), ("b/dancing/001.mp4",)),
+    ],
+)
+def test_an_id_stays_whatever_comes_beside_it_and_goes_again(
+    make_clips, parts, tmp_path, first, more
+):
+    out = tmp_path / "out"
+    alone = make_clips(*first)
+    (plain,) = encode_clips(alone, out, *parts, **TINY).encoded
+    both = {**alone, **make_clips(*more)}
+    report = encode_clips(both, out, *parts, **TINY)
+    assert (report.skipped, len(report.encoded)) == ([plain], len(more))
+    # In another order, and without the first.
+    report = encode_clips(dict(reversed(both.items())), out, *parts, **TINY)
+    if first != ("a/dancing/001.mp4",):
+        assert (len(report.skipped), report.encoded) == (len(both), [])
+    rest = {clip: caption for clip, caption in both.items() if clip not in alone}
+    report = encode_clips(rest, out, *parts, **TINY)
+    assert report.encoded == []
+    assert len(open_dataset(out)) == len(both)
+
+
+def test_a_folder_may_move(make_clips, parts, tmp_path):
+    names = ("dancing/001.mp4", "running/001.mp4", "猫.mp4")
+    out = tmp_path / "out"
+    encode_clips(make_clips(*names), out, *parts, **TINY)
+    moved = make_clips(*names, folder="elsewhere/clips")
+    assert encode_clips(moved, out, *parts, **TINY).encoded == []
+
+
+def test_a_clip_of_another_folder_with_the_same_name_is_added(
+    captions, parts, make_clips, tmp_path
+):
+    clip = next(iter(captions))
+    encode_clips({clip: "x"}, tmp_path / "out", *parts, **SIZE)
+    other = make_clips(clip.name, folder="other")
+    (added,) = encode_clips(other, tmp_path / "out", *parts, **TINY).encoded
+    assert re.fullmatch(r"bikes-[0-9a-f]{12}", added)
+    assert open_dataset(tmp_path / "out").ids == ["bikes", added]
+    assert metadata_of(tmp_path / "out", "bikes")["source"] == "data/bikes.mp4"
+
+
+@pytest.mark.parametrize(
+    "suffix", [".mp4", ".mov", ".mkv", ".avi", ".ts", ".wmv", ".flv", ".mpg", ".3gp"]
+)
+def test_clips_of_every_container_that_is_found_are_encoded(
+    suffix, parts, tmp_path, real_clips
+):
+    write_container(real_clips / "bikes.mp4", tmp_path / "clips" / f"clip{suffix}")
+    (tmp_path / "clips" / "clip.txt").write_text("a clip")
+    clips = read_captions(tmp_path / "clips")
+    report = encode_clips(clips, tmp_path / "out", *parts, **SIZE)
+    assert (report.encoded, report.failed) == (["clip"], {})
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_animations_are_encoded(suffix, parts, tmp_path):
+    frames = np.arange(3, dtype="uint8")[:, None, None, None] * np.full(
+        (1, 16, 16, 3), 80, "uint8"
+    )
+    (tmp_path / "clips").mkdir()
+    write_video(tmp_path / "clips" / f"clip{suffix}", frames, fps=4)
+    (tmp_path / "clips" / "clip.txt").write_text("a clip")
+    clips = read_captions(tmp_path / "clips")
+    report = encode_clips(clips, tmp_path / "out", *parts, **TINY)
+    assert (report.encoded, report.failed) == (["clip"], {})

@@ -30,11 +30,11 @@ def test_batches_are_half_precision_dicts(dataset):
     assert {array.dtype for array in batch.values()} == {np.dtype("float16")}
 
 
-def test_a_batch_holds_scaled_windows_of_the_clips(dataset):
-    loader = LatentLoader(dataset, num_frames=4, scale=0.5)
+def test_a_batch_holds_windows_of_the_clips_as_they_are_stored(dataset):
+    loader = LatentLoader(dataset, num_frames=4)
     stored = [np.load(dataset / "data/videos" / f"{i}.npy") for i in (1, 2)]
     windows = {
-        (0.5 * np.moveaxis(clip[start : start + 4], 1, -1)).astype("float16").tobytes()
+        np.moveaxis(clip[start : start + 4], 1, -1).astype("float16").tobytes()
         for clip in stored
         for start in range(len(clip) - 3)
     }
@@ -133,15 +133,15 @@ def test_clips_of_different_sizes_are_refused_by_name(dataset):
 def test_a_dataset_without_clips_is_refused(dataset):
     (dataset / "data" / "id_list.json").write_text("[]")
     with pytest.raises(ValueError, match="lists no clips"):
-        LatentLoader(dataset)
+        LatentLoader(dataset, num_frames=4)
 
 
 def test_stored_numbers_may_be_of_any_float_type(dataset):
     for clip_id, dtype in (("1", "float16"), ("2", ">f8")):
         path = dataset / "data" / "videos" / f"{clip_id}.npy"
         np.save(path, np.full((6, 4, 3, 5), 2.0, dtype))
-    batch = LatentLoader(dataset, num_frames=4, batch_size=2, scale=0.5).batch(0)
-    np.testing.assert_array_equal(batch["latents"], 1.0)
+    batch = LatentLoader(dataset, num_frames=4, batch_size=2).batch(0)
+    np.testing.assert_array_equal(batch["latents"], 2.0)
 
 
 def test_both_layouts_give_the_same_batches(dataset, tmp_path):

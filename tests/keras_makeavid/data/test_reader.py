@@ -1,44 +1,34 @@
+import numpy as np
 import pytest
 
-from keras_makeavid.data import (
-    PublishedDataset,
-    ShardedDataset,
-    convert_dataset,
-    dataset_facts,
-    open_dataset,
-)
+from keras_makeavid.data.reader import StoredArray
 
 
-def test_the_layout_is_told_by_what_is_there(dataset, tmp_path):
-    convert_dataset(dataset, tmp_path / "sharded")
-    assert isinstance(open_dataset(dataset), PublishedDataset)
-    assert isinstance(open_dataset(tmp_path / "sharded"), ShardedDataset)
+@pytest.fixture
+def array():
+    return np.arange(60, dtype="float32").reshape(5, 3, 4)
 
 
-def test_an_opened_dataset_is_taken_as_it_is(dataset):
-    opened = open_dataset(dataset)
-    assert open_dataset(opened) is opened
+@pytest.fixture
+def stored(tmp_path, array):
+    path = tmp_path / "file"
+    path.write_bytes(b"header" + array.tobytes() + b"more")
+    return StoredArray(path, array.dtype, array.shape, offset=6)
 
 
-def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no latent dataset"):
-        open_dataset(tmp_path)
+@pytest.mark.parametrize(("start", "stop"), [(0, None), (1, 3), (4, 5), (2, 2)])
+def test_any_run_of_rows_is_read(stored, array, start, stop):
+    np.testing.assert_array_equal(stored.read(start, stop), array[start:stop])
 
 
-def test_facts_are_sums_and_shapes(dataset, tmp_path):
-    convert_dataset(dataset, tmp_path / "sharded", half=True)
-    facts = {
-        "layout": "published",
-        "clips": 2,
-        "frames": 15,
-        "frames a clip": "6 to 9",
-        "latents": "(3, 5, 4)",
-        "text states": "(7, 8)",
-        "dtype": "float32",
-    }
-    assert dataset_facts(open_dataset(dataset)) == facts
-    assert dataset_facts(open_dataset(tmp_path / "sharded")) == {
-        **facts,
-        "layout": "sharded",
-        "dtype": "float16",
-    }
+def test_a_file_that_became_shorter_is_an_error_that_names_it(stored):
+    stored.path.write_bytes(stored.path.read_bytes()[:100])
+    np.testing.assert_array_equal(stored.read(0, 1).ravel(), np.arange(12))
+    with pytest.raises(ValueError, match="file has become shorter"):
+        stored.read(1, 3)
+
+
+def test_a_file_that_is_gone_is_an_error_that_names_it(stored):
+    stored.path.unlink()
+    with pytest.raises(FileNotFoundError, match="file"):
+        stored.read()

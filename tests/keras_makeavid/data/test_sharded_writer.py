@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -77,6 +78,20 @@ def test_few_files_hold_many_clips_in_their_order(tmp_path):
         "failed_id_list.json",
         "index.json",
     ]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_files_have_the_mode_that_the_umask_says(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        ShardedWriter(tmp_path).add(made("a"))
+        write(tmp_path, [made("b")], clips_a_shard=1)
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.parent.name for path in files} >= {".staged", tmp_path.name}
+    for path in files:
+        assert path.stat().st_mode & 0o777 == 0o666 & ~umask, path
 
 
 def test_half_precision_takes_half_of_the_bytes(tmp_path):

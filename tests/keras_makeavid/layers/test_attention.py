@@ -5,7 +5,7 @@ import pytest
 import torch
 from running import built, runner
 
-from keras_makeavid.layers import Attention
+from keras_makeavid.layers import Attention, TemporalAttention
 
 
 def normal(shape, seed=0):
@@ -78,8 +78,19 @@ def test_a_width_that_the_heads_do_not_divide_is_refused():
 
 def test_frames_attend_to_one_another_at_each_pixel():
     video = normal((2, 3, 5, 16))
-    layer = built(Attention(width=16, num_heads=2), video)
+    layer = built(
+        TemporalAttention(width=16, num_heads=2, output_initializer="glorot_uniform"),
+        video,
+    )
     outputs = runner(layer)(video)
+    of_one_pixel = built(Attention(width=16, num_heads=2), video[:, :, 0])
+    of_one_pixel.set_weights(layer.get_weights())
     for pixel in range(video.shape[2]):
-        expected = runner(layer)(video[:, :, pixel])
+        expected = runner(of_one_pixel)(video[:, :, pixel])
         np.testing.assert_allclose(outputs[:, :, pixel], expected, atol=2e-6, rtol=0)
+
+
+def test_attention_between_frames_starts_as_nothing():
+    video = normal((2, 3, 5, 16))
+    layer = built(TemporalAttention(width=16, num_heads=2), video)
+    assert not runner(layer)(video).any()

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from keras import ops
 
-from keras_makeavid.layers import kernels
 from keras_makeavid.layers.autoencoder_blocks import ImageDownsample
+from keras_makeavid.layers.operations.conv2d import _conv2d_portable, conv2d
 
 
 def test_the_downsampler_pads_only_below_and_to_the_right():
@@ -30,8 +30,8 @@ def test_an_unpadded_convolution_agrees_with_its_portable_form():
         for shape in ((2, 7, 9, 4), (3, 3, 4, 5), (5,))
     )
     for strides in (1, 2):
-        outputs = kernels.conv2d(inputs, kernel, bias, strides, padding="valid")
-        portable = kernels._conv2d_portable(inputs, kernel, bias, strides, "valid")
+        outputs = conv2d(inputs, kernel, bias, strides, padding="valid")
+        portable = _conv2d_portable(inputs, kernel, bias, strides, "valid")
         np.testing.assert_allclose(
             ops.convert_to_numpy(outputs), ops.convert_to_numpy(portable), atol=1e-5
         )

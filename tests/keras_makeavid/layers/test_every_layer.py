@@ -48,6 +48,11 @@ CASES = {
         [TOKENS],
         TOKENS,
     ),
+    "TemporalAttention": (
+        lambda **k: layers.TemporalAttention(8, 2, output_initializer="ones", **k),
+        [(2, 3, 5, 8)],
+        (2, 3, 5, 8),
+    ),
     "PseudoConv3D": (
         lambda **k: layers.PseudoConv3D(4, 5, 2, temporal_kernel_size=5, **k),
         [(2, 3, 5, 4, 8)],

@@ -204,7 +204,7 @@ def test_first_frames_come_from_a_separate_model_of_four_or_nine_channels(
         value = keras.ops.convert_to_numpy(source)
         missing = weight.shape[-2] - value.shape[-2] if len(weight.shape) > 1 else 0
         if missing:
-            # Mask and hint with no effect (spec section 1).
+            # Mask and hint with no effect (docs/model.md, Inflation).
             value = np.pad(value, [*[(0, 0)] * (value.ndim - 2), (0, missing), (0, 0)])
         weight.assign(value)
 

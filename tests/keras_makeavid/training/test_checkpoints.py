@@ -21,7 +21,8 @@ def said():
 
 @pytest.fixture
 def checkpoints(tmp_path, said):
-    checkpoints = Checkpoints(tmp_path / "here", keep=2, report=said.append)
+    # A name that an address of a file would have to escape.
+    checkpoints = Checkpoints(tmp_path / "5% a#b?", keep=2, report=said.append)
     yield checkpoints
     checkpoints.close()
 

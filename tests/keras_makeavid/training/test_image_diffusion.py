@@ -49,7 +49,9 @@ def moved(before, model):
 
 @pytest.mark.slow
 def test_images_train_unet_and_text_but_neither_vae_nor_temporal_parts(parts):
-    model = ImageDiffusion(*parts, train_text_encoder=True, seed=0)
+    model = ImageDiffusion(
+        *parts, schedule=NoiseSchedule(), train_text_encoder=True, seed=0
+    )
     model.compile(optimizer=AdamW(learning_rate=1e-2))
     before = [numpy(part) for part in parts]
     model.fit(BATCH, batch_size=2, verbose=0)
@@ -61,7 +63,7 @@ def test_images_train_unet_and_text_but_neither_vae_nor_temporal_parts(parts):
 
 
 def test_the_text_encoder_stays_if_it_is_not_to_train(parts):
-    model = ImageDiffusion(*parts, seed=0)
+    model = ImageDiffusion(*parts, schedule=NoiseSchedule(), seed=0)
     assert not parts[2].trainable_variables
     assert {v.path for v in model.trainable_variables} == {
         v.path for v in parts[0].trainable_variables
@@ -70,7 +72,9 @@ def test_the_text_encoder_stays_if_it_is_not_to_train(parts):
 
 @pytest.mark.slow
 def test_training_lowers_the_loss(parts):
-    model = ImageDiffusion(*parts, train_text_encoder=True, seed=0)
+    model = ImageDiffusion(
+        *parts, schedule=NoiseSchedule(), train_text_encoder=True, seed=0
+    )
     model.compile(optimizer=AdamW(learning_rate=1e-2))
     batch = {name: np.tile(v, (24, *[1] * (v.ndim - 1))) for name, v in BATCH.items()}
     losses = model.fit(batch, batch_size=8, epochs=4, verbose=0).history["loss"]
@@ -99,7 +103,9 @@ def test_of_what_is_to_be_filled_altogether_the_hint_is_of_a_zero_image(
     parts, unet_inputs
 ):
     vae = parts[1]
-    sample = unet_inputs(ImageDiffusion(*parts, full_mask_share=1.0, seed=0))["sample"]
+    sample = unet_inputs(
+        ImageDiffusion(*parts, schedule=NoiseSchedule(), full_mask_share=1.0, seed=0)
+    )["sample"]
     np.testing.assert_array_equal(sample[..., 4:5], 1.0)
     nothing = ops.convert_to_numpy(vae.encode(np.zeros((1, 16, 16, 3), "float32")))
     np.testing.assert_allclose(
@@ -123,7 +129,9 @@ def test_the_masked_part_of_an_image_is_zero_in_the_hint(parts, unet_inputs):
 
 
 def test_rectangles_differ_and_lie_within_the_image(parts):
-    model = ImageDiffusion(*parts, full_mask_share=0.0, seed=0)
+    model = ImageDiffusion(
+        *parts, schedule=NoiseSchedule(), full_mask_share=0.0, seed=0
+    )
     images = np.zeros((256, 16, 24, 3), "float32")
     masks = ops.convert_to_numpy(model._masks(images))
     assert masks.shape == (256, 16, 24, 1)
@@ -138,7 +146,13 @@ def test_rectangles_differ_and_lie_within_the_image(parts):
 
 def test_a_share_of_captions_is_the_empty_prompt(parts, unet_inputs):
     empty = np.array([9, 9, 9])
-    model = ImageDiffusion(*parts, caption_dropout=1.0, empty_token_ids=empty, seed=0)
+    model = ImageDiffusion(
+        *parts,
+        schedule=NoiseSchedule(),
+        caption_dropout=1.0,
+        empty_token_ids=empty,
+        seed=0,
+    )
     context = unet_inputs(model)["context"]
     expected = ops.convert_to_numpy(parts[2]({"token_ids": empty[None]}))
     np.testing.assert_allclose(
@@ -149,7 +163,7 @@ def test_a_share_of_captions_is_the_empty_prompt(parts, unet_inputs):
 def test_config_round_trip(parts):
     model = ImageDiffusion(
         *parts,
-        NoiseSchedule(prediction_type="v_prediction"),
+        schedule=NoiseSchedule(prediction_type="v_prediction"),
         trainable="up_blocks.*spatial",
         train_text_encoder=True,
         full_mask_share=0.25,
@@ -175,7 +189,7 @@ def test_config_round_trip(parts):
 )
 def test_arguments_that_make_no_sense_are_refused(parts, arguments, message):
     with pytest.raises(ValueError, match=message):
-        ImageDiffusion(*parts, **arguments)
+        ImageDiffusion(*parts, schedule=NoiseSchedule(), **arguments)
 
 
 def test_a_unet_that_takes_no_mask_is_refused(parts):
@@ -189,4 +203,4 @@ def test_a_unet_that_takes_no_mask_is_refused(parts):
         num_heads=2,
     )
     with pytest.raises(ValueError, match="must take 9 channels.*in_channels=4"):
-        ImageDiffusion(unet, *parts[1:])
+        ImageDiffusion(unet, *parts[1:], schedule=NoiseSchedule())

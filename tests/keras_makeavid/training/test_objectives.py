@@ -13,6 +13,7 @@ from keras_makeavid.models import AutoencoderKL
 from keras_makeavid.recipes import RecipeError
 from keras_makeavid.training import read_metrics, train
 from keras_makeavid.training.phase_model import with_parts
+from keras_makeavid.video import write_image
 
 torch_only = pytest.mark.skipif(
     keras.config.backend() != "torch",
@@ -90,6 +91,44 @@ def test_an_image_stage_trains_the_spatial_unet_and_the_text_encoder(
             np.testing.assert_array_equal(ops.convert_to_numpy(variable), old)
 
 
+@torch_only
+@pytest.mark.parametrize(
+    ("keys", "part"),
+    [
+        ({"objective": "autoencoder", "trainable": "all"}, "vae"),
+        ({"objective": "image", "trainable": "spatial"}, "backbone"),
+    ],
+)
+def test_a_folder_of_pictures_is_learnt_from(make_recipe, preset, tmp_path, keys, part):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    images, _ = MotionClips(size=100).images(range(4))
+    for number, image in enumerate(images):
+        write_image(folder / f"{number}.png", image)
+        if keys["objective"] == "image":
+            (folder / f"{number}.txt").write_text(f"a cat {number}")
+    recipe = make_recipe(
+        data={"source": str(folder), "batch_size": 2},
+        stage=stage(**{**keys, "length": "1 epoch"}),
+    )
+    result = train(recipe)
+    assert len(list(read_metrics(result.folder / "metrics.jsonl"))) == 2
+    assert moved(parts_of(preset)[0], parts_of(result.preset)[0]) == {part}
+
+
+def test_pictures_without_captions_are_named_before_the_run_begins(
+    make_recipe, tmp_path
+):
+    write_image(tmp_path / "red.png", np.zeros((8, 8, 3), "uint8"))
+    recipe = make_recipe(
+        data={"source": str(tmp_path), "batch_size": 1},
+        stage=stage(objective="image", trainable="spatial"),
+    )
+    with pytest.raises(ValueError, match=r"1 files have no caption.*red\.png"):
+        train(recipe)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 @torch_only
 @pytest.mark.parametrize(
@@ -139,10 +178,6 @@ def test_a_run_on_pictures_is_continued_to_the_bit(
         (
             {"objective": "image", "trainable": "spatial"},
             "objective of 'image' needs data.samples_per_epoch",
-        ),
-        (
-            {"objective": "image", "trainable": "spatial", "data": {"source": "x"}},
-            "objective of 'image' needs data.source = 'motions'. Received: 'x'",
         ),
     ],
 )

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from keras_makeavid.models import UNetPseudo3D
+from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.training import AdamW, VideoDiffusion, rematerialise_blocks
 
 BATCH = {
@@ -24,7 +25,7 @@ def losses(rematerialise):
         groups=4,
     )
     rematerialise_blocks(unet, rematerialise)
-    model = VideoDiffusion(unet, seed=0)
+    model = VideoDiffusion(unet, schedule=NoiseSchedule(), latent_scale=1.0, seed=0)
     model.compile(optimizer=AdamW(learning_rate=1e-2))
     kept = []
     callback = keras.callbacks.LambdaCallback(
@@ -58,7 +59,7 @@ def test_rematerialised_blocks_are_in_the_program():
         groups=4,
     )
     rematerialise_blocks(unet)
-    model = VideoDiffusion(unet, seed=0)
+    model = VideoDiffusion(unet, schedule=NoiseSchedule(), latent_scale=1.0, seed=0)
     batch = {key: ops.convert_to_tensor(value) for key, value in BATCH.items()}
 
     def forward(values):

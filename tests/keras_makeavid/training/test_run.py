@@ -17,13 +17,14 @@ from run_datasets import write_dataset
 from keras_makeavid import TextToVideo, video
 from keras_makeavid.training import (
     TrainingFailed,
+    logs,
     read_metrics,
     run_folder,
     set_trainable,
     train,
 )
-from keras_makeavid.training.logs import StepLog, WandbLog, pace
-from keras_makeavid.training.logs.run_log import RunLog
+from keras_makeavid.training.boards import WandbLog
+from keras_makeavid.training.logs import RunLog, StepLog
 from keras_makeavid.training.run_folder import RunFolder
 
 torch_only = pytest.mark.skipif(
@@ -109,6 +110,17 @@ def test_a_signal_at_the_end_of_a_stage_leaves_a_checkpoint_of_it(
     assert (stopped.steps, stopped.signal) == (5, signal.SIGTERM)
     assert "--resume auto continues at step 5" in capfd.readouterr().err
     assert train(recipe, resume="auto").steps == 10
+
+
+@torch_only
+def test_files_of_a_run_have_the_mode_that_the_umask_says(make_recipe):
+    umask = os.umask(0)
+    os.umask(umask)
+    result = train(make_recipe(logs={"tensorboard": True}))
+    files = [path for path in result.folder.rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"recipe.json", "metrics.jsonl"}
+    modes = {str(path): path.stat().st_mode & 0o777 for path in files}
+    assert modes == dict.fromkeys(modes, 0o666 & ~umask)
 
 
 @torch_only
@@ -555,6 +567,43 @@ def test_a_folder_that_holds_a_run_or_something_else_is_refused(make_recipe, tmp
         train(make_recipe())
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "recipe.json is not JSON"),
+        (b'{"run": {"fol', "recipe.json is not JSON"),
+        (b"[1, 2]", "recipe.json must hold an object.* Received: \\[1, 2\\]"),
+        (b'{"run": 1, "run": 2}', "recipe.json is not JSON: the name 'run' stands"),
+        ("{}".encode("utf-16"), "recipe.json is in UTF-16"),
+        (None, "recipe.json is missing"),
+        ("a folder", "recipe.json"),
+    ],
+)
+def test_a_recipe_of_a_run_that_is_damaged_or_missing_is_told(
+    make_recipe, tmp_path, content, problem
+):
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    if content == "a folder":
+        (folder / "recipe.json").mkdir()
+    elif content is not None:
+        (folder / "recipe.json").write_bytes(content)
+    told = rf"{problem}.*\. To continue the run, put back the recipe\.json"
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        RunFolder(folder).check(make_recipe(), resume=True)
+
+
+@pytest.mark.parametrize("stored", [{}, {"stage": 1}, {"run": [], "stage": [1]}])
+def test_a_recipe_of_a_run_that_says_something_else_is_not_this_one(
+    make_recipe, tmp_path, stored
+):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.recipe.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match="is not that of the run in"):
+        folder.check(make_recipe(), resume=True)
+
+
 def test_a_folder_where_another_process_trains_is_refused(make_recipe, tmp_path):
     recipe = make_recipe()
     with (
@@ -644,12 +693,12 @@ def test_a_package_that_is_missing_is_told_before_anything_is_read(
         train(recipe)
 
 
-@pytest.mark.parametrize("module", [run_folder, pace])
+@pytest.mark.parametrize("module", [run_folder, logs])
 def test_what_windows_has_not_is_not_imported(module, monkeypatch):
     for name in ("fcntl", "resource"):
         monkeypatch.setitem(sys.modules, name, None)
     names = runpy.run_path(module.__file__)
-    if module is pace:
+    if module is logs:
         assert np.isnan(names["peak_memory_gb"]())
 
 

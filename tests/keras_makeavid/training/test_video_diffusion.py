@@ -27,9 +27,20 @@ class GoldenStep(VideoDiffusion):
         return inputs, ops.convert_to_tensor(noise)
 
 
+def video_diffusion(unet, schedule=None, **options):
+    """A training model of latents that are scaled already."""
+    schedule = schedule or NoiseSchedule()
+    return VideoDiffusion(unet, schedule=schedule, latent_scale=1.0, **options)
+
+
 @pytest.fixture
 def golden_model():
-    return GoldenStep(GOLDEN.unet(gelu="exact"), trainable="temporal")
+    return GoldenStep(
+        GOLDEN.unet(gelu="exact"),
+        schedule=NoiseSchedule(),
+        latent_scale=1.0,
+        trainable="temporal",
+    )
 
 
 @pytest.fixture
@@ -121,7 +132,7 @@ def draw(model, batch):
 
 
 def test_the_hint_is_the_first_frame_and_the_mask_is_zero(unet, batch):
-    inputs, _ = draw(VideoDiffusion(unet, seed=0), batch)
+    inputs, _ = draw(video_diffusion(unet, seed=0), batch)
     latents = batch["latents"].astype("float32")
     assert inputs["sample"].shape == (2, 5, 4, 4, 9)
     np.testing.assert_array_equal(inputs["sample"][..., 4], 0.0)
@@ -130,20 +141,43 @@ def test_the_hint_is_the_first_frame_and_the_mask_is_zero(unet, batch):
 
 
 def test_hint_spacing_repeats_every_nth_frame(unet, batch):
-    inputs, _ = draw(VideoDiffusion(unet, hint_spacing=2, seed=0), batch)
+    inputs, _ = draw(video_diffusion(unet, hint_spacing=2, seed=0), batch)
     latents = batch["latents"].astype("float32")
     hint = latents[:, [0, 0, 2, 2, 4]]
     np.testing.assert_array_equal(inputs["sample"][..., 5:], hint)
 
 
+def test_latents_are_scaled_in_single_precision(unet, batch):
+    schedule = NoiseSchedule()
+    model = VideoDiffusion(unet, schedule=schedule, latent_scale=0.3, seed=0)
+    inputs, noise = draw(model, batch)
+    latents = batch["latents"].astype("float32") * np.float32(0.3)
+    np.testing.assert_allclose(inputs["sample"][:, 0, ..., 5:], latents[:, 0], 1e-6)
+    noisy = schedule.add_noise(latents, noise, inputs["timesteps"])
+    noisy = ops.convert_to_numpy(noisy)
+    np.testing.assert_allclose(inputs["sample"][..., :4], noisy, atol=1e-6)
+
+
+def test_schedule_and_scale_are_never_guessed(unet):
+    with pytest.raises(TypeError, match="schedule"):
+        VideoDiffusion(unet, latent_scale=0.18215)
+    with pytest.raises(TypeError, match="latent_scale"):
+        VideoDiffusion(unet, schedule=NoiseSchedule())
+    with pytest.raises(ValueError, match="schedule must be .* Received: None"):
+        VideoDiffusion(unet, schedule=None, latent_scale=0.18215)
+    for scale in (None, 0, -1.0, float("nan"), "0.18215"):
+        with pytest.raises(ValueError, match="latent_scale must be a positive number"):
+            VideoDiffusion(unet, schedule=NoiseSchedule(), latent_scale=scale)
+
+
 def test_hint_spacing_below_one_is_refused(unet):
     with pytest.raises(ValueError, match="at least 1. Received: 0"):
-        VideoDiffusion(unet, hint_spacing=0)
+        video_diffusion(unet, hint_spacing=0)
 
 
 def test_the_noisy_latent_is_that_of_the_schedule(unet, batch):
     schedule = NoiseSchedule()
-    inputs, noise = draw(VideoDiffusion(unet, schedule, seed=0), batch)
+    inputs, noise = draw(video_diffusion(unet, schedule, seed=0), batch)
     noisy = schedule.add_noise(batch["latents"], noise, inputs["timesteps"])
     np.testing.assert_allclose(
         inputs["sample"][..., :4], ops.convert_to_numpy(noisy), atol=1e-6
@@ -151,7 +185,7 @@ def test_the_noisy_latent_is_that_of_the_schedule(unet, batch):
 
 
 def test_each_sample_and_each_step_draws_its_own(unet, batch):
-    model = VideoDiffusion(unet, seed=0)
+    model = video_diffusion(unet, seed=0)
     first, second = draw(model, batch)[1], draw(model, batch)[1]
     assert np.abs(first[0] - first[1]).min() > 0
     assert np.abs(first - second).max() > 1
@@ -162,8 +196,8 @@ def test_each_sample_and_each_step_draws_its_own(unet, batch):
 
 
 def test_the_same_seed_draws_the_same(unet, batch):
-    one = draw(VideoDiffusion(unet, seed=3), batch)
-    two = draw(VideoDiffusion(unet, seed=3), batch)
+    one = draw(video_diffusion(unet, seed=3), batch)
+    two = draw(video_diffusion(unet, seed=3), batch)
     np.testing.assert_array_equal(one[1], two[1])
     np.testing.assert_array_equal(one[0]["timesteps"], two[0]["timesteps"])
 
@@ -178,7 +212,7 @@ def test_fit_on_all_parameters_lowers_the_loss(batch):
         context_dim=8,
         groups=4,
     )
-    model = VideoDiffusion(unet, trainable="all", seed=0)
+    model = video_diffusion(unet, trainable="all", seed=0)
     model.compile(optimizer=AdamW(learning_rate=1e-2))
     repeated = {
         key: np.tile(x, (32,) + (1,) * (x.ndim - 1)) for key, x in batch.items()
@@ -189,8 +223,8 @@ def test_fit_on_all_parameters_lowers_the_loss(batch):
 
 def test_v_prediction_trains_on_the_velocity(unet, batch):
     schedule = NoiseSchedule(prediction_type="v_prediction")
-    inputs, target = draw(VideoDiffusion(unet, schedule, seed=0), batch)
-    _, noise = draw(VideoDiffusion(unet, seed=0), batch)
+    inputs, target = draw(video_diffusion(unet, schedule, seed=0), batch)
+    _, noise = draw(video_diffusion(unet, seed=0), batch)
     expected = schedule.target(batch["latents"], noise, inputs["timesteps"])
     np.testing.assert_allclose(target, ops.convert_to_numpy(expected), atol=1e-6)
 
@@ -199,7 +233,7 @@ EMPTY = np.full((3, 8), 7.0, "float32")
 
 
 def test_dropped_captions_are_the_empty_prompt_s_in_their_share_of_samples(unet):
-    model = VideoDiffusion(unet, caption_dropout=0.25, empty_context=EMPTY, seed=0)
+    model = video_diffusion(unet, caption_dropout=0.25, empty_context=EMPTY, seed=0)
     latents = np.zeros((400, 1, 2, 2, 4), "float16")
     context = np.random.default_rng(0).standard_normal((400, 3, 8)).astype("float16")
     drawn, _ = draw(model, {"latents": latents, "context": context})
@@ -211,8 +245,8 @@ def test_dropped_captions_are_the_empty_prompt_s_in_their_share_of_samples(unet)
 
 
 def test_caption_dropout_changes_neither_noise_nor_timesteps(unet, batch):
-    dropping = VideoDiffusion(unet, caption_dropout=0.5, empty_context=EMPTY, seed=3)
-    one, two = draw(dropping, batch), draw(VideoDiffusion(unet, seed=3), batch)
+    dropping = video_diffusion(unet, caption_dropout=0.5, empty_context=EMPTY, seed=3)
+    one, two = draw(dropping, batch), draw(video_diffusion(unet, seed=3), batch)
     np.testing.assert_array_equal(one[0]["sample"], two[0]["sample"])
     np.testing.assert_array_equal(one[0]["timesteps"], two[0]["timesteps"])
 
@@ -226,14 +260,14 @@ def test_caption_dropout_changes_neither_noise_nor_timesteps(unet, batch):
 )
 def test_caption_dropout_needs_a_share_and_the_empty_prompt(unet, dropout, message):
     with pytest.raises(ValueError, match=message):
-        VideoDiffusion(unet, caption_dropout=dropout)
+        video_diffusion(unet, caption_dropout=dropout)
 
 
 def test_min_snr_weighs_each_sample_s_error_by_its_timestep(unet, batch):
     schedule = NoiseSchedule()
-    model = VideoDiffusion(unet, schedule, min_snr_gamma=5.0, seed=0)
+    model = video_diffusion(unet, schedule, min_snr_gamma=5.0, seed=0)
     outputs = runner(model)(batch)
-    inputs, _ = draw(VideoDiffusion(unet, schedule, seed=0), batch)
+    inputs, _ = draw(video_diffusion(unet, schedule, seed=0), batch)
     ratio = ops.convert_to_numpy(schedule.signal_to_noise(inputs["timesteps"]))
     error = outputs["prediction"] - outputs["target"]
     expected = np.mean(np.minimum(5.0 / ratio, 1.0) * (error**2).mean((1, 2, 3, 4)))
@@ -243,7 +277,7 @@ def test_min_snr_weighs_each_sample_s_error_by_its_timestep(unet, batch):
 
 
 def test_an_infinite_loss_is_no_loss_whose_gradients_are_finite(unet):
-    model = VideoDiffusion(unet, seed=0)
+    model = video_diffusion(unet, seed=0)
     prediction = ops.full((1, 1, 1, 1, 4), 1e20)
     outputs = {"prediction": prediction, "target": ops.zeros_like(prediction)}
     assert np.isnan(ops.convert_to_numpy(model.compute_loss(y_pred=outputs)))
@@ -258,7 +292,7 @@ def test_fit_reports_each_step(batch):
         context_dim=8,
         groups=4,
     )
-    model = VideoDiffusion(unet, seed=0)
+    model = video_diffusion(unet, seed=0)
     model.compile(optimizer=AdamW(learning_rate=1e-2))
 
     class Kept(keras.callbacks.Callback):
@@ -287,6 +321,8 @@ def test_fit_reports_each_step(batch):
 def test_a_saved_training_model_comes_back_the_same(unet, batch, tmp_path):
     model = VideoDiffusion(
         unet,
+        schedule=NoiseSchedule(beta_end=0.01),
+        latent_scale=0.5,
         trainable="temporal",
         hint_spacing=2,
         caption_dropout=0.5,

@@ -1,0 +1,213 @@
+"""Latent datasets of either layout: opened, made, checked, described and converted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from keras_makeavid.data.published import PublishedDataset, PublishedWriter
+from keras_makeavid.data.reader import LatentReader, read_ids
+from keras_makeavid.data.sharded import INDEX_NAME, ShardedDataset
+from keras_makeavid.data.sharded_writer import STAGED_FOLDER, ShardedWriter
+from keras_makeavid.files import folder_written_aside
+from keras_makeavid.json_files import write_json
+
+# What tells each layout, also where a run was stopped.
+_SIGNS = {"sharded": (INDEX_NAME, STAGED_FOLDER), "published": ("data/videos",)}
+LAYOUTS = tuple(_SIGNS)
+
+LatentWriter = ShardedWriter | PublishedWriter
+
+
+def open_dataset(
+    source: str | os.PathLike | LatentReader,
+    only: Collection[str] | None = None,
+    damaged: dict[str, str] | None = None,
+) -> LatentReader:
+    """Open a latent dataset, whichever of the two layouts it is in.
+
+    Args:
+        source: Folder of a dataset as `makeavid encode` writes it, or in the published
+            layout. A dataset that is open is returned as it is.
+        only: As for `LatentReader`.
+        damaged: As for `LatentReader`.
+
+    Returns:
+        A `ShardedDataset` or a `PublishedDataset`.
+
+    Raises:
+        FileNotFoundError: The folder is in neither layout.
+        ValueError: Clips are damaged, or a list or index is malformed.
+
+    Example:
+    ```python
+    dataset = open_dataset("dataset")
+    latents = dataset.latents(0, start=10, stop=34)  # of clip dataset.ids[0]
+    ```
+    """
+    if isinstance(source, LatentReader):
+        return source
+    sharded = (Path(source) / INDEX_NAME).is_file()
+    return (ShardedDataset if sharded else PublishedDataset)(source, only, damaged)
+
+
+def open_writer(
+    folder: str | os.PathLike, layout: str = "sharded", half: bool = False
+) -> LatentWriter:
+    """Make or continue a dataset.
+
+    After `add` a clip survives the end of the process at any moment; after `finish`
+    the dataset can be read. `stored` holds the metadata of each whole clip that the
+    dataset has.
+
+    Args:
+        folder: The dataset's folder, made if missing.
+        layout: `"sharded"`, or `"published"` for that of the published datasets.
+        half: Store float16 instead of float32, in the sharded layout only.
+
+    Returns:
+        A `ShardedWriter` or a `PublishedWriter`, which have the same methods.
+
+    Raises:
+        ValueError: An argument makes no sense, the folder holds a dataset of the other
+            layout, or its index is malformed.
+
+    Example:
+    ```python
+    writer = open_writer("dataset", half=True)
+    writer.add(LatentClip("cat", latents, context, {"caption": "a cat"}))
+    writer.finish()
+    ```
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {LAYOUTS}. Received: {layout!r}")
+    if half and layout != "sharded":
+        raise ValueError("The published layout is float32: half cannot be given")
+    for other, signs in _SIGNS.items():
+        there = any((Path(folder) / sign).exists() for sign in signs)
+        if other != layout and there:
+            raise ValueError(
+                f"{folder} holds a dataset of the {other} layout already: continue "
+                f"it with layout={other!r} or choose another folder"
+            )
+    if layout == "sharded":
+        return ShardedWriter(folder, half)
+    return PublishedWriter(folder)
+
+
+def check_dataset(
+    folder: str | os.PathLike,
+    leave_out: bool = False,
+    on_clip: Callable[[str], None] = lambda clip_id: None,
+) -> dict[str, str]:
+    """Read every number of a dataset, and tell which clips are damaged.
+
+    Opening a dataset looks at headers only. This finds the rest: numbers that are not
+    finite and, in a sharded dataset, bytes that are not those that were written.
+
+    Args:
+        folder: Dataset folder, in either layout.
+        leave_out: Add the damaged clips to `failed_id_list.json`, by which training
+            leaves them out and the next encoding of the same folder repairs them.
+        on_clip: Called with each clip's id when it has been read.
+
+    Returns:
+        Id of each damaged clip, and what is wrong.
+
+    Raises:
+        FileNotFoundError: There is no dataset.
+        ValueError: Its list or index is malformed.
+
+    Example:
+    ```python
+    check_dataset("dataset", leave_out=True)  # {"cat": "Clip cat: the latents ..."}
+    ```
+    """
+    damaged: dict[str, str] = {}
+    dataset = open_dataset(folder, damaged=damaged)
+    damaged |= dataset.find_damage(on_clip)
+    if leave_out and damaged:
+        failed = dict.fromkeys([*read_ids(dataset.failed_id_list), *damaged])
+        write_json(dataset.failed_id_list, list(failed))
+    return damaged
+
+
+def dataset_facts(dataset: LatentReader) -> dict[str, Any]:
+    """Tell what a dataset holds, in a few lines.
+
+    Args:
+        dataset: An opened dataset.
+
+    Returns:
+        Numbers of clips and frames, and the shapes, by name.
+
+    Raises:
+        ValueError: The dataset has no clips.
+
+    Example:
+    ```python
+    dataset_facts(open_dataset("dataset"))["frames"]  # 1200000
+    ```
+    """
+    if not dataset.ids:
+        raise ValueError(f"{dataset.folder} lists no clips")
+    every = range(len(dataset))
+    shapes = [dataset.latents_shape(index) for index in every]
+    frames = [shape[0] for shape in shapes]
+    dtypes = {str(dataset.latents(i, 0, 1).dtype) for i in (0, len(dataset) - 1)}
+    return {
+        "layout": type(dataset).__name__.removesuffix("Dataset").lower(),
+        "clips": len(dataset),
+        "frames": sum(frames),
+        "frames a clip": f"{min(frames)} to {max(frames)}",
+        "latents": _listed({tuple(shape[1:]) for shape in shapes}),
+        "text states": _listed({tuple(dataset.context_shape(i)) for i in every}),
+        "dtype": _listed(dtypes),
+    }
+
+
+def convert_dataset(
+    source: str | os.PathLike | LatentReader,
+    out: str | os.PathLike,
+    layout: str = "sharded",
+    half: bool = False,
+    on_clip: Callable[[str], None] = lambda clip_id: None,
+) -> None:
+    """Copy a dataset into another layout.
+
+    Clips of `failed_id_list.json` are left out. Float32 survives the way to the
+    sharded layout and back byte by byte. What is copied is checked.
+
+    Args:
+        source: Dataset folder, in either layout, or an opened dataset.
+        out: Folder to make. It appears when all of it is written.
+        layout: `"sharded"`, or `"published"` for that of the published datasets.
+        half: Store float16 instead of float32, in the sharded layout only.
+        on_clip: Called with each clip's id when it has been copied.
+
+    Raises:
+        FileExistsError: There are files in `out` already.
+        FileNotFoundError: `source` or one of its files is missing.
+        ValueError: An argument makes no sense, or a clip is damaged.
+
+    Example:
+    ```python
+    convert_dataset("tempofunk-sdance", "dataset", half=True)
+    ```
+    """
+    dataset = open_dataset(source)
+    out = Path(out)
+    if out.is_dir() and any(out.iterdir()):
+        raise FileExistsError(f"{out} holds files: choose another folder")
+    with folder_written_aside(out) as aside:
+        writer = open_writer(aside, layout, half)
+        for index, clip_id in enumerate(dataset.ids):
+            writer.add(dataset.check(index))
+            on_clip(clip_id)
+        writer.finish()
+
+
+def _listed(values: Collection[Any]) -> str:
+    return ", ".join(str(value) for value in sorted(values))

@@ -1,0 +1,187 @@
+"""The layout of the published datasets, `TempoFunk/tempofunk-sdance` and `small`.
+
+Three files a clip: `data/videos/<id>.npy`, float32 `(F, C, H, W)`, not scaled;
+`data/prompts/<id>.npy`, float32 `(1, L, D)`; and `data/metadata/<id>.json`.
+`data/id_list.json` and `data/failed_id_list.json` list the ids.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from keras_makeavid.data.reader import LatentClip, LatentReader, StoredArray, read_ids
+from keras_makeavid.files import remove_leftovers, written_aside
+from keras_makeavid.json_files import read_json, write_json
+
+ID_LIST = "data/id_list.json"
+
+
+class ClipFiles(NamedTuple):
+    """The files of a clip, in the order in which they are written."""
+
+    video: Path
+    prompt: Path
+    metadata: Path
+
+    @classmethod
+    def of(cls, folder: Path, clip_id: str) -> ClipFiles:
+        """Name the files of a clip of a dataset folder."""
+        data = folder / "data"
+        return cls(
+            data / "videos" / f"{clip_id}.npy",
+            data / "prompts" / f"{clip_id}.npy",
+            data / "metadata" / f"{clip_id}.json",
+        )
+
+
+class PublishedDataset(LatentReader):
+    """A dataset of the layout of `TempoFunk/tempofunk-sdance`.
+
+    A window of a clip is read without the rest of it.
+
+    Arguments, attributes and errors are those of `LatentReader`; the folder holds
+    `data/`.
+
+    Example:
+    ```python
+    dataset = PublishedDataset("tempofunk-sdance")
+    latents = dataset.latents(0, start=10, stop=34)  # (24, 64, 64, 4)
+    ```
+    """
+
+    FAILED_ID_LIST: ClassVar[str] = "data/failed_id_list.json"
+
+    def latents_shape(self, index: int) -> tuple[int, int, int, int]:
+        frames, channels, height, width = self._arrays[index][0].shape
+        return frames, height, width, channels
+
+    def _read_latents(self, index: int, start: int, stop: int) -> np.ndarray:
+        return np.moveaxis(super()._read_latents(index, start, stop), 1, -1)
+
+    def metadata(self, index: int) -> dict[str, Any]:
+        path = ClipFiles.of(self.folder, self.ids[index]).metadata
+        metadata = read_json(path) if path.is_file() else {}
+        if not isinstance(metadata, dict):
+            raise ValueError(f"{path} must hold an object. Received: {metadata!r:.80}")
+        return metadata
+
+    def _listed_ids(self) -> list[str]:
+        path = self.folder / ID_LIST
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{self.folder} is no latent dataset: it has no {path}"
+            )
+        return read_ids(path)
+
+    def _clip_arrays(self, clip_id: str) -> tuple[StoredArray, StoredArray]:
+        files = ClipFiles.of(self.folder, clip_id)
+        latents, context = _stored(files.video), _stored(files.prompt)
+        if len(latents.shape) != 4 or len(context.shape) != 3 or context.shape[0] != 1:
+            raise ValueError(
+                f"Clip {clip_id} must have latents (F, C, H, W) and text states "
+                f"(1, L, D). Received: {latents.shape} and {context.shape}"
+            )
+        shape = context.shape[1:]
+        return latents, StoredArray(context.path, context.dtype, shape, context.offset)
+
+
+class PublishedWriter:
+    """Makes or continues a dataset of the published layout, in float32.
+
+    Its methods are those of `ShardedWriter`.
+
+    Args:
+        folder: Dataset folder, made if missing.
+
+    Raises:
+        ValueError: One of its lists is malformed.
+
+    Example:
+    ```python
+    writer = PublishedWriter("dataset")
+    writer.add(LatentClip("cat", latents, context, {"caption": "a cat"}))
+    writer.finish()
+    ```
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self._folder = Path(folder)
+        self._failed_id_list = self._folder / PublishedDataset.FAILED_ID_LIST
+        self._ids = dict.fromkeys(read_ids(self._folder / ID_LIST))
+        self._failed = dict.fromkeys(read_ids(self._failed_id_list))
+        for path in ClipFiles.of(self._folder, "any"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path.parent)
+        damaged: dict[str, str] = {}
+        if self._failed and self._ids:
+            damaged |= PublishedDataset(folder, self._failed, damaged).find_damage()
+        # A run that was stopped has left clips that are in no list.
+        files = sorted((self._folder / "data" / "metadata").glob("*.json"))
+        self.stored: dict[str, dict[str, Any]] = {
+            clip_id: metadata
+            for clip_id in dict.fromkeys([*self._ids, *(path.stem for path in files)])
+            if clip_id not in damaged
+            and (metadata := self._metadata_of_whole(clip_id)) is not None
+        }
+
+    def add(self, clip: LatentClip) -> None:
+        files = ClipFiles.of(self._folder, clip.id)
+        # The metadata come last: a clip that has them has everything.
+        files.metadata.unlink(missing_ok=True)
+        _save(files.video, np.moveaxis(clip.latents, -1, 1))
+        _save(files.prompt, clip.context[None])
+        write_json(files.metadata, clip.metadata)
+        self.stored[clip.id] = clip.metadata
+        self._failed.pop(clip.id, None)
+        self.keep(clip.id)
+
+    def keep(self, clip_id: str) -> None:
+        self._ids[clip_id] = None
+
+    def remove(self, clip_id: str) -> None:
+        self.stored.pop(clip_id, None)
+        self._ids.pop(clip_id, None)
+        # The reverse of writing: what still has metadata still has everything.
+        for path in reversed(ClipFiles.of(self._folder, clip_id)):
+            path.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        write_json(self._folder / ID_LIST, list(self._ids))
+        write_json(self._failed_id_list, list(self._failed))
+
+    def _metadata_of_whole(self, clip_id: str) -> dict[str, Any] | None:
+        """A clip's metadata, or `None` if something of the clip is missing."""
+        files = ClipFiles.of(self._folder, clip_id)
+        if not all(path.is_file() for path in files):
+            return None
+        try:
+            metadata = read_json(files.metadata)
+        except ValueError:
+            return None
+        return metadata if isinstance(metadata, dict) else None
+
+
+def _stored(path: Path) -> StoredArray:
+    """An array of numbers in a file, of which only the header is read."""
+    if not path.is_file():
+        raise FileNotFoundError(f"The dataset lacks {path}")
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:
+        # A damaged header makes NumPy fail with any of a dozen types of error.
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not np.issubdtype(array.dtype, np.floating) or not array.flags.c_contiguous:
+        raise ValueError(
+            f"{path} must hold floating-point numbers in C order. Received: "
+            f"{array.dtype}{'' if array.flags.c_contiguous else ' in Fortran order'}"
+        )
+    return StoredArray(path, array.dtype, array.shape, array.offset)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with written_aside(path) as aside, aside.open("wb") as file:
+        np.save(file, np.ascontiguousarray(array, "float32"))

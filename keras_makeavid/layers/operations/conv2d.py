@@ -1,0 +1,98 @@
+"""2-D convolution, padded as Stable Diffusion pads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+from keras import ops
+
+from keras_makeavid.layers.operations.dense import dense
+from keras_makeavid.tensor import Tensor
+
+
+def conv2d(
+    inputs: Tensor,
+    kernel: Tensor,
+    bias: Tensor,
+    strides: int = 1,
+    padding: str = "half",
+) -> Tensor:
+    """Convolve images, by default with symmetric zero padding of half the kernel.
+
+    Keras pads `"same"` by (0, 1) where the stride is 2. Stable Diffusion pads 1 on
+    both sides (docs/model.md, Traps), so the padding is explicit here.
+
+    Args:
+        inputs: `(N, H, W, C_in)`.
+        kernel: `(KH, KW, C_in, C_out)`, with odd KH and KW.
+        bias: `(C_out,)`.
+        strides: Stride over height and width.
+        padding: `"half"` the kernel on every side, or `"valid"` for none.
+
+    Returns:
+        `(N, ceil(H / strides), ceil(W / strides), C_out)`, less without padding.
+    """
+    height, width = kernel.shape[:2]
+    if (height, width, strides) == (1, 1, 1):
+        return dense(inputs, ops.reshape(kernel, kernel.shape[2:]), bias)
+    if keras.config.backend() == "torch":
+        return _conv2d_torch(inputs, kernel, bias, strides, padding)
+    return _conv2d_portable(inputs, kernel, bias, strides, padding)
+
+
+def kernel_initializer(
+    initializer: str | keras.initializers.Initializer,
+) -> Callable[..., Tensor]:
+    """Make an initializer of kernels `(..., C_in, C_out)` in the backend's order.
+
+    PyTorch convolves with `(C_out, ..., C_in)` and would copy every kernel into that
+    order of memory in every pass. Shape and values stay as they are. The order
+    outlives assignments.
+
+    Args:
+        initializer: Name or instance of a Keras initializer.
+
+    Returns:
+        A function of shape and dtype.
+    """
+    initializer = keras.initializers.get(initializer)
+    if keras.config.backend() != "torch":
+        return initializer
+
+    def in_memory_order(shape, dtype=None):
+        last = len(shape) - 1
+        value = initializer(shape, dtype=dtype).permute(last, *range(last))
+        return value.contiguous().permute(*range(1, last + 1), 0)
+
+    return in_memory_order
+
+
+def _conv2d_portable(inputs, kernel, bias, strides, padding):
+    if padding == "half" and strides == 1:
+        padding = "same"
+    elif padding == "half":
+        rows, columns = kernel.shape[0] // 2, kernel.shape[1] // 2
+        inputs = ops.pad(inputs, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
+        padding = "valid"
+    outputs = ops.conv(
+        inputs, kernel, strides, padding=padding, data_format="channels_last"
+    )
+    return ops.add(outputs, bias)
+
+
+def _conv2d_torch(inputs, kernel, bias, strides, padding):
+    # A permuted channels-last tensor *is* torch's channels_last memory format:
+    # nothing is copied, and the bias is added inside the convolution.
+    import torch
+
+    inputs, kernel, bias = map(ops.convert_to_tensor, (inputs, kernel, bias))
+    half = (kernel.shape[0] // 2, kernel.shape[1] // 2)
+    outputs = torch.nn.functional.conv2d(
+        inputs.permute(0, 3, 1, 2),
+        kernel.permute(3, 2, 0, 1),
+        bias,
+        stride=strides,
+        padding=half if padding == "half" else 0,
+    )
+    return outputs.permute(0, 2, 3, 1)

@@ -1,0 +1,28 @@
+"""Matrix product over the last axis."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_makeavid.tensor import Tensor
+
+
+def dense(inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """Take the matrix product over the last axis, plus a bias.
+
+    Args:
+        inputs: `(..., C_in)`.
+        kernel: `(C_in, C_out)`.
+        bias: `(C_out,)`.
+
+    Returns:
+        `(..., C_out)`.
+    """
+    if keras.config.backend() == "torch":
+        # One kernel, which adds the bias inside the product.
+        import torch
+
+        inputs, kernel, bias = map(ops.convert_to_tensor, (inputs, kernel, bias))
+        return torch.nn.functional.linear(inputs, kernel.t(), bias)
+    return ops.add(ops.matmul(inputs, kernel), bias)

@@ -1,0 +1,71 @@
+"""Where a program runs, and how its arrays are shared among devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+
+from keras_makeavid.tensor import Tensor
+
+
+def platform() -> str:
+    """Tell where the program will run.
+
+    Returns:
+        `"cpu"`, `"gpu"` or `"tpu"`.
+    """
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return "gpu" if tf.config.list_logical_devices("GPU") else "cpu"
+    import jax
+
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return jax.default_backend()
+    # The program may be compiled here for devices that are elsewhere.
+    return distribution.device_mesh.backend_mesh.devices.flat[0].platform
+
+
+def is_shared_equally(batch: int | None, *sizes: int | None) -> bool:
+    """Tell whether sizes are known, and every device gets as much of the batch.
+
+    Args:
+        batch: Size of the batch.
+        *sizes: Other sizes.
+
+    Returns:
+        Whether it is so.
+    """
+    # While a graph is traced symbolically, a size is `None` or an expression.
+    if not all(isinstance(size, int) for size in (batch, *sizes)):
+        return False
+    distribution = keras.distribution.distribution()
+    return distribution is None or batch % distribution.device_mesh.devices.size == 0
+
+
+def on_each_device(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
+    """Call a function that XLA cannot divide on each device's share of the batch.
+
+    Args:
+        function: A function of arrays, under JAX.
+        *arrays: Its arguments, batch first.
+
+    Returns:
+        What it returns, for the whole batch.
+    """
+    import jax
+
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return function(*arrays)
+    spec = distribution.get_data_layout(arrays[0].shape).backend_layout.spec
+    batch = jax.sharding.PartitionSpec(spec[0])
+    return jax.shard_map(
+        function,
+        mesh=distribution.device_mesh.backend_mesh,
+        in_specs=batch,
+        out_specs=batch,
+        check_vma=False,
+    )(*arrays)

@@ -1,0 +1,199 @@
+"""Attention as fused TPU kernels, tokens last: no scores ever reach the HBM.
+
+Channels lie in the sublanes and tokens in the lanes, so that heads of 40 channels fill
+the vector registers and need no transposes. A program has all keys of a head at hand:
+its softmax is the plain one, and the gradient calculates it again from query and key,
+with nothing else kept.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+LANES = 128
+# Scores of a program, in float32: five arrays of so many bytes are alive at once, and
+# fit the 16 MB of fast memory of v4, v5e, v5p and v6e, as their compiler says
+# (tests/keras_makeavid/planning/test_kernels.py).
+_SCORE_BYTES = 2**21
+# The most tokens of a program, where keys are few.
+_MOST_BLOCK = 2048
+
+
+def tokens_per_program(tokens: int, keys: int) -> int | None:
+    """Find how many tokens a program takes.
+
+    Args:
+        tokens: Number of queries.
+        keys: Number of keys that each is compared with.
+
+    Returns:
+        The tokens, or `None` if no division fits the kernel.
+    """
+    most = min(_MOST_BLOCK, _SCORE_BYTES // (4 * keys))
+    if tokens <= min(most, LANES):
+        return tokens
+    sizes = range(most - most % LANES, 0, -LANES)
+    return next((size for size in sizes if tokens % size == 0), None)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    heads: int,
+    interpret: bool = False,
+) -> jax.Array:
+    """Attend to keys that all the tokens of a sequence share.
+
+    Args:
+        query: `(N, C, T)`.
+        key: `(N, C, S)`.
+        value: `(N, C, S)`.
+        heads: Number of heads. It divides C.
+        interpret: Whether to run the kernel without a TPU.
+
+    Returns:
+        `(N, C, T)`.
+    """
+    spec = _Blocks(query, key, heads)
+    return pl.pallas_call(
+        functools.partial(_forward_kernel, scale=spec.scale),
+        grid=spec.grid,
+        in_specs=[spec.tokens, spec.keys, spec.keys],
+        out_specs=spec.tokens,
+        out_shape=jax.ShapeDtypeStruct(query.shape, query.dtype),
+        compiler_params=parallel(3),
+        cost_estimate=spec.cost(2, query, key, value, query),
+        interpret=interpret,
+        name="attention",
+    )(query, key, value)
+
+
+def _attention_forward(query, key, value, heads, interpret):
+    return attention(query, key, value, heads, interpret), (query, key, value)
+
+
+def _attention_backward(heads, interpret, kept, upstream):
+    query, key, value = kept
+    spec = _Blocks(query, key, heads)
+    sums = pltpu.VMEM((spec.width, key.shape[2]), jnp.float32)
+    like = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in kept]
+    return tuple(
+        pl.pallas_call(
+            functools.partial(_backward_kernel, scale=spec.scale),
+            grid=spec.grid,
+            in_specs=[spec.tokens, spec.keys, spec.keys, spec.tokens],
+            out_specs=[spec.tokens, spec.keys, spec.keys],
+            out_shape=like,
+            scratch_shapes=[sums, sums],
+            compiler_params=parallel(2, 1),
+            cost_estimate=spec.cost(5, *kept, upstream, *kept),
+            interpret=interpret,
+            name="attention_gradient",
+        )(query, key, value, upstream)
+    )
+
+
+attention.defvjp(_attention_forward, _attention_backward)
+
+
+class _Blocks:
+    """How the arrays are divided among the programs: sequence, head, run of tokens."""
+
+    def __init__(self, query, key, heads):
+        number, channels, tokens = query.shape
+        self.width = channels // heads
+        self.scale = self.width**-0.5
+        size = tokens_per_program(tokens, key.shape[2])
+        self.grid = (number, heads, tokens // size)
+        self.tokens = pl.BlockSpec(
+            (None, self.width, size), lambda n, head, run: (n, head, run)
+        )
+        self.keys = pl.BlockSpec(
+            (None, self.width, key.shape[2]), lambda n, head, run: (n, head, 0)
+        )
+        self._scores = number * heads * tokens * key.shape[2]
+
+    def cost(self, products: int, *arrays) -> pl.CostEstimate:
+        return pl.CostEstimate(
+            flops=2 * products * self._scores * self.width,
+            transcendentals=self._scores,
+            bytes_accessed=sum(x.size * x.dtype.itemsize for x in arrays),
+        )
+
+
+def parallel(axes: int, in_order: int = 0) -> pltpu.CompilerParams:
+    """Say which axes of a grid may run at once.
+
+    Args:
+        axes: How many may, the first.
+        in_order: How many run in order, after them.
+
+    Returns:
+        Parameters of the compiler.
+    """
+    semantics = ("parallel",) * axes + ("arbitrary",) * in_order
+    return pltpu.CompilerParams(dimension_semantics=semantics)
+
+
+def _product(a, b, axis_a, axis_b):
+    """Sum over one axis of each, in float32."""
+    dimensions = (((axis_a,), (axis_b,)), ((), ()))
+    return lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
+
+
+def _weights(query, key, scale):
+    """Exponentials of scores `(S, T)` and their sums `(1, T)`."""
+    scores = _product(key, query, 0, 0) * scale
+    weights = jnp.exp(scores - jnp.max(scores, axis=0, keepdims=True))
+    return weights, jnp.sum(weights, axis=0, keepdims=True)
+
+
+def _forward_kernel(query, key, value, output, *, scale):
+    weights, total = _weights(query[...], key[...], scale)
+    value = value[...]
+    sums = _product(value, weights.astype(value.dtype), 1, 0)
+    output[...] = (sums / total).astype(output.dtype)
+
+
+def _backward_kernel(
+    query,
+    key,
+    value,
+    upstream,
+    of_query,
+    of_key,
+    of_value,
+    key_sum,
+    value_sum,
+    *,
+    scale,
+):
+    run = pl.program_id(2)
+
+    @pl.when(run == 0)
+    def _():
+        key_sum[...] = jnp.zeros_like(key_sum)
+        value_sum[...] = jnp.zeros_like(value_sum)
+
+    query, key, value, upstream = (x[...] for x in (query, key, value, upstream))
+    weights, total = _weights(query, key, scale)
+    weights = weights / total
+    of_weights = _product(value, upstream, 0, 0)
+    shift = jnp.sum(weights * of_weights, axis=0, keepdims=True)
+    of_scores = (weights * (of_weights - shift) * scale).astype(key.dtype)
+    of_query[...] = _product(key, of_scores, 1, 0).astype(of_query.dtype)
+    key_sum[...] += _product(query, of_scores, 1, 1)
+    value_sum[...] += _product(upstream, weights.astype(upstream.dtype), 1, 1)
+
+    @pl.when(run == pl.num_programs(2) - 1)
+    def _():
+        of_key[...] = key_sum[...].astype(of_key.dtype)
+        of_value[...] = value_sum[...].astype(of_value.dtype)

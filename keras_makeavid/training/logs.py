@@ -1,0 +1,396 @@
+"""What a training run tells while it runs: on the console, in files, on boards."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_makeavid.json_files import parse_json
+from keras_makeavid.recipes import Recipe, recipe_as_dict
+from keras_makeavid.training.boards import TensorBoardLog, WandbLog
+from keras_makeavid.training.run_folder import RunFolder
+
+# Where there is no terminal, lines go to files that are read later.
+_SECONDS_BETWEEN_LINES = 30.0
+# The loss of one step depends on the timesteps drawn more than on the model.
+_RECENT_STEPS = 100
+
+
+@dataclass(frozen=True)
+class StepLog:
+    """One line of `metrics.jsonl`; nothing in it depends on the clock.
+
+    Args:
+        step: Steps of the run up to and with this one.
+        stage: The stage's name.
+        epoch: Epoch of the stage, from 1.
+        loss: Loss of this step alone.
+        lr: The learning rate of this step.
+        grad_norm: Norm of the gradient before clipping; with accumulation, of the
+            mean of the parts so far.
+        skipped: Whether the step changed nothing because something was not finite.
+        skipped_total: How many such steps the stage has had.
+        rollbacks: How many roll-backs the run has had.
+        data_step: The batch that it trained on.
+    """
+
+    step: int
+    stage: str
+    epoch: int
+    loss: float
+    lr: float
+    grad_norm: float
+    skipped: bool
+    skipped_total: int
+    rollbacks: int
+    data_step: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields, with `None` for what is not finite: JSON has no NaN."""
+        return {
+            name: None
+            if isinstance(value, float) and not math.isfinite(value)
+            else value
+            for name, value in asdict(self).items()
+        }
+
+
+class MetricsFile:
+    """A file of one JSON object a line.
+
+    A line is on its way to the disk when `write` returns, so that a killed process
+    loses none. Lines that a full disk refuses are kept and written later.
+
+    Args:
+        path: The file, continued if it is there.
+        report: Told of lines that could not be written.
+
+    Example:
+    ```python
+    metrics = MetricsFile("metrics.jsonl")
+    metrics.cut_after(1200)  # where the run is continued
+    metrics.close()
+    ```
+    """
+
+    def __init__(self, path: str | os.PathLike, report: Callable[[str], None] = print):
+        self.path = Path(path)
+        self._report = report
+        self._waiting = b""
+        self._file = self.path.open("ab", buffering=0)
+
+    def write(self, log: StepLog) -> None:
+        """Append a line."""
+        self._waiting += json.dumps(log.as_json()).encode() + b"\n"
+        try:
+            while self._waiting:
+                done = self._file.write(self._waiting)
+                self._waiting = self._waiting[done:]
+        except OSError as error:
+            if self._waiting.count(b"\n") == 1:
+                self._report(f"{self.path} cannot be written for now: {error}")
+
+    def cut_after(self, step: int) -> None:
+        """Drop the lines of later steps, and one that a kill left unfinished."""
+        written = self.path.read_bytes()
+        lines = written + self._waiting
+        kept = 0
+        for line in lines.splitlines(keepends=True):
+            if not line.endswith(b"\n") or _read_line(line, self.path)["step"] > step:
+                break
+            kept += len(line)
+        self._file.truncate(min(kept, len(written)))
+        self._waiting = lines[len(written) : kept]
+
+    def last(self, count: int) -> list[dict[str, Any]]:
+        """The last lines, oldest first."""
+        lines = (self.path.read_bytes() + self._waiting).splitlines()
+        return [_read_line(line, self.path) for line in lines[-count:]]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_metrics(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`, whether its run has ended or not.
+
+    Args:
+        path: The file.
+
+    Yields:
+        A dict of each line that is whole.
+
+    Example:
+        ```python
+        losses = [line["loss"] for line in read_metrics("run/metrics.jsonl")]
+        ```
+    """
+    with open(path, "rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield _read_line(line, path)
+
+
+def _read_line(line, path):
+    values = parse_json(line, path)
+    if not isinstance(values, dict) or not isinstance(values.get("step"), int):
+        raise ValueError(
+            f"{path} must hold an object with a step in each line. Received: "
+            f"{line[:80].decode(errors='replace')}"
+        )
+    return values
+
+
+class ConsoleLog:
+    """A progress bar on a terminal; a line now and then where there is none.
+
+    Args:
+        total: Steps of the whole run.
+
+    Example:
+    ```python
+    console = ConsoleLog(total=1000)
+    console.message("stage warm: 1000 steps")
+    console.close()
+    ```
+    """
+
+    def __init__(self, total: int):
+        from tqdm import tqdm
+
+        self._total = total
+        self._shown = -float("inf")
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total,
+            desc="train",
+            unit="step",
+            disable=not self._terminal,
+        )
+
+    def go_on_at(self, step: int) -> None:
+        """Begin, or go back to, after so many steps."""
+        self._bar.initial = self._bar.n = step
+        self._bar.refresh()
+
+    def step(self, log: StepLog, last: bool = False) -> None:
+        """Show a step that is done; `last` shows it in any case."""
+        told = f"{log.stage} epoch {log.epoch}, loss {log.loss:.4g}, lr {log.lr:.2e}"
+        if log.skipped_total:
+            told += f", {log.skipped_total} skipped"
+        if self._terminal:
+            self._bar.set_postfix_str(told, refresh=False)
+            self._bar.update(log.step - self._bar.n)
+        elif last or time.monotonic() - self._shown >= _SECONDS_BETWEEN_LINES:
+            self._shown = time.monotonic()
+            print(f"step {log.step}/{self._total}: {told}", flush=True)
+
+    def message(self, text: str) -> None:
+        """Say something in a line of its own."""
+        self._bar.write(text, file=sys.stderr)
+        sys.stderr.flush()
+
+    def note(self, text: str) -> None:
+        """Tell something that is as it should be, where the steps are told."""
+        if self._terminal:
+            self.message(text)
+        else:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class RunLog:
+    """Console, `metrics.jsonl`, TensorBoard and Weights & Biases of a run.
+
+    Args:
+        recipe: Recipe of the run, which says which of them there are.
+        folder: Folder of the run.
+        total: Steps of the run.
+
+    Raises:
+        ImportError: If one that the recipe asks for is not installed.
+    """
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, total: int):
+        self._every = recipe.logs.every
+        self._folder = folder
+        self._console = ConsoleLog(total)
+        self._metrics = MetricsFile(folder.metrics, self.message)
+        self._recent: deque[tuple[str, float | None]] = deque(maxlen=_RECENT_STEPS)
+        # Of the last step that the boards were told, with its time.
+        self._shown: tuple[int, float] | None = None
+        self._frames_per_step = 0
+        self._boards: dict[str, TensorBoardLog | WandbLog] = {}
+        self._writes_tensorboard = recipe.logs.tensorboard
+        if recipe.logs.wandb is not None:
+            config = recipe_as_dict(recipe)
+            self._boards["wandb"] = WandbLog(folder.path, recipe.logs.wandb, config)
+
+    def go_on_at(self, step: int, frames_per_step: int) -> None:
+        """Begin, or go back to, after so many steps of the run.
+
+        Args:
+            step: Done; what is told of later ones is dropped.
+            frames_per_step: Frames of each step that follows.
+        """
+        self._metrics.cut_after(step)
+        self._recent.clear()
+        for line in self._metrics.last(_RECENT_STEPS):
+            self._recent.append((line["stage"], line["loss"]))
+        self._shown, self._frames_per_step = None, frames_per_step
+        self._console.go_on_at(step)
+        if self._writes_tensorboard:
+            if "tensorboard" in self._boards:
+                self._boards["tensorboard"].close()
+            self._boards["tensorboard"] = TensorBoardLog(
+                self._folder.tensorboard, step + 1, self.message
+            )
+
+    def step(self, log: StepLog, last: bool = False) -> None:
+        """Tell a step.
+
+        Args:
+            log: What is known of the step.
+            last: Whether it is the last of its stage.
+        """
+        self._metrics.write(log)
+        self._console.step(log, last)
+        self._recent.append((log.stage, log.as_json()["loss"]))
+        if log.step % self._every:
+            return
+        scalars = {
+            "loss": log.loss,
+            "learning_rate": log.lr,
+            "gradient_norm": log.grad_norm,
+            "skipped_total": log.skipped_total,
+            "epoch": log.epoch,
+            "memory_gb": peak_memory_gb(),
+            **self._rates(log.step),
+        }
+        for board in self._boards.values():
+            board.scalars(log.step, scalars)
+
+    def video(self, step: int, name: str, frames: np.ndarray, fps: float) -> None:
+        """Show a sample video, uint8 `(F, H, W, 3)`, where that can be done."""
+        for board in self._boards.values():
+            board.video(step, name, frames, fps)
+
+    def message(self, text: str) -> None:
+        """Say something."""
+        self._console.message(text)
+
+    def note(self, text: str) -> None:
+        """Tell something that is as it should be."""
+        self._console.note(text)
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether steps were told, now or before the run was continued."""
+        return self._metrics.path.stat().st_size > 0
+
+    def recent_loss(self, stage: str) -> float:
+        """The mean loss of the last steps of a stage; NaN before there are any."""
+        losses = [
+            loss
+            for of_stage, loss in self._recent
+            if of_stage == stage and loss is not None
+        ]
+        return float(np.mean(losses)) if losses else float("nan")
+
+    def last_lines(self, count: int) -> list[dict]:
+        """The last lines of `metrics.jsonl`."""
+        return self._metrics.last(count)
+
+    def close(self) -> None:
+        """Finish all files."""
+        for board in self._boards.values():
+            board.close()
+        self._metrics.close()
+        self._console.close()
+
+    def _rates(self, step):
+        """Steps and frames a second since the boards were last told."""
+        before, self._shown = self._shown, (step, time.perf_counter())
+        if before is None:
+            return {}
+        rate = (step - before[0]) / (self._shown[1] - before[1])
+        return {
+            "steps_per_second": rate,
+            "frames_per_second": rate * self._frames_per_step,
+        }
+
+
+class SilentLog:
+    """What processes other than the first have as their `RunLog`: it tells nothing.
+
+    Example:
+    ```python
+    SilentLog().message("nobody hears this")
+    ```
+    """
+
+    has_lines = False
+
+    def recent_loss(self, stage: str) -> float:
+        """NaN, as before there are any losses."""
+        return float("nan")
+
+    def last_lines(self, count: int) -> list[dict]:
+        """None."""
+        return []
+
+    def __getattr__(self, name):
+        return lambda *arguments, **options: None
+
+
+def peak_memory_gb() -> float:
+    """The most memory that was in use: the accelerator's, or without one the process's.
+
+    NaN on Windows, which does not tell.
+
+    Example:
+    ```python
+    peak_memory_gb()
+    ```
+    """
+    backend = keras.config.backend()
+    used = _accelerator_memory(backend)
+    if not used:
+        try:
+            import resource
+        except ImportError:  # Windows
+            return float("nan")
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        # Linux counts it in kilobytes, macOS in bytes.
+        used *= 1 if sys.platform == "darwin" else 1024
+    return used / 1e9
+
+
+def _accelerator_memory(backend):
+    if backend == "jax":
+        import jax
+
+        statistics = jax.local_devices()[0].memory_stats() or {}
+        return statistics.get("peak_bytes_in_use", 0)
+    if backend == "torch":
+        import torch
+
+        return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    import tensorflow as tf
+
+    if not tf.config.list_logical_devices("GPU"):
+        return 0
+    return tf.config.experimental.get_memory_info("GPU:0")["peak"]

@@ -1,0 +1,121 @@
+"""Runs `makeavid` and `python` for shell blocks, in forks of one warm process.
+
+A line of bash then costs what it does, and not the imports of three libraries. Two
+small scripts stand for the commands on the PATH: each hands its arguments, folder,
+environment and files over, and exits with the code that comes back.
+"""
+
+import json
+import os
+import runpy
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+CLIENT = """#!{python} -IS
+import json, os, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+asked_for = json.dumps([{command!r}, sys.argv[1:], os.getcwd(), dict(os.environ)])
+socket.send_fds(server, [asked_for.encode()], [0, 1, 2])
+sys.exit(int(server.recv(16) or 70))
+"""
+BARS = ("colour", "shape", "motion")
+# The smallest sizes, behind the arguments on the page: of two values the last holds.
+SMALLEST = {
+    "generate": ["--steps", "1", "--frames", "2"],
+    "evaluate": [
+        *("--steps", "1", "--count", "1", "--seeds", "1"),
+        *(word for bar in BARS for word in (f"--min-{bar}", "0")),
+    ],
+    "encode": ["--workers", "1"],
+    "dataset motions": ["--clips", "2"],
+    "train": [
+        *("--set", "stage.*.length=2 steps", "--set", "data.batch_size=1"),
+        *("--set", "stage.*.learning_rate.warmup=1 steps"),
+        *("--set", "logs.tensorboard=false"),
+    ],
+    "draw_clips.py": ["1"],
+}
+
+
+def with_smallest_sizes(arguments: list[str]) -> list[str]:
+    """`arguments` of `makeavid`, or a script and its own, at the smallest size."""
+    for command, sizes in SMALLEST.items():
+        words = command.split()
+        if [Path(word).name for word in arguments[: len(words)]] == words:
+            return arguments + sizes
+    return arguments
+
+
+def run(command: str, arguments: list[str]):
+    """Run the command as its own process would."""
+    if command == "makeavid":
+        from keras_makeavid.cli import main
+
+        return main(with_smallest_sizes(arguments))
+    if arguments[0] in ("-c", "-"):
+        code = arguments[1] if arguments[0] == "-c" else sys.stdin.read()
+        sys.argv = ["-c", *arguments[2:]]
+        return exec(compile(code, "block", "exec"), {"__name__": "__main__"})
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        return runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    sys.argv = with_smallest_sizes(arguments)
+    return runpy.run_path(arguments[0], run_name="__main__")
+
+
+def run_in_fork(command, arguments, folder, environment, files) -> int:
+    """The exit code of the command, or 1 where it raised."""
+    child = os.fork()
+    if child:
+        for file in files:
+            os.close(file)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = 1
+    try:
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+        os.chdir(folder)
+        os.environ.update(environment)
+        result = run(command, arguments)
+        code = result if isinstance(result, int) else 0
+    except SystemExit as exit_:
+        code = exit_.code if isinstance(exit_.code, int) else int(bool(exit_.code))
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def main(address: str, commands: str):
+    """Write the scripts to the folder `commands`, and serve until the input ends."""
+    import grain  # noqa: F401
+    import orbax.checkpoint  # noqa: F401
+    import torch
+    from transformers import CLIPTokenizer  # noqa: F401
+
+    from keras_makeavid import TextToVideo, data, training, video  # noqa: F401
+
+    torch.set_num_threads(1)
+    for command in ("makeavid", "python"):
+        script = Path(commands) / command
+        script.write_text(
+            CLIENT.format(python=sys.executable, address=address, command=command)
+        )
+        script.chmod(0o755)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(address)
+    server.listen()
+    print("ready", flush=True)
+    while True:
+        connection, _ = server.accept()
+        message, files, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+        code = run_in_fork(*json.loads(message), files)
+        connection.send(str(code).encode())
+        connection.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

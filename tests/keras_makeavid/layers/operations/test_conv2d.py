@@ -1,0 +1,43 @@
+"""Each form of the operation against torch: values, gradients, half precision."""
+
+import pytest
+import torch
+from operation_forms import BACKEND, assert_agrees, forms, normal
+
+from keras_makeavid.layers import SpatialConv, TemporalConv
+from keras_makeavid.layers.operations import conv2d as module
+
+
+@pytest.mark.parametrize("conv2d", forms(module, "conv2d"))
+@pytest.mark.parametrize("padding", ["half", "valid"])
+@pytest.mark.parametrize(
+    ("kernel_size", "strides"),
+    [((3, 3), 1), ((3, 3), 2), ((1, 1), 1), ((3, 1), 1), ((5, 3), 1)],
+)
+def test_convolution_agrees_with_torch(conv2d, kernel_size, strides, padding):
+    def reference(inputs, kernel, bias):
+        outputs = torch.nn.functional.conv2d(
+            inputs.permute(0, 3, 1, 2),
+            kernel.permute(3, 2, 0, 1),
+            bias,
+            stride=strides,
+            padding=[n // 2 for n in kernel_size] if padding == "half" else 0,
+        )
+        return outputs.permute(0, 2, 3, 1)
+
+    assert_agrees(
+        lambda *arrays: conv2d(*arrays, strides, padding),
+        reference,
+        normal(2, 7, 10, 4),
+        normal(*kernel_size, 4, 5, seed=1),
+        normal(5, seed=2),
+    )
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="only torch orders kernels by stride")
+def test_kernels_stay_in_torchs_memory_order():
+    for layer in (SpatialConv(5), TemporalConv()):
+        layer.build((2, 3, 6, 8, 4)[-4 if layer.name.startswith("spatial") else 0 :])
+        layer.kernel.assign(normal(*layer.kernel.shape))
+        in_torchs_order = layer.kernel.value.movedim(-1, 0)
+        assert in_torchs_order.is_contiguous()
