@@ -249,7 +249,7 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
     found = find_layouts(file) or [_find_layout(file)]
     unets = {layout.name for layout, _ in found if layout.kind == "unet"}
     if variant == "ema" and "ldm_ema" not in unets:
-        raise ContainerError(path, "has no running mean of its weights, model_ema.*")
+        raise FormatError(path, "has no running mean of its weights, model_ema.*")
     if {"ldm", "ldm_ema"} <= unets:
         other = "ldm" if variant == "ema" else "ldm_ema"
         found = [(x, root) for x, root in found if (x.kind, x.name) != ("unet", other)]
