@@ -19,7 +19,7 @@ from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
 from keras_makeavid.models.loading import without_weights
 from keras_makeavid.text import TextEncoder
 from weights_tools.configs import architecture, check_arguments
-from weights_tools.containers import ContainerError, TensorFile
+from weights_tools.formats import FormatError, TensorFile
 from weights_tools.layouts import Layout
 
 MODELS: dict[str, type[keras.Model]] = {
@@ -165,14 +165,14 @@ class _Shapes:
         name = self._layout.tensor_name(path, self._root)
         spec = self._file.specs.get(name)
         if spec is None:
-            raise ContainerError(
+            raise FormatError(
                 self._file.path,
                 f"must be there in a {self._layout.kind} in layout "
                 f"{self._layout.name!r}",
                 tensor=name,
             )
         if len(spec.shape) < least:
-            raise ContainerError(
+            raise FormatError(
                 self._file.path,
                 f"must have {least} axes or more. Received: shape {spec.shape}",
                 tensor=name,

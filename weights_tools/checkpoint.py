@@ -27,7 +27,7 @@ from weights_tools.architectures import (
     variables_of,
 )
 from weights_tools.configs import architecture
-from weights_tools.containers import ContainerError, TensorFile, TensorSpec
+from weights_tools.formats import FormatError, TensorFile, TensorSpec
 from weights_tools.layouts import LAYOUTS, Layout, get_layout
 
 KERNEL_IN = "conv_in/spatial_conv/kernel"
@@ -74,7 +74,7 @@ class Weights:
         """Read all weights once, and keep none.
 
         Raises:
-            ContainerError: One is damaged, or holds NaN or infinity.
+            FormatError: One is damaged, or holds NaN or infinity.
         """
         for path in self.specs:
             self.read(path)
@@ -324,18 +324,18 @@ def reading(path: Path) -> Iterator[None]:
         path: The file.
 
     Raises:
-        ContainerError: Instead of what the block raises.
+        FormatError: Instead of what the block raises.
     """
     try:
         yield
-    except (ContainerError, OSError):
+    except (FormatError, OSError):
         raise
     except ValueError as error:
-        raise ContainerError(path, str(error)) from error
+        raise FormatError(path, str(error)) from error
     except Exception as error:
         # What libraries answer to JSON of another shape than theirs is of any kind.
         reason = f"is not understood: {type(error).__name__}: {error}"
-        raise ContainerError(path, reason) from error
+        raise FormatError(path, reason) from error
 
 
 def weights_from_file(
@@ -356,7 +356,7 @@ def weights_from_file(
         The weights that the layout holds.
 
     Raises:
-        ContainerError: A tensor is missing, surplus, misshapen or no float. The text
+        FormatError: A tensor is missing, surplus, misshapen or no float. The text
             lists names and shapes. Reading one that holds NaN or infinity raises it
             too.
     """
@@ -372,17 +372,17 @@ def weights_from_file(
             received[name] = expected[name]
     problem = misfit(expected, received, layout)
     if problem:
-        raise ContainerError(file.path, problem)
+        raise FormatError(file.path, problem)
     for name in names.values():
         dtype = file.specs[name].dtype
         if dtype not in _DTYPES:
             reason = f"a weight must be one of {_DTYPES}. Received: {dtype}"
-            raise ContainerError(file.path, reason, tensor=name)
+            raise FormatError(file.path, reason, tensor=name)
 
     def read(path):
         tensor = file.read(names[path]).reshape(expected[names[path]])
         if not all_finite(tensor):
-            raise ContainerError(file.path, "holds NaN or infinity", tensor=names[path])
+            raise FormatError(file.path, "holds NaN or infinity", tensor=names[path])
         return layout.from_layout(path, tensor, shapes[path])
 
     specs = {p: TensorSpec(shapes[p], file.specs[n].dtype) for p, n in names.items()}

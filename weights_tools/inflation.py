@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from weights_tools.checkpoint import KERNEL_IN, Component, Weights
-from weights_tools.containers import TensorSpec
+from weights_tools.formats import TensorSpec
 
 
 def inflated(component: Component) -> Component:

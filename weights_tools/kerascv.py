@@ -30,7 +30,8 @@ from weights_tools.checkpoint import (
     reading,
     tensors_of_model,
 )
-from weights_tools.containers import ContainerError, TensorFile
+from weights_tools.formats import FormatError, TensorFile
+from weights_tools.formats.hdf5_format import Hdf5Tensors
 from weights_tools.layouts import Layout
 from weights_tools.layouts.layout import CONVOLVED_ATTENTION, HEADS, KERAS_LEAVES
 
@@ -398,7 +399,7 @@ def open_files(files: Sequence[TensorFile], overrides: Mapping[str, Any]) -> Che
         overrides: Arguments of the UNet that are known better.
 
     Raises:
-        ContainerError: A file is of none of the classes, or two are of one.
+        FormatError: A file is of none of the classes, or two are of one.
     """
     return _checkpoint([_recognised(file) for file in files], overrides)
 
@@ -468,7 +469,7 @@ def _recognised(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
         return _in_order(file)
     found = _classes_in(file)
     if len(found) != 1:
-        raise ContainerError(
+        raise FormatError(
             file.path,
             f"must have the weights of one of {[c.name for c in KERASCV_CLASSES]}. "
             f"Received: {len(file.specs)} tensors such as {list(file.specs)[:5]}",
@@ -478,16 +479,17 @@ def _recognised(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
 
 def _is_old(file: TensorFile) -> bool:
     """Whether a file is one of Keras's from before version 3."""
-    return {"keras_version", "backend"} <= file.metadata.keys()
+    told = {"keras_version", "backend"} <= file.metadata.keys()
+    return told and isinstance(file, Hdf5Tensors)
 
 
 def _in_order(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
     """Name the tensors of a file in which only their order tells what they are."""
-    layers = _layers_in(file.path)
+    layers = _layers_in(file)
     numbers = {len(known.layers): known for known in KERASCV_CLASSES}
     if len(layers) not in numbers:
         listed = ", ".join(f"{known.name} {n}" for n, known in numbers.items())
-        raise ContainerError(
+        raise FormatError(
             file.path,
             f"has {len(layers)} layers with weights, and no class of KerasCV's Stable "
             f"Diffusion 1.x has so many: {listed}",
@@ -496,7 +498,7 @@ def _in_order(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
     tensors = [name for names in layers for name in names]
     for tensor in tensors:
         if tensor not in file.specs:
-            raise ContainerError(file.path, "is named but not there", tensor=tensor)
+            raise FormatError(file.path, "is named but not there", tensor=tensor)
     with reading(file.path):
         names = _named(known, [len(names) for names in layers])
     old = dict(zip(names, tensors, strict=True))
@@ -504,37 +506,31 @@ def _in_order(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
     return known, Tensors(file.path, specs, lambda name: file.read(old[name]))
 
 
-def _layers_in(path: Path) -> list[list[str]]:
+def _layers_in(file: Hdf5Tensors) -> list[list[str]]:
     """Names of the tensors of each layer that has weights, in the model's order.
 
     The names alone do not tell the order: Keras made them up from a counter, and HDF5
     sorts them.
     """
-    import pyfive
+    root = _OLD_WEIGHTS if _OLD_WEIGHTS in file.groups else ""
+    layers = []
+    for layer in _listed(file.texts(root), "layer_names"):
+        group = f"{root}/{layer}".removeprefix("/")
+        if group not in file.groups:
+            raise FormatError(
+                file.path, f"names a layer that is not there: {layer!r:.80}"
+            )
+        names = _listed(file.texts(group), "weight_names")
+        if names:
+            layers.append([f"{group}/{name}" for name in names])
+    return layers
 
-    with reading(path), pyfive.File(path) as file:
-        prefix = f"{_OLD_WEIGHTS}/" if _OLD_WEIGHTS in file else ""
-        group = file[_OLD_WEIGHTS] if prefix else file
-        layers = []
-        for layer in _listed(group.attrs, "layer_names"):
-            if layer not in group:
-                raise ValueError(f"It names a layer that is not there: {layer!r:.80}")
-            names = _listed(group[layer].attrs, "weight_names")
-            if names:
-                layers.append([f"{prefix}{layer}/{name}" for name in names])
-        return layers
 
-
-def _listed(attributes: Mapping[str, Any], name: str) -> list[str]:
+def _listed(texts: Mapping[str, Any], name: str) -> list[str]:
     """A list of names, which Keras cuts into numbered pieces where it is long."""
-    pieces = [attributes[name]] if name in attributes else []
-    while not pieces and f"{name}{len(pieces)}" in attributes:
-        pieces.append(attributes[f"{name}{len(pieces)}"])
-    return [
-        text.decode() if isinstance(text, bytes) else str(text)
-        for piece in pieces
-        for text in piece
-    ]
+    pieces = [name, *(f"{name}{index}" for index in range(len(texts)))]
+    lists = [texts[piece] for piece in pieces if isinstance(texts.get(piece), list)]
+    return [text for found in lists for text in found]
 
 
 def _checkpoint(
@@ -543,7 +539,7 @@ def _checkpoint(
     components: dict[str, Component] = {}
     for known, file in found:
         if known.name in components:
-            raise ContainerError(
+            raise FormatError(
                 file.path,
                 f"is a second {known.name}, beside {components[known.name].path}",
             )

@@ -14,7 +14,7 @@ import numpy as np
 from weights_tools import kerascv
 from weights_tools.architectures import kind_of, variables_of
 from weights_tools.checkpoint import Tensors, assign, misfit, weights_from_file
-from weights_tools.containers import TensorFile, TensorSpec, open_tensors
+from weights_tools.formats import TensorFile, TensorSpec, open_tensors
 from weights_tools.layouts import LAYOUTS, Layout
 from weights_tools.opening import open_source
 

@@ -45,7 +45,7 @@ from weights_tools.configs import (
     read_config,
     sides_of,
 )
-from weights_tools.containers import ContainerError, TensorFile, open_tensors
+from weights_tools.formats import FormatError, TensorFile, open_tensors
 from weights_tools.layouts import Layout
 
 _HUB_PREFIX = "hf://"
@@ -175,20 +175,20 @@ def _open_task(folder, stack, checkpoint):
     path = folder / TASK_FILE
     task = read_config(path).get("config")
     if not isinstance(task, dict):
-        raise ContainerError(path, "is no task's configuration")
+        raise FormatError(path, "is no task's configuration")
     file = stack.enter_context(open_tensors(folder / TASK_WEIGHTS_FILE))
     for layout, root in find_layouts(file):
         part = root.split("/")[0]
         with reading(path):
             kind, arguments = _keras_arguments(task.get(part))
         if kind != layout.kind:
-            raise ContainerError(path, f"has a {kind} for its {part}")
+            raise FormatError(path, f"has a {kind} for its {part}")
         component = component_from_file(file, layout, root, arguments)
         checkpoint.components[TASK_PARTS[part]] = component
     with reading(folder / "preprocessor.json"):
         checkpoint.preprocessor = TextToVideoPreprocessor.from_preset(str(folder))
     if not isinstance(task.get("schedule"), dict):
-        raise ContainerError(path, "has no schedule")
+        raise FormatError(path, "has no schedule")
     # Presets of the first version tell of the size only.
     checkpoint.defaults = {key: task[key] for key in TASK_DEFAULTS if key in task}
     with reading(path):
@@ -211,7 +211,7 @@ def _open_archive(path, stack, overrides) -> Checkpoint:
         component = _keras_component(file, folder / "config.json", overrides)
     except ValueError as error:
         # It names a file that is gone when it is read.
-        raise ContainerError(path, str(error)) from error
+        raise FormatError(path, str(error)) from error
     return Checkpoint({component.kind: replace(component, path=path)})
 
 
@@ -249,7 +249,7 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
     found = find_layouts(file) or [_find_layout(file)]
     unets = {layout.name for layout, _ in found if layout.kind == "unet"}
     if variant == "ema" and "ldm_ema" not in unets:
-        raise ContainerError(path, "has no running mean of its weights, model_ema.*")
+        raise FormatError(path, "has no running mean of its weights, model_ema.*")
     if {"ldm", "ldm_ema"} <= unets:
         other = "ldm" if variant == "ema" else "ldm_ema"
         found = [(x, root) for x, root in found if (x.kind, x.name) != ("unet", other)]
@@ -257,7 +257,7 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
     used: set[str] = set()
     for layout, root in found:
         if layout.kind in checkpoint.components:
-            raise ContainerError(path, f"holds more than one {layout.kind}")
+            raise FormatError(path, f"holds more than one {layout.kind}")
         beside = path.parent / "config.json"
         # The one beside our own weights is of Keras.
         is_theirs = layout.name != "keras" and beside.is_file()
@@ -311,7 +311,7 @@ def _find_layout(
     if len(found) != 1:
         wanted = " ".join(filter(None, (name, kind or "known model")))
         names = list(file.specs)
-        raise ContainerError(
+        raise FormatError(
             file.path,
             f"must hold one {wanted}. Received: {len(found)} of them, in "
             f"{len(names)} tensors such as {', '.join(names[:5]) or 'none'}",

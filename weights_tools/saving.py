@@ -41,7 +41,7 @@ from weights_tools.checkpoint import (
     all_finite,
 )
 from weights_tools.configs import their_config
-from weights_tools.containers import TensorSpec, create_tensors
+from weights_tools.formats import TensorSpec, create_tensors
 from weights_tools.layouts import LAYOUTS, Layout, get_layout
 
 DTYPES = ("float32", "float16", "bfloat16")

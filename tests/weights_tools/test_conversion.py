@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import weights_tools
 from keras_makeavid import TextToVideo
-from weights_tools.containers import open_tensors
+from weights_tools.formats import open_tensors
 
 PARTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 PARTS |= {"text_encoder": "model"}
@@ -296,7 +296,7 @@ def test_a_full_disk_leaves_nothing(pipeline, tmp_path, layout):
 
 SLOWLY = """
 import time
-from weights_tools.containers.tensor_writer import TensorWriter
+from weights_tools.formats.writing import TensorWriter
 write = TensorWriter.write
 def slowly(*a):
     time.sleep(0.05)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import weights_tools
-from weights_tools.containers import open_tensors
+from weights_tools.formats import open_tensors
 
 pytestmark = [
     pytest.mark.slow,

@@ -19,7 +19,7 @@ import weights_tools
 from keras_makeavid.compilation import compile_inference
 from keras_makeavid.models.loading import without_weights
 from weights_tools.architectures import shapes_of
-from weights_tools.containers import open_tensors
+from weights_tools.formats import open_tensors
 from weights_tools.kerascv import (
     KERASCV_CLASSES,
     KERASCV_KINDS,

@@ -6,8 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from weights_tools.containers import (
-    ContainerError,
+from weights_tools.formats import (
+    FormatError,
     TensorSpec,
     create_tensors,
     open_tensors,
@@ -29,7 +29,7 @@ def new(path):
 
 
 def refused(path):
-    with pytest.raises(ContainerError) as error:
+    with pytest.raises(FormatError) as error:
         open_tensors(path)
     text = str(error.value)
     assert text.startswith(f"{path}: ")
@@ -204,19 +204,9 @@ def test_a_damaged_chunk_is_an_error_of_its_tensor(path, new, where):
     path.write_bytes(content)
     with (
         open_tensors(path) as file,
-        pytest.raises(ContainerError, match="tensor 'a': has a damaged chunk"),
+        pytest.raises(FormatError, match="tensor 'a': .*(damaged chunk|decompressing)"),
     ):
         file.read("a")
-
-
-def test_a_chunk_shuffled_by_another_dtype_is_refused(path, new):
-    new.create_dataset("a", data=GRID, chunks=(5, 6), shuffle=True)
-    new.close()
-    content = path.read_bytes()
-    start = content.index(b"shuffle\0") + 8
-    assert content[start] == 4
-    path.write_bytes(content[:start] + b"\x08" + content[start + 1 :])
-    assert "was shuffled by another dtype" in refused(path)
 
 
 def test_chunks_that_overlap_are_refused(path, new):
@@ -235,25 +225,25 @@ def test_chunks_that_overlap_are_refused(path, new):
 
 REFUSALS = {
     "has a soft link": lambda f, p: f.__setitem__("a", h5py.SoftLink("/etc")),
-    "is written in a newer form": lambda f, p: f.__setitem__(
+    "is damaged, or unlike what Keras writes": lambda f, p: f.__setitem__(
         "a", h5py.ExternalLink("other.h5", "/b")
     ),
     "has its data in other files": lambda f, p: f.create_dataset(
         "a", (2,), "f4", external=[(str(p.with_name("secret")), 0, 8)]
     ),
-    "has a dtype that no weight has: text elsewhere": lambda f, p: f.create_dataset(
+    "has a dtype that no weight has: VlenString": lambda f, p: f.create_dataset(
         "a", data=["x"], dtype=h5py.string_dtype()
     ),
-    "has a dtype that no weight has: text": lambda f, p: f.create_dataset(
+    "has a dtype that no weight has: FixedString": lambda f, p: f.create_dataset(
         "a", data=np.array([b"x"])
     ),
-    "has a dtype that no weight has: opaque": lambda f, p: f.create_dataset(
+    "has a dtype that no weight has: Opaque": lambda f, p: f.create_dataset(
         "a", data=np.zeros(2, ml_dtypes.bfloat16)
     ),
-    "class 7": lambda f, p: f.create_dataset("a", (2,), h5py.ref_dtype),
-    "class 6": lambda f, p: f.create_dataset("a", data=np.zeros(2, "c8")),
+    "Reference": lambda f, p: f.create_dataset("a", (2,), h5py.ref_dtype),
+    "Compound": lambda f, p: f.create_dataset("a", data=np.zeros(2, "c8")),
     "or big-endian": lambda f, p: f.create_dataset("a", data=np.zeros(2, ">f4")),
-    "class 9": lambda f, p: f.create_dataset(
+    "Sequence": lambda f, p: f.create_dataset(
         "a", (1,), h5py.vlen_dtype(np.dtype("f4"))
     ),
     "has a dtype that is defined elsewhere": lambda f, p: (
@@ -261,11 +251,11 @@ REFUSALS = {
         f.create_dataset("b", (2,), f["a"]),
         f.__delitem__("a"),
     ),
-    "is a dtype, not a dataset": lambda f, p: f.__setitem__("a", np.dtype("f4")),
+    "is neither a group nor a dataset": lambda f, p: f.__setitem__("a", np.dtype("f4")),
     "has no data: nothing was ever written": lambda f, p: f.create_dataset(
         "a", (2,), "f4"
     ),
-    "'b': has no data: nothing was ever written": lambda f, p: f.create_dataset(
+    "'b': has 0 of 2 chunks": lambda f, p: f.create_dataset(
         "b", (4,), "f4", chunks=(2,)
     ),
     "has 1 of 2 chunks": lambda f, p: f.create_dataset(
@@ -275,7 +265,7 @@ REFUSALS = {
         f.__setitem__("a", [1.0]),
         f.__setitem__("b", f["a"]),
     ),
-    "went through filters other than gzip": lambda f, p: f.create_dataset(
+    "went through other filters than gzip": lambda f, p: f.create_dataset(
         "a", data=GRID, chunks=(2, 2), fletcher32=True
     ),
     "has no shape": lambda f, p: f.create_dataset("a", data=h5py.Empty("f4")),
@@ -300,10 +290,11 @@ def test_virtual_datasets_are_refused(path, new):
 
 
 @pytest.mark.parametrize("options", [{"libver": "latest"}, {"track_order": True}])
-def test_newer_forms_of_hdf5_are_refused_with_the_way_out(path, options):
+def test_newer_forms_of_hdf5_are_read_too(path, options):
     with h5py.File(path, "w", **options) as file:
-        file["a"] = [1.0]
-    assert "copy it with h5py's default libver" in refused(path)
+        file["a/b"] = [1.0, 2.0]
+    with open_tensors(path) as file:
+        assert file.read("a/b").tolist() == [1, 2]
 
 
 def test_a_group_that_holds_itself_is_refused(path, new):
@@ -318,4 +309,24 @@ def test_a_truncated_file_is_refused(path, new, keep):
     new.close()
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
-    assert "is truncated" in refused(path)
+    refused(path)
+
+
+def test_a_datatype_that_nests_thousands_of_enumerations_is_refused(path, new):
+    new["a"] = np.arange(3)
+    new.close()
+    content = path.read_bytes()
+    integer = struct.pack("<BBBBIHH", 0x10, 8, 0, 0, 8, 0, 64)
+    assert content.count(integer) == 1
+    at = content.index(integer)
+    # The header of the dataset goes on at the end of the file, with one long message.
+    enumeration = struct.pack("<BBBBI", 0x18, 0, 0, 0, 8)
+    message = enumeration * 3000 + integer
+    header = content.rindex(b"\x01\x00", 0, at - 16)
+    moved = len(content) + 8
+    continued = struct.pack("<HHB3x", 3, len(message), 0) + message
+    jump = struct.pack("<HHB3xQQ", 0x10, 16, 0, len(content), len(continued))
+    body = content[: at - 8] + jump + content[at - 8 + len(jump) :] + continued
+    assert moved and header
+    path.write_bytes(body.replace(content[40:48], struct.pack("<Q", len(body)), 1))
+    refused(path)

@@ -10,12 +10,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from weights_tools.containers import (
+from weights_tools.formats import (
     TensorSpec,
     create_tensors,
     open_tensors,
-    tensor_writer,
 )
+from weights_tools.formats.flax_format import lay_out_flax
+from weights_tools.formats.writing import _placed
 
 CONTAINERS = ("safetensors", "flax_msgpack", "hdf5")
 COMMON = "bool int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 bfloat16"
@@ -173,7 +174,7 @@ def test_a_tensor_is_written_only_once(path, container):
 def test_what_a_container_cannot_hold_is_refused_before_anything_is_written(path):
     spec = TensorSpec((1,), "float32")
     refusals = [
-        ("zip", {}, {}, "container must be one of"),
+        ("zip", {}, {}, "format must be one of"),
         ("safetensors", {"a": TensorSpec((1,), "complex128")}, {}, "safetensors holds"),
         ("safetensors", {"__metadata__": spec}, {}, "keeps the name '__metadata__'"),
         ("safetensors", {"a": TensorSpec((-1,), "float32")}, {}, "integers from 0"),
@@ -235,7 +236,7 @@ def test_a_process_killed_half_way_leaves_no_file(path):
     code = f"""
     import os, signal
     import numpy as np
-    from weights_tools.containers import TensorSpec, create_tensors
+    from weights_tools.formats import TensorSpec, create_tensors
 
     spec = TensorSpec((1000,), "float32")
     writers = []
@@ -255,11 +256,11 @@ def test_a_process_killed_half_way_leaves_no_file(path):
 def test_a_tensor_beyond_the_largest_chunk_of_flax_is_written_in_several(path):
     # Nothing of the gigabyte is touched but its ends.
     specs = {"big": TensorSpec((2**29 + 1,), ml_dtypes.bfloat16.dtype.name)}
-    plan = tensor_writer.plan_flax_msgpack(specs, {})
-    plan.begin(path)
-    assert [extent.nbytes for extent in plan.extents["big"]] == [2**30, 2]
+    _, extents, _ = _placed(lay_out_flax(specs, {}))
+    assert [extent.nbytes for extent in extents["big"]] == [2**30, 2]
+    create_tensors(path, specs, "flax_msgpack")._begin(path)
     with path.open("r+b") as file:
-        file.seek(plan.extents["big"][1].offset)
+        file.seek(extents["big"][1].offset)
         file.write(np.ones(1, ml_dtypes.bfloat16).tobytes())
     with open_tensors(path) as file:
         assert dict(file.specs) == specs

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from weights_tools.containers import ContainerError, TensorSpec, open_tensors
+from weights_tools.formats import FormatError, TensorSpec, open_tensors
 
 
 def names_there(path, arrays):
@@ -40,14 +40,14 @@ def test_a_closed_file_reads_no_more(real_file):
     file = open_tensors(real_file)
     name = next(name for name, spec in file.specs.items() if spec.nbytes)
     file.close()
-    with pytest.raises(ContainerError, match="is closed"):
+    with pytest.raises(FormatError, match="is closed"):
         file.read(name)
 
 
 def test_an_unknown_tensor_is_named(real_file):
     with (
         open_tensors(real_file) as file,
-        pytest.raises(ContainerError, match="tensor 'banana': there is no such tensor"),
+        pytest.raises(FormatError, match="tensor 'banana': there is no such tensor"),
     ):
         file.read("banana")
 
@@ -55,28 +55,46 @@ def test_an_unknown_tensor_is_named(real_file):
 def test_nothing_a_folder_and_an_empty_file_are_told_apart(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no\.h5"):
         open_tensors(tmp_path / "no.h5")
-    with pytest.raises(ContainerError, match="is a folder"):
+    with pytest.raises(FormatError, match="is a folder"):
         open_tensors(tmp_path)
     (tmp_path / "empty.h5").touch()
-    with pytest.raises(ContainerError, match=r"empty\.h5: is empty"):
+    with pytest.raises(FormatError, match=r"empty\.h5: is empty"):
         open_tensors(tmp_path / "empty.h5")
 
 
-@pytest.mark.parametrize(
-    "content", [b"hello", b"\x00" * 100, b"<html>Not found</html>"]
-)
+@pytest.mark.parametrize("content", [b"hello", b"\x00" * 100])
 def test_what_is_no_container_is_shown_by_its_beginning(tmp_path, content):
     path = tmp_path / "model.dat"
     path.write_bytes(content)
-    with pytest.raises(ContainerError, match=r"is no .* It begins with b'"):
+    with pytest.raises(FormatError, match=r"is no .* It begins with b'"):
         open_tensors(path)
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "h5", "bin", "msgpack", "json"])
 def test_a_wrong_content_is_refused_by_the_format_of_the_suffix(tmp_path, suffix):
     path = tmp_path / f"model.{suffix}"
-    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n")
-    with pytest.raises(ContainerError, match=path.name):
+    path.write_bytes(b"\x97\xfe" * 100)
+    with pytest.raises(FormatError, match=path.name):
+        open_tensors(path)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "ckpt", "h5", "bin", "msgpack"])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid 12\n",
+            "git lfs pull",
+        ),
+        (b"\xef\xbb\xbf\n<!doctype html><title>Not found</title>", "page of a website"),
+        (b"Invalid username or password.", "begins with b'Invalid user"),
+        (b"{}", "no weight_map"),
+    ],
+)
+def test_text_in_place_of_a_binary_file_is_named(tmp_path, suffix, content, what):
+    path = tmp_path / f"model.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=what):
         open_tensors(path)
 
 
@@ -86,7 +104,7 @@ def test_an_error_is_short_whatever_a_file_calls_its_tensors(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({"n" * 100_000 + "\x1b": np.ones(3)}, path)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ContainerError) as error:
+    with pytest.raises(FormatError) as error:
         open_tensors(path)
     assert len(str(error.value)) < 1000
     assert "\x1b" not in str(error.value)

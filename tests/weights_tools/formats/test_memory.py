@@ -8,7 +8,7 @@ import psutil
 import pytest
 import torch
 
-from weights_tools.containers import TensorSpec, open_tensors, tensor_writer
+from weights_tools.formats import TensorSpec, create_tensors, open_tensors
 
 MEGABYTE = 2**20
 COUNT, EACH = 25, 20 * MEGABYTE
@@ -43,8 +43,8 @@ def write_torch(path):
         torch.save(views, path)
 
 
-def write_planned(container):
-    return lambda path: tensor_writer._PLANS[container](SPECS, {}).begin(path)
+def write_planned(format):
+    return lambda path: create_tensors(path, SPECS, format)._begin(path)
 
 
 WRITERS = {c: write_planned(c) for c in ("safetensors", "flax_msgpack", "hdf5")}
@@ -80,7 +80,7 @@ def test_reading_all_tensors_in_turn_takes_the_memory_of_one(large):
 def test_arrays_read_before_stay_what_they_were(tmp_path):
     path = tmp_path / "model.safetensors"
     specs = {str(index): TensorSpec((5000,), "float32") for index in range(9)}
-    with tensor_writer.create_tensors(path, specs, "safetensors") as writer:
+    with create_tensors(path, specs, "safetensors") as writer:
         for name in specs:
             writer.write(name, np.full(5000, float(name), "float32"))
     with open_tensors(path) as file:

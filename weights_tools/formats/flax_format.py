@@ -1,0 +1,309 @@
+"""Flax's msgpack: nested maps of names to arrays, its small objects read by `msgpack`.
+
+An array is an extension object that holds shape, dtype and bytes. One of more than
+`2**30` bytes is a map of flat pieces instead. Only heads are read, and data stays
+where it is in the file.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgpack
+
+from weights_tools.formats.tensors import (
+    SEPARATOR,
+    Extent,
+    FormatError,
+    MappedFile,
+    MappedTensors,
+    NameCollector,
+    StoredTensor,
+    TensorSpec,
+    checked_spec,
+    nested,
+)
+
+# Flax's extension types; a NumPy scalar is an array without dimensions.
+_NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
+_CHUNKED = "__msgpack_chunked_array__"
+_LONGEST_KEY = 1024
+# More than the head of any object that is read takes.
+_WINDOW = 2**12
+# A hundred times those of a full training state of this family.
+_MOST_ENTRIES = 1_000_000
+# Beyond this Flax cuts an array: an object of msgpack has less than 2**32 bytes.
+LARGEST_CHUNK = 2**30
+# First bytes of objects that hold bytes: what they hold, and the form of their length.
+_LONG = {
+    **{0xC4 + i: ("bin", form) for i, form in enumerate(("B", "H", "I"))},
+    **{0xC7 + i: ("ext", form) for i, form in enumerate(("B", "H", "I"))},
+    **{0xD9 + i: ("str", form) for i, form in enumerate(("B", "H", "I"))},
+}
+
+
+def is_flax(start: bytes) -> bool:
+    """Whether a file that starts so is meant as msgpack: a map, its first key a text.
+
+    Args:
+        start: Its first bytes, at least six.
+
+    Example:
+    ```python
+    is_flax(bytes([0x81, 0xA4]) + b"conv")  # True
+    ```
+    """
+    key = start[{0xDE: 3, 0xDF: 5}.get(start[0], 1) :][:1]
+    is_map = 0x81 <= start[0] <= 0x8F or start[0] in (0xDE, 0xDF)
+    return is_map and bool(key) and (0xA0 <= key[0] < 0xC0 or 0xD9 <= key[0] <= 0xDB)
+
+
+def open_flax(file: MappedFile) -> MappedTensors:
+    """Open a file of Flax; only the heads of its objects are read.
+
+    Entries that are no arrays, such as a step count, are left out.
+
+    Args:
+        file: The mapped file.
+
+    Raises:
+        FormatError: If it is damaged or no such file.
+    """
+    walk = _Walk(file)
+    prefix: tuple[str, ...] = ()
+    try:
+        walk.container("map", prefix)
+    except FormatError:
+        raise
+    except Exception as error:
+        # Damage meets the library in many ways.
+        raise FormatError(
+            file.path,
+            f"is truncated or damaged at byte {walk.at}: {error!r:.200}",
+        ) from error
+    if walk.at != file.size:
+        raise FormatError(file.path, f"{file.size - walk.at} bytes follow the map")
+    return MappedTensors(file, walk.tensors)
+
+
+class _Walk:
+    """Goes through a file of Flax once and notes its arrays.
+
+    Attributes:
+        at: Offset of the next object.
+    """
+
+    def __init__(self, file: MappedFile):
+        self.file = file
+        self.at = 0
+        self.tensors: dict[str, StoredTensor] = {}
+        self.names = NameCollector(file)
+        self.left = _MOST_ENTRIES
+
+    def library(self, method: str) -> Any:
+        """Read what stands next by a method of `msgpack.Unpacker`, and go on."""
+        unpacker = msgpack.Unpacker(max_buffer_size=_WINDOW)
+        unpacker.feed(self.file.map[self.at : self.at + _WINDOW])
+        found = getattr(unpacker, method)()
+        self.at += unpacker.tell()
+        return found
+
+    def kind(self) -> str:
+        """What stands next: `"map"`, `"array"`, `"str"`, `"bin"`, `"ext"` or other."""
+        first = self.file.map[self.at]
+        if 0x80 <= first < 0xC0:
+            return "map" if first < 0x90 else "array" if first < 0xA0 else "str"
+        if 0xD4 <= first <= 0xD8:
+            return "ext"
+        if first >= 0xDC and first <= 0xDF:
+            return "array" if first < 0xDE else "map"
+        return _LONG.get(first, ("other", ""))[0]
+
+    def data(self) -> tuple[int, Extent]:
+        """Code (of an extension) and bytes of a text, bytes or extension; go past."""
+        first = self.file.map[self.at]
+        if first in _LONG:
+            kind, form = _LONG[first]
+            (length,) = struct.unpack_from(">" + form, self.file.map, self.at + 1)
+            start = self.at + 1 + struct.calcsize(form)
+        else:
+            kind = self.kind()
+            length = 1 << first - 0xD4 if kind == "ext" else first & 0x1F
+            start = self.at + 1
+        code = 0
+        if kind == "ext":
+            code, start = self.file.map[start], start + 1
+        if not self.file.holds(start, length):
+            raise ValueError(f"an object of {length} bytes has no end")
+        self.at = start + length
+        return code, Extent(start, length)
+
+    def container(self, kind: str, prefix: tuple[str, ...]) -> None:
+        """Walk through a map or array."""
+        if self.kind() != kind:
+            raise self.error(prefix, f"is not a msgpack {kind}")
+        count = self.library(f"read_{kind}_header")
+        self.left -= count
+        if self.left < 0:
+            raise self.error(prefix, f"has more than {_MOST_ENTRIES} entries")
+        for index in range(count):
+            key = self.key(prefix) if kind == "map" else str(index)
+            if key == _CHUNKED:
+                if index or not prefix:
+                    raise self.error(prefix, f"{_CHUNKED} is not the first of its map")
+                self.chunked(count, prefix)
+                return
+            self.entry((*prefix, key))
+
+    def key(self, prefix: tuple[str, ...]) -> str:
+        if self.kind() == "str":
+            _, (start, length) = self.data()
+            if length <= _LONGEST_KEY:
+                return self.file.map[start : start + length].decode()
+        raise self.error(prefix, f"a key is no text of up to {_LONGEST_KEY} bytes")
+
+    def entry(self, path: tuple[str, ...]) -> None:
+        kind = self.kind()
+        if kind in ("map", "array"):
+            self.names.check_depth(path)
+            self.container(kind, path)
+        elif kind == "other":
+            self.library("skip")
+        else:
+            code, extent = self.data()
+            if kind == "ext" and code in (_NDARRAY, _SCALAR):
+                name = self.names.joined(path)
+                self.tensors[name] = self.array(extent, path)
+            elif kind == "ext" and code != _COMPLEX:
+                raise self.error(path, f"unknown extension type {code}")
+
+    def array(self, body: Extent, path: tuple[str, ...]) -> StoredTensor:
+        """Shape, dtype and extent of an array from the body of its extension."""
+        end, self.at = self.at, body.offset
+        try:
+            parts = self.library("read_array_header")
+            shape, dtype = self.library("unpack"), self.library("unpack")
+            if parts != 3 or self.kind() != "bin":
+                raise ValueError("expected shape, dtype and bytes")
+            _, data = self.data()
+            if sum(data) != end:
+                raise ValueError("expected shape, dtype and bytes")
+            spec = checked_spec(shape, dtype)
+            if spec.nbytes != data.nbytes:
+                raise ValueError(
+                    f"shape {spec.shape} of {spec.dtype} takes {spec.nbytes} bytes, "
+                    f"{data.nbytes} are there"
+                )
+        except Exception as error:
+            reason = str(error) if type(error) is ValueError else ""
+            reason = reason or "expected shape, dtype and bytes"
+            raise self.error(path, reason) from error
+        self.at = end
+        return StoredTensor(spec, (data,))
+
+    def chunked(self, count: int, path: tuple[str, ...]) -> None:
+        """Note an array in pieces: `{marker: True, "shape": {}, "chunks": {}}`."""
+        name = self.names.joined(path)
+        self.library("skip")
+        shape, chunks = [], []
+        for _ in range(count - 1):
+            part = self.key(path)
+            if part not in ("shape", "chunks") or self.kind() != "map":
+                raise self.error(path, "expected shape and chunks of a chunked array")
+            for index in range(self.library("read_map_header")):
+                if self.key(path) != str(index):
+                    raise self.error(path, f"a part of its {part} is not in its place")
+                if part == "shape":
+                    shape.append(self.library("unpack"))
+                elif self.kind() == "ext":
+                    chunks.append(self.array(self.data()[1], path))
+                else:
+                    raise self.error(path, "a chunk is no array")
+        if not chunks:
+            raise self.error(path, "a chunked array has no chunks")
+        try:
+            spec = checked_spec(shape, chunks[0].spec.dtype)
+        except ValueError as error:
+            raise self.error(path, str(error)) from error
+        if any(c.spec != _flat(c.spec, spec.dtype) for c in chunks):
+            raise self.error(path, f"chunks are not flat arrays of {spec.dtype}")
+        if sum(c.spec.nbytes for c in chunks) != spec.nbytes:
+            raise self.error(path, f"chunks do not add up to shape {spec.shape}")
+        self.tensors[name] = StoredTensor(spec, tuple(c.extents[0] for c in chunks))
+
+    def error(self, path: tuple[str, ...], reason: str) -> FormatError:
+        return FormatError(self.file.path, reason, SEPARATOR.join(path) or None)
+
+
+def _flat(spec: TensorSpec, dtype: str) -> TensorSpec:
+    return TensorSpec((math.prod(spec.shape),), dtype)
+
+
+# A file in order: heads as bytes, and data as the tensor's name and a count of bytes.
+_Pieces = Iterator[bytes | tuple[str, int]]
+
+
+def lay_out_flax(
+    specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]
+) -> list[bytes | tuple[str, int]]:
+    """Lay out a new file of Flax, byte for byte as Flax itself would.
+
+    Args:
+        specs: Shape and dtype of each tensor by name; slashes make nested maps.
+        metadata: Must be empty: the format has no place for it.
+
+    Returns:
+        The file in order: heads, and the name and the number of bytes of data.
+
+    Raises:
+        ValueError: If there is metadata, a name is too long, or one begins another.
+    """
+    if metadata:
+        raise ValueError(f"Flax's msgpack holds no metadata. Received: {metadata}")
+    return list(_tree(nested(specs), specs))
+
+
+def _tree(tree: dict[str, Any], specs: Mapping[str, TensorSpec]) -> _Pieces:
+    yield msgpack.Packer().pack_map_header(len(tree))
+    for key, node in tree.items():
+        if len(key.encode()) > _LONGEST_KEY:
+            raise ValueError(f"A map has a key of up to {_LONGEST_KEY} bytes: {key!r}")
+        yield msgpack.packb(key)
+        if isinstance(node, dict):
+            yield from _tree(node, specs)
+        else:
+            yield from _pieces(node, specs[node])
+
+
+def _pieces(name: str, spec: TensorSpec) -> _Pieces:
+    if spec.nbytes <= LARGEST_CHUNK:
+        yield from _array(name, spec)
+        return
+    most = LARGEST_CHUNK // spec.numpy_dtype.itemsize
+    size = math.prod(spec.shape)
+    chunks = [min(most, size - start) for start in range(0, size, most)]
+    shape = {str(index): length for index, length in enumerate(spec.shape)}
+    # All of the map but the chunks, which follow.
+    head = msgpack.packb({_CHUNKED: True, "shape": shape, "chunks": 0})[:-1]
+    yield head + msgpack.Packer().pack_map_header(len(chunks))
+    for index, chunk in enumerate(chunks):
+        yield msgpack.packb(str(index))
+        yield from _array(name, TensorSpec((chunk,), spec.dtype))
+
+
+def _array(name: str, spec: TensorSpec) -> _Pieces:
+    inner = b"\x93" + msgpack.packb(spec.shape) + msgpack.packb(spec.dtype)
+    inner += _head(spec.nbytes, 0xC4)
+    length = len(inner) + spec.nbytes
+    short = {1: b"\xd4", 2: b"\xd5", 4: b"\xd6", 8: b"\xd7", 16: b"\xd8"}
+    yield (short.get(length) or _head(length, 0xC7)) + bytes([_NDARRAY]) + inner
+    yield name, spec.nbytes
+
+
+def _head(length: int, first: int) -> bytes:
+    """The shortest head of an object that holds so many bytes."""
+    index = (length > 0xFF) + (length > 0xFFFF)
+    return bytes([first + index]) + struct.pack(">" + "BHI"[index], length)

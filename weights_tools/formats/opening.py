@@ -1,0 +1,190 @@
+"""Open a file of named tensors, whatever its format, or a set of such files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_makeavid.json_files import read_json
+from weights_tools.formats.flax_format import is_flax, open_flax
+from weights_tools.formats.hdf5_format import is_hdf5, open_hdf5
+from weights_tools.formats.safetensors_format import is_safetensors, open_safetensors
+from weights_tools.formats.tensors import FormatError, MappedFile, TensorFile, shortened
+from weights_tools.formats.torch_format import is_pickle, is_zip, open_torch
+
+# Twenty times the index of the largest model of this family.
+_LONGEST_INDEX = 4 * 2**20
+_SHOWN = 16
+
+
+class _Format(NamedTuple):
+    starts: Callable[[bytes], bool]
+    open: Callable[[MappedFile], TensorFile]
+    suffixes: tuple[str, ...] = ()
+
+
+_FORMATS = (
+    _Format(is_safetensors, open_safetensors, (".safetensors",)),
+    _Format(is_hdf5, open_hdf5, (".h5", ".hdf5")),
+    _Format(is_zip, open_torch),
+    _Format(is_pickle, open_torch, (".bin", ".ckpt", ".pt", ".pth")),
+    _Format(is_flax, open_flax, (".msgpack",)),
+)
+# What a download that failed leaves in place of a file.
+_TEXTS = {
+    b"version https://git-lfs": "is a pointer of Git LFS to the file, which was not "
+    "downloaded: fetch it with `git lfs pull`",
+    b"<": "is a page of a website, not the file: download it again, logged in if need "
+    "be",
+}
+
+
+def open_tensors(path: str | os.PathLike[str]) -> TensorFile:
+    """Open a file of named tensors; nothing but its header is read.
+
+    The format is told by the content, then by the suffix: safetensors, checkpoints of
+    PyTorch (nothing in them is run), Flax's msgpack, HDF5 as Keras writes it, or the
+    `index.json` of files in any of these.
+
+    Args:
+        path: The file, or the index of a sharded set.
+
+    Returns:
+        A `TensorFile`, to be closed.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `path`, or a shard is missing.
+        ImportError: If it is a checkpoint of PyTorch, which is not installed.
+        FormatError: If it is damaged, dangerous or of no known format.
+
+    Example:
+    ```python
+    specs = {"bias": TensorSpec((3,), "float32")}
+    with create_tensors("model.safetensors", specs, "safetensors") as writer:
+        writer.write("bias", np.ones(3, "float32"))
+    with open_tensors("model.safetensors") as file:
+        bias = file.read("bias")
+    bias.shape  # (3,)
+    ```
+    """
+    file = MappedFile(path)
+    start = file.map[:64].lstrip()
+    if file.path.suffix == ".json" or start.startswith(b"{"):
+        return _open_sharded(file)
+    return _open_one(file)
+
+
+def _open_one(file: MappedFile) -> TensorFile:
+    start = file.map[:64].ljust(_SHOWN, b"\0")
+    for candidate in _FORMATS:
+        if candidate.starts(start):
+            return candidate.open(file)
+    for text, what in _TEXTS.items():
+        if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(text):
+            raise FormatError(file.path, what)
+    for candidate in _FORMATS:
+        if file.path.suffix in candidate.suffixes and not start.isascii():
+            return candidate.open(file)
+    raise FormatError(
+        file.path,
+        "is no safetensors file, checkpoint of PyTorch, msgpack of Flax, HDF5 file or "
+        f"index of such. It begins with {start[:_SHOWN]!r}",
+    )
+
+
+class ShardedTensors(TensorFile):
+    """The tensors of several files as if they were in one.
+
+    Args:
+        path: The index.
+        homes: The open file of each tensor, in the order of the index.
+        files: All open files, which are closed with this one.
+    """
+
+    def __init__(self, path: Path, homes: dict[str, TensorFile], files: ExitStack):
+        first = next(iter(homes.values()))
+        specs = {name: home.specs[name] for name, home in homes.items()}
+        super().__init__(path, specs, first.metadata)
+        self._homes = homes
+        self._files = files
+
+    def _read(self, name: str) -> np.ndarray:
+        return self._homes[name].read(name)
+
+    def close(self) -> None:
+        self._files.close()
+
+
+def _open_sharded(index: MappedFile) -> ShardedTensors:
+    """Open a sharded set, whose shards must hold exactly what the index lists."""
+    weight_map = _weight_map(index)
+    shards = {shard: _inside(index.path, shard) for shard in set(weight_map.values())}
+    with ExitStack() as files:
+        opened = {
+            shard: files.enter_context(_open_one(MappedFile(path)))
+            for shard, path in sorted(shards.items())
+        }
+        for shard, file in opened.items():
+            for name in file.specs:
+                home = weight_map.get(name)
+                if home != shard:
+                    listed = f"in {shortened(home)}" if home else "nowhere"
+                    raise FormatError(
+                        file.path, f"is here and, by {index.path.name}, {listed}", name
+                    )
+        for name, shard in weight_map.items():
+            if name not in opened[shard].specs:
+                raise FormatError(
+                    opened[shard].path,
+                    f"is absent, but {index.path.name} lists it",
+                    name,
+                )
+        homes = {name: opened[shard] for name, shard in weight_map.items()}
+        return ShardedTensors(index.path, homes, files.pop_all())
+
+
+def _weight_map(index: MappedFile) -> dict[str, str]:
+    try:
+        content = read_json(index.path, min(index.size, _LONGEST_INDEX))
+    except ValueError as error:
+        raise FormatError(index.path, f"is no index of shards: {error}") from error
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise FormatError(index.path, "has no weight_map of names to files")
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str):
+            raise FormatError(
+                index.path, f"file must be a string. Received: {shortened(shard)}", name
+            )
+    return weight_map
+
+
+def _inside(index: Path, shard: str) -> Path:
+    """The path of a shard, which must lie in the index's folder."""
+    path = index.parent / shard
+    parts = {*PurePosixPath(shard).parts, *PureWindowsPath(shard).parts}
+    outside = FormatError(index, f"points out of its folder: {shortened(shard)}")
+    if "\0" in shard or ".." in parts or PureWindowsPath(shard).anchor:
+        raise outside
+    if not path.is_file():
+        raise FileNotFoundError(f"{index} lists {shortened(shard)}, which is not there")
+    if not any(path.resolve().is_relative_to(root) for root in _roots(index)):
+        raise outside
+    return path
+
+
+def _roots(index: Path) -> list[Path]:
+    """Folders that the files of a sharded set may really lie in.
+
+    In the cache of `huggingface_hub` the files of a revision are links to the `blobs`
+    of the same repository.
+    """
+    folder = index.parent.absolute()
+    revisions = [p for p in (folder, *folder.parents) if p.parent.name == "snapshots"]
+    blobs = [revision.parent.parent / "blobs" for revision in revisions[:1]]
+    return [root.resolve() for root in (folder, *blobs)]

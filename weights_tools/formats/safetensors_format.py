@@ -1,0 +1,129 @@
+"""Safetensors: headers read by its library, files laid out here to be filled later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from weights_tools.formats.tensors import (
+    Extent,
+    FormatError,
+    MappedFile,
+    MappedTensors,
+    StoredTensor,
+    TensorSpec,
+    checked_spec,
+    shortened,
+)
+
+_DTYPES = {
+    "BOOL": "bool",
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    "C64": "complex64",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+}
+_CODES = {name: code for code, name in _DTYPES.items()}
+_LENGTH = 8
+_METADATA = "__metadata__"
+
+
+def is_safetensors(start: bytes) -> bool:
+    """Whether a file that starts so is meant as safetensors.
+
+    Args:
+        start: Its first bytes, at least nine.
+
+    Example:
+    ```python
+    is_safetensors((64).to_bytes(8, "little") + b"{")  # True
+    ```
+    """
+    # Text, such as an index in JSON, has no zero bytes.
+    return start[5 : _LENGTH + 1] == b"\0\0\0{"
+
+
+def open_safetensors(file: MappedFile) -> MappedTensors:
+    """Open a safetensors file; only its header is read.
+
+    The library checks the header: tensors lie one after the other without a gap, so
+    that their order and sizes tell where each is.
+
+    Args:
+        file: The mapped file.
+
+    Raises:
+        FormatError: If the header breaks a rule of the format.
+    """
+    position = _LENGTH + int.from_bytes(file.map[:_LENGTH], "little")
+    tensors = {}
+    try:
+        with safe_open(file.path, framework="numpy") as opened:
+            metadata = opened.metadata()
+            for name in opened.offset_keys():
+                header = opened.get_slice(name)
+                spec = _spec(file, name, header.get_shape(), header.get_dtype())
+                tensors[name] = StoredTensor(spec, (Extent(position, spec.nbytes),))
+                position += spec.nbytes
+    except SafetensorError as error:
+        raise FormatError(
+            file.path, f"is no whole safetensors file: {shortened(str(error))}"
+        ) from error
+    return MappedTensors(file, tensors, metadata)
+
+
+def _spec(file: MappedFile, name: str, shape: list[int], code: str) -> TensorSpec:
+    try:
+        return checked_spec(shape, _DTYPES.get(code, code))
+    except ValueError as error:
+        raise FormatError(file.path, str(error), tensor=name) from error
+
+
+def lay_out_safetensors(
+    specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]
+) -> list[bytes | tuple[str, int]]:
+    """Lay out a new safetensors file.
+
+    Args:
+        specs: Shape and dtype of each tensor by name.
+        metadata: What the file shall say about itself.
+
+    Returns:
+        The file in order: its header, then the name and the number of bytes of each
+        tensor.
+
+    Raises:
+        ValueError: If the format has no such dtype or cannot hold such a name.
+    """
+    if _METADATA in specs:
+        raise ValueError(f"safetensors keeps the name {_METADATA!r} for itself.")
+    header: dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}
+    # The widest dtype first keeps each tensor aligned.
+    order = sorted(specs, key=lambda name: -specs[name].numpy_dtype.itemsize)
+    end = 0
+    offsets = {}
+    for name in order:
+        offsets[name] = [end, end := end + specs[name].nbytes]
+    for name, spec in specs.items():
+        if spec.dtype not in _CODES:
+            raise ValueError(
+                f"safetensors holds {sorted(_CODES)}. Received: {name!r} {spec.dtype}"
+            )
+        header[name] = {
+            "dtype": _CODES[spec.dtype],
+            "shape": list(spec.shape),
+            "data_offsets": offsets[name],
+        }
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return [
+        len(text).to_bytes(_LENGTH, "little") + text,
+        *((name, specs[name].nbytes) for name in order),
+    ]

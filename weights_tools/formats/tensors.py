@@ -1,0 +1,385 @@
+"""Named tensors in a file: their error, their specs, and files that are mapped."""
+
+from __future__ import annotations
+
+import io
+import math
+import mmap
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+_LONGEST_SHOWN = 120
+# What NumPy can index: dimensions, and bytes of an array.
+_MOST_DIMENSIONS = 64
+_MOST_BYTES = 2**63 - 1
+SEPARATOR = "/"
+# Deeper than any model nests, and shallow enough for Python to walk.
+DEEPEST = 64
+
+# Whole bytes an element, and the same meaning in every library that we read from.
+DTYPES: dict[str, np.dtype] = {
+    np.dtype(kind).name: np.dtype(kind)
+    for kind in (
+        *(np.bool_, np.int8, np.int16, np.int32, np.int64),
+        *(np.uint8, np.uint16, np.uint32, np.uint64),
+        *(np.float16, np.float32, np.float64, np.complex64, np.complex128),
+        *(ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2),
+        *(ml_dtypes.float8_e4m3fnuz, ml_dtypes.float8_e5m2fnuz),
+        ml_dtypes.float8_e8m0fnu,
+    )
+}
+
+
+class FormatError(ValueError):
+    """A file of tensors is damaged, dangerous or not supported.
+
+    Args:
+        path: The file.
+        reason: What is wrong with it, as the rest of a sentence.
+        tensor: Name of the tensor that it is about, if it is about one.
+
+    Example:
+    ```python
+    error = FormatError("unet.safetensors", "ends too early", tensor="conv.bias")
+    str(error)  # "unet.safetensors: tensor 'conv.bias': ends too early"
+    ```
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], reason: str, tensor: str | None = None
+    ):
+        where = "" if tensor is None else f"tensor {shortened(tensor)}: "
+        super().__init__(f"{os.fspath(path)}: {where}{reason}")
+
+
+def shortened(received: object) -> str:
+    """Quote something received from a file, and cut it where it is long.
+
+    Args:
+        received: A name, number or structure that a file holds.
+
+    Example:
+    ```python
+    shortened("x" * 1000)  # "'xxxxx...xxxxx'", about 120 characters
+    ```
+    """
+    if isinstance(received, (str, bytes)) and len(received) > _LONGEST_SHOWN:
+        # Cut before quoting: a name may have the length of the file.
+        received = received[: _LONGEST_SHOWN // 2] + received[-_LONGEST_SHOWN // 2 :]
+    text = repr(received)
+    if len(text) <= 4 * _LONGEST_SHOWN:
+        return text
+    return f"{text[:_LONGEST_SHOWN]}...{text[-_LONGEST_SHOWN:]}"
+
+
+class TensorSpec(NamedTuple):
+    """Shape and dtype of a tensor.
+
+    Args:
+        shape: Its dimensions.
+        dtype: Name of its dtype, as NumPy and ml_dtypes name it.
+
+    Example:
+    ```python
+    TensorSpec((320, 9, 3, 3), "bfloat16").nbytes  # 51840
+    ```
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return math.prod(self.shape) * self.numpy_dtype.itemsize
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        """The dtype itself, also where NumPy alone does not know the name."""
+        return DTYPES[self.dtype]
+
+
+def checked_spec(shape: object, dtype: object) -> TensorSpec:
+    """Make the spec of a tensor from what a header says.
+
+    Args:
+        shape: List or tuple of dimensions, as read.
+        dtype: Name of the dtype, as read.
+
+    Raises:
+        ValueError: If the dtype is not supported or no array has such a shape.
+
+    Example:
+    ```python
+    checked_spec([3, 4], "float32")  # TensorSpec(shape=(3, 4), dtype="float32")
+    ```
+    """
+    # What is received may be anything that a file can spell: only strings are shown.
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        shown = shortened(dtype) if isinstance(dtype, str) else type(dtype).__name__
+        raise ValueError(f"dtype must be one of {sorted(DTYPES)}. Received: {shown}")
+    if not isinstance(shape, (list, tuple)) or len(shape) > _MOST_DIMENSIONS:
+        raise ValueError(f"shape must be a list of at most {_MOST_DIMENSIONS} integers")
+    # Exactly int: True is one too, for Python.
+    if any(type(size) is not int or not 0 <= size <= _MOST_BYTES for size in shape):
+        raise ValueError("shape must be integers from 0 to 2**63 - 1")
+    # Zeros do not rescue the rest: NumPy multiplies the others all the same.
+    largest = math.prod(size for size in shape if size) * DTYPES[dtype].itemsize
+    if largest > _MOST_BYTES:
+        raise ValueError(f"shape is beyond what an array can have. Received: {shape}")
+    return TensorSpec(tuple(shape), dtype)
+
+
+class TensorFile(ABC):
+    """Named tensors in a file, read one at a time. A context manager.
+
+    Attributes:
+        path: The file.
+        specs: Shape and dtype of each tensor by name, in the order of the file. They
+            are known from the header alone.
+        metadata: What the file says about itself.
+
+    Args:
+        path: The file.
+        specs: Shape and dtype of each tensor by name.
+        metadata: What the file says about itself.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        specs: Mapping[str, TensorSpec],
+        metadata: Mapping[str, str] | None = None,
+    ):
+        self.path = Path(path)
+        self.specs: Mapping[str, TensorSpec] = MappingProxyType(dict(specs))
+        self.metadata: dict[str, str] = dict(metadata or {})
+
+    def read(self, name: str) -> np.ndarray:
+        """Read one tensor; the bytes of the others are not touched.
+
+        Args:
+            name: One of `specs`.
+
+        Returns:
+            A read-only array of the shape and dtype in `specs`. It may be a view of
+            the mapped file, not always aligned, and outlives `close`.
+
+        Raises:
+            FormatError: If there is no such tensor, or its data is damaged.
+        """
+        if name not in self.specs:
+            raise FormatError(self.path, "there is no such tensor", tensor=name)
+        return self._read(name)
+
+    @abstractmethod
+    def _read(self, name: str) -> np.ndarray: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file. Arrays that were read stay valid."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+class MappedFile:
+    """The bytes of an ordinary file, mapped: none is read before it is touched."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        if not self.path.exists():
+            raise FileNotFoundError(f"There is no file {self.path}.")
+        if not self.path.is_file():
+            raise FormatError(self.path, "is a folder or device, expected a file")
+        with self.path.open("rb") as file:
+            self.size = os.fstat(file.fileno()).st_size
+            if self.size == 0:
+                raise FormatError(self.path, "is empty (0 bytes)")
+            self.map = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_READ)
+
+    def holds(self, offset: int, nbytes: int) -> bool:
+        """Whether `nbytes` bytes from `offset` on lie within the file."""
+        return min(offset, nbytes) >= 0 and offset + nbytes <= self.size
+
+    def piece(self, offset: int, nbytes: int, what: str) -> bytes:
+        """Copy the bytes of `what` (named in the error where the file ends before)."""
+        if not self.holds(offset, nbytes):
+            raise FormatError(
+                self.path,
+                f"is truncated or damaged: {what} would take the bytes {offset} to "
+                f"{offset + nbytes} of {self.size}",
+            )
+        return self.map[offset : offset + nbytes]
+
+
+class BoundedReader(io.RawIOBase):
+    """The structure of a mapped file as a library reads it, up to so many bytes.
+
+    A library that follows a damaged structure may read the same bytes without end.
+
+    Attributes:
+        left: Bytes that may still be read.
+    """
+
+    def __init__(self, file: MappedFile, left: int):
+        self._file, self.left, self._position = file, left, 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        starts = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}
+        self._position = starts.get(whence, self._file.size) + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, nbytes: int = -1) -> bytes:
+        start = self._position
+        if nbytes < 0 or not self._file.holds(start, nbytes):
+            raise EOFError(f"the file ends before {nbytes} bytes at {start}")
+        self._position += nbytes
+        # An empty read counts too, or it could go on for ever.
+        self.left -= nbytes or 1
+        if self.left < 0:
+            raise EOFError("its structure leads in circles")
+        return self._file.map[start : start + nbytes]
+
+
+class Extent(NamedTuple):
+    """A run of bytes in a file."""
+
+    offset: int
+    nbytes: int
+
+
+class StoredTensor(NamedTuple):
+    """A tensor and where its bytes lie, in more than one run where it is cut."""
+
+    spec: TensorSpec
+    extents: tuple[Extent, ...]
+
+
+class MappedTensors(TensorFile):
+    """Tensors that lie in a mapped file as they are: reading one gives a view."""
+
+    def __init__(
+        self,
+        file: MappedFile,
+        tensors: Mapping[str, StoredTensor],
+        metadata: Mapping[str, str] | None = None,
+    ):
+        specs = {name: tensor.spec for name, tensor in tensors.items()}
+        super().__init__(file.path, specs, metadata)
+        self._map = file.map
+        self._tensors = dict(tensors)
+        # Of each thread, that none lets go of what another is about to read.
+        self._touched = threading.local()
+
+    def _read(self, name: str) -> np.ndarray:
+        if self._map is None:
+            raise FormatError(self.path, "is closed", tensor=name)
+        self._release_pages()
+        tensor = self._tensors[name]
+        shape, dtype = tensor.spec.shape, tensor.spec.numpy_dtype
+        if tensor.spec.nbytes == 0:
+            return read_only(np.empty(shape, dtype))
+        self._touched.extents = tensor.extents
+        if len(tensor.extents) == 1:
+            offset = tensor.extents[0].offset
+            return np.ndarray(shape, dtype, self._map, offset)
+        pieces = [np.frombuffer(self._map, "u1", n, at) for at, n in tensor.extents]
+        return read_only(np.concatenate(pieces).view(dtype).reshape(shape))
+
+    def _release_pages(self) -> None:
+        """Let go of the memory that the tensor that this thread read before took.
+
+        Its array stays valid: pages that are touched again come from the file again.
+        Without this, a process that reads a file tensor by tensor grows to its size.
+        """
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        for offset, nbytes in getattr(self._touched, "extents", ()):
+            start = offset - offset % mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_DONTNEED, start, offset + nbytes - start)
+
+    def close(self) -> None:
+        # Not `mmap.close`: that fails while arrays live. The last of them unmaps.
+        self._map = None
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """Make an array read-only and return it."""
+    array.flags.writeable = False
+    return array
+
+
+class NameCollector:
+    """Checks each name of a nested file while its tensors are collected.
+
+    A few long names of groups can stand before very many short ones: joined, they
+    would take far more memory than the file.
+    """
+
+    def __init__(self, file: MappedFile):
+        self._path = file.path
+        self._left = file.size + 2**22
+        self._seen: set[str] = set()
+
+    def joined(self, path: tuple[str, ...]) -> str:
+        """The name of a tensor from those of its groups, if no other has it."""
+        name = SEPARATOR.join(path)
+        self._left -= len(name)
+        if self._left < 0 or name in self._seen:
+            reason = "names are longer than the file"
+            reason = "stands there twice" if name in self._seen else reason
+            raise FormatError(self._path, reason, tensor=name)
+        self._seen.add(name)
+        return name
+
+    def check_depth(self, path: tuple[str, ...]) -> None:
+        """Check that groups do not nest beyond reason."""
+        if len(path) > DEEPEST:
+            name = SEPARATOR.join(path)
+            raise FormatError(self._path, f"groups nest deeper than {DEEPEST}", name)
+
+
+def nested(names: Iterable[str]) -> dict[str, Any]:
+    """The tree that names with slashes spell; each leaf is the full name.
+
+    Args:
+        names: The names of all tensors.
+
+    Raises:
+        ValueError: If one is a tensor and a group at once, or nests too deeply.
+
+    Example:
+    ```python
+    nested(["conv/kernel", "conv/bias"])
+    # {"conv": {"kernel": "conv/kernel", "bias": "conv/bias"}}
+    ```
+    """
+    tree: dict[str, Any] = {}
+    for name in names:
+        *groups, last = name.split(SEPARATOR)
+        if len(groups) > DEEPEST:
+            raise ValueError(f"Groups nest deeper than {DEEPEST}: {name!r}")
+        node = tree
+        for group in groups:
+            node = node.setdefault(group, {})
+            if not isinstance(node, dict):
+                break
+        if not isinstance(node, dict) or last in node:
+            raise ValueError(f"A tensor's name begins that of another: {name!r}")
+        node[last] = name
+    return tree

@@ -1,0 +1,323 @@
+"""Checkpoints of PyTorch, zip archives or older, read by `torch.load` as data alone."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import mmap
+import pickletools
+import re
+import sys
+import threading
+import zipfile
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from weights_tools.formats.tensors import (
+    DEEPEST,
+    FormatError,
+    MappedFile,
+    TensorFile,
+    checked_spec,
+    read_only,
+    shortened,
+)
+
+# Several times those of a full training checkpoint of this family.
+_LONGEST_PICKLE = 16 * 2**20
+_MOST_OBJECTS = 500_000
+# Five pickles stand before the tensors of an old checkpoint.
+_OLD_PICKLES = 5
+# Where a training checkpoint keeps its weights, if not at the top.
+_STATE_DICTS = ("state_dict", "model_state_dict", "model", "module")
+
+# Objects that training tools leave beside the weights: all of these packages, these
+# names, and each class of a package that is neither PyTorch nor Python's own.
+_PASSED_PACKAGES = {"pytorch_lightning", "lightning", "lightning_fabric", "omegaconf"}
+_PASSED_NAMES = {
+    *(f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")),
+    *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
+    *("numpy.dtype", "numpy.ndarray", "argparse.Namespace", "types.SimpleNamespace"),
+    *("collections.defaultdict", "collections.deque", "functools.partial"),
+    *("datetime.date", "datetime.datetime", "datetime.timedelta", "decimal.Decimal"),
+    *(
+        f"builtins.{kind}"
+        for kind in ["int", "float", "bool", "str", "list", "dict", "tuple", "range"]
+    ),
+    *("builtins.object", "builtins.frozenset"),
+    *("typing.Any", "uuid.UUID", "copyreg._reconstructor"),
+}
+
+
+class _Object:
+    """Stands for an object beside the weights, which is never made."""
+
+    def __new__(cls, *arguments, **more):
+        return object.__new__(cls)
+
+    def __init__(self, *arguments, **more):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+
+class _Dict(_Object):
+    """The same for one that is filled as a dict."""
+
+    def __new__(cls, *arguments, **more):
+        return OrderedDict()
+
+
+class _List(_Object):
+    """The same for one that is filled as a list."""
+
+    def __new__(cls, *arguments, **more):
+        return []
+
+
+def is_pickle(start: bytes) -> bool:
+    """Whether a file that starts so is meant as a pickle (its first two bytes)."""
+    return start[0] == 0x80 and 2 <= start[1] <= 5
+
+
+def is_zip(start: bytes) -> bool:
+    """Whether a file that starts so is meant as a zip archive (four bytes)."""
+    return start[:4] == b"PK\x03\x04"
+
+
+def open_torch(file: MappedFile) -> TorchTensors:
+    """Open a checkpoint of PyTorch. Nothing that it names is imported or run.
+
+    The tensors of a zip archive stay in the file until they are read. Those of the
+    form before PyTorch 1.6 are loaded at once.
+
+    Args:
+        file: The mapped file.
+
+    Raises:
+        ImportError: If PyTorch is not installed.
+        FormatError: If it is damaged, or asks for more than tensors.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"{file.path} is a checkpoint of PyTorch: install keras-makeavid[torch] "
+            "to read it."
+        ) from error
+    zipped = is_zip(file.map[:4])
+    pickles = _zipped_pickle(file) if zipped else file.map[:_LONGEST_PICKLE]
+    names: dict[str, type] = {}
+    try:
+        names = _names_in(io.BytesIO(pickles), 1 if zipped else _OLD_PICKLES)
+        passed = [(kind, n) for n, kind in names.items() if _is_passed_over(n)]
+        # A mapping has no descriptor, with which PyTorch would try an archive of tar.
+        source = str(file.path) if zipped else file.map
+        file.map.seek(0)
+        with torch.serialization.safe_globals(passed):
+            content = torch.load(source, "cpu", weights_only=True, mmap=zipped)
+    except Exception as error:
+        # Damage meets PyTorch in many ways.
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        if asked:
+            # PyTorch leaves out what stands before the names of Python's own.
+            full = next((name for name in names if name.endswith(asked[1])), asked[1])
+            reason = f"asks for {shortened(full)[1:-1]}, which no weights need; "
+            reason += "nothing of the pickle was run"
+        else:
+            reason = f"is damaged, or no checkpoint of weights: {shortened(str(error))}"
+        raise FormatError(file.path, reason) from error
+    return TorchTensors(file, _tensors_of(file, content, torch), zipped)
+
+
+class TorchTensors(TensorFile):
+    """Tensors of a checkpoint: views of what PyTorch mapped, or of what it loaded.
+
+    Args:
+        file: The mapped file.
+        tensors: The tensors by name.
+        mapped: Whether their elements still lie in the file.
+    """
+
+    def __init__(self, file: MappedFile, tensors: dict[str, Any], mapped: bool):
+        specs = {}
+        for name, tensor in tensors.items():
+            try:
+                dtype = str(tensor.dtype).removeprefix("torch.")
+                specs[name] = checked_spec(tuple(tensor.shape), dtype)
+                # A view may repeat elements: cheap in the file, not when it is copied.
+                if specs[name].nbytes > file.size:
+                    raise ValueError(
+                        f"shape {specs[name].shape} takes {specs[name].nbytes} bytes, "
+                        f"more than the whole file ({file.size})"
+                    )
+            except ValueError as error:
+                raise FormatError(file.path, str(error), tensor=name) from error
+        super().__init__(file.path, specs)
+        self._tensors: dict[str, Any] | None = tensors
+        self._mapped = mapped
+        self._last = threading.local()
+
+    def _read(self, name: str) -> np.ndarray:
+        if self._tensors is None:
+            raise FormatError(self.path, "is closed", tensor=name)
+        if self._mapped:
+            _release(getattr(self._last, "tensor", None))
+            self._last.tensor = self._tensors[name]
+        tensor, dtype = self._tensors[name].detach(), self.specs[name].numpy_dtype
+        if dtype.kind == "V" or dtype.num > np.dtype("V").num:
+            # One that NumPy itself does not know: the same bits as integers.
+            import torch
+
+            tensor = tensor.view({1: torch.uint8, 2: torch.int16}[dtype.itemsize])
+        return read_only(tensor.numpy().view(dtype))
+
+    def close(self) -> None:
+        # Arrays hold on to what they need of the mapping.
+        self._tensors = None
+
+
+def _release(tensor: Any) -> None:
+    """Let go of the memory that a mapped tensor took; it comes from the file again.
+
+    Without this, a process that reads a file tensor by tensor grows to its size.
+    """
+    if tensor is None or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    storage = tensor.untyped_storage()
+    start = storage.data_ptr() - storage.data_ptr() % mmap.PAGESIZE
+    nbytes = storage.data_ptr() + storage.nbytes() - start
+    madvise = ctypes.CDLL(None).madvise
+    madvise(ctypes.c_void_p(start), ctypes.c_size_t(nbytes), mmap.MADV_DONTNEED)
+
+
+def _zipped_pickle(file: MappedFile) -> bytes:
+    """The pickle of a zip archive, of which PyTorch takes only an uncompressed one."""
+    try:
+        with zipfile.ZipFile(file.path) as archive:
+            entries = {info.filename: info for info in archive.infolist()}
+            pickles = [name for name in entries if name.endswith("/data.pkl")]
+            if len(pickles) != 1 or len(entries) != len(archive.infolist()):
+                raise ValueError("it has no data.pkl, or more than one of a name")
+            if any(info.compress_type for info in entries.values()):
+                raise ValueError("it is compressed")
+            order = pickles[0].replace("data.pkl", "byteorder")
+            if order in entries and archive.read(order) != b"little":
+                raise ValueError("it has big-endian numbers")
+            if entries[pickles[0]].file_size > _LONGEST_PICKLE:
+                raise ValueError(f"its pickle is larger than {_LONGEST_PICKLE} bytes")
+            return archive.read(pickles[0])
+    except Exception as error:
+        # Damage meets Python's reader in many ways, not all of them `BadZipFile`.
+        raise FormatError(
+            file.path, f"is no whole zip archive of PyTorch: {shortened(str(error))}"
+        ) from error
+
+
+def _is_passed_over(name: str) -> bool:
+    package, last = name.split(".")[0], name.split(".")[-1].lstrip("_")
+    python = {*sys.stdlib_module_names, "torch"}
+    return (
+        package in _PASSED_PACKAGES
+        or package == "pathlib"
+        or name in _PASSED_NAMES
+        or (package not in python and last[:1].isupper())
+    )
+
+
+def _names_in(stream: io.BytesIO, count: int) -> dict[str, type]:
+    """The names that pickles ask for, and what can stand for each; nothing is run.
+
+    Their objects are counted as well: tuples that hold each other twice over could
+    take for ever to hash, and some that nest deeply would end the process.
+
+    Raises:
+        ValueError: If they nest too deeply or unfold to too many objects.
+    """
+    names: dict[str, type] = {}
+    objects = 0
+    for _ in range(count):
+        # Of each item on the stack: how many objects, how deep, made by which name.
+        stack: list[tuple[int, int, str] | None] = []
+        memo: dict[int, tuple[int, int, str]] = {}
+        for opcode, argument, _ in pickletools.genops(stream):
+            name, item = opcode.name, (1, 0, "")
+            if name == "PROTO" and argument != 2:
+                raise ValueError(
+                    f"its pickle has protocol {argument}, and PyTorch loads weights of "
+                    "protocol 2: save it again by torch.save"
+                )
+            if name in ("BINPUT", "LONG_BINPUT"):
+                memo[argument] = stack[-1]
+            elif name in ("BINGET", "LONG_BINGET"):
+                stack.append(memo[argument])
+                objects += memo[argument][0]
+            elif name == "MARK":
+                stack.append(None)
+            elif name == "GLOBAL":
+                full = argument.replace(" ", ".")
+                for old, new in (("__builtin__", "builtins"), ("copy_reg", "copyreg")):
+                    full = re.sub(f"^{old}\\.", f"{new}.", full)
+                names.setdefault(full, _Object)
+                stack.append((1, 0, full))
+            else:
+                item = _made(stack, opcode, names, item)
+                stack.extend(item for _ in opcode.stack_after)
+            objects += 1
+            if objects > _MOST_OBJECTS or item[1] > DEEPEST:
+                raise ValueError("its pickle nests too deeply, or without end")
+    return names
+
+
+def _made(stack: list, opcode: Any, names: dict[str, type], item: tuple) -> tuple:
+    """Take from a stack what an instruction takes, and give what it makes of it."""
+    taken, before = [], opcode.stack_before
+    if pickletools.markobject in before:
+        while stack[-1] is not None:
+            taken.append(stack.pop())
+        stack.pop()
+        before = before[: before.index(pickletools.markobject)]
+    taken += [stack.pop() for _ in before]
+    if not taken:
+        return item
+    count = 1 + sum(number for number, _, _ in taken)
+    depth = 1 + max(deep for _, deep, _ in taken)
+    _, target_depth, target = taken[-1]
+    fills = {"APPEND": _List, "SETITE": _Dict, "BUILD": None}
+    if opcode.name[:6] in fills:
+        # To fill an object does not make it deeper.
+        depth = max(target_depth, *(deep + 1 for _, deep, _ in taken[:-1]), 0)
+        if target and fills[opcode.name[:6]]:
+            names[target] = fills[opcode.name[:6]]
+    elif opcode.name not in ("REDUCE", "NEWOBJ"):
+        target = ""
+    return count, depth, target
+
+
+def _tensors_of(file: MappedFile, content: Any, torch: Any) -> dict[str, Any]:
+    """The tensors of a checkpoint: its own, or those of the state dict in it.
+
+    Other entries, such as a step count, are left out.
+    """
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise FormatError(file.path, f"holds a {kind}, expected a dict of tensors")
+    for candidate in (*(content.get(name) for name in _STATE_DICTS), content):
+        found = candidate if isinstance(candidate, dict) else {}
+        tensors = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
+        if tensors:
+            break
+    else:
+        keys = shortened(", ".join(str(key) for key in list(content)[:20]))
+        raise FormatError(file.path, f"holds no tensors, only entries {keys}")
+    for name, tensor in tensors.items():
+        if not isinstance(name, str):
+            raise FormatError(file.path, f"name is no string: {shortened(name)}")
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise FormatError(file.path, "is no plain tensor, but sparse or such", name)
+        if tensor.is_conj() or tensor.is_neg():
+            raise FormatError(file.path, "is a conjugated or negated view", name)
+    return tensors

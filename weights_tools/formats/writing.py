@@ -1,0 +1,209 @@
+"""A file of named tensors, written one tensor at a time, complete or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import numpy as np
+
+from keras_makeavid.files import existing_parent, written_aside
+from weights_tools.formats.flax_format import lay_out_flax
+from weights_tools.formats.hdf5_format import begin_hdf5, check_hdf5
+from weights_tools.formats.safetensors_format import lay_out_safetensors
+from weights_tools.formats.tensors import Extent, TensorSpec, checked_spec
+
+# Each gives a file in order: heads as bytes, data as a tensor's name and its bytes.
+_LAYOUTS = {"flax_msgpack": lay_out_flax, "safetensors": lay_out_safetensors}
+_FORMATS = ("flax_msgpack", "hdf5", "safetensors")
+# Large enough that what a hint costs is nothing beside writing so much.
+_SENT_BYTES = 64 * 2**20
+
+
+class TensorWriter:
+    """Writes each tensor of a planned file to its place. A context manager.
+
+    The file appears at its path, replacing what was there, when the block ends and
+    every tensor has been written. Any error leaves nothing new behind.
+
+    Args:
+        path: The file to write.
+        specs: Shape and dtype of each tensor by name.
+        begin: Writes a new file with everything in it but the tensors, and gives the
+            places of each tensor's bytes.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        specs: Mapping[str, TensorSpec],
+        begin: Callable[[Path], Mapping[str, list[Extent]]],
+    ):
+        self.path = path
+        self._specs = dict(specs)
+        self._begin = begin
+        self._missing = dict.fromkeys(specs)
+        self._stack = ExitStack()
+        self._lock = threading.Lock()
+        self._unsent = 0
+
+    def __enter__(self):
+        with ExitStack() as stack:
+            aside = stack.enter_context(written_aside(self.path))
+            self._extents = self._begin(aside)
+            self._file = stack.enter_context(aside.open("r+b", buffering=0))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if kind is not None:
+            self._stack.__exit__(kind, error, traceback)
+            return
+        with self._stack:
+            if self._missing:
+                raise ValueError(
+                    f"{len(self._missing)} tensors of {self.path} were not written: "
+                    f"{', '.join(list(self._missing)[:20])}"
+                )
+            os.fsync(self._file.fileno())
+        _sync_folder(self.path.parent)
+
+    def write(self, name: str, array: np.ndarray) -> None:
+        """Write one tensor; several threads may write one each.
+
+        Args:
+            name: One of the specs; each is written exactly once, in any order.
+            array: Its values, in the shape and dtype announced; need not be contiguous.
+
+        Raises:
+            ValueError: If the name is unknown or was written, or the array differs
+                from its spec.
+        """
+        if name not in self._specs:
+            raise ValueError(f"{self.path} has no tensor {name!r}")
+        if name not in self._missing:
+            raise ValueError(f"Tensor {name!r} of {self.path} was written before")
+        spec = self._specs[name]
+        if (array.shape, array.dtype.name) != spec:
+            raise ValueError(
+                f"Tensor {name!r} of {self.path} must be {spec.dtype} {spec.shape}. "
+                f"Received: {array.dtype.name} {array.shape}"
+            )
+        # Also turns big-endian numbers, which have the same name, into little-endian.
+        array = np.ascontiguousarray(array, dtype=spec.numpy_dtype)
+        values = array.reshape(-1).view("u1")
+        for offset, nbytes in self._extents[name]:
+            self._write_at(offset, values[:nbytes].data)
+            values = values[nbytes:]
+        del self._missing[name]
+
+    def _write_at(self, offset: int, data: memoryview) -> None:
+        with self._lock:
+            self._unsent += len(data)
+            self._file.seek(offset)
+            # The system writes at most 2 GB at once.
+            while data:
+                data = data[self._file.write(data) :]
+            if self._unsent >= _SENT_BYTES and hasattr(os, "posix_fadvise"):
+                # Linux then begins to bring what was written to the disk, instead of
+                # leaving all of it to the end.
+                self._unsent = 0
+                with suppress(OSError):
+                    os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def create_tensors(
+    path: str | os.PathLike[str],
+    specs: Mapping[str, TensorSpec],
+    format: str,
+    metadata: Mapping[str, str] | None = None,
+) -> TensorWriter:
+    """Begin a file of tensors; use the result in a `with` block.
+
+    Args:
+        path: The file to write; what is there is replaced when the block succeeds.
+        specs: Shape and dtype of each tensor by name; their order is kept where the
+            format has one.
+        format: `"safetensors"`, `"flax_msgpack"` (names joined by `/` become nested
+            maps) or `"hdf5"` (they become groups).
+        metadata: What the file shall say about itself.
+
+    Returns:
+        A `TensorWriter`.
+
+    Raises:
+        FileNotFoundError: If the folder to write it in is missing.
+        IsADirectoryError: If a folder is at `path`.
+        ValueError: If the format is unknown or cannot hold such tensors.
+        OSError: If the disk has not enough space.
+
+    Example:
+    ```python
+    specs = {"weight": TensorSpec((2, 3), "float32")}
+    with create_tensors("model.safetensors", specs, "safetensors") as writer:
+        writer.write("weight", np.zeros((2, 3), "float32"))
+    ```
+    """
+    if format not in _FORMATS:
+        raise ValueError(f"format must be one of {_FORMATS}. Received: {format!r}")
+    path = existing_parent(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, expected a file or nothing.")
+    specs = {name: checked_spec(*spec) for name, spec in specs.items()}
+    texts = dict(metadata or {})
+    if format == "hdf5":
+        check_hdf5(specs)
+        size = sum(spec.nbytes for spec in specs.values())
+
+        def begin(aside: Path) -> Mapping[str, list[Extent]]:
+            return begin_hdf5(aside, specs, texts)
+    else:
+        heads, extents, size = _placed(_LAYOUTS[format](specs, texts))
+
+        def begin(aside: Path) -> Mapping[str, list[Extent]]:
+            with aside.open("xb") as file:
+                file.truncate(size)
+                for offset, head in heads:
+                    file.seek(offset)
+                    file.write(head)
+            return extents
+
+    free = shutil.disk_usage(path.parent).free
+    if free < size:
+        raise OSError(
+            errno.ENOSPC, f"{size} bytes are needed, {free} are free", str(path)
+        )
+    return TensorWriter(path, specs, begin)
+
+
+def _placed(
+    layout: list[bytes | tuple[str, int]],
+) -> tuple[list[tuple[int, bytes]], dict[str, list[Extent]], int]:
+    """Places of the heads and of each tensor's bytes in a file, and its size."""
+    heads: list[tuple[int, bytes]] = []
+    extents: dict[str, list[Extent]] = {}
+    position = 0
+    for piece in layout:
+        if isinstance(piece, bytes):
+            heads.append((position, piece))
+            position += len(piece)
+        else:
+            name, nbytes = piece
+            extents.setdefault(name, []).append(Extent(position, nbytes))
+            position += nbytes
+    return heads, extents, position
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last: on POSIX it is the folder's own data."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
