@@ -50,7 +50,10 @@ def with_cpu_build(requirement: str) -> str:
     pin, *hashes = requirement.split(" \\\n")
     name, version = pin.split(";")[0].strip().split("==")
     if name == "torch":
-        hashes.insert(0, f"    --hash={CPU_BUILDS[version]}")
+        # uv keeps the hashes that stand in the file: it may be there already.
+        own = f"    --hash={CPU_BUILDS[version]}"
+        hashes = [own, *(line for line in hashes if line.rstrip() != own)]
+        hashes[-1] = hashes[-1].rstrip() + "\n"
     return " \\\n".join([pin, *hashes])
 
 
