@@ -224,6 +224,8 @@ def _is_passed_over(name: str) -> bool:
         package in _PASSED_PACKAGES
         or package == "pathlib"
         or name in _PASSED_NAMES
+        # A class that says a dtype, such as `numpy.float64`.
+        or (name == f"numpy.{last}" and isinstance(getattr(np, last, None), type))
         or (package not in python and last[:1].isupper())
     )
 
