@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+import weights_tools
 from keras_makeavid.text import openai_clip_vocabulary
 from keras_makeavid.text.vocabulary import Vocabulary
 
@@ -88,6 +89,14 @@ def pipeline(tmp_path_factory, image_unet, vae, text_encoder):
     ).save_pretrained(folder / "scheduler")
     (folder / "tokenizer").mkdir()
     Vocabulary(*openai_clip_vocabulary()).save(folder / "tokenizer")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def inflated(pipeline, tmp_path_factory):
+    """The preset that the pipeline's inflation is: to read, not to write."""
+    folder = tmp_path_factory.mktemp("inflated") / "preset"
+    weights_tools.inflate(pipeline, folder)
     return folder
 
 

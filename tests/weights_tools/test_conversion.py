@@ -54,10 +54,11 @@ def test_every_byte_of_a_pipeline_comes_back(pipeline, tmp_path, layout):
     assert_same_tensors(tensors_of(pipeline), tensors_of(tmp_path / "back"))
 
 
-def test_every_byte_of_a_pipeline_comes_back_from_a_preset(pipeline, tmp_path):
-    weights_tools.inflate(pipeline, tmp_path / "preset")
-    report = weights_tools.convert(tmp_path / "preset", tmp_path / "back", "diffusers")
-    temporal = weights_tools.inspect(tmp_path / "preset")["unet"].temporal_parameters
+def test_every_byte_of_a_pipeline_comes_back_from_a_preset(
+    pipeline, inflated, tmp_path
+):
+    report = weights_tools.convert(inflated, tmp_path / "back", "diffusers")
+    temporal = weights_tools.inspect(inflated)["unet"].temporal_parameters
     assert report.dropped == {"unet": temporal}
     assert_same_tensors(tensors_of(pipeline), tensors_of(tmp_path / "back"))
 
@@ -157,9 +158,10 @@ def test_a_name_of_another_format_is_refused(pipeline, tmp_path, name, layout):
     assert os.listdir(tmp_path) == ["important.txt"]
 
 
-def test_the_model_of_first_frames_is_dropped_with_its_parameters(pipeline, tmp_path):
-    weights_tools.inflate(pipeline, tmp_path / "preset", tokenizer=pipeline)
-    task = TextToVideo.from_preset(str(tmp_path / "preset"))
+def test_the_model_of_first_frames_is_dropped_with_its_parameters(
+    pipeline, inflated, tmp_path
+):
+    task = TextToVideo.from_preset(str(inflated))
     image = weights_tools.load_model(pipeline, "unet")
     task = TextToVideo(
         task.backbone, task.preprocessor, task.text_encoder, task.vae, image

@@ -138,10 +138,13 @@ def test_its_vae_keeps_what_it_needs_to(task):
     assert moving_shapes.vae_psnr(task) >= 33
 
 
+SHORTEST = ("--steps", "1", "--frames", "2")
+
+
 @pytest.mark.once
 def test_a_prompt_beyond_its_world_gets_a_note(capsys, tmp_path):
     out = tmp_path / "cat.gif"
-    assert main(["generate", "a cat", "--steps", "1", "--out", str(out)]) == 0
+    assert main(["generate", "a cat", *SHORTEST, "--out", str(out)]) == 0
     note = capsys.readouterr().err
     assert note.startswith("note: 'a cat' lies outside")
     assert "circle" in note and "moving left" in note
@@ -151,7 +154,7 @@ def test_a_prompt_beyond_its_world_gets_a_note(capsys, tmp_path):
 @pytest.mark.once
 def test_a_prompt_of_its_world_gets_none(capsys, tmp_path):
     prompt, out = "a red star moving left", tmp_path / "star.gif"
-    assert main(["generate", prompt, "--steps", "1", "--out", str(out)]) == 0
+    assert main(["generate", prompt, *SHORTEST, "--out", str(out)]) == 0
     assert "note" not in capsys.readouterr().err
 
 

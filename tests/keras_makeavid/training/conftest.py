@@ -9,6 +9,7 @@ import pytest
 from run_datasets import write_dataset
 
 from keras_makeavid.recipes import recipe_from_dict
+from keras_makeavid.training import train
 from keras_makeavid.training.run_callback import RunCallback
 
 
@@ -17,24 +18,37 @@ def run_dataset(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("datasets") / "clean", clips=6)
 
 
+def _smallest(folder, preset, dataset):
+    """The tables of a recipe of one short stage."""
+    return {
+        "run": {"folder": str(folder)},
+        "model": {"preset": str(preset)},
+        "data": {"source": str(dataset), "batch_size": 2, "frames": 3},
+        "logs": {"tensorboard": False},
+        "stage": [
+            {
+                "name": "only",
+                "length": "4 epochs",
+                "learning_rate": {"peak": 1e-2, "warmup": "1 epoch"},
+            }
+        ],
+    }
+
+
+@pytest.fixture(scope="session")
+def finished_run(preset, run_dataset, tmp_path_factory):
+    """The folder of a run of that recipe: to read, or to copy."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train(recipe_from_dict(_smallest(folder, preset, run_dataset)))
+    return folder
+
+
 @pytest.fixture
 def make_recipe(preset, run_dataset, tmp_path):
     """Makes a recipe of one short stage; tables given are merged into it."""
 
     def make(**tables):
-        values = {
-            "run": {"folder": str(tmp_path / "run")},
-            "model": {"preset": str(preset)},
-            "data": {"source": str(run_dataset), "batch_size": 2, "frames": 3},
-            "logs": {"tensorboard": False},
-            "stage": [
-                {
-                    "name": "only",
-                    "length": "4 epochs",
-                    "learning_rate": {"peak": 1e-2, "warmup": "1 epoch"},
-                }
-            ],
-        }
+        values = _smallest(tmp_path / "run", preset, run_dataset)
         for name, table in tables.items():
             shared = values.get(name, {})
             values[name] = table if name == "stage" else {**shared, **table}

@@ -166,12 +166,14 @@ def test_a_stage_of_adapters_leaves_a_merged_preset(make_recipe, preset):
 
 
 @pytest.mark.once
-def test_bfloat16_computes_with_float32_parameters(make_recipe, preset, tmp_path):
+def test_bfloat16_computes_with_float32_parameters(make_recipe, preset, finished_run):
     result = train(
         make_recipe(model={"dtype": "mixed_bfloat16", "rematerialise": True})
     )
-    in_float32 = train(make_recipe(run={"folder": str(tmp_path / "float32")}))
-    losses = [[line["loss"] for line in lines(run)] for run in (result, in_float32)]
+    losses = [
+        [line["loss"] for line in read_metrics(folder / "metrics.jsonl")]
+        for folder in (result.folder, finished_run)
+    ]
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)
     assert (np.abs(np.divide(*losses) - 1) > 1e-6).all()
     state = last_checkpoint(result)
@@ -347,9 +349,9 @@ def test_a_run_from_before_a_key_was_there_goes_on(make_recipe, stop_at):
 
 
 @pytest.mark.once
-def test_if_no_checkpoint_can_be_read_that_is_told(make_recipe, tmp_path):
+def test_if_no_checkpoint_can_be_read_that_is_told(make_recipe, finished_run, tmp_path):
     recipe = make_recipe()
-    train(recipe)
+    shutil.copytree(finished_run, tmp_path / "run")
     for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
         (checkpoint / "facts" / "metadata").write_text("{")
     metrics = (tmp_path / "run" / "metrics.jsonl").read_bytes()
@@ -618,8 +620,8 @@ def test_what_a_kill_left_in_the_folder_is_removed(make_recipe, tmp_path):
 
 
 @pytest.mark.once
-def test_a_run_is_continued_by_its_own_recipe_only(make_recipe):
-    train(make_recipe())
+def test_a_run_is_continued_by_its_own_recipe_only(make_recipe, finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
     changed = make_recipe(
         data={"batch_size": 3, "workers": 2},
         checkpoints={"keep": 9, "every": "5 steps"},
