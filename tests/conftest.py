@@ -3,6 +3,7 @@
 import os
 import shutil
 import string
+from pathlib import Path
 
 # Tests run a program once or twice: XLA would optimise it for longer than it runs.
 os.environ.setdefault(
@@ -28,6 +29,76 @@ if keras.config.backend() == "torch":
 
     # Threads cost tiny tensors more than they bring, 20 times so on a busy machine.
     torch.set_num_threads(1)
+
+
+# What computes by no backend, or does so only on the way to what is tested: folders and
+# files that run once, under torch. `@pytest.mark.once` says so of a single test.
+ONCE = [
+    "benchmarks",
+    "docs",
+    "examples",
+    "test_docstring_examples.py",
+    "keras_makeavid/cli/test_dataset.py",
+    "keras_makeavid/cli/test_plan.py",
+    "keras_makeavid/data/test_batch_loader.py",
+    "keras_makeavid/data/test_captions.py",
+    "keras_makeavid/data/test_clip_reading.py",
+    "keras_makeavid/data/test_datasets.py",
+    "keras_makeavid/data/test_latent_loader.py",
+    "keras_makeavid/data/test_parallel.py",
+    "keras_makeavid/data/test_picture_loader.py",
+    "keras_makeavid/data/test_published.py",
+    "keras_makeavid/data/test_ray_encoding.py",
+    "keras_makeavid/data/test_reader.py",
+    "keras_makeavid/data/test_sharded.py",
+    "keras_makeavid/data/test_sharded_writer.py",
+    "keras_makeavid/data/test_window_sampler.py",
+    "keras_makeavid/moving_shapes",
+    "keras_makeavid/planning/test_collectives.py",
+    "keras_makeavid/planning/test_topology.py",
+    "keras_makeavid/recipes",
+    "keras_makeavid/schedulers/test_diffusers_parity.py",
+    "keras_makeavid/schedulers/test_registry.py",
+    "keras_makeavid/schedulers/test_scheduler.py",
+    "keras_makeavid/schedulers/test_spacing.py",
+    "keras_makeavid/tasks/test_conversion.py",
+    "keras_makeavid/test_files.py",
+    "keras_makeavid/test_json_files.py",
+    "keras_makeavid/test_progress.py",
+    "keras_makeavid/test_validation.py",
+    "keras_makeavid/text/test_tokenizer.py",
+    "keras_makeavid/text/test_vocabulary.py",
+    "keras_makeavid/training/test_checkpoints.py",
+    "keras_makeavid/training/test_logs.py",
+    "keras_makeavid/training/test_state.py",
+    "keras_makeavid/video",
+    "weights_tools/formats",
+    "weights_tools/layouts",
+    "weights_tools/test_checkpoint.py",
+    "weights_tools/test_command.py",
+    "weights_tools/test_configs.py",
+    "weights_tools/test_conversion.py",
+    "weights_tools/test_damaged_configurations.py",
+    "weights_tools/test_full_size.py",
+    "weights_tools/test_inspection.py",
+    "weights_tools/test_opening.py",
+]
+
+
+def pytest_collection_modifyitems(config, items):
+    """Deselect what runs once, but under torch."""
+    if keras.config.backend() == "torch":
+        return
+    places = [Path(__file__).parent / place for place in ONCE]
+    once = [
+        item
+        for item in items
+        if item.get_closest_marker("once")
+        or any(item.path.is_relative_to(place) for place in places)
+    ]
+    config.hook.pytest_deselected(items=once)
+    left_out = set(once)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,7 +4,6 @@ import ast
 import inspect
 import re
 
-import keras
 import pytest
 from code_blocks import code_blocks, modules, public_names
 
@@ -43,11 +42,6 @@ NEED_MORE = {
     "weights_tools.verification.verify",
     "weights_tools.loading.load_into_kerascv",
 }
-
-pytestmark = pytest.mark.skipif(
-    keras.config.backend() != "torch",
-    reason="the examples are the same elsewhere, but compile for a minute",
-)
 
 
 def documented(module):

@@ -13,7 +13,6 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import torch
@@ -32,10 +31,6 @@ from keras_makeavid.text import (
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "MODEL_CARD.md", ROOT / "CONTRIBUTING.md"]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
-
-pytestmark = pytest.mark.skipif(
-    keras.config.backend() != "torch", reason="the pages are the same elsewhere"
-)
 
 RECIPE = """
 run.folder = "runs/recipe"

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import cv2
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -83,7 +82,6 @@ def test_the_count_of_what_goes_round_counts_just_that():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(keras.config.backend() != "torch", reason="the same everywhere")
 def test_the_small_model_is_fine_tuned_by_the_commands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder = EXAMPLES / "fine_tune"

@@ -9,7 +9,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import keras
 import pytest
 
 import weights_tools
@@ -19,10 +18,6 @@ RUN = Path(__file__).parents[2] / "examples" / "train_small" / "run.py"
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    keras.config.backend() != "torch",
-    reason="the same commands everywhere; compiling takes long elsewhere",
-)
 def test_the_way_from_nothing_to_an_evaluated_preset(tmp_path):
     command = [sys.executable, RUN, tmp_path / "run", "--short"]
     first = subprocess.run(command, capture_output=True, text=True)
@@ -55,7 +50,6 @@ def test_the_way_from_nothing_to_an_evaluated_preset(tmp_path):
 WAITS = [sys.executable, "-c", "open('begun', 'w'); import time; time.sleep(60)"]
 
 
-@pytest.mark.skipif(keras.config.backend() != "torch", reason="uses no backend")
 def test_what_fails_ends_the_other_lane_too(tmp_path, capfd):
     take = runpy.run_path(str(RUN))["take"]
     fails = [sys.executable, "-c", "raise SystemExit(3)"]
@@ -77,7 +71,6 @@ sys.exit(main())
 """
 
 
-@pytest.mark.skipif(keras.config.backend() != "torch", reason="uses no backend")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_what_runs_and_is_told_by_the_exit_code(tmp_path, number):
     code = STOPPED.replace("WAITS", repr(WAITS))

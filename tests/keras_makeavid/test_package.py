@@ -36,6 +36,7 @@ def probe(module):
     return json.loads(line.removeprefix("PROBE "))
 
 
+@pytest.mark.once
 def test_importing_the_package_is_quick_and_brings_in_nothing():
     tries = [probe("keras_makeavid") for _ in range(3)]
     modules = tries[0][1]
@@ -54,6 +55,7 @@ def test_importing_the_layers_brings_in_nothing_optional():
         assert {"torch", "tensorflow"}.isdisjoint(modules)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", PACKAGES)
 def test_every_public_name_exists_and_says_what_it_is(name):
     package = importlib.import_module(name)
@@ -63,15 +65,18 @@ def test_every_public_name_exists_and_says_what_it_is(name):
         assert public == "__version__" or member.__doc__, f"{name}.{public}"
 
 
+@pytest.mark.once
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'banana'"):
         keras_makeavid.banana  # noqa: B018
 
 
+@pytest.mark.once
 def test_the_installed_version_is_the_package_s():
     assert importlib.metadata.version("keras-makeavid") == keras_makeavid.__version__
 
 
+@pytest.mark.once
 def test_all_is_every_extra_but_those_of_tests_and_tpus():
     metadata = importlib.metadata.metadata("keras-makeavid")
     extras = set(metadata.get_all("Provides-Extra"))
@@ -87,6 +92,7 @@ def test_all_is_every_extra_but_those_of_tests_and_tpus():
     }
 
 
+@pytest.mark.once
 def test_python_m_runs_the_command_line():
     run = subprocess.run(
         [sys.executable, "-m", "keras_makeavid", "--version"],

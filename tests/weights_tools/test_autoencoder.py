@@ -96,6 +96,7 @@ def test_a_folder_of_diffusers_makes_the_same_model(folder):
     )
 
 
+@pytest.mark.once
 def test_old_names_are_read_as_diffusers_reads_them(folder, tensors, tmp_path):
     old = in_old_names(tensors)
     assert "decoder.mid_block.attentions.0.proj_attn.weight" in old
@@ -109,6 +110,7 @@ def test_old_names_are_read_as_diffusers_reads_them(folder, tensors, tmp_path):
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("layout", "rename"),
     [("diffusers", dict), ("diffusers_old", in_old_names)],
@@ -136,12 +138,14 @@ def test_half_precision_files_load(tensors):
     np.testing.assert_array_equal(decoded(half), decoded(full))
 
 
+@pytest.mark.once
 def test_the_config_of_stable_diffusion_asks_for_the_defaults():
     parameters = inspect.signature(AutoencoderKL).parameters
     arguments = our_arguments("vae", STABLE_DIFFUSION)
     assert arguments == {name: parameters[name].default for name in arguments}
 
 
+@pytest.mark.once
 def test_absent_keys_have_the_defaults_of_diffusers():
     with torch.device("meta"):
         everything = dict(diffusers.AutoencoderKL().config)
@@ -150,6 +154,7 @@ def test_absent_keys_have_the_defaults_of_diffusers():
     assert our_arguments("vae", everything).items() >= absent.items()
 
 
+@pytest.mark.once
 def test_our_own_keys_override():
     model = weights_tools.autoencoder_from_diffusers_config(
         CONFIG | {"dtype": "mixed_bfloat16", "epsilon": 1e-5}
@@ -157,6 +162,7 @@ def test_our_own_keys_override():
     assert (model.dtype_policy.name, model.epsilon) == ("mixed_bfloat16", 1e-5)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -1,15 +1,9 @@
 import json
 
-import keras
 import pytest
 
 import weights_tools
 from keras_makeavid.cli import main
-
-pytestmark = pytest.mark.skipif(
-    keras.config.backend() != "torch",
-    reason="the commands only print what the functions return on each backend",
-)
 
 
 def test_inspect_prints_json(pipeline, capsys):

@@ -5,14 +5,9 @@ import random
 import shutil
 import zipfile
 
-import keras
 import pytest
 
 import weights_tools
-
-pytestmark = pytest.mark.skipif(
-    keras.config.backend() != "torch", reason="files are the same on every backend"
-)
 
 MUTATIONS = 500
 HOSTILE = [None, True, -1, 0, 1, 5, 10**9, 10**30, 0.5, float("nan"), "", "x", [], {}]

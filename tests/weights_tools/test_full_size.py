@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 import torch
@@ -13,13 +12,7 @@ import torch
 import weights_tools
 from weights_tools.formats import open_tensors
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        keras.config.backend() != "torch",
-        reason="no model is made here: the backends are alike",
-    ),
-]
+pytestmark = pytest.mark.slow
 
 LARGEST_TENSOR = 2560 * 1280 * 9 * 4
 

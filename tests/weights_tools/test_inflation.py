@@ -34,6 +34,7 @@ def test_each_frame_of_a_still_video_is_the_image_models_output(
     np.testing.assert_allclose(our_output(unet, inputs), expected, rtol=0, atol=5e-5)
 
 
+@pytest.mark.once
 def test_a_model_of_latents_alone_ignores_mask_and_hint(inputs, tmp_path):
     peer = make_image_unet(4)
     peer.save_pretrained(tmp_path / "image")
@@ -56,20 +57,9 @@ def make_image_unet(in_channels):
     ).eval()
 
 
+@pytest.mark.once
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "source",
-    [
-        "folder",
-        pytest.param(
-            "ckpt",
-            marks=pytest.mark.skipif(
-                keras.config.backend() != "torch",
-                reason="the task is the same, and compiles for half a minute",
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("source", ["folder", "ckpt"])
 def test_a_pipeline_becomes_a_task_that_generates(pipeline, tmp_path, source):
     path = as_ckpt(pipeline, tmp_path) if source == "ckpt" else pipeline
     weights_tools.inflate(path, tmp_path / "preset", tokenizer=pipeline)
@@ -91,6 +81,7 @@ def as_ckpt(pipeline, folder):
     return folder / "sd.ckpt"
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_the_preset_is_the_one_that_the_task_would_save(pipeline, tmp_path):
     weights_tools.inflate(pipeline, tmp_path / "written")
@@ -111,22 +102,26 @@ def test_the_preset_is_the_one_that_the_task_would_save(pipeline, tmp_path):
         )
 
 
+@pytest.mark.once
 def test_a_video_model_is_not_inflated_again(video_unet, tmp_path):
     with pytest.raises(ValueError, match="video model already"):
         weights_tools.inflate(video_unet, tmp_path / "preset")
 
 
+@pytest.mark.once
 def test_a_model_of_other_inputs_is_refused(tmp_path):
     make_image_unet(8).save_pretrained(tmp_path / "depth")
     with pytest.raises(ValueError, match="4 channels .* or 9 .* Received: 8"):
         weights_tools.inflate(tmp_path / "depth", tmp_path / "preset")
 
 
+@pytest.mark.once
 def test_what_is_no_unet_is_refused(pipeline, tmp_path):
     with pytest.raises(ValueError, match=r"no unet .* Received: \['vae'\]"):
         weights_tools.inflate(pipeline / "vae", tmp_path / "preset")
 
 
+@pytest.mark.once
 def test_temporal_parts_start_the_same_each_time(pipeline, tmp_path):
     for name in ("a", "b"):
         weights_tools.inflate(pipeline / "unet", tmp_path / name)
@@ -134,6 +129,7 @@ def test_temporal_parts_start_the_same_each_time(pipeline, tmp_path):
     assert files[0] == files[1]
 
 
+@pytest.mark.once
 def test_a_preset_without_temporal_parts_gets_them(image_unet, inputs, tmp_path):
     image_unet.save_pretrained(tmp_path / "image")
     image = weights_tools.load_model(tmp_path / "image", overrides={"temporal": False})

@@ -149,6 +149,7 @@ def names_of(known, arguments):
     return made
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["Decoder", "ImageEncoder", "TextEncoder"])
 def test_the_layout_is_a_bijection_onto_the_weights_of_the_class(name, keras_3_files):
     [known] = [known for known in KERASCV_CLASSES if known.name == name]
@@ -158,6 +159,7 @@ def test_the_layout_is_a_bijection_onto_the_weights_of_the_class(name, keras_3_f
     assert names_of(known, arguments) == names_in(keras_3_files / known.file)
 
 
+@pytest.mark.once
 def test_the_two_halves_make_the_whole_autoencoder():
     layouts = [known.layout for known in KERASCV_CLASSES if known.layout.kind == "vae"]
     paths = shapes_of("vae", layouts[0].defaults)
@@ -201,6 +203,7 @@ def test_the_text_encoder_is_that_of_kerascv(text_encoder):
 # Files.
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["Decoder", "ImageEncoder", "TextEncoder"])
 def test_files_of_both_formats_hold_what_the_live_model_has(
     name, small_models, keras_3_files, published_files
@@ -209,6 +212,7 @@ def test_files_of_both_formats_hold_what_the_live_model_has(
     assert_same_weights(published_files / PUBLISHED[name], small_models[name])
 
 
+@pytest.mark.once
 def test_a_folder_of_published_files_is_one_source(published_files, small_models):
     assert_same_weights(published_files, list(small_models.values()))
     inspected = weights_tools.inspect(published_files)
@@ -216,6 +220,7 @@ def test_a_folder_of_published_files_is_one_source(published_files, small_models
     assert inspected["vae"].path.endswith("kcv_decoder.h5 and vae_encoder.h5")
 
 
+@pytest.mark.once
 def test_other_files_in_the_folder_of_downloads_are_of_no_interest(
     published_files, tmp_path
 ):
@@ -224,6 +229,7 @@ def test_other_files_in_the_folder_of_downloads_are_of_no_interest(
     assert weights_tools.inspect(tmp_path)["vae"].parameters == 34_163_664
 
 
+@pytest.mark.once
 def test_the_hub_is_asked_for_the_published_names(
     published_files, tmp_path, monkeypatch
 ):
@@ -278,6 +284,7 @@ def rename(file):
     file.attrs["layer_names"] = others
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("change", [fix_length, cut, nest, rename])
 def test_the_order_alone_tells_the_weights_of_an_old_file(
     change, published_files, image_encoder, tmp_path
@@ -291,6 +298,7 @@ def test_the_order_alone_tells_the_weights_of_an_old_file(
 # Round trips.
 
 
+@pytest.mark.once
 def test_weights_come_back_byte_for_byte(decoder, image_encoder, tmp_path):
     preset, folder = tmp_path / "preset", tmp_path / "kerascv"
     weights_tools.convert([decoder, image_encoder], preset)
@@ -315,6 +323,7 @@ def scramble(model):
         weight.assign(np.zeros(weight.shape, "float32"))
 
 
+@pytest.mark.once
 def test_one_model_makes_one_file_of_any_precision(text_encoder, tmp_path):
     path, half = tmp_path / "text.weights.h5", tmp_path / "half.weights.h5"
     weights_tools.convert(text_encoder, path, layout="kerascv")
@@ -329,6 +338,7 @@ def test_one_model_makes_one_file_of_any_precision(text_encoder, tmp_path):
     assert_same_bytes(values_of(text_encoder), expected)
 
 
+@pytest.mark.once
 def test_half_an_autoencoder_goes_to_kerascv_and_nowhere_else(decoder, tmp_path):
     path = tmp_path / "half.weights.h5"
     weights_tools.convert(decoder, path, layout="kerascv")
@@ -344,6 +354,7 @@ def test_half_an_autoencoder_goes_to_kerascv_and_nowhere_else(decoder, tmp_path)
 # Refusals.
 
 
+@pytest.mark.once
 def test_kerascv_computes_its_own_way_and_the_report_says_so(
     decoder, image_encoder, tmp_path
 ):
@@ -356,6 +367,7 @@ def test_kerascv_computes_its_own_way_and_the_report_says_so(
     assert report.changed == {"vae": {"epsilon": 1e-5}}
 
 
+@pytest.mark.once
 def test_other_sizes_are_refused_by_name(tmp_path):
     unet = without_weights(
         lambda: keras_makeavid.models.UNetPseudo3D(
@@ -367,16 +379,19 @@ def test_other_sizes_are_refused_by_name(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.once
 def test_an_inpainting_unet_is_refused(video_unet, tmp_path):
     with pytest.raises(ValueError, match="looks at mask and hint"):
         weights_tools.convert(video_unet, tmp_path / "out", layout="kerascv")
 
 
+@pytest.mark.once
 def test_a_file_needs_the_name_that_keras_asks_for(text_encoder, tmp_path):
     with pytest.raises(ValueError, match=r"must end in \.weights\.h5.*'text\.h5'"):
         weights_tools.convert(text_encoder, tmp_path / "text.h5", layout="kerascv")
 
 
+@pytest.mark.once
 def test_two_models_do_not_fit_into_one_file(decoder, image_encoder, tmp_path):
     with pytest.raises(ValueError, match="do not fit into one file"):
         weights_tools.convert(
@@ -384,11 +399,13 @@ def test_two_models_do_not_fit_into_one_file(decoder, image_encoder, tmp_path):
         )
 
 
+@pytest.mark.once
 def test_two_models_of_one_class_are_refused(decoder):
     with pytest.raises(ValueError, match="is a second Decoder"):
         weights_tools.inspect([decoder, decoder])
 
 
+@pytest.mark.once
 def test_another_model_of_kerascv_is_refused():
     from keras_cv.models import ViTDetBackbone
 
@@ -406,6 +423,7 @@ def test_another_model_of_kerascv_is_refused():
         weights_tools.inspect(backbone)
 
 
+@pytest.mark.once
 def test_an_old_file_of_another_model_is_refused_with_its_layers(tmp_path):
     path = tmp_path / "other.h5"
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
@@ -414,6 +432,7 @@ def test_an_old_file_of_another_model_is_refused_with_its_layers(tmp_path):
         weights_tools.inspect(path)
 
 
+@pytest.mark.once
 def test_weights_of_another_text_length_do_not_fit_the_live_model(text_encoder):
     sizes = {"vocabulary_size": TEXT_SIZES[1], "max_sequence_length": 16}
     defaults = KERASCV_KINDS["text_encoder"].defaults
@@ -426,6 +445,7 @@ def test_weights_of_another_text_length_do_not_fit_the_live_model(text_encoder):
     assert_same_bytes(values_of(text_encoder), expected)
 
 
+@pytest.mark.once
 def test_nan_is_refused_with_the_weight(published_files, tmp_path):
     path = tmp_path / "vae_encoder.h5"
     shutil.copy(published_files / "vae_encoder.h5", path)
@@ -441,6 +461,7 @@ def test_nan_is_refused_with_the_weight(published_files, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.once
 def test_damaged_old_files_end_in_clean_errors(tmp_path):
     """Of 14 layers, as the text encoder, with lists of both kinds of text."""
     path = tmp_path / "model.h5"
@@ -466,11 +487,8 @@ def test_damaged_old_files_end_in_clean_errors(tmp_path):
 # The whole pipeline.
 
 
+@pytest.mark.once
 @pytest.mark.slow
-@pytest.mark.skipif(
-    keras.config.backend() != "torch",
-    reason="3.4 GB: once is enough, and torch is the quickest at it",
-)
 def test_a_whole_pipeline_becomes_a_task_of_the_same_function(
     published_files, tmp_path
 ):

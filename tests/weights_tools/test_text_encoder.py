@@ -138,12 +138,14 @@ def test_context_equals_transformers_last_hidden_state(tmp_path, config):
     assert_same_context(encoder, peer, make_ids())
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("inner", ["", "text_encoder"])
 def test_a_pipeline_folder_and_its_text_encoder_folder_both_load(saved, inner):
     root, peer = saved
     assert_same_weights(load_clip_text_encoder(str(root / inner)), peer)
 
 
+@pytest.mark.once
 def test_files_from_before_transformers_5_load(saved, tmp_path):
     def rename(tensors):
         older = {f"text_model.{name}": value for name, value in tensors.items()}
@@ -161,6 +163,7 @@ def test_half_precision_files_load_exactly(tmp_path, dtype):
     assert_same_weights(load_clip_text_encoder(str(tmp_path), variant="fp16"), peer)
 
 
+@pytest.mark.once
 def test_dtype_rounds_the_weights_to_it(saved):
     root, peer = saved
     encoder = load_clip_text_encoder(str(root), dtype="bfloat16")
@@ -169,6 +172,7 @@ def test_dtype_rounds_the_weights_to_it(saved):
     assert_same_weights(encoder, copy.deepcopy(peer).to(torch.bfloat16))
 
 
+@pytest.mark.once
 def test_real_prompts_give_the_context_of_transformers(tmp_path):
     peer = make_peer(vocab_size=49408, bos_token_id=49406, eos_token_id=49407)
     peer.save_pretrained(tmp_path / "text_encoder")
@@ -180,6 +184,7 @@ def test_real_prompts_give_the_context_of_transformers(tmp_path):
     assert_same_context(encoder, peer, ids)
 
 
+@pytest.mark.once
 def test_transformers_loads_what_is_converted_from_our_encoder(tmp_path):
     encoder = text_encoder_from_transformers_config(SMALL)
     convert(encoder, tmp_path / "text_encoder", layout="diffusers")
@@ -205,6 +210,7 @@ def test_tensors_in_memory_load_without_a_file(saved):
     assert_same_weights(encoder, peer)
 
 
+@pytest.mark.once
 def test_wrong_tensors_are_listed_by_name_and_shape(saved, tmp_path):
     def spoil(tensors):
         tensors["text_projection.weight"] = np.zeros((5, 64), "float32")
@@ -221,6 +227,7 @@ def test_wrong_tensors_are_listed_by_name_and_shape(saved, tmp_path):
     assert "misshapen: final_layer_norm.bias (63,), expected (64,)" in text
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -241,6 +248,7 @@ def test_a_config_of_no_clip_is_refused_with_what_it_says(change, message):
         text_encoder_from_transformers_config({**SMALL, **change})
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
 def test_a_missing_file_is_named(saved, tmp_path, missing):
     folder = copy_with(saved, tmp_path, dict)
@@ -249,6 +257,7 @@ def test_a_missing_file_is_named(saved, tmp_path, missing):
         load_clip_text_encoder(folder)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("content", [b"", b"\xff" * 64])
 def test_a_broken_weight_file_is_named(tmp_path, content):
     (tmp_path / "config.json").write_text(json.dumps(SMALL))
@@ -257,6 +266,7 @@ def test_a_broken_weight_file_is_named(tmp_path, content):
         load_clip_text_encoder(str(tmp_path))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", [None, "text_encoder", "encoder"])
 def test_the_name_of_a_live_encoder_is_no_part_of_its_weights_names(name):
     unnamed = TextEncoder(520, 64, 64, 1, 1, 128)

@@ -1,18 +1,13 @@
 import math
 
-import keras
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 import weights_tools
 
-compares_alone = pytest.mark.skipif(
-    keras.config.backend() != "torch",
-    reason="what is compared is chosen before any backend compiles its models",
-)
 
-
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_source_is_the_same_as_itself(pipeline):
     parts = weights_tools.verify(pipeline, pipeline)
@@ -20,6 +15,7 @@ def test_a_source_is_the_same_as_itself(pipeline):
     assert all(part.max_error == 0 for part in parts.values())
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_an_image_model_is_the_same_function_as_its_inflation(pipeline, tmp_path):
     weights_tools.inflate(pipeline / "unet", tmp_path / "preset")
@@ -31,7 +27,11 @@ def test_an_image_model_is_the_same_function_as_its_inflation(pipeline, tmp_path
 
 
 @pytest.mark.parametrize(
-    "path", ["conv_in.temporal_conv.bias", "conv_out.spatial_conv.bias"]
+    "path",
+    [
+        "conv_in.temporal_conv.bias",
+        pytest.param("conv_out.spatial_conv.bias", marks=pytest.mark.once),
+    ],
 )
 def test_a_difference_is_found_in_the_weight_and_in_the_function(
     video_unet, tmp_path, path
@@ -49,6 +49,7 @@ def test_a_difference_is_found_in_the_weight_and_in_the_function(
     assert found.forward > 1e-3
 
 
+@pytest.mark.once
 def test_another_epsilon_is_another_function_of_the_same_weights(video_unet, tmp_path):
     weights_tools.convert(video_unet, tmp_path / "a.safetensors", "makeavid_torch")
     other = weights_tools.load_model(
@@ -60,16 +61,19 @@ def test_another_epsilon_is_another_function_of_the_same_weights(video_unet, tmp
     assert found.forward > 1e-4
 
 
+@pytest.mark.once
 def test_other_architectures_differ_without_end(video_unet, pipeline):
     found = weights_tools.verify(video_unet, pipeline)["unet"]
     assert math.isinf(found.forward)
 
 
+@pytest.mark.once
 def test_sources_of_other_parts_cannot_be_compared(video_unet, pipeline):
     with pytest.raises(ValueError, match=r"\['unet'\] and \['vae'\]"):
         weights_tools.verify(video_unet, pipeline / "vae")
 
 
+@pytest.mark.once
 def test_half_precision_differs_by_its_rounding(video_unet, tmp_path):
     path = tmp_path / "half.safetensors"
     weights_tools.convert(video_unet, path, "makeavid_torch", dtype="float16")
@@ -79,7 +83,7 @@ def test_half_precision_differs_by_its_rounding(video_unet, tmp_path):
     assert 0 < max(found.tensors.values()) <= largest * 2**-11
 
 
-@compares_alone
+@pytest.mark.once
 def test_a_part_that_one_lacks_is_a_difference(pipeline):
     found = weights_tools.verify(pipeline, pipeline / "vae")
     assert found["vae"].max_error == 0
@@ -93,7 +97,7 @@ def test_a_part_that_one_lacks_is_a_difference(pipeline):
         weights_tools.verify(pipeline, pipeline / "vae", part="unet")
 
 
-@compares_alone
+@pytest.mark.once
 def test_what_is_said_of_the_first_does_not_hide_the_second(video_unet, tmp_path):
     weights_tools.convert(video_unet, tmp_path / "preset")
     overrides = {"transformer_epsilon": 0.1}

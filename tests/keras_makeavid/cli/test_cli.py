@@ -75,6 +75,7 @@ finally:
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_answers_within_a_second_and_without_a_backend(command):
     arguments = [command, "--help"] if command else ["--help"]
@@ -91,6 +92,7 @@ def test_help_answers_within_a_second_and_without_a_backend(command):
     assert min(seconds) < 1
 
 
+@pytest.mark.once
 def test_help_lists_the_commands(capsys):
     assert run("--help") == 0
     help_text = capsys.readouterr().out
@@ -98,6 +100,7 @@ def test_help_lists_the_commands(capsys):
         assert re.search(rf"^ +{command} +[A-Z]", help_text, re.MULTILINE)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command_ends_with_an_example_that_parses(command, capsys):
     assert run(command, "--help") == 0
@@ -107,6 +110,7 @@ def test_help_of_a_command_ends_with_an_example_that_parses(command, capsys):
     assert _parser().parse_args(arguments).command == command
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("command", "defaults"),
     [
@@ -125,6 +129,7 @@ def test_help_shows_defaults(command, defaults, capsys):
     assert "default: False" not in help_text
 
 
+@pytest.mark.once
 def test_the_version_is_printed(capsys):
     assert run("--version") == 0
     assert capsys.readouterr().out == f"{__version__}\n"
@@ -133,6 +138,7 @@ def test_the_version_is_printed(capsys):
 # Errors.
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -261,6 +267,7 @@ print(code, *sorted({"keras", "keras_hub", "jax", "torch"} & sys.modules.keys())
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -284,11 +291,13 @@ def test_what_is_wrong_is_found_before_a_backend_is_imported(arguments, tmp_path
     assert ": error: " in result.stderr
 
 
+@pytest.mark.once
 def test_debug_shows_the_traceback(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is nothing at"):
         main(["info", str(tmp_path / "missing"), "--debug"])
 
 
+@pytest.mark.once
 def test_an_interruption_is_one_line_too(preset, capsys, monkeypatch):
     def interrupted(options):
         raise KeyboardInterrupt
@@ -336,6 +345,7 @@ def test_encode_writes_a_dataset_and_says_what_was_left_out(
     assert re.fullmatch(r"passed over 1 hidden or system files, .*\._man\.mp4", hidden)
 
 
+@pytest.mark.once
 def test_encode_takes_a_table_and_another_size(clips, preset, tmp_path):
     table = tmp_path / "table.jsonl"
     table.write_text(json.dumps({"file": "man.mp4", "caption": "a dog"}))
@@ -396,7 +406,7 @@ def test_train_writes_a_preset_whose_temporal_weights_have_moved(
     assert "--resume auto" in capfd.readouterr().err
 
 
-@pytest.mark.skipif(keras.config.backend() != "torch", reason="the same everywhere")
+@pytest.mark.once
 def test_train_ends_at_sigterm_with_its_exit_code_and_goes_on(
     train_arguments, tmp_path, capfd
 ):
@@ -448,6 +458,7 @@ def test_generate_writes_the_frames_that_the_task_generates(
     np.testing.assert_array_equal(sheet, video.contact_sheet(frames))
 
 
+@pytest.mark.once
 def test_generate_writes_a_video_in_half_precision(preset, picture, tmp_path):
     out = tmp_path / "cat.mp4"
     mask = tmp_path / "mask.png"
@@ -461,7 +472,7 @@ def test_generate_writes_a_video_in_half_precision(preset, picture, tmp_path):
     assert video.read_video(out).std() > 10
 
 
-@pytest.mark.skipif(keras.config.backend() != "torch", reason="the same everywhere")
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("options", "written"),
     [
@@ -483,6 +494,7 @@ def test_what_is_not_told_follows_from_the_rest(
     assert all((tmp_path / name).exists() for name in written)
 
 
+@pytest.mark.once
 def test_a_preset_s_own_defaults_are_taken(task, tmp_path, monkeypatch):
     seen = {}
 
@@ -500,6 +512,7 @@ def test_a_preset_s_own_defaults_are_taken(task, tmp_path, monkeypatch):
     assert video.probe(tmp_path / "cat.mp4").fps == 5
 
 
+@pytest.mark.once
 def test_a_preset_s_rate_that_no_file_takes_is_found_before_sampling(
     task, tmp_path, monkeypatch, capsys
 ):
@@ -513,7 +526,7 @@ def test_a_preset_s_rate_that_no_file_takes_is_found_before_sampling(
     assert not (tmp_path / "cat.gif").exists()
 
 
-@pytest.mark.skipif(keras.config.backend() != "torch", reason="the same everywhere")
+@pytest.mark.once
 def test_evaluate_reports_what_untrained_videos_show_and_fails(preset, tmp_path, capfd):
     prompts, out = tmp_path / "prompts.txt", tmp_path / "report"
     prompts.write_text("a red star moving left\na white dancer waving\n")
@@ -543,7 +556,7 @@ def test_evaluate_reports_what_untrained_videos_show_and_fails(preset, tmp_path,
     assert content["rates"]["seen"]["hint_psnr"] is None
 
 
-@pytest.mark.skipif(keras.config.backend() != "torch", reason="the same everywhere")
+@pytest.mark.once
 def test_evaluate_says_its_prompts_in_other_words(preset, tmp_path, monkeypatch):
     seen = []
 
@@ -560,6 +573,7 @@ def test_evaluate_says_its_prompts_in_other_words(preset, tmp_path, monkeypatch)
 # Info.
 
 
+@pytest.mark.once
 def test_info_tells_what_a_preset_holds(preset, task, capsys):
     assert run("info", preset) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -570,6 +584,7 @@ def test_info_tells_what_a_preset_holds(preset, task, capsys):
     assert "block_channels: [8]" in lines
 
 
+@pytest.mark.once
 def test_info_tells_what_a_dataset_holds(dataset, capsys):
     assert run("info", dataset) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -577,6 +592,7 @@ def test_info_tells_what_a_dataset_holds(dataset, capsys):
     assert "text states: (12, 16)" in lines
 
 
+@pytest.mark.once
 def test_info_tells_what_a_video_file_holds(clips, capsys):
     assert run("info", clips / "man.mp4") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -592,6 +608,7 @@ def test_info_tells_what_is_installed(capsys):
     assert any(line.startswith("devices: ") for line in lines)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("module", ["keras_makeavid", "keras_makeavid.cli"])
 def test_importing_the_command_imports_no_backend(module):
     program = (
@@ -611,6 +628,7 @@ def test_the_backend_asked_for_is_used():
     assert f"backend: {other}\n" in result.stdout
 
 
+@pytest.mark.once
 def test_programs_used_longest_ago_leave_a_full_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "_CACHE_BYTES", 250)
     cli._remove_oldest_programs(str(tmp_path / "nowhere"))

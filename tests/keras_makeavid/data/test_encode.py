@@ -112,6 +112,7 @@ def test_what_is_written_can_be_read(captions, parts, tmp_path, layout):
         dataset.check(index)
 
 
+@pytest.mark.once
 def test_metadata_tell_origin_and_length(captions, parts, tmp_path):
     encode_clips(captions, tmp_path / "out", *parts, **SIZE)
     metadata = metadata_of(tmp_path / "out", "bikes")
@@ -122,6 +123,7 @@ def test_metadata_tell_origin_and_length(captions, parts, tmp_path):
     assert (metadata["frames"], metadata["fps"], metadata["duration"]) == (3, 4, 0.75)
 
 
+@pytest.mark.once
 def test_the_published_layout_is_written(captions, parts, tmp_path):
     report = encode_clips(
         captions, tmp_path / "out", *parts, **SIZE, layout="published"
@@ -154,6 +156,7 @@ def test_half_precision_is_what_float32_rounds_to(captions, parts, tmp_path):
     np.testing.assert_array_equal(half.latents(1), whole.latents(1).astype("float16"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_number_of_workers_changes_no_byte(
     captions, broken, parts, tmp_path, layout
@@ -166,6 +169,7 @@ def test_the_number_of_workers_changes_no_byte(
     assert contents(tmp_path / "0 workers") == contents(tmp_path / "2 workers")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_finished_clips_are_skipped(captions, parts, tmp_path, layout):
     out = tmp_path / "out"
@@ -177,6 +181,7 @@ def test_finished_clips_are_skipped(captions, parts, tmp_path, layout):
     assert of_dataset(out) == before
 
 
+@pytest.mark.once
 def test_another_caption_or_setting_encodes_again(captions, parts, tmp_path):
     encode_clips(captions, tmp_path / "out", *parts, **SIZE)
     changed = {**captions, next(iter(captions)): "another caption"}
@@ -187,6 +192,7 @@ def test_another_caption_or_setting_encodes_again(captions, parts, tmp_path):
     assert (len(report.encoded), report.skipped) == (2, [])
 
 
+@pytest.mark.once
 def test_a_changed_file_encodes_again_and_a_touched_one_does_not(
     captions, parts, tmp_path
 ):
@@ -212,6 +218,7 @@ def test_other_weights_encode_again(captions, parts, tmp_path):
     assert not np.array_equal(open_dataset(tmp_path / "out").latents(0), before)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_second_folder_adds_to_the_first(captions, parts, tmp_path, layout):
     options = {**SIZE, "layout": layout}
@@ -222,6 +229,7 @@ def test_a_second_folder_adds_to_the_first(captions, parts, tmp_path, layout):
     assert dataset.metadata(0)["caption"] == "a brown box"
 
 
+@pytest.mark.once
 def test_broken_clips_are_reported_and_left_out(captions, broken, parts, tmp_path):
     clips = {broken: "broken", **captions}
     seen = []
@@ -239,6 +247,7 @@ def test_broken_clips_are_reported_and_left_out(captions, broken, parts, tmp_pat
     }
 
 
+@pytest.mark.once
 def test_broken_clips_are_tried_again_by_the_next_run(
     captions, broken, parts, tmp_path
 ):
@@ -252,6 +261,7 @@ def test_broken_clips_are_tried_again_by_the_next_run(
     assert len(open_dataset(tmp_path / "out")) == 3
 
 
+@pytest.mark.once
 def test_a_clip_whose_file_became_broken_leaves_the_dataset(captions, parts, tmp_path):
     clips = {
         tmp_path / path.name: shutil.copy(path, tmp_path) and "x" for path in captions
@@ -263,6 +273,7 @@ def test_a_clip_whose_file_became_broken_leaves_the_dataset(captions, parts, tmp
     assert open_dataset(tmp_path / "out").ids == ["carphone_pristine"]
 
 
+@pytest.mark.once
 def test_a_clip_whose_file_cannot_be_reached_stays(captions, parts, tmp_path):
     clips = {
         tmp_path / path.name: shutil.copy(path, tmp_path) and "x" for path in captions
@@ -274,6 +285,7 @@ def test_a_clip_whose_file_cannot_be_reached_stays(captions, parts, tmp_path):
     assert open_dataset(tmp_path / "out").ids == ["bikes", "carphone_pristine"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_run_that_was_stopped_goes_on_to_the_same_files(
     captions, parts, tmp_path, layout
@@ -291,6 +303,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_files(
     assert of_dataset(tmp_path / "out") == of_dataset(tmp_path / "whole")
 
 
+@pytest.mark.once
 def test_a_failure_while_a_clip_is_written_leaves_whole_files_only(
     captions, parts, tmp_path
 ):
@@ -310,6 +323,7 @@ def test_a_failure_while_a_clip_is_written_leaves_whole_files_only(
     assert (report.skipped, report.encoded) == (["bikes"], ["carphone_pristine"])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -337,6 +351,7 @@ def test_a_clip_that_lacks_a_file_is_encoded_again(
 # Filters and scenes.
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("clip_filter", "dropped"),
     [
@@ -365,6 +380,7 @@ def test_clips_that_a_filter_drops_are_told_with_the_reason(
     assert open_dataset(out).ids == [kept]
 
 
+@pytest.mark.once
 def test_a_filter_that_comes_later_takes_clips_out_and_its_end_brings_them_back(
     captions, parts, tmp_path
 ):
@@ -397,6 +413,7 @@ def film(real_clips, tmp_path_factory):
 SCENES = {"height": 16, "width": 16, "fps": 5, "split_scenes": True}
 
 
+@pytest.mark.once
 def test_scenes_become_clips_of_their_own(film, parts, tmp_path):
     report = encode_clips({film: "a film"}, tmp_path / "out", *parts, **SCENES)
     assert report.encoded == ["film-1", "film-2", "film-3"]
@@ -412,6 +429,7 @@ def test_scenes_become_clips_of_their_own(film, parts, tmp_path):
     )
 
 
+@pytest.mark.once
 def test_scenes_that_are_too_short_are_dropped_by_name(film, parts, tmp_path):
     options = {**SCENES, "num_frames": 10}
     clips = {film: "a film"}
@@ -422,6 +440,7 @@ def test_scenes_that_are_too_short_are_dropped_by_name(film, parts, tmp_path):
     assert (again.encoded, again.skipped) == ([], report.encoded)
 
 
+@pytest.mark.once
 def test_finished_scenes_are_skipped_and_those_of_other_settings_taken_out(
     film, parts, tmp_path
 ):
@@ -435,6 +454,7 @@ def test_finished_scenes_are_skipped_and_those_of_other_settings_taken_out(
     assert open_dataset(tmp_path / "out").ids == ["film"]
 
 
+@pytest.mark.once
 def test_a_clip_of_one_scene_keeps_its_id(captions, parts, tmp_path):
     report = encode_clips(captions, tmp_path / "out", *parts, **SCENES)
     # The other one is a film of six scenes.
@@ -444,6 +464,7 @@ def test_a_clip_of_one_scene_keeps_its_id(captions, parts, tmp_path):
 # Refusals.
 
 
+@pytest.mark.once
 def test_a_size_that_the_vae_cannot_halve_is_refused(captions, parts, tmp_path):
     size = {**SIZE, "height": 15}
     with pytest.raises(ValueError, match="multiples of 2.*height=15"):
@@ -451,6 +472,7 @@ def test_a_size_that_the_vae_cannot_halve_is_refused(captions, parts, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
@@ -472,6 +494,7 @@ def test_an_argument_that_fits_no_clip_is_refused_at_once(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.once
 def test_a_missing_scene_detector_is_told_at_once(
     captions, parts, tmp_path, monkeypatch
 ):
@@ -481,6 +504,7 @@ def test_a_missing_scene_detector_is_told_at_once(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_dataset_of_the_other_layout_is_not_continued(
     captions, parts, tmp_path, layout
@@ -519,6 +543,7 @@ def make_clips(tiny, tmp_path):
 TINY = {"height": 8, "width": 8}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "names",
     [
@@ -549,12 +574,14 @@ def test_any_set_of_different_paths_is_encoded(
     assert (again.encoded, again.skipped) == ([], report.encoded)
 
 
+@pytest.mark.once
 def test_a_plain_name_is_the_id(make_clips, parts, tmp_path):
     clips = make_clips("cat.mp4", "inner/a dog!.mov")
     report = encode_clips(clips, tmp_path / "out", *parts, **TINY)
     assert report.encoded == ["cat", "a_dog"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("first", "more"),
     [
@@ -582,6 +609,7 @@ def test_an_id_stays_whatever_comes_beside_it_and_goes_again(
     assert len(open_dataset(out)) == len(both)
 
 
+@pytest.mark.once
 def test_a_folder_may_move(make_clips, parts, tmp_path):
     names = ("dancing/001.mp4", "running/001.mp4", "猫.mp4")
     out = tmp_path / "out"
@@ -590,6 +618,7 @@ def test_a_folder_may_move(make_clips, parts, tmp_path):
     assert encode_clips(moved, out, *parts, **TINY).encoded == []
 
 
+@pytest.mark.once
 def test_a_clip_of_another_folder_with_the_same_name_is_added(
     captions, parts, make_clips, tmp_path
 ):
@@ -602,6 +631,7 @@ def test_a_clip_of_another_folder_with_the_same_name_is_added(
     assert metadata_of(tmp_path / "out", "bikes")["source"] == "data/bikes.mp4"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "suffix", [".mp4", ".mov", ".mkv", ".avi", ".ts", ".wmv", ".flv", ".mpg", ".3gp"]
 )
@@ -615,6 +645,7 @@ def test_clips_of_every_container_that_is_found_are_encoded(
     assert (report.encoded, report.failed) == (["clip"], {})
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 def test_animations_are_encoded(suffix, parts, tmp_path):
     frames = np.arange(3, dtype="uint8")[:, None, None, None] * np.full(

@@ -5,7 +5,6 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-import keras
 import psutil
 import pytest
 
@@ -49,7 +48,6 @@ def files(folder):
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray")
-@pytest.mark.skipif(keras.config.backend() != "jax", reason="the same on the others")
 @pytest.mark.filterwarnings("ignore")
 def test_two_workers_of_which_one_is_killed_encode_what_this_process_does(
     captions, task, preset, tmp_path

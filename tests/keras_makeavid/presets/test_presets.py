@@ -7,7 +7,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import keras
 import pytest
 
 import keras_makeavid
@@ -33,18 +32,21 @@ def measured(task):
     )
 
 
+@pytest.mark.once
 def test_the_task_lists_it_and_says_what_it_is():
     listed = TextToVideo.presets[DEFAULT_PRESET]["metadata"]
     assert "moving shapes" in listed["description"]
     assert models.UNetPseudo3D.presets[DEFAULT_PRESET]["metadata"] == listed
 
 
+@pytest.mark.once
 def test_its_listed_size_is_its_size():
     parts = weights_tools.inspect(DEFAULT_PRESET)
     count = sum(part.parameters for part in parts.values())
     assert PRESETS[DEFAULT_PRESET]["metadata"]["params"] == count
 
 
+@pytest.mark.once
 def test_it_is_smaller_than_20_mb_and_a_folder_of_plain_files():
     paths = list(Path(preset_folder(DEFAULT_PRESET)).rglob("*"))
     assert sum(path.stat().st_size for path in paths) < 20e6
@@ -62,6 +64,7 @@ print(task.num_frames, task.height, task.width)
 """
 
 
+@pytest.mark.once
 def test_it_loads_where_nothing_but_the_wheel_can_be_reached(tmp_path):
     source, wheels, unpacked = (tmp_path / name for name in ("source", "wheels", "it"))
     for package in ("keras_makeavid", "weights_tools"):
@@ -84,6 +87,7 @@ def test_it_loads_where_nothing_but_the_wheel_can_be_reached(tmp_path):
     assert run.stdout == f"{package}\n16 64 64\n", run.stderr
 
 
+@pytest.mark.once
 def test_names_of_no_preset_are_left_as_they_are():
     assert preset_folder("runs/small") == "runs/small"
 
@@ -99,6 +103,7 @@ def test_it_shows_what_it_is_asked_for(measured):
     assert measured.shuffled().rate("motion") < 0.5
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_it_sets_a_hint_in_motion(task):
     prompts = moving_shapes.default_prompts(4)
@@ -108,6 +113,7 @@ def test_it_sets_a_hint_in_motion(task):
     assert found.rate("motion") >= 0.875
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_without_temporal_parts_it_moves_by_chance(task):
     prompts = moving_shapes.default_prompts(6)
@@ -119,6 +125,7 @@ def test_without_temporal_parts_it_moves_by_chance(task):
     assert found.rate("motion") <= 0.34
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_it_makes_videos_of_twice_the_frames_that_it_learnt_from(task):
     prompts = moving_shapes.default_prompts(4)
@@ -131,6 +138,7 @@ def test_its_vae_keeps_what_it_needs_to(task):
     assert moving_shapes.vae_psnr(task) >= 33
 
 
+@pytest.mark.once
 def test_a_prompt_beyond_its_world_gets_a_note(capsys, tmp_path):
     out = tmp_path / "cat.gif"
     assert main(["generate", "a cat", "--steps", "1", "--out", str(out)]) == 0
@@ -140,15 +148,14 @@ def test_a_prompt_beyond_its_world_gets_a_note(capsys, tmp_path):
     assert out.is_file()
 
 
-@pytest.mark.skipif(
-    keras.config.backend() != "torch", reason="the command is the same on all"
-)
+@pytest.mark.once
 def test_a_prompt_of_its_world_gets_none(capsys, tmp_path):
     prompt, out = "a red star moving left", tmp_path / "star.gif"
     assert main(["generate", prompt, "--steps", "1", "--out", str(out)]) == 0
     assert "note" not in capsys.readouterr().err
 
 
+@pytest.mark.once
 def test_info_tells_what_it_holds(capsys):
     assert main(["info", DEFAULT_PRESET]) == 0
     assert "parameters: " in capsys.readouterr().out

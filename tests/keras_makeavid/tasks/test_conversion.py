@@ -3,7 +3,6 @@
 import os
 import shutil
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -11,10 +10,6 @@ from keras import ops
 import weights_tools
 from keras_makeavid import TextToVideo
 from keras_makeavid.tasks.conversion import as_preset, cache_folder
-
-pytestmark = pytest.mark.skipif(
-    keras.config.backend() != "torch", reason="files are the same on every backend"
-)
 
 
 @pytest.fixture(autouse=True)

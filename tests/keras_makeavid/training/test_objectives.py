@@ -2,7 +2,6 @@
 
 import re
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -15,10 +14,6 @@ from keras_makeavid.training import read_metrics, train
 from keras_makeavid.training.phase_model import with_parts
 from keras_makeavid.video import write_image
 
-torch_only = pytest.mark.skipif(
-    keras.config.backend() != "torch",
-    reason="the same code everywhere; compiling takes long elsewhere",
-)
 PICTURES = {"source": "motions", "batch_size": 2, "samples_per_epoch": 4}
 RATE = {"peak": 1e-2}
 
@@ -91,7 +86,7 @@ def test_an_image_stage_trains_the_spatial_unet_and_the_text_encoder(
             np.testing.assert_array_equal(ops.convert_to_numpy(variable), old)
 
 
-@torch_only
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("keys", "part"),
     [
@@ -130,7 +125,7 @@ def test_pictures_without_captions_are_named_before_the_run_begins(
 
 
 @pytest.mark.slow
-@torch_only
+@pytest.mark.once
 @pytest.mark.parametrize(
     "keys",
     [
@@ -245,7 +240,7 @@ def test_a_preset_that_is_not_square_is_refused(make_recipe, task, tmp_path):
         train(recipe)
 
 
-@torch_only
+@pytest.mark.once
 def test_what_one_run_froze_trains_in_the_next(make_recipe, tmp_path):
     image = train(
         make_recipe(data=PICTURES, stage=stage(objective="image", trainable="spatial"))

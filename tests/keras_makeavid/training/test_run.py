@@ -27,10 +27,6 @@ from keras_makeavid.training.boards import WandbLog
 from keras_makeavid.training.logs import RunLog, StepLog
 from keras_makeavid.training.run_folder import RunFolder
 
-torch_only = pytest.mark.skipif(
-    keras.config.backend() != "torch",
-    reason="the same code everywhere; compiling takes long elsewhere",
-)
 not_tensorflow = pytest.mark.skipif(
     keras.config.backend() == "tensorflow",
     reason="compiling takes long; states are read and written as under PyTorch",
@@ -99,7 +95,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
         np.testing.assert_array_equal(value, presets[1][name], err_msg=name)
 
 
-@torch_only
+@pytest.mark.once
 def test_a_signal_at_the_end_of_a_stage_leaves_a_checkpoint_of_it(
     make_recipe, stop_at, capfd
 ):
@@ -112,7 +108,7 @@ def test_a_signal_at_the_end_of_a_stage_leaves_a_checkpoint_of_it(
     assert train(recipe, resume="auto").steps == 10
 
 
-@torch_only
+@pytest.mark.once
 def test_files_of_a_run_have_the_mode_that_the_umask_says(make_recipe):
     umask = os.umask(0)
     os.umask(umask)
@@ -123,7 +119,7 @@ def test_files_of_a_run_have_the_mode_that_the_umask_says(make_recipe):
     assert modes == dict.fromkeys(modes, 0o666 & ~umask)
 
 
-@torch_only
+@pytest.mark.once
 def test_stages_follow_one_another_and_train_what_they_say(make_recipe, preset):
     rate = {"peak": 1e-2}
     stages = [
@@ -169,7 +165,7 @@ def test_a_stage_of_adapters_leaves_a_merged_preset(make_recipe, preset):
     assert all("attn_temporal/to_" in name for name in moved)
 
 
-@torch_only
+@pytest.mark.once
 def test_bfloat16_computes_with_float32_parameters(make_recipe, preset, tmp_path):
     result = train(
         make_recipe(model={"dtype": "mixed_bfloat16", "rematerialise": True})
@@ -196,7 +192,7 @@ def test_bfloat16_computes_with_float32_parameters(make_recipe, preset, tmp_path
 # What is not finite.
 
 
-@torch_only
+@pytest.mark.once
 def test_a_run_with_spoiled_clips_finishes(make_recipe, tmp_path):
     dataset = write_dataset(tmp_path / "spoiled", clips=6, spoiled=[2])
     result = train(make_recipe(data={"source": str(dataset), "batch_size": 1}))
@@ -212,7 +208,7 @@ def test_a_run_with_spoiled_clips_finishes(make_recipe, tmp_path):
 GUARD = {"patience": 2, "lr_factor": 0.5, "max_rollbacks": 100}
 
 
-@torch_only
+@pytest.mark.once
 def test_after_bad_steps_in_a_row_it_rolls_back_and_moves_past_them(
     make_recipe, tmp_path, capfd
 ):
@@ -240,7 +236,7 @@ def test_after_bad_steps_in_a_row_it_rolls_back_and_moves_past_them(
     assert f"back to step {first['to_step']}" in capfd.readouterr().err
 
 
-@torch_only
+@pytest.mark.once
 def test_a_signal_before_a_roll_back_changes_nothing_of_it(
     make_recipe, stop_at, tmp_path
 ):
@@ -266,7 +262,7 @@ def test_a_signal_before_a_roll_back_changes_nothing_of_it(
         assert (finished.folder / "rollbacks.json").read_bytes() == rollbacks
 
 
-@torch_only
+@pytest.mark.once
 def test_it_gives_up_with_a_report_after_the_last_roll_back(make_recipe, tmp_path):
     dataset = write_dataset(tmp_path / "spoiled", clips=6, spoiled=range(6))
     recipe = make_recipe(
@@ -285,7 +281,7 @@ def test_it_gives_up_with_a_report_after_the_last_roll_back(make_recipe, tmp_pat
         train(recipe, resume="auto")
 
 
-@torch_only
+@pytest.mark.once
 def test_without_the_guard_it_neither_skips_nor_rolls_back(make_recipe, tmp_path):
     dataset = write_dataset(tmp_path / "spoiled", clips=6, spoiled=[2])
     result = train(
@@ -337,7 +333,7 @@ def test_a_corrupt_newest_checkpoint_is_reported_and_the_one_before_used(
     assert result.steps == 12
 
 
-@torch_only
+@pytest.mark.once
 def test_a_run_from_before_a_key_was_there_goes_on(make_recipe, stop_at):
     stop_at(3)
     assert train(make_recipe()).preset is None
@@ -350,7 +346,7 @@ def test_a_run_from_before_a_key_was_there_goes_on(make_recipe, stop_at):
     assert train(make_recipe(), resume="auto").preset is not None
 
 
-@torch_only
+@pytest.mark.once
 def test_if_no_checkpoint_can_be_read_that_is_told(make_recipe, tmp_path):
     recipe = make_recipe()
     train(recipe)
@@ -367,7 +363,7 @@ def test_if_no_checkpoint_can_be_read_that_is_told(make_recipe, tmp_path):
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == metrics
 
 
-@torch_only
+@pytest.mark.once
 def test_a_full_disk_is_reported_and_training_goes_on(
     make_recipe, small_disk, at_each_step, fill_disk, tmp_path, capfd
 ):
@@ -396,7 +392,7 @@ def test_a_full_disk_is_reported_and_training_goes_on(
 # Logs and samples.
 
 
-@torch_only
+@pytest.mark.once
 def test_samples_are_files_and_in_tensorboard(make_recipe, hint, tmp_path):
     picture = tmp_path / "hint.png"
     video.write_image(picture, hint)
@@ -477,7 +473,7 @@ def test_preset_and_samples_have_the_averaged_weights(make_recipe, tmp_path):
     assert written.read_bytes() != sample("last.mp4")
 
 
-@torch_only
+@pytest.mark.once
 def test_weights_and_biases_gets_the_run_offline(make_recipe, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -612,7 +608,7 @@ def test_a_folder_where_another_process_trains_is_refused(make_recipe, tmp_path)
         train(recipe, resume="auto")
 
 
-@torch_only
+@pytest.mark.once
 def test_what_a_kill_left_in_the_folder_is_removed(make_recipe, tmp_path):
     folder = tmp_path / "run"
     (folder / ".0123.part").mkdir(parents=True)
@@ -621,7 +617,7 @@ def test_what_a_kill_left_in_the_folder_is_removed(make_recipe, tmp_path):
     assert not list(result.folder.glob(".*.part"))
 
 
-@torch_only
+@pytest.mark.once
 def test_a_run_is_continued_by_its_own_recipe_only(make_recipe):
     train(make_recipe())
     changed = make_recipe(

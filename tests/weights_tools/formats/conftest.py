@@ -2,16 +2,9 @@
 
 import json
 
-import keras
 import ml_dtypes
 import numpy as np
 import pytest
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_backend():
-    if keras.config.backend() != "torch":
-        pytest.skip("files are the same on every backend")
 
 
 @pytest.fixture
