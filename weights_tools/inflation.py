@@ -77,7 +77,7 @@ def temporal_start(path: str, shape: tuple[int, ...]) -> np.ndarray:
         return np.ones(shape, "float32")
     if path.endswith("temporal_conv/kernel"):
         kernel = np.zeros(shape, "float32")
-        kernel[1] = np.eye(*shape[1:])
+        kernel[1] = np.eye(shape[1], shape[2])
         return kernel
     if path.endswith(("to_q/kernel", "to_k/kernel", "to_v/kernel")):
         limit = math.sqrt(6 / sum(shape))

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import keras
 import numpy as np
@@ -477,13 +477,13 @@ def _recognised(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
     return found[0], file
 
 
-def _is_old(file: TensorFile) -> bool:
+def _is_old(file: TensorFile) -> TypeGuard[Hdf5Tensors]:
     """Whether a file is one of Keras's from before version 3."""
     told = {"keras_version", "backend"} <= file.metadata.keys()
     return told and isinstance(file, Hdf5Tensors)
 
 
-def _in_order(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
+def _in_order(file: Hdf5Tensors) -> tuple[KerasCVClass, TensorFile]:
     """Name the tensors of a file in which only their order tells what they are."""
     layers = _layers_in(file)
     numbers = {len(known.layers): known for known in KERASCV_CLASSES}

@@ -347,7 +347,7 @@ def _make_task(checkpoint: Checkpoint, preprocessor) -> TextToVideo:
         models["text_encoder"],
         models["vae"],
         # Not one from the cache, which may be the UNet itself.
-        image_unet and MODELS["unet"](**image_unet.arguments),
+        MODELS["unet"](**image_unet.arguments) if image_unet else None,
         checkpoint.schedule or NoiseSchedule(),
         **checkpoint.defaults,
     )

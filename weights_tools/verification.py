@@ -151,7 +151,7 @@ def _input(a: Component, b: Component) -> dict[str, Any]:
     random = np.random.default_rng(0)
     sizes = a.arguments
     if a.kind == "text_encoder":
-        shape = (2, sizes["max_sequence_length"])
+        shape: tuple[int, ...] = (2, sizes["max_sequence_length"])
         return {"token_ids": random.integers(0, sizes["vocabulary_size"], shape)}
     side = 2 ** len(sizes["block_channels"])
     if a.kind == "vae":

@@ -71,10 +71,11 @@ def shortened(received: object) -> str:
     shortened("x" * 1000)  # "'xxxxx...xxxxx'", about 120 characters
     ```
     """
+    # Cut before quoting: a name may have the length of the file.
+    cut: Any = received
     if isinstance(received, (str, bytes)) and len(received) > _LONGEST_SHOWN:
-        # Cut before quoting: a name may have the length of the file.
-        received = received[: _LONGEST_SHOWN // 2] + received[-_LONGEST_SHOWN // 2 :]
-    text = repr(received)
+        cut = cut[: _LONGEST_SHOWN // 2] + cut[-_LONGEST_SHOWN // 2 :]
+    text = repr(cut)
     if len(text) <= 4 * _LONGEST_SHOWN:
         return text
     return f"{text[:_LONGEST_SHOWN]}...{text[-_LONGEST_SHOWN:]}"
@@ -281,7 +282,7 @@ class MappedTensors(TensorFile):
     ):
         specs = {name: tensor.spec for name, tensor in tensors.items()}
         super().__init__(file.path, specs, metadata)
-        self._map = file.map
+        self._map: mmap.mmap | None = file.map
         self._tensors = dict(tensors)
         # Of each thread, that none lets go of what another is about to read.
         self._touched = threading.local()
@@ -289,7 +290,7 @@ class MappedTensors(TensorFile):
     def _read(self, name: str) -> np.ndarray:
         if self._map is None:
             raise FormatError(self.path, "is closed", tensor=name)
-        self._release_pages()
+        self._release_pages(self._map)
         tensor = self._tensors[name]
         shape, dtype = tensor.spec.shape, tensor.spec.numpy_dtype
         if tensor.spec.nbytes == 0:
@@ -301,7 +302,7 @@ class MappedTensors(TensorFile):
         pieces = [np.frombuffer(self._map, "u1", n, at) for at, n in tensor.extents]
         return read_only(np.concatenate(pieces).view(dtype).reshape(shape))
 
-    def _release_pages(self) -> None:
+    def _release_pages(self, mapped: mmap.mmap) -> None:
         """Let go of the memory that the tensor that this thread read before took.
 
         Its array stays valid: pages that are touched again come from the file again.
@@ -311,7 +312,7 @@ class MappedTensors(TensorFile):
             return
         for offset, nbytes in getattr(self._touched, "extents", ()):
             start = offset - offset % mmap.PAGESIZE
-            self._map.madvise(mmap.MADV_DONTNEED, start, offset + nbytes - start)
+            mapped.madvise(mmap.MADV_DONTNEED, start, offset + nbytes - start)
 
     def close(self) -> None:
         # Not `mmap.close`: that fails while arrays live. The last of them unmaps.

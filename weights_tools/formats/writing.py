@@ -89,7 +89,7 @@ class TensorWriter:
         if name not in self._missing:
             raise ValueError(f"Tensor {name!r} of {self.path} was written before")
         spec = self._specs[name]
-        if (array.shape, array.dtype.name) != spec:
+        if TensorSpec(array.shape, array.dtype.name) != spec:
             raise ValueError(
                 f"Tensor {name!r} of {self.path} must be {spec.dtype} {spec.shape}. "
                 f"Received: {array.dtype.name} {array.shape}"
