@@ -217,31 +217,6 @@ class Checkpoint:
         return self.components[part]
 
 
-class Tensors(TensorFile):
-    """Named tensors that a function reads, such as those of a live model.
-
-    Args:
-        path: Where they come from, for messages.
-        specs: Shape and dtype of each by name.
-        read: Returns the array of a name.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        specs: Mapping[str, TensorSpec],
-        read: Callable[[str], np.ndarray],
-    ):
-        super().__init__(path, specs)
-        self._read_one = read
-
-    def close(self) -> None:
-        """There is nothing to close."""
-
-    def _read(self, name: str) -> np.ndarray:
-        return self._read_one(name)
-
-
 def find_layouts(
     file: TensorFile, layouts: Sequence[Layout] = LAYOUTS
 ) -> list[tuple[Layout, str]]:
@@ -300,7 +275,7 @@ def component_of_model(model: keras.Model) -> Component:
 
 def tensors_of_model(
     model: keras.Model, variables: Mapping[str, keras.Variable]
-) -> Tensors:
+) -> TensorFile:
     """See the variables of a live model as a file of tensors.
 
     Args:
@@ -311,7 +286,7 @@ def tensors_of_model(
         name: TensorSpec(tuple(v.shape), keras.backend.standardize_dtype(v.dtype))
         for name, v in variables.items()
     }
-    return Tensors(
+    return TensorFile(
         Path(f"<{model.name}>"), specs, lambda name: _to_numpy(variables[name])
     )
 

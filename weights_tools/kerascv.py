@@ -24,7 +24,6 @@ from weights_tools.checkpoint import (
     KERNEL_IN,
     Checkpoint,
     Component,
-    Tensors,
     Weights,
     component_from_file,
     reading,
@@ -503,7 +502,7 @@ def _in_order(file: Hdf5Tensors) -> tuple[KerasCVClass, TensorFile]:
         names = _named(known, [len(names) for names in layers])
     old = dict(zip(names, tensors, strict=True))
     specs = {name: file.specs[tensor] for name, tensor in old.items()}
-    return known, Tensors(file.path, specs, lambda name: file.read(old[name]))
+    return known, TensorFile(file.path, specs, lambda name: file.read(old[name]))
 
 
 def _layers_in(file: Hdf5Tensors) -> list[list[str]]:

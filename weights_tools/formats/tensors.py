@@ -7,8 +7,7 @@ import math
 import mmap
 import os
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -139,7 +138,7 @@ def checked_spec(shape: object, dtype: object) -> TensorSpec:
     return TensorSpec(tuple(shape), dtype)
 
 
-class TensorFile(ABC):
+class TensorFile:
     """Named tensors in a file, read one at a time. A context manager.
 
     Attributes:
@@ -149,20 +148,25 @@ class TensorFile(ABC):
         metadata: What the file says about itself.
 
     Args:
-        path: The file.
+        path: The file, or what its tensors come from, for messages.
         specs: Shape and dtype of each tensor by name.
+        read: Returns the array of a name.
         metadata: What the file says about itself.
+        close: Closes the file.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         specs: Mapping[str, TensorSpec],
+        read: Callable[[str], np.ndarray],
         metadata: Mapping[str, str] | None = None,
+        close: Callable[[], object] = lambda: None,
     ):
         self.path = Path(path)
         self.specs: Mapping[str, TensorSpec] = MappingProxyType(dict(specs))
         self.metadata: dict[str, str] = dict(metadata or {})
+        self._read, self._close = read, close
 
     def read(self, name: str) -> np.ndarray:
         """Read one tensor; the bytes of the others are not touched.
@@ -181,12 +185,9 @@ class TensorFile(ABC):
             raise FormatError(self.path, "there is no such tensor", tensor=name)
         return self._read(name)
 
-    @abstractmethod
-    def _read(self, name: str) -> np.ndarray: ...
-
-    @abstractmethod
     def close(self) -> None:
         """Close the file. Arrays that were read stay valid."""
+        self._close()
 
     def __enter__(self):
         return self
@@ -281,13 +282,13 @@ class MappedTensors(TensorFile):
         metadata: Mapping[str, str] | None = None,
     ):
         specs = {name: tensor.spec for name, tensor in tensors.items()}
-        super().__init__(file.path, specs, metadata)
+        super().__init__(file.path, specs, self._view, metadata)
         self._map: mmap.mmap | None = file.map
         self._tensors = dict(tensors)
         # Of each thread, that none lets go of what another is about to read.
         self._touched = threading.local()
 
-    def _read(self, name: str) -> np.ndarray:
+    def _view(self, name: str) -> np.ndarray:
         if self._map is None:
             raise FormatError(self.path, "is closed", tensor=name)
         self._release_pages(self._map)

@@ -158,12 +158,12 @@ class TorchTensors(TensorFile):
                     )
             except ValueError as error:
                 raise FormatError(file.path, str(error), tensor=name) from error
-        super().__init__(file.path, specs)
+        super().__init__(file.path, specs, self._array)
         self._tensors: dict[str, Any] | None = tensors
         self._mapped = mapped
         self._last = threading.local()
 
-    def _read(self, name: str) -> np.ndarray:
+    def _array(self, name: str) -> np.ndarray:
         if self._tensors is None:
             raise FormatError(self.path, "is closed", tensor=name)
         if self._mapped:
