@@ -555,13 +555,10 @@ def _checkpoint(
 
 def _component(known, file, overrides) -> Component:
     layout = known.layout
-    if layout.kind == "vae":
-        # One half alone does not tell the architecture, of which there is but one.
-        return component_from_file(file, layout, "", layout.defaults)
-    arguments = infer_arguments(file, layout, "")
-    if layout.kind == "unet":
-        arguments |= overrides
-    return component_from_file(file, layout, "", arguments)
+    # Half of an autoencoder does not tell the architecture, of which there is but one.
+    is_half = layout.kind == "vae"
+    arguments = layout.defaults if is_half else infer_arguments(file, layout, "")
+    return component_from_file(file, layout, "", arguments, overrides)
 
 
 def _joined(halves: Sequence[Component]) -> Component:

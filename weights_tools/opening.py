@@ -219,9 +219,7 @@ def _keras_component(file: TensorFile, config: Path, overrides) -> Component:
     with reading(config):
         kind, arguments = _keras_arguments(described)
     layout, root = _find_layout(file, kind, "keras")
-    if kind == "unet":
-        arguments |= overrides
-    return component_from_file(file, layout, root, arguments)
+    return component_from_file(file, layout, root, arguments, overrides)
 
 
 def _keras_arguments(config: Any) -> tuple[str, dict[str, Any]]:
@@ -336,9 +334,7 @@ def _component(
         with reading(config):
             arguments = complete(kind, our_arguments(kind, theirs))
     arguments = arguments or infer_arguments(file, layout, root)
-    if kind == "unet":
-        arguments |= overrides
-    return component_from_file(file, layout, root, arguments)
+    return component_from_file(file, layout, root, arguments, overrides)
 
 
 # Folders of diffusers and transformers.

@@ -42,7 +42,7 @@ from weights_tools.checkpoint import (
 )
 from weights_tools.configs import their_config
 from weights_tools.formats import TensorSpec, create_tensors
-from weights_tools.layouts import LAYOUTS, Layout, get_layout
+from weights_tools.layouts import LAYOUTS, Layout
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -245,9 +245,7 @@ def _plan_file(checkpoint: Checkpoint, layout: str) -> _Plan:
             f"A file in layout {layout!r} holds one model: write a folder, or name "
             f"the part. Received: {sorted(checkpoint.components)}"
         )
-    layouts = {c.kind: get_layout(c.kind, layout) for c in components}
-    for component in components:
-        component.check_fits(layouts[component.kind])
+    layouts = {c.kind: c.layout_named(layout) for c in components}
     container = layouts[components[0].kind].container
     arguments = {component.kind: component.arguments for component in components}
     metadata = {METADATA: json.dumps(arguments)}
@@ -295,10 +293,9 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
             f"A preset holds one model, or {sorted(MODELS)} for a task. "
             f"Received: {sorted(components)}"
         )
-    layouts = {p: get_layout(c.kind, "keras") for p, c in components.items()}
-    for part, component in components.items():
-        component.check_fits(layouts[part])
-    backbone = components["unet" if is_task else next(iter(components))]
+    layouts = {part: c.layout_named("keras") for part, c in components.items()}
+    main = "unet" if is_task else next(iter(components))
+    backbone = components[main]
     model = weightless_model(backbone.kind, backbone.arguments)
     others: dict[str, Any] = {}
     files = []
@@ -325,7 +322,7 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
         "date_saved": datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
         "tasks": ["TextToVideo"] if backbone.kind == "unet" else [],
     }
-    layout = get_layout(backbone.kind, "keras")
+    layout = layouts[main]
     files.append(_File(WEIGHTS_FILE, [(backbone, layout, None)]))
     return _Plan(layouts, files, others, write_tokenizer)
 
@@ -397,7 +394,11 @@ def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
     not have, as diffusers has them.
     """
     models = {p: c for p, c in checkpoint.components.items() if p in MODELS}
-    layouts = {part: _layout_for(c, layout) for part, c in models.items()}
+    known = {(each.kind, each.name) for each in LAYOUTS}
+    layouts = {
+        part: c.layout_named(layout if (c.kind, layout) in known else "diffusers")
+        for part, c in models.items()
+    }
     alone = len(models) == 1
     files, others = [], {}
     configs = {
@@ -437,13 +438,6 @@ def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
         others,
         lambda folder: preprocessor.save_assets(str(folder / "tokenizer")),
     )
-
-
-def _layout_for(component: Component, name: str) -> Layout:
-    names = {layout.name for layout in LAYOUTS if layout.kind == component.kind}
-    layout = get_layout(component.kind, name if name in names else "diffusers")
-    component.check_fits(layout)
-    return layout
 
 
 def _sample_size(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -119,15 +119,13 @@ def _difference(a, b, path) -> float:
     if path == KERNEL_IN and x.shape[2] != y.shape[2]:
         # Channels that one does not have are zero weights of the other.
         channels = max(x.shape[2], y.shape[2])
-        x, y = (_with_zeros(value, channels) for value in (x, y))
+        x, y = (
+            np.pad(value, [(0, 0), (0, 0), (0, channels - value.shape[2]), (0, 0)])
+            for value in (x, y)
+        )
     if x.shape != y.shape:
         return math.inf
     return _max_difference(x, y)
-
-
-def _with_zeros(kernel, channels):
-    missing = channels - kernel.shape[2]
-    return np.pad(kernel, [(0, 0), (0, 0), (0, missing), (0, 0)])
 
 
 def _forward_difference(a: Component, b: Component) -> float:

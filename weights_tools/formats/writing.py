@@ -158,21 +158,16 @@ def create_tensors(
     texts = dict(metadata or {})
     if format == "hdf5":
         check_hdf5(specs)
-        size = sum(spec.nbytes for spec in specs.values())
 
         def begin(aside: Path) -> Mapping[str, list[Extent]]:
             return begin_hdf5(aside, specs, texts)
     else:
-        heads, extents, size = _placed(_LAYOUTS[format](specs, texts))
+        pieces = _LAYOUTS[format](specs, texts)
 
         def begin(aside: Path) -> Mapping[str, list[Extent]]:
-            with aside.open("xb") as file:
-                file.truncate(size)
-                for offset, head in heads:
-                    file.seek(offset)
-                    file.write(head)
-            return extents
+            return _begin(aside, pieces)
 
+    size = sum(spec.nbytes for spec in specs.values())
     free = shutil.disk_usage(path.parent).free
     if free < size:
         raise OSError(
@@ -181,22 +176,21 @@ def create_tensors(
     return TensorWriter(path, specs, begin)
 
 
-def _placed(
-    layout: list[bytes | tuple[str, int]],
-) -> tuple[list[tuple[int, bytes]], dict[str, list[Extent]], int]:
-    """Places of the heads and of each tensor's bytes in a file, and its size."""
-    heads: list[tuple[int, bytes]] = []
+def _begin(
+    path: Path, pieces: list[bytes | tuple[str, int]]
+) -> dict[str, list[Extent]]:
+    """Write the heads of a file, and leave the place of each tensor's bytes."""
     extents: dict[str, list[Extent]] = {}
-    position = 0
-    for piece in layout:
-        if isinstance(piece, bytes):
-            heads.append((position, piece))
-            position += len(piece)
-        else:
-            name, nbytes = piece
-            extents.setdefault(name, []).append(Extent(position, nbytes))
-            position += nbytes
-    return heads, extents, position
+    with path.open("xb") as file:
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                file.write(piece)
+            else:
+                name, nbytes = piece
+                extents.setdefault(name, []).append(Extent(file.tell(), nbytes))
+                file.seek(nbytes, os.SEEK_CUR)
+        file.truncate()
+    return extents
 
 
 def _sync_folder(folder: Path) -> None:
