@@ -245,27 +245,24 @@ def _save(checkpoint: Checkpoint, out: Path, layout, dtype, progress):
 
 
 def _dropped(checkpoint: Checkpoint, layouts) -> dict[str, int]:
-    dropped = {}
-    for part, component in checkpoint.components.items():
-        lost = [
+    lost = {
+        part: sum(
             math.prod(spec.shape)
             for path, spec in component.weights.specs.items()
             if part not in layouts or not layouts[part].holds(path)
-        ]
-        if lost:
-            dropped[part] = sum(lost)
-    return dropped
+        )
+        for part, component in checkpoint.components.items()
+    }
+    return {part: number for part, number in lost.items() if number}
 
 
 def _changed(checkpoint: Checkpoint, layouts, told) -> dict[str, dict[str, Any]]:
-    changed = {}
-    for part, layout in layouts.items():
-        arguments = checkpoint.components[part].arguments
-        others = {
+    changed = {
+        part: {
             key: value
             for key, value in {**layout.defaults, **layout.assumed}.items()
-            if arguments[key] != value and key not in told
+            if checkpoint.components[part].arguments[key] != value and key not in told
         }
-        if others:
-            changed[part] = others
-    return changed
+        for part, layout in layouts.items()
+    }
+    return {part: others for part, others in changed.items() if others}

@@ -10,9 +10,8 @@ import datetime
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from keras_makeavid import TextToVideo
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.json_files import write_json
 from keras_makeavid.models.loading import without_weights
-from keras_makeavid.progress import progress_bar
+from keras_makeavid.progress import step_progress
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor, openai_clip_vocabulary
 from weights_tools import kerascv
@@ -166,7 +165,15 @@ def save(
         plan = _plan_hub_folder(checkpoint, layout)
     specs = [file.specs(dtype) for file in plan.files]
     total = sum(spec.nbytes for named in specs for spec in named.values())
-    with _progress(progress, total) as on_bytes:
+    done = 0
+    with step_progress(progress, total, "write", "B", unit_scale=True) as report:
+
+        def on_bytes(number: int) -> None:
+            nonlocal done
+            done += number
+            if report is not None:
+                report(done)
+
         if to_file:
             _write_file(out, plan.files[0], dtype, on_bytes)
         else:
@@ -214,24 +221,6 @@ def _as_dtype(value: np.ndarray, dtype: str, name: str) -> np.ndarray:
         largest = np.abs(value).max()
         raise ValueError(f"{name} has values beyond {dtype}: up to {largest:.4g}")
     return cast
-
-
-@contextmanager
-def _progress(progress, total: int) -> Iterator[Callable[[int], object]]:
-    if callable(progress):
-        done = 0
-
-        def report(number):
-            nonlocal done
-            done += number
-            progress(done, total)
-
-        yield report
-    elif progress:
-        with progress_bar(total, "write", unit="B", unit_scale=True) as bar:
-            yield bar.update
-    else:
-        yield lambda number: None
 
 
 # One file.
