@@ -88,7 +88,7 @@ def is_zip(start: bytes) -> bool:
     return start[:4] == b"PK\x03\x04"
 
 
-def open_torch(file: MappedFile) -> TorchTensors:
+def open_torch(file: MappedFile) -> TensorFile:
     """Open a checkpoint of PyTorch. Nothing that it names is imported or run.
 
     The tensors of a zip archive stay in the file until they are read. Those of the
@@ -132,17 +132,11 @@ def open_torch(file: MappedFile) -> TorchTensors:
         else:
             reason = f"is damaged, or no checkpoint of weights: {shortened(str(error))}"
         raise FormatError(file.path, reason) from error
-    return TorchTensors(file, _tensors_of(file, content, torch), zipped)
+    return _TorchTensors(file, _tensors_of(file, content, torch), zipped)
 
 
-class TorchTensors(TensorFile):
-    """Tensors of a checkpoint: views of what PyTorch mapped, or of what it loaded.
-
-    Args:
-        file: The mapped file.
-        tensors: The tensors by name.
-        mapped: Whether their elements still lie in the file.
-    """
+class _TorchTensors(TensorFile):
+    """Tensors of a checkpoint: views of what PyTorch mapped, or of what it loaded."""
 
     def __init__(self, file: MappedFile, tensors: dict[str, Any], mapped: bool):
         specs = {}
