@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import shutil
 import threading
@@ -156,17 +157,12 @@ def create_tensors(
         raise IsADirectoryError(f"{path} is a folder, expected a file or nothing.")
     specs = {name: checked_spec(*spec) for name, spec in specs.items()}
     texts = dict(metadata or {})
+    begin: Callable[[Path], Mapping[str, list[Extent]]]
     if format == "hdf5":
         check_hdf5(specs)
-
-        def begin(aside: Path) -> Mapping[str, list[Extent]]:
-            return begin_hdf5(aside, specs, texts)
+        begin = functools.partial(begin_hdf5, specs=specs, metadata=texts)
     else:
-        pieces = _LAYOUTS[format](specs, texts)
-
-        def begin(aside: Path) -> Mapping[str, list[Extent]]:
-            return _begin(aside, pieces)
-
+        begin = functools.partial(_begin, pieces=_LAYOUTS[format](specs, texts))
     size = sum(spec.nbytes for spec in specs.values())
     free = shutil.disk_usage(path.parent).free
     if free < size:
