@@ -34,7 +34,7 @@ def weights_fingerprint(*models: keras.Model) -> str:
         for weight in model.weights:
             values = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
             digest.update(f"{values.dtype.name} {values.shape}".encode())
-            digest.update(values.reshape(-1).view("uint8"))
+            digest.update(values.reshape(-1).view("uint8").data)
     return digest.hexdigest()[:16]
 
 

@@ -74,9 +74,14 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
             )
         self.sequence_length = sequence_length
         self.pad_token = pad_token
-        self._vocabulary = None
+        self._vocabulary: Vocabulary | None = None
         self._clip_tokenizer = None
-        if vocabulary is not None or merges is not None:
+        if (vocabulary is None) != (merges is None):
+            raise ValueError(
+                "vocabulary and merges must be given together. "
+                f"Received: {'vocabulary' if merges is None else 'merges'} only"
+            )
+        if vocabulary is not None and merges is not None:
             self._set_vocabulary(Vocabulary(vocabulary, merges))
         self.built = True
 

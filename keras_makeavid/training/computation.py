@@ -27,14 +27,14 @@ def set_dtype_policy(model: keras.Model, policy: str) -> None:
     set_dtype_policy(unet, "mixed_bfloat16")
     ```
     """
-    policy = keras.dtype_policies.get(policy)
-    if policy.variable_dtype != model.variable_dtype:
+    wanted = keras.dtype_policies.get(policy)
+    if wanted.variable_dtype != model.variable_dtype:
         raise ValueError(
-            f"The model's parameters are {model.variable_dtype}; {policy.name} has "
-            f"{policy.variable_dtype}"
+            f"The model's parameters are {model.variable_dtype}; {wanted.name} has "
+            f"{wanted.variable_dtype}"
         )
     for layer in model._flatten_layers():
-        layer.dtype_policy = policy
+        layer.dtype_policy = wanted
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import keras
 
@@ -113,7 +114,7 @@ def without_lora(model: keras.Model) -> keras.Model:
     )
     for old, new in pairs:
         # The form in which Keras saves a layer: there adapters are merged.
-        values = {}
+        values: dict[str, Any] = {}
         old.save_own_variables(values)
         if values:
             new.load_own_variables(values)

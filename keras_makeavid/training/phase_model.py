@@ -8,10 +8,10 @@ import numpy as np
 from keras import ops
 
 from keras_makeavid.models import UNetPseudo3D
+from keras_makeavid.models.parts import TASK_DEFAULTS
 from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.tasks import TextToVideo
-from keras_makeavid.tasks.text_to_video import TASK_DEFAULTS
 from keras_makeavid.training.computation import rematerialise_blocks
 from keras_makeavid.training.image_autoencoding import ImageAutoencoding
 from keras_makeavid.training.image_diffusion import ImageDiffusion
@@ -66,8 +66,8 @@ def with_parts(task: TextToVideo, **parts: Any) -> TextToVideo:
         **parts: Arguments of `TextToVideo`.
     """
     names = ("backbone", "preprocessor", "text_encoder", "vae", "image_backbone")
-    names += ("schedule", *TASK_DEFAULTS)
-    return TextToVideo(**{**{name: getattr(task, name) for name in names}, **parts})
+    kept = {name: getattr(task, name) for name in (*names, "schedule", *TASK_DEFAULTS)}
+    return TextToVideo(**{**kept, **parts})
 
 
 def phase_model(task: TextToVideo, recipe: Recipe, phase: Phase) -> ReportingModel:

@@ -9,7 +9,7 @@ import keras
 
 from keras_makeavid.training.lora import ADAPTER_WEIGHT, has_lora
 
-# The published training: temporal parameters first, then all (spec section 5).
+# The published training: temporal parameters first, then all.
 _PATTERNS = {"temporal": r"temporal", "spatial": r"^(?!.*temporal)", "all": r""}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -104,6 +105,7 @@ class VideoClip:
         self._path = path
         self._max_pixels = max_bytes // 3
         self._background = background
+        self._begun: tuple[Iterator[Any], Any] | None = None
         self._open()
         try:
             self._read_header()
@@ -131,12 +133,14 @@ class VideoClip:
             decoded, frame, time = self._sought(start, origin)
         while frame is not None:
             self.end = time + self._duration(frame)
-            yield time, lambda frame=frame: self._shown(frame)
+            yield time, functools.partial(self._shown, frame)
             frame = next(decoded, None)
             # AVI and raw streams lack some or all of the timestamps.
             position = self._time(frame)
-            known = position is not None and position - origin > time
-            time = position - origin if known else time + 1 / self.rate
+            if position is not None and position - origin > time:
+                time = position - origin
+            else:
+                time += 1 / self.rate
 
     def close(self) -> None:
         """Close the file."""
@@ -162,7 +166,7 @@ class VideoClip:
         except (av.FFmpegError, OSError, ValueError) as error:
             raise ValueError(
                 f"{self._path} cannot be read as a video: it is not in a known format, "
-                f"or is truncated or damaged ({error.strerror or error})."
+                f"or is truncated or damaged ({_reason(error)})."
             ) from error
         attached = av.stream.Disposition.attached_pic
         streams = self._container.streams
@@ -176,7 +180,7 @@ class VideoClip:
             self._container.close()
             raise ValueError(f"{self._path} cannot be read as a video: {why}.")
         self._stream = films[0]
-        self._decoder = self._stream.codec_context
+        self._decoder: Any = self._stream.codec_context
         name = ALPHA_DECODERS.get(self._decoder.name)
         if name in av.codecs_available and self._stream.metadata.get("alpha_mode"):
             header = self._decoder.extradata
@@ -212,7 +216,7 @@ class VideoClip:
         self.rate = header_rate if sane else self._measured_rate(header_rate)
         if stream.frames and sane:
             self.promised_seconds = stream.frames / self.rate
-        elif stream.duration:
+        elif stream.duration and stream.time_base:
             self.promised_seconds = float(stream.duration * stream.time_base)
         else:
             self.promised_seconds = (self._container.duration or 0) / 1e6
@@ -258,12 +262,13 @@ class VideoClip:
         import av
 
         packets = self._container.demux(self._stream)
-        packet = True
-        while packet is not None:
+        ended = False
+        while not ended:
             try:
                 packet = next(packets, None)
             except av.FFmpegError:
                 packet = None
+            ended = packet is None
             try:
                 yield from self._decoder.decode(packet)
             # Of a damaged packet: the next one may be whole.
@@ -275,7 +280,7 @@ class VideoClip:
         import av
 
         lead = max(1.0, 2 / self.rate)
-        while lead < start:
+        while lead < start and self._stream.time_base:
             target = int((origin + start - lead) / self._stream.time_base)
             try:
                 self._container.seek(target, stream=self._stream)
@@ -308,6 +313,7 @@ class VideoClip:
     def _shown(self, frame: Any) -> np.ndarray:
         """A frame as it is to be shown: `(H, W, 3)`, uint8, RGB."""
         import av
+        from av.sidedata.sidedata import Type as SideDataType
 
         kind = frame.format
         see_through = kind.has_palette or any(c.is_alpha for c in kind.components)
@@ -327,7 +333,7 @@ class VideoClip:
         image = image[top : frame.height - bottom, columns]
         if see_through:
             image = lay_over(image, self._background)
-        turned = av.sidedata.sidedata.Type.DISPLAYMATRIX
+        turned = SideDataType.DISPLAYMATRIX
         matrices = [bytes(data) for data in frame.side_data if data.type == turned]
         return np.ascontiguousarray(upright(image, matrices[0] if matrices else None))
 
@@ -348,7 +354,7 @@ class WebPClip:
         self._path, self._frames, times = path, [], [0.0]
         with opened_picture(path, max_bytes // 4) as picture:
             width, height = picture.size
-            count = picture.n_frames
+            count = getattr(picture, "n_frames", 1)
             if count * height * width * 4 > max_bytes:
                 raise TooLargeError(
                     f"{path} declares {count} frames of {width} x {height}, decoded "
@@ -367,8 +373,8 @@ class WebPClip:
 
     def frames(self, start: float = 0.0) -> Frames:
         """Give each frame's time and a function that returns it, as `VideoClip`."""
-        for time, frame in zip(self._times[:-1], self._frames, strict=True):
-            yield time, lambda frame=frame: frame
+        for index, time in enumerate(self._times[:-1]):
+            yield time, functools.partial(self._frames.__getitem__, index)
 
     def __str__(self) -> str:
         return str(self._path)
@@ -385,3 +391,7 @@ def _is_text(head: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

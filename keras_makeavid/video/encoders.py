@@ -131,7 +131,10 @@ def _palette_graph(height: int, width: int) -> tuple[Any, Any, Any]:
 
     graph = av.filter.Graph()
     source = graph.add_buffer(
-        width=width, height=height, format="rgb24", time_base=HUNDREDTH
+        width=width,
+        height=height,
+        format=av.VideoFormat("rgb24"),
+        time_base=HUNDREDTH,
     )
     split = graph.add("split")
     palette = graph.add("palettegen")
