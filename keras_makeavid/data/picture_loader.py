@@ -9,9 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from keras_makeavid.data.batch_loader import BatchLoader
+from keras_makeavid.data.batch_loader import BatchLoader, WindowSampler
 from keras_makeavid.data.captions import PICTURE_SUFFIXES, find_files, read_captions
-from keras_makeavid.data.window_sampler import WindowSampler
 from keras_makeavid.video.pictures import read_image
 
 

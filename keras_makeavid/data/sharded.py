@@ -408,12 +408,7 @@ def _open_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
 
 
 def _write_index(folder: Path, entries: Iterable[ClipEntry]) -> None:
-    """Write the index of a dataset, whole or not at all.
-
-    Args:
-        folder: The dataset's folder.
-        entries: Of the clips, in their order.
-    """
+    """Write the index of a dataset, whole or not at all."""
     clips = msgspec.to_builtins(list(entries))
     index = {"format": FORMAT, "version": VERSION, "clips": clips}
     write_json(folder / INDEX_NAME, index)

@@ -29,11 +29,6 @@ def check_parts(
 
     Raises:
         ValueError: Channels of one are not those of another.
-
-    Example:
-    ```python
-    check_parts(task.backbone, task.text_encoder, task.vae)
-    ```
     """
     width = text_encoder.output.shape[-1]
     for unet in (backbone, image_backbone):

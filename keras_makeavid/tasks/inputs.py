@@ -202,54 +202,24 @@ def _described(pictures) -> str:
 
 
 def is_integer(value: Any) -> TypeGuard[int]:
-    """Whether a value is a whole number, which `True` is not.
-
-    Example:
-    ```python
-    is_integer(np.int64(3)), is_integer(3.0)  # (True, False)
-    ```
-    """
+    """Whether a value is a whole number, which `True` is not."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def check_count(name: str, value: Any) -> None:
-    """Refuse what is no positive integer.
-
-    Args:
-        name: of the argument.
-        value: what was given.
-
-    Raises:
-        ValueError: if it is none.
-    """
+    """Refuse what is no positive integer, by a `ValueError`."""
     if not is_integer(value) or value < 1:
         raise ValueError(f"{name} must be a positive integer. Received: {value!r}")
 
 
 def check_number(name: str, value: Any) -> None:
-    """Refuse what is no finite number.
-
-    Args:
-        name: of the argument.
-        value: what was given.
-
-    Raises:
-        ValueError: if it is none.
-    """
+    """Refuse what is no finite number, by a `ValueError`."""
     number = is_integer(value) or isinstance(value, float | np.floating)
     if not number or not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number. Received: {value!r}")
 
 
 def check_flag(name: str, value: Any) -> None:
-    """Refuse what is neither true nor false.
-
-    Args:
-        name: of the argument.
-        value: what was given.
-
-    Raises:
-        ValueError: if it is neither.
-    """
+    """Refuse what is neither true nor false, by a `ValueError`."""
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False. Received: {value!r}")

@@ -19,8 +19,8 @@ from keras_makeavid.training.checkpoints import CheckpointError, Checkpoints
 from keras_makeavid.training.computation import dtype_policy, set_dtype_policy
 from keras_makeavid.training.distribution import check_batch_size
 from keras_makeavid.training.hosts import distributed
+from keras_makeavid.training.image_autoencoding import with_unit_latents
 from keras_makeavid.training.interruption import Interruption, SharedInterruption
-from keras_makeavid.training.latent_scale import with_unit_latents
 from keras_makeavid.training.logs import RunLog, SilentLog, StepLog
 from keras_makeavid.training.lora import has_lora, without_lora
 from keras_makeavid.training.phase_model import (
