@@ -32,7 +32,7 @@ _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 _CHUNKED = "__msgpack_chunked_array__"
 _LONGEST_KEY = 1024
 # More than the head of any object that is read takes.
-_WINDOW = 2**12
+_WINDOW = 2**10
 # A hundred times those of a full training state of this family.
 _MOST_ENTRIES = 1_000_000
 # Beyond this Flax cuts an array: an object of msgpack has less than 2**32 bytes.
