@@ -17,11 +17,10 @@ from typing import Any
 
 import keras
 
-from keras_makeavid import TextToVideo
 from keras_makeavid.json_files import parse_json
+from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS
 from keras_makeavid.presets import preset_folder
 from keras_makeavid.schedulers import NoiseSchedule
-from keras_makeavid.tasks.text_to_video import SIZE_STEP, TASK_DEFAULTS
 from keras_makeavid.text import TextToVideoPreprocessor
 from weights_tools import kerascv
 from weights_tools.architectures import MODELS, complete, infer_arguments
@@ -139,7 +138,8 @@ def _open_path(path, stack, overrides, variant) -> Checkpoint:
 def _open_model(model: keras.Model) -> Checkpoint:
     if kerascv.is_kerascv_model(model):
         return kerascv.open_models([model])
-    if not isinstance(model, TextToVideo):
+    # Of a `TextToVideo`.
+    if not isinstance(getattr(model, "backbone", None), MODELS["unet"]):
         component = component_of_model(model)
         return Checkpoint({component.kind: component})
     parts = {

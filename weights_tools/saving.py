@@ -20,10 +20,9 @@ import keras
 import keras_hub
 import numpy as np
 
-from keras_makeavid import TextToVideo
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.json_files import write_json
-from keras_makeavid.models.loading import without_weights
+from keras_makeavid.models.parts import check_parts
 from keras_makeavid.progress import step_progress
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor, openai_clip_vocabulary
@@ -292,8 +291,7 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
     if is_task:
         preprocessor = checkpoint.preprocessor or _clip_preprocessor(checkpoint)
         _check_length(preprocessor, components["text_encoder"])
-        task = without_weights(lambda: _make_task(checkpoint, preprocessor))
-        others[TASK_FILE] = _serialized(task)
+        others[TASK_FILE] = _task_config(checkpoint, preprocessor)
         roots = {part: place for place, part in TASK_PARTS.items()}
         parts = [
             (components[part], layouts[part], f"{place}/{layouts[part].roots[0]}")
@@ -301,7 +299,6 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
             if part in components
         ]
         files = [_File(TASK_WEIGHTS_FILE, parts)]
-        model = task.backbone
         write_tokenizer = _saved_by(preprocessor)
     others["config.json"] = _serialized(model)
     others["metadata.json"] = {
@@ -320,23 +317,27 @@ def _saved_by(preprocessor) -> Callable[[Path], object]:
     return lambda folder: preprocessor.save_to_preset(str(folder))
 
 
-def _make_task(checkpoint: Checkpoint, preprocessor) -> TextToVideo:
-    parts = checkpoint.components
+def _task_config(checkpoint: Checkpoint, preprocessor) -> dict[str, Any]:
+    """What `TextToVideo`, named as Keras knows it, is made of again."""
     models = {
-        part: weightless_model(parts[part].kind, parts[part].arguments)
-        for part in MODELS
+        place: weightless_model(component.kind, component.arguments)
+        for place, part in (("backbone", "unet"), *TASK_PARTS.items())
+        if (component := checkpoint.components.get(part)) is not None
     }
-    image_unet = parts.get("image_unet")
-    return TextToVideo(
-        models["unet"],
-        preprocessor,
-        models["text_encoder"],
-        models["vae"],
-        # Not one from the cache, which may be the UNet itself.
-        MODELS["unet"](**image_unet.arguments) if image_unet else None,
-        checkpoint.schedule or NoiseSchedule(),
-        **checkpoint.defaults,
-    )
+    check_parts(**models)
+    schedule = checkpoint.schedule or NoiseSchedule()
+    return {
+        "module": "keras_makeavid.tasks.text_to_video",
+        "class_name": "TextToVideo",
+        "config": {
+            "preprocessor": _serialized(preprocessor),
+            "image_backbone": None,
+            **{place: _serialized(model) for place, model in models.items()},
+            "schedule": schedule.get_config(),
+            **checkpoint.defaults,
+        },
+        "registered_name": "keras_makeavid>TextToVideo",
+    }
 
 
 def _check_length(preprocessor, text_encoder):

@@ -111,7 +111,7 @@ def _converted(source: str, identity: str) -> str:
     folder = cache_folder() / f"{name.strip('-')[-60:]}-{key}"
     if _is_whole(folder):
         return str(folder)
-    # It opens checkpoints through this package.
+    # Presets need none of it.
     from weights_tools import convert
 
     folder.parent.mkdir(parents=True, exist_ok=True)
