@@ -14,13 +14,16 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test test-slow lint docs lock bench clean
 
-.venv/installed: requirements.lock requirements-cuda.lock pyproject.toml
+LOCKED := $(BIN)/pip install --quiet --require-hashes --no-deps --requirement
+
+.venv/installed: $(wildcard requirements*.lock) pyproject.toml
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --upgrade pip==26.3
-	# The lock is complete: what torch asks for besides is of its CUDA build alone.
-	$(BIN)/pip install --quiet --require-hashes --no-deps --requirement requirements.lock
-	$(BIN)/pip check > /dev/null || $(BIN)/pip install --quiet \
-	    --require-hashes --no-deps --requirement requirements-cuda.lock
+	# First, or pip would prefer the build of PyPI, which brings 5 GB of CUDA.
+	$(LOCKED) requirements-cpu.lock 2> /dev/null || \
+	    echo "There is no CPU build of PyTorch at hand: that of PyPI is installed"
+	$(LOCKED) requirements.lock
+	$(BIN)/pip check > /dev/null || $(LOCKED) requirements-cuda.lock
 	$(BIN)/pip check
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@

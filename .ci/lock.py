@@ -1,5 +1,7 @@
 """Write requirements.lock and requirements-cuda.lock anew.
 
+`requirements-cpu.lock` is written by hand: no index that uv asks has that build.
+
     pip install uv
     make lock
 
@@ -20,10 +22,6 @@ HEADER = """\
 """
 # PyPI's torch for Linux needs these. A CPU build of the same version does not.
 CUDA = ("cuda-", "nvidia-", "triton==")
-# The build of torch 2.13.0 without CUDA, for Linux on x86-64 and Python 3.11.
-CPU_BUILDS = {
-    "2.13.0": "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
-}
 
 
 def compiled(options: list[str]) -> list[str]:
@@ -45,18 +43,6 @@ def compiled(options: list[str]) -> list[str]:
     return requirements
 
 
-def with_cpu_build(requirement: str) -> str:
-    """`requirement` with the hash of its CPU build too, if there is one."""
-    pin, *hashes = requirement.split(" \\\n")
-    name, version = pin.split(";")[0].strip().split("==")
-    if name == "torch":
-        # uv keeps the hashes that stand in the file: it may be there already.
-        own = f"    --hash={CPU_BUILDS[version]}"
-        hashes = [own, *(line for line in hashes if line.rstrip() != own)]
-        hashes[-1] = hashes[-1].rstrip() + "\n"
-    return " \\\n".join([pin, *hashes])
-
-
 def main():
     """Compile, and keep what CUDA alone needs apart."""
     # The pins of both are what uv keeps.
@@ -64,7 +50,7 @@ def main():
         LOCK.write_text(LOCK.read_text() + CUDA_LOCK.read_text())
     requirements = compiled(sys.argv[1:])
     cuda = [text for text in requirements if text.startswith(CUDA)]
-    others = [with_cpu_build(text) for text in requirements if text not in cuda]
+    others = [text for text in requirements if text not in cuda]
     LOCK.write_text(HEADER + "".join(others))
     CUDA_LOCK.write_text(HEADER + "".join(cuda))
 

@@ -68,9 +68,11 @@ def main():
 def run(out: Path, progress: Progress) -> None:
     """Encode the clips, train on them, and generate."""
     clips = real_clips()
+    progress.at("reading the clips")
     frames = {path: window(path) for path in clips}
     vae = train_vae(np.concatenate(list(frames.values())), progress)
 
+    progress.at("making the UNet and the text encoder")
     task = small_task(vae)
     progress.at("encoding the clips")
     data.encode_clips(
@@ -131,6 +133,7 @@ def window(path: Path) -> np.ndarray:
 
 def train_vae(frames: np.ndarray, progress: Progress) -> models.AutoencoderKL:
     """A small VAE of the clips' frames, its latents scaled to unit variance."""
+    progress.at("making the VAE")
     vae = models.AutoencoderKL(
         block_channels=(16, 32, 64), layers_per_block=1, groups=8, scaling_factor=1.0
     )

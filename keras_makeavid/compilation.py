@@ -86,14 +86,8 @@ def _compile_jax(function, layers):
 def by_sample(x):
     """Divide a tensor `(B, ...)` by samples over the devices of the distribution.
 
-    Args:
-        x: Tensor in a program; it stays as it is where there is no distribution, or
-            the devices would not get equally many samples.
-
-    Example:
-    ```python
-    by_sample(keras.ops.ones((2, 3)))
-    ```
+    It stays as it is where there is no distribution, or the devices would not get
+    equally many samples.
     """
     distribution = keras.distribution.distribution()
     if distribution is None or x.shape[0] % distribution.device_mesh.devices.size:
@@ -114,16 +108,7 @@ def _on_every_device(x):
 
 
 def compile_part(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark the heavy part of a function that is compiled with `calls_host`.
-
-    Args:
-        function: Takes and returns tensors.
-
-    Example:
-    ```python
-    predict = compile_part(lambda x: keras.ops.tanh(x))
-    ```
-    """
+    """Mark the heavy part of a function that is compiled with `calls_host`."""
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf
 

@@ -40,13 +40,7 @@ def existing_file(path: StrPath) -> Path:
 
 
 def existing_parent(path: StrPath) -> Path:
-    """Returns `path` if the folder it would be written to exists.
-
-    Args:
-        path: Path of a file or folder to write.
-
-    Returns:
-        The path.
+    """Return the path of what is to be written, if the folder around it exists.
 
     Raises:
         FileNotFoundError: The folder is missing.

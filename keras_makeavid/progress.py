@@ -42,14 +42,21 @@ def progress_bar(
 
 @contextmanager
 def step_progress(
-    progress: bool | Callable[[int, int], None], total: int
+    progress: bool | Callable[[int, int], None],
+    total: int,
+    description: str = "generate",
+    unit: str = "step",
+    unit_scale: bool = False,
 ) -> Iterator[Callable[[int], None] | None]:
-    """What sampling steps report to: a bar, a function of the user's, or nothing.
+    """What steps of a work report to: a bar, a function of the user's, or nothing.
 
     Args:
         progress: `True` for a bar, `False` for nothing, or a function of
             `(step, total)`.
         total: number of steps.
+        description: what is done, for the bar.
+        unit: name of a step, for the bar.
+        unit_scale: whether the bar counts in thousands, millions and so on.
 
     Yields:
         A function of the number of steps done, or `None`.
@@ -64,7 +71,7 @@ def step_progress(
         yield lambda step: progress(step, total)
     elif progress and sys.stderr.isatty():
         # Elsewhere nothing would be seen, for a program that calls the host each step.
-        with progress_bar(total, "generate", unit="step") as bar:
+        with progress_bar(total, description, unit, unit_scale) as bar:
             yield lambda step: bar.update(step - bar.n)
     else:
         yield None

@@ -94,16 +94,7 @@ def validate(value: Any, kind: type[T], source: object) -> T:
 
 
 def expectation(kind: Any) -> str:
-    """Say in words what a type allows.
-
-    Args:
-        kind: As in `validate`.
-
-    Example:
-    ```python
-    expectation(Annotated[int, msgspec.Meta(ge=1)])  # 'a whole number of at least 1'
-    ```
-    """
+    """Say in words what a type allows, such as "a whole number of at least 1"."""
     return _said(inspect.type_info(kind))
 
 

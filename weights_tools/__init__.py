@@ -9,7 +9,7 @@ from weights_tools.configs import (
     text_encoder_from_transformers_config,
     unet_from_diffusers_config,
 )
-from weights_tools.conversion import ConversionReport, convert, inflate, make_preset
+from weights_tools.conversion import ConversionReport, convert, inflate
 from weights_tools.inspection import Inspection, PartInspection, inspect
 from weights_tools.loading import load_into_kerascv, load_model, load_weights
 from weights_tools.opening import open_source
@@ -27,7 +27,6 @@ __all__ = [
     "load_into_kerascv",
     "load_model",
     "load_weights",
-    "make_preset",
     "open_source",
     "text_encoder_from_transformers_config",
     "unet_from_diffusers_config",

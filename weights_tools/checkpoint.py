@@ -118,16 +118,17 @@ class Component:
         """Whether it has temporal parts."""
         return any("temporal" in path for path in self.weights.specs)
 
-    def check_fits(self, layout: Layout) -> None:
-        """Check that it has every weight that a layout holds.
+    def layout_named(self, name: str) -> Layout:
+        """The layout of a name for this kind of model, of which it has all weights.
 
         Args:
-            layout: The layout.
+            name: Name of the layout.
 
         Raises:
-            ValueError: It is an image model, and the layout one of video models; or
-                it is half of an autoencoder.
+            ValueError: There is no such layout; it is an image model, and the layout
+                one of video models; or it is half of an autoencoder.
         """
+        layout = get_layout(self.kind, name)
         specs = self.weights.specs
         missing = [p for p in self.shapes if layout.holds(p) and p not in specs]
         if missing and self.kind == "vae":
@@ -141,6 +142,7 @@ class Component:
                 f"{self.path} is an image model, and layout {layout.name!r} is of "
                 "video models: inflate it first"
             )
+        return layout
 
     def with_channels(self, channels: int) -> Component:
         """The UNet with zero weights for further channels, or without the last ones.
@@ -175,7 +177,7 @@ class Component:
             ValueError: It is half of an autoencoder.
         """
         if self.kind == "vae":
-            self.check_fits(get_layout("vae", "keras"))
+            self.layout_named("keras")
         model = MODELS[self.kind](**self.arguments, dtype=dtype)
         self.weights.assign_to(model)
         return model
@@ -217,31 +219,6 @@ class Checkpoint:
         return self.components[part]
 
 
-class Tensors(TensorFile):
-    """Named tensors that a function reads, such as those of a live model.
-
-    Args:
-        path: Where they come from, for messages.
-        specs: Shape and dtype of each by name.
-        read: Returns the array of a name.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        specs: Mapping[str, TensorSpec],
-        read: Callable[[str], np.ndarray],
-    ):
-        super().__init__(path, specs)
-        self._read_one = read
-
-    def close(self) -> None:
-        """There is nothing to close."""
-
-    def _read(self, name: str) -> np.ndarray:
-        return self._read_one(name)
-
-
 def find_layouts(
     file: TensorFile, layouts: Sequence[Layout] = LAYOUTS
 ) -> list[tuple[Layout, str]]:
@@ -263,7 +240,11 @@ def find_layouts(
 
 
 def component_from_file(
-    file: TensorFile, layout: Layout, root: str, arguments: Mapping[str, Any]
+    file: TensorFile,
+    layout: Layout,
+    root: str,
+    arguments: Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
 ) -> Component:
     """See one of the models in a file.
 
@@ -272,10 +253,13 @@ def component_from_file(
         layout: Layout of the model.
         root: What stands before every name.
         arguments: Arguments of our class. Those left out have its defaults.
+        overrides: Arguments of the UNet that are known better.
 
     Raises:
         ValueError: The arguments make no sense, or the tensors do not fit them.
     """
+    if layout.kind == "unet":
+        arguments = {**arguments, **(overrides or {})}
     arguments = complete(layout.kind, arguments)
     shapes = shapes_of(layout.kind, arguments)
     weights = weights_from_file(file, layout, root, shapes)
@@ -300,7 +284,7 @@ def component_of_model(model: keras.Model) -> Component:
 
 def tensors_of_model(
     model: keras.Model, variables: Mapping[str, keras.Variable]
-) -> Tensors:
+) -> TensorFile:
     """See the variables of a live model as a file of tensors.
 
     Args:
@@ -311,7 +295,7 @@ def tensors_of_model(
         name: TensorSpec(tuple(v.shape), keras.backend.standardize_dtype(v.dtype))
         for name, v in variables.items()
     }
-    return Tensors(
+    return TensorFile(
         Path(f"<{model.name}>"), specs, lambda name: _to_numpy(variables[name])
     )
 

@@ -439,8 +439,10 @@ def _unet_config(arguments: Mapping[str, Any], is_video: bool) -> dict[str, Any]
 
 
 def _read_autoencoder(config: Mapping[str, Any]) -> dict[str, Any]:
-    arguments = {"in_channels": 3, "block_channels": (64,), "layers_per_block": 1}
-    arguments |= _AUTOENCODER.read(config)
+    arguments: dict[str, Any] = {
+        **{"in_channels": 3, "block_channels": (64,), "layers_per_block": 1},
+        **_AUTOENCODER.read(config),
+    }
     for key, kind in _CODER_BLOCKS.items():
         expected = [kind] * len(arguments["block_channels"])
         if list(config.get(key, expected)) != expected:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
@@ -73,6 +73,7 @@ def convert(
     overrides: Mapping[str, Any] | None = None,
     base: str | os.PathLike[str] | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
+    inflating: bool | Literal["auto"] = False,
     force: bool = False,
     progress: bool | Callable[[int, int], None] = False,
 ) -> ConversionReport:
@@ -99,6 +100,8 @@ def convert(
         base: Source of the parts that `source` does not have, such as the pipeline
             that a UNet alone belongs to.
         tokenizer: Folder of the tokenizer, for a source that has none.
+        inflating: `True` makes a video model of the image model first, as `inflate`
+            does; `"auto"` does so if the source has an image model.
         force: Replace what is at `out`.
         progress: `True` shows a bar by bytes; a function is called as
             `progress(done, total)`.
@@ -123,8 +126,16 @@ def convert(
     convert("makeavid", "exported", layout="makeavid_torch", dtype="float16")
     ```
     """
+    if inflating not in (True, False, "auto"):
+        raise ValueError(
+            f'inflating must be True, False or "auto". Received: {inflating!r}'
+        )
     out = _checked_target(out, layout, dtype, force)
     with _opened(source, part, variant, overrides, base, tokenizer) as checkpoint:
+        parts = checkpoint.components
+        image = [c for k, c in parts.items() if k == "unet" and not c.is_video]
+        if inflating is True or (inflating and image):
+            parts["unet"] = inflated(checkpoint.component("unet"))
         return _save(checkpoint, out, layout, dtype, progress)
 
 
@@ -132,15 +143,7 @@ def inflate(
     source: str | os.PathLike[str] | keras.Model,
     out: str | os.PathLike[str],
     layout: str = "keras",
-    *,
-    dtype: str | None = None,
-    part: str | None = None,
-    variant: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    base: str | os.PathLike[str] | None = None,
-    tokenizer: str | os.PathLike[str] | None = None,
-    force: bool = False,
-    progress: bool | Callable[[int, int], None] = False,
+    **options: Any,
 ) -> ConversionReport:
     """Make a video model of a Stable Diffusion 1.x image model, of the same function.
 
@@ -152,14 +155,7 @@ def inflate(
         source: As for `convert`.
         out: What to write.
         layout: As for `convert`, of those that hold video models.
-        dtype: As for `convert`.
-        part: As for `convert`.
-        variant: As for `convert`.
-        overrides: As for `convert`.
-        base: As for `convert`.
-        tokenizer: As for `convert`.
-        force: As for `convert`.
-        progress: As for `convert`.
+        **options: Further arguments of `convert`, such as `dtype="float16"`.
 
     Returns:
         A `ConversionReport`.
@@ -176,50 +172,7 @@ def inflate(
     task = keras_makeavid.TextToVideo.from_preset("video_preset")
     ```
     """
-    out = _checked_target(out, layout, dtype, force)
-    with _opened(source, part, variant, overrides, base, tokenizer) as checkpoint:
-        unet = checkpoint.component("unet")
-        checkpoint.components["unet"] = inflated(unet)
-        return _save(checkpoint, out, layout, dtype, progress)
-
-
-def make_preset(
-    source: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    *,
-    variant: str | None = None,
-    force: bool = False,
-    progress: bool | Callable[[int, int], None] = False,
-) -> ConversionReport:
-    """Make a preset of any source: image models are inflated, video models converted.
-
-    Args:
-        source: As for `convert`.
-        out: The folder to write.
-        variant: As for `convert`.
-        force: As for `convert`.
-        progress: As for `convert`.
-
-    Returns:
-        A `ConversionReport`.
-
-    Raises:
-        FileExistsError: As for `convert`.
-        FileNotFoundError: As for `convert`.
-        ValueError: As for `convert`.
-        OSError: The disk is full.
-
-    Example:
-    ```python
-    make_preset("hf://stable-diffusion-v1-5/stable-diffusion-inpainting", "preset")
-    ```
-    """
-    out = _checked_target(out, "keras", None, force)
-    with _opened(source, None, variant, None, None, None) as checkpoint:
-        unet = checkpoint.components.get("unet")
-        if unet is not None and not unet.is_video:
-            checkpoint.components["unet"] = inflated(unet)
-        return _save(checkpoint, out, "keras", None, progress)
+    return convert(source, out, layout, inflating=True, **options)
 
 
 @contextmanager
@@ -292,27 +245,24 @@ def _save(checkpoint: Checkpoint, out: Path, layout, dtype, progress):
 
 
 def _dropped(checkpoint: Checkpoint, layouts) -> dict[str, int]:
-    dropped = {}
-    for part, component in checkpoint.components.items():
-        lost = [
+    lost = {
+        part: sum(
             math.prod(spec.shape)
             for path, spec in component.weights.specs.items()
             if part not in layouts or not layouts[part].holds(path)
-        ]
-        if lost:
-            dropped[part] = sum(lost)
-    return dropped
+        )
+        for part, component in checkpoint.components.items()
+    }
+    return {part: number for part, number in lost.items() if number}
 
 
 def _changed(checkpoint: Checkpoint, layouts, told) -> dict[str, dict[str, Any]]:
-    changed = {}
-    for part, layout in layouts.items():
-        arguments = checkpoint.components[part].arguments
-        others = {
+    changed = {
+        part: {
             key: value
             for key, value in {**layout.defaults, **layout.assumed}.items()
-            if arguments[key] != value and key not in told
+            if checkpoint.components[part].arguments[key] != value and key not in told
         }
-        if others:
-            changed[part] = others
-    return changed
+        for part, layout in layouts.items()
+    }
+    return {part: others for part, others in changed.items() if others}

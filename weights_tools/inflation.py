@@ -51,33 +51,23 @@ def _with_temporal_parts(component: Component) -> Component:
     def read(path):
         if path in weights.specs:
             return weights.read(path)
-        value = temporal_start(path, specs[path].shape)
+        value = _temporal_start(path, specs[path].shape)
         return value.astype(specs[path].numpy_dtype, copy=False)
 
     return replace(component, weights=Weights(specs, read))
 
 
-def temporal_start(path: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Value with which a temporal variable starts.
+def _temporal_start(path: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Value with which a temporal variable starts, float32.
 
-    Args:
-        path: Path of the variable.
-        shape: Its shape.
-
-    Returns:
-        float32 array: Dirac kernels, zero output projections, norms of one and zero;
-        queries, keys and values are Glorot uniform, seeded by their path.
-
-    Example:
-    ```python
-    temporal_start("conv_in/temporal_conv/kernel", (3, 8, 8))[1]  # np.eye(8)
-    ```
+    Kernels are Dirac's, output projections zero, norms one and zero; queries, keys and
+    values are Glorot uniform, seeded by their path.
     """
     if path.endswith("gamma"):
         return np.ones(shape, "float32")
     if path.endswith("temporal_conv/kernel"):
         kernel = np.zeros(shape, "float32")
-        kernel[1] = np.eye(*shape[1:])
+        kernel[1] = np.eye(shape[1], shape[2])
         return kernel
     if path.endswith(("to_q/kernel", "to_k/kernel", "to_v/kernel")):
         limit = math.sqrt(6 / sum(shape))

@@ -87,7 +87,7 @@ def inspect(
 
 def _inspected(component: Component) -> PartInspection:
     sizes = {p: math.prod(s.shape) for p, s in component.weights.specs.items()}
-    dtypes = Counter()
+    dtypes: Counter[str] = Counter()
     for path, spec in component.weights.specs.items():
         dtypes[spec.dtype] += sizes[path]
     return PartInspection(

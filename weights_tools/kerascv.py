@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import keras
 import numpy as np
@@ -24,7 +24,6 @@ from weights_tools.checkpoint import (
     KERNEL_IN,
     Checkpoint,
     Component,
-    Tensors,
     Weights,
     component_from_file,
     reading,
@@ -477,13 +476,13 @@ def _recognised(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
     return found[0], file
 
 
-def _is_old(file: TensorFile) -> bool:
+def _is_old(file: TensorFile) -> TypeGuard[Hdf5Tensors]:
     """Whether a file is one of Keras's from before version 3."""
     told = {"keras_version", "backend"} <= file.metadata.keys()
     return told and isinstance(file, Hdf5Tensors)
 
 
-def _in_order(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
+def _in_order(file: Hdf5Tensors) -> tuple[KerasCVClass, TensorFile]:
     """Name the tensors of a file in which only their order tells what they are."""
     layers = _layers_in(file)
     numbers = {len(known.layers): known for known in KERASCV_CLASSES}
@@ -503,7 +502,7 @@ def _in_order(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
         names = _named(known, [len(names) for names in layers])
     old = dict(zip(names, tensors, strict=True))
     specs = {name: file.specs[tensor] for name, tensor in old.items()}
-    return known, Tensors(file.path, specs, lambda name: file.read(old[name]))
+    return known, TensorFile(file.path, specs, lambda name: file.read(old[name]))
 
 
 def _layers_in(file: Hdf5Tensors) -> list[list[str]]:
@@ -556,13 +555,10 @@ def _checkpoint(
 
 def _component(known, file, overrides) -> Component:
     layout = known.layout
-    if layout.kind == "vae":
-        # One half alone does not tell the architecture, of which there is but one.
-        return component_from_file(file, layout, "", layout.defaults)
-    arguments = infer_arguments(file, layout, "")
-    if layout.kind == "unet":
-        arguments |= overrides
-    return component_from_file(file, layout, "", arguments)
+    # Half of an autoencoder does not tell the architecture, of which there is but one.
+    is_half = layout.kind == "vae"
+    arguments = layout.defaults if is_half else infer_arguments(file, layout, "")
+    return component_from_file(file, layout, "", arguments, overrides)
 
 
 def _joined(halves: Sequence[Component]) -> Component:

@@ -13,7 +13,7 @@ import numpy as np
 
 from weights_tools import kerascv
 from weights_tools.architectures import kind_of, variables_of
-from weights_tools.checkpoint import Tensors, assign, misfit, weights_from_file
+from weights_tools.checkpoint import assign, misfit, weights_from_file
 from weights_tools.formats import TensorFile, TensorSpec, open_tensors
 from weights_tools.layouts import LAYOUTS, Layout
 from weights_tools.opening import open_source
@@ -180,4 +180,4 @@ def _tensors(source) -> TensorFile:
         return open_tensors(source)
     arrays = {name: np.asarray(array) for name, array in source.items()}
     specs = {n: TensorSpec(a.shape, a.dtype.name) for n, a in arrays.items()}
-    return Tensors(Path("<dict>"), specs, arrays.__getitem__)
+    return TensorFile(Path("<dict>"), specs, arrays.__getitem__)

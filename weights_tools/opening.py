@@ -17,11 +17,10 @@ from typing import Any
 
 import keras
 
-from keras_makeavid import TextToVideo
 from keras_makeavid.json_files import parse_json
+from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS
 from keras_makeavid.presets import preset_folder
 from keras_makeavid.schedulers import NoiseSchedule
-from keras_makeavid.tasks.text_to_video import SIZE_STEP, TASK_DEFAULTS
 from keras_makeavid.text import TextToVideoPreprocessor
 from weights_tools import kerascv
 from weights_tools.architectures import MODELS, complete, infer_arguments
@@ -101,11 +100,9 @@ def open_source(
         checkpoint.component("unet").arguments["in_channels"]  # 9
     ```
     """
-    if isinstance(source, list | tuple):
-        yield kerascv.open_models(source)
-        return
-    if isinstance(source, keras.Model):
-        yield _open_model(source)
+    if not isinstance(source, str | os.PathLike):
+        many = isinstance(source, list | tuple)
+        yield kerascv.open_models(source) if many else _open_model(source)
         return
     name = os.fspath(source)
     match = _HUB_NAME.fullmatch(name)
@@ -141,7 +138,8 @@ def _open_path(path, stack, overrides, variant) -> Checkpoint:
 def _open_model(model: keras.Model) -> Checkpoint:
     if kerascv.is_kerascv_model(model):
         return kerascv.open_models([model])
-    if not isinstance(model, TextToVideo):
+    # Of a `TextToVideo`.
+    if not isinstance(getattr(model, "backbone", None), MODELS["unet"]):
         component = component_of_model(model)
         return Checkpoint({component.kind: component})
     parts = {
@@ -221,20 +219,18 @@ def _keras_component(file: TensorFile, config: Path, overrides) -> Component:
     with reading(config):
         kind, arguments = _keras_arguments(described)
     layout, root = _find_layout(file, kind, "keras")
-    if kind == "unet":
-        arguments |= overrides
-    return component_from_file(file, layout, root, arguments)
+    return component_from_file(file, layout, root, arguments, overrides)
 
 
 def _keras_arguments(config: Any) -> tuple[str, dict[str, Any]]:
     name = config.get("class_name") if isinstance(config, dict) else None
     kinds = {model.__name__: kind for kind, model in MODELS.items()}
-    known = isinstance(name, str) and name in kinds
-    if not known or not isinstance(config.get("config"), dict):
+    kind = kinds.get(name) if isinstance(name, str) else None
+    if kind is None or not isinstance(config.get("config"), dict):
         raise ValueError(
             f"A configuration must be of one of {sorted(kinds)}. Received: {name!r}"
         )
-    return kinds[name], complete(kinds[name], architecture(config["config"]))
+    return kind, complete(kind, architecture(config["config"]))
 
 
 # Single files.
@@ -338,9 +334,7 @@ def _component(
         with reading(config):
             arguments = complete(kind, our_arguments(kind, theirs))
     arguments = arguments or infer_arguments(file, layout, root)
-    if kind == "unet":
-        arguments |= overrides
-    return component_from_file(file, layout, root, arguments)
+    return component_from_file(file, layout, root, arguments, overrides)
 
 
 # Folders of diffusers and transformers.

@@ -10,9 +10,8 @@ import datetime
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,10 @@ import keras
 import keras_hub
 import numpy as np
 
-from keras_makeavid import TextToVideo
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.json_files import write_json
-from keras_makeavid.models.loading import without_weights
-from keras_makeavid.progress import progress_bar
+from keras_makeavid.models.parts import check_parts
+from keras_makeavid.progress import step_progress
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor, openai_clip_vocabulary
 from weights_tools import kerascv
@@ -42,7 +40,7 @@ from weights_tools.checkpoint import (
 )
 from weights_tools.configs import their_config
 from weights_tools.formats import TensorSpec, create_tensors
-from weights_tools.layouts import LAYOUTS, Layout, get_layout
+from weights_tools.layouts import LAYOUTS, Layout
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -166,7 +164,15 @@ def save(
         plan = _plan_hub_folder(checkpoint, layout)
     specs = [file.specs(dtype) for file in plan.files]
     total = sum(spec.nbytes for named in specs for spec in named.values())
-    with _progress(progress, total) as on_bytes:
+    done = 0
+    with step_progress(progress, total, "write", "B", unit_scale=True) as report:
+
+        def on_bytes(number: int) -> None:
+            nonlocal done
+            done += number
+            if report is not None:
+                report(done)
+
         if to_file:
             _write_file(out, plan.files[0], dtype, on_bytes)
         else:
@@ -216,24 +222,6 @@ def _as_dtype(value: np.ndarray, dtype: str, name: str) -> np.ndarray:
     return cast
 
 
-@contextmanager
-def _progress(progress, total: int) -> Iterator[Callable[[int], object]]:
-    if callable(progress):
-        done = 0
-
-        def report(number):
-            nonlocal done
-            done += number
-            progress(done, total)
-
-        yield report
-    elif progress:
-        with progress_bar(total, "write", unit="B", unit_scale=True) as bar:
-            yield bar.update
-    else:
-        yield lambda number: None
-
-
 # One file.
 
 
@@ -245,9 +233,7 @@ def _plan_file(checkpoint: Checkpoint, layout: str) -> _Plan:
             f"A file in layout {layout!r} holds one model: write a folder, or name "
             f"the part. Received: {sorted(checkpoint.components)}"
         )
-    layouts = {c.kind: get_layout(c.kind, layout) for c in components}
-    for component in components:
-        component.check_fits(layouts[component.kind])
+    layouts = {c.kind: c.layout_named(layout) for c in components}
     container = layouts[components[0].kind].container
     arguments = {component.kind: component.arguments for component in components}
     metadata = {METADATA: json.dumps(arguments)}
@@ -295,10 +281,9 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
             f"A preset holds one model, or {sorted(MODELS)} for a task. "
             f"Received: {sorted(components)}"
         )
-    layouts = {p: get_layout(c.kind, "keras") for p, c in components.items()}
-    for part, component in components.items():
-        component.check_fits(layouts[part])
-    backbone = components["unet" if is_task else next(iter(components))]
+    layouts = {part: c.layout_named("keras") for part, c in components.items()}
+    main = "unet" if is_task else next(iter(components))
+    backbone = components[main]
     model = weightless_model(backbone.kind, backbone.arguments)
     others: dict[str, Any] = {}
     files = []
@@ -306,8 +291,7 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
     if is_task:
         preprocessor = checkpoint.preprocessor or _clip_preprocessor(checkpoint)
         _check_length(preprocessor, components["text_encoder"])
-        task = without_weights(lambda: _make_task(checkpoint, preprocessor))
-        others[TASK_FILE] = _serialized(task)
+        others[TASK_FILE] = _task_config(checkpoint, preprocessor)
         roots = {part: place for place, part in TASK_PARTS.items()}
         parts = [
             (components[part], layouts[part], f"{place}/{layouts[part].roots[0]}")
@@ -315,7 +299,6 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
             if part in components
         ]
         files = [_File(TASK_WEIGHTS_FILE, parts)]
-        model = task.backbone
         write_tokenizer = _saved_by(preprocessor)
     others["config.json"] = _serialized(model)
     others["metadata.json"] = {
@@ -325,7 +308,7 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
         "date_saved": datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
         "tasks": ["TextToVideo"] if backbone.kind == "unet" else [],
     }
-    layout = get_layout(backbone.kind, "keras")
+    layout = layouts[main]
     files.append(_File(WEIGHTS_FILE, [(backbone, layout, None)]))
     return _Plan(layouts, files, others, write_tokenizer)
 
@@ -334,23 +317,27 @@ def _saved_by(preprocessor) -> Callable[[Path], object]:
     return lambda folder: preprocessor.save_to_preset(str(folder))
 
 
-def _make_task(checkpoint: Checkpoint, preprocessor) -> TextToVideo:
-    parts = checkpoint.components
+def _task_config(checkpoint: Checkpoint, preprocessor) -> dict[str, Any]:
+    """What `TextToVideo`, named as Keras knows it, is made of again."""
     models = {
-        part: weightless_model(parts[part].kind, parts[part].arguments)
-        for part in MODELS
+        place: weightless_model(component.kind, component.arguments)
+        for place, part in (("backbone", "unet"), *TASK_PARTS.items())
+        if (component := checkpoint.components.get(part)) is not None
     }
-    image_unet = parts.get("image_unet")
-    return TextToVideo(
-        models["unet"],
-        preprocessor,
-        models["text_encoder"],
-        models["vae"],
-        # Not one from the cache, which may be the UNet itself.
-        image_unet and MODELS["unet"](**image_unet.arguments),
-        checkpoint.schedule or NoiseSchedule(),
-        **checkpoint.defaults,
-    )
+    check_parts(**models)
+    schedule = checkpoint.schedule or NoiseSchedule()
+    return {
+        "module": "keras_makeavid.tasks.text_to_video",
+        "class_name": "TextToVideo",
+        "config": {
+            "preprocessor": _serialized(preprocessor),
+            "image_backbone": None,
+            **{place: _serialized(model) for place, model in models.items()},
+            "schedule": schedule.get_config(),
+            **checkpoint.defaults,
+        },
+        "registered_name": "keras_makeavid>TextToVideo",
+    }
 
 
 def _check_length(preprocessor, text_encoder):
@@ -397,7 +384,11 @@ def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
     not have, as diffusers has them.
     """
     models = {p: c for p, c in checkpoint.components.items() if p in MODELS}
-    layouts = {part: _layout_for(c, layout) for part, c in models.items()}
+    known = {(each.kind, each.name) for each in LAYOUTS}
+    layouts = {
+        part: c.layout_named(layout if (c.kind, layout) in known else "diffusers")
+        for part, c in models.items()
+    }
     alone = len(models) == 1
     files, others = [], {}
     configs = {
@@ -437,13 +428,6 @@ def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
         others,
         lambda folder: preprocessor.save_assets(str(folder / "tokenizer")),
     )
-
-
-def _layout_for(component: Component, name: str) -> Layout:
-    names = {layout.name for layout in LAYOUTS if layout.kind == component.kind}
-    layout = get_layout(component.kind, name if name in names else "diffusers")
-    component.check_fits(layout)
-    return layout
 
 
 def _sample_size(checkpoint: Checkpoint) -> dict[str, Any]:

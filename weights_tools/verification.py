@@ -119,15 +119,13 @@ def _difference(a, b, path) -> float:
     if path == KERNEL_IN and x.shape[2] != y.shape[2]:
         # Channels that one does not have are zero weights of the other.
         channels = max(x.shape[2], y.shape[2])
-        x, y = (_with_zeros(value, channels) for value in (x, y))
+        x, y = (
+            np.pad(value, [(0, 0), (0, 0), (0, channels - value.shape[2]), (0, 0)])
+            for value in (x, y)
+        )
     if x.shape != y.shape:
         return math.inf
     return _max_difference(x, y)
-
-
-def _with_zeros(kernel, channels):
-    missing = channels - kernel.shape[2]
-    return np.pad(kernel, [(0, 0), (0, 0), (0, missing), (0, 0)])
 
 
 def _forward_difference(a: Component, b: Component) -> float:
@@ -151,7 +149,7 @@ def _input(a: Component, b: Component) -> dict[str, Any]:
     random = np.random.default_rng(0)
     sizes = a.arguments
     if a.kind == "text_encoder":
-        shape = (2, sizes["max_sequence_length"])
+        shape: tuple[int, ...] = (2, sizes["max_sequence_length"])
         return {"token_ids": random.integers(0, sizes["vocabulary_size"], shape)}
     side = 2 ** len(sizes["block_channels"])
     if a.kind == "vae":

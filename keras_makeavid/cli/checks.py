@@ -4,14 +4,10 @@ from __future__ import annotations
 
 
 def check_at_least_one(options, *names: str) -> None:
-    """Refuse counts below 1.
-
-    Args:
-        options: as parsed.
-        names: of the counts; those that were not given are left alone.
+    """Refuse counts below 1; those that were not given are left alone.
 
     Raises:
-        ValueError: if one is below 1.
+        ValueError: One is below 1.
     """
     for name in names:
         count = getattr(options, name)

@@ -1,11 +1,12 @@
-"""Batches by number, read ahead through Grain."""
+"""Batches by number, read ahead through Grain, and the order of what is in them."""
 
 from __future__ import annotations
 
 import abc
 import contextlib
+import functools
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -14,6 +15,8 @@ from keras_makeavid.data.parallel import end_with_parent
 
 # Training ends by its own count of steps.
 _ENDLESS = 2**48
+# Two streams: NumPy's are the same for [s, t] and [s, t, 0].
+_ORDER, _WINDOW = 1, 2
 
 
 class BatchLoader(abc.ABC):
@@ -188,3 +191,46 @@ def _import_grain():
             "Training reads its data through Grain: pip install 'keras-makeavid[train]'"
         ) from error
     return grain
+
+
+class WindowSampler:
+    """An endless shuffled order of random windows, with random access.
+
+    The samples go in passes: each pass holds one random window of every clip, in an
+    order of its own. Sample `i` is a function of the seed and `i` only.
+
+    Args:
+        windows: number of windows of each clip; one begins at each of its first
+            frames.
+        seed: of the orders and the windows.
+
+    Example:
+        ```python
+        sampler = WindowSampler([97, 1, 12], seed=0)
+        clip, start = sampler[5]  # of the second pass
+        ```
+    """
+
+    def __init__(self, windows: Sequence[int], seed: int = 0):
+        self._windows = np.asarray(windows)
+        self._seed = seed
+        # Two: a batch may lie across the border of two passes.
+        self._order = functools.lru_cache(maxsize=2)(self._shuffled)
+
+    def __getitem__(self, sample: int) -> tuple[int, int]:
+        """Clip and first frame of a sample."""
+        turn, place = divmod(sample, len(self._windows))
+        clip = int(self._order(turn)[place])
+        rng = np.random.default_rng([_WINDOW, self._seed, turn, place])
+        return clip, int(rng.integers(self._windows[clip]))
+
+    def __getstate__(self):
+        # A cache is not to be sent to other processes, and cannot be.
+        return {"windows": self._windows, "seed": self._seed}
+
+    def __setstate__(self, state):
+        self.__init__(**state)
+
+    def _shuffled(self, turn):
+        rng = np.random.default_rng([_ORDER, self._seed, turn])
+        return rng.permutation(len(self._windows))

@@ -146,7 +146,7 @@ class RayWorkers:
             preset = os.path.abspath(self.preset)
             workers = [worker.remote(preset, fingerprint) for _ in range(self.workers)]
             calls = zip(itertools.cycle(workers), requests, captions, strict=False)
-            pending = deque()
+            pending: deque[Any] = deque()
             try:
                 for next_worker, request, caption in calls:
                     pending.append(next_worker.content.remote(request, caption))
@@ -185,6 +185,7 @@ class RayWorker:
         content = read_clip(*request)
         parts = []
         for part in content.parts:
+            assert isinstance(part.frames, np.ndarray)
             clip = self._encoder.encode("", part.frames, {"caption": caption})
             parts.append(replace(part, frames=(clip.latents, clip.context)))
         return replace(content, parts=parts)

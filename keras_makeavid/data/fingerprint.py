@@ -34,25 +34,14 @@ def weights_fingerprint(*models: keras.Model) -> str:
         for weight in model.weights:
             values = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
             digest.update(f"{values.dtype.name} {values.shape}".encode())
-            digest.update(values.reshape(-1).view("uint8"))
+            digest.update(values.reshape(-1).view("uint8").data)
     return digest.hexdigest()[:16]
 
 
 def encoder_record(vae: keras.Model, text_encoder: keras.Model) -> dict[str, Any]:
     """What a dataset records of the models that encoded a clip, as JSON knows it.
 
-    Args:
-        vae: An `AutoencoderKL`.
-        text_encoder: A `TextEncoder`.
-
-    Returns:
-        A dict of `vae` and `text_encoder`, the fingerprints, and `scaling_factor`,
-        what the stored latents are to be multiplied by.
-
-    Example:
-    ```python
-    encoder_record(task.vae, task.text_encoder)["scaling_factor"]  # 0.18215
-    ```
+    The stored latents are to be multiplied by its `scaling_factor`.
     """
     return {
         "vae": weights_fingerprint(vae),

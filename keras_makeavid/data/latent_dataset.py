@@ -1,4 +1,7 @@
-"""Batches of latent windows for `fit`."""
+"""Batches of latent windows for `fit`.
+
+Apart from the loader: processes that only read windows import no Keras.
+"""
 
 from __future__ import annotations
 

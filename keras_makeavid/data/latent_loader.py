@@ -6,10 +6,9 @@ import os
 
 import numpy as np
 
-from keras_makeavid.data.batch_loader import BatchLoader
+from keras_makeavid.data.batch_loader import BatchLoader, WindowSampler
 from keras_makeavid.data.datasets import open_dataset
 from keras_makeavid.data.reader import LatentReader
-from keras_makeavid.data.window_sampler import WindowSampler
 
 
 class LatentLoader(BatchLoader):

@@ -7,7 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -41,7 +41,7 @@ def map_in_order(
         return
     # A copy of this process would share its accelerator and the locks of its threads.
     context = multiprocessing.get_context("spawn")
-    pending = deque()
+    pending: deque[tuple[tuple, Future]] = deque()
     with ProcessPoolExecutor(num_workers, context, _prepare_worker) as pool:
         try:
             for call in arguments:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from keras_makeavid.data.batch_loader import BatchLoader
+from keras_makeavid.data.batch_loader import BatchLoader, WindowSampler
 from keras_makeavid.data.captions import PICTURE_SUFFIXES, find_files, read_captions
-from keras_makeavid.data.window_sampler import WindowSampler
 from keras_makeavid.video.pictures import read_image
 
 
@@ -129,6 +128,9 @@ class PictureLoader(BatchLoader):
             source; one that draws without end needs a number.
         **kwargs: See `BatchLoader`.
 
+    Raises:
+        ValueError: There is no number, and the source is without end.
+
     Example:
     ```python
     loader = PictureLoader(MotionClips(), batch_size=32, samples_per_epoch=6400)
@@ -145,6 +147,11 @@ class PictureLoader(BatchLoader):
         **kwargs,
     ):
         if samples_per_epoch is None:
+            if not isinstance(source, Sized):
+                raise ValueError(
+                    "samples_per_epoch must be given for a source without end. "
+                    f"Received: {source!r}"
+                )
             samples_per_epoch = len(source)
         super().__init__(samples_per_epoch=samples_per_epoch, **kwargs)
         self._source = source

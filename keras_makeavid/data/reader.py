@@ -105,7 +105,7 @@ class StoredArray:
         row_shape = self.shape[1:]
         stop = self.shape[0] if stop is None else stop
         array = np.empty((stop - start, *row_shape), self.dtype)
-        left = memoryview(array.reshape(-1).view("uint8"))
+        left = array.reshape(-1).view("uint8").data
         # Unbuffered: one request to the system for all of it. `np.fromfile` read half
         # as much again from the disk.
         with self.path.open("rb", buffering=0) as file:
@@ -187,11 +187,13 @@ class LatentReader(ABC):
 
     def latents_shape(self, index: int) -> tuple[int, int, int, int]:
         """Shape `(F, H, W, C)` of a clip's latents."""
-        return self._arrays[index][0].shape
+        frames, height, width, channels = self._arrays[index][0].shape
+        return frames, height, width, channels
 
     def context_shape(self, index: int) -> tuple[int, int]:
         """Shape `(L, D)` of a clip's text states."""
-        return self._arrays[index][1].shape
+        length, channels = self._arrays[index][1].shape
+        return length, channels
 
     def latents(
         self, index: int, start: int = 0, stop: int | None = None

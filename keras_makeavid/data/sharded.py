@@ -31,7 +31,7 @@ VERSION = 1
 # A clip takes about a kilobyte: an index of a million clips is within it.
 _MAX_INDEX_BYTES = 2**31
 # By safetensors' names; little-endian, whatever machine reads them.
-_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+_DTYPES: dict[str, np.dtype] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 
 _Size = Annotated[int, msgspec.Meta(gt=0)]
 _Shape = TypeVar("_Shape")
@@ -54,8 +54,11 @@ class TensorEntry(msgspec.Struct, Generic[_Shape], frozen=True):
     def of(cls, array: np.ndarray) -> TensorEntry:
         """Describe an array."""
         plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        digest = hashlib.sha256(plain.reshape(-1).view("uint8"))
-        return cls(array.dtype.name, array.shape, digest.hexdigest())
+        digest = hashlib.sha256(plain.reshape(-1).view("uint8").data)
+        # What a reader checks.
+        dtype: Any = array.dtype.name
+        shape: Any = array.shape
+        return cls(dtype, shape, digest.hexdigest())
 
 
 class ClipEntry(msgspec.Struct, frozen=True):
@@ -303,7 +306,7 @@ class ShardedWriter:
         """Ids and sizes of the clips of the last shard, if it is not full."""
         last = max((entry.shard for entry in self._entries.values()), default=None)
         clip_ids = [i for i, entry in self._entries.items() if entry.shard == last]
-        if not clip_ids:
+        if last is None:
             return {}
         tensors, _ = _open_shard(self._folder / last)
         sizes = {
@@ -319,7 +322,8 @@ class ShardedWriter:
 
     def _pack(self, clip_ids: list[str]) -> None:
         """Make a shard of clips that are staged, or in other shards."""
-        tensors, packed = {}, {}
+        tensors: dict[str, np.ndarray] = {}
+        packed: dict[str, ClipEntry] = {}
         number = 1 + max((_number(e.shard) for e in self._entries.values()), default=-1)
         shard = f"clips-{number:05}.safetensors"
         for clip_id in clip_ids:
@@ -404,12 +408,7 @@ def _open_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
 
 
 def _write_index(folder: Path, entries: Iterable[ClipEntry]) -> None:
-    """Write the index of a dataset, whole or not at all.
-
-    Args:
-        folder: The dataset's folder.
-        entries: Of the clips, in their order.
-    """
+    """Write the index of a dataset, whole or not at all."""
     clips = msgspec.to_builtins(list(entries))
     index = {"format": FORMAT, "version": VERSION, "clips": clips}
     write_json(folder / INDEX_NAME, index)
@@ -449,7 +448,7 @@ def _read_index(folder: Path) -> dict[str, ClipEntry]:
 def _save(
     path: Path,
     tensors: Mapping[str, np.ndarray],
-    metadata: Mapping[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> None:
     """Write a safetensors file, whole or not at all."""
     from safetensors.numpy import save_file

@@ -8,8 +8,41 @@ from keras import ops
 from keras_makeavid.layers.convolution import PseudoConv3D
 
 
+class _Resampling(keras.layers.Layer):
+    """A pseudo-3D convolution of 3 x 3, and what its subclass does besides.
+
+    Args:
+        channels: Number of output channels.
+        temporal: Whether the convolution has a temporal part.
+    """
+
+    strides = 1
+
+    def __init__(self, channels: int, temporal: bool = True, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.temporal = temporal
+        self.conv = PseudoConv3D(
+            channels,
+            strides=self.strides,
+            temporal=temporal,
+            dtype=self.dtype_policy,
+            name="conv",
+        )
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "temporal": self.temporal,
+        }
+
+
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class Downsample(keras.layers.Layer):
+class Downsample(_Resampling):
     """Halves height and width by a pseudo-3D convolution of stride 2, padded by 1.
 
     Args:
@@ -22,20 +55,7 @@ class Downsample(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, channels: int, temporal: bool = True, **kwargs):
-        super().__init__(**kwargs)
-        self.channels = channels
-        self.temporal = temporal
-        self.conv = PseudoConv3D(
-            channels,
-            strides=2,
-            temporal=temporal,
-            dtype=self.dtype_policy,
-            name="conv",
-        )
-
-    def build(self, input_shape):
-        self.conv.build(input_shape)
+    strides = 2
 
     def call(self, inputs):
         """`(B, F, H, W, C)` or `(B, H, W, C)` to half the height and width."""
@@ -44,16 +64,9 @@ class Downsample(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return self.conv.compute_output_shape(input_shape)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "temporal": self.temporal,
-        }
-
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class Upsample(keras.layers.Layer):
+class Upsample(_Resampling):
     """Doubles height and width by nearest neighbour, then a pseudo-3D convolution.
 
     Args:
@@ -66,17 +79,6 @@ class Upsample(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, channels: int, temporal: bool = True, **kwargs):
-        super().__init__(**kwargs)
-        self.channels = channels
-        self.temporal = temporal
-        self.conv = PseudoConv3D(
-            channels, temporal=temporal, dtype=self.dtype_policy, name="conv"
-        )
-
-    def build(self, input_shape):
-        self.conv.build(input_shape)
-
     def call(self, inputs):
         """`(B, F, H, W, C)` or `(B, H, W, C)` to twice the height and width."""
         return self.conv(double_nearest(inputs))
@@ -85,13 +87,6 @@ class Upsample(keras.layers.Layer):
         *leading, height, width, _ = input_shape
         doubled = (None if n is None else 2 * n for n in (height, width))
         return (*leading, *doubled, self.channels)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "temporal": self.temporal,
-        }
 
 
 def double_nearest(images):

@@ -70,9 +70,11 @@ class FromPreset:
         Raises:
             ValueError: If there is no such preset.
         """
+        # KerasHub's class, which this one stands before.
+        parent: Any = super()
         if not (load_weights and _can_follow()):
-            return super().from_preset(preset, load_weights=load_weights, **kwargs)
-        model = super().from_preset(preset, **{**kwargs, WEIGHTS_FOLLOW: True})
+            return parent.from_preset(preset, load_weights=load_weights, **kwargs)
+        model = parent.from_preset(preset, **{**kwargs, WEIGHTS_FOLLOW: True})
         for variable in model.variables:
             # Those that no file has, such as the state of a seed.
             variable.assign(variable.value)
@@ -84,7 +86,8 @@ class FromPreset:
         config = dict(config)
         if config.pop(WEIGHTS_FOLLOW, False):
             return without_weights(lambda: cls.from_config(config))
-        return super().from_config(config)
+        parent: Any = super()
+        return parent.from_config(config)
 
 
 def _can_follow() -> bool:

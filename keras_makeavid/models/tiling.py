@@ -92,17 +92,7 @@ class TileGrid:
 def tile_starts(size: int, tile: int) -> list[int]:
     """Where the fewest tiles start that cover an axis and overlap enough.
 
-    Args:
-        size: Length of the axis.
-        tile: Length of a tile, at most `size`.
-
-    Returns:
-        Increasing starts, the first 0 and the last `size - tile`.
-
-    Example:
-    ```python
-    tile_starts(size=96, tile=64)  # [0, 32]
-    ```
+    The starts increase, from 0 to `size - tile`.
     """
     overlap = tile // _OVERLAP
     count = -(-(size - overlap) // (tile - overlap))

@@ -13,7 +13,12 @@ from keras_makeavid.moving_shapes.captions import KNOWN_WORLD, caption, parse_ca
 from keras_makeavid.moving_shapes.evaluation import GeneratedVideo
 from keras_makeavid.moving_shapes.rendering import render_at
 from keras_makeavid.moving_shapes.scene import draw_scene_of
-from keras_makeavid.moving_shapes.world import BACKGROUNDS, Description, triples_of
+from keras_makeavid.moving_shapes.world import (
+    BACKGROUNDS,
+    Description,
+    Triple,
+    triples_of,
+)
 
 if TYPE_CHECKING:
     from keras_makeavid.tasks import TextToVideo
@@ -120,7 +125,7 @@ def generate_videos(
         raise ValueError(f"num_seeds must be at least 1. Received: {num_seeds}")
     for number, prompt in enumerate(prompts):
         seeds = range(number * num_seeds, (number + 1) * num_seeds)
-        pictures = [None] * num_seeds
+        pictures: list[np.ndarray | None] = [None] * num_seeds
         if hints:
             size = min(task.height, task.width)
             pictures = [_first_frame(prompt, seed, size) for seed in seeds]
@@ -142,9 +147,10 @@ def _first_frame(prompt, seed, size):
     return render_at(scene, np.zeros(1), size)[0]
 
 
-def _balanced(triples, count):
+def _balanced(triples: Sequence[Triple], count: int) -> list[Triple]:
     """Triples chosen one by one, of what was chosen least until then."""
-    chosen, uses = [], Counter()
+    chosen: list[Triple] = []
+    uses: Counter[str] = Counter()
     for _ in range(count):
         rest = [triple for triple in triples if triple not in chosen]
         chosen.append(min(rest, key=lambda triple: sum(uses[name] for name in triple)))

@@ -127,7 +127,7 @@ def name_colour(rgb: np.ndarray) -> str | None:
     distances = {
         name: abs((hue - of_name + 180) % 360 - 180) for name, of_name in _HUES.items()
     }
-    nearest = min(distances, key=distances.get)
+    nearest = min(distances, key=lambda name: distances[name])
     return nearest if distances[nearest] <= _HUE_TOLERANCE else None
 
 

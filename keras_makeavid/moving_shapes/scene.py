@@ -13,6 +13,7 @@ from keras_makeavid.moving_shapes.world import (
     MOTIONS,
     SHAPES,
     Description,
+    Triple,
     check_choice,
     triples_of,
 )
@@ -137,12 +138,12 @@ def draw_scene_of(description: Description, rng: np.random.Generator) -> Scene:
 
 
 @functools.cache
-def _triples_of_shape(split, shape):
+def _triples_of_shape(split: str, shape: str) -> list[Triple]:
     return [triple for triple in triples_of(split) if triple[1] == shape]
 
 
 @functools.cache
-def _triples_of_motion(split, motion):
+def _triples_of_motion(split: str, motion: str) -> list[Triple]:
     check_choice("motion", motion, MOTIONS)
     return [triple for triple in triples_of(split) if triple[2] == motion]
 

@@ -134,19 +134,10 @@ def plan_sampling(
 
 
 def find_stage(recipe: Recipe, name: str | None) -> Stage:
-    """A stage of a recipe by its name.
-
-    Args:
-        recipe: That has it.
-        name: Of the stage; `None` is the first.
+    """A stage of a recipe by its name; `None` is the first.
 
     Raises:
-        ValueError: If there is none of that name.
-
-    Example:
-    ```python
-    find_stage(load_recipe("tempofunk"), "3")
-    ```
+        ValueError: There is none of that name.
     """
     stages = {stage.name: stage for stage in recipe.stage}
     if name is None:

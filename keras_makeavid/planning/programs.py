@@ -77,16 +77,7 @@ class AbstractTask:
 
 
 def unet_maker(preset: str) -> Callable[[], UNetPseudo3D]:
-    """What makes the UNet of a preset.
-
-    Args:
-        preset: Of the recipe; the published model's UNet where there is no such folder.
-
-    Example:
-    ```python
-    unet = unet_maker("presets/of_another_machine")()  # 1,100,578,616 parameters
-    ```
-    """
+    """What makes the UNet of a preset, or the published one where there is none."""
     if not Path(preset).is_dir():
         return UNetPseudo3D
     return lambda: UNetPseudo3D.from_preset(preset, load_weights=False)
@@ -224,17 +215,7 @@ def build_abstract(make: Callable[[], Model]) -> Model:
 
 
 def abstract_batch(shape: tuple[int, ...], dtype: str) -> Any:
-    """A batch's array, divided over the devices as `fit` divides it.
-
-    Args:
-        shape: `(B, ...)`.
-        dtype: Of the array.
-
-    Example:
-    ```python
-    abstract_batch((4, 24, 64, 64, 4), "float16")
-    ```
-    """
+    """A batch's array `(B, ...)`, divided over the devices as `fit` divides it."""
     import jax
 
     distribution = keras.distribution.distribution()
@@ -243,13 +224,7 @@ def abstract_batch(shape: tuple[int, ...], dtype: str) -> Any:
 
 
 def variables_of(model: keras.Model) -> list[keras.Variable]:
-    """All that a model and its optimizer hold, each once.
-
-    Example:
-    ```python
-    variables_of(UNetPseudo3D(block_channels=(32,), attention_levels=(False,)))
-    ```
-    """
+    """All that a model and its optimizer hold, each once."""
     return list({id(variable): variable for variable in _variables(model)}.values())
 
 

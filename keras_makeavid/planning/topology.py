@@ -187,12 +187,7 @@ def check_compiler() -> None:
     """See that the compiler for TPUs is installed.
 
     Raises:
-        ImportError: If it is not.
-
-    Example:
-    ```python
-    check_compiler()
-    ```
+        ImportError: It is not.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise ImportError(

@@ -26,17 +26,5 @@ PRESETS = {
 
 
 def preset_folder(name: str) -> str:
-    """The folder of a preset that comes with the package.
-
-    Args:
-        name: one of `PRESETS`, or anything else.
-
-    Returns:
-        Where it is; anything else as it is.
-
-    Example:
-    ```python
-    preset_folder("makeavid_motions_small")
-    ```
-    """
+    """The folder of a preset of the package; any other name as it is."""
     return str(PRESETS[name]["kaggle_handle"]) if name in PRESETS else name

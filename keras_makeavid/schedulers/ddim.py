@@ -40,7 +40,7 @@ class DDIM(Scheduler):
     ) -> None:
         super().__init__(schedule, timestep_spacing)
         if not 0.0 <= eta <= 1.0:
-            raise ValueError(f"eta must be from 0 to 1, received {eta!r}.")
+            raise ValueError(f"eta must be from 0 to 1. Received: {eta!r}")
         self.eta = eta
 
     def _table(self, num_steps: int) -> StepTable:

@@ -63,22 +63,22 @@ class NoiseSchedule:
         if not isinstance(steps, int) or not 2 <= steps <= MAX_TRAIN_STEPS:
             raise ValueError(
                 "num_train_steps must be an integer from 2 to "
-                f"{MAX_TRAIN_STEPS}, received {steps!r}."
+                f"{MAX_TRAIN_STEPS}. Received: {steps!r}"
             )
         betas = (self.beta_start, self.beta_end)
         if not all(isinstance(beta, numbers.Real) for beta in betas) or not (
             0 < self.beta_start <= self.beta_end < 1
         ):
             raise ValueError(
-                "Expected numbers 0 < beta_start <= beta_end < 1, received "
-                f"beta_start={self.beta_start!r} and beta_end={self.beta_end!r}."
+                "Expected numbers 0 < beta_start <= beta_end < 1. Received: "
+                f"beta_start={self.beta_start!r} and beta_end={self.beta_end!r}"
             )
         _check_choice("beta_schedule", self.beta_schedule, BETA_SCHEDULES)
         _check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
         if not isinstance(self.zero_terminal_snr, bool):
             raise ValueError(
-                "zero_terminal_snr must be a bool, received "
-                f"{self.zero_terminal_snr!r}."
+                "zero_terminal_snr must be a bool. Received: "
+                f"{self.zero_terminal_snr!r}"
             )
 
     def get_config(self) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class NoiseSchedule:
         missing = [name for name in betas if name not in config]
         if missing:
             raise ValueError(
-                f"Scheduler configuration lacks {missing}, received {sorted(config)}."
+                f"Scheduler configuration lacks {missing}. Received: {sorted(config)}"
             )
         if config.get("trained_betas") is not None:
             raise ValueError(
@@ -186,7 +186,7 @@ class NoiseSchedule:
         if not falling.all():
             raise ValueError(
                 "Expected betas by which the signal falls at every timestep without "
-                f"vanishing in float32, received {self}."
+                f"vanishing in float32. Received: {self}"
             )
         if self.zero_terminal_snr:
             alphas_cumprod = _rescale_to_zero_terminal_snr(alphas_cumprod)
@@ -284,4 +284,4 @@ def _look_up(values: np.ndarray, timesteps: Any) -> Any:
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} must be one of {choices}, received {value!r}.")
+        raise ValueError(f"{name} must be one of {choices}. Received: {value!r}")

@@ -34,8 +34,8 @@ class Scheduler(abc.ABC):
     def __init__(self, schedule: NoiseSchedule | None, timestep_spacing: str) -> None:
         if timestep_spacing not in TIMESTEP_SPACINGS:
             raise ValueError(
-                f"timestep_spacing must be one of {TIMESTEP_SPACINGS}, received "
-                f"{timestep_spacing!r}."
+                f"timestep_spacing must be one of {TIMESTEP_SPACINGS}. Received: "
+                f"{timestep_spacing!r}"
             )
         self.schedule = NoiseSchedule() if schedule is None else schedule
         self.timestep_spacing = timestep_spacing
@@ -61,8 +61,8 @@ class Scheduler(abc.ABC):
         limit = self.schedule.num_train_steps
         if not isinstance(num_steps, numbers.Integral) or not 1 <= num_steps <= limit:
             raise ValueError(
-                f"num_steps must be an integer from 1 to {limit}, received "
-                f"{num_steps!r}."
+                f"num_steps must be an integer from 1 to {limit}. Received: "
+                f"{num_steps!r}"
             )
         return self._table(int(num_steps))
 
@@ -93,24 +93,12 @@ class Scheduler(abc.ABC):
             raise ValueError(
                 "With zero_terminal_snr the last timestep is pure noise, from which "
                 "prediction_type='epsilon' gives no sample: expected 'v_prediction', "
-                "'sample', or a timestep_spacing that leaves the last timestep out; "
-                f"received timestep_spacing={self.timestep_spacing!r}."
+                "'sample', or a timestep_spacing that leaves the last timestep out. "
+                f"Received: timestep_spacing={self.timestep_spacing!r}"
             )
         return 1.0 / signal_scale, -noise_scale / signal_scale
 
 
 def signal_scale(sigmas: np.ndarray) -> np.ndarray:
-    """Scale of the signal in a sample of variance one.
-
-    Args:
-        sigmas: Array, ratios of noise to signal.
-
-    Returns:
-        Array of the same shape, in `(0, 1]`.
-
-    Example:
-    ```python
-    signal_scale(np.array([0.0, 14.6]))  # 1.0, 0.0683
-    ```
-    """
+    """Scale of the signal in a sample of variance one, by ratios of noise to signal."""
     return 1.0 / np.sqrt(sigmas**2 + 1.0)

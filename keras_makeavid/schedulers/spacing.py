@@ -44,40 +44,19 @@ def spaced_timesteps(spacing: str, num_points: int, num_train_steps: int) -> np.
 
 
 def karras_spacing(sigma_max: float, sigma_min: float, num_steps: int) -> np.ndarray:
-    """Spreads noise levels as arXiv 2206.00364 does (eq. 5, rho = 7).
+    """Spread noise levels as arXiv 2206.00364 does (eq. 5, rho = 7).
 
-    Args:
-        sigma_max: Float, the first noise level.
-        sigma_min: Float, the last one, reached if there are two steps or more.
-        num_steps: Int, how many.
-
-    Returns:
-        float64 array `(num_steps,)`, falling.
-
-    Example:
-    ```python
-    karras_spacing(14.6, 0.03, 20)
-    ```
+    They fall from `sigma_max` to `sigma_min`, which two steps or more reach.
     """
     first, last = sigma_max ** (1 / KARRAS_RHO), sigma_min ** (1 / KARRAS_RHO)
     return np.linspace(first, last, num_steps) ** KARRAS_RHO
 
 
 def timesteps_of_sigmas(sigmas: np.ndarray, train_sigmas: np.ndarray) -> np.ndarray:
-    """Finds the timesteps at which training had given noise levels.
+    """Find the timesteps `(num_steps,)` at which training had given noise levels.
 
-    Args:
-        sigmas: Float64 array `(num_steps,)`, noise levels.
-        train_sigmas: Float64 array `(num_train_steps,)`, rising, the noise level of
-            each timestep.
-
-    Returns:
-        float64 array `(num_steps,)`; between two timesteps, linear in `log(sigma)`.
-
-    Example:
-    ```python
-    timesteps_of_sigmas(np.array([2.0]), np.array([1.0, 4.0]))  # 0.5
-    ```
+    Between two timesteps they are linear in `log(sigma)`. `train_sigmas`, the level of
+    each timestep, rises.
     """
     timesteps = np.arange(len(train_sigmas), dtype="float64")
     return np.interp(np.log(sigmas), np.log(train_sigmas), timesteps)

@@ -111,13 +111,13 @@ def _converted(source: str, identity: str) -> str:
     folder = cache_folder() / f"{name.strip('-')[-60:]}-{key}"
     if _is_whole(folder):
         return str(folder)
-    # It opens checkpoints through this package.
-    from weights_tools import inflate
+    # Presets need none of it.
+    from weights_tools import convert
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     print(f"{source} is converted once, to {folder}", file=sys.stderr)
     with folder_written_aside(folder) as aside:
-        inflate(source, aside, force=True, progress=True)
+        convert(source, aside, inflating="auto", force=True, progress=True)
         sizes = _sizes(aside)
         write_json(aside / _RECORD, sizes)
     print(f"{folder}: {sum(sizes.values()) / 1e9:.2f} GB", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -32,18 +32,18 @@ def as_prompts(
     as_prompts("a cat", None)  # (["a cat"], [""])
     ```
     """
-    prompts = _strings("prompts", prompts)
+    texts = _strings("prompts", prompts)
     if negative_prompts is None:
         negative_prompts = ""
     negatives = _strings("negative_prompts", negative_prompts)
     if isinstance(negative_prompts, str):
-        negatives = negatives * len(prompts)
-    if len(negatives) != len(prompts):
+        negatives = negatives * len(texts)
+    if len(negatives) != len(texts):
         raise ValueError(
             "negative_prompts must be one string or one for each of the "
-            f"{len(prompts)} prompts. Received: {len(negatives)}"
+            f"{len(texts)} prompts. Received: {len(negatives)}"
         )
-    return prompts, negatives
+    return texts, negatives
 
 
 def _strings(name, value):
@@ -82,8 +82,9 @@ def as_seeds(seed: int | Sequence[int] | None, batch: int) -> list[int]:
     if is_integer(seed):
         seeds = [int(seed) + i for i in range(batch)]
     else:
-        one_axis = isinstance(seed, list | tuple | range | np.ndarray)
-        seeds = list(seed) if one_axis and np.ndim(seed) == 1 else []
+        seeds = []
+        if isinstance(seed, list | tuple | range | np.ndarray) and np.ndim(seed) == 1:
+            seeds = list(seed)
     valid = all(is_integer(s) and 0 <= s < _MAX_SEED for s in seeds)
     if len(seeds) != batch or not valid:
         raise ValueError(
@@ -200,55 +201,25 @@ def _described(pictures) -> str:
     return f"{len(pictures)} of {' and '.join(kinds) or 'nothing'}"
 
 
-def is_integer(value: Any) -> bool:
-    """Whether a value is a whole number, which `True` is not.
-
-    Example:
-    ```python
-    is_integer(np.int64(3)), is_integer(3.0)  # (True, False)
-    ```
-    """
+def is_integer(value: Any) -> TypeGuard[int]:
+    """Whether a value is a whole number, which `True` is not."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def check_count(name: str, value: Any) -> None:
-    """Refuse what is no positive integer.
-
-    Args:
-        name: of the argument.
-        value: what was given.
-
-    Raises:
-        ValueError: if it is none.
-    """
+    """Refuse what is no positive integer, by a `ValueError`."""
     if not is_integer(value) or value < 1:
         raise ValueError(f"{name} must be a positive integer. Received: {value!r}")
 
 
 def check_number(name: str, value: Any) -> None:
-    """Refuse what is no finite number.
-
-    Args:
-        name: of the argument.
-        value: what was given.
-
-    Raises:
-        ValueError: if it is none.
-    """
+    """Refuse what is no finite number, by a `ValueError`."""
     number = is_integer(value) or isinstance(value, float | np.floating)
     if not number or not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number. Received: {value!r}")
 
 
 def check_flag(name: str, value: Any) -> None:
-    """Refuse what is neither true nor false.
-
-    Args:
-        name: of the argument.
-        value: what was given.
-
-    Raises:
-        ValueError: if it is neither.
-    """
+    """Refuse what is neither true nor false, by a `ValueError`."""
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False. Received: {value!r}")

@@ -17,6 +17,7 @@ from keras_makeavid.compilation import compile_inference
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
 from keras_makeavid.models.loading import WEIGHTS_FOLLOW, FromPreset
+from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS, check_parts
 from keras_makeavid.progress import step_progress
 from keras_makeavid.sampling import Conditions, DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule, Scheduler, get_scheduler
@@ -35,11 +36,7 @@ from keras_makeavid.text import TextToVideoPreprocessor
 if TYPE_CHECKING:
     from keras_makeavid.training.video_diffusion import VideoDiffusion
 
-# Sizes come in these steps, whatever the levels would need.
-SIZE_STEP = 32
 _LORA_RANK = 16
-# What `generate` takes where it is not told.
-TASK_DEFAULTS = ("height", "width", "num_frames", "guidance_scale", "fps")
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -115,7 +112,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         self.num_frames = num_frames
         self.guidance_scale = guidance_scale
         self.fps = fps
-        self._check_parts()
+        check_parts(backbone, text_encoder, vae, image_backbone)
 
         self._encode_text = compile_inference(
             lambda token_ids: text_encoder({"token_ids": token_ids}), [text_encoder]
@@ -339,7 +336,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         prompts: str | Sequence[str],
         *,
         negative_prompts: str | Sequence[str] | None = None,
-        hint_image: np.ndarray | None = None,
+        hint_image: np.ndarray | Sequence[Any] | None = None,
         mask_image: np.ndarray | None = None,
         num_frames: int | None = None,
         height: int | None = None,
@@ -424,10 +421,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             mask_image = as_masks(mask_image, batch, height, width)
         self.vae.check_tile_size(tile_size)
 
-        token_ids = [
-            self.preprocessor.tokenize(texts) for texts in (prompts, negatives)
-        ]
-        text = tuple(self._encode_text(ids) for ids in token_ids)
+        token_ids, negative_ids = map(self.preprocessor.tokenize, (prompts, negatives))
+        text = self._encode_text(token_ids), self._encode_text(negative_ids)
         total = num_steps * (1 if hint_image is not None else 2)
         with step_progress(progress, total) as report:
             if hint_image is None:
@@ -535,22 +530,6 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 f"Received: {size!r}"
             )
         return int(size)
-
-    def _check_parts(self):
-        width = self.text_encoder.output.shape[-1]
-        for unet in (self.backbone, self.image_backbone):
-            if unet is not None and unet.context_dim != width:
-                raise ValueError(
-                    f"The text encoder's states have {width} channels. "
-                    f"Received: a UNet with context_dim={unet.context_dim}"
-                )
-        channels = self.vae.latent_channels
-        inpainting = 2 * channels + 1
-        _check_channels("backbone", self.backbone, [inpainting], channels)
-        if self.image_backbone is not None:
-            _check_channels(
-                "image_backbone", self.image_backbone, [channels, inpainting], channels
-            )
 
     def save_to_preset(self, preset_dir: str | os.PathLike, max_shard_size=10) -> None:
         """Write a KerasHub preset folder; it appears whole or not at all.
@@ -693,16 +672,6 @@ def _crop(frames, height, width):
     top = (frames.shape[2] - height) // 2
     left = (frames.shape[3] - width) // 2
     return frames[:, :, top : top + height, left : left + width]
-
-
-def _check_channels(name, unet, takes, latent_channels):
-    if unet.in_channels not in takes or unet.out_channels != latent_channels:
-        raise ValueError(
-            f"For a VAE of {latent_channels} latent channels the {name} must take "
-            f"{' or '.join(map(str, takes))} channels and return {latent_channels}. "
-            f"Received: in_channels={unet.in_channels}, "
-            f"out_channels={unet.out_channels}"
-        )
 
 
 def _is_latent_dataset(data) -> bool:

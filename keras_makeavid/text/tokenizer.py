@@ -16,7 +16,7 @@ from keras_makeavid.text.vocabulary import (
     START_TOKEN,
     VOCABULARY_FILE,
     Vocabulary,
-    read_json,
+    read_object,
     read_tokenizer_json,
     read_vocabulary,
 )
@@ -74,9 +74,14 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
             )
         self.sequence_length = sequence_length
         self.pad_token = pad_token
-        self._vocabulary = None
+        self._vocabulary: Vocabulary | None = None
         self._clip_tokenizer = None
-        if vocabulary is not None or merges is not None:
+        if (vocabulary is None) != (merges is None):
+            raise ValueError(
+                "vocabulary and merges must be given together. "
+                f"Received: {'vocabulary' if merges is None else 'merges'} only"
+            )
+        if vocabulary is not None and merges is not None:
             self._set_vocabulary(Vocabulary(vocabulary, merges))
         self.built = True
 
@@ -273,7 +278,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         # serves every backbone that takes CLIP's text states.
         from keras_hub.src.utils.preset_utils import get_file
 
-        config = read_json(get_file(preset, config_file))["config"]
+        config = read_object(get_file(preset, config_file))["config"]
         preprocessor = cls.from_config({**config, **kwargs})
         preprocessor.load_preset_assets(preset)
         return preprocessor
@@ -342,10 +347,10 @@ def _read_settings(folder: str) -> dict:
     """Padding token and length that transformers would take from a tokenizer folder."""
     config_path = os.path.join(folder, "tokenizer_config.json")
     legacy_path = os.path.join(folder, "special_tokens_map.json")
-    config = read_json(config_path) if os.path.exists(config_path) else {}
+    config = read_object(config_path) if os.path.exists(config_path) else {}
     # transformers lets the older file win, except over configs of its newer form.
     if os.path.exists(legacy_path) and "added_tokens_decoder" not in config:
-        config = {**config, **read_json(legacy_path)}
+        config = {**config, **read_object(legacy_path)}
     token = config.get("pad_token", END_TOKEN)
     token = token.get("content") if isinstance(token, dict) else token
     if not isinstance(token, str):

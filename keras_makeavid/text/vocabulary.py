@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from keras_makeavid.files import StrPath, read_text, written_aside
+from keras_makeavid.json_files import read_json
 
 START_TOKEN = "<|startoftext|>"
 END_TOKEN = "<|endoftext|>"
@@ -40,16 +44,16 @@ class Vocabulary:
         _check_tokens(self.tokens)
         _check_merges(self.merges, self.tokens)
 
-    def save(self, folder: str) -> None:
+    def save(self, folder: StrPath) -> None:
         """Write `vocab.json` and `merges.txt` in the hub's format.
 
         Args:
             folder: An existing folder; files of these names in it are replaced.
         """
         text = json.dumps(self.tokens, ensure_ascii=False)
-        _write(os.path.join(folder, VOCABULARY_FILE), text)
+        _write(Path(folder, VOCABULARY_FILE), text)
         text = "\n".join([MERGES_HEADER, *self.merges, ""])
-        _write(os.path.join(folder, MERGES_FILE), text)
+        _write(Path(folder, MERGES_FILE), text)
 
 
 def read_vocabulary(vocab_path: str, merges_path: str) -> Vocabulary:
@@ -66,8 +70,8 @@ def read_vocabulary(vocab_path: str, merges_path: str) -> Vocabulary:
         FileNotFoundError: If either file is missing.
         ValueError: If either is larger than 64 MB or malformed; names the files.
     """
-    tokens = read_json(vocab_path)
-    lines = _read_text(merges_path).removesuffix("\n").split("\n")
+    tokens = read_object(vocab_path)
+    lines = read_text(merges_path, MAX_FILE_BYTES).removesuffix("\n").split("\n")
     merges = lines[1:] if lines[0].startswith("#version") else lines
     try:
         return Vocabulary(tokens, merges)
@@ -90,7 +94,7 @@ def read_tokenizer_json(path: str) -> Vocabulary:
         ValueError: If it is larger than 64 MB or malformed; names the file.
     """
     try:
-        model = read_json(path)["model"]
+        model = read_object(path)["model"]
         # Older files hold a rule as one string, newer ones as a pair.
         merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
         return Vocabulary(model["vocab"], merges)
@@ -175,26 +179,17 @@ def _vocabulary_of(merges: list[str]) -> Vocabulary:
     return Vocabulary({token: i for i, token in enumerate(tokens)}, merges)
 
 
-def read_json(path: str) -> dict:
-    """Read a JSON object of bounded size.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The object.
+def read_object(path: StrPath) -> dict[str, Any]:
+    """Read a JSON object.
 
     Raises:
-        FileNotFoundError: If the file is missing.
-        ValueError: If it is too large, not JSON, or not an object; names the file.
+        FileNotFoundError: The file is missing.
+        ValueError: It is too large, not JSON, or not an object; names the file.
     """
-    try:
-        content = json.loads(_read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: not a JSON file: {error}") from error
+    content = read_json(Path(path), MAX_FILE_BYTES)
     if not isinstance(content, dict):
         raise ValueError(
-            f"{path}: expected a JSON object, received a {type(content).__name__}."
+            f"{path} must be a JSON object. Received: a {type(content).__name__}"
         )
     return content
 
@@ -202,21 +197,23 @@ def read_json(path: str) -> dict:
 def _check_tokens(tokens: dict[str, int]) -> None:
     if not isinstance(tokens, dict):
         raise ValueError(
-            f"expected a dict of token to id, received a {type(tokens).__name__}."
+            f"Tokens must be a dict of token to id. Received: a {type(tokens).__name__}"
         )
     for token, index in tokens.items():
         if not isinstance(token, str) or type(index) is not int:
-            raise ValueError(f"expected token: id, received {token!r}: {index!r}.")
+            raise ValueError(
+                f"Tokens must be text with integer ids. Received: {token!r}: {index!r}"
+            )
     # JSON can spell half a surrogate pair, which is no text.
     "".join(tokens).encode("utf-8")
     if set(tokens.values()) != set(range(len(tokens))):
         raise ValueError(
-            f"expected each id from 0 to {len(tokens) - 1} once, received ids with "
-            "gaps or repeats."
+            f"Tokens must have each id from 0 to {len(tokens) - 1} once. "
+            "Received: ids with gaps or repeats"
         )
     for token in (START_TOKEN, END_TOKEN):
         if token not in tokens:
-            raise ValueError(f"the vocabulary has no token {token!r}.")
+            raise ValueError(f"The vocabulary has no token {token!r}.")
 
 
 def _check_merges(merges: list[str], tokens: dict[str, int]) -> None:
@@ -224,8 +221,8 @@ def _check_merges(merges: list[str], tokens: dict[str, int]) -> None:
         left, space, right = merge.partition(" ")
         if not {left, right, left + right} <= tokens.keys():
             raise ValueError(
-                f"expected merge rules 'left right' of tokens in the vocabulary, "
-                f"received {merge!r}."
+                "Merge rules must be 'left right', of tokens in the vocabulary. "
+                f"Received: {merge!r}"
             )
 
 
@@ -236,20 +233,7 @@ def _byte_letters() -> list[str]:
     return [chr(code) for code in (*printable, *substitutes)]
 
 
-def _read_text(path: str) -> str:
-    with open(path, "rb") as file:
-        content = file.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise ValueError(f"{path}: expected at most {MAX_FILE_BYTES} bytes.")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text: {error}") from error
-
-
-def _write(path: str, text: str) -> None:
-    part = f"{path}.part"
-    # No newline translation: the file is the same on every system.
-    with open(part, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-    os.replace(part, path)
+def _write(path: Path, text: str) -> None:
+    with written_aside(path) as aside:
+        # No newline translation: the file is the same on every system.
+        aside.write_text(text, encoding="utf-8", newline="")

@@ -75,7 +75,7 @@ class Checkpoints:
         self._keep_best = keep_best
         self._report = report
         self._hosts = hosts or Hosts()
-        self._writing = None
+        self._writing: int | None = None
         self._losses: dict[int, float] = {}
         self._extra: set[int] = set()
         self._quiet = contextlib.ExitStack()

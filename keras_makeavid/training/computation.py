@@ -11,43 +11,24 @@ from keras_makeavid.models import UNetPseudo3D
 
 
 def set_dtype_policy(model: keras.Model, policy: str) -> None:
-    """Let a built model and all its layers compute otherwise.
-
-    Args:
-        model: The model. Its parameters stay as they are.
-        policy: Such as `"mixed_bfloat16"`; its variables must have the dtype of the
-            model's.
+    """Let a built model and all its layers compute by another dtype policy.
 
     Raises:
-        ValueError: If they have another.
-
-    Example:
-    ```python
-    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
-    set_dtype_policy(unet, "mixed_bfloat16")
-    ```
+        ValueError: The policy's variables have another dtype than the model's.
     """
-    policy = keras.dtype_policies.get(policy)
-    if policy.variable_dtype != model.variable_dtype:
+    wanted = keras.dtype_policies.get(policy)
+    if wanted.variable_dtype != model.variable_dtype:
         raise ValueError(
-            f"The model's parameters are {model.variable_dtype}; {policy.name} has "
-            f"{policy.variable_dtype}"
+            f"The model's parameters are {model.variable_dtype}; {wanted.name} has "
+            f"{wanted.variable_dtype}"
         )
     for layer in model._flatten_layers():
-        layer.dtype_policy = policy
+        layer.dtype_policy = wanted
 
 
 @contextmanager
 def dtype_policy(model: keras.Model, policy: str) -> Iterator[None]:
-    """The same for as long as a block runs.
-
-    Example:
-    ```python
-    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
-    with dtype_policy(unet, "mixed_bfloat16"):
-        unet.compute_dtype
-    ```
-    """
+    """Let a model compute otherwise, as `set_dtype_policy`, while a block runs."""
     before = model.dtype_policy.name
     set_dtype_policy(model, policy)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import keras
 
@@ -58,18 +59,8 @@ def add_lora(
 def matching_attentions(model: keras.Model, layers: str) -> list[Attention]:
     """The attentions whose path a regular expression is found in.
 
-    Args:
-        model: a built model, such as `UNetPseudo3D`.
-        layers: the expression.
-
     Raises:
-        ValueError: if there are none.
-
-    Example:
-    ```python
-    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
-    matching_attentions(unet, "attn_temporal")
-    ```
+        ValueError: There are none.
     """
     attentions = [
         layer
@@ -82,13 +73,7 @@ def matching_attentions(model: keras.Model, layers: str) -> list[Attention]:
 
 
 def has_lora(model: keras.Model) -> bool:
-    """Whether any layer of the model has an adapter.
-
-    Example:
-    ```python
-    has_lora(UNetPseudo3D(block_channels=(32,), attention_levels=(True,)))  # False
-    ```
-    """
+    """Whether any layer of the model has an adapter."""
     return any(ADAPTER_WEIGHT in variable.path for variable in model.variables)
 
 
@@ -113,7 +98,7 @@ def without_lora(model: keras.Model) -> keras.Model:
     )
     for old, new in pairs:
         # The form in which Keras saves a layer: there adapters are merged.
-        values = {}
+        values: dict[str, Any] = {}
         old.save_own_variables(values)
         if values:
             new.load_own_variables(values)

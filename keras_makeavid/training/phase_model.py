@@ -8,10 +8,10 @@ import numpy as np
 from keras import ops
 
 from keras_makeavid.models import UNetPseudo3D
+from keras_makeavid.models.parts import TASK_DEFAULTS
 from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.tasks import TextToVideo
-from keras_makeavid.tasks.text_to_video import TASK_DEFAULTS
 from keras_makeavid.training.computation import rematerialise_blocks
 from keras_makeavid.training.image_autoencoding import ImageAutoencoding
 from keras_makeavid.training.image_diffusion import ImageDiffusion
@@ -24,15 +24,9 @@ from keras_makeavid.training.video_diffusion import VideoDiffusion
 
 
 def phase_task(task: TextToVideo, recipe: Recipe, phase: Phase) -> TextToVideo:
-    """A task around the UNet as a phase trains it.
+    """A task around the UNet as a phase trains it, with adapters added or merged.
 
-    Args:
-        task: The task as the phase before left it.
-        recipe: Recipe of the run.
-        phase: To begin.
-
-    Returns:
-        `task` itself, or one with adapters added or merged.
+    It is the task that the phase before left, where nothing changes.
     """
     lora = phase.stage.lora
     if has_lora(task.backbone):
@@ -45,13 +39,7 @@ def phase_task(task: TextToVideo, recipe: Recipe, phase: Phase) -> TextToVideo:
 
 
 def prepare_unet(unet: UNetPseudo3D, recipe: Recipe, stage: Stage) -> None:
-    """Give a UNet what a stage's training wants of its inside.
-
-    Args:
-        unet: Without adapters.
-        recipe: Recipe of the run.
-        stage: To begin.
-    """
+    """Give a UNet without adapters what a stage's training wants of its inside."""
     lora = stage.lora
     if lora is not None:
         add_lora(unet, lora.rank, lora.alpha, lora.layers, seed=recipe.run.seed)
@@ -59,15 +47,10 @@ def prepare_unet(unet: UNetPseudo3D, recipe: Recipe, stage: Stage) -> None:
 
 
 def with_parts(task: TextToVideo, **parts: Any) -> TextToVideo:
-    """A task of the same parts but those given.
-
-    Args:
-        task: To take the others from.
-        **parts: Arguments of `TextToVideo`.
-    """
+    """A task of the same parts but those given, as arguments of `TextToVideo`."""
     names = ("backbone", "preprocessor", "text_encoder", "vae", "image_backbone")
-    names += ("schedule", *TASK_DEFAULTS)
-    return TextToVideo(**{**{name: getattr(task, name) for name in names}, **parts})
+    kept = {name: getattr(task, name) for name in (*names, "schedule", *TASK_DEFAULTS)}
+    return TextToVideo(**{**kept, **parts})
 
 
 def phase_model(task: TextToVideo, recipe: Recipe, phase: Phase) -> ReportingModel:
@@ -88,12 +71,7 @@ def phase_model(task: TextToVideo, recipe: Recipe, phase: Phase) -> ReportingMod
 
 
 def fit_input(objective: str, batch: dict[str, np.ndarray]) -> tuple:
-    """A batch of a stage's loader in the form that `fit` takes.
-
-    Args:
-        objective: Objective of the stage.
-        batch: Arrays by name.
-    """
+    """A batch of a stage's loader in the form that `fit` takes."""
     return (batch["images"] if objective == "autoencoder" else batch,)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from keras_makeavid.data import LatentLoader, PictureFolder, PictureLoader
 from keras_makeavid.data.batch_loader import BatchLoader
 from keras_makeavid.data.fingerprint import check_encoder
+from keras_makeavid.data.picture_loader import PictureSource
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.moving_shapes import MotionClips, square_size
 from keras_makeavid.recipes import Recipe
@@ -54,7 +56,8 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
             its warm-up, or there are stages that do not go together in one recipe.
     """
     steps_per_epoch = {}
-    phases, first_step = [], 0
+    phases: list[Phase] = []
+    first_step = 0
     objectives = {stage.objective for stage in recipe.stage}
     if len(objectives) > 1 and "autoencoder" in objectives:
         raise ValueError(
@@ -118,7 +121,7 @@ def open_loader(
     """
     data = stage.data
     hosts = hosts or Hosts()
-    options = {
+    options: dict[str, Any] = {
         "shard_index": hosts.number,
         "shard_count": hosts.count,
         "batch_size": data.batch_size,
@@ -135,9 +138,8 @@ def open_loader(
         )
     captioned = stage.objective == "image"
     if data.source == DRAWN_PICTURES:
-        source = (
-            MotionClips(seed, size=square_size(task)) if task else MotionClips(seed)
-        )
+        size: dict[str, Any] = {"size": square_size(task)} if task else {}
+        source: PictureSource = MotionClips(seed, **size)
     else:
         # Without a task only their number is asked for.
         height, width = (task.height, task.width) if task else (1, 1)
@@ -177,9 +179,10 @@ def check_data(
                 "image_backbone that makes its first frames"
             )
     videos = [phase.stage for phase in phases if phase.stage.objective == "video"]
-    states = task.encode_prompts([""]).shape[1:] if videos else None
+    states = tuple(task.encode_prompts([""]).shape[1:]) if videos else ()
     for data, stage in {stage.data: stage for stage in videos}.items():
         loader = open_loader(stage, seed=0)
+        assert isinstance(loader, LatentLoader)
         batch = loader.batch(0)
         channels = batch["latents"].shape[-1]
         if channels != task.vae.latent_channels:
@@ -187,10 +190,10 @@ def check_data(
                 f"{data.source} has latents of {channels} channels; the preset's "
                 f"have {task.vae.latent_channels}"
             )
-        if batch["context"].shape[1:] != tuple(states):
+        if batch["context"].shape[1:] != states:
             raise ValueError(
                 f"{data.source} has text states {batch['context'].shape[1:]}; those of "
-                f"the preset are {tuple(states)}"
+                f"the preset are {states}"
             )
         if not allow_other_encoder:
             note = check_encoder(loader.dataset, task.vae, task.text_encoder)

@@ -19,8 +19,8 @@ from keras_makeavid.training.checkpoints import CheckpointError, Checkpoints
 from keras_makeavid.training.computation import dtype_policy, set_dtype_policy
 from keras_makeavid.training.distribution import check_batch_size
 from keras_makeavid.training.hosts import distributed
+from keras_makeavid.training.image_autoencoding import with_unit_latents
 from keras_makeavid.training.interruption import Interruption, SharedInterruption
-from keras_makeavid.training.latent_scale import with_unit_latents
 from keras_makeavid.training.logs import RunLog, SilentLog, StepLog
 from keras_makeavid.training.lora import has_lora, without_lora
 from keras_makeavid.training.phase_model import (
@@ -194,7 +194,7 @@ class _Run:
         set_dtype_policy(task.backbone, recipe.model.dtype)
         if any(phase.stage.objective != "video" for phase in phases):
             set_dtype_policy(task.vae, recipe.model.dtype)
-        self._phase: Phase | None = None
+        self._phase: Phase = phases[0]
         self._model = None
 
         total = phases[-1].first_step + phases[-1].steps
@@ -295,7 +295,7 @@ class _Run:
 
     def _enter(self, number: int) -> None:
         """Have the training model of a phase, with the weights that there are."""
-        if self._phase is not None and self._phase.number == number:
+        if self._model is not None and self._phase.number == number:
             return
         self._phase = self._phases[number]
         self._model = None
@@ -415,6 +415,7 @@ class _Run:
         if len(position.rollbacks) >= guard.max_rollbacks:
             self._give_up(position, log, lines)
         target = self._continue(rolls_back=True)
+        assert target is not None, "a run begins with a checkpoint"
         record = {
             "from_step": log.step,
             "to_step": self._steps_done(target),

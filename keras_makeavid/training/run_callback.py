@@ -110,7 +110,7 @@ class RunCallback(keras.callbacks.Callback):
         self._samples = samples
         self._begun = begun
         self._asked_at: float | None = None
-        self._unread = deque()
+        self._unread: deque[tuple[int, Any]] = deque()
         self.gave_up_at: StepLog | None = None
 
     def on_train_batch_begin(self, batch, logs=None):

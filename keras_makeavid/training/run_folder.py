@@ -143,12 +143,8 @@ def check_space(folder: Path, size: int) -> None:
 
     HDF5 ends the process, with no error that Python could catch, where it has not.
 
-    Args:
-        folder: To write in.
-        size: In bytes.
-
     Raises:
-        OSError: If it has not.
+        OSError: It has not.
     """
     free = shutil.disk_usage(folder).free
     if free < size:

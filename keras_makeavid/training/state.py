@@ -13,20 +13,9 @@ _WORDS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint32"}
 
 
 def read_state(model: keras.Model) -> dict[str, Any]:
-    """Copies of the weights, the random state and the optimizer's variables.
+    """Copy the weights, the random state and the optimizer's variables, by name.
 
-    Args:
-        model: A compiled model whose optimizer is built.
-
-    Returns:
-        Arrays by name: JAX's own on that backend, NumPy's on others.
-
-    Example:
-    ```python
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    model.compile(optimizer="adam", loss="mse")
-    state = read_state(model)
-    ```
+    The arrays are JAX's own on that backend, NumPy's on others.
     """
     # JAX's arrays never change. Others may share the memory that training writes to.
     read = _value if keras.config.backend() == "jax" else _copy
@@ -61,12 +50,12 @@ def write_state(model: keras.Model, state: Mapping[str, Any]) -> None:
     variables = _variables(model)
     if variables.keys() != state.keys():
         raise ValueError(
-            f"The model has {len(variables)} variables, received {len(state)}"
+            f"The model has {len(variables)} variables. Received: {len(state)}"
         )
     for name, variable in variables.items():
         if tuple(variable.shape) != tuple(state[name].shape):
             raise ValueError(
-                f"{name} has the shape {tuple(variable.shape)}, received "
+                f"{name} has the shape {tuple(variable.shape)}. Received: "
                 f"{tuple(state[name].shape)}"
             )
         variable.assign(state[name])
@@ -100,14 +89,6 @@ def checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
     The bits, read as 32-bit words, are summed with odd weights that differ by place: a
     flipped bit, a changed value and two swapped ones all show. Arrays on an accelerator
     stay there.
-
-    Args:
-        arrays: NumPy arrays, or JAX's.
-
-    Example:
-    ```python
-    checksums({"weights": np.ones(3, "float32")})
-    ```
     """
     if keras.config.backend() == "jax" and _not_on_this_host(arrays):
         return checksums_by_jax(arrays)
@@ -122,15 +103,7 @@ def _checksum(array):
 
 
 def checksums_by_jax(arrays: Mapping[str, Any]) -> dict[str, int]:
-    """The same of JAX arrays, on their devices.
-
-    Example:
-    ```python
-    import jax
-
-    checksums_by_jax({"weights": jax.numpy.ones(3)})
-    ```
-    """
+    """The same of JAX arrays, on their devices."""
     import jax
 
     # A program for each shape: one of all arrays would compile for longer. One after

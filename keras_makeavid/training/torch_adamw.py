@@ -32,7 +32,7 @@ def global_norm(gradients: list[Any]) -> Any:
 
 def update(
     values: list[Any],
-    gradients: list[Any],
+    gradients: list[Any] | tuple[Any, ...],
     means: list[Any],
     squares: list[Any],
     averages: list[Any],

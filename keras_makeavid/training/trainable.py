@@ -9,7 +9,7 @@ import keras
 
 from keras_makeavid.training.lora import ADAPTER_WEIGHT, has_lora
 
-# The published training: temporal parameters first, then all (spec section 5).
+# The published training: temporal parameters first, then all.
 _PATTERNS = {"temporal": r"temporal", "spatial": r"^(?!.*temporal)", "all": r""}
 
 
@@ -65,18 +65,8 @@ def _train_layers(model, trainable):
 def check_spatial(layers: dict[keras.layers.Layer, bool], trainable: str) -> None:
     """Refuse to train temporal layers on images, which do not pass them.
 
-    Args:
-        layers: what `matching_layers` gave.
-        trainable: what it was given.
-
     Raises:
-        ValueError: if a temporal layer is among those to train.
-
-    Example:
-    ```python
-    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
-    check_spatial(matching_layers(unet, "spatial"), "spatial")
-    ```
+        ValueError: A temporal layer is among those to train.
     """
     for layer, matches in layers.items():
         if matches and "temporal" in layer.path:

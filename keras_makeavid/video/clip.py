@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import functools
+import io
 import math
 import os
+import re
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from keras_makeavid.files import StrPath, existing_file
-from keras_makeavid.video.display import crop_of, upright
 from keras_makeavid.video.pictures import (
     Colour,
     TooLargeError,
@@ -34,6 +37,9 @@ ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # These time every frame. After a seek in MPEG program streams or AVI frames were seen
 # to have other times than before.
 SEEKABLE = ("mov,mp4", "matroska")
+
+# PixelCropBottom, PixelCropTop, PixelCropLeft and PixelCropRight of Matroska.
+_CROP = re.compile(rb"\x54([\xaa\xbb\xcc\xdd])([\x81-\x84])(?=(.{4}))", re.DOTALL)
 
 Frames = Iterator[tuple[float, Callable[[], np.ndarray]]]
 
@@ -104,6 +110,7 @@ class VideoClip:
         self._path = path
         self._max_pixels = max_bytes // 3
         self._background = background
+        self._begun: tuple[Iterator[Any], Any] | None = None
         self._open()
         try:
             self._read_header()
@@ -131,12 +138,14 @@ class VideoClip:
             decoded, frame, time = self._sought(start, origin)
         while frame is not None:
             self.end = time + self._duration(frame)
-            yield time, lambda frame=frame: self._shown(frame)
+            yield time, functools.partial(self._shown, frame)
             frame = next(decoded, None)
             # AVI and raw streams lack some or all of the timestamps.
             position = self._time(frame)
-            known = position is not None and position - origin > time
-            time = position - origin if known else time + 1 / self.rate
+            if position is not None and position - origin > time:
+                time = position - origin
+            else:
+                time += 1 / self.rate
 
     def close(self) -> None:
         """Close the file."""
@@ -162,7 +171,7 @@ class VideoClip:
         except (av.FFmpegError, OSError, ValueError) as error:
             raise ValueError(
                 f"{self._path} cannot be read as a video: it is not in a known format, "
-                f"or is truncated or damaged ({error.strerror or error})."
+                f"or is truncated or damaged ({_reason(error)})."
             ) from error
         attached = av.stream.Disposition.attached_pic
         streams = self._container.streams
@@ -176,7 +185,7 @@ class VideoClip:
             self._container.close()
             raise ValueError(f"{self._path} cannot be read as a video: {why}.")
         self._stream = films[0]
-        self._decoder = self._stream.codec_context
+        self._decoder: Any = self._stream.codec_context
         name = ALPHA_DECODERS.get(self._decoder.name)
         if name in av.codecs_available and self._stream.metadata.get("alpha_mode"):
             header = self._decoder.extradata
@@ -212,7 +221,7 @@ class VideoClip:
         self.rate = header_rate if sane else self._measured_rate(header_rate)
         if stream.frames and sane:
             self.promised_seconds = stream.frames / self.rate
-        elif stream.duration:
+        elif stream.duration and stream.time_base:
             self.promised_seconds = float(stream.duration * stream.time_base)
         else:
             self.promised_seconds = (self._container.duration or 0) / 1e6
@@ -258,12 +267,13 @@ class VideoClip:
         import av
 
         packets = self._container.demux(self._stream)
-        packet = True
-        while packet is not None:
+        ended = False
+        while not ended:
             try:
                 packet = next(packets, None)
             except av.FFmpegError:
                 packet = None
+            ended = packet is None
             try:
                 yield from self._decoder.decode(packet)
             # Of a damaged packet: the next one may be whole.
@@ -275,7 +285,7 @@ class VideoClip:
         import av
 
         lead = max(1.0, 2 / self.rate)
-        while lead < start:
+        while lead < start and self._stream.time_base:
             target = int((origin + start - lead) / self._stream.time_base)
             try:
                 self._container.seek(target, stream=self._stream)
@@ -308,6 +318,7 @@ class VideoClip:
     def _shown(self, frame: Any) -> np.ndarray:
         """A frame as it is to be shown: `(H, W, 3)`, uint8, RGB."""
         import av
+        from av.sidedata.sidedata import Type as SideDataType
 
         kind = frame.format
         see_through = kind.has_palette or any(c.is_alpha for c in kind.components)
@@ -327,7 +338,7 @@ class VideoClip:
         image = image[top : frame.height - bottom, columns]
         if see_through:
             image = lay_over(image, self._background)
-        turned = av.sidedata.sidedata.Type.DISPLAYMATRIX
+        turned = SideDataType.DISPLAYMATRIX
         matrices = [bytes(data) for data in frame.side_data if data.type == turned]
         return np.ascontiguousarray(upright(image, matrices[0] if matrices else None))
 
@@ -348,7 +359,7 @@ class WebPClip:
         self._path, self._frames, times = path, [], [0.0]
         with opened_picture(path, max_bytes // 4) as picture:
             width, height = picture.size
-            count = picture.n_frames
+            count = getattr(picture, "n_frames", 1)
             if count * height * width * 4 > max_bytes:
                 raise TooLargeError(
                     f"{path} declares {count} frames of {width} x {height}, decoded "
@@ -367,14 +378,72 @@ class WebPClip:
 
     def frames(self, start: float = 0.0) -> Frames:
         """Give each frame's time and a function that returns it, as `VideoClip`."""
-        for time, frame in zip(self._times[:-1], self._frames, strict=True):
-            yield time, lambda frame=frame: frame
+        for index, time in enumerate(self._times[:-1]):
+            yield time, functools.partial(self._frames.__getitem__, index)
 
     def __str__(self) -> str:
         return str(self._path)
 
 
 Clip = VideoClip | WebPClip
+
+
+def crop_of(stream: Any) -> tuple[int, int, int, int]:
+    """Find the crop rectangle that a container gives to a stream.
+
+    FFmpeg reads it, whatever the container, and PyAV does not hand it on: so FFmpeg is
+    asked to write a header of Matroska for the stream, in memory.
+
+    Args:
+        stream: A video stream of PyAV.
+
+    Returns:
+        Rows at the top and at the bottom, columns on the left and on the right that
+        are not shown. All 0 if there is no crop, or none that makes sense.
+    """
+    import av
+
+    header = io.BytesIO()
+    try:
+        with av.open(header, "w", format="matroska") as copy:
+            copy.add_stream_from_template(stream)
+            copy.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return 0, 0, 0, 0
+    # Without what the codec says, which may look like anything.
+    contents = header.getvalue().replace(stream.codec_context.extradata or b"", b"")
+    found = {
+        kind: int.from_bytes(value[: size[0] - 0x80], "big")
+        for kind, size, value in _CROP.findall(contents)
+    }
+    sides = (b"\xbb", b"\xaa", b"\xcc", b"\xdd")
+    top, bottom, left, right = (found.get(side, 0) for side in sides)
+    height, width = stream.codec_context.height, stream.codec_context.width
+    if top + bottom >= height or left + right >= width:
+        return 0, 0, 0, 0
+    return top, bottom, left, right
+
+
+def upright(image: np.ndarray, matrix: bytes | None) -> np.ndarray:
+    """Turn and mirror a frame as its display matrix says, by quarter turns.
+
+    Args:
+        image: `(H, W, C)`.
+        matrix: Nine 32-bit numbers `a, b, u, c, d, v, x, y, w`, by which the point
+            `(p, q)` is shown at `(a p + c q, b p + d q)`, or None.
+
+    Returns:
+        The frame as it is shown.
+    """
+    if matrix is None or len(matrix) < 36:
+        return image
+    a, b, _, c, d, *_ = struct.unpack("=9i", matrix[:36])
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        image = image.swapaxes(0, 1)
+        a, d = c, b
+    if a < 0:
+        image = image[:, ::-1]
+    return image[::-1] if d < 0 else image
 
 
 def _is_text(head: bytes) -> bool:
@@ -385,3 +454,7 @@ def _is_text(head: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

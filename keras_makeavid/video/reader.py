@@ -140,7 +140,7 @@ def read_video(
     check_window(start, num_frames, fps)
     check_size(height, width)
     with open_clip(path, max_bytes, background=background) as clip:
-        if height is None:
+        if height is None or width is None:
             height, width = clip.height, clip.width
         promised = (clip.promised_seconds - start) * (fps or clip.rate)
         # Less a hair, as times are rounded.
@@ -206,7 +206,7 @@ def _nearest_frames(clip: Clip, start: float, fps: float) -> Iterator[np.ndarray
             count += 1
             instant = start + count / fps
         earlier, frame = time, retrieve()
-    while instant < clip.end - TIME_SLACK:
+    while frame is not None and instant < clip.end - TIME_SLACK:
         yield frame
         count += 1
         instant = start + count / fps
@@ -217,7 +217,7 @@ def _fill(
     chosen: Iterator[np.ndarray],
     num_frames: int | None,
     limit: int,
-    path: StrPath,
+    path: StrPath | Clip,
 ) -> None:
     """Writes what is chosen into `frames`, whose first axis is made to fit in place."""
     height, width = frames.shape[1:3]
@@ -238,7 +238,7 @@ def _fill(
 
 
 def _too_few(
-    path: StrPath,
+    path: StrPath | Clip,
     count: int,
     start: float,
     num_frames: int | None,

@@ -76,9 +76,11 @@ def environment():
 def stand_ins(preset, environment, tmp_path_factory):
     """What pages name and do not make, in small: presets, checkpoints, clips."""
     folder = tmp_path_factory.mktemp("stand_ins")
-    for name in ("PRESET", "preset", "path/to/preset", "demo/preset"):
+    for name in ("PRESET", "preset", "demo/preset"):
         shutil.copytree(preset, folder / name)
     small_stable_diffusion().save_to_preset(folder / "of_stable_diffusion")
+    # As the presets that it stands for, it takes prompts of 77 tokens.
+    shutil.copytree(folder / "of_stable_diffusion", folder / "path/to/preset")
     pipeline = folder / "stable-diffusion-inpainting"
     weights_tools.convert(folder / "of_stable_diffusion", pipeline, layout="diffusers")
     file = folder / "sd-v1-5-inpainting.safetensors"

@@ -106,6 +106,21 @@ def test_a_video_model_is_not_inflated_again(video_unet, tmp_path):
 
 
 @pytest.mark.once
+def test_inflating_auto_inflates_image_models_and_converts_video_models(
+    pipeline, video_unet, tmp_path
+):
+    for name, source in (("image", pipeline), ("video", video_unet)):
+        weights_tools.convert(source, tmp_path / name, inflating="auto")
+        assert weights_tools.inspect(tmp_path / name)["unet"].video
+
+
+@pytest.mark.once
+def test_what_inflating_may_be_is_said(pipeline, tmp_path):
+    with pytest.raises(ValueError, match="True, False or \"auto\". Received: 'yes'"):
+        weights_tools.convert(pipeline, tmp_path / "preset", inflating="yes")
+
+
+@pytest.mark.once
 def test_a_model_of_other_inputs_is_refused(tmp_path):
     make_image_unet(8).save_pretrained(tmp_path / "depth")
     with pytest.raises(ValueError, match="4 channels .* or 9 .* Received: 8"):

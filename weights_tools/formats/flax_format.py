@@ -32,7 +32,7 @@ _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 _CHUNKED = "__msgpack_chunked_array__"
 _LONGEST_KEY = 1024
 # More than the head of any object that is read takes.
-_WINDOW = 2**12
+_WINDOW = 2**10
 # A hundred times those of a full training state of this family.
 _MOST_ENTRIES = 1_000_000
 # Beyond this Flax cuts an array: an object of msgpack has less than 2**32 bytes.
@@ -228,7 +228,7 @@ class _Walk:
             spec = checked_spec(shape, chunks[0].spec.dtype)
         except ValueError as error:
             raise self.error(path, str(error)) from error
-        if any(c.spec != _flat(c.spec, spec.dtype) for c in chunks):
+        if any(len(c.spec.shape) != 1 or c.spec.dtype != spec.dtype for c in chunks):
             raise self.error(path, f"chunks are not flat arrays of {spec.dtype}")
         if sum(c.spec.nbytes for c in chunks) != spec.nbytes:
             raise self.error(path, f"chunks do not add up to shape {spec.shape}")
@@ -236,10 +236,6 @@ class _Walk:
 
     def error(self, path: tuple[str, ...], reason: str) -> FormatError:
         return FormatError(self.file.path, reason, SEPARATOR.join(path) or None)
-
-
-def _flat(spec: TensorSpec, dtype: str) -> TensorSpec:
-    return TensorSpec((math.prod(spec.shape),), dtype)
 
 
 # A file in order: heads as bytes, and data as the tensor's name and a count of bytes.

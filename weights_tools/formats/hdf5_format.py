@@ -131,9 +131,9 @@ class Hdf5Tensors(MappedTensors):
         except Exception as error:
             raise self._walk.error(path, error) from error
 
-    def _read(self, name: str) -> np.ndarray:
+    def _view(self, name: str) -> np.ndarray:
         if self._map is None or name not in self._walk.elsewhere:
-            return super()._read(name)
+            return super()._view(name)
         spec, found = self.specs[name], self._walk.elsewhere[name]
         try:
             if isinstance(found, DatasetID):

@@ -8,8 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
-import numpy as np
-
 from keras_makeavid.json_files import read_json
 from weights_tools.formats.flax_format import is_flax, open_flax
 from weights_tools.formats.hdf5_format import is_hdf5, open_hdf5
@@ -97,30 +95,7 @@ def _open_one(file: MappedFile) -> TensorFile:
     )
 
 
-class ShardedTensors(TensorFile):
-    """The tensors of several files as if they were in one.
-
-    Args:
-        path: The index.
-        homes: The open file of each tensor, in the order of the index.
-        files: All open files, which are closed with this one.
-    """
-
-    def __init__(self, path: Path, homes: dict[str, TensorFile], files: ExitStack):
-        first = next(iter(homes.values()))
-        specs = {name: home.specs[name] for name, home in homes.items()}
-        super().__init__(path, specs, first.metadata)
-        self._homes = homes
-        self._files = files
-
-    def _read(self, name: str) -> np.ndarray:
-        return self._homes[name].read(name)
-
-    def close(self) -> None:
-        self._files.close()
-
-
-def _open_sharded(index: MappedFile) -> ShardedTensors:
+def _open_sharded(index: MappedFile) -> TensorFile:
     """Open a sharded set, whose shards must hold exactly what the index lists."""
     weight_map = _weight_map(index)
     shards = {shard: _inside(index.path, shard) for shard in set(weight_map.values())}
@@ -145,7 +120,12 @@ def _open_sharded(index: MappedFile) -> ShardedTensors:
                     name,
                 )
         homes = {name: opened[shard] for name, shard in weight_map.items()}
-        return ShardedTensors(index.path, homes, files.pop_all())
+        specs = {name: home.specs[name] for name, home in homes.items()}
+        metadata = next(iter(homes.values())).metadata
+        close = files.pop_all().close
+        return TensorFile(
+            index.path, specs, lambda name: homes[name].read(name), metadata, close
+        )
 
 
 def _weight_map(index: MappedFile) -> dict[str, str]:

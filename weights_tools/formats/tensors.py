@@ -7,8 +7,7 @@ import math
 import mmap
 import os
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -71,10 +70,11 @@ def shortened(received: object) -> str:
     shortened("x" * 1000)  # "'xxxxx...xxxxx'", about 120 characters
     ```
     """
+    # Cut before quoting: a name may have the length of the file.
+    cut: Any = received
     if isinstance(received, (str, bytes)) and len(received) > _LONGEST_SHOWN:
-        # Cut before quoting: a name may have the length of the file.
-        received = received[: _LONGEST_SHOWN // 2] + received[-_LONGEST_SHOWN // 2 :]
-    text = repr(received)
+        cut = cut[: _LONGEST_SHOWN // 2] + cut[-_LONGEST_SHOWN // 2 :]
+    text = repr(cut)
     if len(text) <= 4 * _LONGEST_SHOWN:
         return text
     return f"{text[:_LONGEST_SHOWN]}...{text[-_LONGEST_SHOWN:]}"
@@ -138,7 +138,7 @@ def checked_spec(shape: object, dtype: object) -> TensorSpec:
     return TensorSpec(tuple(shape), dtype)
 
 
-class TensorFile(ABC):
+class TensorFile:
     """Named tensors in a file, read one at a time. A context manager.
 
     Attributes:
@@ -148,20 +148,25 @@ class TensorFile(ABC):
         metadata: What the file says about itself.
 
     Args:
-        path: The file.
+        path: The file, or what its tensors come from, for messages.
         specs: Shape and dtype of each tensor by name.
+        read: Returns the array of a name.
         metadata: What the file says about itself.
+        close: Closes the file.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         specs: Mapping[str, TensorSpec],
+        read: Callable[[str], np.ndarray],
         metadata: Mapping[str, str] | None = None,
+        close: Callable[[], object] = lambda: None,
     ):
         self.path = Path(path)
         self.specs: Mapping[str, TensorSpec] = MappingProxyType(dict(specs))
         self.metadata: dict[str, str] = dict(metadata or {})
+        self._read, self._close = read, close
 
     def read(self, name: str) -> np.ndarray:
         """Read one tensor; the bytes of the others are not touched.
@@ -180,12 +185,9 @@ class TensorFile(ABC):
             raise FormatError(self.path, "there is no such tensor", tensor=name)
         return self._read(name)
 
-    @abstractmethod
-    def _read(self, name: str) -> np.ndarray: ...
-
-    @abstractmethod
     def close(self) -> None:
         """Close the file. Arrays that were read stay valid."""
+        self._close()
 
     def __enter__(self):
         return self
@@ -280,16 +282,16 @@ class MappedTensors(TensorFile):
         metadata: Mapping[str, str] | None = None,
     ):
         specs = {name: tensor.spec for name, tensor in tensors.items()}
-        super().__init__(file.path, specs, metadata)
-        self._map = file.map
+        super().__init__(file.path, specs, self._view, metadata)
+        self._map: mmap.mmap | None = file.map
         self._tensors = dict(tensors)
         # Of each thread, that none lets go of what another is about to read.
         self._touched = threading.local()
 
-    def _read(self, name: str) -> np.ndarray:
+    def _view(self, name: str) -> np.ndarray:
         if self._map is None:
             raise FormatError(self.path, "is closed", tensor=name)
-        self._release_pages()
+        self._release_pages(self._map)
         tensor = self._tensors[name]
         shape, dtype = tensor.spec.shape, tensor.spec.numpy_dtype
         if tensor.spec.nbytes == 0:
@@ -301,7 +303,7 @@ class MappedTensors(TensorFile):
         pieces = [np.frombuffer(self._map, "u1", n, at) for at, n in tensor.extents]
         return read_only(np.concatenate(pieces).view(dtype).reshape(shape))
 
-    def _release_pages(self) -> None:
+    def _release_pages(self, mapped: mmap.mmap) -> None:
         """Let go of the memory that the tensor that this thread read before took.
 
         Its array stays valid: pages that are touched again come from the file again.
@@ -311,7 +313,7 @@ class MappedTensors(TensorFile):
             return
         for offset, nbytes in getattr(self._touched, "extents", ()):
             start = offset - offset % mmap.PAGESIZE
-            self._map.madvise(mmap.MADV_DONTNEED, start, offset + nbytes - start)
+            mapped.madvise(mmap.MADV_DONTNEED, start, offset + nbytes - start)
 
     def close(self) -> None:
         # Not `mmap.close`: that fails while arrays live. The last of them unmaps.

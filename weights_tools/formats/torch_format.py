@@ -88,7 +88,7 @@ def is_zip(start: bytes) -> bool:
     return start[:4] == b"PK\x03\x04"
 
 
-def open_torch(file: MappedFile) -> TorchTensors:
+def open_torch(file: MappedFile) -> TensorFile:
     """Open a checkpoint of PyTorch. Nothing that it names is imported or run.
 
     The tensors of a zip archive stay in the file until they are read. Those of the
@@ -113,9 +113,11 @@ def open_torch(file: MappedFile) -> TorchTensors:
     names: dict[str, type] = {}
     try:
         names = _names_in(io.BytesIO(pickles), 1 if zipped else _OLD_PICKLES)
-        passed = [(kind, n) for n, kind in names.items() if _is_passed_over(n)]
+        passed: list[Any] = [
+            (kind, n) for n, kind in names.items() if _is_passed_over(n)
+        ]
         # A mapping has no descriptor, with which PyTorch would try an archive of tar.
-        source = str(file.path) if zipped else file.map
+        source: Any = str(file.path) if zipped else file.map
         file.map.seek(0)
         with torch.serialization.safe_globals(passed):
             content = torch.load(source, "cpu", weights_only=True, mmap=zipped)
@@ -130,17 +132,11 @@ def open_torch(file: MappedFile) -> TorchTensors:
         else:
             reason = f"is damaged, or no checkpoint of weights: {shortened(str(error))}"
         raise FormatError(file.path, reason) from error
-    return TorchTensors(file, _tensors_of(file, content, torch), zipped)
+    return _TorchTensors(file, _tensors_of(file, content, torch), zipped)
 
 
-class TorchTensors(TensorFile):
-    """Tensors of a checkpoint: views of what PyTorch mapped, or of what it loaded.
-
-    Args:
-        file: The mapped file.
-        tensors: The tensors by name.
-        mapped: Whether their elements still lie in the file.
-    """
+class _TorchTensors(TensorFile):
+    """Tensors of a checkpoint: views of what PyTorch mapped, or of what it loaded."""
 
     def __init__(self, file: MappedFile, tensors: dict[str, Any], mapped: bool):
         specs = {}
@@ -156,12 +152,12 @@ class TorchTensors(TensorFile):
                     )
             except ValueError as error:
                 raise FormatError(file.path, str(error), tensor=name) from error
-        super().__init__(file.path, specs)
+        super().__init__(file.path, specs, self._array)
         self._tensors: dict[str, Any] | None = tensors
         self._mapped = mapped
         self._last = threading.local()
 
-    def _read(self, name: str) -> np.ndarray:
+    def _array(self, name: str) -> np.ndarray:
         if self._tensors is None:
             raise FormatError(self.path, "is closed", tensor=name)
         if self._mapped:
@@ -243,8 +239,8 @@ def _names_in(stream: io.BytesIO, count: int) -> dict[str, type]:
     objects = 0
     for _ in range(count):
         # Of each item on the stack: how many objects, how deep, made by which name.
-        stack: list[tuple[int, int, str] | None] = []
-        memo: dict[int, tuple[int, int, str]] = {}
+        stack: list[Any] = []
+        memo: dict[Any, tuple[int, int, str]] = {}
         for opcode, argument, _ in pickletools.genops(stream):
             name, item = opcode.name, (1, 0, "")
             if name == "PROTO" and argument != 2:
@@ -260,7 +256,7 @@ def _names_in(stream: io.BytesIO, count: int) -> dict[str, type]:
             elif name == "MARK":
                 stack.append(None)
             elif name == "GLOBAL":
-                full = argument.replace(" ", ".")
+                full = str(argument).replace(" ", ".")
                 for old, new in (("__builtin__", "builtins"), ("copy_reg", "copyreg")):
                     full = re.sub(f"^{old}\\.", f"{new}.", full)
                 names.setdefault(full, _Object)
@@ -292,8 +288,9 @@ def _made(stack: list, opcode: Any, names: dict[str, type], item: tuple) -> tupl
     if opcode.name[:6] in fills:
         # To fill an object does not make it deeper.
         depth = max(target_depth, *(deep + 1 for _, deep, _ in taken[:-1]), 0)
-        if target and fills[opcode.name[:6]]:
-            names[target] = fills[opcode.name[:6]]
+        kind = fills[opcode.name[:6]]
+        if target and kind:
+            names[target] = kind
     elif opcode.name not in ("REDUCE", "NEWOBJ"):
         target = ""
     return count, depth, target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import shutil
 import threading
@@ -89,7 +90,7 @@ class TensorWriter:
         if name not in self._missing:
             raise ValueError(f"Tensor {name!r} of {self.path} was written before")
         spec = self._specs[name]
-        if (array.shape, array.dtype.name) != spec:
+        if TensorSpec(array.shape, array.dtype.name) != spec:
             raise ValueError(
                 f"Tensor {name!r} of {self.path} must be {spec.dtype} {spec.shape}. "
                 f"Received: {array.dtype.name} {array.shape}"
@@ -156,23 +157,13 @@ def create_tensors(
         raise IsADirectoryError(f"{path} is a folder, expected a file or nothing.")
     specs = {name: checked_spec(*spec) for name, spec in specs.items()}
     texts = dict(metadata or {})
+    begin: Callable[[Path], Mapping[str, list[Extent]]]
     if format == "hdf5":
         check_hdf5(specs)
-        size = sum(spec.nbytes for spec in specs.values())
-
-        def begin(aside: Path) -> Mapping[str, list[Extent]]:
-            return begin_hdf5(aside, specs, texts)
+        begin = functools.partial(begin_hdf5, specs=specs, metadata=texts)
     else:
-        heads, extents, size = _placed(_LAYOUTS[format](specs, texts))
-
-        def begin(aside: Path) -> Mapping[str, list[Extent]]:
-            with aside.open("xb") as file:
-                file.truncate(size)
-                for offset, head in heads:
-                    file.seek(offset)
-                    file.write(head)
-            return extents
-
+        begin = functools.partial(_begin, pieces=_LAYOUTS[format](specs, texts))
+    size = sum(spec.nbytes for spec in specs.values())
     free = shutil.disk_usage(path.parent).free
     if free < size:
         raise OSError(
@@ -181,22 +172,21 @@ def create_tensors(
     return TensorWriter(path, specs, begin)
 
 
-def _placed(
-    layout: list[bytes | tuple[str, int]],
-) -> tuple[list[tuple[int, bytes]], dict[str, list[Extent]], int]:
-    """Places of the heads and of each tensor's bytes in a file, and its size."""
-    heads: list[tuple[int, bytes]] = []
+def _begin(
+    path: Path, pieces: list[bytes | tuple[str, int]]
+) -> dict[str, list[Extent]]:
+    """Write the heads of a file, and leave the place of each tensor's bytes."""
     extents: dict[str, list[Extent]] = {}
-    position = 0
-    for piece in layout:
-        if isinstance(piece, bytes):
-            heads.append((position, piece))
-            position += len(piece)
-        else:
-            name, nbytes = piece
-            extents.setdefault(name, []).append(Extent(position, nbytes))
-            position += nbytes
-    return heads, extents, position
+    with path.open("xb") as file:
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                file.write(piece)
+            else:
+                name, nbytes = piece
+                extents.setdefault(name, []).append(Extent(file.tell(), nbytes))
+                file.seek(nbytes, os.SEEK_CUR)
+        file.truncate()
+    return extents
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from weights_tools.layouts.layout import (
     CONVOLVED_ATTENTION,
     KERAS_LEAVES,
@@ -30,10 +32,9 @@ DIFFUSERS = Layout(
 )
 
 # Files from before diffusers 0.15, such as Stable Diffusion 1.5's own.
-DIFFUSERS_OLD = Layout(
+DIFFUSERS_OLD = replace(
+    DIFFUSERS,
     name="diffusers_old",
-    kind="vae",
-    container="safetensors",
     renames=(
         *_DIFFUSERS_RENAMES,
         (r"to_q/", "query/"),
@@ -42,8 +43,6 @@ DIFFUSERS_OLD = Layout(
         (r"to_out/", "proj_attn/"),
         *TORCH_LEAVES,
     ),
-    axes=TORCH_AXES,
-    marker=_MARKER,
 )
 
 LDM = Layout(

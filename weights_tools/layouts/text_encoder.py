@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from weights_tools.layouts.layout import (
     HEADS,
     KERAS_LEAVES,
@@ -12,45 +14,35 @@ from weights_tools.layouts.layout import (
 
 _MARKER = "embedding/token_embedding/embeddings"
 
-_TRANSFORMERS_RENAMES = (
-    (r"^embedding/", "embeddings/"),
-    (r"^encoder_block_(\d+)/", r"encoder/layers/\1/"),
-    (r"/layer_norm_(\d)/", r"/layer_norm\1/"),
-    (r"^layer_norm/", "final_layer_norm/"),
-    (r"attention/query/", "self_attn/q_proj/"),
-    (r"attention/key/", "self_attn/k_proj/"),
-    (r"attention/value/", "self_attn/v_proj/"),
-    (r"attention/attention_output/", "self_attn/out_proj/"),
-    (r"dense_(\d)/", r"mlp/fc\1/"),
-    *TORCH_LEAVES,
-)
-
-# A buffer of 0, 1, 2, ... that older files carry along.
-_POSITION_IDS = r"embeddings\.position_ids$"
-
 DIFFUSERS = Layout(
     name="diffusers",
     kind="text_encoder",
     container="safetensors",
-    renames=_TRANSFORMERS_RENAMES,
+    renames=(
+        (r"^embedding/", "embeddings/"),
+        (r"^encoder_block_(\d+)/", r"encoder/layers/\1/"),
+        (r"/layer_norm_(\d)/", r"/layer_norm\1/"),
+        (r"^layer_norm/", "final_layer_norm/"),
+        (r"attention/query/", "self_attn/q_proj/"),
+        (r"attention/key/", "self_attn/k_proj/"),
+        (r"attention/value/", "self_attn/v_proj/"),
+        (r"attention/attention_output/", "self_attn/out_proj/"),
+        (r"dense_(\d)/", r"mlp/fc\1/"),
+        *TORCH_LEAVES,
+    ),
     axes=TORCH_AXES,
     groups=HEADS,
     # transformers 5 writes no prefix, and reads both.
     roots=("text_model.", ""),
     marker=_MARKER,
-    ignored=_POSITION_IDS,
+    # A buffer of 0, 1, 2, ... that older files carry along.
+    ignored=r"embeddings\.position_ids$",
 )
 
-LDM = Layout(
+LDM = replace(
+    DIFFUSERS,
     name="ldm",
-    kind="text_encoder",
-    container="safetensors",
-    renames=_TRANSFORMERS_RENAMES,
-    axes=TORCH_AXES,
-    groups=HEADS,
     roots=("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer."),
-    marker=_MARKER,
-    ignored=_POSITION_IDS,
 )
 
 KERAS = Layout(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from itertools import pairwise
+from typing import Any
 
-import cv2
 import numpy as np
+
+from keras_makeavid.video.opencv import load_cv2
 
 # Middle indices that are turned at a time, so that what is turned stays in the cache.
 _BLOCK = 32
@@ -19,11 +22,11 @@ def contiguous(array: np.ndarray) -> np.ndarray:
 
     `numpy.ascontiguousarray` turns matrices element by element. Where the axes stand
     in memory the other way round, as those of kernels in PyTorch, `(O, I, *k)`, and
-    in Keras, `(*k, I, O)`, this uses OpenCV's transposition by blocks: several times
-    as fast.
+    in Keras, `(*k, I, O)`, this uses OpenCV's transposition by blocks, several times
+    as fast, where OpenCV can be loaded.
 
     Args:
-        array: an array of numbers, such as the result of `numpy.transpose`.
+        array: An array of numbers, such as the result of `numpy.transpose`.
 
     Returns:
         The array.
@@ -47,14 +50,24 @@ def contiguous(array: np.ndarray) -> np.ndarray:
         or array.itemsize not in _KINDS
         or len(starts) > 3
         or starts != sorted(starts, reverse=True)
+        or (cv2 := _opencv()) is None
     ):
         return np.ascontiguousarray(array)
     sizes = np.multiply.reduceat(base.shape, starts[::-1])
-    turned = _reversed(base.reshape(sizes).view(_KINDS[array.itemsize]))
+    turned = _reversed(cv2, base.reshape(sizes).view(_KINDS[array.itemsize]))
     return turned.view(array.dtype).reshape(array.shape)
 
 
-def _reversed(base):
+@functools.cache
+def _opencv() -> Any:
+    """OpenCV, or `None` where it cannot be loaded: NumPy gives the same, later."""
+    try:
+        return load_cv2()
+    except ImportError:
+        return None
+
+
+def _reversed(cv2, base):
     """`(A, B)` to `(B, A)`, or `(A, B, C)` to `(C, B, A)`."""
     turned = np.empty(base.shape[::-1], base.dtype)
     if base.ndim == 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keras_makeavid.cli.weights.target_options import add_target_options, run_with
+from keras_makeavid.cli.weights.options import add_target_options, run_with
 
 EXAMPLE = "makeavid weights convert hf://TempoFunk/makeavid-sd-jax PRESET"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from keras_makeavid.cli.weights.source_options import (
+from keras_makeavid.cli.weights.options import (
     SOURCE_HELP,
     add_source_options,
     overrides,

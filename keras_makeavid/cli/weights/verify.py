@@ -5,7 +5,7 @@ Exits with 1 if they differ by more than the tolerance, or one lacks a part.
 
 from __future__ import annotations
 
-from keras_makeavid.cli.weights.source_options import (
+from keras_makeavid.cli.weights.options import (
     SOURCE_HELP,
     add_source_options,
     overrides,

@@ -28,7 +28,7 @@ def sample_with_a_perfect_model(scheduler, num_steps, latents):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("num_steps", [0, -1, 1001, 20.0, "20", None])
 def test_number_of_steps_out_of_range_is_refused(sampler, num_steps):
-    with pytest.raises(ValueError, match=f"from 1 to 1000, received {num_steps!r}"):
+    with pytest.raises(ValueError, match=f"from 1 to 1000. Received: {num_steps!r}"):
         sampler().table(num_steps)
 
 
@@ -87,7 +87,7 @@ def test_ddim_with_a_perfect_model_ends_at_the_noise_level_of_timestep_0(num_ste
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan")])
 def test_ddim_refuses_an_eta_out_of_range(eta):
-    with pytest.raises(ValueError, match=f"from 0 to 1, received {eta}"):
+    with pytest.raises(ValueError, match=f"from 0 to 1. Received: {eta}"):
         DDIM(eta=eta)
 
 

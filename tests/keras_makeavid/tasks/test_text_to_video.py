@@ -381,7 +381,7 @@ def test_large_frames_are_coded_in_tiles(task, hint, monkeypatch):
         ({"width": -64}, "width must be a positive multiple of 32 .* Received: -64"),
         ({"width": 64.0}, "width must be a positive multiple of 32 .* Received: 64.0"),
         ({"num_steps": 0}, "num_steps must be a positive integer. Received: 0"),
-        ({"num_steps": 1001}, "from 1 to 1000, received 1001"),
+        ({"num_steps": 1001}, "from 1 to 1000. Received: 1001"),
         ({"guidance_scale": float("nan")}, "guidance_scale must be .* Received: nan"),
         ({"guidance_scale": "5"}, "guidance_scale must be a finite .* Received: '5'"),
         ({"image_guidance_scale": float("inf")}, "image_guidance_scale .* inf"),

@@ -66,14 +66,14 @@ def test_merges_may_lack_the_version_line(tmp_path):
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
-        ("{", "not a JSON file"),
-        ("[" * 100_000, "not a JSON file"),
-        ('["a", "b"]', "expected a JSON object, received a list"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('["a", "b"]', "must be a JSON object. Received: a list"),
         ({**TOKENS, "c": 6}, "each id from 0 to 5 once"),
         ({**TOKENS, "c": 4}, "each id from 0 to 5 once"),
-        ({**TOKENS, "c": "5"}, "received 'c': '5'"),
-        ({**TOKENS, "c": True}, "received 'c': True"),
-        ({**TOKENS, "c": 5.0}, "received 'c': 5.0"),
+        ({**TOKENS, "c": "5"}, "Received: 'c': '5'"),
+        ({**TOKENS, "c": True}, "Received: 'c': True"),
+        ({**TOKENS, "c": 5.0}, "Received: 'c': 5.0"),
         ({**TOKENS, "\ud800": 5}, "surrogates not allowed"),
         ({"a": 0, "b</w>": 1, "ab</w>": 2, START_TOKEN: 3}, "no token '<.endoftext.>'"),
         ({}, "no token '<.startoftext.>'"),
@@ -86,20 +86,29 @@ def test_malformed_tokens_are_refused_by_file_name(tmp_path, tokens, message):
 
 @pytest.mark.parametrize("merge", ["a", "a b</w> a", "a a", "b</w> a", "x b</w>"])
 def test_merges_outside_the_vocabulary_are_refused_by_file_name(tmp_path, merge):
-    with pytest.raises(ValueError, match=rf"merges\.txt.*received '{merge}'"):
+    with pytest.raises(ValueError, match=rf"merges\.txt.*Received: '{merge}'"):
         read_vocabulary(*write(tmp_path, merges=f"#version: 0.2\n{merge}\n"))
 
 
 def test_a_file_that_is_not_text_is_refused_by_name(tmp_path):
     paths = write(tmp_path)
     (tmp_path / "merges.txt").write_bytes(b"#version: 0.2\n\xff\xfe")
-    with pytest.raises(ValueError, match=r"merges\.txt: not UTF-8"):
+    with pytest.raises(ValueError, match=r"merges\.txt is not in UTF-8"):
         read_vocabulary(*paths)
+
+
+def test_files_as_windows_writes_them_are_read(tmp_path):
+    paths = write(tmp_path)
+    as_written = read_vocabulary(*paths)
+    for name in ("vocab.json", "merges.txt"):
+        content = (tmp_path / name).read_bytes().replace(b"\n", b"\r\n")
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + content)
+    assert read_vocabulary(*paths) == as_written
 
 
 def test_an_oversized_file_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_FILE_BYTES", 40)
-    with pytest.raises(ValueError, match=r"vocab\.json: expected at most 40 bytes"):
+    with pytest.raises(ValueError, match=r"vocab\.json is larger than 40 bytes"):
         read_vocabulary(*write(tmp_path))
 
 

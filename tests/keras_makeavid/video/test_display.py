@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from keras_makeavid.video import cover_crop, probe, read_video
-from keras_makeavid.video.clip import open_clip
-from keras_makeavid.video.display import upright
+from keras_makeavid.video.clip import open_clip, upright
 
 
 def write(path, picture, codec="libx264", pix_fmt="yuv444p", **attributes):

@@ -4,7 +4,7 @@ import pytest
 
 from keras_makeavid.video import probe, read_video
 from keras_makeavid.video.clip import open_clip
-from keras_makeavid.video.encoders import write_gif, write_mp4, write_webp
+from keras_makeavid.video.writer import write_gif, write_mp4, write_webp
 
 
 def _boxes(contents):

@@ -1,12 +1,25 @@
 import itertools
+import subprocess
+import sys
 
 import ml_dtypes
 import numpy as np
 import pytest
 
+from weights_tools.layouts import transposing
 from weights_tools.layouts.transposing import contiguous
 
 DTYPES = ["float32", "float16", ml_dtypes.bfloat16, "float64", "int64"]
+
+
+@pytest.fixture(params=[True, False], ids=["opencv", "no_opencv"], autouse=True)
+def opencv(request, monkeypatch):
+    """Whether OpenCV can be loaded: a slim container has no libGL."""
+    if not request.param:
+        monkeypatch.setitem(sys.modules, "cv2", None)
+    transposing._opencv.cache_clear()
+    yield request.param
+    transposing._opencv.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -53,3 +66,13 @@ def test_bits_that_are_no_ordinary_number_are_kept():
     bits = np.random.default_rng(0).integers(0, 2**16, (65, 33), "uint16")
     for dtype in ("float16", ml_dtypes.bfloat16):
         assert contiguous(bits.view(dtype).T).tobytes() == bits.T.tobytes()
+
+
+def test_the_package_can_be_imported_without_opencv():
+    # Keras looks for OpenCV too, and goes on where it is missing.
+    code = "import sys; sys.modules['cv2'] = None; import weights_tools"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_opencv_is_used_where_it_is_there(opencv):
+    assert (transposing._opencv() is not None) == opencv

@@ -1,20 +1,60 @@
-"""Options of every command that writes weights."""
+"""Options of the commands that read weights, and of those that write them."""
 
 from __future__ import annotations
 
-from keras_makeavid.cli.weights.source_options import (
-    SOURCE_HELP,
-    add_source_options,
-    overrides,
-)
+import json
+from typing import Any
 
+SOURCE_HELP = (
+    "file, folder in our, diffusers' or the hub's layout, or hf://owner/name[@revision]"
+)
 # As in `weights_tools`, which the help does not wait for.
 LAYOUTS = ("keras", "makeavid_torch", "makeavid_flax", "diffusers", "ldm", "kerascv")
 DTYPES = ("float32", "float16", "bfloat16")
 
 
+def add_source_options(parser) -> None:
+    """Declare the options of a command that reads weights."""
+    parser.add_argument(
+        "--variant", help="variant of a diffusers folder's files to prefer, as fp16"
+    )
+    parser.add_argument(
+        "--ema",
+        dest="variant",
+        action="store_const",
+        const="ema",
+        help="take the running mean of the weights in a checkpoint of LDM",
+    )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="what the source does not tell of its UNet, such as "
+        "transformer_epsilon=1e-6 or gelu=exact; may be given again",
+    )
+
+
+def overrides(options) -> dict[str, Any]:
+    """The arguments of the UNet that were set.
+
+    Raises:
+        ValueError: if one is not `KEY=VALUE`.
+    """
+    pairs = {}
+    for text in options.set:
+        key, separator, value = text.partition("=")
+        if not key or not separator:
+            raise ValueError(f"--set takes KEY=VALUE. Received: {text!r}")
+        try:
+            pairs[key] = json.loads(value)
+        except ValueError:
+            pairs[key] = value
+    return pairs
+
+
 def add_target_options(parser) -> None:
-    """Declare them."""
+    """Declare the options of a command that writes weights."""
     parser.add_argument("source", help=SOURCE_HELP)
     parser.add_argument(
         "out",

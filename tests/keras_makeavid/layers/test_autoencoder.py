@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from keras import ops
 
-from keras_makeavid.layers.autoencoder_blocks import ImageDownsample
+from keras_makeavid.layers.autoencoder import ImageDownsample
 from keras_makeavid.layers.operations.conv2d import _conv2d_portable, conv2d
 
 

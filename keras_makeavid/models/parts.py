@@ -1,0 +1,55 @@
+"""What the models of one text-to-video task must have in common."""
+
+from __future__ import annotations
+
+import keras
+
+from keras_makeavid.models.autoencoder_kl import AutoencoderKL
+from keras_makeavid.models.unet_pseudo3d import UNetPseudo3D
+
+# Sizes of videos come in these steps, whatever the levels would need.
+SIZE_STEP = 32
+# Arguments of a task that `generate` takes where it is not told.
+TASK_DEFAULTS = ("height", "width", "num_frames", "guidance_scale", "fps")
+
+
+def check_parts(
+    backbone: UNetPseudo3D,
+    text_encoder: keras.Model,
+    vae: AutoencoderKL,
+    image_backbone: UNetPseudo3D | None = None,
+) -> None:
+    """Refuse models that do not go together.
+
+    Args:
+        backbone: The UNet, an inpainting one.
+        text_encoder: Its states are what the UNets attend to.
+        vae: Its latents are what the UNets denoise.
+        image_backbone: The UNet of first frames, inpainting or not.
+
+    Raises:
+        ValueError: Channels of one are not those of another.
+    """
+    width = text_encoder.output.shape[-1]
+    for unet in (backbone, image_backbone):
+        if unet is not None and unet.context_dim != width:
+            raise ValueError(
+                f"The text encoder's states have {width} channels. "
+                f"Received: a UNet with context_dim={unet.context_dim}"
+            )
+    channels = vae.latent_channels
+    inpainting = 2 * channels + 1
+    _check_channels("backbone", backbone, [inpainting], channels)
+    if image_backbone is not None:
+        takes = [channels, inpainting]
+        _check_channels("image_backbone", image_backbone, takes, channels)
+
+
+def _check_channels(name, unet, takes, latent_channels):
+    if unet.in_channels not in takes or unet.out_channels != latent_channels:
+        raise ValueError(
+            f"For a VAE of {latent_channels} latent channels the {name} must take "
+            f"{' or '.join(map(str, takes))} channels and return {latent_channels}. "
+            f"Received: in_channels={unet.in_channels}, "
+            f"out_channels={unet.out_channels}"
+        )
