@@ -83,14 +83,17 @@ def as_ckpt(pipeline, folder):
 
 @pytest.mark.once
 @pytest.mark.slow
-def test_the_preset_is_the_one_that_the_task_would_save(inflated, tmp_path):
-    task = TextToVideo.from_preset(str(inflated))
+def test_the_preset_is_the_one_that_the_task_would_save(pipeline, tmp_path):
+    weights_tools.inflate(pipeline, tmp_path / "written")
+    task = TextToVideo.from_preset(str(tmp_path / "written"))
     task.save_to_preset(tmp_path / "saved")
-    folders = (inflated, tmp_path / "saved")
-    written, saved = ({p.relative_to(f) for p in f.rglob("*")} for f in folders)
+    written, saved = (
+        {p.relative_to(tmp_path / name) for p in (tmp_path / name).rglob("*")}
+        for name in ("written", "saved")
+    )
     assert written == saved
     for name in ("task.json", "config.json", "preprocessor.json"):
-        texts = [(folder / name).read_text() for folder in folders]
+        texts = [(tmp_path / f / name).read_text() for f in ("written", "saved")]
         assert texts[0] == texts[1]
     again = TextToVideo.from_preset(str(tmp_path / "saved"))
     for a, b in zip(task.weights, again.weights, strict=True):
