@@ -444,7 +444,7 @@ def test_generate_writes_the_frames_that_the_task_generates(
 
     (expected,) = task.generate(
         "a cat",
-        "a dog",
+        negative_prompts="a dog",
         hint_image=hint,
         num_frames=4,
         num_steps=2,
