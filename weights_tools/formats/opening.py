@@ -85,8 +85,10 @@ def _open_one(file: MappedFile) -> TensorFile:
     for text, what in _TEXTS.items():
         if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(text):
             raise FormatError(file.path, what)
+    # A zero is ASCII too, and in no text.
+    is_text = start.isascii() and b"\0" not in file.map[:_SHOWN]
     for candidate in _FORMATS:
-        if file.path.suffix in candidate.suffixes and not start.isascii():
+        if file.path.suffix in candidate.suffixes and not is_text:
             return candidate.open(file)
     raise FormatError(
         file.path,

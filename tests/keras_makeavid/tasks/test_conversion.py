@@ -30,13 +30,13 @@ def pipeline(preset, tmp_path_factory):
 def conversions(monkeypatch):
     """Sources that were converted."""
     sources = []
-    inflate = weights_tools.inflate
+    convert = weights_tools.convert
 
     def counted(source, *arguments, **options):
         sources.append(str(source))
-        return inflate(source, *arguments, **options)
+        return convert(source, *arguments, **options)
 
-    monkeypatch.setattr(weights_tools, "inflate", counted)
+    monkeypatch.setattr(weights_tools, "convert", counted)
     return sources
 
 
