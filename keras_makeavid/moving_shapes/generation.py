@@ -70,7 +70,8 @@ def read_prompts(path: StrPath) -> list[str]:
 
     Example:
         ```python
-        Path("prompts.txt").write_text("a red star moving left")
+        with open("prompts.txt", "w") as file:
+            file.write("a red star moving left")
         read_prompts("prompts.txt")  # ["a red star moving left"]
         ```
     """
