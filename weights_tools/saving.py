@@ -22,7 +22,7 @@ import numpy as np
 
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.json_files import write_json
-from keras_makeavid.models.parts import check_parts
+from keras_makeavid.models.parts import TASK_DEFAULTS, check_parts
 from keras_makeavid.progress import step_progress
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor, openai_clip_vocabulary
@@ -325,15 +325,20 @@ def _task_config(checkpoint: Checkpoint, preprocessor) -> dict[str, Any]:
         if (component := checkpoint.components.get(part)) is not None
     }
     check_parts(**models)
+    image_backbone = models.get("image_backbone")
     schedule = checkpoint.schedule or NoiseSchedule()
     return {
         "module": "keras_makeavid.tasks.text_to_video",
         "class_name": "TextToVideo",
         "config": {
+            "backbone": _serialized(models["backbone"]),
             "preprocessor": _serialized(preprocessor),
-            "image_backbone": None,
-            **{place: _serialized(model) for place, model in models.items()},
+            "name": "text_to_video",
+            "text_encoder": _serialized(models["text_encoder"]),
+            "vae": _serialized(models["vae"]),
+            "image_backbone": image_backbone and _serialized(image_backbone),
             "schedule": schedule.get_config(),
+            **TASK_DEFAULTS,
             **checkpoint.defaults,
         },
         "registered_name": "keras_makeavid>TextToVideo",

@@ -9,8 +9,15 @@ from keras_makeavid.models.unet_pseudo3d import UNetPseudo3D
 
 # Sizes of videos come in these steps, whatever the levels would need.
 SIZE_STEP = 32
-# Arguments of a task that `generate` takes where it is not told.
-TASK_DEFAULTS = ("height", "width", "num_frames", "guidance_scale", "fps")
+# Arguments of a task that `generate` takes where it is not told, with those of
+# `TextToVideo` where a checkpoint does not tell either.
+TASK_DEFAULTS = {
+    "height": 512,
+    "width": 512,
+    "num_frames": 24,
+    "guidance_scale": 15.0,
+    "fps": 8.0,
+}
 
 
 def check_parts(
