@@ -79,6 +79,12 @@ def validate(value: Any, kind: type[T], source: object) -> T:
 
     Example:
     ```python
+    from typing import Annotated, Literal
+
+    import msgspec
+
+    from keras_makeavid.validation import Table, validate
+
     class Config(Table):
         channels: Annotated[int, msgspec.Meta(ge=1)]
         prediction: Literal["epsilon", "v"] = "epsilon"

@@ -17,7 +17,6 @@ NEED_MORE = {
     "keras_makeavid.planning.plan",
     "keras_makeavid.planning.programs",
     "keras_makeavid.planning.report",
-    "keras_makeavid.planning.topology.check_compiler",
     "keras_makeavid.sampling.DenoisingLoop",
     "keras_makeavid.schedulers.step_table.StepTable",
     "keras_makeavid.tasks.conversion.as_preset",
