@@ -77,7 +77,7 @@ def test_the_installed_version_is_the_package_s():
 
 
 @pytest.mark.once
-def test_all_is_every_extra_but_those_of_tests_and_tpus():
+def test_all_is_every_extra_for_users_but_that_of_tpus():
     metadata = importlib.metadata.metadata("keras-makeavid")
     extras = set(metadata.get_all("Provides-Extra"))
     (line,) = (
@@ -87,6 +87,7 @@ def test_all_is_every_extra_but_those_of_tests_and_tpus():
     )
     assert set(re.search(r"\[(.*?)\]", line)[1].split(",")) == extras - {
         "all",
+        "docs",
         "test",
         "tpu",
     }
