@@ -527,8 +527,6 @@ def test_a_preset_s_rate_that_no_file_takes_is_found_before_sampling(
 
 
 @pytest.mark.once
-# The preset takes 12 tokens.
-@pytest.mark.filterwarnings("ignore:A prompt of .* tokens is cut")
 def test_evaluate_reports_what_untrained_videos_show_and_fails(preset, tmp_path, capfd):
     prompts, out = tmp_path / "prompts.txt", tmp_path / "report"
     prompts.write_text("a red star moving left\na white dancer waving\n")

@@ -15,9 +15,6 @@ from keras_makeavid.moving_shapes import (
     read_prompts,
 )
 
-# The preset takes 12 tokens, and says what it cuts.
-pytestmark = pytest.mark.filterwarnings("ignore:A prompt of .* tokens is cut")
-
 PROMPTS = ["a red star moving left", "a blue square growing"]
 SHORT = {"num_seeds": 2, "num_frames": 2, "num_steps": 1, "guidance_scale": 1.0}
 

@@ -13,7 +13,6 @@ from keras_makeavid.text.vocabulary import END_TOKEN, START_TOKEN, Vocabulary
 
 END = 49407
 # Some texts here are longer than the rows that they are cut to.
-pytestmark = pytest.mark.filterwarnings("ignore:A prompt of .* tokens is cut")
 
 FRAGMENTS = [
     "a photo of a cat",

@@ -14,9 +14,6 @@ from keras_makeavid.training import read_metrics, train
 from keras_makeavid.training.phase_model import with_parts
 from keras_makeavid.video import write_image
 
-# The preset takes 12 tokens, and says what it cuts.
-pytestmark = pytest.mark.filterwarnings("ignore:A prompt of .* tokens is cut")
-
 PICTURES = {"source": "motions", "batch_size": 2, "samples_per_epoch": 4}
 RATE = {"peak": 1e-2}
 
