@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_makeavid.layers.operations.dense import dense
+from keras_makeavid.layers.operations.devices import summed_in_float32
 from keras_makeavid.tensor import Tensor
 
 
@@ -75,10 +76,14 @@ def _conv2d_portable(inputs, kernel, bias, strides, padding):
         rows, columns = kernel.shape[0] // 2, kernel.shape[1] // 2
         inputs = ops.pad(inputs, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
         padding = "valid"
-    outputs = ops.conv(
-        inputs, kernel, strides, padding=padding, data_format="channels_last"
-    )
-    return ops.add(outputs, bias)
+
+    def convolve(inputs, kernel, bias):
+        outputs = ops.conv(
+            inputs, kernel, strides, padding=padding, data_format="channels_last"
+        )
+        return ops.add(outputs, bias)
+
+    return summed_in_float32(convolve, inputs, kernel, bias)
 
 
 def _conv2d_torch(inputs, kernel, bias, strides, padding):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_makeavid.layers.operations.devices import summed_in_float32
 from keras_makeavid.tensor import Tensor
 
 
@@ -25,4 +26,8 @@ def dense(inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
 
         inputs, kernel, bias = map(ops.convert_to_tensor, (inputs, kernel, bias))
         return torch.nn.functional.linear(inputs, kernel.t(), bias)
+    return summed_in_float32(_dense_portable, inputs, kernel, bias)
+
+
+def _dense_portable(inputs, kernel, bias):
     return ops.add(ops.matmul(inputs, kernel), bias)

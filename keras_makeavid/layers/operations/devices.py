@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import keras
+from keras import ops
 
 from keras_makeavid.tensor import Tensor
 
@@ -26,6 +27,25 @@ def platform() -> str:
         return jax.default_backend()
     # The program may be compiled here for devices that are elsewhere.
     return distribution.device_mesh.backend_mesh.devices.flat[0].platform
+
+
+def summed_in_float32(product: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
+    """Calculate a product of half precision as accelerators do, rounded once.
+
+    On a CPU without instructions for half precision, TensorFlow rounds each partial
+    sum as well, and JAX the sum before its bias: the error is twice as large.
+
+    Args:
+        product: A function of arrays.
+        *arrays: Its arguments, of one dtype.
+
+    Returns:
+        What it returns, in their dtype.
+    """
+    dtype = keras.backend.standardize_dtype(arrays[0].dtype)
+    if dtype not in ("bfloat16", "float16") or platform() != "cpu":
+        return product(*arrays)
+    return ops.cast(product(*(ops.cast(x, "float32") for x in arrays)), dtype)
 
 
 def is_shared_equally(batch: int | None, *sizes: int | None) -> bool:

@@ -1,5 +1,7 @@
 """Each form of the operation against torch: values, gradients, half precision."""
 
+import keras
+import numpy as np
 import pytest
 import torch
 from operation_forms import BACKEND, assert_agrees, forms, normal
@@ -31,6 +33,24 @@ def test_convolution_agrees_with_torch(conv2d, kernel_size, strides, padding):
         normal(2, 7, 10, 4),
         normal(*kernel_size, 4, 5, seed=1),
         normal(5, seed=2),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kernel_size", [(3, 3), (1, 1)])
+def test_half_precision_is_rounded_once(kernel_size, dtype):
+    # Long sums: rounded partial sums would lose several digits more.
+    arrays = normal(1, 7, 10, 512), normal(*kernel_size, 512, 5), normal(5)
+    half = [torch.from_numpy(x).to(getattr(torch, dtype)) for x in arrays]
+    inputs, kernel, bias = (x.double() for x in half)
+    expected = torch.nn.functional.conv2d(
+        inputs.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), bias, padding="same"
+    ).permute(0, 2, 3, 1)
+    inputs = [keras.ops.convert_to_tensor(x, dtype) for x in arrays]
+    outputs = keras.ops.cast(module.conv2d(*inputs), "float32")
+    step = torch.finfo(half[0].dtype).eps / 2
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(outputs), expected, rtol=step, atol=1e-4
     )
 
 
