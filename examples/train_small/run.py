@@ -73,6 +73,12 @@ def steps(short: bool) -> list[list[dict[str, list[list]]]]:
     return [[images], [temporal, first_frames], [videos]]
 
 
+def tell(line: str) -> None:
+    """Print a line in one piece: lanes print at the same time."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def take(
     lane: dict[str, list[list]], folder: Path, environment: dict, ended: list[int]
 ) -> None:
@@ -83,7 +89,7 @@ def take(
     """
     for result, commands in lane.items():
         if (folder / result).exists():
-            print(f"{result}: is there", flush=True)
+            tell(f"{result}: is there")
             continue
         start = time.time()
         for command in commands:
@@ -102,7 +108,7 @@ def take(
                 print(f"{result}: exit code {ended[0]}", file=sys.stderr)
             if ended:
                 return
-        print(f"{result}: {time.time() - start:.0f} s", flush=True)
+        tell(f"{result}: {time.time() - start:.0f} s")
 
 
 def main() -> int:
