@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_makeavid.layers.operations.devices import on_host
 from keras_makeavid.recipes.schema import Distribution
 from keras_makeavid.training.distribution import check_backend, make_distribution
 
@@ -131,7 +132,7 @@ class Hosts:
         keras.distribution.set_distribution(None)
         try:
             for variable, value, _ in kept:
-                whole = _whole(value)
+                whole = on_host(value)
                 variable._layout = None
                 variable._value = whole if self.is_first else value
             yield
@@ -234,19 +235,3 @@ def connect(options: Distribution) -> None:
 
 def _told(value, variable):
     return os.environ.get(f"KERAS_DISTRIBUTION_{variable}") if value is None else value
-
-
-def _whole(value):
-    """An array on the host, from all devices of all processes."""
-    import jax
-    from jax.sharding import NamedSharding, PartitionSpec
-
-    sharding = value.sharding
-    if not value.is_fully_addressable and not value.is_fully_replicated:
-        whole = NamedSharding(sharding.mesh, PartitionSpec())
-        value = jax.jit(_same, out_shardings=whole)(value)
-    return np.asarray(value)
-
-
-def _same(value):
-    return value

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_makeavid.tensor import Tensor
@@ -89,3 +91,29 @@ def on_each_device(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
         out_specs=batch,
         check_vma=False,
     )(*arrays)
+
+
+def on_host(value: Any) -> np.ndarray:
+    """Bring an array together on the host, from all devices of all processes.
+
+    Where parts are in other processes, each of them must call this.
+
+    Args:
+        value: An array of the backend.
+
+    Returns:
+        The whole array.
+    """
+    if keras.config.backend() == "jax" and not (
+        value.is_fully_addressable or value.is_fully_replicated
+    ):
+        import jax
+        from jax.sharding import NamedSharding, PartitionSpec
+
+        whole = NamedSharding(value.sharding.mesh, PartitionSpec())
+        value = jax.jit(_same, out_shardings=whole)(value)
+    return keras.ops.convert_to_numpy(value)
+
+
+def _same(value):
+    return value
