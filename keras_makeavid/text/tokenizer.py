@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Sequence
 
 import keras
 import keras_hub
+import msgspec
 import numpy as np
 
 from keras_makeavid.text.vocabulary import (
+    CONFIG_FILE,
     END_TOKEN,
     MERGES_FILE,
     START_TOKEN,
     VOCABULARY_FILE,
     Vocabulary,
+    read_folder,
     read_object,
-    read_tokenizer_json,
     read_vocabulary,
+    with_config,
 )
 
 # Where KerasHub's own tokenizers keep theirs in a preset.
@@ -35,7 +39,8 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
     out, and the end token stays; `count_tokens` tells beforehand.
 
     The vocabulary is not part of the config: presets and `.keras` files carry it
-    as `vocab.json` and `merges.txt`.
+    as `vocab.json` and `merges.txt`, and tokens that somebody added, as
+    `tokenizer.add_tokens` of transformers does, in `tokenizer_config.json`.
 
     Args:
         vocabulary: Each token's id, as in `vocab.json`. Without it and `merges`,
@@ -113,8 +118,8 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         Args:
             folder: The pipeline's folder or its `tokenizer` folder. That holds
                 `vocab.json` and `merges.txt`, or the `tokenizer.json` that
-                transformers 5 writes in their place. Padding token and length are
-                read from `tokenizer_config.json` and `special_tokens_map.json`.
+                transformers 5 writes in their place. Added tokens, padding token and
+                length are read as well, in each form that transformers writes.
             **kwargs: Other arguments of the class.
 
         Returns:
@@ -133,15 +138,9 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         """
         inner = os.path.join(folder, "tokenizer")
         folder = inner if os.path.isdir(inner) else folder
-        single_file = os.path.join(folder, "tokenizer.json")
-        vocab_path = os.path.join(folder, VOCABULARY_FILE)
-        if os.path.exists(single_file) and not os.path.exists(vocab_path):
-            vocabulary = read_tokenizer_json(single_file)
-        else:
-            merges_path = os.path.join(folder, MERGES_FILE)
-            vocabulary = read_vocabulary(vocab_path, merges_path)
-        kwargs = {**_read_settings(folder), **kwargs}
-        return cls(vocabulary.tokens, vocabulary.merges, **kwargs)
+        preprocessor = cls(**{**_read_settings(folder), **kwargs})
+        preprocessor._set_vocabulary(read_folder(folder))
+        return preprocessor
 
     @property
     def vocabulary(self) -> dict[str, int]:
@@ -222,10 +221,36 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
     def save_assets(self, dir_path: str) -> None:
         """Write `vocab.json` and `merges.txt`.
 
+        Tokens that were added are told by `tokenizer_config.json`.
+
         Args:
             dir_path: An existing folder.
         """
         self._loaded_vocabulary().save(dir_path)
+
+    def save_hub_folder(self, folder: str) -> None:
+        """Write the `tokenizer` folder of a diffusers pipeline.
+
+        Args:
+            folder: The folder; made where it does not exist. It is read again by
+                `from_hub_folder`, and by transformers.
+
+        Example:
+        ```python
+        preprocessor = TextToVideoPreprocessor(*openai_clip_vocabulary())
+        preprocessor.save_hub_folder("pipeline/tokenizer")
+        ```
+        """
+        os.makedirs(folder, exist_ok=True)
+        config = {
+            "tokenizer_class": "CLIPTokenizer",
+            "model_max_length": self.sequence_length,
+            "bos_token": START_TOKEN,
+            "eos_token": END_TOKEN,
+            "unk_token": END_TOKEN,
+            "pad_token": self.pad_token,
+        }
+        self._loaded_vocabulary().save(folder, config)
 
     def load_assets(self, dir_path: str) -> None:
         """Read what `save_assets` wrote.
@@ -233,9 +258,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         Args:
             dir_path: The folder.
         """
-        vocab_path = os.path.join(dir_path, VOCABULARY_FILE)
-        merges_path = os.path.join(dir_path, MERGES_FILE)
-        self._set_vocabulary(read_vocabulary(vocab_path, merges_path))
+        self._set_vocabulary(read_folder(dir_path))
 
     def save_to_preset(self, preset_dir: str) -> None:
         """Write config and vocabulary into a KerasHub preset folder.
@@ -254,11 +277,16 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         Args:
             preset: A local folder, or a handle that KerasHub can fetch.
         """
-        from keras_hub.src.utils.preset_utils import get_file
+        from keras_hub.src.utils.preset_utils import check_file_exists, get_file
 
-        vocab_path = get_file(preset, f"{ASSET_FOLDER}/{VOCABULARY_FILE}")
-        merges_path = get_file(preset, f"{ASSET_FOLDER}/{MERGES_FILE}")
-        self._set_vocabulary(read_vocabulary(vocab_path, merges_path))
+        vocabulary = read_vocabulary(
+            get_file(preset, f"{ASSET_FOLDER}/{VOCABULARY_FILE}"),
+            get_file(preset, f"{ASSET_FOLDER}/{MERGES_FILE}"),
+        )
+        if check_file_exists(preset, f"{ASSET_FOLDER}/{CONFIG_FILE}"):
+            config = get_file(preset, f"{ASSET_FOLDER}/{CONFIG_FILE}")
+            vocabulary = with_config(vocabulary, config)
+        self._set_vocabulary(vocabulary)
 
     @classmethod
     def from_preset(
@@ -307,22 +335,42 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         # Truncation and padding are left to `tokenize`: the library keeps them as
         # state of the tokenizer, which two threads would change under each other.
         return self._load_clip_tokenizer()(
-            # CLIP lowers the text whole; the library lowers letter by letter, which
-            # misses the Greek final sigma.
-            [prompt.lower() for prompt in prompts],
+            [self._lowered(prompt) for prompt in prompts],
             add_special_tokens=False,
             return_attention_mask=False,
         )["input_ids"]
 
+    def _lowered(self, prompt):
+        """A prompt in lower case, but for tokens that are found as they are written.
+
+        CLIP lowers the text whole. The library lowers letter by letter, which misses
+        the Greek final sigma.
+        """
+        kept = [
+            re.escape(token.content)
+            for token in self._loaded_vocabulary().added
+            if not token.normalized
+        ]
+        if not kept:
+            return prompt.lower()
+        parts = re.split(f"({'|'.join(kept)})", prompt)
+        parts[::2] = [part.lower() for part in parts[::2]]
+        return "".join(parts)
+
     def _load_clip_tokenizer(self):
         if self._clip_tokenizer is None:
-            from transformers import CLIPTokenizer
+            from transformers import AddedToken, CLIPTokenizer
 
             vocabulary = self._loaded_vocabulary()
-            self._clip_tokenizer = CLIPTokenizer(
+            tokenizer = CLIPTokenizer(
                 vocab=vocabulary.tokens,
                 merges=[tuple(merge.split(" ")) for merge in vocabulary.merges],
+                pad_token=self.pad_token,
             )
+            tokenizer.add_tokens(
+                [AddedToken(**msgspec.structs.asdict(t)) for t in vocabulary.added]
+            )
+            self._clip_tokenizer = tokenizer
         return self._clip_tokenizer
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from keras_makeavid.files import StrPath, read_text, written_aside
-from keras_makeavid.json_files import read_json
+from keras_makeavid.json_files import read_json, write_json
+from keras_makeavid.validation import validate
 
 START_TOKEN = "<|startoftext|>"
 END_TOKEN = "<|endoftext|>"
@@ -17,10 +20,33 @@ END_TOKEN = "<|endoftext|>"
 VOCABULARY_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 MERGES_HEADER = "#version: 0.2"
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
 
 # OpenAI's own vocabulary takes 0.9 MB; a file is read into memory whole.
 MAX_FILE_BYTES = 64 * 2**20
 OPENAI_MERGES = 49152 - 256 - 2
+
+
+class AddedToken(msgspec.Struct, frozen=True):
+    """A token that is found in a text before the text is split into words.
+
+    Args:
+        content: The text of the token.
+        single_word: Whether it is found only where no letter stands beside it.
+        lstrip: Whether it takes the spaces before it.
+        rstrip: Whether it takes the spaces behind it.
+        normalized: Whether it is found in the text in lower case, and not in the text
+            as it was written.
+        special: Whether decoding may leave it out.
+    """
+
+    content: str
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    normalized: bool = True
+    special: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,33 +56,116 @@ class Vocabulary:
     Args:
         tokens: Each token's id; the ids are 0 to `len(tokens) - 1`, each once.
         merges: Merge rules `"left right"`, the first one applied first.
+        added: Those of `tokens` that somebody added, as `tokenizer.add_tokens` of
+            transformers does.
 
     Raises:
-        ValueError: If either is malformed, a merge rule names a token that is not
-            in `tokens`, or the start or end token is missing.
+        ValueError: If any is malformed, a merge rule or an added token is not in
+            `tokens`, or the start or end token is missing.
     """
 
     tokens: dict[str, int]
     merges: list[str]
+    added: tuple[AddedToken, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse tokens and merges that the tokenizer could not work with."""
         _check_tokens(self.tokens)
         _check_merges(self.merges, self.tokens)
+        for token in self.added:
+            if token.content not in self.tokens:
+                raise ValueError(f"The added token {token.content!r} has no id.")
 
-    def save(self, folder: StrPath) -> None:
+    def save(self, folder: StrPath, config: Mapping[str, Any] | None = None) -> None:
         """Write `vocab.json` and `merges.txt` in the hub's format.
 
         Args:
             folder: An existing folder; files of these names in it are replaced.
+            config: What `tokenizer_config.json` is to say beside the added tokens.
+                With neither of them, there is no such file.
         """
         text = json.dumps(self.tokens, ensure_ascii=False)
         _write(Path(folder, VOCABULARY_FILE), text)
         text = "\n".join([MERGES_HEADER, *self.merges, ""])
         _write(Path(folder, MERGES_FILE), text)
+        config = dict(config or {})
+        if self.added:
+            config["added_tokens_decoder"] = {
+                str(self.tokens[token.content]): msgspec.to_builtins(token)
+                for token in self.added
+            }
+        if config:
+            write_json(Path(folder, CONFIG_FILE), config)
 
 
-def read_vocabulary(vocab_path: str, merges_path: str) -> Vocabulary:
+def read_folder(folder: StrPath) -> Vocabulary:
+    """Read the vocabulary of a tokenizer's folder, in each form of transformers.
+
+    Args:
+        folder: It holds `tokenizer.json`, or `vocab.json` and `merges.txt`. Added
+            tokens are in `tokenizer.json`, in `tokenizer_config.json`, or, as older
+            versions wrote them, in `added_tokens.json`.
+
+    Returns:
+        The checked vocabulary.
+
+    Raises:
+        FileNotFoundError: If the folder holds no vocabulary.
+        ValueError: If a file is larger than 64 MB or malformed; names the file.
+    """
+    whole = Path(folder, TOKENIZER_FILE)
+    if whole.exists():
+        vocabulary = read_tokenizer_json(whole)
+    else:
+        vocabulary = read_vocabulary(
+            Path(folder, VOCABULARY_FILE), Path(folder, MERGES_FILE)
+        )
+    legacy = Path(folder, "added_tokens.json")
+    if legacy.exists():
+        ids = read_object(legacy)
+        found = [(index, {"content": content}) for content, index in ids.items()]
+        vocabulary = _with_added(vocabulary, found, legacy)
+    return with_config(vocabulary, Path(folder, CONFIG_FILE))
+
+
+def with_config(vocabulary: Vocabulary, path: StrPath) -> Vocabulary:
+    """Take the added tokens, too, of a `tokenizer_config.json`, if there is one."""
+    if not Path(path).exists():
+        return vocabulary
+    decoder = read_object(path).get("added_tokens_decoder", {})
+    if not isinstance(decoder, dict):
+        raise ValueError(
+            f"{path}: added_tokens_decoder must be an object of id to token. "
+            f"Received: a {type(decoder).__name__}"
+        )
+    found = [
+        (int(index) if index.isdecimal() else index, token)
+        for index, token in decoder.items()
+    ]
+    return _with_added(vocabulary, found, path)
+
+
+def _with_added(vocabulary, found, path):
+    """A vocabulary with added tokens, given as pairs of id and object."""
+    tokens = dict(vocabulary.tokens)
+    added = {token.content: token for token in vocabulary.added}
+    for index, value in found:
+        token = validate(value, AddedToken, f"{path}: added token {index!r}")
+        if tokens.setdefault(token.content, index) != index:
+            raise ValueError(
+                f"{path}: the added token {token.content!r} must have the id that it "
+                f"has elsewhere, {tokens[token.content]}. Received: {index!r}"
+            )
+        # The tokenizer knows these two by itself.
+        if token.content not in (START_TOKEN, END_TOKEN):
+            added[token.content] = token
+    try:
+        return Vocabulary(tokens, vocabulary.merges, tuple(added.values()))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_vocabulary(vocab_path: StrPath, merges_path: StrPath) -> Vocabulary:
     """Read the pair `vocab.json` and `merges.txt`.
 
     Args:
@@ -79,7 +188,7 @@ def read_vocabulary(vocab_path: str, merges_path: str) -> Vocabulary:
         raise ValueError(f"{vocab_path} with {merges_path}: {error}") from error
 
 
-def read_tokenizer_json(path: str) -> Vocabulary:
+def read_tokenizer_json(path: StrPath) -> Vocabulary:
     """Read the vocabulary in `tokenizer.json`, all that transformers 5 writes.
 
     Args:
@@ -94,12 +203,19 @@ def read_tokenizer_json(path: str) -> Vocabulary:
         ValueError: If it is larger than 64 MB or malformed; names the file.
     """
     try:
-        model = read_object(path)["model"]
+        content = read_object(path)
+        model = content["model"]
         # Older files hold a rule as one string, newer ones as a pair.
         merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
-        return Vocabulary(model["vocab"], merges)
+        found = [(token["id"], token) for token in content.get("added_tokens", ())]
+        tokens = dict(model["vocab"])
+        # Start and end token may stand among the added ones alone.
+        for index, token in found:
+            tokens.setdefault(token["content"], index)
+        vocabulary = Vocabulary(tokens, merges)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a BPE tokenizer file: {error!r}") from error
+    return _with_added(vocabulary, found, path)
 
 
 def openai_clip_vocabulary() -> tuple[dict[str, int], list[str]]:

@@ -6,7 +6,7 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
-from transformers import CLIPTokenizer
+from transformers import AddedToken, CLIPTokenizer
 
 from keras_makeavid.text import TextToVideoPreprocessor
 from keras_makeavid.text.vocabulary import END_TOKEN, START_TOKEN, Vocabulary
@@ -356,3 +356,131 @@ def test_what_is_cut_is_named(clip_vocabulary):
     cut = "of 5 tokens is cut to 4, .* Kept: 'a cat in the'. Left out: 'snow'"
     with pytest.warns(UserWarning, match=cut):
         preprocessor.tokenize(["a dog", "a cat in the snow"])
+
+
+# Tokens that somebody added.
+
+
+ADDED_TOKENS = [
+    AddedToken("<cat-toy>"),
+    AddedToken("<Big One>", normalized=False),
+    AddedToken("<left>", lstrip=True),
+    AddedToken("<Right>", rstrip=True, normalized=False, special=True),
+    AddedToken("Owl", single_word=True),
+    AddedToken("猫"),
+]
+WITH_ADDED = [
+    "a <cat-toy> on the mat",
+    "A <CAT-TOY>, <Big One>; <big one>",
+    "a  <left> b <Right>  c <RIGHT> d",
+    "Owl owls owl nightOwl",
+    "猫猫 and a<cat-toy>b",
+    "<Big One>, a cat! a cat !",
+    "Hello, world!!! (really?) it's, DON'T",
+]
+
+
+PADDED = {"padding": "max_length", "max_length": 77, "truncation": True}
+
+
+def save_as_transformers_5(folder, vocabulary, pad_token):
+    """`tokenizer.json`, with `tokenizer_config.json`."""
+    tokens, merges = vocabulary
+    pairs = [tuple(merge.split(" ")) for merge in merges]
+    tokenizer = CLIPTokenizer(vocab=tokens, merges=pairs, pad_token=pad_token)
+    tokenizer.add_tokens(ADDED_TOKENS)
+    tokenizer.save_pretrained(folder)
+
+
+def save_as_transformers_4(folder, vocabulary, pad_token):
+    """`vocab.json` and `merges.txt`, the added tokens in `tokenizer_config.json`."""
+    decoder = {
+        str(49408 + i): {
+            "content": token.content,
+            "single_word": token.single_word,
+            "lstrip": token.lstrip,
+            "rstrip": token.rstrip,
+            "normalized": token.normalized,
+            "special": token.special,
+        }
+        for i, token in enumerate(ADDED_TOKENS)
+    }
+    start = {**decoder["49408"], "content": START_TOKEN, "special": True}
+    save_tokenizer(
+        folder,
+        vocabulary,
+        pad_token=pad_token,
+        added_tokens_decoder={**decoder, "49406": start},
+    )
+
+
+def save_as_transformers_3(folder, vocabulary, pad_token):
+    """`vocab.json` and `merges.txt`, with `added_tokens.json`, which tells no more."""
+    save_tokenizer(folder, vocabulary)
+    ids = {token.content: 49408 + i for i, token in enumerate(ADDED_TOKENS)}
+    (folder / "added_tokens.json").write_text(json.dumps(ids))
+    special = {"pad_token": pad_token, "additional_special_tokens": ["<Right>"]}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+
+
+@pytest.mark.parametrize("pad_token", [END_TOKEN, "!"])
+@pytest.mark.parametrize(
+    "save", [save_as_transformers_5, save_as_transformers_4, save_as_transformers_3]
+)
+def test_added_tokens_are_those_of_transformers_in_each_form(
+    tmp_path, clip_vocabulary, save, pad_token
+):
+    source = tmp_path / "tokenizer"
+    save(source, clip_vocabulary, pad_token)
+    theirs = CLIPTokenizer.from_pretrained(source)
+    ours = TextToVideoPreprocessor.from_hub_folder(str(source), sequence_length=77)
+    assert len(ours.vocabulary) == len(theirs) == 49414
+    assert ours.pad_token == theirs.pad_token
+    expected = theirs(WITH_ADDED, **PADDED)["input_ids"]
+    np.testing.assert_array_equal(ours(WITH_ADDED), expected)
+    assert 49408 in ours("a <cat-toy>") and 49409 in ours("a <Big One>")
+
+    ours.save_hub_folder(str(tmp_path / "again"))
+    again = CLIPTokenizer.from_pretrained(tmp_path / "again")
+    ours.save_to_preset(str(tmp_path / "preset"))
+    preset = TextToVideoPreprocessor.from_preset(str(tmp_path / "preset"))
+    np.testing.assert_array_equal(again(WITH_ADDED, **PADDED)["input_ids"], expected)
+    np.testing.assert_array_equal(preset(WITH_ADDED), ours(WITH_ADDED))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "added_tokens.json",
+            {"<x>": 9},
+            "added_tokens.json: Tokens must have each id",
+        ),
+        ("added_tokens.json", {"a": 7}, "'a' must have the id .* elsewhere, 1. .*: 7"),
+        ("added_tokens.json", {"<x>": "7"}, "integer ids. Received: '<x>': '7'"),
+        ("added_tokens.json", ["<x>"], "must be a JSON object. Received: a list"),
+        ("tokenizer_config.json", {"added_tokens_decoder": []}, "Received: a list"),
+        (
+            "tokenizer_config.json",
+            {"added_tokens_decoder": {"7": {"content": "<x>", "lstrip": 3}}},
+            "added token 7 has an error:\n.*lstrip",
+        ),
+        (
+            "tokenizer_config.json",
+            {"added_tokens_decoder": {"seven": {"content": "<x>"}}},
+            "integer ids. Received: '<x>': 'seven'",
+        ),
+    ],
+)
+def test_added_tokens_that_cannot_be_are_refused(tmp_path, name, content, message):
+    save_tokenizer(tmp_path / "tokenizer", TINY_VOCABULARY)
+    (tmp_path / "tokenizer" / name).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        TextToVideoPreprocessor.from_hub_folder(str(tmp_path))
+
+
+def test_text_beside_an_added_token_is_lowered_as_clip_does(tmp_path, clip_vocabulary):
+    save_as_transformers_4(tmp_path / "tokenizer", clip_vocabulary, END_TOKEN)
+    loaded = TextToVideoPreprocessor.from_hub_folder(str(tmp_path))
+    ids = [[i for i in row if i < 49406] for row in loaded(["ΟΔΟΣ", "ΟΔΟΣ <Big One>"])]
+    assert ids[0] == ids[1] and ids[0]
