@@ -10,6 +10,7 @@ import datetime
 import functools
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -290,7 +291,7 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
     write_tokenizer = _Plan.write_tokenizer
     if is_task:
         preprocessor = checkpoint.preprocessor or _clip_preprocessor(checkpoint)
-        _check_length(preprocessor, components["text_encoder"])
+        _check_tokenizer(preprocessor, components["text_encoder"])
         others[TASK_FILE] = _task_config(checkpoint, preprocessor)
         roots = {part: place for place, part in TASK_PARTS.items()}
         parts = [
@@ -345,12 +346,25 @@ def _task_config(checkpoint: Checkpoint, preprocessor) -> dict[str, Any]:
     }
 
 
-def _check_length(preprocessor, text_encoder):
+def _check_tokenizer(preprocessor, text_encoder):
     most = text_encoder.arguments["max_sequence_length"]
     if preprocessor.sequence_length > most:
         raise ValueError(
             f"The text encoder takes at most {most} tokens. Received: a tokenizer of "
             f"model_max_length {preprocessor.sequence_length}"
+        )
+    known, tokens = text_encoder.arguments["vocabulary_size"], preprocessor.vocabulary
+    if len(tokens) > known:
+        raise ValueError(
+            f"The text encoder knows {known} tokens. Received: a tokenizer of "
+            f"{len(tokens)}, with {list(tokens)[known:][:3]} among the others"
+        )
+    if len(tokens) < known:
+        warnings.warn(
+            f"The text encoder knows {known} tokens, and the tokenizer {len(tokens)}: "
+            f"no prompt reaches the last {known - len(tokens)}. If tokens were added, "
+            "their tokenizer is missing.",
+            stacklevel=2,
         )
 
 
@@ -419,19 +433,11 @@ def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
     others["model_index.json"] = _index(configs.get("unet", {}))
     if preprocessor is None:
         return _Plan(layouts, files, others)
-    others["tokenizer/tokenizer_config.json"] = {
-        "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": preprocessor.sequence_length,
-        "bos_token": "<|startoftext|>",
-        "eos_token": "<|endoftext|>",
-        "unk_token": "<|endoftext|>",
-        "pad_token": preprocessor.pad_token,
-    }
     return _Plan(
         layouts,
         files,
         others,
-        lambda folder: preprocessor.save_assets(str(folder / "tokenizer")),
+        lambda folder: preprocessor.save_hub_folder(str(folder / "tokenizer")),
     )
 
 

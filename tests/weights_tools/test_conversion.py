@@ -426,6 +426,50 @@ def test_a_tokenizer_longer_than_the_text_encoder_is_refused(pipeline, tmp_path)
         weights_tools.inflate(tmp_path / "pipeline", tmp_path / "preset")
 
 
+def with_added_token(pipeline, folder, embedding_too=True, tokenizer_too=True):
+    """A pipeline as a user of textual inversion saves it."""
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    shutil.copytree(pipeline, folder)
+    if tokenizer_too:
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        tokenizer.model_max_length = 77
+        tokenizer.add_tokens("<cat-toy>")
+        shutil.rmtree(folder / "tokenizer")
+        tokenizer.save_pretrained(folder / "tokenizer")
+    if embedding_too:
+        model = CLIPTextModel.from_pretrained(folder / "text_encoder")
+        model.resize_token_embeddings(49409)
+        model.save_pretrained(folder / "text_encoder")
+    return folder
+
+
+def test_a_pipeline_with_an_added_token_keeps_it_there_and_back(pipeline, tmp_path):
+    from transformers import CLIPTokenizer
+
+    folder = with_added_token(pipeline, tmp_path / "pipeline")
+    weights_tools.inflate(folder, tmp_path / "preset")
+    task = TextToVideo.from_preset(str(tmp_path / "preset"))
+    row = task.preprocessor("a <cat-toy>")[0].tolist()
+    assert row[:4] == [49406, 320, 49408, 49407]
+    assert task.encode_prompts(["a <cat-toy>"]).shape == (1, 77, 64)
+    weights_tools.convert(tmp_path / "preset", tmp_path / "back", "diffusers")
+    back = CLIPTokenizer.from_pretrained(tmp_path / "back" / "tokenizer")
+    assert back("a <cat-toy>")["input_ids"] == row[:4]
+
+
+def test_tokens_that_the_text_encoder_does_not_know_are_refused(pipeline, tmp_path):
+    folder = with_added_token(pipeline, tmp_path / "pipeline", embedding_too=False)
+    with pytest.raises(ValueError, match="knows 49408 .*: a .* 49409, .*<cat-toy>"):
+        weights_tools.inflate(folder, tmp_path / "preset")
+
+
+def test_tokens_that_no_prompt_reaches_are_told(pipeline, tmp_path):
+    folder = with_added_token(pipeline, tmp_path / "pipeline", tokenizer_too=False)
+    with pytest.warns(UserWarning, match="49409 tokens, and the tokenizer 49408"):
+        weights_tools.inflate(folder, tmp_path / "preset")
+
+
 @pytest.mark.parametrize("size", ["large", [8], [8, 8, 8], 0, -8, 10**9, 8.0, True])
 def test_a_sample_size_that_is_none_is_refused(pipeline, tmp_path, size):
     shutil.copytree(pipeline, tmp_path / "pipeline")
