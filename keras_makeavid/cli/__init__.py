@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -32,7 +33,8 @@ _COMMANDS = {
     "weights": weights,
     "info": info,
 }
-# JAX first: it trains on every accelerator and has the fastest sampling loop.
+# JAX first: it trains on every accelerator and has the fastest sampling loop. It is
+# taken where Keras's choice is not installed.
 _BACKENDS = ("jax", "torch", "tensorflow")
 # Of compiled programs. Those used longest ago go first, when a command starts.
 _CACHE_BYTES = 2**30
@@ -129,7 +131,7 @@ def _add_commands(parser, commands):
         subparser.add_argument(
             "--backend",
             choices=_BACKENDS,
-            help="Keras backend; if not given, KERAS_BACKEND, or the first installed",
+            help="Keras backend; if not given, KERAS_BACKEND or that of keras.json",
         )
         subparser.add_argument(
             "--debug", action="store_true", help="show the traceback of an error"
@@ -137,17 +139,38 @@ def _add_commands(parser, commands):
 
 
 def _choose_backend(asked_for: str | None) -> None:
-    """Settle the backend before Keras is imported."""
-    if asked_for is None and "KERAS_BACKEND" in os.environ:
+    """Settle the backend before Keras is imported, as Keras itself would choose."""
+    if asked_for is None and os.environ.get("KERAS_BACKEND"):
         return
     installed = [name for name in _BACKENDS if importlib.util.find_spec(name)]
-    backend = asked_for or next(iter(installed), None)
-    if backend not in installed:
+    backend = asked_for or _backend_of_keras()
+    if backend not in installed and (asked_for or not installed):
         raise ValueError(
-            f"The backend {backend or 'of Keras'} is not installed: "
-            f"pip install 'keras-makeavid[{backend or 'jax'}]'"
+            f"The backend {backend} is not installed: "
+            f"pip install 'keras-makeavid[{backend}]'"
         )
+    if backend not in installed:
+        print(
+            f"makeavid: {backend}, the backend of Keras, is not installed: "
+            f"{installed[0]} is used",
+            file=sys.stderr,
+        )
+        backend = installed[0]
     os.environ["KERAS_BACKEND"] = backend
+
+
+def _backend_of_keras() -> str:
+    """What Keras takes where no variable names a backend: that of `keras.json`."""
+    home = os.path.expanduser("~")
+    folder = os.environ.get("KERAS_HOME") or os.path.join(
+        home if os.access(home, os.W_OK) else "/tmp", ".keras"
+    )
+    with suppress(OSError, ValueError, AttributeError):
+        with open(os.path.join(folder, "keras.json"), encoding="utf-8") as file:
+            backend = json.load(file).get("backend")
+        if isinstance(backend, str):
+            return backend
+    return "tensorflow"
 
 
 def _keep_compiled_programs() -> None:

@@ -629,6 +629,58 @@ def test_the_backend_asked_for_is_used():
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("variable", [None, ""])
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"backend": "torch"}', "torch"),
+        (None, "tensorflow"),
+        ("{", "tensorflow"),
+        ('{"floatx": "float32"}', "tensorflow"),
+    ],
+)
+def test_without_a_name_the_backend_is_that_of_keras(
+    tmp_path, monkeypatch, variable, content, expected
+):
+    if content is not None:
+        (tmp_path / "keras.json").write_text(content)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    if variable is None:
+        monkeypatch.delenv("KERAS_BACKEND")
+    cli._choose_backend(None)
+    assert os.environ["KERAS_BACKEND"] == expected
+
+
+@pytest.mark.once
+def test_keras_itself_chooses_so(tmp_path):
+    (tmp_path / "keras.json").write_text('{"backend": "torch"}')
+    result = subprocess.run(
+        [sys.executable, "-c", "import keras; print(keras.config.backend())"],
+        env={**os.environ, "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout == "torch\n", result.stderr
+
+
+@pytest.mark.once
+def test_another_backend_in_place_of_one_that_is_not_installed_is_told(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "keras.json").write_text('{"backend": "tensorflow"}')
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    monkeypatch.setattr(cli.importlib.util, "find_spec", {"torch": "spec"}.get)
+    cli._choose_backend(None)
+    assert os.environ["KERAS_BACKEND"] == "torch"
+    told = "makeavid: tensorflow, the backend of Keras, is not installed: torch is used"
+    assert capsys.readouterr().err == told + "\n"
+    with pytest.raises(ValueError, match="backend jax is not installed"):
+        cli._choose_backend("jax")
+
+
+@pytest.mark.once
 def test_programs_used_longest_ago_leave_a_full_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "_CACHE_BYTES", 250)
     cli._remove_oldest_programs(str(tmp_path / "nowhere"))
