@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import abc
-import contextlib
 import functools
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 
-from keras_makeavid.data.parallel import end_with_parent
+from keras_makeavid.data.parallel import worker_pool
 
 # Training ends by its own count of steps.
 _ENDLESS = 2**48
@@ -27,17 +25,17 @@ class BatchLoader(abc.ABC):
     any step.
 
     Args:
-        batch_size: samples in a batch, over all shards.
-        samples_per_epoch: samples in an epoch.
-        shard_index: which part of each batch is read here, such as the number of this
+        batch_size: Samples in a batch, over all shards.
+        samples_per_epoch: Samples in an epoch.
+        shard_index: Which part of each batch is read here, such as the number of this
             host; the shards' parts in their order are the batch.
-        shard_count: number of parts.
-        num_workers: processes that read ahead, besides threads; 0 for none. A script
+        shard_count: Number of parts.
+        num_workers: Processes that read ahead, besides threads; 0 for none. A script
             that uses them needs the `if __name__ == "__main__"` of `multiprocessing`.
-        prefetch: batches read ahead, by each worker if there are any.
+        prefetch: Batches read ahead, by each worker if there are any.
 
     Raises:
-        ValueError: if an argument makes no sense.
+        ValueError: An argument makes no sense.
 
     Example:
         ```python
@@ -93,11 +91,7 @@ class BatchLoader(abc.ABC):
         return self.samples_per_epoch // self.batch_size
 
     def samples_of(self, step: int) -> range:
-        """Numbers of the samples of this shard's part of a batch.
-
-        Args:
-            step: number of the batch, from 0 on through all epochs.
-        """
+        """Numbers of the samples of this shard's part of batch `step`."""
         rows = self.batch_size // self.shard_count
         first = step * self.batch_size + self.shard_index * rows
         return range(first, first + rows)
@@ -107,7 +101,7 @@ class BatchLoader(abc.ABC):
         """Read this shard's part of a batch.
 
         Args:
-            step: number of the batch, from 0 on through all epochs.
+            step: Number of the batch, from 0 on through all epochs.
 
         Returns:
             Arrays by name, each with one row for each of `samples_of(step)`.
@@ -117,80 +111,51 @@ class BatchLoader(abc.ABC):
         """Batch after batch without end, read ahead.
 
         Args:
-            start_step: number of the first batch, as for `batch`.
+            start_step: Number of the first batch, as for `batch`.
 
         Yields:
             As `batch` returns.
         """
         if start_step < 0:
             raise ValueError(f"start_step must be 0 or more. Received: {start_step}")
-        grain = _import_grain()
-        ahead = self.prefetch * max(1, self.num_workers)
-        options = grain.ReadOptions(
-            # Each worker is asked by a thread that waits for it.
-            num_threads=max(ahead, self.num_workers),
-            prefetch_buffer_size=max(ahead, self.num_workers),
-        )
+        try:
+            import grain
+        except ImportError as error:
+            raise ImportError(
+                "Training reads its data through Grain: "
+                "pip install 'keras-makeavid[train]'"
+            ) from error
+        # Each worker is asked by a thread that waits for it.
+        ahead = max(self.num_workers, self.prefetch * max(1, self.num_workers))
+        options = grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)
+        steps = grain.MapDataset.range(start_step, _ENDLESS)
         with self._reading() as read:
-            source = _Batches(read, start_step)
-            iterator = iter(grain.MapDataset.source(source).to_iter_dataset(options))
+            iterator = iter(steps.map(read).to_iter_dataset(options))
             try:
                 yield from iterator
             finally:
                 iterator.close()
 
-    @contextlib.contextmanager
+    @contextmanager
     def _reading(self) -> Iterator[Callable[[int], dict[str, np.ndarray]]]:
-        """A `batch` that runs in worker processes, if there are to be any.
-
-        They are not those of Grain, which have their settings from absl's flags. Only
-        a program of absl may parse these.
-        """
+        """`batch`, run in worker processes if there are to be any."""
         if not self.num_workers:
             yield self.batch
             return
-        # A copy of this process would share its accelerator, and locks of threads.
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(self.num_workers, context, _prepare_worker, (self,))
-        try:
-            yield lambda step: pool.submit(_batch_of_worker, step).result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        # Not Grain's: they have their settings from absl's flags, which only a program
+        # of absl may parse.
+        with worker_pool(self.num_workers, _keep, self) as pool:
+            yield lambda step: pool.submit(_kept_batch, step).result()
 
 
-class _Batches:
-    """The batches from a step on, as the sequence that Grain reads."""
-
-    def __init__(self, read, start_step):
-        self._read = read
-        self._start_step = start_step
-
-    def __len__(self):
-        return _ENDLESS
-
-    def __getitem__(self, index):
-        return self._read(self._start_step + index)
+def _keep(loader):
+    """Keep in a worker process the one loader that it has: it is sent there once."""
+    global _kept
+    _kept = loader
 
 
-def _prepare_worker(loader):
-    global _loader
-    end_with_parent()
-    # A worker process has one loader, which is sent to it once.
-    _loader = loader
-
-
-def _batch_of_worker(step):
-    return _loader.batch(step)
-
-
-def _import_grain():
-    try:
-        import grain
-    except ImportError as error:
-        raise ImportError(
-            "Training reads its data through Grain: pip install 'keras-makeavid[train]'"
-        ) from error
-    return grain
+def _kept_batch(step):
+    return _kept.batch(step)
 
 
 class WindowSampler:
@@ -200,9 +165,9 @@ class WindowSampler:
     order of its own. Sample `i` is a function of the seed and `i` only.
 
     Args:
-        windows: number of windows of each clip; one begins at each of its first
+        windows: Number of windows of each clip; one begins at each of its first
             frames.
-        seed: of the orders and the windows.
+        seed: Of the orders and the windows.
 
     Example:
         ```python
@@ -224,12 +189,9 @@ class WindowSampler:
         rng = np.random.default_rng([_WINDOW, self._seed, turn, place])
         return clip, int(rng.integers(self._windows[clip]))
 
-    def __getstate__(self):
-        # A cache is not to be sent to other processes, and cannot be.
-        return {"windows": self._windows, "seed": self._seed}
-
-    def __setstate__(self, state):
-        self.__init__(**state)
+    def __reduce__(self):
+        # A cache cannot be sent to other processes.
+        return type(self), (self._windows, self._seed)
 
     def _shuffled(self, turn):
         rng = np.random.default_rng([_ORDER, self._seed, turn])

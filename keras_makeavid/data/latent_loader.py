@@ -21,22 +21,18 @@ class LatentLoader(BatchLoader):
     the training model multiplies them by the VAE's scale there.
 
     Args:
-        source: dataset folder, or an opened dataset.
-        num_frames: length of a window.
-        batch_size: windows in a batch, over all shards.
-        samples_per_epoch: windows in an epoch; `None` is one of each clip.
-        seed: of the order and of the windows.
-        shard_index: which part of each batch is read here, such as the number of this
-            host; the shards' parts in their order are the batch.
-        shard_count: number of parts.
-        num_workers: processes that read ahead, besides threads; 0 for none. A script
-            that uses them needs the `if __name__ == "__main__"` of `multiprocessing`.
-        prefetch: batches read ahead, by each worker if there are any.
+        source: Dataset folder, or an opened dataset.
+        num_frames: Length of a window.
+        batch_size: Windows in a batch, over all shards.
+        samples_per_epoch: Windows in an epoch; `None` is one of each clip.
+        seed: Of the order and of the windows.
+        **kwargs: `shard_index`, `shard_count`, `num_workers` and `prefetch`, see
+            `BatchLoader`.
 
     Raises:
-        FileNotFoundError: if the dataset or one of its files is missing.
-        ValueError: if a clip is damaged, shorter than `num_frames` or of another size
-            than the others, which names it; or if an argument makes no sense.
+        FileNotFoundError: The dataset or one of its files is missing.
+        ValueError: A clip is damaged, shorter than `num_frames` or of another size
+            than the others, which names it; or an argument makes no sense.
 
     Example:
         ```python
@@ -54,39 +50,28 @@ class LatentLoader(BatchLoader):
         batch_size: int = 1,
         samples_per_epoch: int | None = None,
         seed: int = 0,
-        shard_index: int = 0,
-        shard_count: int = 1,
-        num_workers: int = 0,
-        prefetch: int = 2,
+        **kwargs: int,
     ):
         self.dataset = open_dataset(source)
         if not self.dataset.ids:
             raise ValueError(f"{self.dataset.folder} lists no clips")
+        if samples_per_epoch is None:
+            samples_per_epoch = len(self.dataset)
         super().__init__(
-            batch_size=batch_size,
-            samples_per_epoch=(
-                len(self.dataset) if samples_per_epoch is None else samples_per_epoch
-            ),
-            shard_index=shard_index,
-            shard_count=shard_count,
-            num_workers=num_workers,
-            prefetch=prefetch,
+            batch_size=batch_size, samples_per_epoch=samples_per_epoch, **kwargs
         )
         if num_frames < 1:
             raise ValueError(f"num_frames must be at least 1. Received: {num_frames}")
         self.num_frames = num_frames
-        self._check_clips()
-        windows = [
-            self.dataset.latents_shape(index)[0] - num_frames + 1
-            for index in range(len(self.dataset))
-        ]
+        lengths = _checked_lengths(self.dataset, num_frames)
+        windows = [length - num_frames + 1 for length in lengths]
         self._sampler = WindowSampler(windows, seed)
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
         """Read this shard's part of a batch.
 
         Args:
-            step: number of the batch, from 0 on through all epochs.
+            step: Number of the batch, from 0 on through all epochs.
 
         Returns:
             A dict of `latents` `(B, F, H, W, C)`, as stored, and `context`
@@ -102,21 +87,25 @@ class LatentLoader(BatchLoader):
             context[row] = self.dataset.context(clip)
         return {"latents": latents, "context": context}
 
-    def _check_clips(self):
-        short, sizes = [], {}
-        for index, clip_id in enumerate(self.dataset.ids):
-            frames, *size = self.dataset.latents_shape(index)
-            context = self.dataset.context_shape(index)
-            sizes.setdefault((tuple(size), tuple(context)), clip_id)
-            if frames < self.num_frames:
-                short.append(f"{clip_id} ({frames})")
-        if short:
-            raise ValueError(
-                f"{len(short)} clips are shorter than {self.num_frames} frames: "
-                f"{', '.join(short[:20])}"
-            )
-        if len(sizes) > 1:
-            raise ValueError(
-                "All clips of a dataset must have latents and text states of one "
-                f"size. Received, with the first clip of each: {sizes}"
-            )
+
+def _checked_lengths(dataset: LatentReader, least: int) -> list[int]:
+    """Frames of each clip, of which all have `least` and are of one size."""
+    lengths, short = [], []
+    sizes: dict[tuple, str] = {}
+    for index, clip_id in enumerate(dataset.ids):
+        frames, *size = dataset.latents_shape(index)
+        lengths.append(frames)
+        sizes.setdefault((tuple(size), dataset.context_shape(index)), clip_id)
+        if frames < least:
+            short.append(f"{clip_id} ({frames})")
+    if short:
+        raise ValueError(
+            f"{len(short)} clips are shorter than {least} frames: "
+            f"{', '.join(short[:20])}"
+        )
+    if len(sizes) > 1:
+        raise ValueError(
+            "All clips of a dataset must have latents and text states of one "
+            f"size. Received, with the first clip of each: {sizes}"
+        )
+    return lengths
