@@ -1,19 +1,22 @@
-"""A folder of captioned clips to a latent dataset."""
+"""A folder of captioned clips to a latent dataset: here, or on a cluster of Ray."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_makeavid.data.clip_encoder import ClipEncoder, RayWorkers
+from keras_makeavid.data.clip_encoder import ClipEncoder
 from keras_makeavid.data.clip_reading import (
     ClipContent,
     ClipFilter,
@@ -30,6 +33,12 @@ from keras_makeavid.video.scenes import import_scenedetect
 
 # Longer names of files, and what is added to them, are too long for file systems.
 _LONGEST_PLAIN_ID = 100
+# What decides how workers of Ray compute, and is to be the same there as here.
+_ENVIRONMENT = ("JAX_PLATFORMS", "XLA_FLAGS", "OMP_NUM_THREADS", "TF_CPP_MIN_LOG_LEVEL")
+# How often a clip is given to a worker again that was lost with it.
+_TRIES = 3
+# Clips of which each worker knows, so that one that takes long holds up no others.
+_CALLS_AHEAD = 4
 
 
 @dataclass
@@ -51,17 +60,12 @@ class EncodeReport:
 
 @dataclass(frozen=True)
 class _Place:
-    """What the dataset calls a clip, and has of it.
-
-    Args:
-        id: Its id.
-        source: The end of its path that tells it from others: the same wherever the
-            folder lies.
-        stored: Ids and metadata of the parts that the dataset has.
-    """
+    """What the dataset calls a clip, and has of it."""
 
     id: str
+    # The end of its path that tells it from others: the same wherever the folder lies.
     source: str
+    # Ids and metadata of the parts that the dataset has.
     stored: Mapping[str, dict]
 
 
@@ -184,9 +188,8 @@ def _keep(
     kept = set()
     for part_id, metadata in stored.items():
         source = [metadata[f"source_{name}"] for name in ("height", "width", "fps")]
-        reason = clip_filter.of_source(*source)
-        reason = reason or clip_filter.of_length(metadata["frames"])
-        if reason:
+        of_file = clip_filter.of_source(*source)
+        if reason := of_file or clip_filter.of_length(metadata["frames"]):
             report.dropped[part_id] = reason
         else:
             writer.keep(part_id)
@@ -217,10 +220,9 @@ def _encode(
         else:
             if isinstance(part.frames, tuple):
                 # Of a worker of Ray, which has encoded them.
-                clip = LatentClip(part_id, *part.frames, metadata)
+                writer.add(LatentClip(part_id, *part.frames, metadata))
             else:
-                clip = encoder.encode(part_id, part.frames, metadata)
-            writer.add(clip)
+                writer.add(encoder.encode(part_id, part.frames, metadata))
             report.encoded.append(part_id)
         kept.add(part_id)
     return kept
@@ -249,11 +251,9 @@ def _check_arguments(
 
 
 def _places(clips: Collection[Path], stored: Mapping[str, dict]) -> dict[Path, _Place]:
-    """Find each clip in the dataset, or a place for it.
+    """Find each clip in the dataset, or a place for it, by the rules of `encode_clips`.
 
-    A clip that was encoded keeps its id, whatever has come beside it since. The id of
-    another is its file name without suffix, made fit for a file name. Where that says
-    nothing, or not one clip only, a hash of its source follows.
+    A clip that was encoded keeps its id, whatever has come beside it since.
     """
     of_id: dict[str, dict[str, dict]] = {}
     for part_id, metadata in stored.items():
@@ -314,3 +314,141 @@ def _sha256_if_whole(stored: Mapping[str, dict], wanted: dict) -> str | None:
         return None
     hashes = {metadata.get("source_sha256") for metadata in parts}
     return hashes.pop() if len(hashes) == 1 else None
+
+
+@dataclass(frozen=True)
+class RayWorkers:
+    """The workers of a Ray cluster that encode clips.
+
+    Every machine must find the clips, and the preset, under the paths that they have
+    here: on a file system of all of them. A worker that is lost is replaced, and its
+    clip encoded again.
+
+    Args:
+        preset: Preset of the `TextToVideo` whose VAE and text encoder the workers use.
+        workers: How many encode at a time.
+        address: Address of the cluster, `"auto"` for the one that this machine is in,
+            or `"local"` to start one on this machine for as long as it is needed.
+        gpus: GPUs of each worker.
+
+    Raises:
+        ImportError: Ray is missing. The text names the extra.
+
+    Example:
+    ```python
+    encode_clips(
+        read_captions("clips"), "dataset",
+        task.vae, task.text_encoder, task.preprocessor.tokenize,
+        ray_workers=RayWorkers("preset", workers=8, address="auto", gpus=1),
+    )
+    ```
+    """
+
+    preset: str
+    workers: int = 1
+    address: str = "local"
+    gpus: float = 0.0
+
+    def __post_init__(self):
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1. Received: {self.workers}")
+        import_ray()
+
+    def contents(
+        self,
+        requests: Iterable[tuple],
+        captions: Iterable[str],
+        fingerprint: dict[str, Any],
+    ) -> Iterator[ClipContent]:
+        """Read clips by `read_clip`, in order, and encode the frames of their parts.
+
+        Args:
+            requests: Arguments of `read_clip`, clip by clip.
+            captions: Captions of the clips.
+            fingerprint: The `encoder_record` that the workers must have.
+
+        Raises:
+            RuntimeError: A worker cannot begin, such as where it finds no preset.
+        """
+        ray = import_ray()
+        with _connected(ray, self.address):
+            # A worker that is lost begins again, on another machine if need be.
+            worker = ray.remote(RayWorker).options(
+                num_gpus=self.gpus,
+                # Over the machines: a worker holds no CPU by which to count.
+                scheduling_strategy="SPREAD",
+                max_restarts=-1,
+                max_task_retries=_TRIES,
+                runtime_env={"env_vars": _environment()},
+            )
+            preset = os.path.abspath(self.preset)
+            workers = [worker.remote(preset, fingerprint) for _ in range(self.workers)]
+            calls = zip(itertools.cycle(workers), requests, captions, strict=False)
+            pending: deque[Any] = deque()
+            try:
+                for next_worker, request, caption in calls:
+                    pending.append(next_worker.content.remote(request, caption))
+                    if len(pending) > _CALLS_AHEAD * self.workers:
+                        yield ray.get(pending.popleft())
+                while pending:
+                    yield ray.get(pending.popleft())
+            except ray.exceptions.RayError as error:
+                lines = str(error).strip().splitlines()
+                raise RuntimeError(f"Ray: {lines[-1] if lines else error!r}") from error
+
+
+class RayWorker:
+    """What runs on another machine: reads clips and encodes them."""
+
+    def __init__(self, preset: str, fingerprint: dict[str, Any]):
+        from keras_makeavid import TextToVideo
+
+        task = TextToVideo.from_preset(preset)
+        self._encoder = ClipEncoder(
+            task.vae, task.text_encoder, task.preprocessor.tokenize
+        )
+        if self._encoder.fingerprint != fingerprint:
+            raise ValueError(f"{preset} has other weights on a worker than here")
+
+    def content(self, request: tuple, caption: str) -> ClipContent:
+        """Read and encode a clip."""
+        content = read_clip(*request)
+        parts = []
+        for part in content.parts:
+            assert isinstance(part.frames, np.ndarray)
+            clip = self._encoder.encode("", part.frames, {"caption": caption})
+            parts.append(replace(part, frames=(clip.latents, clip.context)))
+        return replace(content, parts=parts)
+
+
+def import_ray() -> Any:
+    """Import Ray, or say how to get it."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError(
+            "Clips are encoded on many machines through Ray: "
+            "pip install 'keras-makeavid[ray]'"
+        ) from error
+    return ray
+
+
+@contextmanager
+def _connected(ray, address):
+    """Be in a cluster, and leave it if that was not so before."""
+    if ray.is_initialized():
+        yield
+        return
+    options = {"log_to_driver": False, "logging_level": "warning"}
+    if address == "local":
+        options["include_dashboard"] = False
+    ray.init(address=address, **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _environment():
+    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    return {**kept, "KERAS_BACKEND": keras.config.backend()}
