@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_makeavid.data.batch_loader import BatchLoader, WindowSampler
 from keras_makeavid.data.captions import PICTURE_SUFFIXES, find_files, read_captions
-from keras_makeavid.video.pictures import read_image
+from keras_makeavid.video.pictures import opened_picture, read_image
 
 
 class PictureSource(Protocol):
@@ -24,8 +24,8 @@ class PictureSource(Protocol):
 
         Args:
             indices: Their numbers, from 0 and without end.
-            moment: Moment of the clips that they are of, from 0, the first frame, to
-                1. `None` draws one for each. What is no clip has no moments.
+            moment: From 0, the first frame of the clips that they are of, to 1. `None`
+                draws one for each. What is no clip has no moments.
         """
         ...
 
@@ -87,11 +87,7 @@ class PictureFolder:
     def images(
         self, indices: Sequence[int], moment: float | None = None
     ) -> tuple[np.ndarray, list[str]]:
-        """Read pictures.
-
-        Args:
-            indices: Their numbers, from 0 and without end.
-            moment: Of no meaning for pictures.
+        """Read pictures by their numbers, from 0 and without end.
 
         Returns:
             uint8 `(B, H, W, 3)`, scaled to cover and cropped, and B captions.
@@ -105,12 +101,10 @@ class PictureFolder:
 
 
 def _begins_a_picture(path: Path) -> bool:
-    from PIL import Image
-
     try:
-        with Image.open(path):
+        with opened_picture(path):
             return True
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (ValueError, OSError):
         return False
 
 

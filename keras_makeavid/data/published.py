@@ -29,7 +29,7 @@ class ClipFiles(NamedTuple):
 
     @classmethod
     def of(cls, folder: Path, clip_id: str) -> ClipFiles:
-        """Name the files of a clip of a dataset folder."""
+        """Name the files of a clip."""
         data = folder / "data"
         return cls(
             data / "videos" / f"{clip_id}.npy",
@@ -59,8 +59,10 @@ class PublishedDataset(LatentReader):
         frames, channels, height, width = self._arrays[index][0].shape
         return frames, height, width, channels
 
-    def _read_latents(self, index: int, start: int, stop: int) -> np.ndarray:
-        return np.moveaxis(super()._read_latents(index, start, stop), 1, -1)
+    def latents(
+        self, index: int, start: int = 0, stop: int | None = None
+    ) -> np.ndarray:
+        return np.moveaxis(super().latents(index, start, stop), 1, -1)
 
     def metadata(self, index: int) -> dict[str, Any]:
         path = ClipFiles.of(self.folder, self.ids[index]).metadata
@@ -92,20 +94,7 @@ class PublishedDataset(LatentReader):
 class PublishedWriter:
     """Makes or continues a dataset of the published layout, in float32.
 
-    Its methods are those of `ShardedWriter`.
-
-    Args:
-        folder: Dataset folder, made if missing.
-
-    Raises:
-        ValueError: One of its lists is malformed.
-
-    Example:
-    ```python
-    writer = PublishedWriter("dataset")
-    writer.add(LatentClip("cat", latents, context, {"caption": "a cat"}))
-    writer.finish()
-    ```
+    Methods and attributes are those of `ShardedWriter`.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -121,12 +110,11 @@ class PublishedWriter:
             damaged |= PublishedDataset(folder, self._failed, damaged).find_damage()
         # A run that was stopped has left clips that are in no list.
         files = sorted((self._folder / "data" / "metadata").glob("*.json"))
-        self.stored: dict[str, dict[str, Any]] = {
-            clip_id: metadata
-            for clip_id in dict.fromkeys([*self._ids, *(path.stem for path in files)])
-            if clip_id not in damaged
-            and (metadata := self._metadata_of_whole(clip_id)) is not None
-        }
+        self.stored: dict[str, dict[str, Any]] = {}
+        for clip_id in dict.fromkeys([*self._ids, *(path.stem for path in files)]):
+            metadata = self._metadata_of_whole(clip_id)
+            if metadata is not None and clip_id not in damaged:
+                self.stored[clip_id] = metadata
 
     def add(self, clip: LatentClip) -> None:
         files = ClipFiles.of(self._folder, clip.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -38,16 +38,11 @@ _Shape = TypeVar("_Shape")
 
 
 class TensorEntry(msgspec.Struct, Generic[_Shape], frozen=True):
-    """A tensor of a clip.
-
-    Args:
-        dtype: `"float32"` or `"float16"`.
-        shape: Its shape.
-        sha256: SHA-256 of its bytes, little-endian and in C order, in hexadecimal.
-    """
+    """What the index says of a tensor."""
 
     dtype: Literal["float32", "float16"]
     shape: _Shape
+    # Of its bytes, little-endian and in C order.
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
     @classmethod
@@ -62,17 +57,10 @@ class TensorEntry(msgspec.Struct, Generic[_Shape], frozen=True):
 
 
 class ClipEntry(msgspec.Struct, frozen=True):
-    """A clip.
-
-    Args:
-        id: Name of the clip.
-        shard: Name of the file that holds it: of the folder itself, so no path.
-        latents: Tensor `(F, H, W, C)`, not scaled.
-        context: Tensor `(L, D)` of text states.
-        metadata: Caption, source and more.
-    """
+    """What the index says of a clip."""
 
     id: Annotated[str, msgspec.Meta(pattern=rf"^{CLIP_ID}\Z")]
+    # A file of the folder itself, so no path.
     shard: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,100}\.safetensors\Z")]
     latents: TensorEntry[tuple[_Size, _Size, _Size, _Size]]
     context: TensorEntry[tuple[_Size, _Size]]
@@ -156,7 +144,7 @@ class ShardedDataset(LatentReader):
     def _checked(
         self, entry: ClipEntry, name: str, expected: TensorEntry
     ) -> StoredArray:
-        """A tensor, if it is what the index says."""
+        """Where a tensor lies, if it is what the index says."""
         array = self._shards[entry.shard].get(name)
         if array is None:
             raise ValueError(f"Clip {entry.id}: {entry.shard} has no tensor {name}")
@@ -183,17 +171,6 @@ class ShardedWriter:
 
     Attributes:
         stored: Metadata of each whole clip that the dataset has.
-
-    Raises:
-        ValueError: Its index or list is malformed, or clips that are not on the list
-            of failed ones are damaged.
-
-    Example:
-    ```python
-    writer = ShardedWriter("dataset", half=True)
-    writer.add(LatentClip("cat", latents, context, {"caption": "a cat"}))
-    writer.finish()
-    ```
     """
 
     def __init__(
@@ -221,7 +198,6 @@ class ShardedWriter:
         # What the next shard will hold, and the sizes: the last shard is filled up if
         # it is not full.
         self._queue = self._clips_of_open_shard()
-        self._queued_bytes = sum(self._queue.values())
 
     def add(self, clip: LatentClip) -> None:
         """Write a clip, in place of one of the same id."""
@@ -240,16 +216,15 @@ class ShardedWriter:
         if self._staged(clip_id).is_file():
             tensors, _ = _open_shard(self._staged(clip_id))
             # In its new place, if an older clip of the id was to be packed again.
-            self._dequeue(clip_id)
+            self._queue.pop(clip_id, None)
             self._queue[clip_id] = sum(array.nbytes for array in tensors.values())
-            self._queued_bytes += self._queue[clip_id]
-            if self._queued_bytes >= self._shard_bytes:
+            if sum(self._queue.values()) >= self._shard_bytes:
                 self._pack_queue()
 
     def remove(self, clip_id: str) -> None:
         """Take a clip out of the dataset, if it is there."""
         self._staged(clip_id).unlink(missing_ok=True)
-        self._dequeue(clip_id)
+        self._queue.pop(clip_id, None)
         self.stored.pop(clip_id, None)
         self._entries.pop(clip_id, None)
 
@@ -258,7 +233,7 @@ class ShardedWriter:
         if any(self._staged(clip_id).is_file() for clip_id in self._queue):
             self._pack_queue()
         self._pack_again_what_has_leftovers()
-        _write_index(self._folder, self._entries.values())
+        self._write_index()
         write_json(self._failed_id_list, list(self._failed))
         used = {entry.shard for entry in self._entries.values()}
         for shard in self._folder.glob("clips-[0-9]*.safetensors"):
@@ -266,9 +241,6 @@ class ShardedWriter:
                 shard.unlink()
         if not any(self._staging.iterdir()):
             self._staging.rmdir()
-
-    def _dequeue(self, clip_id: str) -> None:
-        self._queued_bytes -= self._queue.pop(clip_id, 0)
 
     def _staged(self, clip_id: str) -> Path:
         return self._staging / f"{clip_id}.safetensors"
@@ -304,21 +276,20 @@ class ShardedWriter:
 
     def _clips_of_open_shard(self) -> dict[str, int]:
         """Ids and sizes of the clips of the last shard, if it is not full."""
-        last = max((entry.shard for entry in self._entries.values()), default=None)
-        clip_ids = [i for i, entry in self._entries.items() if entry.shard == last]
-        if last is None:
+        if not self._entries:
             return {}
+        last = max(entry.shard for entry in self._entries.values())
         tensors, _ = _open_shard(self._folder / last)
         sizes = {
             clip_id: sum(tensors[name].nbytes for name in _tensor_names(clip_id))
-            for clip_id in clip_ids
+            for clip_id, entry in self._entries.items()
+            if entry.shard == last
         }
         return sizes if sum(sizes.values()) < self._shard_bytes else {}
 
     def _pack_queue(self) -> None:
         self._pack(list(self._queue))
         self._queue.clear()
-        self._queued_bytes = 0
 
     def _pack(self, clip_ids: list[str]) -> None:
         """Make a shard of clips that are staged, or in other shards."""
@@ -335,9 +306,14 @@ class ShardedWriter:
                 _check_same(self._entries[clip_id], packed[clip_id])
         _save(self._folder / shard, tensors)
         self._entries |= packed
-        _write_index(self._folder, self._entries.values())
+        self._write_index()
         for clip_id in clip_ids:
             self._staged(clip_id).unlink(missing_ok=True)
+
+    def _write_index(self) -> None:
+        clips = msgspec.to_builtins(list(self._entries.values()))
+        index = {"format": FORMAT, "version": VERSION, "clips": clips}
+        write_json(self._folder / INDEX_NAME, index)
 
     def _read(self, clip_id: str) -> LatentClip:
         staged = self._staged(clip_id)
@@ -369,18 +345,7 @@ def _tensor_names(clip_id: str) -> tuple[str, str]:
 
 
 def _open_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
-    """Look at the header of a safetensors file of float32 and float16.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its tensors by name, and its metadata.
-
-    Raises:
-        FileNotFoundError: The file is missing.
-        ValueError: The file is damaged, or holds tensors of another dtype.
-    """
+    """Look at the header of a safetensors file: its tensors by name, and metadata."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -405,13 +370,6 @@ def _open_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     return tensors, metadata
-
-
-def _write_index(folder: Path, entries: Iterable[ClipEntry]) -> None:
-    """Write the index of a dataset, whole or not at all."""
-    clips = msgspec.to_builtins(list(entries))
-    index = {"format": FORMAT, "version": VERSION, "clips": clips}
-    write_json(folder / INDEX_NAME, index)
 
 
 def _read_index(folder: Path) -> dict[str, ClipEntry]:
