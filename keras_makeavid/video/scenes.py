@@ -21,27 +21,9 @@ def find_scenes(
     Every frame is looked at, at the rate of the file: at a lower one fast motion looks
     like a cut.
 
-    Args:
-        path: A local video file, or a clip that is open, as for `read_video`.
-        max_bytes: Most memory that what the file declares may take.
-
     Returns:
         The times of the frames of each scene, in seconds after the file's first; one
         scene if there is no cut.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It cannot be decoded.
-        ImportError: PySceneDetect is not installed.
-
-    Example:
-        ```python
-        frames = np.zeros((48, 64, 64, 3), "uint8")
-        frames[24:] = 255
-        write_video("film.mp4", frames, fps=24)
-        first, second = find_scenes("film.mp4")
-        second.shape  # (24,)
-        ```
     """
     detector_class, timecode_class = import_scenedetect()
     cv2 = load_cv2()
@@ -62,14 +44,7 @@ def find_scenes(
 
 
 def import_scenedetect() -> tuple[type, type]:
-    """Import PySceneDetect's content detector and time codes.
-
-    Returns:
-        `ContentDetector` and `FrameTimecode`.
-
-    Raises:
-        ImportError: It is not installed; the text says how to get it.
-    """
+    """Import PySceneDetect's content detector and time codes, or say how to get it."""
     try:
         from scenedetect import ContentDetector, FrameTimecode
     except ImportError as error:
