@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -24,7 +24,7 @@ from keras_makeavid.data.clip_reading import (
     read_clip,
 )
 from keras_makeavid.data.datasets import LatentWriter, open_writer
-from keras_makeavid.data.parallel import map_in_order
+from keras_makeavid.data.parallel import map_in_order, taken_ahead
 from keras_makeavid.data.reader import LatentClip
 from keras_makeavid.json_files import write_json
 from keras_makeavid.video.reader import check_window
@@ -384,14 +384,10 @@ class RayWorkers:
             preset = os.path.abspath(self.preset)
             workers = [worker.remote(preset, fingerprint) for _ in range(self.workers)]
             calls = zip(itertools.cycle(workers), requests, captions, strict=False)
-            pending: deque[Any] = deque()
+            started = (to.content.remote(request, text) for to, request, text in calls)
             try:
-                for next_worker, request, caption in calls:
-                    pending.append(next_worker.content.remote(request, caption))
-                    if len(pending) > _CALLS_AHEAD * self.workers:
-                        yield ray.get(pending.popleft())
-                while pending:
-                    yield ray.get(pending.popleft())
+                for content in taken_ahead(started, _CALLS_AHEAD * self.workers):
+                    yield ray.get(content)
             except ray.exceptions.RayError as error:
                 lines = str(error).strip().splitlines()
                 raise RuntimeError(f"Ray: {lines[-1] if lines else error!r}") from error

@@ -7,7 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
@@ -35,15 +35,29 @@ def map_in_order(
         for call in arguments:
             yield function(*call)
         return
-    pending: deque[tuple[tuple, Future]] = deque()
+    done: Any = "the first"
     with worker_pool(num_workers, _use_one_thread) as pool:
-        for call in arguments:
-            pending.append((call, pool.submit(function, *call)))
+        started = ((call, pool.submit(function, *call)) for call in arguments)
+        try:
             # One result waits for each worker: more would only take memory.
-            if len(pending) > 2 * num_workers:
-                yield _result(*pending.popleft())
-        while pending:
-            yield _result(*pending.popleft())
+            for call, future in taken_ahead(started, 2 * num_workers):
+                done = call[0]
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                f"A worker process was ended at or shortly after {done}: by the system "
+                "for want of memory, or by the file. What was done before is kept"
+            ) from error
+
+
+def taken_ahead(items: Iterable[Any], count: int) -> Iterator[Any]:
+    """Give each item when `count` others have been taken after it."""
+    taken: deque[Any] = deque()
+    for item in items:
+        taken.append(item)
+        if len(taken) > count:
+            yield taken.popleft()
+    yield from taken
 
 
 @contextmanager
@@ -75,13 +89,3 @@ def _end_with_parent():
 def _use_one_thread():
     # Each process is one of many.
     load_cv2().setNumThreads(1)
-
-
-def _result(call, future):
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            f"A worker process was ended at or shortly after {call[0]}: by the system "
-            "for want of memory, or by the file. What was done before is kept"
-        ) from error

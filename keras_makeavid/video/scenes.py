@@ -13,9 +13,7 @@ from keras_makeavid.video.reader import MAX_BYTES
 DETECTION_WIDTH = 256
 
 
-def find_scenes(
-    path: StrPath | Clip, *, max_bytes: int = MAX_BYTES
-) -> list[np.ndarray]:
+def find_scenes(path: StrPath | Clip) -> list[np.ndarray]:
     """Find the scenes of a video file, by the content detector of PySceneDetect.
 
     Every frame is looked at, at the rate of the file: at a lower one fast motion looks
@@ -28,7 +26,7 @@ def find_scenes(
     detector_class, timecode_class = import_scenedetect()
     cv2 = load_cv2()
     times, cuts = [], []
-    with open_clip(path, max_bytes) as clip:
+    with open_clip(path, MAX_BYTES) as clip:
         detector = detector_class()
         shrunk = max(1, round(clip.height * DETECTION_WIDTH / clip.width))
         for number, (time, retrieve) in enumerate(clip.frames()):
