@@ -36,16 +36,6 @@ class BatchLoader(abc.ABC):
 
     Raises:
         ValueError: An argument makes no sense.
-
-    Example:
-        ```python
-        class Numbers(BatchLoader):
-            def batch(self, step):
-                return {"number": np.array(self.samples_of(step))}
-
-        loader = Numbers(batch_size=2, samples_per_epoch=8)
-        next(loader.batches(start_step=3))  # {"number": array([6, 7])}
-        ```
     """
 
     def __init__(
@@ -98,24 +88,13 @@ class BatchLoader(abc.ABC):
 
     @abc.abstractmethod
     def batch(self, step: int) -> dict[str, np.ndarray]:
-        """Read this shard's part of a batch.
+        """Read arrays by name, each with a row for each of `samples_of(step)`.
 
-        Args:
-            step: Number of the batch, from 0 on through all epochs.
-
-        Returns:
-            Arrays by name, each with one row for each of `samples_of(step)`.
+        Steps count from 0 on through all epochs.
         """
 
     def batches(self, start_step: int = 0) -> Iterator[dict[str, np.ndarray]]:
-        """Batch after batch without end, read ahead.
-
-        Args:
-            start_step: Number of the first batch, as for `batch`.
-
-        Yields:
-            As `batch` returns.
-        """
+        """Give batch after batch without end, from `start_step` on, read ahead."""
         if start_step < 0:
             raise ValueError(f"start_step must be 0 or more. Received: {start_step}")
         try:
@@ -162,18 +141,8 @@ class WindowSampler:
     """An endless shuffled order of random windows, with random access.
 
     The samples go in passes: each pass holds one random window of every clip, in an
-    order of its own. Sample `i` is a function of the seed and `i` only.
-
-    Args:
-        windows: Number of windows of each clip; one begins at each of its first
-            frames.
-        seed: Of the orders and the windows.
-
-    Example:
-        ```python
-        sampler = WindowSampler([97, 1, 12], seed=0)
-        clip, start = sampler[5]  # of the second pass
-        ```
+    order of its own. Sample `i` is a function of the seed and `i` only. `windows` are
+    the numbers of windows of the clips; one begins at each of a clip's first frames.
     """
 
     def __init__(self, windows: Sequence[int], seed: int = 0):

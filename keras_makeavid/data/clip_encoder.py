@@ -79,16 +79,10 @@ def encoder_record(vae: keras.Model, text_encoder: keras.Model) -> dict[str, Any
 def check_encoder(
     dataset: LatentReader, vae: keras.Model, text_encoder: keras.Model
 ) -> str | None:
-    """See that a dataset was encoded by the very models that are to train with it.
+    """Refuse a dataset that others encoded than the models that are to train with it.
 
     A dataset that does not tell, as the published ones, is taken to be of Stable
-    Diffusion 1.5's VAE and text encoder.
-
-    Returns:
-        A note for the user on what was assumed; `None` if nothing was.
-
-    Raises:
-        ValueError: Others encoded it; the text names both.
+    Diffusion 1.5's VAE and text encoder: what is returned is a note on that.
     """
     wanted = encoder_record(vae, text_encoder)
     unknown = []

@@ -362,13 +362,7 @@ class RayWorkers:
     ) -> Iterator[ClipContent]:
         """Read clips by `read_clip`, in order, and encode the frames of their parts.
 
-        Args:
-            requests: Arguments of `read_clip`, clip by clip.
-            captions: Captions of the clips.
-            fingerprint: The `encoder_record` that the workers must have.
-
-        Raises:
-            RuntimeError: A worker cannot begin, such as where it finds no preset.
+        `fingerprint` is the `encoder_record` that the workers must have.
         """
         ray = import_ray()
         with _connected(ray, self.address):

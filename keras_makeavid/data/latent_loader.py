@@ -68,10 +68,7 @@ class LatentLoader(BatchLoader):
         self._sampler = WindowSampler(windows, seed)
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
-        """Read this shard's part of a batch.
-
-        Args:
-            step: Number of the batch, from 0 on through all epochs.
+        """Read this shard's part of batch `step`, from 0 on through all epochs.
 
         Returns:
             A dict of `latents` `(B, F, H, W, C)`, as stored, and `context`

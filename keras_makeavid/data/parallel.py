@@ -18,18 +18,9 @@ from keras_makeavid.video.opencv import load_cv2
 def map_in_order(
     function: Callable[..., Any], arguments: Iterable[tuple], num_workers: int
 ) -> Iterator[Any]:
-    """Call a function of each tuple of arguments, some ahead of what is asked for.
+    """Call a module's function with each tuple of arguments, some ahead of their turn.
 
-    Args:
-        function: Of a module, so that other processes find it.
-        arguments: Its arguments, call by call; taken when their turn comes.
-        num_workers: Processes; 0 makes the calls here, one at a time.
-
-    Yields:
-        The results in the order of the arguments.
-
-    Raises:
-        RuntimeError: A process was ended from outside.
+    Without workers the calls are made here, one at a time.
     """
     if num_workers == 0:
         for call in arguments:

@@ -153,10 +153,7 @@ class PictureLoader(BatchLoader):
         self._moment = moment
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
-        """Make this shard's part of a batch.
-
-        Args:
-            step: Number of the batch, from 0 on through all epochs.
+        """Make this shard's part of batch `step`, from 0 on through all epochs.
 
         Returns:
             A dict of `images`, float32 `(B, H, W, 3)` in [-1, 1], and `token_ids`,

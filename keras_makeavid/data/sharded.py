@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -163,14 +164,7 @@ class ShardedWriter:
     packed into one, in the order in which they were added. So a run that was stopped
     and went on leaves the same files as one that was not.
 
-    Args:
-        folder: Dataset folder, made if missing.
-        half: Store float16 instead of float32. Clips stored otherwise are not among
-            `stored`.
-        shard_bytes: Size at which a shard is full.
-
-    Attributes:
-        stored: Metadata of each whole clip that the dataset has.
+    `stored` has the metadata of each whole clip of the wanted precision.
     """
 
     def __init__(
@@ -201,12 +195,12 @@ class ShardedWriter:
 
     def add(self, clip: LatentClip) -> None:
         """Write a clip, in place of one of the same id."""
-        tensors = {
-            "latents": np.ascontiguousarray(clip.latents, self._dtype),
-            "context": np.ascontiguousarray(clip.context, self._dtype),
-        }
-        metadata = {"metadata": json.dumps(clip.metadata)}
-        _save(self._staged(clip.id), tensors, metadata)
+        stored = replace(
+            clip,
+            latents=np.ascontiguousarray(clip.latents, self._dtype),
+            context=np.ascontiguousarray(clip.context, self._dtype),
+        )
+        _save(self._staged(clip.id), [stored], {"metadata": json.dumps(clip.metadata)})
         self.stored[clip.id] = clip.metadata
         self._failed.pop(clip.id, None)
         self.keep(clip.id)
@@ -293,18 +287,20 @@ class ShardedWriter:
 
     def _pack(self, clip_ids: list[str]) -> None:
         """Make a shard of clips that are staged, or in other shards."""
-        tensors: dict[str, np.ndarray] = {}
-        packed: dict[str, ClipEntry] = {}
         number = 1 + max((_number(e.shard) for e in self._entries.values()), default=-1)
         shard = f"clips-{number:05}.safetensors"
+        clips = [self._read(clip_id) for clip_id in clip_ids]
+        packed = {clip.id: ClipEntry.of(clip, shard) for clip in clips}
         for clip_id in clip_ids:
-            clip = self._read(clip_id)
-            names = _tensor_names(clip_id)
-            tensors |= dict(zip(names, (clip.latents, clip.context), strict=True))
-            packed[clip_id] = ClipEntry.of(clip, shard)
             if not self._staged(clip_id).is_file():
-                _check_same(self._entries[clip_id], packed[clip_id])
-        _save(self._folder / shard, tensors)
+                # Damage must not be packed with a checksum that declares it right.
+                before = self._entries[clip_id]
+                if packed[clip_id] != msgspec.structs.replace(before, shard=shard):
+                    raise ValueError(
+                        f"Clip {clip_id} is damaged in {before.shard}: `makeavid "
+                        "dataset check` tells which clips are, and can leave them out"
+                    )
+        _save(self._folder / shard, clips)
         self._entries |= packed
         self._write_index()
         for clip_id in clip_ids:
@@ -319,13 +315,12 @@ class ShardedWriter:
         staged = self._staged(clip_id)
         if staged.is_file():
             tensors, header = _open_shard(staged)
-            names = "latents", "context"
             metadata = parse_json(header["metadata"], staged)
         else:
             entry = self._entries[clip_id]
             tensors, _ = _open_shard(self._folder / entry.shard)
-            names, metadata = _tensor_names(clip_id), entry.metadata
-        latents, context = (tensors[name].read() for name in names)
+            metadata = entry.metadata
+        latents, context = (tensors[name].read() for name in _tensor_names(clip_id))
         return LatentClip(clip_id, latents, context, metadata)
 
     def _pack_again_what_has_leftovers(self) -> None:
@@ -404,29 +399,22 @@ def _read_index(folder: Path) -> dict[str, ClipEntry]:
 
 
 def _save(
-    path: Path,
-    tensors: Mapping[str, np.ndarray],
-    metadata: dict[str, str] | None = None,
+    path: Path, clips: list[LatentClip], metadata: dict[str, str] | None = None
 ) -> None:
     """Write a safetensors file, whole or not at all."""
     from safetensors.numpy import save_file
 
+    tensors: dict[str, np.ndarray] = {}
+    for clip in clips:
+        latents, context = _tensor_names(clip.id)
+        tensors |= {latents: clip.latents, context: clip.context}
     with written_aside(path) as aside:
         # Safetensors makes files that their owner alone may read. A new file shows
         # what the umask says.
         aside.touch()
         mode = aside.stat().st_mode
-        save_file(dict(tensors), aside, metadata)
+        save_file(tensors, aside, metadata)
         aside.chmod(mode)
-
-
-def _check_same(before: ClipEntry, now: ClipEntry) -> None:
-    """Keep damage from being packed with a checksum that declares it right."""
-    if (before.latents, before.context) != (now.latents, now.context):
-        raise ValueError(
-            f"Clip {before.id} is damaged in {before.shard}: `makeavid dataset check` "
-            "tells which clips are, and can leave them out"
-        )
 
 
 def _number(shard: str) -> int:

@@ -100,15 +100,10 @@ class VideoClip:
             raise
 
     def frames(self, start: float = 0.0) -> Frames:
-        """Give each frame's time and a function that returns it.
+        """Give each frame's time, strictly increasing, and a function that returns it.
 
-        Args:
-            start: Seconds. Frames that end before may be left out; those given are the
-                same, at the same times, as when read from the beginning.
-
-        Yields:
-            `(time, retrieve)`: seconds since the first frame, strictly increasing;
-            `retrieve()` is `(H, W, 3)`, uint8, RGB.
+        Times are seconds since the first frame. Frames that end before `start` may be
+        left out; those given are the same as when read from the beginning.
         """
         if self._begun is None:
             self._reopen()
