@@ -8,7 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -423,20 +423,17 @@ def import_ray() -> Any:
     return ray
 
 
-@contextmanager
 def _connected(ray, address):
-    """Be in a cluster, and leave it if that was not so before."""
+    """What is in a cluster, and leaves it if that was not so before."""
     if ray.is_initialized():
-        yield
-        return
-    options = {"log_to_driver": False, "logging_level": "warning"}
-    if address == "local":
-        options["include_dashboard"] = False
-    ray.init(address=address, **options)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        return nullcontext()
+    dashboard = False if address == "local" else None
+    return ray.init(
+        address=address,
+        include_dashboard=dashboard,
+        log_to_driver=False,
+        logging_level="warning",
+    )
 
 
 def _environment():

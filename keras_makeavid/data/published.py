@@ -107,7 +107,7 @@ class PublishedWriter:
             remove_leftovers(path.parent)
         damaged: dict[str, str] = {}
         if self._failed and self._ids:
-            damaged |= PublishedDataset(folder, self._failed, damaged).find_damage()
+            damaged = PublishedDataset(folder, self._failed, {}).find_damage()
         # A run that was stopped has left clips that are in no list.
         files = sorted((self._folder / "data" / "metadata").glob("*.json"))
         self.stored: dict[str, dict[str, Any]] = {}

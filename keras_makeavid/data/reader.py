@@ -130,20 +130,22 @@ class LatentReader(ABC):
         # Of each clip, its latents and its text states.
         self._arrays: list[tuple[StoredArray, StoredArray]] = []
         self.ids: list[str] = []
-        problems: dict[str, str] = {}
+        self._damaged: dict[str, str] = {}
         for clip_id in listed:
-            if clip_id in chosen:
-                try:
-                    self._arrays.append(self._clip_arrays(clip_id))
-                    self.ids.append(clip_id)
-                except (ValueError, OSError) as error:
-                    problems[clip_id] = str(error)
+            if clip_id not in chosen:
+                continue
+            try:
+                self._arrays.append(self._clip_arrays(clip_id))
+                self.ids.append(clip_id)
+            except (ValueError, OSError) as error:
+                self._damaged[clip_id] = str(error)
         if damaged is not None:
-            damaged.update(problems)
-        elif problems:
+            damaged.update(self._damaged)
+        elif self._damaged:
+            problems = list(self._damaged.values())
             raise ValueError(
                 f"{len(problems)} clips are damaged, which `makeavid dataset check "
-                f"--leave-out` can leave out: {'; '.join([*problems.values()][:10])}"
+                f"--leave-out` can leave out: {'; '.join(problems[:10])}"
             )
 
     @abstractmethod
@@ -224,11 +226,11 @@ class LatentReader(ABC):
     def find_damage(
         self, on_clip: Callable[[str], None] = lambda clip_id: None
     ) -> dict[str, str]:
-        """Check every clip that was opened, and tell the damaged ones and why.
+        """Check every clip, and tell which are damaged, by their headers too, and why.
 
         `on_clip` is called with each clip's id when it has been read.
         """
-        damaged = {}
+        damaged = dict(self._damaged)
         for index, clip_id in enumerate(self.ids):
             try:
                 self.check(index)

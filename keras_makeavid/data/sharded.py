@@ -244,10 +244,9 @@ class ShardedWriter:
         if not (self._folder / INDEX_NAME).is_file():
             return {}
         entries = ShardedDataset(self._folder).entries
-        damaged: dict[str, str] = {}
-        if self._failed:
-            failed = ShardedDataset(self._folder, self._failed, damaged)
-            damaged |= failed.find_damage()
+        if not self._failed:
+            return entries
+        damaged = ShardedDataset(self._folder, self._failed, {}).find_damage()
         return {i: entry for i, entry in entries.items() if i not in damaged}
 
     def _read_staged(self) -> dict[str, dict[str, Any]]:
