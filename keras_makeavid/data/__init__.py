@@ -18,8 +18,8 @@ from keras_makeavid.data.datasets import (
     open_dataset,
     open_writer,
 )
-from keras_makeavid.data.latent_loader import LatentLoader
-from keras_makeavid.data.picture_loader import PictureFolder, PictureLoader
+from keras_makeavid.data.loaders import LatentLoader, PictureLoader
+from keras_makeavid.data.picture_folder import PictureFolder
 from keras_makeavid.data.published import PublishedDataset
 from keras_makeavid.data.reader import LatentClip, LatentReader
 from keras_makeavid.data.sharded import ShardedDataset

@@ -1,6 +1,6 @@
 """Batches of latent windows for `fit`.
 
-Apart from the loader: processes that only read windows import no Keras.
+Apart from the loaders: processes that only read windows import no Keras.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import keras
 import numpy as np
 
-from keras_makeavid.data.latent_loader import LatentLoader
+from keras_makeavid.data.loaders import LatentLoader
 from keras_makeavid.data.reader import LatentReader
 
 

@@ -1,33 +1,16 @@
-"""Batches of pictures for training, drawn or of a folder, through Grain."""
+"""A folder of captioned pictures."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from keras_makeavid.data.batch_loader import BatchLoader, WindowSampler
 from keras_makeavid.data.captions import PICTURE_SUFFIXES, find_files, read_captions
+from keras_makeavid.data.loaders import WindowSampler
 from keras_makeavid.video.pictures import opened_picture, read_image
-
-
-class PictureSource(Protocol):
-    """Captioned pictures by number, such as `MotionClips` or `PictureFolder`."""
-
-    def images(
-        self, indices: Sequence[int], moment: float | None = None
-    ) -> tuple[np.ndarray, list[str]]:
-        """Give pictures uint8 `(B, H, W, 3)`, and B captions.
-
-        Args:
-            indices: Their numbers, from 0 and without end.
-            moment: From 0, the first frame of the clips that they are of, to 1. `None`
-                draws one for each. What is no clip has no moments.
-        """
-        ...
 
 
 class PictureFolder:
@@ -106,61 +89,3 @@ def _begins_a_picture(path: Path) -> bool:
             return True
     except (ValueError, OSError):
         return False
-
-
-class PictureLoader(BatchLoader):
-    """Batches of pictures, and of their captions as token ids.
-
-    A batch is a function of the source and its step only.
-
-    Args:
-        source: The pictures.
-        tokenize: Turns a list of captions into token ids `(B, L)`. `None` leaves
-            captions out.
-        moment: As for `source.images`.
-        samples_per_epoch: Pictures in an epoch. `None` is one of each picture of the
-            source; one that draws without end needs a number.
-        **kwargs: See `BatchLoader`.
-
-    Raises:
-        ValueError: There is no number, and the source is without end.
-
-    Example:
-    ```python
-    loader = PictureLoader(MotionClips(), batch_size=32, samples_per_epoch=6400)
-    loader.batch(0)["images"].shape  # (32, 64, 64, 3)
-    ```
-    """
-
-    def __init__(
-        self,
-        source: PictureSource,
-        tokenize: Callable[[list[str]], np.ndarray] | None = None,
-        moment: float | None = None,
-        samples_per_epoch: int | None = None,
-        **kwargs,
-    ):
-        if samples_per_epoch is None:
-            if not isinstance(source, Sized):
-                raise ValueError(
-                    "samples_per_epoch must be given for a source without end. "
-                    f"Received: {source!r}"
-                )
-            samples_per_epoch = len(source)
-        super().__init__(samples_per_epoch=samples_per_epoch, **kwargs)
-        self._source = source
-        self._tokenize = tokenize
-        self._moment = moment
-
-    def batch(self, step: int) -> dict[str, np.ndarray]:
-        """Make this shard's part of batch `step`, from 0 on through all epochs.
-
-        Returns:
-            A dict of `images`, float32 `(B, H, W, 3)` in [-1, 1], and `token_ids`,
-            int32 `(B, L)`, if there is a `tokenize`.
-        """
-        images, captions = self._source.images(self.samples_of(step), self._moment)
-        batch = {"images": images.astype("float32") / 127.5 - 1.0}
-        if self._tokenize is not None:
-            batch["token_ids"] = np.asarray(self._tokenize(captions), "int32")
-        return batch
