@@ -25,13 +25,14 @@ from keras_makeavid.data.reader import LatentClip, LatentReader
 from keras_makeavid.data.sharded import ShardedDataset
 
 if TYPE_CHECKING:
-    from keras_makeavid.data.encode import EncodeReport, RayWorkers, encode_clips
+    from keras_makeavid.data.encode import EncodeReport, encode_clips
     from keras_makeavid.data.latent_dataset import LatentDataset
+    from keras_makeavid.data.ray_encoding import RayWorkers
 
 _NEED_KERAS = {
     "EncodeReport": "encode",
     "LatentDataset": "latent_dataset",
-    "RayWorkers": "encode",
+    "RayWorkers": "ray_encoding",
     "encode_clips": "encode",
 }
 
