@@ -77,16 +77,9 @@ class ClipEntry(msgspec.Struct, frozen=True):
 class ShardedDataset(LatentReader):
     """A dataset of few large files: `index.json` beside safetensors shards.
 
-    `index.json` holds `{"format", "version", "clips": [...]}` with a clip as
-
-        {"id": "cat", "shard": "clips-00000.safetensors",
-         "latents": {"dtype": "float32", "shape": [F, H, W, C], "sha256": "..."},
-         "context": {"dtype": "float32", "shape": [L, D], "sha256": "..."},
-         "metadata": {"caption": "a cat", ...}}
-
-    and the shard the tensors `cat/latents`, not scaled, and `cat/context`. Ids in
-    `failed_id_list.json`, if it is there, are left out. A window of a clip is read
-    without the rest of it.
+    `index.json` tells where the tensors `ID/latents` and `ID/context` of each clip lie,
+    as docs/data.md shows. Ids in `failed_id_list.json`, if it is there, are left out. A
+    window of a clip is read without the rest of it.
 
     Arguments, attributes and errors are those of `LatentReader`.
 
