@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_makeavid.compilation import compile_inference
-from keras_makeavid.data.reader import LatentClip, LatentReader
+from keras_makeavid.data.reader import LatentReader
 from keras_makeavid.layers.operations.devices import on_host
 
 # Published datasets have no record. All that are known are of this scale.
@@ -19,7 +19,7 @@ _PARTS = {"vae": "VAE", "text_encoder": "text encoder"}
 
 
 class ClipEncoder:
-    """Makes clips of a dataset by models as `encode_clips` takes them.
+    """What `encode_clips` does with the models that it takes.
 
     The VAE codes `chunk_size` frames at once. `fingerprint` is the `encoder_record`.
     """
@@ -39,15 +39,13 @@ class ClipEncoder:
         )
         self.fingerprint = encoder_record(vae, text_encoder)
 
-    def encode(
-        self, clip_id: str, frames: np.ndarray, metadata: dict[str, Any]
-    ) -> LatentClip:
-        """Encode frames `(F, H, W, 3)`, uint8, and the `caption` of the metadata."""
+    def encode(self, frames: np.ndarray, caption: str) -> tuple[np.ndarray, np.ndarray]:
+        """Encode frames `(F, H, W, 3)`, uint8, and a caption for a `LatentClip`."""
         latents = self._vae.encode_video(frames, self._chunk_size)
         latents /= self._vae.scaling_factor
-        states = self._encode_text(self._preprocessor(metadata["caption"]))
+        states = self._encode_text(self._preprocessor(caption))
         states = keras.ops.convert_to_numpy(keras.ops.cast(states, "float32"))
-        return LatentClip(clip_id, latents.astype("float32"), states[0], metadata)
+        return latents.astype("float32"), states[0]
 
 
 def weights_fingerprint(*models: keras.Model) -> str:

@@ -210,11 +210,11 @@ def _encode(
             writer.keep(part_id)
             report.skipped.append(part_id)
         else:
-            if isinstance(part.frames, tuple):
-                # Of a worker of Ray, which has encoded them.
-                writer.add(LatentClip(part_id, *part.frames, metadata))
-            else:
-                writer.add(encoder.encode(part_id, part.frames, metadata))
+            encoded = part.frames
+            # Where no worker of Ray has encoded them already.
+            if not isinstance(encoded, tuple):
+                encoded = encoder.encode(encoded, metadata["caption"])
+            writer.add(LatentClip(part_id, *encoded, metadata))
             report.encoded.append(part_id)
         kept.add(part_id)
     return kept

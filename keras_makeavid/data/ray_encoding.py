@@ -114,8 +114,8 @@ class RayWorker:
         parts = []
         for part in content.parts:
             assert isinstance(part.frames, np.ndarray)
-            clip = self._encoder.encode("", part.frames, {"caption": caption})
-            parts.append(replace(part, frames=(clip.latents, clip.context)))
+            encoded = self._encoder.encode(part.frames, caption)
+            parts.append(replace(part, frames=encoded))
         return replace(content, parts=parts)
 
 

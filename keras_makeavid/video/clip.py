@@ -10,7 +10,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +66,8 @@ def open_clip(
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         yield WebPClip(path, max_bytes, rgb)
         return
-    clip = VideoClip(path, max_bytes, rgb)
-    try:
+    with closing(VideoClip(path, max_bytes, rgb)) as clip:
         yield clip
-    finally:
-        clip.close()
 
 
 class VideoClip:
