@@ -1,7 +1,7 @@
 """Latent datasets: made from clips, converted, checked and read for training.
 
-Its parts are imported when they are first used: processes that only read clips or
-windows need no Keras.
+What needs Keras is imported when it is first used: processes that only read clips or
+windows do without it.
 """
 
 from __future__ import annotations
@@ -9,25 +9,31 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-_MODULES = {
-    "ClipFilter": "clip_reading",
+from keras_makeavid.data.captions import read_captions
+from keras_makeavid.data.clip_reading import ClipFilter
+from keras_makeavid.data.datasets import (
+    check_dataset,
+    convert_dataset,
+    dataset_facts,
+    open_dataset,
+    open_writer,
+)
+from keras_makeavid.data.loaders import LatentLoader, PictureLoader
+from keras_makeavid.data.picture_folder import PictureFolder
+from keras_makeavid.data.published import PublishedDataset
+from keras_makeavid.data.reader import LatentClip, LatentReader
+from keras_makeavid.data.sharded import ShardedDataset
+
+if TYPE_CHECKING:
+    from keras_makeavid.data.encode import EncodeReport, encode_clips
+    from keras_makeavid.data.latent_dataset import LatentDataset
+    from keras_makeavid.data.ray_encoding import RayWorkers
+
+_NEED_KERAS = {
     "EncodeReport": "encode",
-    "LatentClip": "reader",
     "LatentDataset": "latent_dataset",
-    "LatentLoader": "latent_loader",
-    "LatentReader": "reader",
-    "PictureFolder": "picture_loader",
-    "PictureLoader": "picture_loader",
-    "PublishedDataset": "published",
-    "RayWorkers": "clip_encoder",
-    "ShardedDataset": "sharded",
-    "check_dataset": "datasets",
-    "convert_dataset": "datasets",
-    "dataset_facts": "datasets",
+    "RayWorkers": "ray_encoding",
     "encode_clips": "encode",
-    "open_dataset": "datasets",
-    "open_writer": "datasets",
-    "read_captions": "captions",
 }
 
 __all__ = [
@@ -51,29 +57,10 @@ __all__ = [
     "read_captions",
 ]
 
-if TYPE_CHECKING:
-    from keras_makeavid.data.captions import read_captions
-    from keras_makeavid.data.clip_encoder import RayWorkers
-    from keras_makeavid.data.clip_reading import ClipFilter
-    from keras_makeavid.data.datasets import (
-        check_dataset,
-        convert_dataset,
-        dataset_facts,
-        open_dataset,
-        open_writer,
-    )
-    from keras_makeavid.data.encode import EncodeReport, encode_clips
-    from keras_makeavid.data.latent_dataset import LatentDataset
-    from keras_makeavid.data.latent_loader import LatentLoader
-    from keras_makeavid.data.picture_loader import PictureFolder, PictureLoader
-    from keras_makeavid.data.published import PublishedDataset
-    from keras_makeavid.data.reader import LatentClip, LatentReader
-    from keras_makeavid.data.sharded import ShardedDataset
-
 
 def __getattr__(name: str):
-    if name in _MODULES:
-        module = importlib.import_module(f"keras_makeavid.data.{_MODULES[name]}")
+    if name in _NEED_KERAS:
+        module = importlib.import_module(f"keras_makeavid.data.{_NEED_KERAS[name]}")
         return getattr(module, name)
     raise AttributeError(f"module 'keras_makeavid.data' has no attribute {name!r}")
 

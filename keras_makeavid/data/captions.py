@@ -12,6 +12,7 @@ from typing import Any
 
 from keras_makeavid.files import read_text
 from keras_makeavid.json_files import parse_json
+from keras_makeavid.video.pictures import opened_picture
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".3gp"),
@@ -92,26 +93,7 @@ def find_files(
     suffixes: Collection[str],
     passed_over: dict[Path, str] | None = None,
 ) -> list[Path]:
-    """Find the video or picture files of a folder and of those inside it.
-
-    Hidden files and those of a system are no such files, nor is a picture a video.
-
-    Args:
-        folder: The folder.
-        suffixes: Suffixes of the files.
-        passed_over: Takes each file that is not taken in spite of its suffix, and why.
-
-    Returns:
-        The files, sorted by path.
-
-    Raises:
-        FileNotFoundError: The folder is missing.
-
-    Example:
-    ```python
-    find_files("pictures", PICTURE_SUFFIXES)  # [Path("pictures/cat.png")]
-    ```
-    """
+    """Find the files of a folder and of those inside it, as `read_captions` does."""
     folder = _existing_folder(folder)
     passed_over = {} if passed_over is None else passed_over
     found = []
@@ -141,12 +123,10 @@ def _is_still(path: Path) -> bool:
     """Whether a file of the formats of both is a picture, and no animation."""
     if path.suffix.lower() not in (".gif", ".webp"):
         return False
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
+        with opened_picture(path) as image:
             return not getattr(image, "is_animated", False)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (ValueError, OSError):
         # Damaged: whoever reads it tells why.
         return False
 
@@ -156,12 +136,11 @@ def _from_text_files(
 ) -> dict[Path, str]:
     # Cameras and Windows write suffixes in capitals.
     texts = {path.with_suffix(""): path for path in find_files(folder, (".txt",))}
-    return {
-        clip: read_text(texts[clip.with_suffix("")])
-        if clip.with_suffix("") in texts
-        else ""
-        for clip in find_files(folder, suffixes, passed_over)
-    }
+    pairs = {}
+    for clip in find_files(folder, suffixes, passed_over):
+        text = texts.get(clip.with_suffix(""))
+        pairs[clip] = read_text(text) if text else ""
+    return pairs
 
 
 def _find_table(folder: Path) -> Path | None:

@@ -21,16 +21,7 @@ from keras_makeavid.video.scenes import find_scenes
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """How every clip is read.
-
-    Args:
-        height: Rows to scale and crop to.
-        width: Columns.
-        fps: Frames a second to resample to. `None` keeps the clip's own.
-        num_frames: Frames to take. `None` takes all.
-        start: Where to begin, in seconds.
-        split_scenes: Whether each scene is a clip of its own.
-    """
+    """How every clip is read: arguments of `encode_clips`."""
 
     height: int
     width: int
@@ -68,16 +59,7 @@ class ClipFilter:
                 raise ValueError(f"{name} must be 0 or more. Received: {value!r}")
 
     def of_source(self, height: int, width: int, fps: float) -> str | None:
-        """Tell why to drop a clip by the header of its file.
-
-        Args:
-            height: Rows of its frames.
-            width: Columns.
-            fps: Frames a second.
-
-        Returns:
-            The reason, or `None` to keep it.
-        """
+        """Tell why to drop a clip by the header of its file, or `None` to keep it."""
         if min(height, width) < self.min_size:
             return f"{width} x {height} pixels, smaller than {self.min_size}"
         if fps < self.min_fps:
@@ -93,37 +75,28 @@ class ClipFilter:
 
 @dataclass(frozen=True)
 class ClipPart:
-    """A run of frames that becomes one clip of the dataset.
+    """A run of frames that becomes one clip of the dataset."""
 
-    Args:
-        suffix: What the id of the file is followed by.
-        frames: `(F, H, W, 3)`, uint8; or what they were encoded as, latents and text
-            states, where a worker of Ray has done so.
-        facts: What is known of it, for its metadata.
-    """
-
+    # What the id of the file is followed by.
     suffix: str
+    # `(F, H, W, 3)`, uint8; or latents and text states, if a worker of Ray encoded it.
     frames: np.ndarray | tuple[np.ndarray, np.ndarray]
+    # For its metadata.
     facts: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class ClipContent:
-    """What reading a clip gave.
+    """What reading a clip gave."""
 
-    Args:
-        unchanged: Whether the file is the one of the SHA-256 that was expected. Then
-            it was not decoded.
-        parts: What to encode.
-        dropped: Suffix of each part that was filtered out, and why.
-        failed: Why the clip cannot be read, if it cannot.
-        readable: Whether the bytes of the file, at least, could be read.
-    """
-
+    # Whether the file has the SHA-256 that was expected, and was not decoded.
     unchanged: bool = False
     parts: list[ClipPart] = field(default_factory=list)
+    # Suffix of each part that was filtered out, and why.
     dropped: dict[str, str] = field(default_factory=dict)
+    # Why the clip cannot be read, if it cannot.
     failed: str | None = None
+    # Whether the bytes of the file, at least, could be read.
     readable: bool = True
 
 
@@ -133,23 +106,9 @@ def read_clip(
     clip_filter: ClipFilter,
     expected_sha256: str | None,
 ) -> ClipContent:
-    """Read the frames of a clip, unless it is known.
+    """Read what there is to encode of a clip, unless it is the file that is expected.
 
-    Args:
-        path: The video file.
-        settings: How to read it.
-        clip_filter: What to leave out.
-        expected_sha256: SHA-256 of the file of which everything is encoded already,
-            if there is one.
-
-    Returns:
-        What there is to encode. A file that cannot be read raises no exception.
-
-    Example:
-    ```python
-    settings = ClipSettings(512, 512, 8.0, None, 0.0, split_scenes=True)
-    content = read_clip(Path("film.mp4"), settings, ClipFilter(), None)
-    ```
+    A file that cannot be read raises no exception.
     """
     try:
         with path.open("rb") as file:
@@ -171,16 +130,11 @@ def _read_parts(
     reason = clip_filter.of_source(clip.height, clip.width, clip.rate)
     if reason:
         return ClipContent(dropped={"": reason})
-    source = {
-        "source_sha256": sha256,
-        "source_height": clip.height,
-        "source_width": clip.width,
-        "source_fps": clip.rate,
-    }
+    fps = settings.fps or clip.rate
     least = max(clip_filter.min_frames, settings.num_frames or 0)
     lengths = replace(clip_filter, min_frames=least)
-    parts, dropped = [], {}
-    for suffix, start, available, facts in _windows(clip, settings):
+    content = ClipContent()
+    for suffix, start, available, scene in _windows(clip, settings):
         reason = None if available is None else lengths.of_length(available)
         if reason is None:
             frames = read_video(
@@ -192,13 +146,21 @@ def _read_parts(
                 width=settings.width,
             )
             reason = lengths.of_length(len(frames))
-        if reason is None:
-            fps = settings.fps or clip.rate
-            length = {"frames": len(frames), "fps": fps, "duration": len(frames) / fps}
-            parts.append(ClipPart(suffix, frames, {**length, **source, **facts}))
-        else:
-            dropped[suffix] = reason
-    return ClipContent(parts=parts, dropped=dropped)
+        if reason is not None:
+            content.dropped[suffix] = reason
+            continue
+        facts = {
+            "frames": len(frames),
+            "fps": fps,
+            "duration": len(frames) / fps,
+            "source_sha256": sha256,
+            "source_height": clip.height,
+            "source_width": clip.width,
+            "source_fps": clip.rate,
+            **scene,
+        }
+        content.parts.append(ClipPart(suffix, frames, facts))
+    return content
 
 
 def _windows(

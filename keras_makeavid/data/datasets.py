@@ -129,9 +129,8 @@ def check_dataset(
     check_dataset("dataset", leave_out=True)  # {"cat": "Clip cat: the latents ..."}
     ```
     """
-    damaged: dict[str, str] = {}
-    dataset = open_dataset(folder, damaged=damaged)
-    damaged |= dataset.find_damage(on_clip)
+    dataset = open_dataset(folder, damaged={})
+    damaged = dataset.find_damage(on_clip)
     if leave_out and damaged:
         failed = dict.fromkeys([*read_ids(dataset.failed_id_list), *damaged])
         write_json(dataset.failed_id_list, list(failed))

@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_makeavid.data.clip_encoder import ClipEncoder, RayWorkers
+from keras_makeavid.data.clip_encoder import ClipEncoder
 from keras_makeavid.data.clip_reading import (
     ClipContent,
     ClipFilter,
@@ -22,6 +22,7 @@ from keras_makeavid.data.clip_reading import (
 )
 from keras_makeavid.data.datasets import LatentWriter, open_writer
 from keras_makeavid.data.parallel import map_in_order
+from keras_makeavid.data.ray_encoding import RayWorkers
 from keras_makeavid.data.reader import LatentClip
 from keras_makeavid.json_files import write_json
 from keras_makeavid.video.reader import check_window
@@ -51,17 +52,12 @@ class EncodeReport:
 
 @dataclass(frozen=True)
 class _Place:
-    """What the dataset calls a clip, and has of it.
-
-    Args:
-        id: Its id.
-        source: The end of its path that tells it from others: the same wherever the
-            folder lies.
-        stored: Ids and metadata of the parts that the dataset has.
-    """
+    """What the dataset calls a clip, and has of it."""
 
     id: str
+    # The end of its path that tells it from others: the same wherever the folder lies.
     source: str
+    # Ids and metadata of the parts that the dataset has.
     stored: Mapping[str, dict]
 
 
@@ -184,9 +180,8 @@ def _keep(
     kept = set()
     for part_id, metadata in stored.items():
         source = [metadata[f"source_{name}"] for name in ("height", "width", "fps")]
-        reason = clip_filter.of_source(*source)
-        reason = reason or clip_filter.of_length(metadata["frames"])
-        if reason:
+        of_file = clip_filter.of_source(*source)
+        if reason := of_file or clip_filter.of_length(metadata["frames"]):
             report.dropped[part_id] = reason
         else:
             writer.keep(part_id)
@@ -215,12 +210,11 @@ def _encode(
             writer.keep(part_id)
             report.skipped.append(part_id)
         else:
-            if isinstance(part.frames, tuple):
-                # Of a worker of Ray, which has encoded them.
-                clip = LatentClip(part_id, *part.frames, metadata)
-            else:
-                clip = encoder.encode(part_id, part.frames, metadata)
-            writer.add(clip)
+            encoded = part.frames
+            # Where no worker of Ray has encoded them already.
+            if not isinstance(encoded, tuple):
+                encoded = encoder.encode(encoded, metadata["caption"])
+            writer.add(LatentClip(part_id, *encoded, metadata))
             report.encoded.append(part_id)
         kept.add(part_id)
     return kept
@@ -249,11 +243,9 @@ def _check_arguments(
 
 
 def _places(clips: Collection[Path], stored: Mapping[str, dict]) -> dict[Path, _Place]:
-    """Find each clip in the dataset, or a place for it.
+    """Find each clip in the dataset, or a place for it, by the rules of `encode_clips`.
 
-    A clip that was encoded keeps its id, whatever has come beside it since. The id of
-    another is its file name without suffix, made fit for a file name. Where that says
-    nothing, or not one clip only, a hash of its source follows.
+    A clip that was encoded keeps its id, whatever has come beside it since.
     """
     of_id: dict[str, dict[str, dict]] = {}
     for part_id, metadata in stored.items():

@@ -1,6 +1,6 @@
 """Batches of latent windows for `fit`.
 
-Apart from the loader: processes that only read windows import no Keras.
+Apart from the loaders: processes that only read windows import no Keras.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import keras
 import numpy as np
 
-from keras_makeavid.data.latent_loader import LatentLoader
+from keras_makeavid.data.loaders import LatentLoader
 from keras_makeavid.data.reader import LatentReader
 
 
@@ -73,20 +73,10 @@ class LatentDataset(keras.utils.PyDataset):
         return self._loader.steps_per_epoch
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray]]:
-        """A batch of this epoch.
+        """Read a batch of this epoch, as `LatentLoader.batch` does.
 
         Keras asks for every index once an epoch, in an order from a seed of its own
         where it shuffles. So, while it does, the order is that of asking.
-
-        Args:
-            index: From 0 below the number of batches.
-
-        Returns:
-            A tuple of one dict: `latents` float16 `(B, F, H, W, C)`, as stored, and
-            `context` float16 `(B, L, D)`.
-
-        Raises:
-            IndexError: If there is no such batch.
         """
         if not 0 <= index < len(self):
             raise IndexError(

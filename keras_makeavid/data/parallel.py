@@ -7,8 +7,9 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any
 
 from keras_makeavid.video.opencv import load_cv2
@@ -17,75 +18,65 @@ from keras_makeavid.video.opencv import load_cv2
 def map_in_order(
     function: Callable[..., Any], arguments: Iterable[tuple], num_workers: int
 ) -> Iterator[Any]:
-    """Call a function of each tuple of arguments, some ahead of what is asked for.
+    """Call a module's function with each tuple of arguments, some ahead of their turn.
 
-    Args:
-        function: of a module, so that other processes find it.
-        arguments: its arguments, call by call; taken when their turn comes.
-        num_workers: processes; 0 makes the calls here, one at a time.
-
-    Yields:
-        The results in the order of the arguments.
-
-    Raises:
-        RuntimeError: if a process was ended from outside.
-
-    Example:
-        ```python
-        list(map_in_order(pow, [(2, 3), (2, 4)], num_workers=2))  # [8, 16]
-        ```
+    Without workers the calls are made here, one at a time.
     """
     if num_workers == 0:
         for call in arguments:
             yield function(*call)
         return
+    done: Any = "the first"
+    with worker_pool(num_workers, _use_one_thread) as pool:
+        started = ((call, pool.submit(function, *call)) for call in arguments)
+        try:
+            # One result waits for each worker: more would only take memory.
+            for call, future in taken_ahead(started, 2 * num_workers):
+                done = call[0]
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                f"A worker process was ended at or shortly after {done}: by the system "
+                "for want of memory, or by the file. What was done before is kept"
+            ) from error
+
+
+def taken_ahead(items: Iterable[Any], count: int) -> Iterator[Any]:
+    """Give each item when `count` others have been taken after it."""
+    taken: deque[Any] = deque()
+    for item in items:
+        taken.append(item)
+        if len(taken) > count:
+            yield taken.popleft()
+    yield from taken
+
+
+@contextmanager
+def worker_pool(
+    num_workers: int, prepare: Callable[..., None], *arguments: Any
+) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with this one; each calls `prepare(*arguments)` first."""
     # A copy of this process would share its accelerator and the locks of its threads.
     context = multiprocessing.get_context("spawn")
-    pending: deque[tuple[tuple, Future]] = deque()
-    with ProcessPoolExecutor(num_workers, context, _prepare_worker) as pool:
-        try:
-            for call in arguments:
-                pending.append((call, pool.submit(function, *call)))
-                # One result waits for each worker: more would only take memory.
-                if len(pending) > 2 * num_workers:
-                    yield _result(*pending.popleft())
-            while pending:
-                yield _result(*pending.popleft())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _result(call, future):
+    begin = (prepare, arguments)
+    pool = ProcessPoolExecutor(num_workers, context, _begin_worker, begin)
     try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            f"A worker process was ended at or shortly after {call[0]}: by the system "
-            "for want of memory, or by the file. What was done before is kept"
-        ) from error
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def end_with_parent(*_) -> None:
-    """Let this worker process end when the one that started it does.
-
-    One that was killed cannot tell its workers, and they would wait for it for ever.
-
-    Example:
-        ```python
-        context = multiprocessing.get_context("spawn")
-        ProcessPoolExecutor(2, context, initializer=end_with_parent)
-        ```
-    """
-    parent = multiprocessing.parent_process()
-
-    def wait():
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+def _begin_worker(prepare, arguments):
+    # A process that was killed cannot tell its workers, which would wait for ever.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    prepare(*arguments)
 
 
-def _prepare_worker():
-    end_with_parent()
+def _end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _use_one_thread():
     # Each process is one of many.
     load_cv2().setNumThreads(1)

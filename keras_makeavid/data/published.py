@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,31 +20,11 @@ from keras_makeavid.json_files import read_json, write_json
 ID_LIST = "data/id_list.json"
 
 
-class ClipFiles(NamedTuple):
-    """The files of a clip, in the order in which they are written."""
-
-    video: Path
-    prompt: Path
-    metadata: Path
-
-    @classmethod
-    def of(cls, folder: Path, clip_id: str) -> ClipFiles:
-        """Name the files of a clip of a dataset folder."""
-        data = folder / "data"
-        return cls(
-            data / "videos" / f"{clip_id}.npy",
-            data / "prompts" / f"{clip_id}.npy",
-            data / "metadata" / f"{clip_id}.json",
-        )
-
-
 class PublishedDataset(LatentReader):
     """A dataset of the layout of `TempoFunk/tempofunk-sdance`.
 
-    A window of a clip is read without the rest of it.
-
-    Arguments, attributes and errors are those of `LatentReader`; the folder holds
-    `data/`.
+    A window of a clip is read without the rest of it. Arguments, attributes and errors
+    are those of `LatentReader`; the folder holds `data/`.
 
     Example:
     ```python
@@ -59,11 +39,13 @@ class PublishedDataset(LatentReader):
         frames, channels, height, width = self._arrays[index][0].shape
         return frames, height, width, channels
 
-    def _read_latents(self, index: int, start: int, stop: int) -> np.ndarray:
-        return np.moveaxis(super()._read_latents(index, start, stop), 1, -1)
+    def latents(
+        self, index: int, start: int = 0, stop: int | None = None
+    ) -> np.ndarray:
+        return np.moveaxis(super().latents(index, start, stop), 1, -1)
 
     def metadata(self, index: int) -> dict[str, Any]:
-        path = ClipFiles.of(self.folder, self.ids[index]).metadata
+        _, _, path = _clip_files(self.folder, self.ids[index])
         metadata = read_json(path) if path.is_file() else {}
         if not isinstance(metadata, dict):
             raise ValueError(f"{path} must hold an object. Received: {metadata!r:.80}")
@@ -78,8 +60,8 @@ class PublishedDataset(LatentReader):
         return read_ids(path)
 
     def _clip_arrays(self, clip_id: str) -> tuple[StoredArray, StoredArray]:
-        files = ClipFiles.of(self.folder, clip_id)
-        latents, context = _stored(files.video), _stored(files.prompt)
+        video, prompt, _ = _clip_files(self.folder, clip_id)
+        latents, context = _stored(video), _stored(prompt)
         if len(latents.shape) != 4 or len(context.shape) != 3 or context.shape[0] != 1:
             raise ValueError(
                 f"Clip {clip_id} must have latents (F, C, H, W) and text states "
@@ -92,20 +74,7 @@ class PublishedDataset(LatentReader):
 class PublishedWriter:
     """Makes or continues a dataset of the published layout, in float32.
 
-    Its methods are those of `ShardedWriter`.
-
-    Args:
-        folder: Dataset folder, made if missing.
-
-    Raises:
-        ValueError: One of its lists is malformed.
-
-    Example:
-    ```python
-    writer = PublishedWriter("dataset")
-    writer.add(LatentClip("cat", latents, context, {"caption": "a cat"}))
-    writer.finish()
-    ```
+    Methods and attributes are those of `ShardedWriter`.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -113,28 +82,27 @@ class PublishedWriter:
         self._failed_id_list = self._folder / PublishedDataset.FAILED_ID_LIST
         self._ids = dict.fromkeys(read_ids(self._folder / ID_LIST))
         self._failed = dict.fromkeys(read_ids(self._failed_id_list))
-        for path in ClipFiles.of(self._folder, "any"):
+        for path in _clip_files(self._folder, "any"):
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(path.parent)
         damaged: dict[str, str] = {}
         if self._failed and self._ids:
-            damaged |= PublishedDataset(folder, self._failed, damaged).find_damage()
+            damaged = PublishedDataset(folder, self._failed, {}).find_damage()
         # A run that was stopped has left clips that are in no list.
         files = sorted((self._folder / "data" / "metadata").glob("*.json"))
-        self.stored: dict[str, dict[str, Any]] = {
-            clip_id: metadata
-            for clip_id in dict.fromkeys([*self._ids, *(path.stem for path in files)])
-            if clip_id not in damaged
-            and (metadata := self._metadata_of_whole(clip_id)) is not None
-        }
+        self.stored: dict[str, dict[str, Any]] = {}
+        for clip_id in dict.fromkeys([*self._ids, *(path.stem for path in files)]):
+            metadata = self._metadata_of_whole(clip_id)
+            if metadata is not None and clip_id not in damaged:
+                self.stored[clip_id] = metadata
 
     def add(self, clip: LatentClip) -> None:
-        files = ClipFiles.of(self._folder, clip.id)
+        video, prompt, metadata = _clip_files(self._folder, clip.id)
         # The metadata come last: a clip that has them has everything.
-        files.metadata.unlink(missing_ok=True)
-        _save(files.video, np.moveaxis(clip.latents, -1, 1))
-        _save(files.prompt, clip.context[None])
-        write_json(files.metadata, clip.metadata)
+        metadata.unlink(missing_ok=True)
+        _save(video, np.moveaxis(clip.latents, -1, 1))
+        _save(prompt, clip.context[None])
+        write_json(metadata, clip.metadata)
         self.stored[clip.id] = clip.metadata
         self._failed.pop(clip.id, None)
         self.keep(clip.id)
@@ -146,7 +114,7 @@ class PublishedWriter:
         self.stored.pop(clip_id, None)
         self._ids.pop(clip_id, None)
         # The reverse of writing: what still has metadata still has everything.
-        for path in reversed(ClipFiles.of(self._folder, clip_id)):
+        for path in reversed(_clip_files(self._folder, clip_id)):
             path.unlink(missing_ok=True)
 
     def finish(self) -> None:
@@ -155,14 +123,24 @@ class PublishedWriter:
 
     def _metadata_of_whole(self, clip_id: str) -> dict[str, Any] | None:
         """A clip's metadata, or `None` if something of the clip is missing."""
-        files = ClipFiles.of(self._folder, clip_id)
+        files = _clip_files(self._folder, clip_id)
         if not all(path.is_file() for path in files):
             return None
         try:
-            metadata = read_json(files.metadata)
+            metadata = read_json(files[-1])
         except ValueError:
             return None
         return metadata if isinstance(metadata, dict) else None
+
+
+def _clip_files(folder: Path, clip_id: str) -> tuple[Path, Path, Path]:
+    """Latents, text states and metadata, in the order in which they are written."""
+    data = folder / "data"
+    return (
+        data / "videos" / f"{clip_id}.npy",
+        data / "prompts" / f"{clip_id}.npy",
+        data / "metadata" / f"{clip_id}.json",
+    )
 
 
 def _stored(path: Path) -> StoredArray:

@@ -20,17 +20,7 @@ CLIP_ID = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}"
 
 
 def read_ids(path: Path) -> list[str]:
-    """Read a list of clip ids.
-
-    Args:
-        path: A JSON file.
-
-    Returns:
-        The ids; none if there is no file.
-
-    Raises:
-        ValueError: The file holds no list of ids. The text names the file.
-    """
+    """Read a JSON file of clip ids; none if there is no file."""
     if not path.is_file():
         return []
     ids = read_json(path)
@@ -64,18 +54,12 @@ class LatentClip:
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array that lies in a file in C order.
+    """An array that lies in a file in C order, from byte `offset` on.
 
     Rows are read by plain reads of their very bytes. Through a memory map the first
     read of a window took three times as long, as the system reads ahead (4.9 times the
     window's bytes where it was measured), and a disk that fails ends the process
     without a word.
-
-    Args:
-        path: The file.
-        dtype: The array's dtype.
-        shape: The array's shape.
-        offset: Where in the file the array begins, in bytes.
     """
 
     path: Path
@@ -89,27 +73,15 @@ class StoredArray:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Read rows.
-
-        Args:
-            start: First row.
-            stop: End of the rows. `None` is the end of the array.
-
-        Returns:
-            `(stop - start, ...)`.
-
-        Raises:
-            FileNotFoundError: The file is gone.
-            ValueError: The file ends too early.
-        """
-        row_shape = self.shape[1:]
+        """Read the rows from `start` to before `stop`, or to the end."""
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         stop = self.shape[0] if stop is None else stop
-        array = np.empty((stop - start, *row_shape), self.dtype)
+        array = np.empty((stop - start, *self.shape[1:]), self.dtype)
         left = array.reshape(-1).view("uint8").data
         # Unbuffered: one request to the system for all of it. `np.fromfile` read half
         # as much again from the disk.
         with self.path.open("rb", buffering=0) as file:
-            file.seek(self.offset + start * math.prod(row_shape) * self.dtype.itemsize)
+            file.seek(self.offset + start * row_bytes)
             while left:
                 count = file.readinto(left)
                 if not count:
@@ -158,21 +130,23 @@ class LatentReader(ABC):
         # Of each clip, its latents and its text states.
         self._arrays: list[tuple[StoredArray, StoredArray]] = []
         self.ids: list[str] = []
-        problems: dict[str, str] = {}
+        self._damaged: dict[str, str] = {}
         for clip_id in listed:
-            if clip_id in chosen:
-                try:
-                    self._arrays.append(self._clip_arrays(clip_id))
-                    self.ids.append(clip_id)
-                except (ValueError, OSError) as error:
-                    problems[clip_id] = str(error)
-        if problems and damaged is None:
+            if clip_id not in chosen:
+                continue
+            try:
+                self._arrays.append(self._clip_arrays(clip_id))
+                self.ids.append(clip_id)
+            except (ValueError, OSError) as error:
+                self._damaged[clip_id] = str(error)
+        if damaged is not None:
+            damaged.update(self._damaged)
+        elif self._damaged:
+            problems = list(self._damaged.values())
             raise ValueError(
                 f"{len(problems)} clips are damaged, which `makeavid dataset check "
-                f"--leave-out` can leave out: {'; '.join([*problems.values()][:10])}"
+                f"--leave-out` can leave out: {'; '.join(problems[:10])}"
             )
-        if damaged is not None:
-            damaged.update(problems)
 
     @abstractmethod
     def _listed_ids(self) -> list[str]:
@@ -218,9 +192,6 @@ class LatentReader(ABC):
                 f"Clip {self.ids[index]} has the frames 0 to {frames}. Received: "
                 f"start={start}, stop={stop}"
             )
-        return self._read_latents(index, start, stop)
-
-    def _read_latents(self, index: int, start: int, stop: int) -> np.ndarray:
         return self._arrays[index][0].read(start, stop)
 
     def context(self, index: int) -> np.ndarray:
@@ -233,21 +204,11 @@ class LatentReader(ABC):
 
     def clip(self, index: int) -> LatentClip:
         """Read all of a clip."""
-        return LatentClip(
-            self.ids[index],
-            self.latents(index),
-            self.context(index),
-            self.metadata(index),
-        )
+        parts = self.latents(index), self.context(index), self.metadata(index)
+        return LatentClip(self.ids[index], *parts)
 
     def check(self, index: int) -> LatentClip:
         """Read all of a clip to see whether it is whole.
-
-        Args:
-            index: Which clip.
-
-        Returns:
-            The clip.
 
         Raises:
             ValueError: The clip holds numbers that are not finite or, where the
@@ -265,15 +226,11 @@ class LatentReader(ABC):
     def find_damage(
         self, on_clip: Callable[[str], None] = lambda clip_id: None
     ) -> dict[str, str]:
-        """Check every clip that was opened.
+        """Check every clip, and tell which are damaged, by their headers too, and why.
 
-        Args:
-            on_clip: Called with each clip's id when it has been read.
-
-        Returns:
-            Id of each damaged clip, and what is wrong.
+        `on_clip` is called with each clip's id when it has been read.
         """
-        damaged = {}
+        damaged = dict(self._damaged)
         for index, clip_id in enumerate(self.ids):
             try:
                 self.check(index)

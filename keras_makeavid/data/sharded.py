@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -38,16 +39,11 @@ _Shape = TypeVar("_Shape")
 
 
 class TensorEntry(msgspec.Struct, Generic[_Shape], frozen=True):
-    """A tensor of a clip.
-
-    Args:
-        dtype: `"float32"` or `"float16"`.
-        shape: Its shape.
-        sha256: SHA-256 of its bytes, little-endian and in C order, in hexadecimal.
-    """
+    """What the index says of a tensor."""
 
     dtype: Literal["float32", "float16"]
     shape: _Shape
+    # Of its bytes, little-endian and in C order.
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
     @classmethod
@@ -62,17 +58,10 @@ class TensorEntry(msgspec.Struct, Generic[_Shape], frozen=True):
 
 
 class ClipEntry(msgspec.Struct, frozen=True):
-    """A clip.
-
-    Args:
-        id: Name of the clip.
-        shard: Name of the file that holds it: of the folder itself, so no path.
-        latents: Tensor `(F, H, W, C)`, not scaled.
-        context: Tensor `(L, D)` of text states.
-        metadata: Caption, source and more.
-    """
+    """What the index says of a clip."""
 
     id: Annotated[str, msgspec.Meta(pattern=rf"^{CLIP_ID}\Z")]
+    # A file of the folder itself, so no path.
     shard: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,100}\.safetensors\Z")]
     latents: TensorEntry[tuple[_Size, _Size, _Size, _Size]]
     context: TensorEntry[tuple[_Size, _Size]]
@@ -88,16 +77,9 @@ class ClipEntry(msgspec.Struct, frozen=True):
 class ShardedDataset(LatentReader):
     """A dataset of few large files: `index.json` beside safetensors shards.
 
-    `index.json` holds `{"format", "version", "clips": [...]}` with a clip as
-
-        {"id": "cat", "shard": "clips-00000.safetensors",
-         "latents": {"dtype": "float32", "shape": [F, H, W, C], "sha256": "..."},
-         "context": {"dtype": "float32", "shape": [L, D], "sha256": "..."},
-         "metadata": {"caption": "a cat", ...}}
-
-    and the shard the tensors `cat/latents`, not scaled, and `cat/context`. Ids in
-    `failed_id_list.json`, if it is there, are left out. A window of a clip is read
-    without the rest of it.
+    `index.json` tells where the tensors `ID/latents` and `ID/context` of each clip lie,
+    as docs/data.md shows. Ids in `failed_id_list.json`, if it is there, are left out. A
+    window of a clip is read without the rest of it.
 
     Arguments, attributes and errors are those of `LatentReader`.
 
@@ -156,7 +138,7 @@ class ShardedDataset(LatentReader):
     def _checked(
         self, entry: ClipEntry, name: str, expected: TensorEntry
     ) -> StoredArray:
-        """A tensor, if it is what the index says."""
+        """Where a tensor lies, if it is what the index says."""
         array = self._shards[entry.shard].get(name)
         if array is None:
             raise ValueError(f"Clip {entry.id}: {entry.shard} has no tensor {name}")
@@ -175,25 +157,7 @@ class ShardedWriter:
     packed into one, in the order in which they were added. So a run that was stopped
     and went on leaves the same files as one that was not.
 
-    Args:
-        folder: Dataset folder, made if missing.
-        half: Store float16 instead of float32. Clips stored otherwise are not among
-            `stored`.
-        shard_bytes: Size at which a shard is full.
-
-    Attributes:
-        stored: Metadata of each whole clip that the dataset has.
-
-    Raises:
-        ValueError: Its index or list is malformed, or clips that are not on the list
-            of failed ones are damaged.
-
-    Example:
-    ```python
-    writer = ShardedWriter("dataset", half=True)
-    writer.add(LatentClip("cat", latents, context, {"caption": "a cat"}))
-    writer.finish()
-    ```
+    `stored` has the metadata of each whole clip of the wanted precision.
     """
 
     def __init__(
@@ -221,16 +185,15 @@ class ShardedWriter:
         # What the next shard will hold, and the sizes: the last shard is filled up if
         # it is not full.
         self._queue = self._clips_of_open_shard()
-        self._queued_bytes = sum(self._queue.values())
 
     def add(self, clip: LatentClip) -> None:
         """Write a clip, in place of one of the same id."""
-        tensors = {
-            "latents": np.ascontiguousarray(clip.latents, self._dtype),
-            "context": np.ascontiguousarray(clip.context, self._dtype),
-        }
-        metadata = {"metadata": json.dumps(clip.metadata)}
-        _save(self._staged(clip.id), tensors, metadata)
+        stored = replace(
+            clip,
+            latents=np.ascontiguousarray(clip.latents, self._dtype),
+            context=np.ascontiguousarray(clip.context, self._dtype),
+        )
+        _save(self._staged(clip.id), [stored], {"metadata": json.dumps(clip.metadata)})
         self.stored[clip.id] = clip.metadata
         self._failed.pop(clip.id, None)
         self.keep(clip.id)
@@ -240,16 +203,15 @@ class ShardedWriter:
         if self._staged(clip_id).is_file():
             tensors, _ = _open_shard(self._staged(clip_id))
             # In its new place, if an older clip of the id was to be packed again.
-            self._dequeue(clip_id)
+            self._queue.pop(clip_id, None)
             self._queue[clip_id] = sum(array.nbytes for array in tensors.values())
-            self._queued_bytes += self._queue[clip_id]
-            if self._queued_bytes >= self._shard_bytes:
+            if sum(self._queue.values()) >= self._shard_bytes:
                 self._pack_queue()
 
     def remove(self, clip_id: str) -> None:
         """Take a clip out of the dataset, if it is there."""
         self._staged(clip_id).unlink(missing_ok=True)
-        self._dequeue(clip_id)
+        self._queue.pop(clip_id, None)
         self.stored.pop(clip_id, None)
         self._entries.pop(clip_id, None)
 
@@ -258,7 +220,7 @@ class ShardedWriter:
         if any(self._staged(clip_id).is_file() for clip_id in self._queue):
             self._pack_queue()
         self._pack_again_what_has_leftovers()
-        _write_index(self._folder, self._entries.values())
+        self._write_index()
         write_json(self._failed_id_list, list(self._failed))
         used = {entry.shard for entry in self._entries.values()}
         for shard in self._folder.glob("clips-[0-9]*.safetensors"):
@@ -266,9 +228,6 @@ class ShardedWriter:
                 shard.unlink()
         if not any(self._staging.iterdir()):
             self._staging.rmdir()
-
-    def _dequeue(self, clip_id: str) -> None:
-        self._queued_bytes -= self._queue.pop(clip_id, 0)
 
     def _staged(self, clip_id: str) -> Path:
         return self._staging / f"{clip_id}.safetensors"
@@ -278,10 +237,9 @@ class ShardedWriter:
         if not (self._folder / INDEX_NAME).is_file():
             return {}
         entries = ShardedDataset(self._folder).entries
-        damaged: dict[str, str] = {}
-        if self._failed:
-            failed = ShardedDataset(self._folder, self._failed, damaged)
-            damaged |= failed.find_damage()
+        if not self._failed:
+            return entries
+        damaged = ShardedDataset(self._folder, self._failed, {}).find_damage()
         return {i: entry for i, entry in entries.items() if i not in damaged}
 
     def _read_staged(self) -> dict[str, dict[str, Any]]:
@@ -304,52 +262,57 @@ class ShardedWriter:
 
     def _clips_of_open_shard(self) -> dict[str, int]:
         """Ids and sizes of the clips of the last shard, if it is not full."""
-        last = max((entry.shard for entry in self._entries.values()), default=None)
-        clip_ids = [i for i, entry in self._entries.items() if entry.shard == last]
-        if last is None:
+        if not self._entries:
             return {}
+        last = max(entry.shard for entry in self._entries.values())
         tensors, _ = _open_shard(self._folder / last)
         sizes = {
             clip_id: sum(tensors[name].nbytes for name in _tensor_names(clip_id))
-            for clip_id in clip_ids
+            for clip_id, entry in self._entries.items()
+            if entry.shard == last
         }
         return sizes if sum(sizes.values()) < self._shard_bytes else {}
 
     def _pack_queue(self) -> None:
         self._pack(list(self._queue))
         self._queue.clear()
-        self._queued_bytes = 0
 
     def _pack(self, clip_ids: list[str]) -> None:
         """Make a shard of clips that are staged, or in other shards."""
-        tensors: dict[str, np.ndarray] = {}
-        packed: dict[str, ClipEntry] = {}
         number = 1 + max((_number(e.shard) for e in self._entries.values()), default=-1)
         shard = f"clips-{number:05}.safetensors"
+        clips = [self._read(clip_id) for clip_id in clip_ids]
+        packed = {clip.id: ClipEntry.of(clip, shard) for clip in clips}
         for clip_id in clip_ids:
-            clip = self._read(clip_id)
-            names = _tensor_names(clip_id)
-            tensors |= dict(zip(names, (clip.latents, clip.context), strict=True))
-            packed[clip_id] = ClipEntry.of(clip, shard)
             if not self._staged(clip_id).is_file():
-                _check_same(self._entries[clip_id], packed[clip_id])
-        _save(self._folder / shard, tensors)
+                # Damage must not be packed with a checksum that declares it right.
+                before = self._entries[clip_id]
+                if packed[clip_id] != msgspec.structs.replace(before, shard=shard):
+                    raise ValueError(
+                        f"Clip {clip_id} is damaged in {before.shard}: `makeavid "
+                        "dataset check` tells which clips are, and can leave them out"
+                    )
+        _save(self._folder / shard, clips)
         self._entries |= packed
-        _write_index(self._folder, self._entries.values())
+        self._write_index()
         for clip_id in clip_ids:
             self._staged(clip_id).unlink(missing_ok=True)
+
+    def _write_index(self) -> None:
+        clips = msgspec.to_builtins(list(self._entries.values()))
+        index = {"format": FORMAT, "version": VERSION, "clips": clips}
+        write_json(self._folder / INDEX_NAME, index)
 
     def _read(self, clip_id: str) -> LatentClip:
         staged = self._staged(clip_id)
         if staged.is_file():
             tensors, header = _open_shard(staged)
-            names = "latents", "context"
             metadata = parse_json(header["metadata"], staged)
         else:
             entry = self._entries[clip_id]
             tensors, _ = _open_shard(self._folder / entry.shard)
-            names, metadata = _tensor_names(clip_id), entry.metadata
-        latents, context = (tensors[name].read() for name in names)
+            metadata = entry.metadata
+        latents, context = (tensors[name].read() for name in _tensor_names(clip_id))
         return LatentClip(clip_id, latents, context, metadata)
 
     def _pack_again_what_has_leftovers(self) -> None:
@@ -369,18 +332,7 @@ def _tensor_names(clip_id: str) -> tuple[str, str]:
 
 
 def _open_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
-    """Look at the header of a safetensors file of float32 and float16.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its tensors by name, and its metadata.
-
-    Raises:
-        FileNotFoundError: The file is missing.
-        ValueError: The file is damaged, or holds tensors of another dtype.
-    """
+    """Look at the header of a safetensors file: its tensors by name, and metadata."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -405,13 +357,6 @@ def _open_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     return tensors, metadata
-
-
-def _write_index(folder: Path, entries: Iterable[ClipEntry]) -> None:
-    """Write the index of a dataset, whole or not at all."""
-    clips = msgspec.to_builtins(list(entries))
-    index = {"format": FORMAT, "version": VERSION, "clips": clips}
-    write_json(folder / INDEX_NAME, index)
 
 
 def _read_index(folder: Path) -> dict[str, ClipEntry]:
@@ -446,29 +391,22 @@ def _read_index(folder: Path) -> dict[str, ClipEntry]:
 
 
 def _save(
-    path: Path,
-    tensors: Mapping[str, np.ndarray],
-    metadata: dict[str, str] | None = None,
+    path: Path, clips: list[LatentClip], metadata: dict[str, str] | None = None
 ) -> None:
     """Write a safetensors file, whole or not at all."""
     from safetensors.numpy import save_file
 
+    tensors: dict[str, np.ndarray] = {}
+    for clip in clips:
+        latents, context = _tensor_names(clip.id)
+        tensors |= {latents: clip.latents, context: clip.context}
     with written_aside(path) as aside:
         # Safetensors makes files that their owner alone may read. A new file shows
         # what the umask says.
         aside.touch()
         mode = aside.stat().st_mode
-        save_file(dict(tensors), aside, metadata)
+        save_file(tensors, aside, metadata)
         aside.chmod(mode)
-
-
-def _check_same(before: ClipEntry, now: ClipEntry) -> None:
-    """Keep damage from being packed with a checksum that declares it right."""
-    if (before.latents, before.context) != (now.latents, now.context):
-        raise ValueError(
-            f"Clip {before.id} is damaged in {before.shard}: `makeavid dataset check` "
-            "tells which clips are, and can leave them out"
-        )
 
 
 def _number(shard: str) -> int:

@@ -71,6 +71,7 @@ def encode_motions(
     from keras_makeavid.data.clip_encoder import ClipEncoder
     from keras_makeavid.data.datasets import open_writer
     from keras_makeavid.data.parallel import map_in_order
+    from keras_makeavid.data.reader import LatentClip
 
     if count < 1 or num_workers < 0:
         raise ValueError(
@@ -101,7 +102,8 @@ def encode_motions(
     for index, clip_id in ids.items():
         if index in missing:
             frames, caption = next(drawn)
-            writer.add(encoder.encode(clip_id, frames, {"caption": caption, **facts}))
+            encoded = encoder.encode(frames, caption)
+            writer.add(LatentClip(clip_id, *encoded, {"caption": caption, **facts}))
         else:
             writer.keep(clip_id)
         on_clip(clip_id)

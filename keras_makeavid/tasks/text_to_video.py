@@ -323,7 +323,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             objective.empty_context.assign(self.encode_prompts([""])[0])
 
     def _check_datasets(self, x, validation_data, allow_other_encoder):
-        from keras_makeavid.data.fingerprint import check_encoder
+        from keras_makeavid.data.clip_encoder import check_encoder
 
         for dataset in (x, validation_data):
             if _is_latent_dataset(dataset) and not allow_other_encoder:

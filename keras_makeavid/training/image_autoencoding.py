@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_makeavid.data.batch_loader import BatchLoader
+from keras_makeavid.data.loaders import BatchLoader
 from keras_makeavid.models import AutoencoderKL
 from keras_makeavid.training.reporting import ReportingModel
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_makeavid.data import LatentLoader, PictureFolder, PictureLoader
-from keras_makeavid.data.batch_loader import BatchLoader
-from keras_makeavid.data.fingerprint import check_encoder
-from keras_makeavid.data.picture_loader import PictureSource
+from keras_makeavid.data.clip_encoder import check_encoder
+from keras_makeavid.data.loaders import BatchLoader, PictureSource
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.moving_shapes import MotionClips, square_size
 from keras_makeavid.recipes import Recipe

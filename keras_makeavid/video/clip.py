@@ -10,7 +10,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +48,10 @@ Frames = Iterator[tuple[float, Callable[[], np.ndarray]]]
 def open_clip(
     path: StrPath | Clip, max_bytes: int, *, background: Colour = "white"
 ) -> Iterator[Clip]:
-    """Open a video file.
+    """Open any local file that FFmpeg reads as video, or an animated WebP.
 
-    Args:
-        path: Any local file that FFmpeg reads as video; animated WebP too. A clip that
-            is open is given as it is, and stays open.
-        max_bytes: Most memory that what the file declares may take: one frame, or a
-            whole animated WebP.
-        background: What lies behind transparent parts, as for `read_image`.
-
-    Yields:
-        The clip.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is empty, holds no picture, or cannot be decoded.
+    What the file declares may take `max_bytes` of memory at most: one frame, or a whole
+    animated WebP. A clip that is open is given as it is, and stays open.
     """
     if isinstance(path, Clip):
         yield path
@@ -77,11 +66,8 @@ def open_clip(
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         yield WebPClip(path, max_bytes, rgb)
         return
-    clip = VideoClip(path, max_bytes, rgb)
-    try:
+    with closing(VideoClip(path, max_bytes, rgb)) as clip:
         yield clip
-    finally:
-        clip.close()
 
 
 class VideoClip:
@@ -96,14 +82,6 @@ class VideoClip:
         rate: Frames a second, by the header, or measured if that makes no sense.
         promised_seconds: Duration by the header, 0 if it gives none.
         end: Seconds at which the last frame decoded so far stops being shown.
-
-    Args:
-        path: The file.
-        max_bytes: Most memory that one frame may take.
-        background: Colour behind transparent parts, of `as_rgb`.
-
-    Raises:
-        ValueError: It cannot be opened, or declares larger frames.
     """
 
     def __init__(self, path: Path, max_bytes: int, background: np.ndarray):
@@ -119,15 +97,10 @@ class VideoClip:
             raise
 
     def frames(self, start: float = 0.0) -> Frames:
-        """Give each frame's time and a function that returns it.
+        """Give each frame's time, strictly increasing, and a function that returns it.
 
-        Args:
-            start: Seconds. Frames that end before may be left out; those given are the
-                same, at the same times, as when read from the beginning.
-
-        Yields:
-            `(time, retrieve)`: seconds since the first frame, strictly increasing;
-            `retrieve()` is `(H, W, 3)`, uint8, RGB.
+        Times are seconds since the first frame. Frames that end before `start` may be
+        left out; those given are the same as when read from the beginning.
         """
         if self._begun is None:
             self._reopen()
@@ -169,9 +142,10 @@ class VideoClip:
                 options={"protocol_whitelist": "file"},
             )
         except (av.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise ValueError(
                 f"{self._path} cannot be read as a video: it is not in a known format, "
-                f"or is truncated or damaged ({_reason(error)})."
+                f"or is truncated or damaged ({reason})."
             ) from error
         attached = av.stream.Disposition.attached_pic
         streams = self._container.streams
@@ -344,19 +318,11 @@ class VideoClip:
 
 
 class WebPClip:
-    """The frames of a WebP, all in memory. Has the face of `VideoClip`.
-
-    Args:
-        path: The file.
-        max_bytes: Most memory that all its decoded frames may take.
-        background: Colour behind transparent parts, of `as_rgb`.
-
-    Raises:
-        ValueError: It declares more than that, or cannot be decoded.
-    """
+    """The frames of a WebP, all in memory. Has the face of `VideoClip`."""
 
     def __init__(self, path: Path, max_bytes: int, background: np.ndarray):
-        self._path, self._frames, times = path, [], [0.0]
+        self._path = path
+        self._frames, self._times = [], [0.0]
         with opened_picture(path, max_bytes // 4) as picture:
             width, height = picture.size
             count = getattr(picture, "n_frames", 1)
@@ -369,11 +335,11 @@ class WebPClip:
                 picture.seek(index)
                 self._frames.append(pixels_of(picture, background))
                 # A browser shows a frame of no duration for a tenth of a second.
-                times.append(times[-1] + (picture.info["duration"] / 1000 or 0.1))
-        self._times = times
+                duration = picture.info["duration"] / 1000 or 0.1
+                self._times.append(self._times[-1] + duration)
         self.height, self.width = self._frames[0].shape[:2]
         self.stored_height, self.stored_width = height, width
-        self.end = self.promised_seconds = times[-1]
+        self.end = self.promised_seconds = self._times[-1]
         self.rate = count / self.end
 
     def frames(self, start: float = 0.0) -> Frames:
@@ -389,17 +355,10 @@ Clip = VideoClip | WebPClip
 
 
 def crop_of(stream: Any) -> tuple[int, int, int, int]:
-    """Find the crop rectangle that a container gives to a stream.
+    """Rows at the top and bottom, columns left and right of a stream not to be shown.
 
-    FFmpeg reads it, whatever the container, and PyAV does not hand it on: so FFmpeg is
-    asked to write a header of Matroska for the stream, in memory.
-
-    Args:
-        stream: A video stream of PyAV.
-
-    Returns:
-        Rows at the top and at the bottom, columns on the left and on the right that
-        are not shown. All 0 if there is no crop, or none that makes sense.
+    FFmpeg reads a container's crop, and PyAV does not hand it on: so FFmpeg is asked to
+    write a header of Matroska for the stream, in memory.
     """
     import av
 
@@ -427,13 +386,8 @@ def crop_of(stream: Any) -> tuple[int, int, int, int]:
 def upright(image: np.ndarray, matrix: bytes | None) -> np.ndarray:
     """Turn and mirror a frame as its display matrix says, by quarter turns.
 
-    Args:
-        image: `(H, W, C)`.
-        matrix: Nine 32-bit numbers `a, b, u, c, d, v, x, y, w`, by which the point
-            `(p, q)` is shown at `(a p + c q, b p + d q)`, or None.
-
-    Returns:
-        The frame as it is shown.
+    It is nine 32-bit numbers `a, b, u, c, d, v, x, y, w`, by which the point `(p, q)`
+    is shown at `(a p + c q, b p + d q)`.
     """
     if matrix is None or len(matrix) < 36:
         return image
@@ -454,7 +408,3 @@ def _is_text(head: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)

@@ -7,16 +7,10 @@ from types import ModuleType
 
 
 def load_cv2() -> ModuleType:
-    """Import OpenCV and turn off its log.
+    """Import OpenCV, or say what to install, and turn off its log.
 
     What fails is reported by our own exceptions, so the same news on stderr is noise.
     `OPENCV_LOG_LEVEL` in the environment takes precedence.
-
-    Returns:
-        The module `cv2`.
-
-    Raises:
-        ImportError: It cannot be loaded. The text says what to install.
     """
     try:
         import cv2

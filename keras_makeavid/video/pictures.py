@@ -172,10 +172,9 @@ def encode_image(image: np.ndarray, suffix: str) -> bytes:
     from PIL import Image
 
     encoded = io.BytesIO()
-    if suffix == ".png":
-        Image.fromarray(image).save(encoded, "PNG")
-    else:
-        Image.fromarray(image).save(encoded, "JPEG", quality=95)
+    # PNG has no quality.
+    format = "PNG" if suffix == ".png" else "JPEG"
+    Image.fromarray(image).save(encoded, format, quality=95)
     return encoded.getvalue()
 
 
@@ -183,20 +182,10 @@ def encode_image(image: np.ndarray, suffix: str) -> bytes:
 def opened_picture(
     path: StrPath, max_pixels: int = MAX_IMAGE_PIXELS
 ) -> Iterator[ImageFile.ImageFile]:
-    """Open a picture file of a size within bounds, and name it in every error.
+    """Open a picture file of at most so many pixels, and name it in every error.
 
+    Errors inside the block are named too, and what Pillow warns of there is ignored.
     Pillow's own bound on sizes plays no part: it belongs to the process.
-
-    Args:
-        path: A PNG, JPEG, WebP, GIF or BMP file.
-        max_pixels: Most pixels that it may declare.
-
-    Yields:
-        The picture, not decoded yet. What Pillow warns of inside the block is ignored.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no such picture, larger, or cannot be decoded in the block.
     """
     path = existing_file(path)
     # Uncompressed 16-bit RGBA: no picture within the limit is a larger file.
@@ -246,14 +235,7 @@ def pixels_of(picture: ImageFile.ImageFile, background: np.ndarray) -> np.ndarra
 
 
 def as_rgb(colour: Colour) -> np.ndarray:
-    """Turn a colour into uint16 `(3,)`.
-
-    Args:
-        colour: A name, `"#rrggbb"`, or red, green and blue from 0 to 255.
-
-    Raises:
-        ValueError: It is none of these.
-    """
+    """Turn a colour into uint16 `(3,)`."""
     from PIL import ImageColor
 
     try:
@@ -311,5 +293,4 @@ def _opener(head):
 def _webp_canvas(head):
     if head[:4] != b"RIFF" or head[12:16] != b"VP8X":
         return 0, 0
-    sides = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))
-    return tuple(sides)
+    return tuple(int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -159,24 +160,17 @@ def read_video(
         frames = np.empty((expected, height, width, 3), np.uint8)
         _fill(frames, chosen, num_frames, limit, path)
         if len(frames) < (num_frames or 1):
+            at_rate = f" at {fps:g} frames a second" if fps else ""
+            asked = f", {num_frames} were asked for" if num_frames else ""
             raise ValueError(
-                _too_few(path, len(frames), start, num_frames, fps, clip.end)
-                + _truncated(clip.promised_seconds, clip.end)
+                f"{path} lasts {clip.end:.3f} s and has {len(frames)} frames "
+                f"from {start:g} s on{at_rate}{asked}.{_truncated(clip)}"
             )
     return frames
 
 
 def check_window(start: float, num_frames: int | None, fps: float | None) -> None:
-    """Refuse a window that no video has.
-
-    Args:
-        start: As for `read_video`.
-        num_frames: As for `read_video`.
-        fps: As for `read_video`.
-
-    Raises:
-        ValueError: One of them makes no sense.
-    """
+    """Refuse a window that no video has."""
     if not (math.isfinite(start) and start >= 0):
         raise ValueError(f"start must be 0 or more seconds. Received: {start!r}")
     if num_frames is not None and (
@@ -197,19 +191,17 @@ def _every_frame(clip: Clip, start: float) -> Iterator[np.ndarray]:
 
 
 def _nearest_frames(clip: Clip, start: float, fps: float) -> Iterator[np.ndarray]:
-    count = 0
-    instant = start
+    instants = (start + number / fps for number in itertools.count())
+    instant = next(instants)
     earlier, frame = 0.0, None
     for time, retrieve in clip.frames(start):
         while frame is not None and instant <= (earlier + time) / 2:
             yield frame
-            count += 1
-            instant = start + count / fps
+            instant = next(instants)
         earlier, frame = time, retrieve()
     while frame is not None and instant < clip.end - TIME_SLACK:
         yield frame
-        count += 1
-        instant = start + count / fps
+        instant = next(instants)
 
 
 def _fill(
@@ -219,7 +211,7 @@ def _fill(
     limit: int,
     path: StrPath | Clip,
 ) -> None:
-    """Writes what is chosen into `frames`, whose first axis is made to fit in place."""
+    """Write what is chosen into `frames`, whose first axis is made to fit in place."""
     height, width = frames.shape[1:3]
     count = 0
     for frame in chosen:
@@ -237,23 +229,7 @@ def _fill(
     frames.resize((count, height, width, 3), refcheck=False)
 
 
-def _too_few(
-    path: StrPath | Clip,
-    count: int,
-    start: float,
-    num_frames: int | None,
-    fps: float | None,
-    end: float,
-) -> str:
-    at_rate = "" if fps is None else f" at {fps:g} frames a second"
-    asked = "" if num_frames is None else f", {num_frames} were asked for"
-    return (
-        f"{path} lasts {end:.3f} s and has {count} frames "
-        f"from {start:g} s on{at_rate}{asked}."
-    )
-
-
-def _truncated(promised_seconds: float, end: float) -> str:
-    if promised_seconds < end + 0.5:
+def _truncated(clip: Clip) -> str:
+    if clip.promised_seconds < clip.end + 0.5:
         return ""
-    return f" Its header promises {promised_seconds:.1f} s: it may be truncated."
+    return f" Its header promises {clip.promised_seconds:.1f} s: it may be truncated."

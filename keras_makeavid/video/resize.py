@@ -12,17 +12,7 @@ MAX_IMAGE_PIXELS = 2**27
 
 
 def check_frames(frames: np.ndarray) -> np.ndarray:
-    """Return `frames` as an array if they are a video.
-
-    Args:
-        frames: Expected `(F, H, W, 3)`, uint8, RGB, with no axis empty.
-
-    Returns:
-        The same array.
-
-    Raises:
-        ValueError: The type or shape is another.
-    """
+    """Return `frames` if they are a video `(F, H, W, 3)`, uint8, with no axis empty."""
     frames = np.asarray(frames)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
         raise ValueError(
@@ -35,16 +25,7 @@ def check_frames(frames: np.ndarray) -> np.ndarray:
 
 
 def check_size(height: int | None, width: int | None) -> None:
-    """Refuse a target size of which only one side is given, or that is no size.
-
-    Args:
-        height: Rows, or None.
-        width: Columns, or None.
-
-    Raises:
-        ValueError: One is None and the other is not, one is not a positive int, or
-            together they are above 2**27 pixels.
-    """
+    """Refuse a target size of which only one side is given, or that is no size."""
     if (height is None) != (width is None):
         raise ValueError(
             "Give both height and width or neither. "

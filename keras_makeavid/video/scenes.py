@@ -13,40 +13,20 @@ from keras_makeavid.video.reader import MAX_BYTES
 DETECTION_WIDTH = 256
 
 
-def find_scenes(
-    path: StrPath | Clip, *, max_bytes: int = MAX_BYTES
-) -> list[np.ndarray]:
+def find_scenes(path: StrPath | Clip) -> list[np.ndarray]:
     """Find the scenes of a video file, by the content detector of PySceneDetect.
 
     Every frame is looked at, at the rate of the file: at a lower one fast motion looks
     like a cut.
 
-    Args:
-        path: A local video file, or a clip that is open, as for `read_video`.
-        max_bytes: Most memory that what the file declares may take.
-
     Returns:
         The times of the frames of each scene, in seconds after the file's first; one
         scene if there is no cut.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It cannot be decoded.
-        ImportError: PySceneDetect is not installed.
-
-    Example:
-        ```python
-        frames = np.zeros((48, 64, 64, 3), "uint8")
-        frames[24:] = 255
-        write_video("film.mp4", frames, fps=24)
-        first, second = find_scenes("film.mp4")
-        second.shape  # (24,)
-        ```
     """
     detector_class, timecode_class = import_scenedetect()
     cv2 = load_cv2()
     times, cuts = [], []
-    with open_clip(path, max_bytes) as clip:
+    with open_clip(path, MAX_BYTES) as clip:
         detector = detector_class()
         shrunk = max(1, round(clip.height * DETECTION_WIDTH / clip.width))
         for number, (time, retrieve) in enumerate(clip.frames()):
@@ -62,14 +42,7 @@ def find_scenes(
 
 
 def import_scenedetect() -> tuple[type, type]:
-    """Import PySceneDetect's content detector and time codes.
-
-    Returns:
-        `ContentDetector` and `FrameTimecode`.
-
-    Raises:
-        ImportError: It is not installed; the text says how to get it.
-    """
+    """Import PySceneDetect's content detector and time codes, or say how to get it."""
     try:
         from scenedetect import ContentDetector, FrameTimecode
     except ImportError as error:

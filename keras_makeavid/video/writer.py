@@ -26,10 +26,6 @@ SLOWEST_RATE = 0.01
 FASTEST_RATE = {".mp4": 240, ".gif": 50, ".webp": 240}
 # Visually lossless; 23 is x264's default.
 CRF = 17
-# Numbers of ITU-T H.273: BT.709 primaries and matrix, sRGB transfer, limited range.
-BT709 = 1
-SRGB_TRANSFER = 13
-LIMITED_RANGE = 1
 WEBP_QUALITY = 90
 HUNDREDTH = Fraction(1, 100)
 FRAME_NAME = re.compile(r"frame_\d{4,}\.png")
@@ -69,9 +65,17 @@ def write_video(path: StrPath, frames: np.ndarray, fps: float = 8) -> None:
     frames = check_frames(frames)
     path, suffix = Path(path), _suffix(path)
     if suffix is None:
-        _write_png_frames(path, frames)
+        with folder_written_aside(path) as folder:
+            for index, frame in enumerate(frames):
+                name = f"frame_{index:04d}.png"
+                (folder / name).write_bytes(encode_image(frame, ".png"))
         return
-    _check_sides(suffix, frames)
+    height, width = frames.shape[1:3]
+    if max(height, width) > LARGEST_SIDE[suffix]:
+        raise ValueError(
+            f"{suffix} holds at most {LARGEST_SIDE[suffix]} pixels a side. "
+            f"Received: {width} x {height}"
+        )
     with written_aside(path) as aside:
         WRITERS[suffix](aside, frames, fps)
 
@@ -120,51 +124,23 @@ def _suffix(path: StrPath) -> str | None:
     return Path(path).suffix.lower() or None
 
 
-def _check_sides(suffix: str, frames: np.ndarray) -> None:
-    height, width = frames.shape[1:3]
-    if max(height, width) > LARGEST_SIDE[suffix]:
-        raise ValueError(
-            f"{suffix} holds at most {LARGEST_SIDE[suffix]} pixels a side. "
-            f"Received: {width} x {height}"
-        )
-
-
 def _check_frames_folder(path: Path) -> None:
     if not path.exists():
         return
     if not path.is_dir():
         raise FileExistsError(f"{path} is a file, expected a folder of PNG frames.")
-    others = [entry.name for entry in path.iterdir() if not _is_frame(entry)]
-    if others:
-        raise FileExistsError(
-            f"{path} holds more than PNG frames, {others[0]!r} for one: "
-            "choose another folder."
-        )
-
-
-def _write_png_frames(path: Path, frames: np.ndarray) -> None:
-    with folder_written_aside(path) as aside:
-        for index, frame in enumerate(frames):
-            name = f"frame_{index:04d}.png"
-            (aside / name).write_bytes(encode_image(frame, ".png"))
-
-
-def _is_frame(entry: Path) -> bool:
-    return bool(FRAME_NAME.fullmatch(entry.name)) and entry.is_file()
+    for entry in path.iterdir():
+        if not FRAME_NAME.fullmatch(entry.name) or not entry.is_file():
+            raise FileExistsError(
+                f"{path} holds more than PNG frames, {entry.name!r} for one: "
+                "choose another folder."
+            )
 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
     """Write H.264 with 4:2:0 colour, index first so that it plays while it loads.
 
     4:2:0 needs even sides: of an odd one the last row or column is repeated.
-
-    Args:
-        path: The file to write, under any name.
-        frames: `(F, H, W, 3)`, uint8, RGB.
-        fps: Frames a second.
-
-    Raises:
-        ValueError: This build of PyAV has no H.264 encoder.
     """
     import av
 
@@ -183,10 +159,10 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
         stream.pix_fmt = "yuv420p"
         # Of several threads the number would change the bytes.
         stream.options = {"crf": str(CRF), "threads": "1"}
-        stream.codec_context.colorspace = BT709
-        stream.codec_context.color_primaries = BT709
-        stream.codec_context.color_trc = SRGB_TRANSFER
-        stream.codec_context.color_range = LIMITED_RANGE
+        # By ITU-T H.273: matrix and primaries of BT.709, of sRGB, limited range.
+        codec = stream.codec_context
+        codec.colorspace, codec.color_primaries = 1, 1
+        codec.color_trc, codec.color_range = 13, 1
         for index, image in enumerate(frames):
             rgb = av.VideoFrame.from_ndarray(np.pad(image, padding, "edge"), "rgb24")
             frame = rgb.reformat(
@@ -202,12 +178,6 @@ def write_webp(path: Path, frames: np.ndarray, fps: float) -> None:
 
     Neighbouring frames that are equal are stored as one of longer duration, a video
     of equal frames as a still picture.
-
-    Args:
-        path: The file to write.
-        frames: `(F, H, W, 3)`, uint8, RGB.
-        fps: Frames a second; durations are rounded to whole milliseconds so that the
-            rate is kept on average.
     """
     from PIL import Image
 
@@ -228,12 +198,6 @@ def write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
 
     One palette of 256 colours serves the whole video; errors are diffused, as smooth
     areas show bands otherwise.
-
-    Args:
-        path: The file to write, under any name.
-        frames: `(F, H, W, 3)`, uint8, RGB.
-        fps: Frames a second, at most 50. Times are rounded to hundredths of a second
-            so that the rate is kept on average.
     """
     import av
 
@@ -257,7 +221,10 @@ def write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
 
 
 def _starts(count: int, ticks: float) -> np.ndarray:
-    """When each of `count` frames starts, and the last ends, in whole ticks."""
+    """When each of `count` frames starts, and the last ends, in whole ticks.
+
+    Rounded one by one, the times keep the rate on average.
+    """
     return np.round(np.arange(count + 1) * ticks).astype(int)
 
 

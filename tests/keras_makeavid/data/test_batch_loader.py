@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from keras_makeavid.data.batch_loader import BatchLoader
+from keras_makeavid.data.loaders import BatchLoader
 
 
 class Numbers(BatchLoader):

@@ -2,7 +2,7 @@ import pickle
 
 import numpy as np
 
-from keras_makeavid.data.batch_loader import WindowSampler
+from keras_makeavid.data.loaders import WindowSampler
 
 
 def samples(sampler, count):

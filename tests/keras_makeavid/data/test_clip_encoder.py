@@ -7,7 +7,7 @@ import pytest
 from run_datasets import write_dataset
 
 from keras_makeavid.data import open_dataset
-from keras_makeavid.data.fingerprint import (
+from keras_makeavid.data.clip_encoder import (
     check_encoder,
     encoder_record,
     weights_fingerprint,

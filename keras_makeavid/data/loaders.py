@@ -1,0 +1,342 @@
+"""Batches by number, read ahead through Grain: of latent windows, or of pictures."""
+
+from __future__ import annotations
+
+import abc
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+
+from keras_makeavid.data.datasets import open_dataset
+from keras_makeavid.data.parallel import worker_pool
+from keras_makeavid.data.reader import LatentReader
+
+# Training ends by its own count of steps.
+_ENDLESS = 2**48
+# Two streams: NumPy's are the same for [s, t] and [s, t, 0].
+_ORDER, _WINDOW = 1, 2
+
+
+class BatchLoader(abc.ABC):
+    """What training reads: batch `step`, whenever it is asked for.
+
+    A subclass says what a batch is. It must be a function of its settings and the
+    step only, so that it is the same for any number of workers and after a restart at
+    any step.
+
+    Args:
+        batch_size: Samples in a batch, over all shards.
+        samples_per_epoch: Samples in an epoch.
+        shard_index: Which part of each batch is read here, such as the number of this
+            host; the shards' parts in their order are the batch.
+        shard_count: Number of parts.
+        num_workers: Processes that read ahead, besides threads; 0 for none. A script
+            that uses them needs the `if __name__ == "__main__"` of `multiprocessing`.
+        prefetch: Batches read ahead, by each worker if there are any.
+
+    Raises:
+        ValueError: An argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        samples_per_epoch: int,
+        shard_index: int = 0,
+        shard_count: int = 1,
+        num_workers: int = 0,
+        prefetch: int = 2,
+    ):
+        if not 1 <= batch_size <= samples_per_epoch:
+            raise ValueError(
+                "batch_size must be at least 1 and at most the samples of an epoch "
+                f"({samples_per_epoch}). Received: {batch_size}"
+            )
+        if shard_count < 1 or batch_size % shard_count:
+            raise ValueError(
+                "batch_size must be a multiple of shard_count. Received: batch_size="
+                f"{batch_size}, shard_count={shard_count}"
+            )
+        if not 0 <= shard_index < shard_count:
+            raise ValueError(
+                f"shard_index must be from 0 to {shard_count - 1}. Received: "
+                f"{shard_index}"
+            )
+        if num_workers < 0 or prefetch < 0:
+            raise ValueError(
+                "num_workers and prefetch must be 0 or more. Received: num_workers="
+                f"{num_workers}, prefetch={prefetch}"
+            )
+        self.batch_size = batch_size
+        self.samples_per_epoch = samples_per_epoch
+        self.shard_index = shard_index
+        self.shard_count = shard_count
+        self.num_workers = num_workers
+        self.prefetch = prefetch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch."""
+        return self.samples_per_epoch // self.batch_size
+
+    def samples_of(self, step: int) -> range:
+        """Numbers of the samples of this shard's part of batch `step`."""
+        rows = self.batch_size // self.shard_count
+        first = step * self.batch_size + self.shard_index * rows
+        return range(first, first + rows)
+
+    @abc.abstractmethod
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """Read arrays by name, each with a row for each of `samples_of(step)`.
+
+        Steps count from 0 on through all epochs.
+        """
+
+    def batches(self, start_step: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """Give batch after batch without end, from `start_step` on, read ahead."""
+        if start_step < 0:
+            raise ValueError(f"start_step must be 0 or more. Received: {start_step}")
+        try:
+            import grain
+        except ImportError as error:
+            raise ImportError(
+                "Training reads its data through Grain: "
+                "pip install 'keras-makeavid[train]'"
+            ) from error
+        # Each worker is asked by a thread that waits for it.
+        ahead = max(self.num_workers, self.prefetch * max(1, self.num_workers))
+        options = grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)
+        steps = grain.MapDataset.range(start_step, _ENDLESS)
+        with self._reading() as read:
+            iterator = iter(steps.map(read).to_iter_dataset(options))
+            try:
+                yield from iterator
+            finally:
+                iterator.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Callable[[int], dict[str, np.ndarray]]]:
+        """`batch`, run in worker processes if there are to be any."""
+        if not self.num_workers:
+            yield self.batch
+            return
+        # Not Grain's: they have their settings from absl's flags, which only a program
+        # of absl may parse.
+        with worker_pool(self.num_workers, _keep, self) as pool:
+            yield lambda step: pool.submit(_kept_batch, step).result()
+
+
+def _keep(loader):
+    """Keep in a worker process the one loader that it has: it is sent there once."""
+    global _kept
+    _kept = loader
+
+
+def _kept_batch(step):
+    return _kept.batch(step)
+
+
+class LatentLoader(BatchLoader):
+    """Shuffled batches of random windows of a latent dataset.
+
+    A batch is a function of the seed and its step only: the same for any number of
+    workers, and after a restart at any step. Every clip comes once, in a random
+    window, before any comes again. Latents go to the device as they are stored and in
+    half precision, six and a half times less traffic than finished inputs and noise:
+    the training model multiplies them by the VAE's scale there.
+
+    Args:
+        source: Dataset folder, or an opened dataset.
+        num_frames: Length of a window.
+        batch_size: Windows in a batch, over all shards.
+        samples_per_epoch: Windows in an epoch; `None` is one of each clip.
+        seed: Of the order and of the windows.
+        **kwargs: `shard_index`, `shard_count`, `num_workers` and `prefetch`, see
+            `BatchLoader`.
+
+    Raises:
+        FileNotFoundError: The dataset or one of its files is missing.
+        ValueError: A clip is damaged, shorter than `num_frames` or of another size
+            than the others, which names it; or an argument makes no sense.
+
+    Example:
+        ```python
+        loader = LatentLoader("dataset", num_frames=24, batch_size=4, num_workers=2)
+        for batch in loader.batches(start_step=1000):
+            batch["latents"].shape  # (4, 24, 64, 64, 4)
+        ```
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike | LatentReader,
+        *,
+        num_frames: int,
+        batch_size: int = 1,
+        samples_per_epoch: int | None = None,
+        seed: int = 0,
+        **kwargs: int,
+    ):
+        self.dataset = open_dataset(source)
+        if not self.dataset.ids:
+            raise ValueError(f"{self.dataset.folder} lists no clips")
+        if samples_per_epoch is None:
+            samples_per_epoch = len(self.dataset)
+        super().__init__(
+            batch_size=batch_size, samples_per_epoch=samples_per_epoch, **kwargs
+        )
+        if num_frames < 1:
+            raise ValueError(f"num_frames must be at least 1. Received: {num_frames}")
+        self.num_frames = num_frames
+        lengths = _checked_lengths(self.dataset, num_frames)
+        windows = [length - num_frames + 1 for length in lengths]
+        self._sampler = WindowSampler(windows, seed)
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """Read this shard's part of batch `step`, from 0 on through all epochs.
+
+        Returns:
+            A dict of `latents` `(B, F, H, W, C)`, as stored, and `context`
+            `(B, L, D)`, both float16, where B is `batch_size / shard_count`.
+        """
+        samples = self.samples_of(step)
+        frame, states = self.dataset.latents_shape(0)[1:], self.dataset.context_shape(0)
+        latents = np.empty((len(samples), self.num_frames, *frame), "float16")
+        context = np.empty((len(samples), *states), "float16")
+        for row, sample in enumerate(samples):
+            clip, start = self._sampler[sample]
+            latents[row] = self.dataset.latents(clip, start, start + self.num_frames)
+            context[row] = self.dataset.context(clip)
+        return {"latents": latents, "context": context}
+
+
+def _checked_lengths(dataset: LatentReader, least: int) -> list[int]:
+    """Frames of each clip, of which all have `least` and are of one size."""
+    lengths, short = [], []
+    sizes: dict[tuple, str] = {}
+    for index, clip_id in enumerate(dataset.ids):
+        frames, *size = dataset.latents_shape(index)
+        lengths.append(frames)
+        sizes.setdefault((tuple(size), dataset.context_shape(index)), clip_id)
+        if frames < least:
+            short.append(f"{clip_id} ({frames})")
+    if short:
+        raise ValueError(
+            f"{len(short)} clips are shorter than {least} frames: "
+            f"{', '.join(short[:20])}"
+        )
+    if len(sizes) > 1:
+        raise ValueError(
+            "All clips of a dataset must have latents and text states of one "
+            f"size. Received, with the first clip of each: {sizes}"
+        )
+    return lengths
+
+
+class PictureSource(Protocol):
+    """Captioned pictures by number, such as `MotionClips` or `PictureFolder`."""
+
+    def images(
+        self, indices: Sequence[int], moment: float | None = None
+    ) -> tuple[np.ndarray, list[str]]:
+        """Give pictures uint8 `(B, H, W, 3)`, and B captions.
+
+        Args:
+            indices: Their numbers, from 0 and without end.
+            moment: From 0, the first frame of the clips that they are of, to 1. `None`
+                draws one for each. What is no clip has no moments.
+        """
+        ...
+
+
+class PictureLoader(BatchLoader):
+    """Batches of pictures, and of their captions as token ids.
+
+    A batch is a function of the source and its step only.
+
+    Args:
+        source: The pictures.
+        tokenize: Turns a list of captions into token ids `(B, L)`. `None` leaves
+            captions out.
+        moment: As for `source.images`.
+        samples_per_epoch: Pictures in an epoch. `None` is one of each picture of the
+            source; one that draws without end needs a number.
+        **kwargs: See `BatchLoader`.
+
+    Raises:
+        ValueError: There is no number, and the source is without end.
+
+    Example:
+    ```python
+    loader = PictureLoader(MotionClips(), batch_size=32, samples_per_epoch=6400)
+    loader.batch(0)["images"].shape  # (32, 64, 64, 3)
+    ```
+    """
+
+    def __init__(
+        self,
+        source: PictureSource,
+        tokenize: Callable[[list[str]], np.ndarray] | None = None,
+        moment: float | None = None,
+        samples_per_epoch: int | None = None,
+        **kwargs,
+    ):
+        if samples_per_epoch is None:
+            if not isinstance(source, Sized):
+                raise ValueError(
+                    "samples_per_epoch must be given for a source without end. "
+                    f"Received: {source!r}"
+                )
+            samples_per_epoch = len(source)
+        super().__init__(samples_per_epoch=samples_per_epoch, **kwargs)
+        self._source = source
+        self._tokenize = tokenize
+        self._moment = moment
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """Make this shard's part of batch `step`, from 0 on through all epochs.
+
+        Returns:
+            A dict of `images`, float32 `(B, H, W, 3)` in [-1, 1], and `token_ids`,
+            int32 `(B, L)`, if there is a `tokenize`.
+        """
+        images, captions = self._source.images(self.samples_of(step), self._moment)
+        batch = {"images": images.astype("float32") / 127.5 - 1.0}
+        if self._tokenize is not None:
+            batch["token_ids"] = np.asarray(self._tokenize(captions), "int32")
+        return batch
+
+
+class WindowSampler:
+    """An endless shuffled order of random windows, with random access.
+
+    The samples go in passes: each pass holds one random window of every clip, in an
+    order of its own. Sample `i` is a function of the seed and `i` only. `windows` are
+    the numbers of windows of the clips; one begins at each of a clip's first frames.
+    """
+
+    def __init__(self, windows: Sequence[int], seed: int = 0):
+        self._windows = np.asarray(windows)
+        self._seed = seed
+        # Two: a batch may lie across the border of two passes.
+        self._order = functools.lru_cache(maxsize=2)(self._shuffled)
+
+    def __getitem__(self, sample: int) -> tuple[int, int]:
+        """Clip and first frame of a sample."""
+        turn, place = divmod(sample, len(self._windows))
+        clip = int(self._order(turn)[place])
+        rng = np.random.default_rng([_WINDOW, self._seed, turn, place])
+        return clip, int(rng.integers(self._windows[clip]))
+
+    def __reduce__(self):
+        # A cache cannot be sent to other processes.
+        return type(self), (self._windows, self._seed)
+
+    def _shuffled(self, turn):
+        rng = np.random.default_rng([_ORDER, self._seed, turn])
+        return rng.permutation(len(self._windows))
