@@ -71,20 +71,12 @@ class Weights:
     read: Callable[[str], np.ndarray]
 
     def check_readable(self) -> None:
-        """Read all weights once, and keep none.
-
-        Raises:
-            FormatError: One is damaged, or holds NaN or infinity.
-        """
+        """Read all weights once, and keep none: a damaged one raises `FormatError`."""
         for path in self.specs:
             self.read(path)
 
     def assign_to(self, model: keras.Model) -> None:
-        """Assign them to the variables of a model; those missing stay as they are.
-
-        Args:
-            model: The model.
-        """
+        """Assign them to the variables of a model; those missing stay as they are."""
         variables = variables_of(model)
         for path in self.specs:
             assign(variables[path], self.read(path))
@@ -119,15 +111,7 @@ class Component:
         return any("temporal" in path for path in self.weights.specs)
 
     def layout_named(self, name: str) -> Layout:
-        """The layout of a name for this kind of model, of which it has all weights.
-
-        Args:
-            name: Name of the layout.
-
-        Raises:
-            ValueError: There is no such layout; it is an image model, and the layout
-                one of video models; or it is half of an autoencoder.
-        """
+        """The layout of a name for this kind of model, of which it has all weights."""
         layout = get_layout(self.kind, name)
         specs = self.weights.specs
         missing = [p for p in self.shapes if layout.holds(p) and p not in specs]
@@ -145,11 +129,7 @@ class Component:
         return layout
 
     def with_channels(self, channels: int) -> Component:
-        """The UNet with zero weights for further channels, or without the last ones.
-
-        Args:
-            channels: Channels that it takes.
-        """
+        """The UNet with zero weights for further channels, or without the last ones."""
         arguments = {**self.arguments, "in_channels": channels}
         shape = shapes_of("unet", arguments)[KERNEL_IN]
         weights = self.weights
@@ -168,14 +148,7 @@ class Component:
         return replace(self, arguments=arguments, weights=Weights(specs, read))
 
     def make_model(self, dtype: str | None = None) -> keras.Model:
-        """Make the model, with its weights.
-
-        Args:
-            dtype: Dtype or dtype policy of the model. `None` is Keras's default.
-
-        Raises:
-            ValueError: It is half of an autoencoder.
-        """
+        """Make the model with its weights; `None` is Keras's default dtype."""
         if self.kind == "vae":
             self.layout_named("keras")
         model = MODELS[self.kind](**self.arguments, dtype=dtype)
@@ -204,14 +177,7 @@ class Checkpoint:
     left_out: tuple[str, ...] = ()
 
     def component(self, part: str) -> Component:
-        """The model that plays a part.
-
-        Args:
-            part: The part.
-
-        Raises:
-            ValueError: There is none.
-        """
+        """The model that plays a part; `ValueError` if there is none."""
         if part not in self.components:
             raise ValueError(
                 f"There is no {part} in the source. Received: {sorted(self.components)}"
@@ -222,15 +188,7 @@ class Checkpoint:
 def find_layouts(
     file: TensorFile, layouts: Sequence[Layout] = LAYOUTS
 ) -> list[tuple[Layout, str]]:
-    """The layouts that a file is in, one for each model in it.
-
-    Args:
-        file: The open file.
-        layouts: Those that it may be in.
-
-    Returns:
-        Pairs of layout and root, which stands before every name.
-    """
+    """Pairs of layout and root, which stands before every name: one for each model."""
     return [
         (layout, root)
         for layout in layouts
@@ -248,15 +206,8 @@ def component_from_file(
 ) -> Component:
     """See one of the models in a file.
 
-    Args:
-        file: The open file.
-        layout: Layout of the model.
-        root: What stands before every name.
-        arguments: Arguments of our class. Those left out have its defaults.
-        overrides: Arguments of the UNet that are known better.
-
-    Raises:
-        ValueError: The arguments make no sense, or the tensors do not fit them.
+    Arguments of our class that are left out have its defaults; `overrides` are those of
+    the UNet that are known better. A `ValueError` says what does not fit.
     """
     if layout.kind == "unet":
         arguments = {**arguments, **(overrides or {})}
@@ -267,14 +218,7 @@ def component_from_file(
 
 
 def component_of_model(model: keras.Model) -> Component:
-    """See a live model of ours.
-
-    Args:
-        model: A `UNetPseudo3D`, `AutoencoderKL` or `TextEncoder`.
-
-    Raises:
-        ValueError: It is none of these.
-    """
+    """See a live model of ours."""
     kind = kind_of(model)
     arguments = complete(kind, architecture(model.get_config()))
     tensors = tensors_of_model(model, variables_of(model))
@@ -285,12 +229,7 @@ def component_of_model(model: keras.Model) -> Component:
 def tensors_of_model(
     model: keras.Model, variables: Mapping[str, keras.Variable]
 ) -> TensorFile:
-    """See the variables of a live model as a file of tensors.
-
-    Args:
-        model: The model.
-        variables: Its variables by the name that each shall have.
-    """
+    """See the variables of a live model, by the names they shall have, as a file."""
     specs = {
         name: TensorSpec(tuple(v.shape), keras.backend.standardize_dtype(v.dtype))
         for name, v in variables.items()
@@ -302,14 +241,7 @@ def tensors_of_model(
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Makes any error in what a file says one that names the file.
-
-    Args:
-        path: The file.
-
-    Raises:
-        FormatError: Instead of what the block raises.
-    """
+    """Makes any error in what a file says a `FormatError` that names the file."""
     try:
         yield
     except (FormatError, OSError):
@@ -328,21 +260,10 @@ def weights_from_file(
     root: str,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> Weights:
-    """See a file's tensors as the weights of a model.
+    """See a file's tensors as the weights, of these shapes by path, of a model.
 
-    Args:
-        file: The open file.
-        layout: How it names and orders them.
-        root: What stands before every name.
-        shapes: Shape of each variable of the model by path.
-
-    Returns:
-        The weights that the layout holds.
-
-    Raises:
-        FormatError: A tensor is missing, surplus, misshapen or no float. The text
-            lists names and shapes. Reading one that holds NaN or infinity raises it
-            too.
+    A tensor that is missing, surplus, misshapen or no float is a `FormatError` that
+    lists names and shapes; reading one that holds NaN or infinity raises it too.
     """
     names = {p: layout.tensor_name(p, root) for p in shapes if layout.holds(p)}
     expected = {names[p]: layout.shape(p, shapes[p]) for p in names}

@@ -18,16 +18,6 @@ def inflated(component: Component) -> Component:
     Temporal convolutions start as the identity and temporal attention's output
     projection at zero, so that a still video gives the image model's output in each
     frame. A model of noisy latents alone gets zero weights for mask and hint.
-
-    Args:
-        component: The image UNet.
-
-    Returns:
-        The video UNet. Nothing is read yet.
-
-    Raises:
-        ValueError: It is no UNet, has temporal parts already, or takes another
-            number of channels than latents or latents, mask and hint.
     """
     if component.kind != "unet":
         raise ValueError(f"Only a UNet can be inflated. Received: {component.kind}")

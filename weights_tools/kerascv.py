@@ -309,8 +309,8 @@ class KerasCVClass:
     def weight_names(self) -> list[list[str]]:
         """Names of the weights of each layer, in its order.
 
-        A residual block's last two weights are those of its shortcut, which not all
-        such blocks have.
+        A residual block's last two are those of its shortcut, which not all blocks
+        have.
         """
         return [
             [
@@ -366,10 +366,7 @@ def is_kerascv_file(file: TensorFile) -> bool:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The files in a folder that have a name that KerasCV or we give.
-
-    Keras's cache of downloads, `~/.keras/models`, is such a folder.
-    """
+    """The files in a folder, such as Keras's cache, of KerasCV or of ours."""
     names = (
         name for known in KERASCV_CLASSES for name in (known.published, known.file)
     )
@@ -377,41 +374,18 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def open_models(models: Sequence[keras.Model]) -> Checkpoint:
-    """See live models of KerasCV as one checkpoint.
-
-    Args:
-        models: Instances of `DiffusionModel`, `Decoder`, `ImageEncoder` and
-            `TextEncoder`, at most one of each.
-
-    Raises:
-        ValueError: One is none of these, or two are of one class.
-    """
+    """See live models of KerasCV, at most one of each class, as one checkpoint."""
     found = [(class_of(m), tensors_of_model(m, named_variables(m))) for m in models]
     return _checkpoint(found, {})
 
 
 def open_files(files: Sequence[TensorFile], overrides: Mapping[str, Any]) -> Checkpoint:
-    """See files of KerasCV's classes as one checkpoint.
-
-    Args:
-        files: The open files.
-        overrides: Arguments of the UNet that are known better.
-
-    Raises:
-        FormatError: A file is of none of the classes, or two are of one.
-    """
+    """See files of KerasCV's classes as one checkpoint."""
     return _checkpoint([_recognised(file) for file in files], overrides)
 
 
 def class_of(model: keras.Model) -> KerasCVClass:
-    """Which of KerasCV's classes a live model is of.
-
-    Args:
-        model: The model.
-
-    Raises:
-        ValueError: It is of none that has our architecture.
-    """
+    """Which of KerasCV's classes a live model is of; `ValueError` if of none."""
     names = [c.__name__ for c in type(model).__mro__] if is_kerascv_model(model) else []
     for known in KERASCV_CLASSES:
         if known.name in names:
@@ -423,14 +397,7 @@ def class_of(model: keras.Model) -> KerasCVClass:
 
 
 def named_variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """Variables of a live model of KerasCV by their names in its layout.
-
-    Args:
-        model: The model.
-
-    Raises:
-        ValueError: Its layers are not those of its class.
-    """
+    """Variables of a live model of KerasCV by their names in its layout."""
     layers = [layer.weights for layer in model.layers if layer.weights]
     names = _named(class_of(model), [len(weights) for weights in layers])
     variables = [variable for weights in layers for variable in weights]
@@ -581,14 +548,7 @@ def _joined(halves: Sequence[Component]) -> Component:
 def files_of(
     components: Mapping[str, Component],
 ) -> dict[str, tuple[Component, Layout]]:
-    """The files of KerasCV's classes that hold some models.
-
-    Args:
-        components: The models by part, each as `fitted` gives it.
-
-    Returns:
-        For the name of each file the model and the layout. An autoencoder has two.
-    """
+    """The model and the layout of each file, of models that `fitted` gave."""
     return {
         known.file: (component, known.layout)
         for known in KERASCV_CLASSES
@@ -600,17 +560,10 @@ def files_of(
 
 
 def fitted(component: Component) -> Component:
-    """Make a model one whose weights KerasCV's class holds.
+    """Make a model one whose weights KerasCV's class, which has one size, holds.
 
-    Args:
-        component: The model.
-
-    Returns:
-        The model; a UNet without channels that it does not look at. KerasCV's class
-        may still have other epsilons and another GELU.
-
-    Raises:
-        ValueError: It has another architecture than KerasCV's, which has one size.
+    A UNet loses channels that it does not look at. KerasCV's class may still have other
+    epsilons and another GELU.
     """
     if component.kind == "unet":
         component = _of_latents_alone(component)

@@ -421,26 +421,10 @@ _VARIANTS = ["*.fp16.*", "*.non_ema.*"]
 
 
 def download(name: str, variant: str | None = None) -> Path:
-    """Fetch a repository through `huggingface_hub`'s cache.
+    """Fetch a repository (`hf://owner/name[@revision]`) through the hub's cache.
 
     Offline mode (`HF_HUB_OFFLINE`), cache (`HF_HOME`) and tokens (`HF_TOKEN`) are as
-    everywhere else.
-
-    Args:
-        name: `hf://owner/name` or `hf://owner/name@revision`.
-        variant: `"fp16"` fetches files of this variant where there are any.
-
-    Returns:
-        The folder of the snapshot.
-
-    Raises:
-        ValueError: The name is malformed.
-        FileNotFoundError: The hub, or the cache when offline, has no such thing.
-
-    Example:
-    ```python
-    folder = download("hf://TempoFunk/makeavid-sd-jax")
-    ```
+    everywhere else. With `variant` files of it are fetched where there are any.
     """
     match = _HUB_NAME.fullmatch(name)
     if not match:

@@ -133,26 +133,10 @@ def save(
     dtype: str | None = None,
     progress: bool | Callable[[int, int], None] = False,
 ) -> tuple[dict[str, Layout], int]:
-    """Write a checkpoint, complete or not at all.
-
-    Two tensors are on their way at a time.
-
-    Args:
-        checkpoint: The models.
-        out: What to write. What is there is replaced.
-        layout: Name of the layout.
-        to_file: Whether to write one file, not a folder.
-        dtype: Dtype of the weights. `None` keeps each tensor's.
-        progress: `True` shows a bar by bytes; a function is called as
-            `progress(done, total)`.
+    """Write a checkpoint, complete or not at all; two tensors are on their way.
 
     Returns:
         The layout of each part that was written, and the bytes of all weights.
-
-    Raises:
-        ValueError: The layout cannot hold the models, or a value does not fit into
-            `dtype`.
-        OSError: The disk is full.
     """
     if layout == "kerascv":
         plan = _plan_kerascv(checkpoint, out.name if to_file else None)
@@ -385,8 +369,8 @@ def _pop(config, keys):
 def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
     """A folder as diffusers and the original read it: a pipeline, or one model.
 
-    The UNet is written in `layout`; VAE and text encoder, which the video layouts do
-    not have, as diffusers has them.
+    VAE and text encoder, which the video layouts do not have, are as diffusers has
+    them.
     """
     models = {p: c for p, c in checkpoint.components.items() if p in MODELS}
     known = {(each.kind, each.name) for each in LAYOUTS}

@@ -46,16 +46,7 @@ _LONG = {
 
 
 def is_flax(start: bytes) -> bool:
-    """Whether a file that starts so is meant as msgpack: a map, its first key a text.
-
-    Args:
-        start: Its first bytes, at least six.
-
-    Example:
-    ```python
-    is_flax(bytes([0x81, 0xA4]) + b"conv")  # True
-    ```
-    """
+    """Whether a file that starts so is meant as msgpack: a map of texts."""
     key = start[{0xDE: 3, 0xDF: 5}.get(start[0], 1) :][:1]
     is_map = 0x81 <= start[0] <= 0x8F or start[0] in (0xDE, 0xDF)
     return is_map and bool(key) and (0xA0 <= key[0] < 0xC0 or 0xD9 <= key[0] <= 0xDB)
@@ -65,12 +56,6 @@ def open_flax(file: MappedFile) -> MappedTensors:
     """Open a file of Flax; only the heads of its objects are read.
 
     Entries that are no arrays, such as a step count, are left out.
-
-    Args:
-        file: The mapped file.
-
-    Raises:
-        FormatError: If it is damaged or no such file.
     """
     walk = _Walk(file)
     prefix: tuple[str, ...] = ()
@@ -245,18 +230,7 @@ _Pieces = Iterator[bytes | tuple[str, int]]
 def lay_out_flax(
     specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]
 ) -> list[bytes | tuple[str, int]]:
-    """Lay out a new file of Flax, byte for byte as Flax itself would.
-
-    Args:
-        specs: Shape and dtype of each tensor by name; slashes make nested maps.
-        metadata: Must be empty: the format has no place for it.
-
-    Returns:
-        The file in order: heads, and the name and the number of bytes of data.
-
-    Raises:
-        ValueError: If there is metadata, a name is too long, or one begins another.
-    """
+    """The heads, and name and bytes of data, of a file as Flax itself writes it."""
     if metadata:
         raise ValueError(f"Flax's msgpack holds no metadata. Received: {metadata}")
     return list(_tree(nested(specs), specs))

@@ -82,15 +82,7 @@ class _Objects(DataObjects):
 
 
 def open_hdf5(file: MappedFile) -> Hdf5Tensors:
-    """Open an HDF5 file; only its structure is read, and nothing outside it.
-
-    Args:
-        file: The mapped file.
-
-    Raises:
-        FormatError: If it is damaged, leads to other files, or has datasets that are
-            no tensors.
-    """
+    """Open an HDF5 file; only its structure is read, and nothing outside it."""
     walk = _Walk(file)
     try:
         block = SuperBlock(walk.reader, 0)
@@ -115,14 +107,7 @@ class Hdf5Tensors(MappedTensors):
         self.metadata = {k: v for k, v in texts.items() if isinstance(v, str)}
 
     def texts(self, group: str) -> dict[str, str | list[str]]:
-        """The attributes of a group that are texts, or lists of texts.
-
-        Args:
-            group: Its name; `""` is the root.
-
-        Raises:
-            FormatError: If there is no such group, or an attribute is damaged.
-        """
+        """Attributes of a group (`""` is the root): texts, or lists of texts."""
         if group not in self._walk.groups:
             raise FormatError(self.path, f"has no group {shortened(group)}")
         path = (group,) if group else ()
@@ -305,14 +290,7 @@ def _text(value: bytes | str) -> str:
 
 
 def check_hdf5(specs: Mapping[str, TensorSpec]) -> None:
-    """Check that an HDF5 file can hold such tensors.
-
-    Args:
-        specs: Shape and dtype of each tensor by name; slashes make groups.
-
-    Raises:
-        ValueError: If the format has no such dtype or name.
-    """
+    """Check that an HDF5 file can hold such tensors."""
     nested(specs)
     for name, spec in specs.items():
         if {"", "."} & set(name.split(SEPARATOR)) or "\0" in name:
@@ -326,16 +304,7 @@ def check_hdf5(specs: Mapping[str, TensorSpec]) -> None:
 def begin_hdf5(
     path: Path, specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]
 ) -> dict[str, list[Extent]]:
-    """Write an HDF5 file with everything in it but the values of its tensors.
-
-    Args:
-        path: Where; nothing is there yet.
-        specs: Shape and dtype of each tensor by name; slashes make groups.
-        metadata: Texts that become attributes of the root.
-
-    Returns:
-        Where the bytes of each tensor go.
-    """
+    """Write an HDF5 file but for the values of its tensors, and tell where they go."""
     import h5py
 
     try:

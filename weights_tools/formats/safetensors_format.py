@@ -36,31 +36,15 @@ _METADATA = "__metadata__"
 
 
 def is_safetensors(start: bytes) -> bool:
-    """Whether a file that starts so is meant as safetensors.
-
-    Args:
-        start: Its first bytes, at least nine.
-
-    Example:
-    ```python
-    is_safetensors((64).to_bytes(8, "little") + b"{")  # True
-    ```
-    """
+    """Whether a file that starts so is meant as safetensors (its first nine bytes)."""
     # Text, such as an index in JSON, has no zero bytes.
     return start[5 : _LENGTH + 1] == b"\0\0\0{"
 
 
 def open_safetensors(file: MappedFile) -> MappedTensors:
-    """Open a safetensors file; only its header is read.
+    """Open a safetensors file; only its header is read, and checked by the library.
 
-    The library checks the header: tensors lie one after the other without a gap, so
-    that their order and sizes tell where each is.
-
-    Args:
-        file: The mapped file.
-
-    Raises:
-        FormatError: If the header breaks a rule of the format.
+    Tensors lie one after the other without a gap: their order and sizes tell where.
     """
     position = _LENGTH + int.from_bytes(file.map[:_LENGTH], "little")
     tensors = {}
@@ -89,19 +73,7 @@ def _spec(file: MappedFile, name: str, shape: list[int], code: str) -> TensorSpe
 def lay_out_safetensors(
     specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]
 ) -> list[bytes | tuple[str, int]]:
-    """Lay out a new safetensors file.
-
-    Args:
-        specs: Shape and dtype of each tensor by name.
-        metadata: What the file shall say about itself.
-
-    Returns:
-        The file in order: its header, then the name and the number of bytes of each
-        tensor.
-
-    Raises:
-        ValueError: If the format has no such dtype or cannot hold such a name.
-    """
+    """The header, and name and bytes of each tensor, of a new file."""
     if _METADATA in specs:
         raise ValueError(f"safetensors keeps the name {_METADATA!r} for itself.")
     header: dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}

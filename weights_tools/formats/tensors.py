@@ -60,16 +60,7 @@ class FormatError(ValueError):
 
 
 def shortened(received: object) -> str:
-    """Quote something received from a file, and cut it where it is long.
-
-    Args:
-        received: A name, number or structure that a file holds.
-
-    Example:
-    ```python
-    shortened("x" * 1000)  # "'xxxxx...xxxxx'", about 120 characters
-    ```
-    """
+    """Quote something received from a file, and cut it where it is long."""
     # Cut before quoting: a name may have the length of the file.
     cut: Any = received
     if isinstance(received, (str, bytes)) and len(received) > _LONGEST_SHOWN:
@@ -108,20 +99,7 @@ class TensorSpec(NamedTuple):
 
 
 def checked_spec(shape: object, dtype: object) -> TensorSpec:
-    """Make the spec of a tensor from what a header says.
-
-    Args:
-        shape: List or tuple of dimensions, as read.
-        dtype: Name of the dtype, as read.
-
-    Raises:
-        ValueError: If the dtype is not supported or no array has such a shape.
-
-    Example:
-    ```python
-    checked_spec([3, 4], "float32")  # TensorSpec(shape=(3, 4), dtype="float32")
-    ```
-    """
+    """The spec of what a header says; `ValueError` if no array is like that."""
     # What is received may be anything that a file can spell: only strings are shown.
     if not isinstance(dtype, str) or dtype not in DTYPES:
         shown = shortened(dtype) if isinstance(dtype, str) else type(dtype).__name__
@@ -357,20 +335,7 @@ class NameCollector:
 
 
 def nested(names: Iterable[str]) -> dict[str, Any]:
-    """The tree that names with slashes spell; each leaf is the full name.
-
-    Args:
-        names: The names of all tensors.
-
-    Raises:
-        ValueError: If one is a tensor and a group at once, or nests too deeply.
-
-    Example:
-    ```python
-    nested(["conv/kernel", "conv/bias"])
-    # {"conv": {"kernel": "conv/kernel", "bias": "conv/bias"}}
-    ```
-    """
+    """The tree that names with slashes spell; each leaf is the full name."""
     tree: dict[str, Any] = {}
     for name in names:
         *groups, last = name.split(SEPARATOR)

@@ -91,15 +91,8 @@ def is_zip(start: bytes) -> bool:
 def open_torch(file: MappedFile) -> TensorFile:
     """Open a checkpoint of PyTorch. Nothing that it names is imported or run.
 
-    The tensors of a zip archive stay in the file until they are read. Those of the
-    form before PyTorch 1.6 are loaded at once.
-
-    Args:
-        file: The mapped file.
-
-    Raises:
-        ImportError: If PyTorch is not installed.
-        FormatError: If it is damaged, or asks for more than tensors.
+    The tensors of a zip archive stay in the file until they are read. Those of the form
+    before PyTorch 1.6 are loaded at once.
     """
     try:
         import torch
