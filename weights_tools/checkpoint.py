@@ -7,8 +7,7 @@ done to them on their way (adding temporal parts, casting) is a function from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -237,21 +236,6 @@ def tensors_of_model(
     return TensorFile(
         Path(f"<{model.name}>"), specs, lambda name: _to_numpy(variables[name])
     )
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Makes any error in what a file says a `FormatError` that names the file."""
-    try:
-        yield
-    except (FormatError, OSError):
-        raise
-    except ValueError as error:
-        raise FormatError(path, str(error)) from error
-    except Exception as error:
-        # What libraries answer to JSON of another shape than theirs is of any kind.
-        reason = f"is not understood: {type(error).__name__}: {error}"
-        raise FormatError(path, reason) from error
 
 
 def weights_from_file(

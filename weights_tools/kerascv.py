@@ -26,10 +26,9 @@ from weights_tools.checkpoint import (
     Component,
     Weights,
     component_from_file,
-    reading,
     tensors_of_model,
 )
-from weights_tools.formats import FormatError, TensorFile
+from weights_tools.formats import FormatError, TensorFile, reading
 from weights_tools.formats.hdf5_format import Hdf5Tensors
 from weights_tools.layouts import Layout
 from weights_tools.layouts.layout import CONVOLVED_ATTENTION, HEADS, KERAS_LEAVES

@@ -35,7 +35,6 @@ from weights_tools.checkpoint import (
     component_from_file,
     component_of_model,
     find_layouts,
-    reading,
 )
 from weights_tools.configs import (
     architecture,
@@ -44,7 +43,7 @@ from weights_tools.configs import (
     read_config,
     sides_of,
 )
-from weights_tools.formats import FormatError, TensorFile, open_tensors
+from weights_tools.formats import FormatError, TensorFile, open_tensors, reading
 from weights_tools.layouts import Layout
 
 _HUB_PREFIX = "hf://"

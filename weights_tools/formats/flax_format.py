@@ -19,12 +19,14 @@ from weights_tools.formats.tensors import (
     Extent,
     FormatError,
     MappedFile,
-    MappedTensors,
     NameCollector,
     StoredTensor,
+    TensorFile,
     TensorSpec,
     checked_spec,
+    mapped_tensors,
     nested,
+    reading,
 )
 
 # Flax's extension types; a NumPy scalar is an array without dimensions.
@@ -52,7 +54,7 @@ def is_flax(start: bytes) -> bool:
     return is_map and bool(key) and (0xA0 <= key[0] < 0xC0 or 0xD9 <= key[0] <= 0xDB)
 
 
-def open_flax(file: MappedFile) -> MappedTensors:
+def open_flax(file: MappedFile) -> TensorFile:
     """Open a file of Flax; only the heads of its objects are read.
 
     Entries that are no arrays, such as a step count, are left out.
@@ -71,7 +73,7 @@ def open_flax(file: MappedFile) -> MappedTensors:
         ) from error
     if walk.at != file.size:
         raise FormatError(file.path, f"{file.size - walk.at} bytes follow the map")
-    return MappedTensors(file, walk.tensors)
+    return mapped_tensors(file, walk.tensors)
 
 
 class _Walk:
@@ -168,24 +170,21 @@ class _Walk:
     def array(self, body: Extent, path: tuple[str, ...]) -> StoredTensor:
         """Shape, dtype and extent of an array from the body of its extension."""
         end, self.at = self.at, body.offset
-        try:
-            parts = self.library("read_array_header")
+        parts = "expected shape, dtype and bytes"
+        with reading(self.file.path, SEPARATOR.join(path), parts):
+            count = self.library("read_array_header")
             shape, dtype = self.library("unpack"), self.library("unpack")
-            if parts != 3 or self.kind() != "bin":
-                raise ValueError("expected shape, dtype and bytes")
+            if count != 3 or self.kind() != "bin":
+                raise ValueError(parts)
             _, data = self.data()
             if sum(data) != end:
-                raise ValueError("expected shape, dtype and bytes")
+                raise ValueError(parts)
             spec = checked_spec(shape, dtype)
             if spec.nbytes != data.nbytes:
                 raise ValueError(
                     f"shape {spec.shape} of {spec.dtype} takes {spec.nbytes} bytes, "
                     f"{data.nbytes} are there"
                 )
-        except Exception as error:
-            reason = str(error) if type(error) is ValueError else ""
-            reason = reason or "expected shape, dtype and bytes"
-            raise self.error(path, reason) from error
         self.at = end
         return StoredTensor(spec, (data,))
 
@@ -209,10 +208,8 @@ class _Walk:
                     raise self.error(path, "a chunk is no array")
         if not chunks:
             raise self.error(path, "a chunked array has no chunks")
-        try:
+        with reading(self.file.path, name):
             spec = checked_spec(shape, chunks[0].spec.dtype)
-        except ValueError as error:
-            raise self.error(path, str(error)) from error
         if any(len(c.spec.shape) != 1 or c.spec.dtype != spec.dtype for c in chunks):
             raise self.error(path, f"chunks are not flat arrays of {spec.dtype}")
         if sum(c.spec.nbytes for c in chunks) != spec.nbytes:

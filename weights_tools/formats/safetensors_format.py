@@ -12,10 +12,12 @@ from weights_tools.formats.tensors import (
     Extent,
     FormatError,
     MappedFile,
-    MappedTensors,
     StoredTensor,
+    TensorFile,
     TensorSpec,
     checked_spec,
+    mapped_tensors,
+    reading,
     shortened,
 )
 
@@ -35,13 +37,7 @@ _LENGTH = 8
 _METADATA = "__metadata__"
 
 
-def is_safetensors(start: bytes) -> bool:
-    """Whether a file that starts so is meant as safetensors (its first nine bytes)."""
-    # Text, such as an index in JSON, has no zero bytes.
-    return start[5 : _LENGTH + 1] == b"\0\0\0{"
-
-
-def open_safetensors(file: MappedFile) -> MappedTensors:
+def open_safetensors(file: MappedFile) -> TensorFile:
     """Open a safetensors file; only its header is read, and checked by the library.
 
     Tensors lie one after the other without a gap: their order and sizes tell where.
@@ -53,21 +49,16 @@ def open_safetensors(file: MappedFile) -> MappedTensors:
             metadata = opened.metadata()
             for name in opened.offset_keys():
                 header = opened.get_slice(name)
-                spec = _spec(file, name, header.get_shape(), header.get_dtype())
+                code = header.get_dtype()
+                with reading(file.path, name):
+                    spec = checked_spec(header.get_shape(), _DTYPES.get(code, code))
                 tensors[name] = StoredTensor(spec, (Extent(position, spec.nbytes),))
                 position += spec.nbytes
     except SafetensorError as error:
         raise FormatError(
             file.path, f"is no whole safetensors file: {shortened(str(error))}"
         ) from error
-    return MappedTensors(file, tensors, metadata)
-
-
-def _spec(file: MappedFile, name: str, shape: list[int], code: str) -> TensorSpec:
-    try:
-        return checked_spec(shape, _DTYPES.get(code, code))
-    except ValueError as error:
-        raise FormatError(file.path, str(error), tensor=name) from error
+    return mapped_tensors(file, tensors, metadata)
 
 
 def lay_out_safetensors(

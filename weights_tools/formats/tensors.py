@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import math
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -57,6 +59,31 @@ class FormatError(ValueError):
     ):
         where = "" if tensor is None else f"tensor {shortened(tensor)}: "
         super().__init__(f"{os.fspath(path)}: {where}{reason}")
+
+
+@contextmanager
+def reading(
+    path: Path, tensor: str | None = None, reason: str = "is not understood"
+) -> Iterator[None]:
+    """Makes any error in what a file says a `FormatError` that names the file.
+
+    Args:
+        path: The file.
+        tensor: Name of the tensor that is read, if it is one.
+        reason: What to say of errors but `ValueError`, of which libraries have many.
+    """
+    try:
+        yield
+    except FormatError:
+        raise
+    except ValueError as error:
+        raise FormatError(path, str(error), tensor) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            # Of the system, not of what a library makes of the content.
+            raise
+        reason = f"{reason}: {type(error).__name__}: {error!s:.200}"
+        raise FormatError(path, reason, tensor) from error
 
 
 def shortened(received: object) -> str:
@@ -144,7 +171,8 @@ class TensorFile:
         self.path = Path(path)
         self.specs: Mapping[str, TensorSpec] = MappingProxyType(dict(specs))
         self.metadata: dict[str, str] = dict(metadata or {})
-        self._read, self._close = read, close
+        self._read: Callable[[str], np.ndarray] | None = read
+        self._close = close
 
     def read(self, name: str) -> np.ndarray:
         """Read one tensor; the bytes of the others are not touched.
@@ -161,10 +189,13 @@ class TensorFile:
         """
         if name not in self.specs:
             raise FormatError(self.path, "there is no such tensor", tensor=name)
+        if self._read is None:
+            raise FormatError(self.path, "is closed", tensor=name)
         return self._read(name)
 
     def close(self) -> None:
-        """Close the file. Arrays that were read stay valid."""
+        """Close the file. Arrays that were read stay valid, and hold what they need."""
+        self._read = None
         self._close()
 
     def __enter__(self):
@@ -172,6 +203,43 @@ class TensorFile:
 
     def __exit__(self, *exception):
         self.close()
+
+
+class Extent(NamedTuple):
+    """A run of bytes in a file."""
+
+    offset: int
+    nbytes: int
+
+
+class StoredTensor(NamedTuple):
+    """A tensor and where its bytes lie, in more than one run where it is cut."""
+
+    spec: TensorSpec
+    extents: tuple[Extent, ...]
+
+
+class Pages:
+    """Lets go of the memory of a mapped file that each thread touched before.
+
+    Arrays stay valid: pages that are touched again come from the file again. Without
+    this, a process that reads a file tensor by tensor grows to its size.
+    """
+
+    def __init__(self):
+        # Of each thread, that none lets go of what another is about to read.
+        self._touched = threading.local()
+
+    def touch(self, owner: object, runs: Iterable[Extent]) -> None:
+        """Begin to use the runs at these addresses, which `owner` keeps mapped."""
+        _, before = getattr(self._touched, "now", (None, ()))
+        self._touched.now = owner, tuple(runs)
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        for address, nbytes in before:
+            start = address - address % mmap.PAGESIZE
+            size = ctypes.c_size_t(address + nbytes - start)
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(start), size, mmap.MADV_DONTNEED)
 
 
 class MappedFile:
@@ -188,6 +256,7 @@ class MappedFile:
             if self.size == 0:
                 raise FormatError(self.path, "is empty (0 bytes)")
             self.map = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_READ)
+        self._pages = Pages()
 
     def holds(self, offset: int, nbytes: int) -> bool:
         """Whether `nbytes` bytes from `offset` on lie within the file."""
@@ -202,6 +271,29 @@ class MappedFile:
                 f"{offset + nbytes} of {self.size}",
             )
         return self.map[offset : offset + nbytes]
+
+    def view(self, tensor: StoredTensor) -> np.ndarray:
+        """A tensor as it lies in the file; one in several runs is copied."""
+        shape, dtype = tensor.spec.shape, tensor.spec.numpy_dtype
+        if tensor.spec.nbytes == 0:
+            return read_only(np.empty(shape, dtype))
+        whole = np.frombuffer(self.map, "u1")
+        runs = [Extent(whole.ctypes.data + at, n) for at, n in tensor.extents]
+        self._pages.touch(whole, runs)
+        if len(tensor.extents) == 1:
+            return np.ndarray(shape, dtype, self.map, tensor.extents[0].offset)
+        pieces = [whole[at : at + n] for at, n in tensor.extents]
+        return read_only(np.concatenate(pieces).view(dtype).reshape(shape))
+
+
+def mapped_tensors(
+    file: MappedFile,
+    tensors: Mapping[str, StoredTensor],
+    metadata: Mapping[str, str] | None = None,
+) -> TensorFile:
+    """Tensors that lie in a mapped file as they are."""
+    specs = {name: tensor.spec for name, tensor in tensors.items()}
+    return TensorFile(file.path, specs, lambda n: file.view(tensors[n]), metadata)
 
 
 class BoundedReader(io.RawIOBase):
@@ -234,68 +326,6 @@ class BoundedReader(io.RawIOBase):
         if self.left < 0:
             raise EOFError("its structure leads in circles")
         return self._file.map[start : start + nbytes]
-
-
-class Extent(NamedTuple):
-    """A run of bytes in a file."""
-
-    offset: int
-    nbytes: int
-
-
-class StoredTensor(NamedTuple):
-    """A tensor and where its bytes lie, in more than one run where it is cut."""
-
-    spec: TensorSpec
-    extents: tuple[Extent, ...]
-
-
-class MappedTensors(TensorFile):
-    """Tensors that lie in a mapped file as they are: reading one gives a view."""
-
-    def __init__(
-        self,
-        file: MappedFile,
-        tensors: Mapping[str, StoredTensor],
-        metadata: Mapping[str, str] | None = None,
-    ):
-        specs = {name: tensor.spec for name, tensor in tensors.items()}
-        super().__init__(file.path, specs, self._view, metadata)
-        self._map: mmap.mmap | None = file.map
-        self._tensors = dict(tensors)
-        # Of each thread, that none lets go of what another is about to read.
-        self._touched = threading.local()
-
-    def _view(self, name: str) -> np.ndarray:
-        if self._map is None:
-            raise FormatError(self.path, "is closed", tensor=name)
-        self._release_pages(self._map)
-        tensor = self._tensors[name]
-        shape, dtype = tensor.spec.shape, tensor.spec.numpy_dtype
-        if tensor.spec.nbytes == 0:
-            return read_only(np.empty(shape, dtype))
-        self._touched.extents = tensor.extents
-        if len(tensor.extents) == 1:
-            offset = tensor.extents[0].offset
-            return np.ndarray(shape, dtype, self._map, offset)
-        pieces = [np.frombuffer(self._map, "u1", n, at) for at, n in tensor.extents]
-        return read_only(np.concatenate(pieces).view(dtype).reshape(shape))
-
-    def _release_pages(self, mapped: mmap.mmap) -> None:
-        """Let go of the memory that the tensor that this thread read before took.
-
-        Its array stays valid: pages that are touched again come from the file again.
-        Without this, a process that reads a file tensor by tensor grows to its size.
-        """
-        if not hasattr(mmap, "MADV_DONTNEED"):
-            return
-        for offset, nbytes in getattr(self._touched, "extents", ()):
-            start = offset - offset % mmap.PAGESIZE
-            mapped.madvise(mmap.MADV_DONTNEED, start, offset + nbytes - start)
-
-    def close(self) -> None:
-        # Not `mmap.close`: that fails while arrays live. The last of them unmaps.
-        self._map = None
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
