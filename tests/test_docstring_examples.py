@@ -32,11 +32,10 @@ NEED_MORE = {
     "keras_makeavid.training.run.train",
     "weights_tools.configs.text_encoder_from_transformers_config",
     "weights_tools.conversion",
-    "weights_tools.inspection.inspect",
     "weights_tools.loading.load_weights",
     "weights_tools.loading.load_model",
     "weights_tools.opening.open_source",
-    "weights_tools.verification.verify",
+    "weights_tools.verification",
     "weights_tools.loading.load_into_kerascv",
 }
 

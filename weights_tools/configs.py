@@ -33,24 +33,24 @@ _Factor = Annotated[float, Meta(gt=0, le=2**17)]
 # Of latents, whose sides in pixels are some times more.
 _Side = Annotated[int, Meta(ge=1, le=2**12)]
 
-_SIZES = (
-    *("in_channels", "out_channels", "latent_channels", "context_dim", "groups"),
-    *("vocabulary_size", "max_sequence_length", "num_heads", "height", "width"),
-    *("embedding_dim", "hidden_dim", "intermediate_dim", "num_frames"),
-)
+
+def _each(keys: str, value: Any) -> dict[str, Any]:
+    return dict.fromkeys(keys.split(), value)
+
 
 # The type of each argument of our models, and of a task.
 _ARGUMENTS: dict[str, Any] = {
-    **dict.fromkeys(_SIZES, _Size),
+    **_each("in_channels out_channels latent_channels context_dim groups", _Size),
+    **_each("embedding_dim hidden_dim intermediate_dim vocabulary_size", _Size),
+    **_each("max_sequence_length height width num_frames", _Size),
     "num_heads": _Size | _Sizes,
     "block_channels": _Sizes,
     "attention_levels": _Switches,
-    **dict.fromkeys(("layers_per_block", "num_layers"), _Count),
-    **dict.fromkeys(("epsilon", "transformer_epsilon"), _Fraction),
-    "layer_norm_epsilon": _Fraction,
-    **dict.fromkeys(("scaling_factor", "fps"), _Factor),
+    **_each("layers_per_block num_layers", _Count),
+    **_each("epsilon transformer_epsilon layer_norm_epsilon", _Fraction),
+    **_each("scaling_factor fps", _Factor),
     "guidance_scale": float,
-    **dict.fromkeys(("gelu", "intermediate_activation"), str),
+    **_each("gelu intermediate_activation", str),
     "temporal": bool,
 }
 
@@ -154,31 +154,26 @@ _UNET = _Format(
         "norm_num_groups": "groups",
         "norm_eps": "epsilon",
     },
-    own=(
-        *("block_channels", "num_heads", "context_dim", "attention_levels", "gelu"),
-        *("groups", "epsilon", "transformer_epsilon", "name", "dtype"),
+    own=tuple(
+        "block_channels num_heads context_dim attention_levels gelu groups epsilon "
+        "transformer_epsilon name dtype".split()
     ),
     blocks=("down_block_types", "up_block_types"),
     only={
-        **dict.fromkeys(
-            (
-                *("center_input_sample", "use_linear_projection"),
-                *("dual_cross_attention", "only_cross_attention"),
-                *("resnet_skip_time_act", "class_embeddings_concat"),
-            ),
+        **_each(
+            "center_input_sample use_linear_projection dual_cross_attention "
+            "only_cross_attention resnet_skip_time_act class_embeddings_concat",
             (False,),
         ),
         "flip_sin_to_cos": (True,),
-        **dict.fromkeys(("freq_shift", "dropout"), (0,)),
-        **dict.fromkeys(
-            (
-                *("downsample_padding", "transformer_layers_per_block"),
-                *("mid_block_scale_factor", "resnet_out_scale_factor"),
-            ),
+        **_each("freq_shift dropout", (0,)),
+        **_each(
+            "downsample_padding transformer_layers_per_block mid_block_scale_factor "
+            "resnet_out_scale_factor",
             (1,),
         ),
-        **dict.fromkeys(("conv_in_kernel", "conv_out_kernel"), (3,)),
-        **dict.fromkeys(("resnet_time_scale_shift", "attention_type"), ("default",)),
+        **_each("conv_in_kernel conv_out_kernel", (3,)),
+        **_each("resnet_time_scale_shift attention_type", ("default",)),
         "act_fn": ("silu", "swish"),
         "time_embedding_type": ("positional",),
         "mid_block_only_cross_attention": (None, False),

@@ -77,42 +77,46 @@ _UNET: _Layers = (
     ("conv_out", "padded_conv2d"),
 )
 
+
+def _half(name: str, level: str, layers: int, sampler: str) -> tuple[_Layers, _Layers]:
+    """The levels of half an autoencoder, and its middle."""
+    levels: _Layers = ()
+    for number in range(4):
+        place = f"{name}/{level}_{number}"
+        levels += _row(f"{place}/resnets", "resnet_block", layers)
+        if number < 3:
+            levels += ((f"{place}/{sampler}", "padded_conv2d"),)
+    middle = (
+        (f"{name}/mid_block/resnets_0", "resnet_block"),
+        (f"{name}/mid_block/attention", "attention_block"),
+        (f"{name}/mid_block/resnets_1", "resnet_block"),
+    )
+    return levels, middle
+
+
+def _end(name: str) -> _Layers:
+    return (
+        (f"{name}/conv_norm_out", "group_normalization"),
+        (f"{name}/conv_out", "padded_conv2d"),
+    )
+
+
+_DOWN, _DOWN_MIDDLE = _half("encoder", "down_blocks", 2, "downsamplers_0")
 _IMAGE_ENCODER: _Layers = (
     ("encoder/conv_in", "padded_conv2d"),
-    *(
-        layer
-        for level in range(3)
-        for layer in (
-            *_row(f"encoder/down_blocks_{level}/resnets", "resnet_block", 2),
-            (f"encoder/down_blocks_{level}/downsamplers_0", "padded_conv2d"),
-        )
-    ),
-    *_row("encoder/down_blocks_3/resnets", "resnet_block", 2),
-    ("encoder/mid_block/resnets_0", "resnet_block"),
-    ("encoder/mid_block/attention", "attention_block"),
-    ("encoder/mid_block/resnets_1", "resnet_block"),
-    ("encoder/conv_norm_out", "group_normalization"),
-    ("encoder/conv_out", "padded_conv2d"),
+    *_DOWN,
+    *_DOWN_MIDDLE,
+    *_end("encoder"),
     ("quant_conv", "padded_conv2d"),
 )
 
+_UP, _UP_MIDDLE = _half("decoder", "up_blocks", 3, "upsamplers_0/conv")
 _DECODER: _Layers = (
     ("post_quant_conv", "padded_conv2d"),
     ("decoder/conv_in", "padded_conv2d"),
-    ("decoder/mid_block/resnets_0", "resnet_block"),
-    ("decoder/mid_block/attention", "attention_block"),
-    ("decoder/mid_block/resnets_1", "resnet_block"),
-    *(
-        layer
-        for level in range(3)
-        for layer in (
-            *_row(f"decoder/up_blocks_{level}/resnets", "resnet_block", 3),
-            (f"decoder/up_blocks_{level}/upsamplers_0/conv", "padded_conv2d"),
-        )
-    ),
-    *_row("decoder/up_blocks_3/resnets", "resnet_block", 3),
-    ("decoder/conv_norm_out", "group_normalization"),
-    ("decoder/conv_out", "padded_conv2d"),
+    *_UP_MIDDLE,
+    *_UP,
+    *_end("decoder"),
 )
 
 _TEXT_ENCODER: _Layers = (
