@@ -155,8 +155,11 @@ _UNET = _Format(
         "norm_eps": "epsilon",
     },
     own=tuple(
-        "block_channels num_heads context_dim attention_levels gelu groups epsilon "
-        "transformer_epsilon name dtype".split()
+        _each(
+            "block_channels num_heads context_dim attention_levels gelu groups epsilon "
+            "transformer_epsilon name dtype",
+            None,
+        )
     ),
     blocks=("down_block_types", "up_block_types"),
     only={

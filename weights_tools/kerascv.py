@@ -78,45 +78,40 @@ _UNET: _Layers = (
 )
 
 
-def _half(name: str, level: str, layers: int, sampler: str) -> tuple[_Layers, _Layers]:
-    """The levels of half an autoencoder, and its middle."""
-    levels: _Layers = ()
-    for number in range(4):
-        place = f"{name}/{level}_{number}"
-        levels += _row(f"{place}/resnets", "resnet_block", layers)
-        if number < 3:
-            levels += ((f"{place}/{sampler}", "padded_conv2d"),)
-    middle = (
+def _levels(name: str, layers: int, sampler: str) -> _Layers:
+    """The levels of half an autoencoder."""
+    found: _Layers = ()
+    for level in range(4):
+        found += _row(f"{name}_{level}/resnets", "resnet_block", layers)
+        if level < 3:
+            found += ((f"{name}_{level}/{sampler}", "padded_conv2d"),)
+    return found
+
+
+def _middle(name: str) -> _Layers:
+    return (
         (f"{name}/mid_block/resnets_0", "resnet_block"),
         (f"{name}/mid_block/attention", "attention_block"),
         (f"{name}/mid_block/resnets_1", "resnet_block"),
     )
-    return levels, middle
 
 
-def _end(name: str) -> _Layers:
-    return (
-        (f"{name}/conv_norm_out", "group_normalization"),
-        (f"{name}/conv_out", "padded_conv2d"),
-    )
-
-
-_DOWN, _DOWN_MIDDLE = _half("encoder", "down_blocks", 2, "downsamplers_0")
 _IMAGE_ENCODER: _Layers = (
     ("encoder/conv_in", "padded_conv2d"),
-    *_DOWN,
-    *_DOWN_MIDDLE,
-    *_end("encoder"),
+    *_levels("encoder/down_blocks", 2, "downsamplers_0"),
+    *_middle("encoder"),
+    ("encoder/conv_norm_out", "group_normalization"),
+    ("encoder/conv_out", "padded_conv2d"),
     ("quant_conv", "padded_conv2d"),
 )
 
-_UP, _UP_MIDDLE = _half("decoder", "up_blocks", 3, "upsamplers_0/conv")
 _DECODER: _Layers = (
     ("post_quant_conv", "padded_conv2d"),
     ("decoder/conv_in", "padded_conv2d"),
-    *_UP_MIDDLE,
-    *_UP,
-    *_end("decoder"),
+    *_middle("decoder"),
+    *_levels("decoder/up_blocks", 3, "upsamplers_0/conv"),
+    ("decoder/conv_norm_out", "group_normalization"),
+    ("decoder/conv_out", "padded_conv2d"),
 )
 
 _TEXT_ENCODER: _Layers = (
@@ -299,15 +294,18 @@ class KerasCVClass:
         name: name of the class.
         layout: names of its weights.
         layers: its layers that have weights, in its order.
-        file: name of the file of its weights that we write.
         published: name of the file of its weights on the hub.
     """
 
     name: str
     layout: Layout
     layers: _Layers
-    file: str
     published: str
+
+    @property
+    def file(self) -> str:
+        """Name of the file of its weights that we write."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.name).lower() + ".weights.h5"
 
     def weight_names(self) -> list[list[str]]:
         """Names of the weights of each layer, in its order.
@@ -326,19 +324,10 @@ class KerasCVClass:
 
 
 KERASCV_CLASSES = (
-    KerasCVClass(
-        *("DiffusionModel", UNET, _UNET),
-        *("diffusion_model.weights.h5", "kcv_diffusion_model.h5"),
-    ),
-    KerasCVClass("Decoder", DECODER, _DECODER, "decoder.weights.h5", "kcv_decoder.h5"),
-    KerasCVClass(
-        *("ImageEncoder", IMAGE_ENCODER, _IMAGE_ENCODER),
-        *("image_encoder.weights.h5", "vae_encoder.h5"),
-    ),
-    KerasCVClass(
-        *("TextEncoder", TEXT_ENCODER, _TEXT_ENCODER),
-        *("text_encoder.weights.h5", "kcv_encoder.h5"),
-    ),
+    KerasCVClass("DiffusionModel", UNET, _UNET, "kcv_diffusion_model.h5"),
+    KerasCVClass("Decoder", DECODER, _DECODER, "kcv_decoder.h5"),
+    KerasCVClass("ImageEncoder", IMAGE_ENCODER, _IMAGE_ENCODER, "vae_encoder.h5"),
+    KerasCVClass("TextEncoder", TEXT_ENCODER, _TEXT_ENCODER, "kcv_encoder.h5"),
 )
 
 # The layout of each kind of model, whichever half of an autoencoder it has.
@@ -370,9 +359,7 @@ def is_kerascv_file(file: TensorFile) -> bool:
 
 def files_in(folder: Path) -> list[Path]:
     """The files in a folder, such as Keras's cache, of KerasCV or of ours."""
-    names = (
-        name for known in KERASCV_CLASSES for name in (known.published, known.file)
-    )
+    names = [name for c in KERASCV_CLASSES for name in (c.published, c.file)]
     return [folder / name for name in names if (folder / name).is_file()]
 
 
@@ -465,9 +452,9 @@ def _in_order(file: Hdf5Tensors) -> tuple[KerasCVClass, TensorFile]:
         )
     known = numbers[len(layers)]
     tensors = [name for names in layers for name in names]
-    for tensor in tensors:
-        if tensor not in file.specs:
-            raise FormatError(file.path, "is named but not there", tensor=tensor)
+    missing = [name for name in tensors if name not in file.specs]
+    if missing:
+        raise FormatError(file.path, "is named but not there", tensor=missing[0])
     with reading(file.path):
         names = _named(known, [len(names) for names in layers])
     old = dict(zip(names, tensors, strict=True))
@@ -486,9 +473,8 @@ def _layers_in(file: Hdf5Tensors) -> list[list[str]]:
     for layer in _listed(file.texts(root), "layer_names"):
         group = f"{root}/{layer}".removeprefix("/")
         if group not in file.groups:
-            raise FormatError(
-                file.path, f"names a layer that is not there: {layer!r:.80}"
-            )
+            reason = f"names a layer that is not there: {layer!r:.80}"
+            raise FormatError(file.path, reason)
         names = _listed(file.texts(group), "weight_names")
         if names:
             layers.append([f"{group}/{name}" for name in names])
@@ -508,11 +494,14 @@ def _checkpoint(
     components: dict[str, Component] = {}
     for known, file in found:
         if known.name in components:
-            raise FormatError(
-                file.path,
-                f"is a second {known.name}, beside {components[known.name].path}",
-            )
-        components[known.name] = _component(known, file, overrides)
+            reason = f"is a second {known.name}, beside {components[known.name].path}"
+            raise FormatError(file.path, reason)
+        layout = known.layout
+        # Half of an autoencoder does not tell the architecture: there is but one.
+        is_half = layout.kind == "vae"
+        arguments = layout.defaults if is_half else infer_arguments(file, layout, "")
+        component = component_from_file(file, layout, "", arguments, overrides)
+        components[known.name] = component
     halves = [components.pop(n) for n in ("Decoder", "ImageEncoder") if n in components]
     if halves:
         components["vae"] = _joined(halves) if len(halves) == 2 else halves[0]
@@ -521,14 +510,6 @@ def _checkpoint(
         # KerasCV's pipeline has everything but the vocabulary, which is CLIP's.
         checkpoint.schedule = NoiseSchedule()
     return checkpoint
-
-
-def _component(known, file, overrides) -> Component:
-    layout = known.layout
-    # Half of an autoencoder does not tell the architecture, of which there is but one.
-    is_half = layout.kind == "vae"
-    arguments = layout.defaults if is_half else infer_arguments(file, layout, "")
-    return component_from_file(file, layout, "", arguments, overrides)
 
 
 def _joined(halves: Sequence[Component]) -> Component:

@@ -283,9 +283,8 @@ def _left_out(file: TensorFile, used: set[str]) -> tuple[str, ...]:
 
 def _only_file(folder: Path) -> Path | None:
     """The one checkpoint in a folder that has nothing else of a model, if it is so."""
-    if (folder / "config.json").is_file():
-        return None
-    if any((folder / part).is_dir() for part in MODELS):
+    has_parts = any((folder / part).is_dir() for part in MODELS)
+    if has_parts or (folder / "config.json").is_file():
         return None
     files = [p for p in folder.iterdir() if p.suffix in (".ckpt", ".safetensors")]
     # What the libraries name so has a configuration, which is missing.

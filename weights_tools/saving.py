@@ -115,13 +115,13 @@ class _Plan:
         layouts: The layout of each part that is written.
         files: The files of weights.
         others: For the place of each other file what it says, in JSON.
-        preprocessor: Writes the tokenizer into the folder.
+        write_tokenizer: Writes the tokenizer into the folder.
     """
 
     layouts: dict[str, Layout]
     files: Sequence[_File]
     others: Mapping[str, Any] = field(default_factory=dict)
-    write_tokenizer: Callable[[Path], object] = lambda folder: None
+    write_tokenizer: Callable[[str], object] = lambda folder: None
 
 
 def save(
@@ -171,7 +171,7 @@ def _write_folder(folder: Path, plan: _Plan, dtype, on_bytes) -> None:
         (folder / place).parent.mkdir(exist_ok=True)
     for place, value in plan.others.items():
         write_json(folder / place, value, indent=4)
-    plan.write_tokenizer(folder)
+    plan.write_tokenizer(str(folder))
     for file in plan.files:
         _write_file(folder / file.name, file, dtype, on_bytes)
 
@@ -283,7 +283,7 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
             if part in components
         ]
         files = [_File(TASK_WEIGHTS_FILE, parts)]
-        write_tokenizer = _saved_by(preprocessor)
+        write_tokenizer = preprocessor.save_to_preset
     others["config.json"] = _serialized(model)
     others["metadata.json"] = {
         "keras_version": keras.version(),
@@ -295,10 +295,6 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
     layout = layouts[main]
     files.append(_File(WEIGHTS_FILE, [(backbone, layout, None)]))
     return _Plan(layouts, files, others, write_tokenizer)
-
-
-def _saved_by(preprocessor) -> Callable[[Path], object]:
-    return lambda folder: preprocessor.save_to_preset(str(folder))
 
 
 def _task_config(checkpoint: Checkpoint, preprocessor) -> dict[str, Any]:
@@ -415,7 +411,7 @@ def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
         layouts,
         files,
         others,
-        lambda folder: preprocessor.save_assets(str(folder / "tokenizer")),
+        lambda folder: preprocessor.save_assets(f"{folder}/tokenizer"),
     )
 
 

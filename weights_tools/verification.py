@@ -1,4 +1,4 @@
-"""What is in a checkpoint, without loading it; and whether two are the same function."""
+"""What is in a checkpoint, and whether two are the same function."""
 
 from __future__ import annotations
 

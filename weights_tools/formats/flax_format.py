@@ -39,19 +39,24 @@ _WINDOW = 2**10
 _MOST_ENTRIES = 1_000_000
 # Beyond this Flax cuts an array: an object of msgpack has less than 2**32 bytes.
 LARGEST_CHUNK = 2**30
-# First bytes of objects that hold bytes: what they hold, and the form of their length.
-_LONG = {
-    **{0xC4 + i: ("bin", form) for i, form in enumerate(("B", "H", "I"))},
-    **{0xC7 + i: ("ext", form) for i, form in enumerate(("B", "H", "I"))},
-    **{0xD9 + i: ("str", form) for i, form in enumerate(("B", "H", "I"))},
+# What stands after a first byte, and how many bytes it holds, or the form of the number
+# that tells it. Nothing else is looked into.
+_HEADS: dict[int, tuple[str, int | str]] = {
+    **dict.fromkeys((*range(0x80, 0x90), 0xDE, 0xDF), ("map", 0)),
+    **dict.fromkeys((*range(0x90, 0xA0), 0xDC, 0xDD), ("array", 0)),
+    **{0xA0 + length: ("str", length) for length in range(32)},
+    **{0xD4 + power: ("ext", 2**power) for power in range(5)},
+    **{0xC4 + i: ("bin", form) for i, form in enumerate("BHI")},
+    **{0xC7 + i: ("ext", form) for i, form in enumerate("BHI")},
+    **{0xD9 + i: ("str", form) for i, form in enumerate("BHI")},
 }
 
 
 def is_flax(start: bytes) -> bool:
     """Whether a file that starts so is meant as msgpack: a map of texts."""
-    key = start[{0xDE: 3, 0xDF: 5}.get(start[0], 1) :][:1]
-    is_map = 0x81 <= start[0] <= 0x8F or start[0] in (0xDE, 0xDF)
-    return is_map and bool(key) and (0xA0 <= key[0] < 0xC0 or 0xD9 <= key[0] <= 0xDB)
+    key = start[{0xDE: 3, 0xDF: 5}.get(start[0], 1) :][:1] or b"\0"
+    kinds = [_HEADS.get(first, ("other",))[0] for first in (start[0], key[0])]
+    return kinds == ["map", "str"] and start[0] != 0x80
 
 
 def open_flax(file: MappedFile) -> TensorFile:
@@ -100,26 +105,16 @@ class _Walk:
 
     def kind(self) -> str:
         """What stands next: `"map"`, `"array"`, `"str"`, `"bin"`, `"ext"` or other."""
-        first = self.file.map[self.at]
-        if 0x80 <= first < 0xC0:
-            return "map" if first < 0x90 else "array" if first < 0xA0 else "str"
-        if 0xD4 <= first <= 0xD8:
-            return "ext"
-        if first >= 0xDC and first <= 0xDF:
-            return "array" if first < 0xDE else "map"
-        return _LONG.get(first, ("other", ""))[0]
+        return _HEADS.get(self.file.map[self.at], ("other", 0))[0]
 
     def data(self) -> tuple[int, Extent]:
         """Code (of an extension) and bytes of a text, bytes or extension; go past."""
-        first = self.file.map[self.at]
-        if first in _LONG:
-            kind, form = _LONG[first]
-            (length,) = struct.unpack_from(">" + form, self.file.map, self.at + 1)
-            start = self.at + 1 + struct.calcsize(form)
-        else:
-            kind = self.kind()
-            length = 1 << first - 0xD4 if kind == "ext" else first & 0x1F
-            start = self.at + 1
+        kind, length = _HEADS[self.file.map[self.at]]
+        start = self.at + 1
+        if isinstance(length, str):
+            form = struct.Struct(">" + length)
+            (length,) = form.unpack_from(self.file.map, start)
+            start += form.size
         code = 0
         if kind == "ext":
             code, start = self.file.map[start], start + 1

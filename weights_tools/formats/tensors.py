@@ -146,17 +146,12 @@ def checked_spec(shape: object, dtype: object) -> TensorSpec:
 class TensorFile:
     """Named tensors in a file, read one at a time. A context manager.
 
-    Attributes:
-        path: The file.
-        specs: Shape and dtype of each tensor by name, in the order of the file. They
-            are known from the header alone.
-        metadata: What the file says about itself.
-
     Args:
-        path: The file, or what its tensors come from, for messages.
-        specs: Shape and dtype of each tensor by name.
+        path: The file, or what its tensors come from, for messages; an attribute too.
+        specs: Shape and dtype of each tensor by name, in the order of the file, as the
+            header alone tells; an attribute too.
         read: Returns the array of a name.
-        metadata: What the file says about itself.
+        metadata: What the file says about itself; an attribute too.
         close: Closes the file.
     """
 

@@ -39,15 +39,12 @@ _PASSED_PACKAGES = {"pytorch_lightning", "lightning", "lightning_fabric", "omega
 _PASSED_NAMES = {
     *(f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")),
     *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
+    *(f"datetime.{kind}" for kind in ("date", "datetime", "timedelta")),
+    *(f"builtins.{kind}" for kind in ("int", "float", "bool", "str", "list", "dict")),
+    *(f"builtins.{kind}" for kind in ("tuple", "range", "object", "frozenset")),
     *("numpy.dtype", "numpy.ndarray", "argparse.Namespace", "types.SimpleNamespace"),
     *("collections.defaultdict", "collections.deque", "functools.partial"),
-    *("datetime.date", "datetime.datetime", "datetime.timedelta", "decimal.Decimal"),
-    *(
-        f"builtins.{kind}"
-        for kind in ["int", "float", "bool", "str", "list", "dict", "tuple", "range"]
-    ),
-    *("builtins.object", "builtins.frozenset"),
-    *("typing.Any", "uuid.UUID", "copyreg._reconstructor"),
+    *("decimal.Decimal", "typing.Any", "uuid.UUID", "copyreg._reconstructor"),
 }
 
 
@@ -56,9 +53,6 @@ class _Object:
 
     def __new__(cls, *arguments, **more):
         return object.__new__(cls)
-
-    def __init__(self, *arguments, **more):
-        pass
 
     def __setstate__(self, state):
         pass

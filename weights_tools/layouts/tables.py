@@ -22,13 +22,17 @@ _UNTOLD = {"num_heads": 8, "groups": 32, "epsilon": 1e-5}
 # Stable Diffusion's image models; the inflated ones have the model's own defaults.
 _IMAGE_MODEL = {"gelu": "exact", "transformer_epsilon": 1e-6}
 
-_UNET_RENAMES = (
-    (r"(down_blocks|up_blocks|resnets|attentions|downsamplers|upsamplers)_", r"\1."),
-    (r"transformer_block/", "transformer_blocks.0/"),
-    (r"to_out/", "to_out.0/"),
-    (r"ff/proj_in/", "ff/net.0.proj/"),
-    (r"ff/proj_out/", "ff/net.2/"),
+# A slash is a dot in the end (`TORCH_LEAVES`).
+_NUMBERED = (
+    (r"(down_blocks|up_blocks|resnets|attentions|downsamplers|upsamplers)_", r"\1/"),
 )
+_TRANSFORMER = (
+    (r"transformer_block/", "transformer_blocks/0/"),
+    (r"to_out/", "to_out/0/"),
+    (r"ff/proj_in/", "ff/net/0/proj/"),
+    (r"ff/proj_out/", "ff/net/2/"),
+)
+_UNET_RENAMES = (*_NUMBERED, *_TRANSFORMER)
 
 UNET_MAKEAVID_TORCH = Layout(
     name="makeavid_torch",
@@ -110,10 +114,7 @@ UNET_LDM = Layout(
         (r"(resnets_\d+)/norm2/", r"\1/out_layers/0/"),
         (r"(resnets_\d+)/conv2/", r"\1/out_layers/3/"),
         (r"conv_shortcut/", "skip_connection/"),
-        (r"transformer_block/", "transformer_blocks/0/"),
-        (r"to_out/", "to_out/0/"),
-        (r"ff/proj_in/", "ff/net/0/proj/"),
-        (r"ff/proj_out/", "ff/net/2/"),
+        *_TRANSFORMER,
         *_UNET_LDM_BLOCKS,
         (r"^mid_block/resnets_0/", "middle_block/0/"),
         (r"^mid_block/attentions_0/", "middle_block/1/"),
@@ -166,7 +167,7 @@ _VAE_MARKER = "encoder/mid_block/attention/to_q/kernel"
 _VAE_RENAMES = (
     (r"mid_block/attention/", "mid_block/attentions_0/"),
     (r"downsamplers_0/", "downsamplers_0/conv/"),
-    (r"(down_blocks|up_blocks|resnets|attentions|downsamplers|upsamplers)_", r"\1."),
+    *_NUMBERED,
 )
 
 VAE_DIFFUSERS = Layout(
