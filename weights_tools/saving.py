@@ -305,19 +305,15 @@ def _task_config(checkpoint: Checkpoint, preprocessor) -> dict[str, Any]:
         if (component := checkpoint.components.get(part)) is not None
     }
     check_parts(**models)
-    image_backbone = models.get("image_backbone")
-    schedule = checkpoint.schedule or NoiseSchedule()
     return {
         "module": "keras_makeavid.tasks.text_to_video",
         "class_name": "TextToVideo",
         "config": {
-            "backbone": _serialized(models["backbone"]),
+            "image_backbone": None,
+            **{place: _serialized(model) for place, model in models.items()},
             "preprocessor": _serialized(preprocessor),
             "name": "text_to_video",
-            "text_encoder": _serialized(models["text_encoder"]),
-            "vae": _serialized(models["vae"]),
-            "image_backbone": image_backbone and _serialized(image_backbone),
-            "schedule": schedule.get_config(),
+            "schedule": (checkpoint.schedule or NoiseSchedule()).get_config(),
             **TASK_DEFAULTS,
             **checkpoint.defaults,
         },
@@ -346,17 +342,15 @@ def _clip_preprocessor(checkpoint):
 
 
 def _serialized(layer):
-    config = keras.saving.serialize_keras_object(layer)
-    _pop(config, ("compile_config", "build_config"))
-    return config
+    return _without_states(keras.saving.serialize_keras_object(layer))
 
 
-def _pop(config, keys):
-    for key in keys:
-        config.pop(key, None)
-    for value in config.values():
-        if isinstance(value, dict):
-            _pop(value, keys)
+def _without_states(config):
+    """A configuration without what Keras adds of a built or compiled model."""
+    if not isinstance(config, dict):
+        return config
+    states = ("compile_config", "build_config")
+    return {k: _without_states(v) for k, v in config.items() if k not in states}
 
 
 # A folder of diffusers.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 from keras_makeavid.json_files import read_json
@@ -150,9 +150,10 @@ def _weight_map(index: MappedFile) -> dict[str, str]:
 def _inside(index: Path, shard: str) -> Path:
     """The path of a shard, which must lie in the index's folder."""
     path = index.parent / shard
-    parts = {*PurePosixPath(shard).parts, *PureWindowsPath(shard).parts}
+    # It takes both kinds of slashes.
+    spelled = PureWindowsPath(shard)
     outside = FormatError(index, f"points out of its folder: {shortened(shard)}")
-    if "\0" in shard or ".." in parts or PureWindowsPath(shard).anchor:
+    if "\0" in shard or ".." in spelled.parts or spelled.anchor:
         raise outside
     if not path.is_file():
         raise FileNotFoundError(f"{index} lists {shortened(shard)}, which is not there")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
+from typing import Any
 
 from weights_tools.layouts.layout import (
     CONVOLVED_ATTENTION,
@@ -14,7 +16,12 @@ from weights_tools.layouts.layout import (
     keras_list,
 )
 
+# What every layout of PyTorch has in common.
+_TORCH: dict[str, Any] = {"container": "safetensors", "axes": TORCH_AXES}
+
 # The UNet: image models and inflated ones.
+
+_unet = functools.partial(Layout, kind="unet", marker="conv_in/spatial_conv/kernel")
 
 # What a file of Stable Diffusion 1.x does not tell, and a `config.json` does.
 _UNTOLD = {"num_heads": 8, "groups": 32, "epsilon": 1e-5}
@@ -34,19 +41,16 @@ _TRANSFORMER = (
 )
 _UNET_RENAMES = (*_NUMBERED, *_TRANSFORMER)
 
-UNET_MAKEAVID_TORCH = Layout(
+UNET_MAKEAVID_TORCH = _unet(
     name="makeavid_torch",
-    kind="unet",
-    container="safetensors",
+    **_TORCH,
     renames=(*_UNET_RENAMES, *TORCH_LEAVES),
-    axes=TORCH_AXES,
     marker="conv_in/temporal_conv/kernel",
     assumed={"gelu": "exact", "transformer_epsilon": 1e-5},
 )
 
-UNET_MAKEAVID_FLAX = Layout(
+UNET_MAKEAVID_FLAX = _unet(
     name="makeavid_flax",
-    kind="unet",
     container="flax_msgpack",
     renames=(
         (r"transformer_block/", "transformer_blocks_0/"),
@@ -60,13 +64,10 @@ UNET_MAKEAVID_FLAX = Layout(
     assumed={"gelu": "tanh", "transformer_epsilon": 1e-5, **_UNTOLD},
 )
 
-UNET_DIFFUSERS = Layout(
+UNET_DIFFUSERS = _unet(
     name="diffusers",
-    kind="unet",
-    container="safetensors",
+    **_TORCH,
     renames=((r"spatial_conv/", ""), *_UNET_RENAMES, *TORCH_LEAVES),
-    axes=TORCH_AXES,
-    marker="conv_in/spatial_conv/kernel",
     absent=r"temporal",
     defaults=_IMAGE_MODEL,
 )
@@ -102,10 +103,9 @@ _UNET_LDM_BLOCKS = tuple(
     )
 )
 
-UNET_LDM = Layout(
+UNET_LDM = _unet(
     name="ldm",
-    kind="unet",
-    container="safetensors",
+    **_TORCH,
     renames=(
         (r"spatial_conv/", ""),
         (r"(resnets_\d+)/norm1/", r"\1/in_layers/0/"),
@@ -126,10 +126,8 @@ UNET_LDM = Layout(
         (r"^conv_out/", "out/2/"),
         *TORCH_LEAVES,
     ),
-    axes=TORCH_AXES,
     # Without its first parts it is the UNet alone.
     roots=("model.diffusion_model.", "diffusion_model.", ""),
-    marker="conv_in/spatial_conv/kernel",
     absent=r"temporal",
     defaults=_IMAGE_MODEL,
     assumed=_UNTOLD,
@@ -143,9 +141,8 @@ UNET_LDM_EMA = replace(
     roots=("model_ema.diffusion_model",),
 )
 
-UNET_KERAS = Layout(
+UNET_KERAS = _unet(
     name="keras",
-    kind="unet",
     container="hdf5",
     renames=(
         *keras_list("down_blocks", "down_blocks", "down_block"),
@@ -156,13 +153,14 @@ UNET_KERAS = Layout(
         *KERAS_LEAVES,
     ),
     roots=("layers/u_net/", "image_backbone/layers/u_net/"),
-    marker="conv_in/spatial_conv/kernel",
 )
 
 # The image autoencoder.
 
 # The attention's projections have another name in each layout: they tell it.
-_VAE_MARKER = "encoder/mid_block/attention/to_q/kernel"
+_vae = functools.partial(
+    Layout, kind="vae", marker="encoder/mid_block/attention/to_q/kernel"
+)
 
 _VAE_RENAMES = (
     (r"mid_block/attention/", "mid_block/attentions_0/"),
@@ -170,13 +168,10 @@ _VAE_RENAMES = (
     *_NUMBERED,
 )
 
-VAE_DIFFUSERS = Layout(
+VAE_DIFFUSERS = _vae(
     name="diffusers",
-    kind="vae",
-    container="safetensors",
+    **_TORCH,
     renames=(*_VAE_RENAMES, (r"to_out/", "to_out.0/"), *TORCH_LEAVES),
-    axes=TORCH_AXES,
-    marker=_VAE_MARKER,
 )
 
 # Files from before diffusers 0.15, such as Stable Diffusion 1.5's own.
@@ -193,10 +188,9 @@ VAE_DIFFUSERS_OLD = replace(
     ),
 )
 
-VAE_LDM = Layout(
+VAE_LDM = _vae(
     name="ldm",
-    kind="vae",
-    container="safetensors",
+    **_TORCH,
     renames=(
         (r"conv_shortcut/", "nin_shortcut/"),
         (r"mid_block/resnets_0/", "mid/block_1/"),
@@ -214,17 +208,14 @@ VAE_LDM = Layout(
         (r"conv_norm_out/", "norm_out/"),
         *TORCH_LEAVES,
     ),
-    axes=TORCH_AXES,
     groups=CONVOLVED_ATTENTION,
     roots=("first_stage_model.", ""),
-    marker=_VAE_MARKER,
     # The loss that the autoencoder was trained with may lie beside it.
     ignored=r"^(first_stage_model\.)?(loss|model_ema)\.",
 )
 
-VAE_KERAS = Layout(
+VAE_KERAS = _vae(
     name="keras",
-    kind="vae",
     container="hdf5",
     renames=(
         *keras_list("down_blocks", "down_blocks", "image_block"),
@@ -234,17 +225,17 @@ VAE_KERAS = Layout(
         *KERAS_LEAVES,
     ),
     roots=("layers/autoencoder/", "vae/layers/autoencoder/"),
-    marker=_VAE_MARKER,
 )
 
 # CLIP's text encoder.
 
-_TEXT_MARKER = "embedding/token_embedding/embeddings"
+_text = functools.partial(
+    Layout, kind="text_encoder", marker="embedding/token_embedding/embeddings"
+)
 
-TEXT_DIFFUSERS = Layout(
+TEXT_DIFFUSERS = _text(
     name="diffusers",
-    kind="text_encoder",
-    container="safetensors",
+    **_TORCH,
     renames=(
         (r"^embedding/", "embeddings/"),
         (r"^encoder_block_(\d+)/", r"encoder/layers/\1/"),
@@ -257,11 +248,9 @@ TEXT_DIFFUSERS = Layout(
         (r"dense_(\d)/", r"mlp/fc\1/"),
         *TORCH_LEAVES,
     ),
-    axes=TORCH_AXES,
     groups=HEADS,
     # transformers 5 writes no prefix, and reads both.
     roots=("text_model.", ""),
-    marker=_TEXT_MARKER,
     # A buffer of 0, 1, 2, ... that older files carry along.
     ignored=r"embeddings\.position_ids$",
 )
@@ -272,9 +261,8 @@ TEXT_LDM = replace(
     roots=("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer."),
 )
 
-TEXT_KERAS = Layout(
+TEXT_KERAS = _text(
     name="keras",
-    kind="text_encoder",
     container="hdf5",
     renames=(
         (r"^embedding/", "token_and_position_embedding/"),
@@ -286,7 +274,6 @@ TEXT_KERAS = Layout(
         *KERAS_LEAVES,
     ),
     roots=("layers/", "text_encoder/layers/"),
-    marker=_TEXT_MARKER,
 )
 
 LAYOUTS: tuple[Layout, ...] = (
