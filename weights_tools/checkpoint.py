@@ -1,13 +1,13 @@
 """A checkpoint: models found in one place, each with its architecture and weights.
 
-Weights are in our own names and axes, and each is read when it is asked for. What is
-done to them on their way (adding temporal parts, casting) is a function from
-`Weights` to `Weights`: nothing is read before it is written.
+Weights are tensors in our own names and axes, and each is read when it is asked for.
+What is done to them on their way (adding temporal parts, casting) gives other such
+tensors: nothing is read before it is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -58,30 +58,6 @@ _BLOCK = 2**16
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Weights of one model.
-
-    Args:
-        specs: Shape and dtype of each, by the path of our variable.
-        read: Returns the array of a path. It may be a view of a mapped file.
-    """
-
-    specs: Mapping[str, TensorSpec]
-    read: Callable[[str], np.ndarray]
-
-    def check_readable(self) -> None:
-        """Read all weights once, and keep none: a damaged one raises `FormatError`."""
-        for path in self.specs:
-            self.read(path)
-
-    def assign_to(self, model: keras.Model) -> None:
-        """Assign them to the variables of a model; those missing stay as they are."""
-        variables = variables_of(model)
-        for path in self.specs:
-            assign(variables[path], self.read(path))
-
-
-@dataclass(frozen=True)
 class Component:
     """One model of a checkpoint.
 
@@ -89,15 +65,19 @@ class Component:
         kind: `"unet"`, `"vae"` or `"text_encoder"`.
         layout: Name of the layout that it comes in.
         arguments: Arguments of our class.
-        weights: Its weights. Those that the layout does not hold are missing.
-        path: Where it comes from, for messages.
+        weights: Its weights by the path of our variable. Those that the layout does
+            not hold are missing.
     """
 
     kind: str
     layout: str
     arguments: dict[str, Any]
-    weights: Weights
-    path: Path
+    weights: TensorFile
+
+    @property
+    def path(self) -> Path:
+        """Where it comes from, for messages."""
+        return self.weights.path
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -131,10 +111,10 @@ class Component:
         """The UNet with zero weights for further channels, or without the last ones."""
         arguments = {**self.arguments, "in_channels": channels}
         shape = shapes_of("unet", arguments)[KERNEL_IN]
-        weights = self.weights
+        held = self.weights
 
         def read(path):
-            value = weights.read(path)
+            value = held.read(path)
             if path != KERNEL_IN:
                 return value
             resized = np.zeros(shape, value.dtype)
@@ -142,16 +122,17 @@ class Component:
             resized[:, :, :both] = value[:, :, :both]
             return resized
 
-        spec = TensorSpec(shape, weights.specs[KERNEL_IN].dtype)
-        specs = {**weights.specs, KERNEL_IN: spec}
-        return replace(self, arguments=arguments, weights=Weights(specs, read))
+        spec = TensorSpec(shape, held.specs[KERNEL_IN].dtype)
+        specs = {**held.specs, KERNEL_IN: spec}
+        weights = TensorFile(self.path, specs, read)
+        return replace(self, arguments=arguments, weights=weights)
 
     def make_model(self, dtype: str | None = None) -> keras.Model:
         """Make the model with its weights; `None` is Keras's default dtype."""
         if self.kind == "vae":
             self.layout_named("keras")
         model = MODELS[self.kind](**self.arguments, dtype=dtype)
-        self.weights.assign_to(model)
+        assign_weights(model, self.weights)
         return model
 
 
@@ -213,16 +194,15 @@ def component_from_file(
     arguments = complete(layout.kind, arguments)
     shapes = shapes_of(layout.kind, arguments)
     weights = weights_from_file(file, layout, root, shapes)
-    return Component(layout.kind, layout.name, arguments, weights, file.path)
+    return Component(layout.kind, layout.name, arguments, weights)
 
 
 def component_of_model(model: keras.Model) -> Component:
     """See a live model of ours."""
     kind = kind_of(model)
     arguments = complete(kind, architecture(model.get_config()))
-    tensors = tensors_of_model(model, variables_of(model))
-    weights = Weights(tensors.specs, tensors.read)
-    return Component(kind, "keras", arguments, weights, tensors.path)
+    weights = tensors_of_model(model, variables_of(model))
+    return Component(kind, "keras", arguments, weights)
 
 
 def tensors_of_model(
@@ -243,7 +223,7 @@ def weights_from_file(
     layout: Layout,
     root: str,
     shapes: Mapping[str, tuple[int, ...]],
-) -> Weights:
+) -> TensorFile:
     """See a file's tensors as the weights, of these shapes by path, of a model.
 
     A tensor that is missing, surplus, misshapen or no float is a `FormatError` that
@@ -275,7 +255,7 @@ def weights_from_file(
         return layout.from_layout(path, tensor, shapes[path])
 
     specs = {p: TensorSpec(shapes[p], file.specs[n].dtype) for p, n in names.items()}
-    return Weights(specs, read)
+    return TensorFile(file.path, specs, read)
 
 
 def _same_numbers(name, received, expected) -> bool:
@@ -352,3 +332,10 @@ def assign(variable: keras.Variable, value: np.ndarray) -> None:
         # Not every backend takes NumPy's bfloat16; the cast loses nothing.
         value = value.astype("float32")
     variable.assign(value)
+
+
+def assign_weights(model: keras.Model, weights: TensorFile) -> None:
+    """Assign weights to the variables of a model; those missing stay as they are."""
+    variables = variables_of(model)
+    for path in weights.specs:
+        assign(variables[path], weights.read(path))

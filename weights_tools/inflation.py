@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from weights_tools.checkpoint import KERNEL_IN, Component, Weights
-from weights_tools.formats import TensorSpec
+from weights_tools.checkpoint import KERNEL_IN, Component
+from weights_tools.formats import TensorFile, TensorSpec
 
 
 def inflated(component: Component) -> Component:
@@ -44,7 +44,7 @@ def _with_temporal_parts(component: Component) -> Component:
         value = _temporal_start(path, specs[path].shape)
         return value.astype(specs[path].numpy_dtype, copy=False)
 
-    return replace(component, weights=Weights(specs, read))
+    return replace(component, weights=TensorFile(component.path, specs, read))
 
 
 def _temporal_start(path: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -24,7 +24,6 @@ from weights_tools.checkpoint import (
     KERNEL_IN,
     Checkpoint,
     Component,
-    Weights,
     component_from_file,
     tensors_of_model,
 )
@@ -519,11 +518,9 @@ def _joined(halves: Sequence[Component]) -> Component:
         half = first if path in first.weights.specs else second
         return half.weights.read(path)
 
-    return replace(
-        first,
-        weights=Weights({**first.weights.specs, **second.weights.specs}, read),
-        path=first.path.with_name(f"{first.path.name} and {second.path.name}"),
-    )
+    path = first.path.with_name(f"{first.path.name} and {second.path.name}")
+    specs = {**first.weights.specs, **second.weights.specs}
+    return replace(first, weights=TensorFile(path, specs, read))
 
 
 # Writing.

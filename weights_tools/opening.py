@@ -209,7 +209,8 @@ def _open_archive(path, stack, overrides) -> Checkpoint:
     except ValueError as error:
         # It names a file that is gone when it is read.
         raise FormatError(path, str(error)) from error
-    return Checkpoint({component.kind: replace(component, path=path)})
+    weights = TensorFile(path, component.weights.specs, component.weights.read)
+    return Checkpoint({component.kind: replace(component, weights=weights)})
 
 
 def _keras_component(file: TensorFile, config: Path, overrides) -> Component:

@@ -188,6 +188,11 @@ class TensorFile:
             raise FormatError(self.path, "is closed", tensor=name)
         return self._read(name)
 
+    def check_readable(self) -> None:
+        """Read all tensors once, and keep none: a damaged one is a `FormatError`."""
+        for name in self.specs:
+            self.read(name)
+
     def close(self) -> None:
         """Close the file. Arrays that were read stay valid, and hold what they need."""
         self._read = None
