@@ -45,6 +45,7 @@ _LINKS, _DATATYPE, _LINK, _EXTERNAL, _SYMBOLS = 0x02, 0x03, 0x06, 0x07, 0x11
 _SHARED = 2
 _COMPACT, _CONTIGUOUS, _CHUNKED = 0, 1, 2
 _DEFLATE, _SHUFFLE = 1, 2
+_PACKINGS = ([], [_DEFLATE], [_SHUFFLE], [_SHUFFLE, _DEFLATE])
 # Weights compress to little less than half; even many zeros need no more than this.
 _MOST_COMPRESSED = 100
 # Keras stores bfloat16 as two bytes without a meaning, and this attribute beside them.
@@ -172,7 +173,7 @@ class Hdf5Tensors(TensorFile):
     def _checked_chunks(self, found: _Objects, spec: TensorSpec) -> DatasetID:
         """Check the chunks of a dataset, so that it takes no more than its size."""
         filters = _filters(found)
-        if filters - {_DEFLATE, _SHUFFLE}:
+        if filters not in _PACKINGS:
             raise ValueError(f"went through other filters than gzip: {filters}")
         dataset = DatasetID(found)
         chunks = list((dataset.index or {}).values())
@@ -217,8 +218,8 @@ class Hdf5Tensors(TensorFile):
         return read_only(whole)
 
 
-def _filters(of: Any) -> set[int]:
-    return {entry["filter_id"] for entry in of.filter_pipeline or []}
+def _filters(of: Any) -> list[int]:
+    return [entry["filter_id"] for entry in of.filter_pipeline or []]
 
 
 def _dtype(found: _Objects) -> str:
