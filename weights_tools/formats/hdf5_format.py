@@ -45,7 +45,7 @@ _LINKS, _DATATYPE, _LINK, _EXTERNAL, _SYMBOLS = 0x02, 0x03, 0x06, 0x07, 0x11
 _SHARED = 2
 _COMPACT, _CONTIGUOUS, _CHUNKED = 0, 1, 2
 _DEFLATE, _SHUFFLE = 1, 2
-_PACKINGS = ([], [_DEFLATE], [_SHUFFLE], [_SHUFFLE, _DEFLATE])
+_PACKINGS: tuple[list[int], ...] = ([], [_DEFLATE], [_SHUFFLE], [_SHUFFLE, _DEFLATE])
 # Weights compress to little less than half; even many zeros need no more than this.
 _MOST_COMPRESSED = 100
 # Keras stores bfloat16 as two bytes without a meaning, and this attribute beside them.
