@@ -77,7 +77,7 @@ def reading(
     except FormatError:
         raise
     except ValueError as error:
-        raise FormatError(path, str(error), tensor) from error
+        raise FormatError(path, str(error) or reason, tensor) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             # Of the system, not of what a library makes of the content.
@@ -232,7 +232,8 @@ class Pages:
 
     def touch(self, owner: object, runs: Iterable[Extent]) -> None:
         """Begin to use the runs at these addresses, which `owner` keeps mapped."""
-        _, before = getattr(self._touched, "now", (None, ()))
+        # The one before stays mapped until this returns.
+        _owner, before = getattr(self._touched, "now", (None, ()))
         self._touched.now = owner, tuple(runs)
         if not hasattr(mmap, "MADV_DONTNEED"):
             return
