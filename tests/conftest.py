@@ -80,7 +80,6 @@ ONCE = [
     "weights_tools/test_conversion.py",
     "weights_tools/test_damaged_configurations.py",
     "weights_tools/test_full_size.py",
-    "weights_tools/test_inspection.py",
     "weights_tools/test_opening.py",
 ]
 

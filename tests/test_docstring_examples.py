@@ -30,15 +30,12 @@ NEED_MORE = {
     "keras_makeavid.training.interruption.SharedInterruption",
     "keras_makeavid.training.logs.read_metrics",
     "keras_makeavid.training.run.train",
-    "weights_tools.configs.their_config",
     "weights_tools.configs.text_encoder_from_transformers_config",
     "weights_tools.conversion",
-    "weights_tools.opening.download",
-    "weights_tools.inspection.inspect",
     "weights_tools.loading.load_weights",
     "weights_tools.loading.load_model",
     "weights_tools.opening.open_source",
-    "weights_tools.verification.verify",
+    "weights_tools.verification",
     "weights_tools.loading.load_into_kerascv",
 }
 

@@ -10,10 +10,15 @@ from weights_tools.configs import (
     unet_from_diffusers_config,
 )
 from weights_tools.conversion import ConversionReport, convert, inflate
-from weights_tools.inspection import Inspection, PartInspection, inspect
 from weights_tools.loading import load_into_kerascv, load_model, load_weights
 from weights_tools.opening import open_source
-from weights_tools.verification import PartComparison, verify
+from weights_tools.verification import (
+    Inspection,
+    PartComparison,
+    PartInspection,
+    inspect,
+    verify,
+)
 
 __all__ = [
     "ConversionReport",

@@ -36,11 +36,7 @@ _NETWORKS = {"unet": "unet/", "vae": "autoencoder/", "text_encoder": ""}
 
 
 def kind_of(model: keras.Model) -> str:
-    """The kind of a model: `"unet"`, `"vae"` or `"text_encoder"`.
-
-    Raises:
-        ValueError: It is none of ours.
-    """
+    """The kind of a model of ours: `"unet"`, `"vae"` or `"text_encoder"`."""
     for kind, model_class in MODELS.items():
         if isinstance(model, model_class):
             return kind
@@ -56,20 +52,7 @@ def variables_of(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def complete(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a model with its defaults filled in, as JSON has them.
-
-    Args:
-        kind: Kind of the model.
-        arguments: Arguments of its class.
-
-    Raises:
-        ValueError: An argument is unknown, or they describe no such model.
-
-    Example:
-    ```python
-    complete("unet", {"in_channels": 4})["context_dim"]  # 768
-    ```
-    """
+    """Arguments of a model with its defaults filled in, as JSON has them."""
     config = architecture(weightless_model(kind, arguments).get_config())
     unknown = sorted(arguments.keys() - config.keys())
     if unknown:
@@ -80,17 +63,7 @@ def complete(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shapes_of(kind: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the variables that a model would have; no weight is made.
-
-    Args:
-        kind: Kind of the model.
-        arguments: Arguments of its class.
-
-    Returns:
-        Shape by path, in the model's order.
-
-    Raises:
-        ValueError: They describe no such model.
+    """Shapes by path of the variables that a model would have; no weight is made.
 
     Example:
     ```python
@@ -102,23 +75,7 @@ def shapes_of(kind: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, .
 
 
 def weightless_model(kind: str, arguments: Mapping[str, Any]) -> keras.Model:
-    """A model whose variables have no values, to be looked at; not to be changed.
-
-    Args:
-        kind: Kind of the model.
-        arguments: Arguments of its class.
-
-    Returns:
-        The model: the same each time for the same arguments.
-
-    Raises:
-        ValueError: They describe no such model.
-
-    Example:
-    ```python
-    weightless_model("unet", {"context_dim": 768}).count_params()  # 1100578616
-    ```
-    """
+    """A model whose variables have no values, to be looked at; not to be changed."""
     check_arguments(kind, arguments)
     # Lists of a configuration are not hashable; its JSON is.
     return _model(kind, json.dumps(arguments, sort_keys=True))
@@ -134,19 +91,7 @@ def _model(kind, arguments):
 
 
 def infer_arguments(file: TensorFile, layout: Layout, root: str) -> dict[str, Any]:
-    """Arguments of the model whose weights a file holds.
-
-    Args:
-        file: The open file.
-        layout: The layout of the model in it.
-        root: What stands before every name.
-
-    Returns:
-        Arguments of our class, the layout's defaults among them.
-
-    Raises:
-        ValueError: The tensors are not such a model's.
-    """
+    """Arguments of the model whose weights a file holds, the layout's defaults too."""
     shapes = _Shapes(file, layout, root)
     return {**_INFER[layout.kind](shapes), **layout.defaults}
 

@@ -1,14 +1,13 @@
 """A checkpoint: models found in one place, each with its architecture and weights.
 
-Weights are in our own names and axes, and each is read when it is asked for. What is
-done to them on their way (adding temporal parts, casting) is a function from
-`Weights` to `Weights`: nothing is read before it is written.
+Weights are tensors in our own names and axes, and each is read when it is asked for.
+What is done to them on their way (adding temporal parts, casting) gives other such
+tensors: nothing is read before it is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -59,38 +58,6 @@ _BLOCK = 2**16
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Weights of one model.
-
-    Args:
-        specs: Shape and dtype of each, by the path of our variable.
-        read: Returns the array of a path. It may be a view of a mapped file.
-    """
-
-    specs: Mapping[str, TensorSpec]
-    read: Callable[[str], np.ndarray]
-
-    def check_readable(self) -> None:
-        """Read all weights once, and keep none.
-
-        Raises:
-            FormatError: One is damaged, or holds NaN or infinity.
-        """
-        for path in self.specs:
-            self.read(path)
-
-    def assign_to(self, model: keras.Model) -> None:
-        """Assign them to the variables of a model; those missing stay as they are.
-
-        Args:
-            model: The model.
-        """
-        variables = variables_of(model)
-        for path in self.specs:
-            assign(variables[path], self.read(path))
-
-
-@dataclass(frozen=True)
 class Component:
     """One model of a checkpoint.
 
@@ -98,15 +65,19 @@ class Component:
         kind: `"unet"`, `"vae"` or `"text_encoder"`.
         layout: Name of the layout that it comes in.
         arguments: Arguments of our class.
-        weights: Its weights. Those that the layout does not hold are missing.
-        path: Where it comes from, for messages.
+        weights: Its weights by the path of our variable. Those that the layout does
+            not hold are missing.
     """
 
     kind: str
     layout: str
     arguments: dict[str, Any]
-    weights: Weights
-    path: Path
+    weights: TensorFile
+
+    @property
+    def path(self) -> Path:
+        """Where it comes from, for messages."""
+        return self.weights.path
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -119,15 +90,7 @@ class Component:
         return any("temporal" in path for path in self.weights.specs)
 
     def layout_named(self, name: str) -> Layout:
-        """The layout of a name for this kind of model, of which it has all weights.
-
-        Args:
-            name: Name of the layout.
-
-        Raises:
-            ValueError: There is no such layout; it is an image model, and the layout
-                one of video models; or it is half of an autoencoder.
-        """
+        """The layout of a name for this kind of model, of which it has all weights."""
         layout = get_layout(self.kind, name)
         specs = self.weights.specs
         missing = [p for p in self.shapes if layout.holds(p) and p not in specs]
@@ -145,17 +108,13 @@ class Component:
         return layout
 
     def with_channels(self, channels: int) -> Component:
-        """The UNet with zero weights for further channels, or without the last ones.
-
-        Args:
-            channels: Channels that it takes.
-        """
+        """The UNet with zero weights for further channels, or without the last ones."""
         arguments = {**self.arguments, "in_channels": channels}
         shape = shapes_of("unet", arguments)[KERNEL_IN]
-        weights = self.weights
+        held = self.weights
 
         def read(path):
-            value = weights.read(path)
+            value = held.read(path)
             if path != KERNEL_IN:
                 return value
             resized = np.zeros(shape, value.dtype)
@@ -163,23 +122,17 @@ class Component:
             resized[:, :, :both] = value[:, :, :both]
             return resized
 
-        spec = TensorSpec(shape, weights.specs[KERNEL_IN].dtype)
-        specs = {**weights.specs, KERNEL_IN: spec}
-        return replace(self, arguments=arguments, weights=Weights(specs, read))
+        spec = TensorSpec(shape, held.specs[KERNEL_IN].dtype)
+        specs = {**held.specs, KERNEL_IN: spec}
+        weights = TensorFile(self.path, specs, read)
+        return replace(self, arguments=arguments, weights=weights)
 
     def make_model(self, dtype: str | None = None) -> keras.Model:
-        """Make the model, with its weights.
-
-        Args:
-            dtype: Dtype or dtype policy of the model. `None` is Keras's default.
-
-        Raises:
-            ValueError: It is half of an autoencoder.
-        """
+        """Make the model with its weights; `None` is Keras's default dtype."""
         if self.kind == "vae":
             self.layout_named("keras")
         model = MODELS[self.kind](**self.arguments, dtype=dtype)
-        self.weights.assign_to(model)
+        assign_weights(model, self.weights)
         return model
 
 
@@ -204,14 +157,7 @@ class Checkpoint:
     left_out: tuple[str, ...] = ()
 
     def component(self, part: str) -> Component:
-        """The model that plays a part.
-
-        Args:
-            part: The part.
-
-        Raises:
-            ValueError: There is none.
-        """
+        """The model that plays a part; `ValueError` if there is none."""
         if part not in self.components:
             raise ValueError(
                 f"There is no {part} in the source. Received: {sorted(self.components)}"
@@ -222,15 +168,7 @@ class Checkpoint:
 def find_layouts(
     file: TensorFile, layouts: Sequence[Layout] = LAYOUTS
 ) -> list[tuple[Layout, str]]:
-    """The layouts that a file is in, one for each model in it.
-
-    Args:
-        file: The open file.
-        layouts: Those that it may be in.
-
-    Returns:
-        Pairs of layout and root, which stands before every name.
-    """
+    """Pairs of layout and root, which stands before every name: one for each model."""
     return [
         (layout, root)
         for layout in layouts
@@ -248,49 +186,29 @@ def component_from_file(
 ) -> Component:
     """See one of the models in a file.
 
-    Args:
-        file: The open file.
-        layout: Layout of the model.
-        root: What stands before every name.
-        arguments: Arguments of our class. Those left out have its defaults.
-        overrides: Arguments of the UNet that are known better.
-
-    Raises:
-        ValueError: The arguments make no sense, or the tensors do not fit them.
+    Arguments of our class that are left out have its defaults; `overrides` are those of
+    the UNet that are known better. A `ValueError` says what does not fit.
     """
     if layout.kind == "unet":
         arguments = {**arguments, **(overrides or {})}
     arguments = complete(layout.kind, arguments)
     shapes = shapes_of(layout.kind, arguments)
     weights = weights_from_file(file, layout, root, shapes)
-    return Component(layout.kind, layout.name, arguments, weights, file.path)
+    return Component(layout.kind, layout.name, arguments, weights)
 
 
 def component_of_model(model: keras.Model) -> Component:
-    """See a live model of ours.
-
-    Args:
-        model: A `UNetPseudo3D`, `AutoencoderKL` or `TextEncoder`.
-
-    Raises:
-        ValueError: It is none of these.
-    """
+    """See a live model of ours."""
     kind = kind_of(model)
     arguments = complete(kind, architecture(model.get_config()))
-    tensors = tensors_of_model(model, variables_of(model))
-    weights = Weights(tensors.specs, tensors.read)
-    return Component(kind, "keras", arguments, weights, tensors.path)
+    weights = tensors_of_model(model, variables_of(model))
+    return Component(kind, "keras", arguments, weights)
 
 
 def tensors_of_model(
     model: keras.Model, variables: Mapping[str, keras.Variable]
 ) -> TensorFile:
-    """See the variables of a live model as a file of tensors.
-
-    Args:
-        model: The model.
-        variables: Its variables by the name that each shall have.
-    """
+    """See the variables of a live model, by the names they shall have, as a file."""
     specs = {
         name: TensorSpec(tuple(v.shape), keras.backend.standardize_dtype(v.dtype))
         for name, v in variables.items()
@@ -300,49 +218,16 @@ def tensors_of_model(
     )
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Makes any error in what a file says one that names the file.
-
-    Args:
-        path: The file.
-
-    Raises:
-        FormatError: Instead of what the block raises.
-    """
-    try:
-        yield
-    except (FormatError, OSError):
-        raise
-    except ValueError as error:
-        raise FormatError(path, str(error)) from error
-    except Exception as error:
-        # What libraries answer to JSON of another shape than theirs is of any kind.
-        reason = f"is not understood: {type(error).__name__}: {error}"
-        raise FormatError(path, reason) from error
-
-
 def weights_from_file(
     file: TensorFile,
     layout: Layout,
     root: str,
     shapes: Mapping[str, tuple[int, ...]],
-) -> Weights:
-    """See a file's tensors as the weights of a model.
+) -> TensorFile:
+    """See a file's tensors as the weights, of these shapes by path, of a model.
 
-    Args:
-        file: The open file.
-        layout: How it names and orders them.
-        root: What stands before every name.
-        shapes: Shape of each variable of the model by path.
-
-    Returns:
-        The weights that the layout holds.
-
-    Raises:
-        FormatError: A tensor is missing, surplus, misshapen or no float. The text
-            lists names and shapes. Reading one that holds NaN or infinity raises it
-            too.
+    A tensor that is missing, surplus, misshapen or no float is a `FormatError` that
+    lists names and shapes; reading one that holds NaN or infinity raises it too.
     """
     names = {p: layout.tensor_name(p, root) for p in shapes if layout.holds(p)}
     expected = {names[p]: layout.shape(p, shapes[p]) for p in names}
@@ -370,7 +255,7 @@ def weights_from_file(
         return layout.from_layout(path, tensor, shapes[path])
 
     specs = {p: TensorSpec(shapes[p], file.specs[n].dtype) for p, n in names.items()}
-    return Weights(specs, read)
+    return TensorFile(file.path, specs, read)
 
 
 def _same_numbers(name, received, expected) -> bool:
@@ -447,3 +332,10 @@ def assign(variable: keras.Variable, value: np.ndarray) -> None:
         # Not every backend takes NumPy's bfloat16; the cast loses nothing.
         value = value.astype("float32")
     variable.assign(value)
+
+
+def assign_weights(model: keras.Model, weights: TensorFile) -> None:
+    """Assign weights to the variables of a model; those missing stay as they are."""
+    variables = variables_of(model)
+    for path in weights.specs:
+        assign(variables[path], weights.read(path))

@@ -33,24 +33,24 @@ _Factor = Annotated[float, Meta(gt=0, le=2**17)]
 # Of latents, whose sides in pixels are some times more.
 _Side = Annotated[int, Meta(ge=1, le=2**12)]
 
-_SIZES = (
-    *("in_channels", "out_channels", "latent_channels", "context_dim", "groups"),
-    *("vocabulary_size", "max_sequence_length", "num_heads", "height", "width"),
-    *("embedding_dim", "hidden_dim", "intermediate_dim", "num_frames"),
-)
+
+def _each(keys: str, value: Any) -> dict[str, Any]:
+    return dict.fromkeys(keys.split(), value)
+
 
 # The type of each argument of our models, and of a task.
 _ARGUMENTS: dict[str, Any] = {
-    **dict.fromkeys(_SIZES, _Size),
+    **_each("in_channels out_channels latent_channels context_dim groups", _Size),
+    **_each("embedding_dim hidden_dim intermediate_dim vocabulary_size", _Size),
+    **_each("max_sequence_length height width num_frames", _Size),
     "num_heads": _Size | _Sizes,
     "block_channels": _Sizes,
     "attention_levels": _Switches,
-    **dict.fromkeys(("layers_per_block", "num_layers"), _Count),
-    **dict.fromkeys(("epsilon", "transformer_epsilon"), _Fraction),
-    "layer_norm_epsilon": _Fraction,
-    **dict.fromkeys(("scaling_factor", "fps"), _Factor),
+    **_each("layers_per_block num_layers", _Count),
+    **_each("epsilon transformer_epsilon layer_norm_epsilon", _Fraction),
+    **_each("scaling_factor fps", _Factor),
     "guidance_scale": float,
-    **dict.fromkeys(("gelu", "intermediate_activation"), str),
+    **_each("gelu intermediate_activation", str),
     "temporal": bool,
 }
 
@@ -154,31 +154,29 @@ _UNET = _Format(
         "norm_num_groups": "groups",
         "norm_eps": "epsilon",
     },
-    own=(
-        *("block_channels", "num_heads", "context_dim", "attention_levels", "gelu"),
-        *("groups", "epsilon", "transformer_epsilon", "name", "dtype"),
+    own=tuple(
+        _each(
+            "block_channels num_heads context_dim attention_levels gelu groups epsilon "
+            "transformer_epsilon name dtype",
+            None,
+        )
     ),
     blocks=("down_block_types", "up_block_types"),
     only={
-        **dict.fromkeys(
-            (
-                *("center_input_sample", "use_linear_projection"),
-                *("dual_cross_attention", "only_cross_attention"),
-                *("resnet_skip_time_act", "class_embeddings_concat"),
-            ),
+        **_each(
+            "center_input_sample use_linear_projection dual_cross_attention "
+            "only_cross_attention resnet_skip_time_act class_embeddings_concat",
             (False,),
         ),
         "flip_sin_to_cos": (True,),
-        **dict.fromkeys(("freq_shift", "dropout"), (0,)),
-        **dict.fromkeys(
-            (
-                *("downsample_padding", "transformer_layers_per_block"),
-                *("mid_block_scale_factor", "resnet_out_scale_factor"),
-            ),
+        **_each("freq_shift dropout", (0,)),
+        **_each(
+            "downsample_padding transformer_layers_per_block mid_block_scale_factor "
+            "resnet_out_scale_factor",
             (1,),
         ),
-        **dict.fromkeys(("conv_in_kernel", "conv_out_kernel"), (3,)),
-        **dict.fromkeys(("resnet_time_scale_shift", "attention_type"), ("default",)),
+        **_each("conv_in_kernel conv_out_kernel", (3,)),
+        **_each("resnet_time_scale_shift attention_type", ("default",)),
         "act_fn": ("silu", "swish"),
         "time_embedding_type": ("positional",),
         "mid_block_only_cross_attention": (None, False),
@@ -332,21 +330,7 @@ def text_encoder_from_transformers_config(
 
 
 def our_arguments(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of our class for a config of diffusers, transformers or the original.
-
-    Args:
-        kind: `"unet"`, `"vae"` or `"text_encoder"`.
-        config: Dict of the `config.json`.
-
-    Raises:
-        ValueError: A key is unknown or missing, or its value asks for another
-            architecture, or for one that is larger than any of this family.
-
-    Example:
-    ```python
-    our_arguments("unet", {"cross_attention_dim": 768})  # {"context_dim": 768}
-    ```
-    """
+    """Arguments of our class for a config of others."""
     arguments = _READERS[kind](config)
     return {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
 
@@ -354,22 +338,11 @@ def our_arguments(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
 def their_config(
     kind: str, arguments: Mapping[str, Any], is_video: bool = False
 ) -> dict[str, Any]:
-    """The config of diffusers, transformers or the original for our arguments.
+    """The config of diffusers, transformers or the original for all our arguments.
 
-    Args:
-        kind: `"unet"`, `"vae"` or `"text_encoder"`.
-        arguments: All arguments of our class.
-        is_video: Whether to describe the original's pseudo-3D UNet, not the image
-            model inside.
-
-    Returns:
-        Dict of a `config.json`. Our own keys are in it where the class that it names
-        would have another value: `our_arguments` gives the same model.
-
-    Example:
-    ```python
-    their_config("unet", unet.get_config())["_class_name"]
-    ```
+    With `is_video` it describes the original's pseudo-3D UNet, not the image model
+    inside. Our own keys are in it where the class that it names would have another
+    value.
     """
     if kind == "unet":
         return _unet_config(arguments, is_video)
@@ -496,15 +469,7 @@ _READERS = {
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read a `config.json`.
-
-    Args:
-        path: The file.
-
-    Raises:
-        FileNotFoundError: It is missing.
-        ValueError: It is no JSON object, or too large for one. The text names it.
-    """
+    """Read a `config.json`; a `ValueError` names one that is no JSON object."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration at {path}")
     config = read_json(path, _MAX_BYTES)
@@ -514,11 +479,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what is the new model's own affair.
-
-    Args:
-        config: Arguments of a model, of Keras or Flax.
-    """
+    """A configuration without what is the new model's own affair."""
     own = ("name", "trainable", "dtype", "param_dtype")
     return {key: value for key, value in config.items() if key not in own}
 
@@ -529,34 +490,12 @@ _KNOWN = msgspec.defstruct(
 
 
 def check_arguments(kind: str, arguments: Mapping[str, Any]) -> None:
-    """Check that the arguments of a model are of their types, and no size is absurd.
-
-    Args:
-        kind: What they are the arguments of, for the text of the error.
-        arguments: The arguments. Those unknown are not looked at.
-
-    Raises:
-        ValueError: One is not. The text names it.
-
-    Example:
-    ```python
-    check_arguments("unet", {"context_dim": 768})  # "wide" would be refused
-    ```
-    """
+    """Check that known arguments of a model or task have their types and sane sizes."""
     _check(arguments, _KNOWN, f"The configuration of a {kind}")
 
 
 def sides_of(sample_size: Any) -> tuple[int, int]:
-    """Height and width that diffusers' `sample_size` means, a number or two.
-
-    Raises:
-        ValueError: They are not two whole numbers, or larger than any latents.
-
-    Example:
-    ```python
-    sides_of(64)  # (64, 64)
-    ```
-    """
+    """Height and width that diffusers' `sample_size` means, a number or two."""
     if not isinstance(sample_size, list | tuple):
         sample_size = [sample_size] * 2
     return _check(sample_size, tuple[_Side, _Side], "sample_size")

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from weights_tools.checkpoint import KERNEL_IN, Component, Weights
-from weights_tools.formats import TensorSpec
+from weights_tools.checkpoint import KERNEL_IN, Component
+from weights_tools.formats import TensorFile, TensorSpec
 
 
 def inflated(component: Component) -> Component:
@@ -18,16 +18,6 @@ def inflated(component: Component) -> Component:
     Temporal convolutions start as the identity and temporal attention's output
     projection at zero, so that a still video gives the image model's output in each
     frame. A model of noisy latents alone gets zero weights for mask and hint.
-
-    Args:
-        component: The image UNet.
-
-    Returns:
-        The video UNet. Nothing is read yet.
-
-    Raises:
-        ValueError: It is no UNet, has temporal parts already, or takes another
-            number of channels than latents or latents, mask and hint.
     """
     if component.kind != "unet":
         raise ValueError(f"Only a UNet can be inflated. Received: {component.kind}")
@@ -54,7 +44,7 @@ def _with_temporal_parts(component: Component) -> Component:
         value = _temporal_start(path, specs[path].shape)
         return value.astype(specs[path].numpy_dtype, copy=False)
 
-    return replace(component, weights=Weights(specs, read))
+    return replace(component, weights=TensorFile(component.path, specs, read))
 
 
 def _temporal_start(path: str, shape: tuple[int, ...]) -> np.ndarray:

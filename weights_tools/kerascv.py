@@ -24,12 +24,10 @@ from weights_tools.checkpoint import (
     KERNEL_IN,
     Checkpoint,
     Component,
-    Weights,
     component_from_file,
-    reading,
     tensors_of_model,
 )
-from weights_tools.formats import FormatError, TensorFile
+from weights_tools.formats import FormatError, TensorFile, reading
 from weights_tools.formats.hdf5_format import Hdf5Tensors
 from weights_tools.layouts import Layout
 from weights_tools.layouts.layout import CONVOLVED_ATTENTION, HEADS, KERAS_LEAVES
@@ -78,20 +76,29 @@ _UNET: _Layers = (
     ("conv_out", "padded_conv2d"),
 )
 
+
+def _levels(name: str, layers: int, sampler: str) -> _Layers:
+    """The levels of half an autoencoder."""
+    found: _Layers = ()
+    for level in range(4):
+        found += _row(f"{name}_{level}/resnets", "resnet_block", layers)
+        if level < 3:
+            found += ((f"{name}_{level}/{sampler}", "padded_conv2d"),)
+    return found
+
+
+def _middle(name: str) -> _Layers:
+    return (
+        (f"{name}/mid_block/resnets_0", "resnet_block"),
+        (f"{name}/mid_block/attention", "attention_block"),
+        (f"{name}/mid_block/resnets_1", "resnet_block"),
+    )
+
+
 _IMAGE_ENCODER: _Layers = (
     ("encoder/conv_in", "padded_conv2d"),
-    *(
-        layer
-        for level in range(3)
-        for layer in (
-            *_row(f"encoder/down_blocks_{level}/resnets", "resnet_block", 2),
-            (f"encoder/down_blocks_{level}/downsamplers_0", "padded_conv2d"),
-        )
-    ),
-    *_row("encoder/down_blocks_3/resnets", "resnet_block", 2),
-    ("encoder/mid_block/resnets_0", "resnet_block"),
-    ("encoder/mid_block/attention", "attention_block"),
-    ("encoder/mid_block/resnets_1", "resnet_block"),
+    *_levels("encoder/down_blocks", 2, "downsamplers_0"),
+    *_middle("encoder"),
     ("encoder/conv_norm_out", "group_normalization"),
     ("encoder/conv_out", "padded_conv2d"),
     ("quant_conv", "padded_conv2d"),
@@ -100,18 +107,8 @@ _IMAGE_ENCODER: _Layers = (
 _DECODER: _Layers = (
     ("post_quant_conv", "padded_conv2d"),
     ("decoder/conv_in", "padded_conv2d"),
-    ("decoder/mid_block/resnets_0", "resnet_block"),
-    ("decoder/mid_block/attention", "attention_block"),
-    ("decoder/mid_block/resnets_1", "resnet_block"),
-    *(
-        layer
-        for level in range(3)
-        for layer in (
-            *_row(f"decoder/up_blocks_{level}/resnets", "resnet_block", 3),
-            (f"decoder/up_blocks_{level}/upsamplers_0/conv", "padded_conv2d"),
-        )
-    ),
-    *_row("decoder/up_blocks_3/resnets", "resnet_block", 3),
+    *_middle("decoder"),
+    *_levels("decoder/up_blocks", 3, "upsamplers_0/conv"),
     ("decoder/conv_norm_out", "group_normalization"),
     ("decoder/conv_out", "padded_conv2d"),
 )
@@ -296,21 +293,24 @@ class KerasCVClass:
         name: name of the class.
         layout: names of its weights.
         layers: its layers that have weights, in its order.
-        file: name of the file of its weights that we write.
         published: name of the file of its weights on the hub.
     """
 
     name: str
     layout: Layout
     layers: _Layers
-    file: str
     published: str
+
+    @property
+    def file(self) -> str:
+        """Name of the file of its weights that we write."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.name).lower() + ".weights.h5"
 
     def weight_names(self) -> list[list[str]]:
         """Names of the weights of each layer, in its order.
 
-        A residual block's last two weights are those of its shortcut, which not all
-        such blocks have.
+        A residual block's last two are those of its shortcut, which not all blocks
+        have.
         """
         return [
             [
@@ -323,19 +323,10 @@ class KerasCVClass:
 
 
 KERASCV_CLASSES = (
-    KerasCVClass(
-        *("DiffusionModel", UNET, _UNET),
-        *("diffusion_model.weights.h5", "kcv_diffusion_model.h5"),
-    ),
-    KerasCVClass("Decoder", DECODER, _DECODER, "decoder.weights.h5", "kcv_decoder.h5"),
-    KerasCVClass(
-        *("ImageEncoder", IMAGE_ENCODER, _IMAGE_ENCODER),
-        *("image_encoder.weights.h5", "vae_encoder.h5"),
-    ),
-    KerasCVClass(
-        *("TextEncoder", TEXT_ENCODER, _TEXT_ENCODER),
-        *("text_encoder.weights.h5", "kcv_encoder.h5"),
-    ),
+    KerasCVClass("DiffusionModel", UNET, _UNET, "kcv_diffusion_model.h5"),
+    KerasCVClass("Decoder", DECODER, _DECODER, "kcv_decoder.h5"),
+    KerasCVClass("ImageEncoder", IMAGE_ENCODER, _IMAGE_ENCODER, "vae_encoder.h5"),
+    KerasCVClass("TextEncoder", TEXT_ENCODER, _TEXT_ENCODER, "kcv_encoder.h5"),
 )
 
 # The layout of each kind of model, whichever half of an autoencoder it has.
@@ -366,52 +357,24 @@ def is_kerascv_file(file: TensorFile) -> bool:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The files in a folder that have a name that KerasCV or we give.
-
-    Keras's cache of downloads, `~/.keras/models`, is such a folder.
-    """
-    names = (
-        name for known in KERASCV_CLASSES for name in (known.published, known.file)
-    )
+    """The files in a folder, such as Keras's cache, of KerasCV or of ours."""
+    names = [name for c in KERASCV_CLASSES for name in (c.published, c.file)]
     return [folder / name for name in names if (folder / name).is_file()]
 
 
 def open_models(models: Sequence[keras.Model]) -> Checkpoint:
-    """See live models of KerasCV as one checkpoint.
-
-    Args:
-        models: Instances of `DiffusionModel`, `Decoder`, `ImageEncoder` and
-            `TextEncoder`, at most one of each.
-
-    Raises:
-        ValueError: One is none of these, or two are of one class.
-    """
+    """See live models of KerasCV, at most one of each class, as one checkpoint."""
     found = [(class_of(m), tensors_of_model(m, named_variables(m))) for m in models]
     return _checkpoint(found, {})
 
 
 def open_files(files: Sequence[TensorFile], overrides: Mapping[str, Any]) -> Checkpoint:
-    """See files of KerasCV's classes as one checkpoint.
-
-    Args:
-        files: The open files.
-        overrides: Arguments of the UNet that are known better.
-
-    Raises:
-        FormatError: A file is of none of the classes, or two are of one.
-    """
+    """See files of KerasCV's classes as one checkpoint."""
     return _checkpoint([_recognised(file) for file in files], overrides)
 
 
 def class_of(model: keras.Model) -> KerasCVClass:
-    """Which of KerasCV's classes a live model is of.
-
-    Args:
-        model: The model.
-
-    Raises:
-        ValueError: It is of none that has our architecture.
-    """
+    """Which of KerasCV's classes a live model is of; `ValueError` if of none."""
     names = [c.__name__ for c in type(model).__mro__] if is_kerascv_model(model) else []
     for known in KERASCV_CLASSES:
         if known.name in names:
@@ -423,14 +386,7 @@ def class_of(model: keras.Model) -> KerasCVClass:
 
 
 def named_variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """Variables of a live model of KerasCV by their names in its layout.
-
-    Args:
-        model: The model.
-
-    Raises:
-        ValueError: Its layers are not those of its class.
-    """
+    """Variables of a live model of KerasCV by their names in its layout."""
     layers = [layer.weights for layer in model.layers if layer.weights]
     names = _named(class_of(model), [len(weights) for weights in layers])
     variables = [variable for weights in layers for variable in weights]
@@ -495,9 +451,9 @@ def _in_order(file: Hdf5Tensors) -> tuple[KerasCVClass, TensorFile]:
         )
     known = numbers[len(layers)]
     tensors = [name for names in layers for name in names]
-    for tensor in tensors:
-        if tensor not in file.specs:
-            raise FormatError(file.path, "is named but not there", tensor=tensor)
+    missing = [name for name in tensors if name not in file.specs]
+    if missing:
+        raise FormatError(file.path, "is named but not there", tensor=missing[0])
     with reading(file.path):
         names = _named(known, [len(names) for names in layers])
     old = dict(zip(names, tensors, strict=True))
@@ -516,9 +472,8 @@ def _layers_in(file: Hdf5Tensors) -> list[list[str]]:
     for layer in _listed(file.texts(root), "layer_names"):
         group = f"{root}/{layer}".removeprefix("/")
         if group not in file.groups:
-            raise FormatError(
-                file.path, f"names a layer that is not there: {layer!r:.80}"
-            )
+            reason = f"names a layer that is not there: {layer!r:.80}"
+            raise FormatError(file.path, reason)
         names = _listed(file.texts(group), "weight_names")
         if names:
             layers.append([f"{group}/{name}" for name in names])
@@ -538,11 +493,14 @@ def _checkpoint(
     components: dict[str, Component] = {}
     for known, file in found:
         if known.name in components:
-            raise FormatError(
-                file.path,
-                f"is a second {known.name}, beside {components[known.name].path}",
-            )
-        components[known.name] = _component(known, file, overrides)
+            reason = f"is a second {known.name}, beside {components[known.name].path}"
+            raise FormatError(file.path, reason)
+        layout = known.layout
+        # Half of an autoencoder does not tell the architecture: there is but one.
+        is_half = layout.kind == "vae"
+        arguments = layout.defaults if is_half else infer_arguments(file, layout, "")
+        component = component_from_file(file, layout, "", arguments, overrides)
+        components[known.name] = component
     halves = [components.pop(n) for n in ("Decoder", "ImageEncoder") if n in components]
     if halves:
         components["vae"] = _joined(halves) if len(halves) == 2 else halves[0]
@@ -553,14 +511,6 @@ def _checkpoint(
     return checkpoint
 
 
-def _component(known, file, overrides) -> Component:
-    layout = known.layout
-    # Half of an autoencoder does not tell the architecture, of which there is but one.
-    is_half = layout.kind == "vae"
-    arguments = layout.defaults if is_half else infer_arguments(file, layout, "")
-    return component_from_file(file, layout, "", arguments, overrides)
-
-
 def _joined(halves: Sequence[Component]) -> Component:
     first, second = halves
 
@@ -568,11 +518,9 @@ def _joined(halves: Sequence[Component]) -> Component:
         half = first if path in first.weights.specs else second
         return half.weights.read(path)
 
-    return replace(
-        first,
-        weights=Weights({**first.weights.specs, **second.weights.specs}, read),
-        path=first.path.with_name(f"{first.path.name} and {second.path.name}"),
-    )
+    path = first.path.with_name(f"{first.path.name} and {second.path.name}")
+    specs = {**first.weights.specs, **second.weights.specs}
+    return replace(first, weights=TensorFile(path, specs, read))
 
 
 # Writing.
@@ -581,14 +529,7 @@ def _joined(halves: Sequence[Component]) -> Component:
 def files_of(
     components: Mapping[str, Component],
 ) -> dict[str, tuple[Component, Layout]]:
-    """The files of KerasCV's classes that hold some models.
-
-    Args:
-        components: The models by part, each as `fitted` gives it.
-
-    Returns:
-        For the name of each file the model and the layout. An autoencoder has two.
-    """
+    """The model and the layout of each file, of models that `fitted` gave."""
     return {
         known.file: (component, known.layout)
         for known in KERASCV_CLASSES
@@ -600,17 +541,10 @@ def files_of(
 
 
 def fitted(component: Component) -> Component:
-    """Make a model one whose weights KerasCV's class holds.
+    """Make a model one whose weights KerasCV's class, which has one size, holds.
 
-    Args:
-        component: The model.
-
-    Returns:
-        The model; a UNet without channels that it does not look at. KerasCV's class
-        may still have other epsilons and another GELU.
-
-    Raises:
-        ValueError: It has another architecture than KerasCV's, which has one size.
+    A UNet loses channels that it does not look at. KerasCV's class may still have other
+    epsilons and another GELU.
     """
     if component.kind == "unet":
         component = _of_latents_alone(component)

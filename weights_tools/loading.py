@@ -13,7 +13,7 @@ import numpy as np
 
 from weights_tools import kerascv
 from weights_tools.architectures import kind_of, variables_of
-from weights_tools.checkpoint import assign, misfit, weights_from_file
+from weights_tools.checkpoint import assign, assign_weights, misfit, weights_from_file
 from weights_tools.formats import TensorFile, TensorSpec, open_tensors
 from weights_tools.layouts import LAYOUTS, Layout
 from weights_tools.opening import open_source
@@ -91,7 +91,7 @@ def load_weights(
         found, root = _best_layout(file, kind_of(model), layout, shapes)
         weights = weights_from_file(file, found, root, shapes)
         weights.check_readable()
-        weights.assign_to(model)
+        assign_weights(model, weights)
 
 
 def load_into_kerascv(

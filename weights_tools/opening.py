@@ -35,7 +35,6 @@ from weights_tools.checkpoint import (
     component_from_file,
     component_of_model,
     find_layouts,
-    reading,
 )
 from weights_tools.configs import (
     architecture,
@@ -44,7 +43,7 @@ from weights_tools.configs import (
     read_config,
     sides_of,
 )
-from weights_tools.formats import FormatError, TensorFile, open_tensors
+from weights_tools.formats import FormatError, TensorFile, open_tensors, reading
 from weights_tools.layouts import Layout
 
 _HUB_PREFIX = "hf://"
@@ -210,7 +209,8 @@ def _open_archive(path, stack, overrides) -> Checkpoint:
     except ValueError as error:
         # It names a file that is gone when it is read.
         raise FormatError(path, str(error)) from error
-    return Checkpoint({component.kind: replace(component, path=path)})
+    weights = TensorFile(path, component.weights.specs, component.weights.read)
+    return Checkpoint({component.kind: replace(component, weights=weights)})
 
 
 def _keras_component(file: TensorFile, config: Path, overrides) -> Component:
@@ -284,9 +284,8 @@ def _left_out(file: TensorFile, used: set[str]) -> tuple[str, ...]:
 
 def _only_file(folder: Path) -> Path | None:
     """The one checkpoint in a folder that has nothing else of a model, if it is so."""
-    if (folder / "config.json").is_file():
-        return None
-    if any((folder / part).is_dir() for part in MODELS):
+    has_parts = any((folder / part).is_dir() for part in MODELS)
+    if has_parts or (folder / "config.json").is_file():
         return None
     files = [p for p in folder.iterdir() if p.suffix in (".ckpt", ".safetensors")]
     # What the libraries name so has a configuration, which is missing.
@@ -421,26 +420,10 @@ _VARIANTS = ["*.fp16.*", "*.non_ema.*"]
 
 
 def download(name: str, variant: str | None = None) -> Path:
-    """Fetch a repository through `huggingface_hub`'s cache.
+    """Fetch a repository (`hf://owner/name[@revision]`) through the hub's cache.
 
     Offline mode (`HF_HUB_OFFLINE`), cache (`HF_HOME`) and tokens (`HF_TOKEN`) are as
-    everywhere else.
-
-    Args:
-        name: `hf://owner/name` or `hf://owner/name@revision`.
-        variant: `"fp16"` fetches files of this variant where there are any.
-
-    Returns:
-        The folder of the snapshot.
-
-    Raises:
-        ValueError: The name is malformed.
-        FileNotFoundError: The hub, or the cache when offline, has no such thing.
-
-    Example:
-    ```python
-    folder = download("hf://TempoFunk/makeavid-sd-jax")
-    ```
+    everywhere else. With `variant` files of it are fetched where there are any.
     """
     match = _HUB_NAME.fullmatch(name)
     if not match:

@@ -116,13 +116,13 @@ class _Plan:
         layouts: The layout of each part that is written.
         files: The files of weights.
         others: For the place of each other file what it says, in JSON.
-        preprocessor: Writes the tokenizer into the folder.
+        write_tokenizer: Writes the tokenizer into the folder.
     """
 
     layouts: dict[str, Layout]
     files: Sequence[_File]
     others: Mapping[str, Any] = field(default_factory=dict)
-    write_tokenizer: Callable[[Path], object] = lambda folder: None
+    write_tokenizer: Callable[[str], object] = lambda folder: None
 
 
 def save(
@@ -134,26 +134,10 @@ def save(
     dtype: str | None = None,
     progress: bool | Callable[[int, int], None] = False,
 ) -> tuple[dict[str, Layout], int]:
-    """Write a checkpoint, complete or not at all.
-
-    Two tensors are on their way at a time.
-
-    Args:
-        checkpoint: The models.
-        out: What to write. What is there is replaced.
-        layout: Name of the layout.
-        to_file: Whether to write one file, not a folder.
-        dtype: Dtype of the weights. `None` keeps each tensor's.
-        progress: `True` shows a bar by bytes; a function is called as
-            `progress(done, total)`.
+    """Write a checkpoint, complete or not at all; two tensors are on their way.
 
     Returns:
         The layout of each part that was written, and the bytes of all weights.
-
-    Raises:
-        ValueError: The layout cannot hold the models, or a value does not fit into
-            `dtype`.
-        OSError: The disk is full.
     """
     if layout == "kerascv":
         plan = _plan_kerascv(checkpoint, out.name if to_file else None)
@@ -188,7 +172,7 @@ def _write_folder(folder: Path, plan: _Plan, dtype, on_bytes) -> None:
         (folder / place).parent.mkdir(exist_ok=True)
     for place, value in plan.others.items():
         write_json(folder / place, value, indent=4)
-    plan.write_tokenizer(folder)
+    plan.write_tokenizer(str(folder))
     for file in plan.files:
         _write_file(folder / file.name, file, dtype, on_bytes)
 
@@ -300,7 +284,7 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
             if part in components
         ]
         files = [_File(TASK_WEIGHTS_FILE, parts)]
-        write_tokenizer = _saved_by(preprocessor)
+        write_tokenizer = preprocessor.save_to_preset
     others["config.json"] = _serialized(model)
     others["metadata.json"] = {
         "keras_version": keras.version(),
@@ -314,10 +298,6 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
     return _Plan(layouts, files, others, write_tokenizer)
 
 
-def _saved_by(preprocessor) -> Callable[[Path], object]:
-    return lambda folder: preprocessor.save_to_preset(str(folder))
-
-
 def _task_config(checkpoint: Checkpoint, preprocessor) -> dict[str, Any]:
     """What `TextToVideo`, named as Keras knows it, is made of again."""
     models = {
@@ -326,19 +306,15 @@ def _task_config(checkpoint: Checkpoint, preprocessor) -> dict[str, Any]:
         if (component := checkpoint.components.get(part)) is not None
     }
     check_parts(**models)
-    image_backbone = models.get("image_backbone")
-    schedule = checkpoint.schedule or NoiseSchedule()
     return {
         "module": "keras_makeavid.tasks.text_to_video",
         "class_name": "TextToVideo",
         "config": {
-            "backbone": _serialized(models["backbone"]),
+            "image_backbone": None,
+            **{place: _serialized(model) for place, model in models.items()},
             "preprocessor": _serialized(preprocessor),
             "name": "text_to_video",
-            "text_encoder": _serialized(models["text_encoder"]),
-            "vae": _serialized(models["vae"]),
-            "image_backbone": image_backbone and _serialized(image_backbone),
-            "schedule": schedule.get_config(),
+            "schedule": (checkpoint.schedule or NoiseSchedule()).get_config(),
             **TASK_DEFAULTS,
             **checkpoint.defaults,
         },
@@ -380,17 +356,15 @@ def _clip_preprocessor(checkpoint):
 
 
 def _serialized(layer):
-    config = keras.saving.serialize_keras_object(layer)
-    _pop(config, ("compile_config", "build_config"))
-    return config
+    return _without_states(keras.saving.serialize_keras_object(layer))
 
 
-def _pop(config, keys):
-    for key in keys:
-        config.pop(key, None)
-    for value in config.values():
-        if isinstance(value, dict):
-            _pop(value, keys)
+def _without_states(config):
+    """A configuration without what Keras adds of a built or compiled model."""
+    if not isinstance(config, dict):
+        return config
+    states = ("compile_config", "build_config")
+    return {k: _without_states(v) for k, v in config.items() if k not in states}
 
 
 # A folder of diffusers.
@@ -399,8 +373,8 @@ def _pop(config, keys):
 def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
     """A folder as diffusers and the original read it: a pipeline, or one model.
 
-    The UNet is written in `layout`; VAE and text encoder, which the video layouts do
-    not have, as diffusers has them.
+    VAE and text encoder, which the video layouts do not have, are as diffusers has
+    them.
     """
     models = {p: c for p, c in checkpoint.components.items() if p in MODELS}
     known = {(each.kind, each.name) for each in LAYOUTS}
@@ -437,7 +411,7 @@ def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
         layouts,
         files,
         others,
-        lambda folder: preprocessor.save_hub_folder(str(folder / "tokenizer")),
+        lambda folder: preprocessor.save_hub_folder(f"{folder}/tokenizer"),
     )
 
 

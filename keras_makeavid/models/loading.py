@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import keras
@@ -51,11 +52,38 @@ def without_weights(make: Callable[[], Made]) -> Made:
     return results[0]
 
 
+def check_weights_file(path: Any) -> None:
+    """Refuse a damaged `.h5` file, on which libhdf5 may crash, before Keras reads it.
+
+    Args:
+        path: A file of weights, or the index of several beside it. Keras itself refuses
+            what is no file.
+
+    Raises:
+        ValueError: It is damaged. The text names the file.
+    """
+    from weights_tools.formats import open_tensors
+
+    path = Path(path)
+    files = path.parent.glob("*.weights.h5") if path.suffix == ".json" else [path]
+    for file in files:
+        if file.suffix == ".h5" and file.is_file():
+            with open_tensors(file):
+                pass
+
+
 class FromPreset:
     """Makes `from_preset` of a KerasHub class draw no weights only to load others.
 
     Under JAX each shape of weight would be a program to compile before one is drawn.
+    Files of weights are checked before Keras reads them.
     """
+
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any):
+        """Load the weights of a file, as `keras.Model.load_weights`."""
+        check_weights_file(filepath)
+        parent: Any = super()
+        return parent.load_weights(filepath, *args, **kwargs)
 
     @classmethod
     def from_preset(cls, preset: str, load_weights: bool = True, **kwargs: Any):

@@ -16,7 +16,7 @@ import numpy as np
 from keras_makeavid.compilation import compile_inference
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
-from keras_makeavid.models.loading import WEIGHTS_FOLLOW, FromPreset
+from keras_makeavid.models.loading import WEIGHTS_FOLLOW, FromPreset, check_weights_file
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS, check_parts
 from keras_makeavid.progress import step_progress
 from keras_makeavid.sampling import Conditions, DenoisingLoop
@@ -152,6 +152,11 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         from keras_makeavid.tasks.conversion import as_preset
 
         return super().from_preset(as_preset(preset), load_weights, **kwargs)
+
+    def load_task_weights(self, filepath: str) -> None:
+        """Load the weights of all parts but the backbone, from a file of a preset."""
+        check_weights_file(filepath)
+        super().load_task_weights(filepath)
 
     def _make_loops(self):
         self._denoise = DenoisingLoop(self.backbone)

@@ -1,7 +1,7 @@
 """Files of named tensors, read and written without knowing what the names mean."""
 
 from weights_tools.formats.opening import open_tensors
-from weights_tools.formats.tensors import FormatError, TensorFile, TensorSpec
+from weights_tools.formats.tensors import FormatError, TensorFile, TensorSpec, reading
 from weights_tools.formats.writing import TensorWriter, create_tensors
 
 __all__ = [
@@ -11,4 +11,5 @@ __all__ = [
     "TensorWriter",
     "create_tensors",
     "open_tensors",
+    "reading",
 ]

@@ -19,12 +19,14 @@ from weights_tools.formats.tensors import (
     Extent,
     FormatError,
     MappedFile,
-    MappedTensors,
     NameCollector,
     StoredTensor,
+    TensorFile,
     TensorSpec,
     checked_spec,
+    mapped_tensors,
     nested,
+    reading,
 )
 
 # Flax's extension types; a NumPy scalar is an array without dimensions.
@@ -37,40 +39,30 @@ _WINDOW = 2**10
 _MOST_ENTRIES = 1_000_000
 # Beyond this Flax cuts an array: an object of msgpack has less than 2**32 bytes.
 LARGEST_CHUNK = 2**30
-# First bytes of objects that hold bytes: what they hold, and the form of their length.
-_LONG = {
-    **{0xC4 + i: ("bin", form) for i, form in enumerate(("B", "H", "I"))},
-    **{0xC7 + i: ("ext", form) for i, form in enumerate(("B", "H", "I"))},
-    **{0xD9 + i: ("str", form) for i, form in enumerate(("B", "H", "I"))},
+# What stands after a first byte, and how many bytes it holds, or the form of the number
+# that tells it. Nothing else is looked into.
+_HEADS: dict[int, tuple[str, int | str]] = {
+    **dict.fromkeys((*range(0x80, 0x90), 0xDE, 0xDF), ("map", 0)),
+    **dict.fromkeys((*range(0x90, 0xA0), 0xDC, 0xDD), ("array", 0)),
+    **{0xA0 + length: ("str", length) for length in range(32)},
+    **{0xD4 + power: ("ext", 2**power) for power in range(5)},
+    **{0xC4 + i: ("bin", form) for i, form in enumerate("BHI")},
+    **{0xC7 + i: ("ext", form) for i, form in enumerate("BHI")},
+    **{0xD9 + i: ("str", form) for i, form in enumerate("BHI")},
 }
 
 
 def is_flax(start: bytes) -> bool:
-    """Whether a file that starts so is meant as msgpack: a map, its first key a text.
-
-    Args:
-        start: Its first bytes, at least six.
-
-    Example:
-    ```python
-    is_flax(bytes([0x81, 0xA4]) + b"conv")  # True
-    ```
-    """
-    key = start[{0xDE: 3, 0xDF: 5}.get(start[0], 1) :][:1]
-    is_map = 0x81 <= start[0] <= 0x8F or start[0] in (0xDE, 0xDF)
-    return is_map and bool(key) and (0xA0 <= key[0] < 0xC0 or 0xD9 <= key[0] <= 0xDB)
+    """Whether a file that starts so is meant as msgpack: a map of texts."""
+    key = start[{0xDE: 3, 0xDF: 5}.get(start[0], 1) :][:1] or b"\0"
+    kinds = [_HEADS.get(first, ("other",))[0] for first in (start[0], key[0])]
+    return kinds == ["map", "str"] and start[0] != 0x80
 
 
-def open_flax(file: MappedFile) -> MappedTensors:
+def open_flax(file: MappedFile) -> TensorFile:
     """Open a file of Flax; only the heads of its objects are read.
 
     Entries that are no arrays, such as a step count, are left out.
-
-    Args:
-        file: The mapped file.
-
-    Raises:
-        FormatError: If it is damaged or no such file.
     """
     walk = _Walk(file)
     prefix: tuple[str, ...] = ()
@@ -86,7 +78,7 @@ def open_flax(file: MappedFile) -> MappedTensors:
         ) from error
     if walk.at != file.size:
         raise FormatError(file.path, f"{file.size - walk.at} bytes follow the map")
-    return MappedTensors(file, walk.tensors)
+    return mapped_tensors(file, walk.tensors)
 
 
 class _Walk:
@@ -113,26 +105,16 @@ class _Walk:
 
     def kind(self) -> str:
         """What stands next: `"map"`, `"array"`, `"str"`, `"bin"`, `"ext"` or other."""
-        first = self.file.map[self.at]
-        if 0x80 <= first < 0xC0:
-            return "map" if first < 0x90 else "array" if first < 0xA0 else "str"
-        if 0xD4 <= first <= 0xD8:
-            return "ext"
-        if first >= 0xDC and first <= 0xDF:
-            return "array" if first < 0xDE else "map"
-        return _LONG.get(first, ("other", ""))[0]
+        return _HEADS.get(self.file.map[self.at], ("other", 0))[0]
 
     def data(self) -> tuple[int, Extent]:
         """Code (of an extension) and bytes of a text, bytes or extension; go past."""
-        first = self.file.map[self.at]
-        if first in _LONG:
-            kind, form = _LONG[first]
-            (length,) = struct.unpack_from(">" + form, self.file.map, self.at + 1)
-            start = self.at + 1 + struct.calcsize(form)
-        else:
-            kind = self.kind()
-            length = 1 << first - 0xD4 if kind == "ext" else first & 0x1F
-            start = self.at + 1
+        kind, length = _HEADS[self.file.map[self.at]]
+        start = self.at + 1
+        if isinstance(length, str):
+            form = struct.Struct(">" + length)
+            (length,) = form.unpack_from(self.file.map, start)
+            start += form.size
         code = 0
         if kind == "ext":
             code, start = self.file.map[start], start + 1
@@ -183,24 +165,21 @@ class _Walk:
     def array(self, body: Extent, path: tuple[str, ...]) -> StoredTensor:
         """Shape, dtype and extent of an array from the body of its extension."""
         end, self.at = self.at, body.offset
-        try:
-            parts = self.library("read_array_header")
+        parts = "expected shape, dtype and bytes"
+        with reading(self.file.path, SEPARATOR.join(path), parts):
+            count = self.library("read_array_header")
             shape, dtype = self.library("unpack"), self.library("unpack")
-            if parts != 3 or self.kind() != "bin":
-                raise ValueError("expected shape, dtype and bytes")
+            if count != 3 or self.kind() != "bin":
+                raise ValueError(parts)
             _, data = self.data()
             if sum(data) != end:
-                raise ValueError("expected shape, dtype and bytes")
+                raise ValueError(parts)
             spec = checked_spec(shape, dtype)
             if spec.nbytes != data.nbytes:
                 raise ValueError(
                     f"shape {spec.shape} of {spec.dtype} takes {spec.nbytes} bytes, "
                     f"{data.nbytes} are there"
                 )
-        except Exception as error:
-            reason = str(error) if type(error) is ValueError else ""
-            reason = reason or "expected shape, dtype and bytes"
-            raise self.error(path, reason) from error
         self.at = end
         return StoredTensor(spec, (data,))
 
@@ -224,10 +203,8 @@ class _Walk:
                     raise self.error(path, "a chunk is no array")
         if not chunks:
             raise self.error(path, "a chunked array has no chunks")
-        try:
+        with reading(self.file.path, name):
             spec = checked_spec(shape, chunks[0].spec.dtype)
-        except ValueError as error:
-            raise self.error(path, str(error)) from error
         if any(len(c.spec.shape) != 1 or c.spec.dtype != spec.dtype for c in chunks):
             raise self.error(path, f"chunks are not flat arrays of {spec.dtype}")
         if sum(c.spec.nbytes for c in chunks) != spec.nbytes:
@@ -245,18 +222,7 @@ _Pieces = Iterator[bytes | tuple[str, int]]
 def lay_out_flax(
     specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]
 ) -> list[bytes | tuple[str, int]]:
-    """Lay out a new file of Flax, byte for byte as Flax itself would.
-
-    Args:
-        specs: Shape and dtype of each tensor by name; slashes make nested maps.
-        metadata: Must be empty: the format has no place for it.
-
-    Returns:
-        The file in order: heads, and the name and the number of bytes of data.
-
-    Raises:
-        ValueError: If there is metadata, a name is too long, or one begins another.
-    """
+    """The heads, and name and bytes of data, of a file as Flax itself writes it."""
     if metadata:
         raise ValueError(f"Flax's msgpack holds no metadata. Received: {metadata}")
     return list(_tree(nested(specs), specs))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -27,30 +27,25 @@ from weights_tools.formats.tensors import (
     Extent,
     FormatError,
     MappedFile,
-    MappedTensors,
     NameCollector,
     StoredTensor,
+    TensorFile,
     TensorSpec,
     checked_spec,
     nested,
+    read_only,
+    reading,
     shortened,
 )
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # A hundred times the structure of a file of this family.
 _MOST_STRUCTURE = 64 * 2**20
 # Kinds of messages in the header of an object.
-_DATATYPE, _EXTERNAL, _LAYOUT, _SYMBOLS, _LINK, _LINKS = (
-    0x03,
-    0x07,
-    0x08,
-    0x11,
-    0x06,
-    0x02,
-)
+_LINKS, _DATATYPE, _LINK, _EXTERNAL, _SYMBOLS = 0x02, 0x03, 0x06, 0x07, 0x11
 _SHARED = 2
 _COMPACT, _CONTIGUOUS, _CHUNKED = 0, 1, 2
 _DEFLATE, _SHUFFLE = 1, 2
+_PACKINGS: tuple[list[int], ...] = ([], [_DEFLATE], [_SHUFFLE], [_SHUFFLE, _DEFLATE])
 # Weights compress to little less than half; even many zeros need no more than this.
 _MOST_COMPRESSED = 100
 # Keras stores bfloat16 as two bytes without a meaning, and this attribute beside them.
@@ -67,11 +62,6 @@ _WRITTEN = {"bool", "bfloat16", "float16", "float32", "float64"} | {
 }
 
 
-def is_hdf5(start: bytes) -> bool:
-    """Whether a file that starts so is meant as HDF5 (its first eight bytes)."""
-    return start[: len(SIGNATURE)] == SIGNATURE
-
-
 class _Objects(DataObjects):
     """An object of a file, whose attributes take no more memory than the file."""
 
@@ -81,183 +71,155 @@ class _Objects(DataObjects):
         return super()._attr_value(ptype, buf, count, offset)
 
 
-def open_hdf5(file: MappedFile) -> Hdf5Tensors:
-    """Open an HDF5 file; only its structure is read, and nothing outside it.
+class Hdf5Tensors(TensorFile):
+    """Tensors of an HDF5 file: views, but for those that are cut into chunks.
 
-    Args:
-        file: The mapped file.
+    Its groups are walked through once; nothing but structure is read, and nothing
+    outside the file.
 
-    Raises:
-        FormatError: If it is damaged, leads to other files, or has datasets that are
-            no tensors.
+    Attributes:
+        groups: The object of each group by its name; the root's is `""`.
     """
-    walk = _Walk(file)
-    try:
-        block = SuperBlock(walk.reader, 0)
-        root = block.offset_to_dataobjects
-        end = block._contents["end_of_file_address"]
-        if end > file.size:
-            raise ValueError(f"is truncated: {end} bytes once, {file.size} now")
-    except Exception as error:
-        raise walk.error((), error) from error
-    walk.visit(root, ())
-    return Hdf5Tensors(file, walk)
 
-
-class Hdf5Tensors(MappedTensors):
-    """Tensors of an HDF5 file: views, but for those that are cut into chunks."""
-
-    def __init__(self, file: MappedFile, walk: _Walk):
-        self._file, self._walk, self._lock = file, walk, threading.Lock()
-        super().__init__(file, walk.tensors)
-        self.groups = frozenset(walk.groups)
+    def __init__(self, file: MappedFile):
+        self.groups: dict[str, _Objects] = {}
+        self._file, self._names = file, NameCollector(file)
+        # Each structure has bytes of its own: more than all of them is a loop.
+        self._reader = BoundedReader(file, min(8 * file.size, _MOST_STRUCTURE))
+        self._visited: set[int] = set()
+        self._arrays: dict[str, Callable[[], np.ndarray]] = {}
+        self._found: dict[str, TensorSpec] = {}
+        with self._reading():
+            block = SuperBlock(self._reader, 0)
+            end = block._contents["end_of_file_address"]
+            if end > file.size:
+                raise ValueError(f"is truncated: {end} bytes once, {file.size} now")
+            self._visit(block.offset_to_dataobjects, ())
+        super().__init__(file.path, self._found, self._array)
         texts = self.texts("")
         self.metadata = {k: v for k, v in texts.items() if isinstance(v, str)}
 
     def texts(self, group: str) -> dict[str, str | list[str]]:
-        """The attributes of a group that are texts, or lists of texts.
-
-        Args:
-            group: Its name; `""` is the root.
-
-        Raises:
-            FormatError: If there is no such group, or an attribute is damaged.
-        """
-        if group not in self._walk.groups:
+        """Attributes of a group (`""` is the root): texts, or lists of texts."""
+        if group not in self.groups:
             raise FormatError(self.path, f"has no group {shortened(group)}")
-        path = (group,) if group else ()
-        try:
-            return _texts(self._walk.groups[group])
-        except Exception as error:
-            raise self._walk.error(path, error) from error
+        with self._reading(group):
+            return _texts(self.groups[group])
 
-    def _view(self, name: str) -> np.ndarray:
-        if self._map is None or name not in self._walk.elsewhere:
-            return super()._view(name)
-        spec, found = self.specs[name], self._walk.elsewhere[name]
-        try:
-            if isinstance(found, DatasetID):
-                self._check_chunks(found)
-                with self._lock:
-                    self._walk.reader.left = self._file.size
-                    found = found.get_data((), None).tobytes()
-            return np.frombuffer(found, spec.numpy_dtype).reshape(spec.shape)
-        except Exception as error:
-            raise self._walk.error((name,), error) from error
+    def _array(self, name: str) -> np.ndarray:
+        with self._reading(name):
+            return self._arrays[name]()
 
-    def _check_chunks(self, dataset: DatasetID) -> None:
-        """Check that compressed chunks hold what they shall, and no more."""
-        full = math.prod(dataset.chunks) * dataset.dtype.itemsize
-        for chunk in dataset.index.values():
-            stored = self._file.piece(chunk.byte_offset, chunk.size, "a chunk")
-            if dataset.filter_pipeline and any(
-                entry["filter_id"] == _DEFLATE for entry in dataset.filter_pipeline
-            ):
-                stored = zlib.decompressobj().decompress(stored, full + 1)
-            if len(stored) != full:
-                raise ValueError(f"has a damaged chunk: it does not hold {full} bytes")
-
-
-class _Walk:
-    """Goes through the groups of a file once and notes its datasets."""
-
-    def __init__(self, file: MappedFile):
-        self.file = file
-        # Each structure has bytes of its own: more than all of them is a loop.
-        self.reader = BoundedReader(file, min(8 * file.size, _MOST_STRUCTURE))
-        self.names = NameCollector(file)
-        self.tensors: dict[str, StoredTensor] = {}
-        # Small ones that lie in headers, and those that are cut into chunks.
-        self.elsewhere: dict[str, bytes | DatasetID] = {}
-        self.groups: dict[str, _Objects] = {}
-        self.visited: set[int] = set()
-
-    def error(self, path: tuple[str, ...], error: Exception) -> FormatError:
-        if isinstance(error, FormatError):
-            return error
+    def _reading(self, *path: str) -> AbstractContextManager[None]:
         # Damage meets the library in many ways.
-        reason = str(error) if type(error) is ValueError else ""
-        reason = reason or f"is damaged, or unlike what Keras writes: {error!r:.200}"
-        return FormatError(self.file.path, reason, SEPARATOR.join(path) or None)
+        reason = "is damaged, or unlike what Keras writes"
+        return reading(self._file.path, SEPARATOR.join(path) or None, reason)
 
-    def visit(self, address: int, path: tuple[str, ...]) -> None:
-        try:
-            self.names.check_depth(path)
-            if address in self.visited:
+    def _visit(self, address: int, path: tuple[str, ...]) -> None:
+        with self._reading(*path):
+            self._names.check_depth(path)
+            if address in self._visited:
                 raise ValueError("is another name of an object")
-            self.visited.add(address)
-            found = _Objects(self.reader, address)
+            self._visited.add(address)
+            found = _Objects(self._reader, address)
             if found.is_dataset:
-                self.dataset(found, path)
+                self._note(found, self._names.joined(path))
                 return
             if not any(map(found.find_msg_type, (_SYMBOLS, _LINK, _LINKS))):
                 raise ValueError("is neither a group nor a dataset")
             self.groups[SEPARATOR.join(path)] = found
-            links = list(found.iter_links())
-        except Exception as error:
-            raise self.error(path, error) from error
-        for name, member in links:
-            if isinstance(member, str):
-                raise self.error(
-                    (*path, name), ValueError("has a soft link, which is not followed")
-                )
-            self.visit(member, (*path, name))
+            for name, member in list(found.iter_links()):
+                with self._reading(*path, name):
+                    if isinstance(member, str):
+                        raise ValueError("has a soft link, which is not followed")
+                    self._visit(member, (*path, name))
 
-    def dataset(self, found: _Objects, path: tuple[str, ...]) -> None:
-        name = self.names.joined(path)
+    def _note(self, found: _Objects, name: str) -> None:
+        """Note a dataset, and how its array is read."""
+        elsewhere = ValueError("has its data in other files, which are not read")
         if found.find_msg_type(_EXTERNAL):
-            raise ValueError("has its data in other files, which are not read")
+            raise elsewhere
         if found.shape is None:
             raise ValueError("has no shape")
-        spec = checked_spec(found.shape, _dtype(found))
+        self._found[name] = spec = checked_spec(found.shape, _dtype(found))
         _, layout, at = found.get_id_storage_params()
-        self.tensors[name] = StoredTensor(spec, ())
-        if spec.nbytes == 0:
+        stored = StoredTensor(spec, ())
+        if spec.nbytes and layout == _CHUNKED:
+            dataset = self._checked_chunks(found, spec)
+            self._arrays[name] = lambda: self._joined_chunks(dataset, spec)
             return
-        if layout == _COMPACT:
+        if spec.nbytes and layout == _COMPACT:
             (nbytes,) = struct.unpack_from("<H", found.msg_data, at)
-            self.elsewhere[name] = bytes(found.msg_data[at + 2 : at + 2 + nbytes])
-            if len(self.elsewhere[name]) != spec.nbytes:
+            data = bytes(found.msg_data[at + 2 : at + 2 + nbytes])
+            if len(data) != spec.nbytes:
                 raise ValueError(f"{nbytes} bytes are not of shape {spec.shape}")
-        elif layout == _CONTIGUOUS:
+            array = np.frombuffer(data, spec.numpy_dtype).reshape(spec.shape)
+            self._arrays[name] = lambda: array
+            return
+        if spec.nbytes and layout == _CONTIGUOUS:
             extent = Extent(*struct.unpack_from("<2Q", found.msg_data, at))
             if extent.offset == 2**64 - 1:
                 raise ValueError("has no data: nothing was ever written to it")
-            if extent.nbytes != spec.nbytes or not self.file.holds(*extent):
+            if extent.nbytes != spec.nbytes or not self._file.holds(*extent):
                 raise ValueError(
                     f"shape {spec.shape} of {spec.dtype} takes {spec.nbytes} bytes, "
                     f"{extent.nbytes} at {extent.offset} do not fit the file"
                 )
-            self.tensors[name] = StoredTensor(spec, (extent,))
-        elif layout == _CHUNKED:
-            self.elsewhere[name] = self.chunks(found, spec)
-        else:
-            raise ValueError("has its data in other files, which are not read")
+            stored = StoredTensor(spec, (extent,))
+        elif spec.nbytes:
+            raise elsewhere
+        self._arrays[name] = lambda: self._file.view(stored)
 
-    def chunks(self, found: _Objects, spec: TensorSpec) -> DatasetID:
+    def _checked_chunks(self, found: _Objects, spec: TensorSpec) -> DatasetID:
         """Check the chunks of a dataset, so that it takes no more than its size."""
-        filters = [entry["filter_id"] for entry in found.filter_pipeline or []]
-        if set(filters) - {_DEFLATE, _SHUFFLE}:
+        filters = _filters(found)
+        if filters not in _PACKINGS:
             raise ValueError(f"went through other filters than gzip: {filters}")
         dataset = DatasetID(found)
         chunks = list((dataset.index or {}).values())
-        shape = dataset.chunks
-        counts = [-(-n // c) for n, c in zip(spec.shape, shape, strict=True)]
-        steps = (range(0, c * n, c) for c, n in zip(shape, counts, strict=True))
+        counts = [-(-n // c) for n, c in zip(spec.shape, dataset.chunks, strict=True)]
+        steps = (
+            range(0, c * n, c) for c, n in zip(dataset.chunks, counts, strict=True)
+        )
         # The number first: a list of what is expected could be without end.
         if math.prod(counts) != len(chunks) or any(
             place not in dataset.index for place in itertools.product(*steps)
         ):
             raise ValueError(f"has {len(chunks)} of {math.prod(counts)} chunks")
         # Or a single small chunk could stand for any number of large ones.
-        if sum(chunk.size for chunk in chunks) > self.file.size:
+        if sum(chunk.size for chunk in chunks) > self._file.size:
             raise ValueError("is damaged: its chunks overlap")
-        full = math.prod(shape) * spec.numpy_dtype.itemsize
+        full = math.prod(dataset.chunks) * spec.numpy_dtype.itemsize
         most = _MOST_COMPRESSED if _DEFLATE in filters else 1
         for chunk in chunks:
             if chunk.size * most < full or chunk.filter_mask:
                 raise ValueError(f"has a chunk of {chunk.size} bytes, not {full}")
         return dataset
+
+    def _joined_chunks(self, dataset: DatasetID, spec: TensorSpec) -> np.ndarray:
+        dtype, filters = spec.numpy_dtype, _filters(dataset)
+        full = math.prod(dataset.chunks) * dtype.itemsize
+        whole = np.empty(spec.shape, dtype)
+        for place, chunk in dataset.index.items():
+            stored = self._file.piece(chunk.byte_offset, chunk.size, "a chunk")
+            if _DEFLATE in filters:
+                stored = zlib.decompressobj().decompress(stored, full + 1)
+            if len(stored) != full:
+                raise ValueError(f"has a damaged chunk: it does not hold {full} bytes")
+            values = np.frombuffer(stored, "u1")
+            if _SHUFFLE in filters:
+                # The first byte of every number, then the second, and so on.
+                values = values.reshape(dtype.itemsize, -1).T.flatten()
+            inside = tuple(
+                slice(i, i + n) for i, n in zip(place, dataset.chunks, strict=True)
+            )
+            kept = tuple(map(slice, whole[inside].shape))
+            whole[inside] = values.view(dtype).reshape(dataset.chunks)[kept]
+        return read_only(whole)
+
+
+def _filters(of: Any) -> list[int]:
+    return [entry["filter_id"] for entry in of.filter_pipeline or []]
 
 
 def _dtype(found: _Objects) -> str:
@@ -305,14 +267,7 @@ def _text(value: bytes | str) -> str:
 
 
 def check_hdf5(specs: Mapping[str, TensorSpec]) -> None:
-    """Check that an HDF5 file can hold such tensors.
-
-    Args:
-        specs: Shape and dtype of each tensor by name; slashes make groups.
-
-    Raises:
-        ValueError: If the format has no such dtype or name.
-    """
+    """Check that an HDF5 file can hold such tensors."""
     nested(specs)
     for name, spec in specs.items():
         if {"", "."} & set(name.split(SEPARATOR)) or "\0" in name:
@@ -326,16 +281,7 @@ def check_hdf5(specs: Mapping[str, TensorSpec]) -> None:
 def begin_hdf5(
     path: Path, specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]
 ) -> dict[str, list[Extent]]:
-    """Write an HDF5 file with everything in it but the values of its tensors.
-
-    Args:
-        path: Where; nothing is there yet.
-        specs: Shape and dtype of each tensor by name; slashes make groups.
-        metadata: Texts that become attributes of the root.
-
-    Returns:
-        Where the bytes of each tensor go.
-    """
+    """Write an HDF5 file but for the values of its tensors, and tell where they go."""
     import h5py
 
     try:

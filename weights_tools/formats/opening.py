@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 from keras_makeavid.json_files import read_json
 from weights_tools.formats.flax_format import is_flax, open_flax
-from weights_tools.formats.hdf5_format import is_hdf5, open_hdf5
-from weights_tools.formats.safetensors_format import is_safetensors, open_safetensors
+from weights_tools.formats.hdf5_format import Hdf5Tensors
+from weights_tools.formats.safetensors_format import open_safetensors
 from weights_tools.formats.tensors import FormatError, MappedFile, TensorFile, shortened
-from weights_tools.formats.torch_format import is_pickle, is_zip, open_torch
+from weights_tools.formats.torch_format import open_torch
 
 # Twenty times the index of the largest model of this family.
 _LONGEST_INDEX = 4 * 2**20
@@ -21,16 +21,24 @@ _SHOWN = 16
 
 
 class _Format(NamedTuple):
+    """How a file of a format begins, what opens it, and how its name may end."""
+
     starts: Callable[[bytes], bool]
     open: Callable[[MappedFile], TensorFile]
     suffixes: tuple[str, ...] = ()
 
 
 _FORMATS = (
-    _Format(is_safetensors, open_safetensors, (".safetensors",)),
-    _Format(is_hdf5, open_hdf5, (".h5", ".hdf5")),
-    _Format(is_zip, open_torch),
-    _Format(is_pickle, open_torch, (".bin", ".ckpt", ".pt", ".pth")),
+    # The length of a header of JSON; text, such as an index, has no zero bytes.
+    _Format(lambda s: s[5:9] == b"\0\0\0{", open_safetensors, (".safetensors",)),
+    _Format(lambda s: s[:8] == b"\x89HDF\r\n\x1a\n", Hdf5Tensors, (".h5", ".hdf5")),
+    _Format(lambda s: s[:4] == b"PK\x03\x04", open_torch),
+    # A pickle of protocol 2 to 5.
+    _Format(
+        lambda s: s[0] == 0x80 and 2 <= s[1] <= 5,
+        open_torch,
+        (".bin", ".ckpt", ".pt", ".pth"),
+    ),
     _Format(is_flax, open_flax, (".msgpack",)),
 )
 # What a download that failed leaves in place of a file.
@@ -108,26 +116,20 @@ def _open_sharded(index: MappedFile) -> TensorFile:
         }
         for shard, file in opened.items():
             for name in file.specs:
-                home = weight_map.get(name)
-                if home != shard:
+                if weight_map.get(name) != shard:
+                    home = weight_map.get(name)
                     listed = f"in {shortened(home)}" if home else "nowhere"
-                    raise FormatError(
-                        file.path, f"is here and, by {index.path.name}, {listed}", name
-                    )
+                    reason = f"is here and, by {index.path.name}, {listed}"
+                    raise FormatError(file.path, reason, name)
         for name, shard in weight_map.items():
             if name not in opened[shard].specs:
-                raise FormatError(
-                    opened[shard].path,
-                    f"is absent, but {index.path.name} lists it",
-                    name,
-                )
+                reason = f"is absent, but {index.path.name} lists it"
+                raise FormatError(opened[shard].path, reason, name)
         homes = {name: opened[shard] for name, shard in weight_map.items()}
         specs = {name: home.specs[name] for name, home in homes.items()}
         metadata = next(iter(homes.values())).metadata
-        close = files.pop_all().close
-        return TensorFile(
-            index.path, specs, lambda name: homes[name].read(name), metadata, close
-        )
+        read, close = lambda name: homes[name].read(name), files.pop_all().close
+        return TensorFile(index.path, specs, read, metadata, close)
 
 
 def _weight_map(index: MappedFile) -> dict[str, str]:
@@ -140,18 +142,18 @@ def _weight_map(index: MappedFile) -> dict[str, str]:
         raise FormatError(index.path, "has no weight_map of names to files")
     for name, shard in weight_map.items():
         if not isinstance(shard, str):
-            raise FormatError(
-                index.path, f"file must be a string. Received: {shortened(shard)}", name
-            )
+            reason = f"file must be a string. Received: {shortened(shard)}"
+            raise FormatError(index.path, reason, name)
     return weight_map
 
 
 def _inside(index: Path, shard: str) -> Path:
     """The path of a shard, which must lie in the index's folder."""
     path = index.parent / shard
-    parts = {*PurePosixPath(shard).parts, *PureWindowsPath(shard).parts}
+    # It takes both kinds of slashes.
+    spelled = PureWindowsPath(shard)
     outside = FormatError(index, f"points out of its folder: {shortened(shard)}")
-    if "\0" in shard or ".." in parts or PureWindowsPath(shard).anchor:
+    if "\0" in shard or ".." in spelled.parts or spelled.anchor:
         raise outside
     if not path.is_file():
         raise FileNotFoundError(f"{index} lists {shortened(shard)}, which is not there")

@@ -12,10 +12,12 @@ from weights_tools.formats.tensors import (
     Extent,
     FormatError,
     MappedFile,
-    MappedTensors,
     StoredTensor,
+    TensorFile,
     TensorSpec,
     checked_spec,
+    mapped_tensors,
+    reading,
     shortened,
 )
 
@@ -35,32 +37,10 @@ _LENGTH = 8
 _METADATA = "__metadata__"
 
 
-def is_safetensors(start: bytes) -> bool:
-    """Whether a file that starts so is meant as safetensors.
+def open_safetensors(file: MappedFile) -> TensorFile:
+    """Open a safetensors file; only its header is read, and checked by the library.
 
-    Args:
-        start: Its first bytes, at least nine.
-
-    Example:
-    ```python
-    is_safetensors((64).to_bytes(8, "little") + b"{")  # True
-    ```
-    """
-    # Text, such as an index in JSON, has no zero bytes.
-    return start[5 : _LENGTH + 1] == b"\0\0\0{"
-
-
-def open_safetensors(file: MappedFile) -> MappedTensors:
-    """Open a safetensors file; only its header is read.
-
-    The library checks the header: tensors lie one after the other without a gap, so
-    that their order and sizes tell where each is.
-
-    Args:
-        file: The mapped file.
-
-    Raises:
-        FormatError: If the header breaks a rule of the format.
+    Tensors lie one after the other without a gap: their order and sizes tell where.
     """
     position = _LENGTH + int.from_bytes(file.map[:_LENGTH], "little")
     tensors = {}
@@ -69,39 +49,22 @@ def open_safetensors(file: MappedFile) -> MappedTensors:
             metadata = opened.metadata()
             for name in opened.offset_keys():
                 header = opened.get_slice(name)
-                spec = _spec(file, name, header.get_shape(), header.get_dtype())
+                code = header.get_dtype()
+                with reading(file.path, name):
+                    spec = checked_spec(header.get_shape(), _DTYPES.get(code, code))
                 tensors[name] = StoredTensor(spec, (Extent(position, spec.nbytes),))
                 position += spec.nbytes
     except SafetensorError as error:
         raise FormatError(
             file.path, f"is no whole safetensors file: {shortened(str(error))}"
         ) from error
-    return MappedTensors(file, tensors, metadata)
-
-
-def _spec(file: MappedFile, name: str, shape: list[int], code: str) -> TensorSpec:
-    try:
-        return checked_spec(shape, _DTYPES.get(code, code))
-    except ValueError as error:
-        raise FormatError(file.path, str(error), tensor=name) from error
+    return mapped_tensors(file, tensors, metadata)
 
 
 def lay_out_safetensors(
     specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]
 ) -> list[bytes | tuple[str, int]]:
-    """Lay out a new safetensors file.
-
-    Args:
-        specs: Shape and dtype of each tensor by name.
-        metadata: What the file shall say about itself.
-
-    Returns:
-        The file in order: its header, then the name and the number of bytes of each
-        tensor.
-
-    Raises:
-        ValueError: If the format has no such dtype or cannot hold such a name.
-    """
+    """The header, and name and bytes of each tensor, of a new file."""
     if _METADATA in specs:
         raise ValueError(f"safetensors keeps the name {_METADATA!r} for itself.")
     header: dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import math
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -59,17 +61,33 @@ class FormatError(ValueError):
         super().__init__(f"{os.fspath(path)}: {where}{reason}")
 
 
-def shortened(received: object) -> str:
-    """Quote something received from a file, and cut it where it is long.
+@contextmanager
+def reading(
+    path: Path, tensor: str | None = None, reason: str = "is not understood"
+) -> Iterator[None]:
+    """Makes any error in what a file says a `FormatError` that names the file.
 
     Args:
-        received: A name, number or structure that a file holds.
-
-    Example:
-    ```python
-    shortened("x" * 1000)  # "'xxxxx...xxxxx'", about 120 characters
-    ```
+        path: The file.
+        tensor: Name of the tensor that is read, if it is one.
+        reason: What to say of errors but `ValueError`, of which libraries have many.
     """
+    try:
+        yield
+    except FormatError:
+        raise
+    except ValueError as error:
+        raise FormatError(path, str(error) or reason, tensor) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            # Of the system, not of what a library makes of the content.
+            raise
+        reason = f"{reason}: {type(error).__name__}: {error!s:.200}"
+        raise FormatError(path, reason, tensor) from error
+
+
+def shortened(received: object) -> str:
+    """Quote something received from a file, and cut it where it is long."""
     # Cut before quoting: a name may have the length of the file.
     cut: Any = received
     if isinstance(received, (str, bytes)) and len(received) > _LONGEST_SHOWN:
@@ -108,20 +126,7 @@ class TensorSpec(NamedTuple):
 
 
 def checked_spec(shape: object, dtype: object) -> TensorSpec:
-    """Make the spec of a tensor from what a header says.
-
-    Args:
-        shape: List or tuple of dimensions, as read.
-        dtype: Name of the dtype, as read.
-
-    Raises:
-        ValueError: If the dtype is not supported or no array has such a shape.
-
-    Example:
-    ```python
-    checked_spec([3, 4], "float32")  # TensorSpec(shape=(3, 4), dtype="float32")
-    ```
-    """
+    """The spec of what a header says; `ValueError` if no array is like that."""
     # What is received may be anything that a file can spell: only strings are shown.
     if not isinstance(dtype, str) or dtype not in DTYPES:
         shown = shortened(dtype) if isinstance(dtype, str) else type(dtype).__name__
@@ -141,17 +146,12 @@ def checked_spec(shape: object, dtype: object) -> TensorSpec:
 class TensorFile:
     """Named tensors in a file, read one at a time. A context manager.
 
-    Attributes:
-        path: The file.
-        specs: Shape and dtype of each tensor by name, in the order of the file. They
-            are known from the header alone.
-        metadata: What the file says about itself.
-
     Args:
-        path: The file, or what its tensors come from, for messages.
-        specs: Shape and dtype of each tensor by name.
+        path: The file, or what its tensors come from, for messages; an attribute too.
+        specs: Shape and dtype of each tensor by name, in the order of the file, as the
+            header alone tells; an attribute too.
         read: Returns the array of a name.
-        metadata: What the file says about itself.
+        metadata: What the file says about itself; an attribute too.
         close: Closes the file.
     """
 
@@ -166,7 +166,8 @@ class TensorFile:
         self.path = Path(path)
         self.specs: Mapping[str, TensorSpec] = MappingProxyType(dict(specs))
         self.metadata: dict[str, str] = dict(metadata or {})
-        self._read, self._close = read, close
+        self._read: Callable[[str], np.ndarray] | None = read
+        self._close = close
 
     def read(self, name: str) -> np.ndarray:
         """Read one tensor; the bytes of the others are not touched.
@@ -183,10 +184,18 @@ class TensorFile:
         """
         if name not in self.specs:
             raise FormatError(self.path, "there is no such tensor", tensor=name)
+        if self._read is None:
+            raise FormatError(self.path, "is closed", tensor=name)
         return self._read(name)
 
+    def check_readable(self) -> None:
+        """Read all tensors once, and keep none: a damaged one is a `FormatError`."""
+        for name in self.specs:
+            self.read(name)
+
     def close(self) -> None:
-        """Close the file. Arrays that were read stay valid."""
+        """Close the file. Arrays that were read stay valid, and hold what they need."""
+        self._read = None
         self._close()
 
     def __enter__(self):
@@ -194,6 +203,44 @@ class TensorFile:
 
     def __exit__(self, *exception):
         self.close()
+
+
+class Extent(NamedTuple):
+    """A run of bytes in a file."""
+
+    offset: int
+    nbytes: int
+
+
+class StoredTensor(NamedTuple):
+    """A tensor and where its bytes lie, in more than one run where it is cut."""
+
+    spec: TensorSpec
+    extents: tuple[Extent, ...]
+
+
+class Pages:
+    """Lets go of the memory of a mapped file that each thread touched before.
+
+    Arrays stay valid: pages that are touched again come from the file again. Without
+    this, a process that reads a file tensor by tensor grows to its size.
+    """
+
+    def __init__(self):
+        # Of each thread, that none lets go of what another is about to read.
+        self._touched = threading.local()
+
+    def touch(self, owner: object, runs: Iterable[Extent]) -> None:
+        """Begin to use the runs at these addresses, which `owner` keeps mapped."""
+        # The one before stays mapped until this returns.
+        _owner, before = getattr(self._touched, "now", (None, ()))
+        self._touched.now = owner, tuple(runs)
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        for address, nbytes in before:
+            start = address - address % mmap.PAGESIZE
+            size = ctypes.c_size_t(address + nbytes - start)
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(start), size, mmap.MADV_DONTNEED)
 
 
 class MappedFile:
@@ -210,6 +257,7 @@ class MappedFile:
             if self.size == 0:
                 raise FormatError(self.path, "is empty (0 bytes)")
             self.map = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_READ)
+        self._pages = Pages()
 
     def holds(self, offset: int, nbytes: int) -> bool:
         """Whether `nbytes` bytes from `offset` on lie within the file."""
@@ -224,6 +272,29 @@ class MappedFile:
                 f"{offset + nbytes} of {self.size}",
             )
         return self.map[offset : offset + nbytes]
+
+    def view(self, tensor: StoredTensor) -> np.ndarray:
+        """A tensor as it lies in the file; one in several runs is copied."""
+        shape, dtype = tensor.spec.shape, tensor.spec.numpy_dtype
+        if tensor.spec.nbytes == 0:
+            return read_only(np.empty(shape, dtype))
+        whole = np.frombuffer(self.map, "u1")
+        runs = [Extent(whole.ctypes.data + at, n) for at, n in tensor.extents]
+        self._pages.touch(whole, runs)
+        if len(tensor.extents) == 1:
+            return np.ndarray(shape, dtype, self.map, tensor.extents[0].offset)
+        pieces = [whole[at : at + n] for at, n in tensor.extents]
+        return read_only(np.concatenate(pieces).view(dtype).reshape(shape))
+
+
+def mapped_tensors(
+    file: MappedFile,
+    tensors: Mapping[str, StoredTensor],
+    metadata: Mapping[str, str] | None = None,
+) -> TensorFile:
+    """Tensors that lie in a mapped file as they are."""
+    specs = {name: tensor.spec for name, tensor in tensors.items()}
+    return TensorFile(file.path, specs, lambda n: file.view(tensors[n]), metadata)
 
 
 class BoundedReader(io.RawIOBase):
@@ -256,68 +327,6 @@ class BoundedReader(io.RawIOBase):
         if self.left < 0:
             raise EOFError("its structure leads in circles")
         return self._file.map[start : start + nbytes]
-
-
-class Extent(NamedTuple):
-    """A run of bytes in a file."""
-
-    offset: int
-    nbytes: int
-
-
-class StoredTensor(NamedTuple):
-    """A tensor and where its bytes lie, in more than one run where it is cut."""
-
-    spec: TensorSpec
-    extents: tuple[Extent, ...]
-
-
-class MappedTensors(TensorFile):
-    """Tensors that lie in a mapped file as they are: reading one gives a view."""
-
-    def __init__(
-        self,
-        file: MappedFile,
-        tensors: Mapping[str, StoredTensor],
-        metadata: Mapping[str, str] | None = None,
-    ):
-        specs = {name: tensor.spec for name, tensor in tensors.items()}
-        super().__init__(file.path, specs, self._view, metadata)
-        self._map: mmap.mmap | None = file.map
-        self._tensors = dict(tensors)
-        # Of each thread, that none lets go of what another is about to read.
-        self._touched = threading.local()
-
-    def _view(self, name: str) -> np.ndarray:
-        if self._map is None:
-            raise FormatError(self.path, "is closed", tensor=name)
-        self._release_pages(self._map)
-        tensor = self._tensors[name]
-        shape, dtype = tensor.spec.shape, tensor.spec.numpy_dtype
-        if tensor.spec.nbytes == 0:
-            return read_only(np.empty(shape, dtype))
-        self._touched.extents = tensor.extents
-        if len(tensor.extents) == 1:
-            offset = tensor.extents[0].offset
-            return np.ndarray(shape, dtype, self._map, offset)
-        pieces = [np.frombuffer(self._map, "u1", n, at) for at, n in tensor.extents]
-        return read_only(np.concatenate(pieces).view(dtype).reshape(shape))
-
-    def _release_pages(self, mapped: mmap.mmap) -> None:
-        """Let go of the memory that the tensor that this thread read before took.
-
-        Its array stays valid: pages that are touched again come from the file again.
-        Without this, a process that reads a file tensor by tensor grows to its size.
-        """
-        if not hasattr(mmap, "MADV_DONTNEED"):
-            return
-        for offset, nbytes in getattr(self._touched, "extents", ()):
-            start = offset - offset % mmap.PAGESIZE
-            mapped.madvise(mmap.MADV_DONTNEED, start, offset + nbytes - start)
-
-    def close(self) -> None:
-        # Not `mmap.close`: that fails while arrays live. The last of them unmaps.
-        self._map = None
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
@@ -357,20 +366,7 @@ class NameCollector:
 
 
 def nested(names: Iterable[str]) -> dict[str, Any]:
-    """The tree that names with slashes spell; each leaf is the full name.
-
-    Args:
-        names: The names of all tensors.
-
-    Raises:
-        ValueError: If one is a tensor and a group at once, or nests too deeply.
-
-    Example:
-    ```python
-    nested(["conv/kernel", "conv/bias"])
-    # {"conv": {"kernel": "conv/kernel", "bias": "conv/bias"}}
-    ```
-    """
+    """The tree that names with slashes spell; each leaf is the full name."""
     tree: dict[str, Any] = {}
     for name in names:
         *groups, last = name.split(SEPARATOR)

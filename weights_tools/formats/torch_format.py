@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import io
-import mmap
 import pickletools
 import re
 import sys
-import threading
 import zipfile
 from collections import OrderedDict
 from typing import Any
@@ -17,11 +14,14 @@ import numpy as np
 
 from weights_tools.formats.tensors import (
     DEEPEST,
+    Extent,
     FormatError,
     MappedFile,
+    Pages,
     TensorFile,
     checked_spec,
     read_only,
+    reading,
     shortened,
 )
 
@@ -39,15 +39,12 @@ _PASSED_PACKAGES = {"pytorch_lightning", "lightning", "lightning_fabric", "omega
 _PASSED_NAMES = {
     *(f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")),
     *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
+    *(f"datetime.{kind}" for kind in ("date", "datetime", "timedelta")),
+    *(f"builtins.{kind}" for kind in ("int", "float", "bool", "str", "list", "dict")),
+    *(f"builtins.{kind}" for kind in ("tuple", "range", "object", "frozenset")),
     *("numpy.dtype", "numpy.ndarray", "argparse.Namespace", "types.SimpleNamespace"),
     *("collections.defaultdict", "collections.deque", "functools.partial"),
-    *("datetime.date", "datetime.datetime", "datetime.timedelta", "decimal.Decimal"),
-    *(
-        f"builtins.{kind}"
-        for kind in ["int", "float", "bool", "str", "list", "dict", "tuple", "range"]
-    ),
-    *("builtins.object", "builtins.frozenset"),
-    *("typing.Any", "uuid.UUID", "copyreg._reconstructor"),
+    *("decimal.Decimal", "typing.Any", "uuid.UUID", "copyreg._reconstructor"),
 }
 
 
@@ -56,9 +53,6 @@ class _Object:
 
     def __new__(cls, *arguments, **more):
         return object.__new__(cls)
-
-    def __init__(self, *arguments, **more):
-        pass
 
     def __setstate__(self, state):
         pass
@@ -78,28 +72,11 @@ class _List(_Object):
         return []
 
 
-def is_pickle(start: bytes) -> bool:
-    """Whether a file that starts so is meant as a pickle (its first two bytes)."""
-    return start[0] == 0x80 and 2 <= start[1] <= 5
-
-
-def is_zip(start: bytes) -> bool:
-    """Whether a file that starts so is meant as a zip archive (four bytes)."""
-    return start[:4] == b"PK\x03\x04"
-
-
 def open_torch(file: MappedFile) -> TensorFile:
     """Open a checkpoint of PyTorch. Nothing that it names is imported or run.
 
-    The tensors of a zip archive stay in the file until they are read. Those of the
-    form before PyTorch 1.6 are loaded at once.
-
-    Args:
-        file: The mapped file.
-
-    Raises:
-        ImportError: If PyTorch is not installed.
-        FormatError: If it is damaged, or asks for more than tensors.
+    The tensors of a zip archive stay in the file until they are read. Those of the form
+    before PyTorch 1.6 are loaded at once.
     """
     try:
         import torch
@@ -108,7 +85,7 @@ def open_torch(file: MappedFile) -> TensorFile:
             f"{file.path} is a checkpoint of PyTorch: install keras-makeavid[torch] "
             "to read it."
         ) from error
-    zipped = is_zip(file.map[:4])
+    zipped = file.map[:2] == b"PK"
     pickles = _zipped_pickle(file) if zipped else file.map[:_LONGEST_PICKLE]
     names: dict[str, type] = {}
     try:
@@ -132,62 +109,36 @@ def open_torch(file: MappedFile) -> TensorFile:
         else:
             reason = f"is damaged, or no checkpoint of weights: {shortened(str(error))}"
         raise FormatError(file.path, reason) from error
-    return _TorchTensors(file, _tensors_of(file, content, torch), zipped)
+    tensors = _tensors_of(file, content, torch)
+    specs = {}
+    for name, tensor in tensors.items():
+        with reading(file.path, name):
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            specs[name] = spec = checked_spec(tuple(tensor.shape), dtype)
+            # A view may repeat elements: cheap in the file, not when it is copied.
+            if spec.nbytes > file.size:
+                raise ValueError(
+                    f"shape {spec.shape} takes {spec.nbytes} bytes, more than the "
+                    f"whole file ({file.size})"
+                )
+    pages = Pages()
+
+    def read(name: str) -> np.ndarray:
+        if zipped:
+            storage = tensors[name].untyped_storage()
+            pages.touch(storage, [Extent(storage.data_ptr(), storage.nbytes())])
+        return _array(tensors[name], specs[name].numpy_dtype, torch)
+
+    return TensorFile(file.path, specs, read)
 
 
-class _TorchTensors(TensorFile):
-    """Tensors of a checkpoint: views of what PyTorch mapped, or of what it loaded."""
-
-    def __init__(self, file: MappedFile, tensors: dict[str, Any], mapped: bool):
-        specs = {}
-        for name, tensor in tensors.items():
-            try:
-                dtype = str(tensor.dtype).removeprefix("torch.")
-                specs[name] = checked_spec(tuple(tensor.shape), dtype)
-                # A view may repeat elements: cheap in the file, not when it is copied.
-                if specs[name].nbytes > file.size:
-                    raise ValueError(
-                        f"shape {specs[name].shape} takes {specs[name].nbytes} bytes, "
-                        f"more than the whole file ({file.size})"
-                    )
-            except ValueError as error:
-                raise FormatError(file.path, str(error), tensor=name) from error
-        super().__init__(file.path, specs, self._array)
-        self._tensors: dict[str, Any] | None = tensors
-        self._mapped = mapped
-        self._last = threading.local()
-
-    def _array(self, name: str) -> np.ndarray:
-        if self._tensors is None:
-            raise FormatError(self.path, "is closed", tensor=name)
-        if self._mapped:
-            _release(getattr(self._last, "tensor", None))
-            self._last.tensor = self._tensors[name]
-        tensor, dtype = self._tensors[name].detach(), self.specs[name].numpy_dtype
-        if dtype.kind == "V" or dtype.num > np.dtype("V").num:
-            # One that NumPy itself does not know: the same bits as integers.
-            import torch
-
-            tensor = tensor.view({1: torch.uint8, 2: torch.int16}[dtype.itemsize])
-        return read_only(tensor.numpy().view(dtype))
-
-    def close(self) -> None:
-        # Arrays hold on to what they need of the mapping.
-        self._tensors = None
-
-
-def _release(tensor: Any) -> None:
-    """Let go of the memory that a mapped tensor took; it comes from the file again.
-
-    Without this, a process that reads a file tensor by tensor grows to its size.
-    """
-    if tensor is None or not hasattr(mmap, "MADV_DONTNEED"):
-        return
-    storage = tensor.untyped_storage()
-    start = storage.data_ptr() - storage.data_ptr() % mmap.PAGESIZE
-    nbytes = storage.data_ptr() + storage.nbytes() - start
-    madvise = ctypes.CDLL(None).madvise
-    madvise(ctypes.c_void_p(start), ctypes.c_size_t(nbytes), mmap.MADV_DONTNEED)
+def _array(tensor: Any, dtype: np.dtype, torch: Any) -> np.ndarray:
+    """A view of a tensor."""
+    tensor = tensor.detach()
+    if dtype.kind == "V" or dtype.num > np.dtype("V").num:
+        # One that NumPy itself does not know: the same bits as integers.
+        tensor = tensor.view({1: torch.uint8, 2: torch.int16}[dtype.itemsize])
+    return read_only(tensor.numpy().view(dtype))
 
 
 def _zipped_pickle(file: MappedFile) -> bytes:

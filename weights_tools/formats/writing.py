@@ -33,8 +33,6 @@ class TensorWriter:
     every tensor has been written. Any error leaves nothing new behind.
 
     Args:
-        path: The file to write.
-        specs: Shape and dtype of each tensor by name.
         begin: Writes a new file with everything in it but the tensors, and gives the
             places of each tensor's bytes.
     """
@@ -75,16 +73,7 @@ class TensorWriter:
         _sync_folder(self.path.parent)
 
     def write(self, name: str, array: np.ndarray) -> None:
-        """Write one tensor; several threads may write one each.
-
-        Args:
-            name: One of the specs; each is written exactly once, in any order.
-            array: Its values, in the shape and dtype announced; need not be contiguous.
-
-        Raises:
-            ValueError: If the name is unknown or was written, or the array differs
-                from its spec.
-        """
+        """Write one tensor, each exactly once; several threads may do so at a time."""
         if name not in self._specs:
             raise ValueError(f"{self.path} has no tensor {name!r}")
         if name not in self._missing:

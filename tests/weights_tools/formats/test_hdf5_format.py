@@ -209,6 +209,18 @@ def test_a_damaged_chunk_is_an_error_of_its_tensor(path, new, where):
         file.read("a")
 
 
+def test_filters_in_another_order_are_refused(path, new):
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_chunk(GRID.shape)
+    creation.set_deflate(4)
+    creation.set_shuffle()
+    space = h5py.h5s.create_simple(GRID.shape)
+    dataset = h5py.h5d.create(new.id, b"a", h5py.h5t.NATIVE_FLOAT, space, creation)
+    dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, GRID)
+    new.close()
+    assert "went through other filters than gzip: [1, 2]" in refused(path)
+
+
 def test_chunks_that_overlap_are_refused(path, new):
     new.create_dataset("a", data=np.arange(6.0), chunks=(2,))
     new["z"] = np.zeros(2000)

@@ -1,0 +1,303 @@
+"""The layouts of every kind of model but those of KerasCV, which has its own module."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from typing import Any
+
+from weights_tools.layouts.layout import (
+    CONVOLVED_ATTENTION,
+    HEADS,
+    KERAS_LEAVES,
+    TORCH_AXES,
+    TORCH_LEAVES,
+    Layout,
+    keras_list,
+)
+
+# What every layout of PyTorch has in common.
+_TORCH: dict[str, Any] = {"container": "safetensors", "axes": TORCH_AXES}
+
+# The UNet: image models and inflated ones.
+
+_unet = functools.partial(Layout, kind="unet", marker="conv_in/spatial_conv/kernel")
+
+# What a file of Stable Diffusion 1.x does not tell, and a `config.json` does.
+_UNTOLD = {"num_heads": 8, "groups": 32, "epsilon": 1e-5}
+
+# Stable Diffusion's image models; the inflated ones have the model's own defaults.
+_IMAGE_MODEL = {"gelu": "exact", "transformer_epsilon": 1e-6}
+
+# A slash is a dot in the end (`TORCH_LEAVES`).
+_NUMBERED = (
+    (r"(down_blocks|up_blocks|resnets|attentions|downsamplers|upsamplers)_", r"\1/"),
+)
+_TRANSFORMER = (
+    (r"transformer_block/", "transformer_blocks/0/"),
+    (r"to_out/", "to_out/0/"),
+    (r"ff/proj_in/", "ff/net/0/proj/"),
+    (r"ff/proj_out/", "ff/net/2/"),
+)
+_UNET_RENAMES = (*_NUMBERED, *_TRANSFORMER)
+
+UNET_MAKEAVID_TORCH = _unet(
+    name="makeavid_torch",
+    **_TORCH,
+    renames=(*_UNET_RENAMES, *TORCH_LEAVES),
+    marker="conv_in/temporal_conv/kernel",
+    assumed={"gelu": "exact", "transformer_epsilon": 1e-5},
+)
+
+UNET_MAKEAVID_FLAX = _unet(
+    name="makeavid_flax",
+    container="flax_msgpack",
+    renames=(
+        (r"transformer_block/", "transformer_blocks_0/"),
+        (r"to_out/", "to_out_0/"),
+        (r"ff/proj_in/", "ff/net_0/proj/"),
+        (r"ff/proj_out/", "ff/net_2/"),
+        (r"gamma$", "scale"),
+        (r"beta$", "bias"),
+    ),
+    marker="conv_in/temporal_conv/kernel",
+    assumed={"gelu": "tanh", "transformer_epsilon": 1e-5, **_UNTOLD},
+)
+
+UNET_DIFFUSERS = _unet(
+    name="diffusers",
+    **_TORCH,
+    renames=((r"spatial_conv/", ""), *_UNET_RENAMES, *TORCH_LEAVES),
+    absent=r"temporal",
+    defaults=_IMAGE_MODEL,
+)
+
+# Stable Diffusion 1.x has two layers a block. LDM numbers what is on the way down and
+# on the way up in one row each, three places a level.
+_UNET_LDM_BLOCKS = tuple(
+    pair
+    for level in range(8)
+    for pair in (
+        *(
+            (
+                rf"down_blocks_{level}/{ours}_{i}/",
+                f"input_blocks/{3 * level + i + 1}/{j}/",
+            )
+            for j, ours in enumerate(("resnets", "attentions"))
+            for i in range(2)
+        ),
+        (
+            rf"down_blocks_{level}/downsamplers_0/conv/",
+            f"input_blocks/{3 * level + 3}/0/op/",
+        ),
+        *(
+            (rf"up_blocks_{level}/{ours}_{i}/", f"output_blocks/{3 * level + i}/{j}/")
+            for j, ours in enumerate(("resnets", "attentions"))
+            for i in range(3)
+        ),
+        # The deepest level has no transformer, whose place the upsampler takes.
+        (
+            rf"up_blocks_{level}/upsamplers_0/",
+            f"output_blocks/{3 * level + 2}/{2 if level else 1}/",
+        ),
+    )
+)
+
+UNET_LDM = _unet(
+    name="ldm",
+    **_TORCH,
+    renames=(
+        (r"spatial_conv/", ""),
+        (r"(resnets_\d+)/norm1/", r"\1/in_layers/0/"),
+        (r"(resnets_\d+)/conv1/", r"\1/in_layers/2/"),
+        (r"time_emb_proj/", "emb_layers/1/"),
+        (r"(resnets_\d+)/norm2/", r"\1/out_layers/0/"),
+        (r"(resnets_\d+)/conv2/", r"\1/out_layers/3/"),
+        (r"conv_shortcut/", "skip_connection/"),
+        *_TRANSFORMER,
+        *_UNET_LDM_BLOCKS,
+        (r"^mid_block/resnets_0/", "middle_block/0/"),
+        (r"^mid_block/attentions_0/", "middle_block/1/"),
+        (r"^mid_block/resnets_1/", "middle_block/2/"),
+        (r"^conv_in/", "input_blocks/0/0/"),
+        (r"^time_embedding/linear_1/", "time_embed/0/"),
+        (r"^time_embedding/linear_2/", "time_embed/2/"),
+        (r"^conv_norm_out/", "out/0/"),
+        (r"^conv_out/", "out/2/"),
+        *TORCH_LEAVES,
+    ),
+    # Without its first parts it is the UNet alone.
+    roots=("model.diffusion_model.", "diffusion_model.", ""),
+    absent=r"temporal",
+    defaults=_IMAGE_MODEL,
+    assumed=_UNTOLD,
+)
+
+# The running mean of the weights that LDM keeps beside them, in names without dots.
+UNET_LDM_EMA = replace(
+    UNET_LDM,
+    name="ldm_ema",
+    renames=(*UNET_LDM.renames, (r"\.", "")),
+    roots=("model_ema.diffusion_model",),
+)
+
+UNET_KERAS = _unet(
+    name="keras",
+    container="hdf5",
+    renames=(
+        *keras_list("down_blocks", "down_blocks", "down_block"),
+        *keras_list("up_blocks", "up_blocks", "up_block"),
+        *keras_list("resnets", "resnets", "residual_block"),
+        *keras_list("attentions", "attentions", "spatio_temporal_transformer"),
+        (r"(down|up)samplers_0/", r"\1sampler/"),
+        *KERAS_LEAVES,
+    ),
+    roots=("layers/u_net/", "image_backbone/layers/u_net/"),
+)
+
+# The image autoencoder.
+
+# The attention's projections have another name in each layout: they tell it.
+_vae = functools.partial(
+    Layout, kind="vae", marker="encoder/mid_block/attention/to_q/kernel"
+)
+
+_VAE_RENAMES = (
+    (r"mid_block/attention/", "mid_block/attentions_0/"),
+    (r"downsamplers_0/", "downsamplers_0/conv/"),
+    *_NUMBERED,
+)
+
+VAE_DIFFUSERS = _vae(
+    name="diffusers",
+    **_TORCH,
+    renames=(*_VAE_RENAMES, (r"to_out/", "to_out.0/"), *TORCH_LEAVES),
+)
+
+# Files from before diffusers 0.15, such as Stable Diffusion 1.5's own.
+VAE_DIFFUSERS_OLD = replace(
+    VAE_DIFFUSERS,
+    name="diffusers_old",
+    renames=(
+        *_VAE_RENAMES,
+        (r"to_q/", "query/"),
+        (r"to_k/", "key/"),
+        (r"to_v/", "value/"),
+        (r"to_out/", "proj_attn/"),
+        *TORCH_LEAVES,
+    ),
+)
+
+VAE_LDM = _vae(
+    name="ldm",
+    **_TORCH,
+    renames=(
+        (r"conv_shortcut/", "nin_shortcut/"),
+        (r"mid_block/resnets_0/", "mid/block_1/"),
+        (r"mid_block/resnets_1/", "mid/block_2/"),
+        (r"mid_block/attention/", "mid/attn_1/"),
+        (r"group_norm/", "norm/"),
+        (r"to_([qkv])/", r"\1/"),
+        (r"to_out/", "proj_out/"),
+        (r"down_blocks_(\d+)/", r"down/\1/"),
+        # On the way up LDM counts the four levels from the finest.
+        *((rf"up_blocks_{level}/", f"up/{3 - level}/") for level in range(4)),
+        (r"resnets_(\d+)/", r"block/\1/"),
+        (r"downsamplers_0/", "downsample/conv/"),
+        (r"upsamplers_0/", "upsample/"),
+        (r"conv_norm_out/", "norm_out/"),
+        *TORCH_LEAVES,
+    ),
+    groups=CONVOLVED_ATTENTION,
+    roots=("first_stage_model.", ""),
+    # The loss that the autoencoder was trained with may lie beside it.
+    ignored=r"^(first_stage_model\.)?(loss|model_ema)\.",
+)
+
+VAE_KERAS = _vae(
+    name="keras",
+    container="hdf5",
+    renames=(
+        *keras_list("down_blocks", "down_blocks", "image_block"),
+        *keras_list("up_blocks", "up_blocks", "image_block"),
+        *keras_list("resnets", "resnets", "image_residual_block"),
+        (r"(down|up)samplers_0/", "sampler/"),
+        *KERAS_LEAVES,
+    ),
+    roots=("layers/autoencoder/", "vae/layers/autoencoder/"),
+)
+
+# CLIP's text encoder.
+
+_text = functools.partial(
+    Layout, kind="text_encoder", marker="embedding/token_embedding/embeddings"
+)
+
+TEXT_DIFFUSERS = _text(
+    name="diffusers",
+    **_TORCH,
+    renames=(
+        (r"^embedding/", "embeddings/"),
+        (r"^encoder_block_(\d+)/", r"encoder/layers/\1/"),
+        (r"/layer_norm_(\d)/", r"/layer_norm\1/"),
+        (r"^layer_norm/", "final_layer_norm/"),
+        (r"attention/query/", "self_attn/q_proj/"),
+        (r"attention/key/", "self_attn/k_proj/"),
+        (r"attention/value/", "self_attn/v_proj/"),
+        (r"attention/attention_output/", "self_attn/out_proj/"),
+        (r"dense_(\d)/", r"mlp/fc\1/"),
+        *TORCH_LEAVES,
+    ),
+    groups=HEADS,
+    # transformers 5 writes no prefix, and reads both.
+    roots=("text_model.", ""),
+    # A buffer of 0, 1, 2, ... that older files carry along.
+    ignored=r"embeddings\.position_ids$",
+)
+
+TEXT_LDM = replace(
+    TEXT_DIFFUSERS,
+    name="ldm",
+    roots=("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer."),
+)
+
+TEXT_KERAS = _text(
+    name="keras",
+    container="hdf5",
+    renames=(
+        (r"^embedding/", "token_and_position_embedding/"),
+        (r"^encoder_block_0/", "clip_encoder_layer/"),
+        (r"^encoder_block_(\d+)/", r"clip_encoder_layer_\1/"),
+        (r"^layer_norm/", "layer_normalization/"),
+        (r"attention/(query|key|value)/", r"attention/\1_dense/"),
+        (r"attention/attention_output/", "attention/output_dense/"),
+        *KERAS_LEAVES,
+    ),
+    roots=("layers/", "text_encoder/layers/"),
+)
+
+LAYOUTS: tuple[Layout, ...] = (
+    UNET_KERAS,
+    UNET_MAKEAVID_TORCH,
+    UNET_MAKEAVID_FLAX,
+    UNET_DIFFUSERS,
+    UNET_LDM,
+    UNET_LDM_EMA,
+    VAE_KERAS,
+    VAE_DIFFUSERS,
+    VAE_DIFFUSERS_OLD,
+    VAE_LDM,
+    TEXT_KERAS,
+    TEXT_DIFFUSERS,
+    TEXT_LDM,
+)
+
+
+def get_layout(kind: str, name: str) -> Layout:
+    """The layout of a name for a kind of model; `ValueError` if it has none such."""
+    named = {layout.name: layout for layout in LAYOUTS if layout.kind == kind}
+    if name not in named:
+        raise ValueError(
+            f"layout must be one of {sorted(named)} for a {kind}. Received: {name!r}"
+        )
+    return named[name]
