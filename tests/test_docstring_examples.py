@@ -10,8 +10,6 @@ from code_blocks import code_blocks, modules, public_names
 # What these show needs files, folders, models or a backend that the reader has.
 NEED_MORE = {
     "keras_makeavid.data",
-    "keras_makeavid.moving_shapes.encoding.encode_motions",
-    "keras_makeavid.moving_shapes.generation.generate_videos",
     "keras_makeavid.models.autoencoder_kl.AutoencoderKL.",
     "keras_makeavid.models.tiling.TileGrid",
     "keras_makeavid.planning.plan",

@@ -57,15 +57,6 @@ def encode_motions(
 
     Raises:
         ValueError: An argument makes no sense.
-
-    Example:
-        ```python
-        task = keras_makeavid.TextToVideo.from_preset("preset")
-        encode_motions(
-            MotionClips(seed=1), 1000, "dataset",
-            task.vae, task.text_encoder, task.preprocessor.tokenize,
-        )
-        ```
     """
     # Here, as processes that only draw clips need no Keras.
     from keras_makeavid.data.clip_encoder import ClipEncoder
@@ -110,11 +101,7 @@ def encode_motions(
 
 
 def square_size(task: TextToVideo) -> int:
-    """Return the side in pixels of the clips that are drawn for a task.
-
-    Raises:
-        ValueError: The task's videos are not square.
-    """
+    """Return the side in pixels of the clips that are drawn for a task."""
     if task.height != task.width:
         raise ValueError(
             "Drawn clips are square. Received: a preset of "
@@ -124,21 +111,9 @@ def square_size(task: TextToVideo) -> int:
 
 
 def vae_psnr(task: TextToVideo, count: int = 128) -> float:
-    """Measure how well the VAE reconstructs pictures that training does not show.
+    """Measure how well a task's VAE reconstructs pictures that training does not show.
 
-    It bounds how true to detail videos can be.
-
-    Args:
-        task: The model.
-        count: Pictures.
-
-    Returns:
-        Mean peak signal-to-noise ratio in dB.
-
-    Example:
-        ```python
-        vae_psnr(keras_makeavid.TextToVideo.from_preset("makeavid_motions_small"))
-        ```
+    The mean PSNR of `count` pictures in dB: it bounds how true to detail videos can be.
     """
     size = min(task.height, task.width)
     images, _ = MotionClips(split="held_out", size=size).images(range(count))

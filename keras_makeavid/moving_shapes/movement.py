@@ -22,28 +22,18 @@ _TORSO_RADIUS = 0.065
 
 
 class Path(NamedTuple):
-    """A shape over time; lengths are fractions of the frame's side.
-
-    Attributes:
-        x: Centre, `(F,)`.
-        y: Centre, `(F,)`.
-        radius: Radius, `(F,)`.
-        turn: Degrees clockwise, `(F,)`.
-    """
+    """A shape over time, each `(F,)`; lengths are fractions of the frame's side."""
 
     x: np.ndarray
     y: np.ndarray
     radius: np.ndarray
-    turn: np.ndarray
+    turn: np.ndarray  # Degrees clockwise.
 
 
 class Limb(NamedTuple):
-    """A rounded bar; lengths are fractions of the frame's side.
+    """A rounded bar between two points `(F, 2)`; a head ends where it starts.
 
-    Attributes:
-        start: x and y, `(F, 2)`.
-        end: x and y, `(F, 2)`. A head ends where it starts.
-        radius: Half of its thickness.
+    Lengths are fractions of the frame's side; `radius` is half of the thickness.
     """
 
     start: np.ndarray
@@ -52,17 +42,10 @@ class Limb(NamedTuple):
 
 
 def path_of(scene: Scene, times: np.ndarray) -> Path:
-    """Follow a scene's shape, unless it is a dancer.
+    """Follow any shape but a dancer, at `times` `(F,)` from 0 to 1, the clip's end.
 
     A motion lasts the whole clip: with more frames it is slower, and stays within the
     frame.
-
-    Args:
-        scene: A scene of any shape but a dancer.
-        times: `(F,)`, from 0, the start of the clip, to 1, its end.
-
-    Returns:
-        A `Path`.
     """
     x, y = np.full_like(times, scene.x), np.full_like(times, scene.y)
     radius, turn = np.full_like(times, scene.radius), np.zeros_like(times)
@@ -87,15 +70,7 @@ def path_of(scene: Scene, times: np.ndarray) -> Path:
 
 
 def figure_of(scene: Scene, times: np.ndarray) -> list[Limb]:
-    """Follow a scene's dancer.
-
-    Args:
-        scene: A scene of a dancer.
-        times: `(F,)`, from 0, the start of the clip, to 1, its end.
-
-    Returns:
-        Its ten limbs, head and torso among them, in no order.
-    """
+    """Follow a dancer: its ten limbs, head and torso among them, at `times` `(F,)`."""
     pose = _POSES[scene.motion](scene, times)
     height = 2 * scene.radius
     ground = np.stack(

@@ -23,11 +23,8 @@ def outline_reach(segmentation: Segmentation) -> np.ndarray:
     """Measure how far an object reaches in each direction around its centre.
 
     The reach is the coverage summed along a ray, and so hardly depends on how sharp
-    the outline is.
-
-    Returns:
-        Pixels, `(V, 72)`, for the V frames in which it is visible. Direction 0 is to
-        the right, then clockwise.
+    the outline is: in pixels, `(V, 72)` for the V frames in which the object is
+    visible, from the right clockwise.
     """
     cv2 = load_cv2()
     coverage = segmentation.coverage[segmentation.visible]
@@ -41,9 +38,8 @@ def outline_reach(segmentation: Segmentation) -> np.ndarray:
 def outline_harmonics(reach: np.ndarray) -> np.ndarray:
     """Find the regularities of an outline, of its reach `(V, 72)`.
 
-    Returns:
-        Harmonics of the reach over its mean, complex `(V, 37)`: number `k` has the
-        strength of a `k`-fold symmetry, and turns with the object.
+    Harmonic `k`, of complex `(V, 37)`, has the strength of a `k`-fold symmetry, and
+    turns with the object.
     """
     return 2 / _RAYS * np.fft.rfft(reach / reach.mean(axis=1, keepdims=True))
 
@@ -59,15 +55,9 @@ def name_shape(harmonics: np.ndarray) -> str:
 
 
 def centre_of(coverage: np.ndarray) -> tuple[float, float]:
-    """Find the centre of gravity of a frame's object, of its coverage `(H, W)`.
+    """Find an object's centre of gravity, of its coverage `(H, W)`: x and y in pixels.
 
-    Returns:
-        x and y in pixels, where 0 is the middle of the first one.
-
-    Example:
-        ```python
-        centre_of(np.ones((3, 5)))  # (2.0, 1.0)
-        ```
+    The middle of the first pixel is 0.
     """
     total = coverage.sum()
     x = coverage.sum(0) @ np.arange(coverage.shape[1]) / total

@@ -16,25 +16,7 @@ _GRID = 4096
 
 
 def render(scene: Scene, num_frames: int = 16, size: int = 64) -> np.ndarray:
-    """Render a whole clip.
-
-    Args:
-        scene: What to show.
-        num_frames: Number of frames F. The more, the slower the motion.
-        size: Height and width in pixels.
-
-    Returns:
-        uint8 `(F, size, size, 3)`, RGB; the same bytes on every machine.
-
-    Raises:
-        ValueError: There is no frame, or it is too small to show anything.
-
-    Example:
-        ```python
-        scene = draw_scene(np.random.default_rng(0))
-        render(scene, num_frames=32, size=128).shape  # (32, 128, 128, 3)
-        ```
-    """
+    """Render a whole clip of `scene`: the more frames, the slower the motion."""
     if num_frames < 1:
         raise ValueError(f"num_frames must be at least 1. Received: {num_frames}")
     return render_at(scene, np.linspace(0, 1, num_frames), size)
@@ -56,7 +38,7 @@ def render_at(scene: Scene, times: np.ndarray, size: int = 64) -> np.ndarray:
 
     Example:
         ```python
-        scene = draw_scene(np.random.default_rng(0))
+        scene = MotionClips().scene(0)
         render_at(scene, np.array([0.5])).shape  # (1, 64, 64, 3)
         ```
     """
@@ -130,10 +112,9 @@ def _window_side(extent, size):
 
 
 def _window(centre, side, size):
-    """First pixels of windows around `centre` `(F,)`, and all pixels' places in them.
+    """First pixels `(F,)` of windows around `centre`, and `(F, side)` places in them.
 
-    Returns:
-        `(F,)` first pixels, and `(F, side)` distances of pixel centres from `centre`.
+    A place is how far the centre of a pixel lies from `centre`.
     """
     first = np.floor(centre - side / 2 + 0.5).astype(int)
     first = np.clip(first, 0, size - side)

@@ -28,11 +28,9 @@ _LEAST_AREA = 0.003
 class Segmentation(NamedTuple):
     """An object in a video.
 
-    Attributes:
-        coverage: How much of each pixel the object covers, 0 to about 1,
-            float32 `(F, H, W)`.
-        rgb: Colour of the object, levels of 255, `(3,)`.
-        visible: In which frames there is enough of it, bool `(F,)`.
+    `coverage` is how much of each pixel it covers, 0 to about 1, float32 `(F, H, W)`;
+    `rgb` its colour, levels of 255; `visible` in which frames there is enough of it,
+    bool `(F,)`.
     """
 
     coverage: np.ndarray
@@ -41,17 +39,7 @@ class Segmentation(NamedTuple):
 
 
 def working_frames(frames: np.ndarray) -> np.ndarray:
-    """Bring frames to the size that everything is measured at.
-
-    Args:
-        frames: `(F, H, W, 3)`, uint8.
-
-    Returns:
-        float32 `(F, H, W, 3)`, levels of 255, the shorter side 64 pixels.
-
-    Raises:
-        ValueError: These are no frames.
-    """
+    """Bring uint8 frames to the size at which all is measured, as levels in float32."""
     frames = check_frames(frames)
     height, width = frames.shape[1:3]
     scale = WORKING_SIZE / min(height, width)
@@ -66,26 +54,17 @@ def working_frames(frames: np.ndarray) -> np.ndarray:
 
 
 def background_of(frames: np.ndarray) -> np.ndarray:
-    """Find the colour `(F, 3)` of most of each frame's border.
-
-    The object seldom is there. `frames` are float32 `(F, H, W, 3)`.
-    """
+    """Find the colour `(F, 3)` of most of each frame's border: seldom the object's."""
     border = np.ones(frames.shape[1:3], bool)
     border[_BORDER:-_BORDER, _BORDER:-_BORDER] = False
     return np.median(frames[:, border], axis=1)
 
 
 def segment(frames: np.ndarray) -> Segmentation | None:
-    """Find what stands out from the background.
+    """Find what stands out from the background, of `working_frames`; `None` if nothing.
 
     A pixel's coverage is how far its colour lies on the way from the background's to
     the object's: blur and noise leave sums of it as they were.
-
-    Args:
-        frames: What `working_frames` returns.
-
-    Returns:
-        A `Segmentation`, or `None` if nothing stands out.
     """
     cv2 = load_cv2()
     smooth = np.stack([cv2.GaussianBlur(frame, (0, 0), _BLUR) for frame in frames])
