@@ -8,10 +8,10 @@ EXAMPLE = "makeavid dataset check dataset --leave-out"
 USES_MODELS = False
 
 
-def add_arguments(parser) -> None:
+def add_arguments(option) -> None:
     """Declare the options."""
-    parser.add_argument("dataset", help="dataset folder, in either layout")
-    parser.add_argument(
+    option("dataset", help="dataset folder, in either layout")
+    option(
         "--leave-out",
         action="store_true",
         help="add damaged clips to failed_id_list.json: training leaves them out",
