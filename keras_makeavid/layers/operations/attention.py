@@ -31,13 +31,8 @@ _TORCH_FEW_KEYS, _TORCH_NARROW = 64, 32
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attend by scaled dot products, with the softmax in float32.
 
-    Args:
-        query: `(B, T, heads, D)`.
-        key: `(B, S, heads, D)`.
-        value: `(B, S, heads, D)`.
-
-    Returns:
-        `(B, T, heads, D)`.
+    The query is `(B, T, heads, D)`, as is what comes back; key and value
+    `(B, S, heads, D)`.
     """
     backend = keras.config.backend()
     if backend == "torch":

@@ -17,17 +17,10 @@ from keras_makeavid.tensor import Tensor
 
 
 def has_attention_over_frames(shape: Sequence[Any], heads: int) -> bool:
-    """Tell whether the platform has `attention_over_frames` for tokens of a shape.
+    """Tell whether `attention_over_frames` serves tokens of shape `(B, F, N, C)` here.
 
-    TPUs have. Elsewhere a transpose and `attention` serve as well: on a TPU they
+    It does on TPUs. Elsewhere a transpose and `attention` serve as well: on a TPU they
     would copy the video into another layout and back.
-
-    Args:
-        shape: `(B, F, N, C)`.
-        heads: Number of heads. It divides C.
-
-    Returns:
-        Whether it has.
     """
     if keras.config.backend() != "jax" or platform() != "tpu":
         return False
@@ -45,13 +38,7 @@ def has_attention_over_frames(shape: Sequence[Any], heads: int) -> bool:
 def attention_over_frames(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Let each pixel's frames attend to one another, staying where they are.
 
-    Args:
-        query: `(B, F, N, heads, D)`.
-        key: `(B, F, N, heads, D)`.
-        value: `(B, F, N, heads, D)`.
-
-    Returns:
-        `(B, F, N, heads, D)`.
+    Query, key, value and result are `(B, F, N, heads, D)`.
     """
     from keras_makeavid.layers.operations import pallas_attention_over_frames
 

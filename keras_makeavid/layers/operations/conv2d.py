@@ -50,12 +50,6 @@ def kernel_initializer(
     PyTorch convolves with `(C_out, ..., C_in)` and would copy every kernel into that
     order of memory in every pass. Shape and values stay as they are. The order
     outlives assignments.
-
-    Args:
-        initializer: Name or instance of a Keras initializer.
-
-    Returns:
-        A function of shape and dtype.
     """
     initializer = keras.initializers.get(initializer)
     if keras.config.backend() != "torch":

@@ -11,19 +11,11 @@ from keras_makeavid.tensor import Tensor
 
 
 def conv_over_frames(inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    """Convolve over frames at each pixel, zero-padded by half the kernel.
+    """Convolve `(B, F, H, W, C)` over frames at each pixel, padded by half the kernel.
 
-    It is a 2-D convolution of kernel `(K, 1)` on `(B, F, H * W, C)`, which needs no
-    transpose: three times as fast as a 1-D convolution after one (PyTorch on two
-    cores of x86-64).
-
-    Args:
-        inputs: `(B, F, H, W, C_in)`.
-        kernel: `(K, C_in, C_out)`, with odd K.
-        bias: `(C_out,)`.
-
-    Returns:
-        `(B, F, H, W, C_out)`.
+    The kernel is `(K, C, C)` with odd K. It is a 2-D convolution of kernel `(K, 1)` on
+    `(B, F, H * W, C)`, which needs no transpose: three times as fast as a 1-D
+    convolution after one (PyTorch on two cores of x86-64).
     """
     if keras.config.backend() == "jax" and platform() == "tpu":
         # Height and width stay apart: TPUs would copy them together, and apart again.

@@ -27,15 +27,7 @@ _MOST_BLOCK = 2048
 
 
 def tokens_per_program(tokens: int, keys: int) -> int | None:
-    """Find how many tokens a program takes.
-
-    Args:
-        tokens: Number of queries.
-        keys: Number of keys that each is compared with.
-
-    Returns:
-        The tokens, or `None` if no division fits the kernel.
-    """
+    """Find how many tokens a program takes; `None` if no division fits the kernel."""
     most = min(_MOST_BLOCK, _SCORE_BYTES // (4 * keys))
     if tokens <= min(most, LANES):
         return tokens
@@ -51,17 +43,9 @@ def attention(
     heads: int,
     interpret: bool = False,
 ) -> jax.Array:
-    """Attend to keys that all the tokens of a sequence share.
+    """Attend from `(N, C, T)` to keys and values `(N, C, S)`; `heads` divides C.
 
-    Args:
-        query: `(N, C, T)`.
-        key: `(N, C, S)`.
-        value: `(N, C, S)`.
-        heads: Number of heads. It divides C.
-        interpret: Whether to run the kernel without a TPU.
-
-    Returns:
-        `(N, C, T)`.
+    `interpret` runs the kernel without a TPU.
     """
     spec = _Blocks(query, key, heads)
     return pl.pallas_call(
@@ -131,15 +115,7 @@ class _Blocks:
 
 
 def parallel(axes: int, in_order: int = 0) -> pltpu.CompilerParams:
-    """Say which axes of a grid may run at once.
-
-    Args:
-        axes: How many may, the first.
-        in_order: How many run in order, after them.
-
-    Returns:
-        Parameters of the compiler.
-    """
+    """Say that the first axes of a grid may run at once, and others in order."""
     semantics: tuple[Any, ...] = ("parallel",) * axes + ("arbitrary",) * in_order
     return pltpu.CompilerParams(dimension_semantics=semantics)
 

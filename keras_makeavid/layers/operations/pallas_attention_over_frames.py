@@ -18,15 +18,9 @@ _FRAME_BYTES = 2**20
 
 
 def pixels_per_program(frames: int, width: int, pixels: int) -> int | None:
-    """Find how many pixels a program of `attention_over_frames` takes.
+    """Find how many pixels a program takes; `None` if no division fits the kernel.
 
-    Args:
-        frames: Number of frames.
-        width: Channels of a head.
-        pixels: Number of pixels of a frame.
-
-    Returns:
-        The pixels, or `None` if no division fits the kernel.
+    `width` is the channels of a head, `pixels` are those of a frame.
     """
     most = max(LANES, _FRAME_BYTES // (4 * frames * width) // LANES * LANES)
     # Fewer pixels than lanes take as much.
@@ -46,19 +40,10 @@ def attention_over_frames(
     heads: int,
     interpret: bool = False,
 ) -> jax.Array:
-    """Let each pixel's frames attend to one another, pixels last.
+    """Let each pixel's frames attend to one another, pixels last: `(B, F, C, N)`.
 
     So few scores a pixel fill no matrix unit: they are sums of products of vectors.
-
-    Args:
-        query: `(B, F, C, N)`.
-        key: `(B, F, C, N)`.
-        value: `(B, F, C, N)`.
-        heads: Number of heads. It divides C.
-        interpret: Whether to run the kernel without a TPU.
-
-    Returns:
-        `(B, F, C, N)`.
+    `heads` divides C; `interpret` runs the kernel without a TPU.
     """
     return _over_frames(
         _frames_forward_kernel, 2, 1, (query, key, value), heads, interpret
