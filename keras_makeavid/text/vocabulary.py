@@ -30,10 +30,6 @@ class Vocabulary:
     Args:
         tokens: Each token's id; the ids are 0 to `len(tokens) - 1`, each once.
         merges: Merge rules `"left right"`, the first one applied first.
-
-    Raises:
-        ValueError: If either is malformed, a merge rule names a token that is not
-            in `tokens`, or the start or end token is missing.
     """
 
     tokens: dict[str, int]
@@ -45,11 +41,7 @@ class Vocabulary:
         _check_merges(self.merges, self.tokens)
 
     def save(self, folder: StrPath) -> None:
-        """Write `vocab.json` and `merges.txt` in the hub's format.
-
-        Args:
-            folder: An existing folder; files of these names in it are replaced.
-        """
+        """Write `vocab.json` and `merges.txt` in the hub's format into a folder."""
         text = json.dumps(self.tokens, ensure_ascii=False)
         _write(Path(folder, VOCABULARY_FILE), text)
         text = "\n".join([MERGES_HEADER, *self.merges, ""])
@@ -57,19 +49,7 @@ class Vocabulary:
 
 
 def read_vocabulary(vocab_path: str, merges_path: str) -> Vocabulary:
-    """Read the pair `vocab.json` and `merges.txt`.
-
-    Args:
-        vocab_path: JSON file, an object of token to id.
-        merges_path: Text file, a `#version` line and then a merge rule a line.
-
-    Returns:
-        The checked vocabulary.
-
-    Raises:
-        FileNotFoundError: If either file is missing.
-        ValueError: If either is larger than 64 MB or malformed; names the files.
-    """
+    """Read and check the pair `vocab.json` and `merges.txt`; errors name the files."""
     tokens = read_object(vocab_path)
     lines = read_text(merges_path, MAX_FILE_BYTES).removesuffix("\n").split("\n")
     merges = lines[1:] if lines[0].startswith("#version") else lines
@@ -82,16 +62,8 @@ def read_vocabulary(vocab_path: str, merges_path: str) -> Vocabulary:
 def read_tokenizer_json(path: str) -> Vocabulary:
     """Read the vocabulary in `tokenizer.json`, all that transformers 5 writes.
 
-    Args:
-        path: File that the `tokenizers` library wrote.
-
-    Returns:
-        The checked vocabulary. Normalisation and splitting rules in the file are
-        not read: they are CLIP's, and `transformers.CLIPTokenizer` has them.
-
-    Raises:
-        FileNotFoundError: If the file is missing.
-        ValueError: If it is larger than 64 MB or malformed; names the file.
+    Normalisation and splitting rules in it are not read: they are CLIP's, and
+    `transformers.CLIPTokenizer` has them.
     """
     try:
         model = read_object(path)["model"]
@@ -180,12 +152,7 @@ def _vocabulary_of(merges: list[str]) -> Vocabulary:
 
 
 def read_object(path: StrPath) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        FileNotFoundError: The file is missing.
-        ValueError: It is too large, not JSON, or not an object; names the file.
-    """
+    """Read a JSON object of no more than 64 MB; errors name the file."""
     content = read_json(Path(path), MAX_FILE_BYTES)
     if not isinstance(content, dict):
         raise ValueError(
