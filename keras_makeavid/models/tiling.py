@@ -31,8 +31,8 @@ class TileGrid:
     ) -> np.ndarray:
         """Apply `function` to each tile and blend what it returns linearly.
 
-        It takes `(N, h, w, C)` pixels, always of one shape. A cell is `scale_in` pixels of
-        `pictures`, and `scale_out` of the result, which is float32.
+        It takes `(N, h, w, C)` pixels, always of one shape. A cell is `scale_in` pixels
+        of `pictures`, and `scale_out` of the result, which is float32.
         """
         reads = self._slices(scale_in)
         writes = self._slices(scale_out)
