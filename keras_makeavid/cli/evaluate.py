@@ -79,12 +79,19 @@ def add_arguments(option) -> None:
 def check(options) -> None:
     """Find what is wrong with prompts, numbers and folder before anything else."""
     from keras_makeavid.files import existing_parent
+    from keras_makeavid.moving_shapes import Thresholds, default_prompts, read_prompts
 
     check_at_least_one(options, "seeds", "frames", "steps")
-    if options.wordings and options.prompts is not None:
+    if options.prompts is None:
+        options.prompts = default_prompts(options.count, options.wordings)
+    elif options.wordings:
         raise ValueError("--wordings does not go with --prompts, which has its own")
-    _prompts(options)
-    _thresholds(options)
+    else:
+        options.prompts = read_prompts(options.prompts)
+    bar = {name: getattr(options, f"min_{name}") for name in (*_RATES, "hint_psnr")}
+    bar["flicker"] = options.max_flicker
+    given = {name: value for name, value in bar.items() if value is not None}
+    options.thresholds = Thresholds(**given)
     existing_parent(options.out)
 
 
@@ -97,7 +104,7 @@ def run(options) -> int:
     from keras_makeavid import TextToVideo, moving_shapes
     from keras_makeavid.progress import progress_bar
 
-    prompts, thresholds = _prompts(options), _thresholds(options)
+    prompts, thresholds = options.prompts, options.thresholds
     task = TextToVideo.from_preset(options.preset)
     vae_psnr = round(moving_shapes.vae_psnr(task), 1)
     if options.frames is None:
@@ -136,22 +143,3 @@ def run(options) -> int:
     for failure in failures:
         print(f"below the bar: {failure}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def _prompts(options):
-    from keras_makeavid.moving_shapes import default_prompts, read_prompts
-
-    if options.prompts is None:
-        return default_prompts(options.count, options.wordings)
-    return read_prompts(options.prompts)
-
-
-def _thresholds(options):
-    from keras_makeavid.moving_shapes import Thresholds
-
-    given = {name: getattr(options, f"min_{name}") for name in _RATES}
-    given["hint_psnr"] = options.min_hint_psnr
-    given["flicker"] = options.max_flicker
-    return Thresholds(
-        **{name: value for name, value in given.items() if value is not None}
-    )

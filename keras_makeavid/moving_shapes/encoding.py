@@ -33,30 +33,15 @@ def encode_motions(
     num_workers: int = 0,
     on_clip: Callable[[str], None] = lambda clip_id: None,
 ) -> int:
-    """Encode drawn clips and their captions as latents and text states.
+    """Encode the first `count` clips and their captions as latents and text states.
 
-    The counterpart of `encode_clips` for clips that are no files. A run that was
-    stopped goes on where it was; a dataset that has more clips keeps them.
-
-    Args:
-        clips: What to draw from.
-        count: Clips to encode: those of the first numbers.
-        out: Dataset folder, made or continued.
-        vae: An `AutoencoderKL`. Latents are its posterior means, not scaled.
-        text_encoder: Takes `{"token_ids"}`, returns text states `(1, L, D)`.
-        preprocessor: Turns a caption into token ids `(1, L)`.
-        layout: `"sharded"`, or `"published"` for that of the published datasets.
-        half: Store float16 instead of float32, of the sharded layout only.
-        num_workers: Processes that draw clips, while this one encodes them; 0 draws
-            here. A script that uses them needs the `if __name__ == "__main__"` of
-            `multiprocessing`.
-        on_clip: Called with each clip's id when it is done or was found finished.
+    The counterpart of `encode_clips` for clips that are no files: its arguments are the
+    same, but `num_workers` processes draw clips while this one encodes them. A script
+    that uses them needs the `if __name__ == "__main__"` of `multiprocessing`. A stopped
+    run goes on where it was; a dataset that has more clips keeps them.
 
     Returns:
         The number of clips that were encoded now.
-
-    Raises:
-        ValueError: An argument makes no sense.
     """
     # Here, as processes that only draw clips need no Keras.
     from keras_makeavid.data.clip_encoder import ClipEncoder

@@ -113,18 +113,9 @@ class Evaluation:
 class Thresholds:
     """The bar that an evaluation must reach: by default that of the small model.
 
-    Rates are pairs: of triples that training shows, and of those held out of it.
-
-    Args:
-        colour: Least rates of right colours.
-        shape: Least rates of right shapes.
-        motion: Least rates of right motions.
-        background: Least rates of right backgrounds.
-        flicker: Largest mean flicker, in levels of 255.
-        hint_psnr: Least mean agreement of first frames with their hints, in dB.
-
-    Raises:
-        ValueError: A rate does not lie in 0 to 1.
+    The least rates of triples that training shows, and of those held out of it; the
+    largest mean flicker, in levels of 255; and the least mean agreement of first frames
+    with their hints, in dB.
 
     Example:
         ```python

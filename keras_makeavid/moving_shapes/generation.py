@@ -70,25 +70,11 @@ def generate_videos(
     hints: bool = False,
     spatial_only: bool = False,
 ) -> Iterator[GeneratedVideo]:
-    """Generate videos of each prompt, every one from a noise of its own.
+    """Generate `num_seeds` videos of each prompt, every one from a noise of its own.
 
-    Args:
-        task: The model.
-        prompts: Captions such as `default_prompts` lists.
-        num_seeds: Videos of each prompt, generated together.
-        num_frames: Frames of a video. `None` is the task's own number.
-        num_steps: Sampling steps.
-        guidance_scale: Weight of the prompt. `None` is the task's own.
-        hints: Whether to give the first frame of a true clip of the prompt as the
-            hint, a different one for each video.
-        spatial_only: Whether to leave out the model's temporal parts.
-
-    Yields:
-        `GeneratedVideo`s, prompt after prompt.
-
-    Raises:
-        ValueError: `num_seeds` is below 1, or an argument makes no sense to
-            `TextToVideo.generate`.
+    Arguments that are `None` are the task's own. With `hints` each video gets the first
+    frame of a true clip of its prompt, a different one for each; `spatial_only` leaves
+    out the model's temporal parts.
     """
     if num_seeds < 1:
         raise ValueError(f"num_seeds must be at least 1. Received: {num_seeds}")

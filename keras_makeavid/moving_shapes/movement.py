@@ -8,6 +8,13 @@ import numpy as np
 
 from keras_makeavid.moving_shapes.scene import Scene
 
+# How x and y change.
+_DIRECTIONS = {
+    "moving left": (-1, 0),
+    "moving right": (1, 0),
+    "moving up": (0, -1),
+    "moving down": (0, 1),
+}
 # Lengths in heights of the figure, from the ground up.
 _HIP = 0.46
 _TORSO = 0.28
@@ -47,18 +54,11 @@ def path_of(scene: Scene, times: np.ndarray) -> Path:
     A motion lasts the whole clip: with more frames it is slower, and stays within the
     frame.
     """
-    x, y = np.full_like(times, scene.x), np.full_like(times, scene.y)
-    radius, turn = np.full_like(times, scene.radius), np.zeros_like(times)
     way = scene.amount * times
-    if scene.motion == "moving left":
-        x -= way
-    elif scene.motion == "moving right":
-        x += way
-    elif scene.motion == "moving up":
-        y -= way
-    elif scene.motion == "moving down":
-        y += way
-    elif scene.motion == "growing":
+    right, down = _DIRECTIONS.get(scene.motion, (0, 0))
+    x, y = scene.x + right * way, scene.y + down * way
+    radius, turn = np.full_like(times, scene.radius), np.zeros_like(times)
+    if scene.motion == "growing":
         radius *= 1 + (scene.amount - 1) * times
     elif scene.motion == "shrinking":
         radius *= 1 - (1 - 1 / scene.amount) * times

@@ -61,11 +61,9 @@ def _outline(scene, times, size):
     """Signed distances in the windows around a shape, and where these are."""
     path = path_of(scene, times)
     radius = _on_grid(path.radius * size)
-    centre_x, centre_y = _on_grid(path.x * size), _on_grid(path.y * size)
-    side = _window_side(2 * REACH[scene.shape] * radius.max(), size)
-    left, x = _window(centre_x, side, size)
-    top, y = _window(centre_y, side, size)
-    x, y = x[:, None, :], y[:, :, None]
+    centre = _on_grid(np.stack([path.x, path.y]) * size)
+    extent = 2 * REACH[scene.shape] * radius.max()
+    x, y, top, left = _windows(*centre, extent, size)
     if scene.motion == "spinning":
         angle = np.radians(path.turn)
         sine, cosine = (_on_grid(f(angle))[:, None, None] for f in (np.sin, np.cos))
@@ -83,10 +81,7 @@ def _figure(scene, times, size):
     thickest = max(limb.radius for limb in limbs) * size
     middle = (joints.min(axis=0) + joints.max(axis=0)) / 2
     extent = (joints.max(axis=0) - joints.min(axis=0)).max()
-    side = _window_side(extent + 2 * thickest, size)
-    left, x = _window(middle[:, 0], side, size)
-    top, y = _window(middle[:, 1], side, size)
-    x, y = x[:, None, :], y[:, :, None]
+    x, y, top, left = _windows(*middle.T, extent + 2 * thickest, size)
     least = None
     for limb in limbs:
         start, end = (point - middle for point in (limb.start, limb.end))
@@ -106,20 +101,22 @@ def _bar_distance(x, y, start, end):
     return np.sqrt(x * x + y * y)
 
 
-def _window_side(extent, size):
-    """Pixels that what extends so far and its soft edge lie in, anywhere."""
-    return min(size, math.ceil(extent) + 3)
+def _windows(centre_x, centre_y, extent, size):
+    """Windows that what extends so far and its soft edge lie in, anywhere.
 
-
-def _window(centre, side, size):
-    """First pixels `(F,)` of windows around `centre`, and `(F, side)` places in them.
-
-    A place is how far the centre of a pixel lies from `centre`.
+    Returns the distances of their pixels from the centres `(F,)`, `(F, 1, side)` to the
+    right and `(F, side, 1)` down, and `(F,)` first rows and columns.
     """
-    first = np.floor(centre - side / 2 + 0.5).astype(int)
-    first = np.clip(first, 0, size - side)
-    pixels = first[:, None] + np.arange(side) + 0.5
-    return first, (pixels - centre[:, None]).astype("float32")
+    side = min(size, math.ceil(extent) + 3)
+
+    def window(centre):
+        first = np.floor(centre - side / 2 + 0.5).astype(int)
+        first = np.clip(first, 0, size - side)
+        pixels = first[:, None] + np.arange(side) + 0.5
+        return first, (pixels - centre[:, None]).astype("float32")
+
+    (left, x), (top, y) = window(centre_x), window(centre_y)
+    return x[:, None, :], y[:, :, None], top, left
 
 
 def _palette(scene):

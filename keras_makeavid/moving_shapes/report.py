@@ -122,19 +122,9 @@ def write_report(
 ) -> list[Path]:
     """Write an evaluation into a folder, which is made if it is missing.
 
-    Args:
-        folder: Where to.
-        evaluation: The evaluated videos.
-        thresholds: The bar.
-        gallery: A picture of the videos.
-        settings: What the model is and how it was used, as JSON takes it.
-
     Returns:
-        The files: `evaluation.json` with every video's measurement, `evaluation.md`
-        with the table, and `gallery.png`.
-
-    Raises:
-        FileNotFoundError: The folder that `folder` is in is missing.
+        The files: `evaluation.json` with every video's measurement and the `settings`,
+        `evaluation.md` with the table, and `gallery.png`.
     """
     folder = existing_parent(folder)
     folder.mkdir(exist_ok=True)

@@ -128,13 +128,7 @@ class NoiseSchedule:
         Example:
         ```python
         schedule = NoiseSchedule.from_diffusers_config(
-            {
-                "_class_name": "PNDMScheduler",
-                "beta_start": 0.00085,
-                "beta_end": 0.012,
-                "beta_schedule": "scaled_linear",
-                "num_train_timesteps": 1000,
-            }
+            {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
         )
         ```
         """

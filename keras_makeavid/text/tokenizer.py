@@ -220,19 +220,11 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         return config
 
     def save_assets(self, dir_path: str) -> None:
-        """Write `vocab.json` and `merges.txt`.
-
-        Args:
-            dir_path: An existing folder.
-        """
+        """Write `vocab.json` and `merges.txt` into an existing folder."""
         self._loaded_vocabulary().save(dir_path)
 
     def load_assets(self, dir_path: str) -> None:
-        """Read what `save_assets` wrote.
-
-        Args:
-            dir_path: The folder.
-        """
+        """Read what `save_assets` wrote."""
         vocab_path = os.path.join(dir_path, VOCABULARY_FILE)
         merges_path = os.path.join(dir_path, MERGES_FILE)
         self._set_vocabulary(read_vocabulary(vocab_path, merges_path))
@@ -249,11 +241,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         self.save_assets(assets)
 
     def load_preset_assets(self, preset: str) -> None:
-        """Read the vocabulary of a preset.
-
-        Args:
-            preset: A local folder, or a handle that KerasHub can fetch.
-        """
+        """Read the vocabulary of a preset: a folder, or a handle of KerasHub's."""
         from keras_hub.src.utils.preset_utils import get_file
 
         vocab_path = get_file(preset, f"{ASSET_FOLDER}/{VOCABULARY_FILE}")
