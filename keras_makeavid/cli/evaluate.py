@@ -96,11 +96,7 @@ def check(options) -> None:
 
 
 def run(options) -> int:
-    """Generate, measure and report.
-
-    Returns:
-        The exit code: 1 if something is below the thresholds.
-    """
+    """Generate, measure and report; 1 if something is below the thresholds."""
     from keras_makeavid import TextToVideo, moving_shapes
     from keras_makeavid.progress import progress_bar
 
