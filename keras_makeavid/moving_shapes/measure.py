@@ -8,13 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_makeavid.moving_shapes.motion import name_motion, track
-from keras_makeavid.moving_shapes.outline import (
+from keras_makeavid.moving_shapes.segmentation import (
+    background_of,
     name_shape,
     outline_harmonics,
     outline_reach,
-)
-from keras_makeavid.moving_shapes.segmentation import (
-    background_of,
     segment,
     working_frames,
 )

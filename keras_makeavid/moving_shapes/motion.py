@@ -7,8 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_makeavid.moving_shapes.outline import CORNERS, centre_of, outline_harmonics
-from keras_makeavid.moving_shapes.segmentation import Segmentation
+from keras_makeavid.moving_shapes.segmentation import (
+    CORNERS,
+    Segmentation,
+    centre_of,
+    outline_harmonics,
+)
 
 # What the least motion of training's clips amounts to; lengths in frame sides.
 _WAY = 0.25

@@ -19,7 +19,7 @@ def add_arguments(option) -> None:
 
 
 def run(options) -> int:
-    """Check, and say what is damaged; 1 if there are such clips that were not left out."""
+    """Check, and say what is damaged; 1 if such clips were not left out."""
     from keras_makeavid.data import check_dataset, open_dataset
     from keras_makeavid.progress import progress_bar
 
