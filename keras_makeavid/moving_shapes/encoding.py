@@ -35,8 +35,8 @@ def encode_motions(
 ) -> int:
     """Encode the first `count` clips and their captions as latents and text states.
 
-    The counterpart of `encode_clips` for clips that are no files: its arguments are the
-    same, but `num_workers` processes draw clips while this one encodes them. A script
+    The counterpart of `encode_clips` for clips that are no files, whose arguments it
+    takes; but `num_workers` processes draw clips while this one encodes them. A script
     that uses them needs the `if __name__ == "__main__"` of `multiprocessing`. A stopped
     run goes on where it was; a dataset that has more clips keeps them.
 

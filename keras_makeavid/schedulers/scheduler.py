@@ -28,8 +28,9 @@ class Scheduler(abc.ABC):
     Args:
         schedule: `NoiseSchedule` that the model was trained with; `None` means
             Stable Diffusion's.
-        timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`, see
-            `spaced_timesteps`.
+        timestep_spacing: `"leading"` (equal whole strides up from timestep 1),
+            `"linspace"` (both ends, fractions between) or `"trailing"` (equal strides
+            down from the last timestep, rounded): arXiv 2305.08891, table 2.
 
     Raises:
         ValueError: If the spacing is none of those.
@@ -105,18 +106,9 @@ def signal_scale(sigmas: np.ndarray) -> np.ndarray:
 
 
 def spaced_timesteps(spacing: str, num_points: int, num_train_steps: int) -> np.ndarray:
-    """Spreads timesteps over those of training (arXiv 2305.08891, table 2).
+    """Spreads timesteps over those of training, falling, as float64 `(num_points,)`.
 
-    Args:
-        spacing: `"leading"` (equal whole strides up from timestep 1), `"linspace"`
-            (both ends, fractions between) or `"trailing"` (equal strides down from
-            the last timestep, rounded).
-        num_points: Int, from `1` to `num_train_steps + 1`.
-        num_train_steps: Int, number of timesteps in training.
-
-    Returns:
-        float64 array `(num_points,)`, falling. Of `num_train_steps + 1` points the
-        last may be `-1`, the clean end below timestep 0.
+    Of `num_train_steps + 1` points the last may be -1, the clean end below timestep 0.
 
     Example:
     ```python
