@@ -29,21 +29,13 @@ _LEAST_ROWS = 1000
 
 
 class Conditions(NamedTuple):
-    """What a latent is denoised towards; tensors only.
+    """What a latent is denoised towards; tensors only."""
 
-    Attributes:
-        context: Text states `(B, L, D)`.
-        negative_context: Text states `(B, L, D)` to move away from.
-        guidance_scale: Scalar.
-        mask: `(B, F, H, W, 1)` or `(B, H, W, 1)`: 1 is to be filled, 0 is given.
-        hint: Latent `(B, F, H, W, C)` or `(B, H, W, C)`.
-    """
-
-    context: Any
-    negative_context: Any
-    guidance_scale: Any
-    mask: Any
-    hint: Any
+    context: Any  # Text states `(B, L, D)`.
+    negative_context: Any  # The same, to move away from.
+    guidance_scale: Any  # A scalar.
+    mask: Any  # `(B, F, H, W, 1)` or `(B, H, W, 1)`: 1 is to be filled, 0 is given.
+    hint: Any  # Latents `(B, F, H, W, C)` or `(B, H, W, C)`.
 
 
 class DenoisingLoop:
@@ -54,15 +46,7 @@ class DenoisingLoop:
     of 1 is a program of its own, with one UNet pass a step instead of a batch of two;
     so is each 50 steps more of a scheduler that adds noise.
 
-    Args:
-        unet: A `UNetPseudo3D`. If it takes only the latent's channels, mask and hint
-            are left out.
-
-    Example:
-    ```python
-    loop = DenoisingLoop(unet)
-    latents = loop(noise, Conditions(...), DPMSolverPlusPlus2M().table(20))
-    ```
+    If the UNet takes only the latent's channels, mask and hint are left out.
     """
 
     def __init__(self, unet):
@@ -123,14 +107,10 @@ class DenoisingLoop:
         return latents
 
     def lower(self, noise: Any, context: Any):
-        """Lower the guided loop of a scheduler without noise, under JAX.
+        """Lower the guided loop of a scheduler without noise to a `jax.stages.Lowered`.
 
-        Args:
-            noise: `jax.ShapeDtypeStruct` of the latents `(B, F, H, W, C)`.
-            context: Likewise of the text states `(B, L, D)`.
-
-        Returns:
-            A `jax.stages.Lowered`.
+        Latents `(B, F, H, W, C)` and text states `(B, L, D)` are shapes with shardings,
+        as `jax.ShapeDtypeStruct`.
         """
         import jax
 

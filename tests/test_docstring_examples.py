@@ -10,16 +10,11 @@ from code_blocks import code_blocks, modules, public_names
 # What these show needs files, folders, models or a backend that the reader has.
 NEED_MORE = {
     "keras_makeavid.data",
-    "keras_makeavid.moving_shapes.encoding.encode_motions",
-    "keras_makeavid.moving_shapes.generation.generate_videos",
     "keras_makeavid.models.autoencoder_kl.AutoencoderKL.",
-    "keras_makeavid.models.tiling.TileGrid",
     "keras_makeavid.planning.plan",
     "keras_makeavid.planning.programs",
     "keras_makeavid.planning.report",
-    "keras_makeavid.sampling.DenoisingLoop",
     "keras_makeavid.schedulers.step_table.StepTable",
-    "keras_makeavid.tasks.conversion.as_preset",
     "keras_makeavid.tasks.text_to_video",
     "keras_makeavid.text.text_encoder",
     "keras_makeavid.text.tokenizer.TextToVideoPreprocessor.from_hub_folder",

@@ -10,8 +10,11 @@ import sys
 import numpy as np
 
 from keras_makeavid import TextToVideo, video
-from keras_makeavid.moving_shapes.outline import centre_of
-from keras_makeavid.moving_shapes.segmentation import segment, working_frames
+from keras_makeavid.moving_shapes.segmentation import (
+    centre_of,
+    segment,
+    working_frames,
+)
 
 PROMPTS = [
     f"a {colour} {shape} circling{where}"

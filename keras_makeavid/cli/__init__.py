@@ -44,10 +44,7 @@ XLA_FLAGS = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        arguments: words behind `makeavid`; `None` takes the process's own.
+    """Run the command line, of `arguments` or the process's own words.
 
     Returns:
         The exit code: 0, the command's own, or 2 for an error, which is printed as
@@ -103,7 +100,11 @@ def _parser():
 
 
 def _add_commands(parser, commands):
-    """Add a subparser for each module of commands, and for those inside a group."""
+    """Add a subparser for each module of commands, and for those inside a group.
+
+    A command is a module: its docstring is its help, `add_arguments` declares options
+    by the `add_argument` that it is given, and `run` does the work.
+    """
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in commands.items():
         summary = command.__doc__.splitlines()[0]
@@ -118,7 +119,7 @@ def _add_commands(parser, commands):
         if group:
             _add_commands(subparser, group)
             continue
-        command.add_arguments(subparser)
+        command.add_arguments(subparser.add_argument)
         # Without a model there is no need of KerasHub, which takes seconds to import.
         uses_models = getattr(command, "USES_MODELS", True)
         subparser.set_defaults(

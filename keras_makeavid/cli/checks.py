@@ -4,11 +4,7 @@ from __future__ import annotations
 
 
 def check_at_least_one(options, *names: str) -> None:
-    """Refuse counts below 1; those that were not given are left alone.
-
-    Raises:
-        ValueError: One is below 1.
-    """
+    """Refuse counts below 1; those that were not given are left alone."""
     for name in names:
         count = getattr(options, name)
         if count is not None and count < 1:

@@ -9,80 +9,63 @@ from pathlib import Path
 EXAMPLE = "makeavid encode clips dataset --preset PRESET --fps 8"
 
 
-def add_arguments(parser) -> None:
+def add_arguments(option) -> None:
     """Declare the options."""
-    parser.add_argument("clips", help="folder of video files, each with a .txt beside")
-    parser.add_argument("out", help="dataset folder, continued if it is there")
-    parser.add_argument(
+    option("clips", help="folder of video files, each with a .txt beside")
+    option("out", help="dataset folder, continued if it is there")
+    option(
         "--preset", required=True, help="TextToVideo preset whose VAE and text to use"
     )
-    parser.add_argument(
+    option(
         "--captions",
         help="table with the columns file and caption, or file_name and text, .csv or "
         ".jsonl; captions.csv, captions.jsonl or such a metadata.csv or metadata.jsonl "
         "in the folder if not given",
     )
-    parser.add_argument("--height", type=int, help="pixels; the preset's if not given")
-    parser.add_argument("--width", type=int, help="pixels; the preset's if not given")
-    parser.add_argument(
-        "--fps", type=float, help="frames a second; the clip's own if not given"
-    )
-    parser.add_argument(
-        "--frames", type=int, help="frames to take of each clip; all if not given"
-    )
-    parser.add_argument(
-        "--start", type=float, default=0.0, help="second to begin at in each clip"
-    )
-    parser.add_argument(
+    option("--height", type=int, help="pixels; the preset's if not given")
+    option("--width", type=int, help="pixels; the preset's if not given")
+    option("--fps", type=float, help="frames a second; the clip's own if not given")
+    option("--frames", type=int, help="frames to take of each clip; all if not given")
+    option("--start", type=float, default=0.0, help="second to begin at in each clip")
+    option(
         "--split-scenes",
         action="store_true",
         help="make each scene between two cuts a clip of its own",
     )
-    parser.add_argument(
-        "--min-frames", type=int, default=0, help="drop clips of fewer, as encoded"
-    )
-    parser.add_argument(
+    option("--min-frames", type=int, default=0, help="drop clips of fewer, as encoded")
+    option(
         "--min-size", type=int, default=0, help="drop clips of a side below, in pixels"
     )
-    parser.add_argument(
+    option(
         "--min-fps", type=float, default=0.0, help="drop clips of a lower frame rate"
     )
-    parser.add_argument(
+    option(
         "--layout",
         choices=("sharded", "published"),
         default="sharded",
         help="few large files, or TempoFunk's three files a clip",
     )
-    parser.add_argument(
-        "--half", action="store_true", help="store float16 (sharded layout only)"
-    )
-    parser.add_argument(
+    option("--half", action="store_true", help="store float16 (sharded layout only)")
+    option(
         "--workers",
         type=int,
         default=os.cpu_count(),
         help="processes that decode clips while this one encodes them, 0 for none; "
         "with --ray, workers that do both",
     )
-    parser.add_argument(
+    option(
         "--ray",
         metavar="ADDRESS",
         help="encode on a Ray cluster: its address, auto for the one that this machine "
         "is in, or local",
     )
-    parser.add_argument(
-        "--gpus", type=float, default=0.0, help="GPUs of each worker, with --ray"
-    )
+    option("--gpus", type=float, default=0.0, help="GPUs of each worker, with --ray")
 
 
 def run(options) -> None:
     """Encode, and say what was left out."""
     from keras_makeavid import TextToVideo
-    from keras_makeavid.data import (
-        ClipFilter,
-        RayWorkers,
-        encode_clips,
-        read_captions,
-    )
+    from keras_makeavid.data import ClipFilter, RayWorkers, encode_clips, read_captions
     from keras_makeavid.data.captions import HIDDEN
     from keras_makeavid.progress import progress_bar
 

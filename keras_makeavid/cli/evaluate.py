@@ -15,51 +15,47 @@ EXAMPLE = "makeavid evaluate --seeds 4 --out evaluation"
 _RATES = ("colour", "shape", "motion", "background")
 
 
-def add_arguments(parser) -> None:
+def add_arguments(option) -> None:
     """Declare the options."""
-    parser.add_argument(
+    option(
         "--preset",
         default=DEFAULT_PRESET,
         help="folder or handle of a TextToVideo preset",
     )
-    parser.add_argument(
+    option(
         "--prompts",
         help="text file, a prompt a line; a balanced list of triples that training "
         "shows and of triples held out of it if not given",
     )
-    parser.add_argument(
-        "--count", type=int, default=24, help="prompts of each kind in that list"
-    )
-    parser.add_argument(
+    option("--count", type=int, default=24, help="prompts of each kind in that list")
+    option(
         "--wordings",
         action="store_true",
         help="say each prompt of that list in one of many wordings",
     )
-    parser.add_argument("--seeds", type=int, default=4, help="videos of each prompt")
-    parser.add_argument(
-        "--frames", type=int, help="number of frames; the preset's if not given"
-    )
-    parser.add_argument("--steps", type=int, default=20, help="sampling steps")
-    parser.add_argument(
+    option("--seeds", type=int, default=4, help="videos of each prompt")
+    option("--frames", type=int, help="number of frames; the preset's if not given")
+    option("--steps", type=int, default=20, help="sampling steps")
+    option(
         "--guidance", type=float, help="weight of the prompt; the preset's if not given"
     )
-    parser.add_argument(
+    option(
         "--hints",
         action="store_true",
         help="give each video the first frame of a true clip as its hint",
     )
-    parser.add_argument(
+    option(
         "--spatial-only",
         action="store_true",
         help="leave out the temporal parts: motion falls to chance",
     )
-    parser.add_argument(
+    option(
         "--out",
         default="evaluation",
         help="folder for evaluation.json, evaluation.md and gallery.png",
     )
     for name in _RATES:
-        parser.add_argument(
+        option(
             f"--min-{name}",
             type=float,
             nargs=2,
@@ -67,12 +63,12 @@ def add_arguments(parser) -> None:
             help=f"least rates of right {name}s, of triples that training shows and of "
             "others, such as 0.9 0.8; the small model's bar if not given",
         )
-    parser.add_argument(
+    option(
         "--max-flicker",
         type=float,
         help="largest mean flicker, in levels of 255; any if not given",
     )
-    parser.add_argument(
+    option(
         "--min-hint-psnr",
         type=float,
         help="least mean agreement of first frames with hints, in dB; the small "
@@ -83,25 +79,28 @@ def add_arguments(parser) -> None:
 def check(options) -> None:
     """Find what is wrong with prompts, numbers and folder before anything else."""
     from keras_makeavid.files import existing_parent
+    from keras_makeavid.moving_shapes import Thresholds, default_prompts, read_prompts
 
     check_at_least_one(options, "seeds", "frames", "steps")
-    if options.wordings and options.prompts is not None:
+    if options.prompts is None:
+        options.prompts = default_prompts(options.count, options.wordings)
+    elif options.wordings:
         raise ValueError("--wordings does not go with --prompts, which has its own")
-    _prompts(options)
-    _thresholds(options)
+    else:
+        options.prompts = read_prompts(options.prompts)
+    bar = {name: getattr(options, f"min_{name}") for name in (*_RATES, "hint_psnr")}
+    bar["flicker"] = options.max_flicker
+    given = {name: value for name, value in bar.items() if value is not None}
+    options.thresholds = Thresholds(**given)
     existing_parent(options.out)
 
 
 def run(options) -> int:
-    """Generate, measure and report.
-
-    Returns:
-        The exit code: 1 if something is below the thresholds.
-    """
+    """Generate, measure and report; 1 if something is below the thresholds."""
     from keras_makeavid import TextToVideo, moving_shapes
     from keras_makeavid.progress import progress_bar
 
-    prompts, thresholds = _prompts(options), _thresholds(options)
+    prompts, thresholds = options.prompts, options.thresholds
     task = TextToVideo.from_preset(options.preset)
     vae_psnr = round(moving_shapes.vae_psnr(task), 1)
     if options.frames is None:
@@ -140,22 +139,3 @@ def run(options) -> int:
     for failure in failures:
         print(f"below the bar: {failure}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def _prompts(options):
-    from keras_makeavid.moving_shapes import default_prompts, read_prompts
-
-    if options.prompts is None:
-        return default_prompts(options.count, options.wordings)
-    return read_prompts(options.prompts)
-
-
-def _thresholds(options):
-    from keras_makeavid.moving_shapes import Thresholds
-
-    given = {name: getattr(options, f"min_{name}") for name in _RATES}
-    given["hint_psnr"] = options.min_hint_psnr
-    given["flicker"] = options.max_flicker
-    return Thresholds(
-        **{name: value for name, value in given.items() if value is not None}
-    )

@@ -13,67 +13,63 @@ EXAMPLE = 'makeavid generate "a red star moving left" --seed 7 --out star.mp4'
 _FORMATS = ("mp4", "gif", "webp", "png")
 
 
-def add_arguments(parser) -> None:
+def add_arguments(option) -> None:
     """Declare the options."""
-    parser.add_argument("prompt", help="what to show")
-    parser.add_argument(
+    option("prompt", help="what to show")
+    option(
         "--preset",
         default=DEFAULT_PRESET,
         help="folder or handle of a TextToVideo preset",
     )
-    parser.add_argument(
+    option(
         "--out",
         help="file to write: .mp4, .gif, .webp, or a folder of PNG frames; video.mp4, "
         "or of --format, if not given",
     )
-    parser.add_argument(
+    option(
         "--format",
         choices=_FORMATS,
         help="of the file, if --out does not tell: mp4 if not given; png is a folder",
     )
-    parser.add_argument(
+    option(
         "--sheet",
         help="picture of all frames to write too (.png); beside the video if not given",
     )
-    parser.add_argument("--negative", default="", help="what to avoid")
-    parser.add_argument("--hint", help="picture to set in motion")
-    parser.add_argument("--mask", help="picture: white is to be filled, black is kept")
-    parser.add_argument(
+    option("--negative", default="", help="what to avoid")
+    option("--hint", help="picture to set in motion")
+    option("--mask", help="picture: white is to be filled, black is kept")
+    option(
         "--background",
         default="white",
         help="colour behind transparent parts of --hint and --mask, such as black or "
         "#808080",
     )
-    parser.add_argument(
-        "--frames", type=int, help="number of frames; the preset's if not given"
-    )
-    parser.add_argument(
+    option("--frames", type=int, help="number of frames; the preset's if not given")
+    option(
         "--height", type=int, help="pixels, a multiple of 32; the preset's if not given"
     )
-    parser.add_argument(
+    option(
         "--width", type=int, help="pixels, a multiple of 32; the preset's if not given"
     )
-    parser.add_argument(
-        "--fps", type=float, help="frames a second; the preset's if not given"
-    )
-    parser.add_argument("--steps", type=int, default=20, help="sampling steps")
-    parser.add_argument(
+    option("--fps", type=float, help="frames a second; the preset's if not given")
+    option("--steps", type=int, default=20, help="sampling steps")
+    option(
         "--guidance", type=float, help="weight of the prompt; the preset's if not given"
     )
-    parser.add_argument(
+    option(
         "--image-guidance",
         type=float,
         help="the same for a generated first frame; --guidance if not given",
     )
-    parser.add_argument("--scheduler", default="dpm++2m", help="dpm++2m, ddim or euler")
-    parser.add_argument(
+    option("--scheduler", default="dpm++2m", help="dpm++2m, ddim or euler")
+    option(
         "--tile",
         type=int,
         help="pixels a side of the tiles in which large frames are coded, for less "
         "memory; whole frames if not given",
     )
-    parser.add_argument("--seed", type=int, help="a random one if not given")
-    parser.add_argument("--dtype", default="float32", help="dtype policy")
+    option("--seed", type=int, help="a random one if not given")
+    option("--dtype", default="float32", help="dtype policy")
 
 
 def check(options) -> None:

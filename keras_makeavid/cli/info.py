@@ -24,9 +24,9 @@ _PACKAGES = (
 )
 
 
-def add_arguments(parser) -> None:
+def add_arguments(option) -> None:
     """Declare the options."""
-    parser.add_argument(
+    option(
         "path",
         nargs="?",
         help="preset, its folder or its name, dataset folder or video file; the "

@@ -6,17 +6,15 @@ EXAMPLE = "makeavid plan tempofunk --topology v4-8"
 PROGRAMS = ("both", "training", "sampling")
 
 
-def add_arguments(parser) -> None:
+def add_arguments(option) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "recipe", help="a .toml file, or the name of a recipe of this package"
-    )
-    parser.add_argument(
+    option("recipe", help="a .toml file, or the name of a recipe of this package")
+    option(
         "--topology",
         required=True,
         help="a slice of TPUs, such as v4-8, v5e-16, v5p-32 or v6e-16",
     )
-    parser.add_argument(
+    option(
         "--set",
         action="append",
         default=[],
@@ -24,20 +22,18 @@ def add_arguments(parser) -> None:
         help="set a key of the recipe differently, such as model.rematerialise=true; "
         "can be given again",
     )
-    parser.add_argument("--stage", help="of the recipe; the first if not given")
-    parser.add_argument(
-        "--program", choices=PROGRAMS, default="both", help="what to compile"
-    )
-    parser.add_argument(
+    option("--stage", help="of the recipe; the first if not given")
+    option("--program", choices=PROGRAMS, default="both", help="what to compile")
+    option(
         "--batch-per-chip",
         type=int,
         metavar="N",
         help="samples of a step on each chip; if not given, the recipe's batch "
         "divided, and one video in sampling",
     )
-    parser.add_argument("--height", type=int, default=512, help="of the videos")
-    parser.add_argument("--width", type=int, default=512, help="of the videos")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    option("--height", type=int, default=512, help="of the videos")
+    option("--width", type=int, default=512, help="of the videos")
+    option("--json", action="store_true", help="print JSON")
 
 
 def check(options) -> None:

@@ -13,12 +13,10 @@ GAVE_UP = 3
 PROCESS_LOST = 4
 
 
-def add_arguments(parser) -> None:
+def add_arguments(option) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "recipe", help="a .toml file, or the name of a recipe of this package"
-    )
-    parser.add_argument(
+    option("recipe", help="a .toml file, or the name of a recipe of this package")
+    option(
         "--set",
         action="append",
         default=[],
@@ -26,13 +24,13 @@ def add_arguments(parser) -> None:
         help="set a key of the recipe differently, such as data.batch_size=2 or "
         "stage.NAME.length='2 epochs' (stage.* for all stages); can be given again",
     )
-    parser.add_argument(
+    option(
         "--resume",
         choices=("never", "auto"),
         default="never",
         help="auto: continue the run in the recipe's folder, if there is one",
     )
-    parser.add_argument(
+    option(
         "--allow-other-encoder",
         action="store_true",
         help="train on a dataset that another VAE or text encoder made",

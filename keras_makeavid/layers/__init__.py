@@ -8,10 +8,7 @@ from keras_makeavid.layers.convolution import (
     TemporalIdentity,
 )
 from keras_makeavid.layers.feed_forward import FeedForward
-from keras_makeavid.layers.normalization import (
-    GroupNormalization,
-    LayerNormalization,
-)
+from keras_makeavid.layers.normalization import GroupNormalization, LayerNormalization
 from keras_makeavid.layers.resampling import Downsample, Upsample
 from keras_makeavid.layers.residual_block import ResidualBlock
 from keras_makeavid.layers.timestep_embedding import (

@@ -16,13 +16,7 @@ from keras_makeavid.layers.resampling import double_nearest
 
 
 class ImageResidualBlock(keras.layers.Layer):
-    """Norm, SiLU, conv, twice; add the input, through a 1x1 conv if it widens.
-
-    Args:
-        channels: Number of output channels.
-        groups: Groups of the norms.
-        epsilon: Epsilon of the norms.
-    """
+    """Norm, SiLU, conv, twice; add the input, through a 1x1 conv if it widens."""
 
     def __init__(self, channels: int, groups: int, epsilon: float, **kwargs):
         super().__init__(**kwargs)
@@ -62,11 +56,6 @@ class ImageAttention(keras.layers.Layer):
     """Attention of one head over the pixels of an image, pre-normed, added back.
 
     Unlike the UNet's, q, k and v have biases.
-
-    Args:
-        channels: Number of channels of input and output.
-        groups: Groups of the norm.
-        epsilon: Epsilon of the norm.
     """
 
     def __init__(self, channels: int, groups: int, epsilon: float, **kwargs):
@@ -99,14 +88,10 @@ class ImageAttention(keras.layers.Layer):
 
 
 class ImageDownsample(SpatialConv):
-    """Convolution of stride 2, padded by (0, 1) where the UNet's is by (1, 1).
+    """Convolution of stride 2, padded by (0, 1) where the UNet's is by (1, 1)."""
 
-    Args:
-        channels: Number of output channels.
-    """
-
-    def __init__(self, channels: int, **kwargs):
-        super().__init__(channels, strides=2, **kwargs)
+    def __init__(self, channels: int, name: str = "downsamplers_0", **kwargs):
+        super().__init__(channels, strides=2, name=name, **kwargs)
 
     def call(self, inputs):
         """`(N, H, W, C)` of even H and W to half the height and width."""
@@ -115,14 +100,10 @@ class ImageDownsample(SpatialConv):
 
 
 class ImageUpsample(keras.layers.Layer):
-    """Doubles height and width by nearest neighbour, then a convolution.
+    """Doubles height and width by nearest neighbour, then a convolution."""
 
-    Args:
-        channels: Number of output channels.
-    """
-
-    def __init__(self, channels: int, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, channels: int, name: str = "upsamplers_0", **kwargs):
+        super().__init__(name=name, **kwargs)
         self.conv = SpatialConv(channels, dtype=self.dtype_policy, name="conv")
 
     def build(self, input_shape):
@@ -134,15 +115,7 @@ class ImageUpsample(keras.layers.Layer):
 
 
 class ImageBlock(keras.layers.Layer):
-    """Residual blocks, then a sampler or none.
-
-    Args:
-        channels: Number of channels of every part.
-        num_layers: Number of residual blocks.
-        groups: Groups of the norms.
-        epsilon: Epsilon of the norms.
-        sampler: Layer that changes the size at the end; `None` for the last block.
-    """
+    """Residual blocks, then a sampler that changes the size, or none."""
 
     def __init__(
         self,
@@ -150,18 +123,19 @@ class ImageBlock(keras.layers.Layer):
         num_layers: int,
         groups: int,
         epsilon: float,
-        sampler: keras.layers.Layer | None,
+        sampler: type[keras.layers.Layer] | None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.channels = channels
+        policy = self.dtype_policy
         self.resnets = [
             ImageResidualBlock(
-                channels, groups, epsilon, dtype=self.dtype_policy, name=f"resnets_{i}"
+                channels, groups, epsilon, dtype=policy, name=f"resnets_{i}"
             )
             for i in range(num_layers)
         ]
-        self.sampler = sampler
+        self.sampler = sampler(channels, dtype=policy) if sampler else None
 
     def build(self, input_shape):
         for resnet in self.resnets:
@@ -178,13 +152,7 @@ class ImageBlock(keras.layers.Layer):
 
 
 class ImageMidBlock(keras.layers.Layer):
-    """Residual block, attention, residual block.
-
-    Args:
-        channels: Number of channels of every part.
-        groups: Groups of the norms.
-        epsilon: Epsilon of the norms.
-    """
+    """Residual block, attention, residual block."""
 
     def __init__(self, channels: int, groups: int, epsilon: float, **kwargs):
         super().__init__(**kwargs)
@@ -210,15 +178,7 @@ class ImageMidBlock(keras.layers.Layer):
 
 
 class Encoder(keras.layers.Layer):
-    """Images to the moments of their latents, before the quant convolution.
-
-    Args:
-        latent_channels: Channels of a latent; the moments have twice as many.
-        block_channels: Channels of each level, from the finest to the coarsest.
-        layers_per_block: Residual blocks of a level.
-        groups: Groups of every norm.
-        epsilon: Epsilon of every norm.
-    """
+    """Images to the moments of their latents, before the quant convolution."""
 
     def __init__(
         self,
@@ -232,23 +192,18 @@ class Encoder(keras.layers.Layer):
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.conv_in = SpatialConv(block_channels[0], dtype=policy, name="conv_in")
-        samplers = [
-            ImageDownsample(channels, dtype=policy, name="downsamplers_0")
-            for channels in block_channels[:-1]
-        ]
+        last = len(block_channels) - 1
         self.down_blocks = [
             ImageBlock(
                 channels,
                 layers_per_block,
                 groups,
                 epsilon,
-                sampler,
+                ImageDownsample if i < last else None,
                 dtype=policy,
                 name=f"down_blocks_{i}",
             )
-            for i, (channels, sampler) in enumerate(
-                zip(block_channels, [*samplers, None], strict=True)
-            )
+            for i, channels in enumerate(block_channels)
         ]
         self.mid_block = ImageMidBlock(
             block_channels[-1], groups, epsilon, dtype=policy, name="mid_block"
@@ -285,12 +240,7 @@ class Encoder(keras.layers.Layer):
 class Decoder(keras.layers.Layer):
     """Latents, behind the post-quant convolution, to images.
 
-    Args:
-        out_channels: Channels of an image.
-        block_channels: Channels of each level, from the finest to the coarsest.
-        layers_per_block: Residual blocks of an encoder's level; here one more.
-        groups: Groups of every norm.
-        epsilon: Epsilon of every norm.
+    Its levels have one residual block more than the encoder's `layers_per_block`.
     """
 
     def __init__(
@@ -308,23 +258,18 @@ class Decoder(keras.layers.Layer):
         self.mid_block = ImageMidBlock(
             block_channels[-1], groups, epsilon, dtype=policy, name="mid_block"
         )
-        samplers = [
-            ImageUpsample(channels, dtype=policy, name="upsamplers_0")
-            for channels in block_channels[:0:-1]
-        ]
+        last = len(block_channels) - 1
         self.up_blocks = [
             ImageBlock(
                 channels,
                 layers_per_block + 1,
                 groups,
                 epsilon,
-                sampler,
+                ImageUpsample if i < last else None,
                 dtype=policy,
                 name=f"up_blocks_{i}",
             )
-            for i, (channels, sampler) in enumerate(
-                zip(block_channels[::-1], [*samplers, None], strict=True)
-            )
+            for i, channels in enumerate(reversed(block_channels))
         ]
         self.conv_norm_out = GroupNormalization(
             groups, epsilon, dtype=policy, name="conv_norm_out"
@@ -338,8 +283,8 @@ class Decoder(keras.layers.Layer):
         for block in self.up_blocks:
             block.build((None, None, None, channels))
             channels = block.channels
-        self.conv_norm_out.build((None, None, None, channels))
-        self.conv_out.build((None, None, None, channels))
+        for layer in (self.conv_norm_out, self.conv_out):
+            layer.build((None, None, None, channels))
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape
@@ -356,16 +301,7 @@ class Decoder(keras.layers.Layer):
 
 
 class Autoencoder(keras.layers.Layer):
-    """The network of `keras_makeavid.models.AutoencoderKL`, which documents it.
-
-    Args:
-        in_channels: Channels of an image.
-        latent_channels: Channels of a latent.
-        block_channels: Channels of each level.
-        layers_per_block: Residual blocks of an encoder's level.
-        groups: Groups of every group norm.
-        epsilon: Epsilon of every group norm.
-    """
+    """The network of `keras_makeavid.models.AutoencoderKL`, which documents it."""
 
     def __init__(
         self,

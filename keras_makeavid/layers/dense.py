@@ -9,17 +9,7 @@ from keras_makeavid.layers.operations.dense import dense
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class Dense(keras.layers.Dense):
-    """`keras.layers.Dense` with a bias and no activation, as one operation.
-
-    Args:
-        units: Width of the output.
-        **kwargs: See `keras.layers.Dense`.
-
-    Example:
-    ```python
-    Dense(8)(keras.ops.ones((2, 10, 4))).shape  # (2, 10, 8)
-    ```
-    """
+    """`keras.layers.Dense` with a bias and no activation, as one operation."""
 
     def call(self, inputs, training=None):
         """Transform `(..., C)` to `(..., units)`."""

@@ -30,11 +30,7 @@ class GroupNormalization(keras.layers.Layer):
     """
 
     def __init__(
-        self,
-        groups: int = 32,
-        epsilon: float = 1e-5,
-        activated: bool = False,
-        **kwargs,
+        self, groups: int = 32, epsilon: float = 1e-5, activated: bool = False, **kwargs
     ):
         super().__init__(**kwargs)
         self.groups = groups

@@ -9,12 +9,7 @@ from keras_makeavid.layers.convolution import PseudoConv3D
 
 
 class _Resampling(keras.layers.Layer):
-    """A pseudo-3D convolution of 3 x 3, and what its subclass does besides.
-
-    Args:
-        channels: Number of output channels.
-        temporal: Whether the convolution has a temporal part.
-    """
+    """A pseudo-3D convolution of 3 x 3, and what its subclass does besides."""
 
     strides = 1
 
@@ -90,13 +85,7 @@ class Upsample(_Resampling):
 
 
 def double_nearest(images):
-    """Repeat each pixel of `(..., H, W, C)` two by two.
-
-    Example:
-    ```python
-    double_nearest(keras.ops.ones((1, 4, 4, 3))).shape  # (1, 8, 8, 3)
-    ```
-    """
+    """Repeat each pixel of `(..., H, W, C)` two by two."""
     *leading, height, width, channels = ops.shape(images)
     # A broadcast and a reshape: XLA fuses it, where `repeat` is a gather.
     x = ops.reshape(images, (-1, height, 1, width, 1, channels))

@@ -51,17 +51,14 @@ class ResidualBlock(keras.layers.Layer):
                 groups, epsilon, activated=True, dtype=policy, name=name
             )
 
-        self.norm1 = norm("norm1")
-        self.conv1 = PseudoConv3D(
-            channels, temporal=temporal, dtype=policy, name="conv1"
-        )
+        def conv(name):
+            return PseudoConv3D(channels, temporal=temporal, dtype=policy, name=name)
+
+        self.norm1, self.conv1 = norm("norm1"), conv("conv1")
         self.time_emb_proj = keras.layers.Dense(
             channels, dtype=policy, name="time_emb_proj"
         )
-        self.norm2 = norm("norm2")
-        self.conv2 = PseudoConv3D(
-            channels, temporal=temporal, dtype=policy, name="conv2"
-        )
+        self.norm2, self.conv2 = norm("norm2"), conv("conv2")
         self.conv_shortcut = None
 
     def build(self, inputs_shape, time_embedding_shape):

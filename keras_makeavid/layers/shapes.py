@@ -8,22 +8,10 @@ from collections.abc import Sequence
 def check_shape(
     name: str, shape: Sequence[int | None], channels: int, factor: int = 1
 ) -> None:
-    """Check that `shape` is one of images or videos that a model can take.
+    """Refuse what is neither `(B, H, W, channels)` nor `(B, F, H, W, channels)`.
 
-    Args:
-        name: What the shape is of, for the text of the error.
-        shape: Expected `(B, H, W, channels)` or `(B, F, H, W, channels)`; `None` is
-            a size not known yet.
-        channels: Expected number of channels.
-        factor: Of which height and width must be multiples.
-
-    Raises:
-        ValueError: If the shape is another; the text says which would fit.
-
-    Example:
-    ```python
-    check_shape("images", (1, 512, 512, 3), channels=3, factor=8)
-    ```
+    `None` is a size not known yet. Height and width must be multiples of `factor`. The
+    error speaks of `name` and says which size would fit.
     """
     shape = tuple(shape)
     if len(shape) not in (4, 5) or shape[-1] != channels:

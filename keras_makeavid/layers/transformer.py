@@ -8,10 +8,7 @@ from keras import ops
 from keras_makeavid.layers.attention import Attention, TemporalAttention
 from keras_makeavid.layers.convolution import SpatialConv
 from keras_makeavid.layers.feed_forward import FeedForward
-from keras_makeavid.layers.normalization import (
-    GroupNormalization,
-    LayerNormalization,
-)
+from keras_makeavid.layers.normalization import GroupNormalization, LayerNormalization
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -169,12 +166,7 @@ class SpatioTemporalTransformer(keras.layers.Layer):
         self.norm = GroupNormalization(groups, epsilon, dtype=policy, name="norm")
         self.proj_in = SpatialConv(channels, 1, dtype=policy, name="proj_in")
         self.transformer_block = TransformerBlock(
-            channels,
-            num_heads,
-            gelu,
-            temporal,
-            dtype=policy,
-            name="transformer_block",
+            channels, num_heads, gelu, temporal, dtype=policy, name="transformer_block"
         )
         self.proj_out = SpatialConv(channels, 1, dtype=policy, name="proj_out")
 

@@ -13,22 +13,7 @@ from keras_makeavid.layers.unet_blocks import DownBlock, MidBlock, UpBlock
 
 
 class UNet(keras.layers.Layer):
-    """The network of `keras_makeavid.models.UNetPseudo3D`, which documents it.
-
-    Args:
-        in_channels: Channels of `sample`.
-        out_channels: Channels of the prediction.
-        block_channels: Channels of each level.
-        layers_per_block: Residual blocks of a down block.
-        num_heads: Attention heads of each level.
-        context_dim: Width of the text states.
-        attention_levels: Which levels have transformers.
-        gelu: `"tanh"` or `"exact"`.
-        groups: Groups of every group norm.
-        epsilon: Epsilon of the residual blocks' group norms.
-        transformer_epsilon: Epsilon of the transformers' group norms.
-        temporal: Whether there are temporal parts.
-    """
+    """The network of `keras_makeavid.models.UNetPseudo3D`, which documents it."""
 
     def __init__(
         self,
@@ -132,17 +117,7 @@ class UNet(keras.layers.Layer):
         self.built = True
 
     def project_context(self, context):
-        """Compute the text's keys and values of every transformer.
-
-        They are the same for every frame and every sampling step: compute them
-        once a video and pass them as `context`.
-
-        Args:
-            context: Text states `(B, L, context_dim)`.
-
-        Returns:
-            A dict of lists of pairs `(B, L, heads, width / heads)`.
-        """
+        """Compute the text's keys and values of every transformer, once a video."""
         context = ops.cast(context, self.compute_dtype)
         if context.shape[-1] != self.context_dim:
             raise ValueError(

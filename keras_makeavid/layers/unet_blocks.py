@@ -11,19 +11,7 @@ from keras_makeavid.layers.transformer import SpatioTemporalTransformer
 
 
 class UNetBlock(keras.layers.Layer):
-    """What down, middle and up blocks share: their parts, and the text.
-
-    Args:
-        channels: Number of channels of every part.
-        num_layers: Number of residual blocks.
-        num_transformers: Number of transformers.
-        num_heads: Attention heads of the transformers.
-        gelu: `"tanh"` or `"exact"`.
-        groups: Groups of every group norm.
-        epsilon: Epsilon of the residual blocks' norms.
-        transformer_epsilon: Epsilon of the transformers' group norms.
-        temporal: Whether there are temporal parts.
-    """
+    """What down, middle and up blocks share: their parts, and the text."""
 
     def __init__(
         self,
@@ -63,9 +51,13 @@ class UNetBlock(keras.layers.Layer):
             for i in range(num_transformers)
         ]
 
-    def build_transformers(self, context_shape):
+    def build_parts(self, widths, time_width, context_shape):
+        """Create the weights of residual blocks of so wide inputs, and transformers."""
+        for resnet, width in zip(self.resnets, widths, strict=True):
+            resnet.build((None, None, None, width), (None, time_width))
         for attention in self.attentions:
             attention.build((None, None, None, self.channels), context_shape)
+        self.built = True
 
     def run(self, part, *inputs):
         """Call a part; with `rematerialise`, for gradients that compute it again."""
@@ -77,12 +69,7 @@ class UNetBlock(keras.layers.Layer):
 
 
 class DownBlock(UNetBlock):
-    """Residual blocks, each with a transformer or none, then a downsampler.
-
-    Args:
-        downsample: Whether the block halves height and width at its end.
-        **kwargs: See `UNetBlock`.
-    """
+    """Residual blocks, each with a transformer or none, then a downsampler or none."""
 
     def __init__(self, downsample: bool, **kwargs):
         super().__init__(**kwargs)
@@ -96,23 +83,13 @@ class DownBlock(UNetBlock):
             )
 
     def build(self, input_channels, time_width, context_shape):
-        channels = input_channels
-        for resnet in self.resnets:
-            resnet.build((None, None, None, channels), (None, time_width))
-            channels = self.channels
-        self.build_transformers(context_shape)
+        widths = [input_channels, *[self.channels] * (len(self.resnets) - 1)]
+        self.build_parts(widths, time_width, context_shape)
         if self.downsampler is not None:
-            self.downsampler.build((None, None, None, channels))
-        self.built = True
+            self.downsampler.build((None, None, None, self.channels))
 
     def call(self, x, time_embedding, text):
-        """Return the output and every intermediate that the up path will want.
-
-        Args:
-            x: `(B, F, H, W, C)` or `(B, H, W, C)`.
-            time_embedding: `(B, T)`.
-            text: What `project_context` returned.
-        """
+        """Return the output and every intermediate that the up path will want."""
         skips = []
         for i, resnet in enumerate(self.resnets):
             x = self.run(resnet, x, time_embedding)
@@ -129,10 +106,8 @@ class MidBlock(UNetBlock):
     """Residual block, transformer, residual block."""
 
     def build(self, time_width, context_shape):
-        for resnet in self.resnets:
-            resnet.build((None, None, None, self.channels), (None, time_width))
-        self.build_transformers(context_shape)
-        self.built = True
+        widths = [self.channels] * len(self.resnets)
+        self.build_parts(widths, time_width, context_shape)
 
     def call(self, x, time_embedding, text):
         """`(B, F, H, W, C)` or `(B, H, W, C)`; the shape stays."""
@@ -143,12 +118,7 @@ class MidBlock(UNetBlock):
 
 
 class UpBlock(UNetBlock):
-    """Residual blocks fed with skips, each with a transformer or none; upsampler.
-
-    Args:
-        upsample: Whether the block doubles height and width at its end.
-        **kwargs: See `UNetBlock`.
-    """
+    """Residual blocks fed with skips, each with a transformer or none; an upsampler."""
 
     def __init__(self, upsample: bool, **kwargs):
         super().__init__(**kwargs)
@@ -162,24 +132,16 @@ class UpBlock(UNetBlock):
             )
 
     def build(self, input_channels, skip_channels, time_width, context_shape):
-        channels = input_channels
-        for resnet, skip in zip(self.resnets, skip_channels, strict=True):
-            resnet.build((None, None, None, channels + skip), (None, time_width))
-            channels = self.channels
-        self.build_transformers(context_shape)
+        widths = [input_channels, *[self.channels] * (len(self.resnets) - 1)]
+        widths = [
+            width + skip for width, skip in zip(widths, skip_channels, strict=True)
+        ]
+        self.build_parts(widths, time_width, context_shape)
         if self.upsampler is not None:
-            self.upsampler.build((None, None, None, channels))
-        self.built = True
+            self.upsampler.build((None, None, None, self.channels))
 
     def call(self, x, skips, time_embedding, text):
-        """Consume `skips`, one for each residual block, in order.
-
-        Args:
-            x: `(B, F, H, W, C)` or `(B, H, W, C)`.
-            skips: List of tensors of the shape of `x`.
-            time_embedding: `(B, T)`.
-            text: What `project_context` returned.
-        """
+        """Consume `skips` of the size of `x`, one for each residual block, in order."""
         for i, (resnet, skip) in enumerate(zip(self.resnets, skips, strict=True)):
             x = ops.concatenate([x, skip], axis=-1)
             x = self.run(resnet, x, time_embedding)

@@ -118,12 +118,8 @@ class AutoencoderKL(FromPreset, keras_hub.models.Backbone):
             ValueError: If the shape does not fit, or `images` are integers.
         """
         self._check_images(images)
-        shape = ops.shape(images)
-        frames = ops.reshape(images, (-1, *shape[-3:]))
-        frames = ops.cast(frames, self.compute_dtype)
-        moments = ops.cast(self.network.encode(frames), "float32")
-        moments = ops.reshape(moments, (*shape[:-3], *ops.shape(moments)[1:]))
-        mean, log_variance = ops.split(moments, 2, axis=-1)
+        moments = self._by_frame(self.network.encode, images)
+        mean, log_variance = ops.split(ops.cast(moments, "float32"), 2, axis=-1)
         return mean, ops.clip(log_variance, -30.0, 20.0)
 
     def encode(self, images, seed: int | keras.random.SeedGenerator | None = None):
@@ -168,11 +164,14 @@ class AutoencoderKL(FromPreset, keras_hub.models.Backbone):
         ```
         """
         check_shape("latents", latents.shape, self.latent_channels)
-        shape = ops.shape(latents)
-        frames = ops.reshape(latents, (-1, *shape[-3:]))
-        frames = ops.cast(frames / self.scaling_factor, self.compute_dtype)
-        images = self.network.decode(frames)
-        return ops.reshape(images, (*shape[:-3], *ops.shape(images)[1:]))
+        return self._by_frame(self.network.decode, latents / self.scaling_factor)
+
+    def _by_frame(self, function, video):
+        """Fold all axes but the last three into the batch that `function` takes."""
+        shape = ops.shape(video)
+        frames = ops.reshape(video, (-1, *shape[-3:]))
+        outputs = function(ops.cast(frames, self.compute_dtype))
+        return ops.reshape(outputs, (*shape[:-3], *ops.shape(outputs)[1:]))
 
     def encode_video(
         self, frames: np.ndarray, chunk_size: int = 1, tile_size: int | None = None

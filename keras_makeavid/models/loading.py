@@ -19,17 +19,6 @@ def without_weights(make: Callable[[], Made]) -> Made:
 
     They can be looked at everywhere. Under JAX they can also be assigned to, as
     loading does; under PyTorch and TensorFlow a variable is its memory.
-
-    Args:
-        make: A function without arguments that makes models.
-
-    Returns:
-        What it returned.
-
-    Example:
-    ```python
-    unet = without_weights(UNetPseudo3D)  # takes no 4.4 GB
-    ```
     """
     results, errors = [], []
     policy = keras.config.dtype_policy()

@@ -26,17 +26,7 @@ def check_parts(
     vae: AutoencoderKL,
     image_backbone: UNetPseudo3D | None = None,
 ) -> None:
-    """Refuse models that do not go together.
-
-    Args:
-        backbone: The UNet, an inpainting one.
-        text_encoder: Its states are what the UNets attend to.
-        vae: Its latents are what the UNets denoise.
-        image_backbone: The UNet of first frames, inpainting or not.
-
-    Raises:
-        ValueError: Channels of one are not those of another.
-    """
+    """Refuse models that do not go together, as channels of one are not another's."""
     width = text_encoder.output.shape[-1]
     for unet in (backbone, image_backbone):
         if unet is not None and unet.context_dim != width:

@@ -15,17 +15,6 @@ class TileGrid:
 
     Sizes are in cells, the pixels of a latent: the same grid then serves pictures
     that are a multiple of it. A tile larger than the picture shrinks to it.
-
-    Args:
-        height: Height of the picture in cells.
-        width: Width of the picture in cells.
-        tile: Side of a tile in cells.
-
-    Example:
-    ```python
-    grid = TileGrid(height=96, width=64, tile=64)
-    grid.apply(decode, latents, scale_in=1, scale_out=8)  # (N, 768, 512, 3)
-    ```
     """
 
     def __init__(self, height: int, width: int, tile: int):
@@ -42,15 +31,8 @@ class TileGrid:
     ) -> np.ndarray:
         """Apply `function` to each tile and blend what it returns linearly.
 
-        Args:
-            function: Takes `(N, h, w, C)` pixels of a tile, always of one shape,
-                and returns `(N, h', w', C')`.
-            pictures: `(N, height * scale_in, width * scale_in, C)`.
-            scale_in: Pixels of `pictures` in a cell.
-            scale_out: Pixels of the result in a cell.
-
-        Returns:
-            `(N, height * scale_out, width * scale_out, C')`, float32.
+        It takes `(N, h, w, C)` pixels, always of one shape. A cell is `scale_in` pixels
+        of `pictures`, and `scale_out` of the result, which is float32.
         """
         reads = self._slices(scale_in)
         writes = self._slices(scale_out)
@@ -100,20 +82,9 @@ def tile_starts(size: int, tile: int) -> list[int]:
 
 
 def blend_weights(starts: Sequence[int], size: int, tile: int) -> np.ndarray:
-    """Weights of the tiles along an axis, which ramp up and down in overlaps.
+    """Weights `(tiles, tile)` of the tiles along an axis of a length `size`.
 
-    Args:
-        starts: Where each tile starts.
-        size: Length of the axis.
-        tile: Length of a tile.
-
-    Returns:
-        `(tiles, tile)` float32; at each point of the axis they sum to 1.
-
-    Example:
-    ```python
-    blend_weights([0, 3], size=7, tile=4)
-    ```
+    They ramp up and down in overlaps; at each point of the axis they sum to 1.
     """
     rise = (np.arange(tile) + 0.5) * _OVERLAP / tile
     weights = np.ones((len(starts), tile))

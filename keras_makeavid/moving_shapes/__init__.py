@@ -6,20 +6,10 @@ videos are measured against their captions with classical vision only: what is c
 is what can be seen.
 """
 
-from keras_makeavid.moving_shapes.captions import (
-    KNOWN_WORLD,
-    caption,
-    note_on,
-    parse_caption,
-)
+from keras_makeavid.moving_shapes.captions import note_on
 from keras_makeavid.moving_shapes.clips import MotionClips
-from keras_makeavid.moving_shapes.encoding import (
-    encode_motions,
-    square_size,
-    vae_psnr,
-)
+from keras_makeavid.moving_shapes.encoding import encode_motions, square_size, vae_psnr
 from keras_makeavid.moving_shapes.evaluation import (
-    ATTRIBUTES,
     Evaluation,
     GeneratedVideo,
     Result,
@@ -31,29 +21,13 @@ from keras_makeavid.moving_shapes.generation import (
     generate_videos,
     read_prompts,
 )
-from keras_makeavid.moving_shapes.measure import Measured, measure_video, psnr
-from keras_makeavid.moving_shapes.rendering import render, render_at
+from keras_makeavid.moving_shapes.measure import Measured
+from keras_makeavid.moving_shapes.rendering import render_at
 from keras_makeavid.moving_shapes.report import Gallery, markdown_table, write_report
-from keras_makeavid.moving_shapes.scene import Scene, draw_scene, draw_scene_of
-from keras_makeavid.moving_shapes.world import (
-    BACKGROUNDS,
-    COLOURS,
-    MOTIONS,
-    SHAPES,
-    Description,
-    all_triples,
-    held_out,
-    motions_of,
-    triples_of,
-)
+from keras_makeavid.moving_shapes.scene import Scene, draw_scene_of
+from keras_makeavid.moving_shapes.world import Description, held_out
 
 __all__ = [
-    "ATTRIBUTES",
-    "BACKGROUNDS",
-    "COLOURS",
-    "KNOWN_WORLD",
-    "MOTIONS",
-    "SHAPES",
     "Description",
     "Evaluation",
     "Gallery",
@@ -63,26 +37,17 @@ __all__ = [
     "Result",
     "Scene",
     "Thresholds",
-    "all_triples",
-    "caption",
     "default_prompts",
-    "draw_scene",
     "draw_scene_of",
     "encode_motions",
     "evaluate",
     "generate_videos",
     "held_out",
     "markdown_table",
-    "measure_video",
-    "motions_of",
     "note_on",
-    "parse_caption",
-    "psnr",
     "read_prompts",
-    "render",
     "render_at",
     "square_size",
-    "triples_of",
     "vae_psnr",
     "write_report",
 ]

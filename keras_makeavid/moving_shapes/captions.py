@@ -110,21 +110,10 @@ KNOWN_WORLD = (
 
 
 def caption(description: Description, rng: np.random.Generator | None = None) -> str:
-    """Say what a clip shows.
+    """Say what a clip shows: "a red star moving left on a grey background".
 
-    Args:
-        description: A `Description` or `Scene`.
-        rng: Draws one of many wordings, the canonical one among them. `None` takes
-            that one.
-
-    Returns:
-        Canonical: "a red star moving left on a grey background", with nothing said of
-        a black background.
-
-    Example:
-        ```python
-        caption(Description("red", "star", "moving left"))  # "a red star moving left"
-        ```
+    `rng` draws one of many wordings, the canonical one among them; `None` takes that
+    one. It says nothing of a black background.
     """
     if rng is None or rng.random() < _CANONICAL_SHARE:
         names = rng is not None and rng.random() < _BLACK_NAMED_SHARE
@@ -162,21 +151,9 @@ def _pick(choices, rng):
 
 
 def parse_caption(text: str) -> Description | None:
-    """Read what a caption says, in any of the wordings of `caption` and some more.
+    """Read what a text says, in any wording of `caption` and some more.
 
-    Args:
-        text: A caption or prompt.
-
-    Returns:
-        A `Description`. `None` if something is missing, said twice differently, or
-        not of this world.
-
-    Example:
-        ```python
-        parse_caption("The violet ball rises").triple
-        # ("purple", "circle", "moving up")
-        parse_caption("a red dragon moving left")  # None
-        ```
+    `None` if something is missing, said twice differently, or not of this world.
     """
     words = re.findall(r"[^\W_]+", text.lower())
     found: dict[str, set[str]] = {kind: set() for kind in _KINDS}
@@ -197,19 +174,7 @@ def parse_caption(text: str) -> Description | None:
 
 
 def note_on(prompt: str) -> str | None:
-    """Tell a user that a prompt is outside of what models of this data know.
-
-    Args:
-        prompt: What to generate.
-
-    Returns:
-        A sentence that says what they do know. `None` if the prompt is within it.
-
-    Example:
-        ```python
-        note_on("a red star moving left")  # None
-        ```
-    """
+    """Tell what models of this data know; `None` if a prompt lies within it."""
     if parse_caption(prompt) is not None:
         return None
     return (

@@ -33,39 +33,15 @@ def encode_motions(
     num_workers: int = 0,
     on_clip: Callable[[str], None] = lambda clip_id: None,
 ) -> int:
-    """Encode drawn clips and their captions as latents and text states.
+    """Encode the first `count` clips and their captions as latents and text states.
 
-    The counterpart of `encode_clips` for clips that are no files. A run that was
-    stopped goes on where it was; a dataset that has more clips keeps them.
-
-    Args:
-        clips: What to draw from.
-        count: Clips to encode: those of the first numbers.
-        out: Dataset folder, made or continued.
-        vae: An `AutoencoderKL`. Latents are its posterior means, not scaled.
-        text_encoder: Takes `{"token_ids"}`, returns text states `(1, L, D)`.
-        preprocessor: Turns a caption into token ids `(1, L)`.
-        layout: `"sharded"`, or `"published"` for that of the published datasets.
-        half: Store float16 instead of float32, of the sharded layout only.
-        num_workers: Processes that draw clips, while this one encodes them; 0 draws
-            here. A script that uses them needs the `if __name__ == "__main__"` of
-            `multiprocessing`.
-        on_clip: Called with each clip's id when it is done or was found finished.
+    The counterpart of `encode_clips` for clips that are no files, whose arguments it
+    takes; but `num_workers` processes draw clips while this one encodes them. A script
+    that uses them needs the `if __name__ == "__main__"` of `multiprocessing`. A stopped
+    run goes on where it was; a dataset that has more clips keeps them.
 
     Returns:
         The number of clips that were encoded now.
-
-    Raises:
-        ValueError: An argument makes no sense.
-
-    Example:
-        ```python
-        task = keras_makeavid.TextToVideo.from_preset("preset")
-        encode_motions(
-            MotionClips(seed=1), 1000, "dataset",
-            task.vae, task.text_encoder, task.preprocessor.tokenize,
-        )
-        ```
     """
     # Here, as processes that only draw clips need no Keras.
     from keras_makeavid.data.clip_encoder import ClipEncoder
@@ -112,11 +88,7 @@ def encode_motions(
 
 
 def square_size(task: TextToVideo) -> int:
-    """Return the side in pixels of the clips that are drawn for a task.
-
-    Raises:
-        ValueError: The task's videos are not square.
-    """
+    """Return the side in pixels of the clips that are drawn for a task."""
     if task.height != task.width:
         raise ValueError(
             "Drawn clips are square. Received: a preset of "
@@ -126,21 +98,9 @@ def square_size(task: TextToVideo) -> int:
 
 
 def vae_psnr(task: TextToVideo, count: int = 128) -> float:
-    """Measure how well the VAE reconstructs pictures that training does not show.
+    """Measure how well a task's VAE reconstructs pictures that training does not show.
 
-    It bounds how true to detail videos can be.
-
-    Args:
-        task: The model.
-        count: Pictures.
-
-    Returns:
-        Mean peak signal-to-noise ratio in dB.
-
-    Example:
-        ```python
-        vae_psnr(keras_makeavid.TextToVideo.from_preset("makeavid_motions_small"))
-        ```
+    The mean PSNR of `count` pictures in dB: it bounds how true to detail videos can be.
     """
     size = min(task.height, task.width)
     images, _ = MotionClips(split="held_out", size=size).images(range(count))

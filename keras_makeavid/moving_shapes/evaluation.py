@@ -18,13 +18,10 @@ SPLITS = ("seen", "held_out")
 
 
 class GeneratedVideo(NamedTuple):
-    """A video and what it should show.
+    """A video uint8 `(F, H, W, 3)`, and the caption of what it should show.
 
-    Attributes:
-        frames: uint8 `(F, H, W, 3)`.
-        caption: A caption such as `caption` writes.
-        seed: Seed that it was generated from, if any.
-        hint: The picture that it was to set in motion, uint8 of any size, if any.
+    `seed` is what it was generated from, and `hint` the picture of any size that it was
+    to set in motion, if there was one.
     """
 
     frames: np.ndarray
@@ -35,14 +32,9 @@ class GeneratedVideo(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """One video's measurement beside what was asked for.
+    """What one video shows (`measured`) beside what its caption says (`description`).
 
-    Attributes:
-        description: What the caption says.
-        measured: What the video shows.
-        caption: The text.
-        seed: Seed of the video, if it is known.
-        hint_psnr: PSNR of the first frame against the hint in dB, if there was one.
+    `hint_psnr` is that of the first frame against the hint in dB, if there was one.
     """
 
     description: Description
@@ -68,10 +60,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results of many videos.
-
-    Attributes:
-        results: One for each.
+    """The results of many videos, one for each.
 
     Example:
         ```python
@@ -124,18 +113,9 @@ class Evaluation:
 class Thresholds:
     """The bar that an evaluation must reach: by default that of the small model.
 
-    Rates are pairs: of triples that training shows, and of those held out of it.
-
-    Args:
-        colour: Least rates of right colours.
-        shape: Least rates of right shapes.
-        motion: Least rates of right motions.
-        background: Least rates of right backgrounds.
-        flicker: Largest mean flicker, in levels of 255.
-        hint_psnr: Least mean agreement of first frames with their hints, in dB.
-
-    Raises:
-        ValueError: A rate does not lie in 0 to 1.
+    The least rates of triples that training shows, and of those held out of it; the
+    largest mean flicker, in levels of 255; and the least mean agreement of first frames
+    with their hints, in dB.
 
     Example:
         ```python
@@ -165,14 +145,7 @@ class Thresholds:
         return getattr(self, attribute)[SPLITS.index(split)]
 
     def failures(self, evaluation: Evaluation) -> list[str]:
-        """Say what is below the bar.
-
-        Args:
-            evaluation: What to judge. What it has no videos of is no failure.
-
-        Returns:
-            A sentence for each; none if all is well.
-        """
+        """Say what is below the bar, a sentence each. What has no videos is none."""
         parts = {split: evaluation.of_split(split) for split in SPLITS}
         failures = [
             f"{name} of {split.replace('_', '-')} triples: "

@@ -25,24 +25,11 @@ if TYPE_CHECKING:
 
 
 def default_prompts(count: int = 24, wordings: bool = False) -> list[str]:
-    """List prompts of triples that training shows, then of triples held out of it.
+    """List `count` prompts of triples that training shows, then as many held out of it.
 
-    Args:
-        count: Prompts of each kind.
-        wordings: Whether to draw one of many wordings for each, always the same ones,
-            in place of the canonical.
-
-    Returns:
-        `2 * count` captions, in which every colour, shape, motion and background
-        comes about as often as any other of its kind; no triple comes twice.
-
-    Raises:
-        ValueError: There are fewer triples than that.
-
-    Example:
-        ```python
-        len(default_prompts(30))  # 60
-        ```
+    Every colour, shape, motion and background comes about as often as any other of its
+    kind, and no triple twice. `wordings` draws one of many wordings for each, always
+    the same ones, in place of the canonical.
     """
     most = len(triples_of("held_out"))
     if not 1 <= count <= most:
@@ -56,24 +43,11 @@ def default_prompts(count: int = 24, wordings: bool = False) -> list[str]:
 
 
 def read_prompts(path: StrPath) -> list[str]:
-    """Read prompts from a file.
-
-    Args:
-        path: UTF-8 text, a prompt a line; empty lines are left out.
-
-    Returns:
-        A list of them.
+    """Read prompts from a UTF-8 file, a prompt a line; empty lines are left out.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It holds no prompt, or one whose video cannot be measured.
-
-    Example:
-        ```python
-        with open("prompts.txt", "w") as file:
-            file.write("a red star moving left")
-        read_prompts("prompts.txt")  # ["a red star moving left"]
-        ```
     """
     lines = read_text(existing_file(path)).splitlines()
     prompts = [line.strip() for line in lines if line.strip()]
@@ -96,31 +70,11 @@ def generate_videos(
     hints: bool = False,
     spatial_only: bool = False,
 ) -> Iterator[GeneratedVideo]:
-    """Generate videos of each prompt, every one from a noise of its own.
+    """Generate `num_seeds` videos of each prompt, every one from a noise of its own.
 
-    Args:
-        task: The model.
-        prompts: Captions such as `caption` writes.
-        num_seeds: Videos of each prompt, generated together.
-        num_frames: Frames of a video. `None` is the task's own number.
-        num_steps: Sampling steps.
-        guidance_scale: Weight of the prompt. `None` is the task's own.
-        hints: Whether to give the first frame of a true clip of the prompt as the
-            hint, a different one for each video.
-        spatial_only: Whether to leave out the model's temporal parts.
-
-    Yields:
-        `GeneratedVideo`s, prompt after prompt.
-
-    Raises:
-        ValueError: `num_seeds` is below 1, or an argument makes no sense to
-            `TextToVideo.generate`.
-
-    Example:
-        ```python
-        task = keras_makeavid.TextToVideo.from_preset("path/to/preset")
-        evaluation = evaluate(generate_videos(task, default_prompts()))
-        ```
+    Arguments that are `None` are the task's own. With `hints` each video gets the first
+    frame of a true clip of its prompt, a different one for each; `spatial_only` leaves
+    out the model's temporal parts.
     """
     if num_seeds < 1:
         raise ValueError(f"num_seeds must be at least 1. Received: {num_seeds}")

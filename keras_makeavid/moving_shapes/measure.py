@@ -8,13 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_makeavid.moving_shapes.motion import name_motion, track
-from keras_makeavid.moving_shapes.outline import (
+from keras_makeavid.moving_shapes.segmentation import (
+    background_of,
     name_shape,
     outline_harmonics,
     outline_reach,
-)
-from keras_makeavid.moving_shapes.segmentation import (
-    background_of,
     segment,
     working_frames,
 )
@@ -55,24 +53,7 @@ class Measured:
 
 
 def measure_video(frames: np.ndarray) -> Measured:
-    """Measure a video of one object before a plain background.
-
-    Args:
-        frames: uint8 `(F, H, W, 3)`, RGB; measured with the shorter side at 64 pixels.
-
-    Returns:
-        A `Measured`.
-
-    Raises:
-        ValueError: These are no frames.
-
-    Example:
-        ```python
-        star = Description("red", "star", "moving left")
-        frames = render(draw_scene_of(star, np.random.default_rng(0)))
-        measure_video(frames).motion  # "moving left"
-        ```
-    """
+    """Measure a video of one object before a plain background, uint8 `(F, H, W, 3)`."""
     frames = working_frames(frames)
     background = name_background(np.median(background_of(frames), axis=0))
     segmentation = segment(frames)
@@ -91,24 +72,7 @@ def measure_video(frames: np.ndarray) -> Measured:
 
 
 def psnr(image: np.ndarray, other: np.ndarray) -> float:
-    """Measure the peak signal-to-noise ratio of two pictures.
-
-    Args:
-        image: uint8 `(H, W, 3)`.
-        other: uint8 `(H, W, 3)`.
-
-    Returns:
-        Decibels; 100 if they are equal.
-
-    Raises:
-        ValueError: They differ in size.
-
-    Example:
-        ```python
-        black = np.zeros((8, 8, 3), "uint8")
-        psnr(black, black + 1)  # 48.13
-        ```
-    """
+    """Measure the peak signal-to-noise ratio of two pictures in dB; 100 if equal."""
     if image.shape != other.shape:
         raise ValueError(
             f"Pictures must be of one size. Received: {image.shape} and {other.shape}"

@@ -7,8 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_makeavid.moving_shapes.outline import CORNERS, centre_of, outline_harmonics
-from keras_makeavid.moving_shapes.segmentation import Segmentation
+from keras_makeavid.moving_shapes.segmentation import (
+    CORNERS,
+    Segmentation,
+    centre_of,
+    outline_harmonics,
+)
 
 # What the least motion of training's clips amounts to; lengths in frame sides.
 _WAY = 0.25
@@ -23,21 +27,16 @@ _LEAST_SHARE = 0.4
 
 
 class Track(NamedTuple):
-    """An object over the frames in which it is visible.
+    """An object over the V frames in which it is visible, each `(V,)`.
 
-    Attributes:
-        x: Centre, frame sides, `(V,)`.
-        y: Centre, frame sides, downwards, `(V,)`.
-        size: Logarithm of its length, `(V,)`.
-        turn: Degrees clockwise, `(V,)`; 0 of what has no corners.
-        gesture: How much its reach changes in the direction in which that changes
-            most, in its mean reach.
+    `size` is the logarithm of its length. `gesture` is how much its reach changes in
+    the direction in which that changes most, in its mean reach.
     """
 
-    x: np.ndarray
+    x: np.ndarray  # Centre, in frame sides.
     y: np.ndarray
     size: np.ndarray
-    turn: np.ndarray
+    turn: np.ndarray  # Degrees clockwise; 0 of what has no corners.
     gesture: float
 
 
@@ -57,16 +56,9 @@ def track(segmentation: Segmentation, reach: np.ndarray, shape: str) -> Track:
 
 
 def name_motion(path: Track, shape: str) -> str | None:
-    """Name a motion.
+    """Name a motion of a shape, one of `MOTIONS`; `None` of what hardly moves.
 
     Every motion gets a score: 1 is the least of it that training's clips have.
-
-    Args:
-        path: The object's track.
-        shape: Name of its shape. Only a dancer dances.
-
-    Returns:
-        One of `MOTIONS`, or `None` of what hardly moves.
     """
     if len(path.x) < 3:
         return None

@@ -8,6 +8,13 @@ import numpy as np
 
 from keras_makeavid.moving_shapes.scene import Scene
 
+# How x and y change.
+_DIRECTIONS = {
+    "moving left": (-1, 0),
+    "moving right": (1, 0),
+    "moving up": (0, -1),
+    "moving down": (0, 1),
+}
 # Lengths in heights of the figure, from the ground up.
 _HIP = 0.46
 _TORSO = 0.28
@@ -22,28 +29,18 @@ _TORSO_RADIUS = 0.065
 
 
 class Path(NamedTuple):
-    """A shape over time; lengths are fractions of the frame's side.
-
-    Attributes:
-        x: Centre, `(F,)`.
-        y: Centre, `(F,)`.
-        radius: Radius, `(F,)`.
-        turn: Degrees clockwise, `(F,)`.
-    """
+    """A shape over time, each `(F,)`; lengths are fractions of the frame's side."""
 
     x: np.ndarray
     y: np.ndarray
     radius: np.ndarray
-    turn: np.ndarray
+    turn: np.ndarray  # Degrees clockwise.
 
 
 class Limb(NamedTuple):
-    """A rounded bar; lengths are fractions of the frame's side.
+    """A rounded bar between two points `(F, 2)`; a head ends where it starts.
 
-    Attributes:
-        start: x and y, `(F, 2)`.
-        end: x and y, `(F, 2)`. A head ends where it starts.
-        radius: Half of its thickness.
+    Lengths are fractions of the frame's side; `radius` is half of the thickness.
     """
 
     start: np.ndarray
@@ -52,30 +49,16 @@ class Limb(NamedTuple):
 
 
 def path_of(scene: Scene, times: np.ndarray) -> Path:
-    """Follow a scene's shape, unless it is a dancer.
+    """Follow any shape but a dancer, at `times` `(F,)` from 0 to 1, the clip's end.
 
     A motion lasts the whole clip: with more frames it is slower, and stays within the
     frame.
-
-    Args:
-        scene: A scene of any shape but a dancer.
-        times: `(F,)`, from 0, the start of the clip, to 1, its end.
-
-    Returns:
-        A `Path`.
     """
-    x, y = np.full_like(times, scene.x), np.full_like(times, scene.y)
-    radius, turn = np.full_like(times, scene.radius), np.zeros_like(times)
     way = scene.amount * times
-    if scene.motion == "moving left":
-        x -= way
-    elif scene.motion == "moving right":
-        x += way
-    elif scene.motion == "moving up":
-        y -= way
-    elif scene.motion == "moving down":
-        y += way
-    elif scene.motion == "growing":
+    right, down = _DIRECTIONS.get(scene.motion, (0, 0))
+    x, y = scene.x + right * way, scene.y + down * way
+    radius, turn = np.full_like(times, scene.radius), np.zeros_like(times)
+    if scene.motion == "growing":
         radius *= 1 + (scene.amount - 1) * times
     elif scene.motion == "shrinking":
         radius *= 1 - (1 - 1 / scene.amount) * times
@@ -87,15 +70,7 @@ def path_of(scene: Scene, times: np.ndarray) -> Path:
 
 
 def figure_of(scene: Scene, times: np.ndarray) -> list[Limb]:
-    """Follow a scene's dancer.
-
-    Args:
-        scene: A scene of a dancer.
-        times: `(F,)`, from 0, the start of the clip, to 1, its end.
-
-    Returns:
-        Its ten limbs, head and torso among them, in no order.
-    """
+    """Follow a dancer: its ten limbs, head and torso among them, at `times` `(F,)`."""
     pose = _POSES[scene.motion](scene, times)
     height = 2 * scene.radius
     ground = np.stack(

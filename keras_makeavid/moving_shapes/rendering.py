@@ -16,25 +16,7 @@ _GRID = 4096
 
 
 def render(scene: Scene, num_frames: int = 16, size: int = 64) -> np.ndarray:
-    """Render a whole clip.
-
-    Args:
-        scene: What to show.
-        num_frames: Number of frames F. The more, the slower the motion.
-        size: Height and width in pixels.
-
-    Returns:
-        uint8 `(F, size, size, 3)`, RGB; the same bytes on every machine.
-
-    Raises:
-        ValueError: There is no frame, or it is too small to show anything.
-
-    Example:
-        ```python
-        scene = draw_scene(np.random.default_rng(0))
-        render(scene, num_frames=32, size=128).shape  # (32, 128, 128, 3)
-        ```
-    """
+    """Render a whole clip of `scene`: the more frames, the slower the motion."""
     if num_frames < 1:
         raise ValueError(f"num_frames must be at least 1. Received: {num_frames}")
     return render_at(scene, np.linspace(0, 1, num_frames), size)
@@ -56,7 +38,7 @@ def render_at(scene: Scene, times: np.ndarray, size: int = 64) -> np.ndarray:
 
     Example:
         ```python
-        scene = draw_scene(np.random.default_rng(0))
+        scene = MotionClips().scene(0)
         render_at(scene, np.array([0.5])).shape  # (1, 64, 64, 3)
         ```
     """
@@ -79,11 +61,9 @@ def _outline(scene, times, size):
     """Signed distances in the windows around a shape, and where these are."""
     path = path_of(scene, times)
     radius = _on_grid(path.radius * size)
-    centre_x, centre_y = _on_grid(path.x * size), _on_grid(path.y * size)
-    side = _window_side(2 * REACH[scene.shape] * radius.max(), size)
-    left, x = _window(centre_x, side, size)
-    top, y = _window(centre_y, side, size)
-    x, y = x[:, None, :], y[:, :, None]
+    centre = _on_grid(np.stack([path.x, path.y]) * size)
+    extent = 2 * REACH[scene.shape] * radius.max()
+    x, y, top, left = _windows(*centre, extent, size)
     if scene.motion == "spinning":
         angle = np.radians(path.turn)
         sine, cosine = (_on_grid(f(angle))[:, None, None] for f in (np.sin, np.cos))
@@ -101,10 +81,7 @@ def _figure(scene, times, size):
     thickest = max(limb.radius for limb in limbs) * size
     middle = (joints.min(axis=0) + joints.max(axis=0)) / 2
     extent = (joints.max(axis=0) - joints.min(axis=0)).max()
-    side = _window_side(extent + 2 * thickest, size)
-    left, x = _window(middle[:, 0], side, size)
-    top, y = _window(middle[:, 1], side, size)
-    x, y = x[:, None, :], y[:, :, None]
+    x, y, top, left = _windows(*middle.T, extent + 2 * thickest, size)
     least = None
     for limb in limbs:
         start, end = (point - middle for point in (limb.start, limb.end))
@@ -124,21 +101,22 @@ def _bar_distance(x, y, start, end):
     return np.sqrt(x * x + y * y)
 
 
-def _window_side(extent, size):
-    """Pixels that what extends so far and its soft edge lie in, anywhere."""
-    return min(size, math.ceil(extent) + 3)
+def _windows(centre_x, centre_y, extent, size):
+    """Windows that what extends so far and its soft edge lie in, anywhere.
 
-
-def _window(centre, side, size):
-    """First pixels of windows around `centre` `(F,)`, and all pixels' places in them.
-
-    Returns:
-        `(F,)` first pixels, and `(F, side)` distances of pixel centres from `centre`.
+    Returns the distances of their pixels from the centres `(F,)`, `(F, 1, side)` to the
+    right and `(F, side, 1)` down, and `(F,)` first rows and columns.
     """
-    first = np.floor(centre - side / 2 + 0.5).astype(int)
-    first = np.clip(first, 0, size - side)
-    pixels = first[:, None] + np.arange(side) + 0.5
-    return first, (pixels - centre[:, None]).astype("float32")
+    side = min(size, math.ceil(extent) + 3)
+
+    def window(centre):
+        first = np.floor(centre - side / 2 + 0.5).astype(int)
+        first = np.clip(first, 0, size - side)
+        pixels = first[:, None] + np.arange(side) + 0.5
+        return first, (pixels - centre[:, None]).astype("float32")
+
+    (left, x), (top, y) = window(centre_x), window(centre_y)
+    return x[:, None, :], y[:, :, None], top, left
 
 
 def _palette(scene):

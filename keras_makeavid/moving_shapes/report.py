@@ -51,21 +51,12 @@ class Gallery:
         self._rows: dict[str, np.ndarray] = {}
 
     def add(self, result: Result, frames: np.ndarray) -> None:
-        """Take in a video, as `evaluate` gives it.
-
-        Args:
-            result: What was measured. What is wrong of it is written in red.
-            frames: uint8 `(F, H, W, 3)`.
-        """
+        """Take in a video, as `evaluate` gives it; what is wrong is written in red."""
         if result.caption not in self._rows and len(self._rows) < self._max_rows:
             self._rows[result.caption] = _row(result, frames)
 
     def picture(self) -> np.ndarray:
-        """All rows in two columns: uint8 `(H, W, 3)`, RGB.
-
-        Raises:
-            ValueError: There are none.
-        """
+        """All rows in two columns: uint8 `(H, W, 3)`, RGB; one at least."""
         if not self._rows:
             raise ValueError("There are no videos in the gallery.")
         rows = list(self._rows.values())
@@ -77,8 +68,7 @@ class Gallery:
 
 
 def _row(result, frames):
-    shown = np.linspace(0, len(frames) - 1, min(_FRAMES, len(frames))).round()
-    sheet = contact_sheet(frames[shown.astype(int)], _FRAMES, max_width=_ROW_WIDTH)
+    sheet = contact_sheet(frames, _FRAMES, max_width=_ROW_WIDTH, max_frames=_FRAMES)
     row = np.concatenate([_label(result), _blank(len(sheet))])
     row[_LABEL_HEIGHT:, : sheet.shape[1]] = sheet
     return row
@@ -103,21 +93,9 @@ def _blank(height):
 
 
 def markdown_table(evaluation: Evaluation, thresholds: Thresholds) -> str:
-    """Lay out the rates, beside what they must be at least.
+    """Lay out the rates in Markdown, beside what they must be at least.
 
-    Args:
-        evaluation: The evaluated videos.
-        thresholds: The bar.
-
-    Returns:
-        A table in Markdown: of seen triples, of held-out ones, and of all videos with
-        their captions shuffled.
-
-    Example:
-        ```python
-        evaluation = evaluate(MotionClips(seed=1).clip(index) for index in range(8))
-        print(markdown_table(evaluation, Thresholds()))
-        ```
+    A column each of seen triples, held-out ones, and all with their captions shuffled.
     """
     parts = _parts(evaluation)
     measured = [parts[split] for split in SPLITS]
@@ -142,28 +120,11 @@ def write_report(
     gallery: Gallery,
     settings: Mapping[str, Any],
 ) -> list[Path]:
-    """Write an evaluation down.
-
-    Args:
-        folder: Where to. Made if it is missing.
-        evaluation: The evaluated videos.
-        thresholds: The bar.
-        gallery: A picture of the videos.
-        settings: What the model is and how it was used, as JSON takes it.
+    """Write an evaluation into a folder, which is made if it is missing.
 
     Returns:
-        The files: `evaluation.json` with every video's measurement, `evaluation.md`
-        with the table, and `gallery.png`.
-
-    Raises:
-        FileNotFoundError: The folder that `folder` is in is missing.
-
-    Example:
-        ```python
-        gallery, clips = Gallery(), MotionClips(seed=1)
-        evaluation = evaluate([clips.clip(0), clips.clip(1)], on_result=gallery.add)
-        write_report("report", evaluation, Thresholds(), gallery, {"preset": "none"})
-        ```
+        The files: `evaluation.json` with every video's measurement and the `settings`,
+        `evaluation.md` with the table, and `gallery.png`.
     """
     folder = existing_parent(folder)
     folder.mkdir(exist_ok=True)

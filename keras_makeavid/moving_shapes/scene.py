@@ -59,12 +59,6 @@ class Scene(Description):
             moves, the height of a bounce or jump; the factor by which it grows or
             shrinks; degrees of a spin, of a wave to either side, of a sway likewise.
         cycles: How many times a bounce or dance repeats.
-
-    Example:
-        ```python
-        scene = draw_scene(np.random.default_rng(0))
-        render(scene, num_frames=16, size=64).shape  # (16, 64, 64, 3)
-        ```
     """
 
     rgb: RGB
@@ -83,21 +77,7 @@ def draw_scene(
 ) -> Scene:
     """Draw a scene: any shape as often as any other, then one of its triples.
 
-    Args:
-        rng: Where chance comes from.
-        split: `"train"`, or `"held_out"` for the triples that training never shows.
-        often: A motion, and the share of scenes that are sure to show it.
-
-    Returns:
-        A `Scene`.
-
-    Raises:
-        ValueError: There is no such split or motion.
-
-    Example:
-        ```python
-        held_out(draw_scene(np.random.default_rng(0), "held_out").triple)  # True
-        ```
+    `often` is a motion, and the share of scenes that are sure to show it.
     """
     if often is not None and rng.random() < often[1]:
         triples = _triples_of_motion(split, often[0])

@@ -1,4 +1,4 @@
-"""One object and its plain background told apart."""
+"""One object told apart from its plain background, and the shape of its outline."""
 
 from __future__ import annotations
 
@@ -24,15 +24,24 @@ _IN_REGION = 0.4
 _LEAST_PART = 0.1
 _LEAST_AREA = 0.003
 
+_RAYS = 72
+_SAMPLES_A_PIXEL = 4
+_REACH = 0.75
+CORNERS = {"triangle": 3, "square": 4, "star": 5}
+# How strong the harmonic of its own number of corners is in a small, blurred shape,
+# and how much of that a shape must have to be one.
+_STRENGTHS = {"triangle": 0.22, "square": 0.1, "star": 0.13}
+_LEAST_SHARE = 0.4
+# A figure is long: the second harmonic of what is not stays far below.
+_FIGURE_LENGTH = 0.42
+
 
 class Segmentation(NamedTuple):
     """An object in a video.
 
-    Attributes:
-        coverage: How much of each pixel the object covers, 0 to about 1,
-            float32 `(F, H, W)`.
-        rgb: Colour of the object, levels of 255, `(3,)`.
-        visible: In which frames there is enough of it, bool `(F,)`.
+    `coverage` is how much of each pixel it covers, 0 to about 1, float32 `(F, H, W)`;
+    `rgb` its colour, levels of 255; `visible` in which frames there is enough of it,
+    bool `(F,)`.
     """
 
     coverage: np.ndarray
@@ -41,17 +50,7 @@ class Segmentation(NamedTuple):
 
 
 def working_frames(frames: np.ndarray) -> np.ndarray:
-    """Bring frames to the size that everything is measured at.
-
-    Args:
-        frames: `(F, H, W, 3)`, uint8.
-
-    Returns:
-        float32 `(F, H, W, 3)`, levels of 255, the shorter side 64 pixels.
-
-    Raises:
-        ValueError: These are no frames.
-    """
+    """Bring uint8 frames to the size at which all is measured, as levels in float32."""
     frames = check_frames(frames)
     height, width = frames.shape[1:3]
     scale = WORKING_SIZE / min(height, width)
@@ -66,26 +65,17 @@ def working_frames(frames: np.ndarray) -> np.ndarray:
 
 
 def background_of(frames: np.ndarray) -> np.ndarray:
-    """Find the colour `(F, 3)` of most of each frame's border.
-
-    The object seldom is there. `frames` are float32 `(F, H, W, 3)`.
-    """
+    """Find the colour `(F, 3)` of most of each frame's border: seldom the object's."""
     border = np.ones(frames.shape[1:3], bool)
     border[_BORDER:-_BORDER, _BORDER:-_BORDER] = False
     return np.median(frames[:, border], axis=1)
 
 
 def segment(frames: np.ndarray) -> Segmentation | None:
-    """Find what stands out from the background.
+    """Find what stands out from the background, of `working_frames`; `None` if nothing.
 
     A pixel's coverage is how far its colour lies on the way from the background's to
     the object's: blur and noise leave sums of it as they were.
-
-    Args:
-        frames: What `working_frames` returns.
-
-    Returns:
-        A `Segmentation`, or `None` if nothing stands out.
     """
     cv2 = load_cv2()
     smooth = np.stack([cv2.GaussianBlur(frame, (0, 0), _BLUR) for frame in frames])
@@ -121,3 +111,49 @@ def _region(coverage):
     region = kept[labels].astype("uint8")
     # The object's soft edge lies beyond.
     return cv2.dilate(region, np.ones((5, 5), "uint8"))
+
+
+def outline_reach(segmentation: Segmentation) -> np.ndarray:
+    """Measure how far an object reaches in each direction around its centre.
+
+    The reach is the coverage summed along a ray, and so hardly depends on how sharp
+    the outline is: in pixels, `(V, 72)` for the V frames in which the object is
+    visible, from the right clockwise.
+    """
+    cv2 = load_cv2()
+    coverage = segmentation.coverage[segmentation.visible]
+    radius = round(_REACH * min(coverage.shape[1:]))
+    size = (_SAMPLES_A_PIXEL * radius, _RAYS)
+    flags = cv2.INTER_LINEAR | cv2.WARP_FILL_OUTLIERS
+    rays = [cv2.warpPolar(c, size, centre_of(c), radius, flags) for c in coverage]
+    return np.stack(rays).sum(-1) / _SAMPLES_A_PIXEL
+
+
+def outline_harmonics(reach: np.ndarray) -> np.ndarray:
+    """Find the regularities of an outline, of its reach `(V, 72)`.
+
+    Harmonic `k`, of complex `(V, 37)`, has the strength of a `k`-fold symmetry, and
+    turns with the object.
+    """
+    return 2 / _RAYS * np.fft.rfft(reach / reach.mean(axis=1, keepdims=True))
+
+
+def name_shape(harmonics: np.ndarray) -> str:
+    """Name one of `SHAPES` by the harmonics of its outline, complex `(V, 37)`."""
+    strengths = np.median(np.abs(harmonics), axis=0)
+    if strengths[2] > _FIGURE_LENGTH:
+        return "dancer"
+    shares = {name: strengths[CORNERS[name]] / _STRENGTHS[name] for name in CORNERS}
+    likest = max(shares, key=lambda name: shares[name])
+    return likest if shares[likest] > _LEAST_SHARE else "circle"
+
+
+def centre_of(coverage: np.ndarray) -> tuple[float, float]:
+    """Find an object's centre of gravity, of its coverage `(H, W)`: x and y in pixels.
+
+    The middle of the first pixel is 0.
+    """
+    total = coverage.sum()
+    x = coverage.sum(0) @ np.arange(coverage.shape[1]) / total
+    y = coverage.sum(1) @ np.arange(coverage.shape[0]) / total
+    return float(x), float(y)

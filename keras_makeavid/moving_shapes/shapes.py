@@ -26,20 +26,11 @@ REACH = {
 def outline_distance(
     shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray
 ) -> np.ndarray:
-    """Measure how far pixels are from the outline of a shape.
+    """Measure how far pixels are from a shape's outline, negative inside of it.
 
-    Exact beside the edges, as anti-aliasing needs it; outside of corners too small.
-    Only operations that IEEE 754 defines to the last bit, for the same clips on every
-    machine.
-
-    Args:
-        shape: `"circle"`, `"square"`, `"triangle"` or `"star"`.
-        x: Distance to the right of the shape's centre.
-        y: Distance below the shape's centre.
-        radius: Radius of the shape. All three broadcast to the result.
-
-    Returns:
-        Distances in the unit of the arguments, negative inside.
+    `x` runs to the right of the centre, `y` below it; the three arrays broadcast. Exact
+    beside the edges, as anti-aliasing needs it; outside of corners too small. Only
+    operations that IEEE 754 defines to the last bit: the same on every machine.
     """
     return _DISTANCES[shape](x, y, radius)
 

@@ -61,19 +61,7 @@ class Description:
 
 
 def motions_of(shape: str) -> tuple[str, ...]:
-    """Name the motions that a shape has.
-
-    Args:
-        shape: One of `SHAPES`.
-
-    Returns:
-        Those in which it can be seen to move: a circle does not spin.
-
-    Example:
-        ```python
-        motions_of("dancer")  # ("jumping", "waving", "swaying")
-        ```
-    """
+    """Name the motions in which a shape can be seen to move: a circle does not spin."""
     if shape == "dancer":
         return _DANCES
     if shape == "circle":
@@ -82,13 +70,7 @@ def motions_of(shape: str) -> tuple[str, ...]:
 
 
 def all_triples() -> list[Triple]:
-    """List every colour, shape and motion that go together: 204 triples.
-
-    Example:
-        ```python
-        len(all_triples())  # 204
-        ```
-    """
+    """List every colour, shape and motion that go together: 204 triples."""
     return [
         (colour, shape, motion)
         for shape in SHAPES
@@ -106,7 +88,7 @@ def held_out(triple: Triple) -> bool:
 
     Example:
         ```python
-        sum(map(held_out, all_triples()))  # 40
+        held_out(("red", "square", "moving left"))  # True
         ```
     """
     colour, shape, motion = triple
@@ -115,22 +97,7 @@ def held_out(triple: Triple) -> bool:
 
 
 def triples_of(split: str) -> list[Triple]:
-    """List the triples of training, or those held out of it.
-
-    Args:
-        split: `"train"` or `"held_out"`.
-
-    Returns:
-        A list of triples, in the order of `all_triples`.
-
-    Raises:
-        ValueError: `split` is something else.
-
-    Example:
-        ```python
-        len(triples_of("train"))  # 164
-        ```
-    """
+    """List the triples of `"train"`, or those that are `"held_out"` of it."""
     check_choice("split", split, SPLITS)
     return [t for t in all_triples() if held_out(t) == (split == "held_out")]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_makeavid.schedulers.noise_schedule import NoiseSchedule
-from keras_makeavid.schedulers.scheduler import Scheduler
-from keras_makeavid.schedulers.spacing import spaced_timesteps
+from keras_makeavid.schedulers.scheduler import Scheduler, spaced_timesteps
 from keras_makeavid.schedulers.step_table import StepTable
 
 

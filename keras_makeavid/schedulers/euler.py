@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from keras_makeavid.schedulers.noise_schedule import NoiseSchedule
-from keras_makeavid.schedulers.scheduler import Scheduler, signal_scale
-from keras_makeavid.schedulers.spacing import (
+from keras_makeavid.schedulers.scheduler import (
+    Scheduler,
     karras_spacing,
+    signal_scale,
     spaced_timesteps,
     timesteps_of_sigmas,
 )

@@ -73,8 +73,8 @@ class NoiseSchedule:
                 "Expected numbers 0 < beta_start <= beta_end < 1. Received: "
                 f"beta_start={self.beta_start!r} and beta_end={self.beta_end!r}"
             )
-        _check_choice("beta_schedule", self.beta_schedule, BETA_SCHEDULES)
-        _check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
+        check_choice("beta_schedule", self.beta_schedule, BETA_SCHEDULES)
+        check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
         if not isinstance(self.zero_terminal_snr, bool):
             raise ValueError(
                 "zero_terminal_snr must be a bool. Received: "
@@ -128,13 +128,7 @@ class NoiseSchedule:
         Example:
         ```python
         schedule = NoiseSchedule.from_diffusers_config(
-            {
-                "_class_name": "PNDMScheduler",
-                "beta_start": 0.00085,
-                "beta_end": 0.012,
-                "beta_schedule": "scaled_linear",
-                "num_train_timesteps": 1000,
-            }
+            {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
         )
         ```
         """
@@ -282,6 +276,7 @@ def _look_up(values: np.ndarray, timesteps: Any) -> Any:
     return ops.take(ops.convert_to_tensor(values, "float32"), timesteps, axis=0)
 
 
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Refuse a `value` that is none of the choices; `name` says what it is of."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {choices}. Received: {value!r}")

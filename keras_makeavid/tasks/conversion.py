@@ -24,21 +24,6 @@ def as_preset(preset: str | os.PathLike) -> str:
     What is converted is a repository of the hub or a folder in diffusers' layout, or a
     single file, and no KerasHub preset. Its conversion is kept in `cache_folder()`
     under a key of the repository's commit, or of paths, sizes and times of the files.
-
-    Args:
-        preset: A handle, folder or file.
-
-    Returns:
-        A preset that KerasHub opens.
-
-    Raises:
-        FileNotFoundError: If there is no such thing.
-        ValueError: If it is no checkpoint of this family.
-
-    Example:
-    ```python
-    as_preset("hf://stable-diffusion-v1-5/stable-diffusion-inpainting")
-    ```
     """
     preset = os.fspath(preset)
     if preset in PRESETS:
@@ -53,11 +38,7 @@ def as_preset(preset: str | os.PathLike) -> str:
 
 
 def cache_folder() -> Path:
-    """Where converted checkpoints are kept.
-
-    Returns:
-        `keras_makeavid` in `KERAS_HOME`, or else in the user's cache folder.
-    """
+    """Where converted checkpoints are kept: in `KERAS_HOME`, or the user's cache."""
     home = os.environ.get("KERAS_HOME") or os.environ.get("XDG_CACHE_HOME")
     return Path(home or Path.home() / ".cache") / "keras_makeavid" / "presets"
 

@@ -17,21 +17,7 @@ _MAX_SEED = 2**63
 def as_prompts(
     prompts: str | Sequence[str], negative_prompts: str | Sequence[str] | None
 ) -> tuple[list[str], list[str]]:
-    """Return prompts and negative prompts as two lists of the same length.
-
-    Args:
-        prompts: one prompt or a list of them.
-        negative_prompts: one for all, one for each, or `None` for none.
-
-    Raises:
-        ValueError: if these are no strings, or as many negative prompts as prompts
-            are expected and others were received.
-
-    Example:
-    ```python
-    as_prompts("a cat", None)  # (["a cat"], [""])
-    ```
-    """
+    """Return prompts, and as many negative ones: one for all, one for each, or none."""
     texts = _strings("prompts", prompts)
     if negative_prompts is None:
         negative_prompts = ""
@@ -61,22 +47,7 @@ def _strings(name, value):
 
 
 def as_seeds(seed: int | Sequence[int] | None, batch: int) -> list[int]:
-    """Return a seed for each sample.
-
-    Args:
-        seed: `None` draws them; a number gives sample `i` the seed `seed + i`; a list
-            has one for each sample.
-        batch: number of samples.
-
-    Raises:
-        ValueError: if a seed is no integer from 0 below 2**63, or their number is
-            another than `batch`.
-
-    Example:
-    ```python
-    as_seeds(7, 3)  # [7, 8, 9]
-    ```
-    """
+    """Return a seed for each sample: `seed + i`, those of a list, or drawn ones."""
     if seed is None:
         return [secrets.randbelow(2**32) for _ in range(batch)]
     if is_integer(seed):
@@ -97,21 +68,8 @@ def as_seeds(seed: int | Sequence[int] | None, batch: int) -> list[int]:
 def as_hint_images(images, batch: int, height: int, width: int) -> np.ndarray:
     """Return hint images as float32 `(B, height, width, 3)` in `[-1, 1]`.
 
-    Args:
-        images: uint8 `(H, W, 3)`, one for all samples, or `(B, H, W, 3)`, or a list
-            of them of any sizes; arrays or PIL images. Another size is scaled to
-            cover and cropped to the centre.
-        batch: number of samples.
-        height: height in pixels.
-        width: width in pixels.
-
-    Raises:
-        ValueError: if `images` is anything else.
-
-    Example:
-    ```python
-    as_hint_images(np.zeros((48, 64, 3), "uint8"), batch=2, height=32, width=32)
-    ```
+    They are uint8 `(H, W, 3)`, one for all samples, or `(B, H, W, 3)`, or a list of any
+    sizes, of arrays or PIL images. Each is scaled to cover and cropped to the centre.
     """
     images = _for_each_sample(images, batch, rank=3)
     fits = all(
@@ -131,24 +89,11 @@ def as_hint_images(images, batch: int, height: int, width: int) -> np.ndarray:
 
 
 def as_masks(masks, batch: int, height: int, width: int) -> np.ndarray:
-    """Return masks as float32 `(B, height, width, 1)` of 0 and 1.
+    """Return masks as float32 `(B, height, width, 1)`: 1 is to be filled, 0 is given.
 
-    Args:
-        masks: `(H, W)`, one for all samples, or `(B, H, W)`, or a list of `(H, W)` of
-            any sizes, each with a last axis of 1 or without; bool, uint8 (128 and above
-            is 1) or float in `[0, 1]` (0.5 and above is 1). 1 is to be filled, 0 is
-            given by the hint.
-        batch: number of samples.
-        height: height in pixels.
-        width: width in pixels.
-
-    Raises:
-        ValueError: if `masks` is anything else.
-
-    Example:
-    ```python
-    as_masks(np.ones((64, 64), bool), batch=2, height=32, width=32)
-    ```
+    They are `(H, W)`, one for all samples, or `(B, H, W)`, or a list of any sizes, each
+    with a last axis of 1 or without: bool, uint8 (128 and above is 1) or float in
+    `[0, 1]` (0.5 and above is 1).
     """
     if isinstance(masks, list | tuple):
         masks = [_without_channel(np.asarray(mask)) for mask in masks]

@@ -566,9 +566,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         """
         others = [self.optimizer, self._loss_tracker] if self.compiled else []
         keras.saving.save_weights(
-            self,
-            filepath,
-            objects_to_skip=[*self.backbone._flatten_layers(), *others],
+            self, filepath, objects_to_skip=[*self.backbone._flatten_layers(), *others]
         )
 
     def get_config(self):

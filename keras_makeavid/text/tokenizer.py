@@ -219,12 +219,9 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         return config
 
     def save_assets(self, dir_path: str) -> None:
-        """Write `vocab.json` and `merges.txt`.
+        """Write `vocab.json` and `merges.txt` into an existing folder.
 
-        Tokens that were added are told by `tokenizer_config.json`.
-
-        Args:
-            dir_path: An existing folder.
+        Tokens that were added are in a `tokenizer_config.json`.
         """
         self._loaded_vocabulary().save(dir_path)
 
@@ -253,11 +250,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         self._loaded_vocabulary().save(folder, config)
 
     def load_assets(self, dir_path: str) -> None:
-        """Read what `save_assets` wrote.
-
-        Args:
-            dir_path: The folder.
-        """
+        """Read what `save_assets` wrote."""
         self._set_vocabulary(read_folder(dir_path))
 
     def save_to_preset(self, preset_dir: str) -> None:
@@ -272,11 +265,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         self.save_assets(assets)
 
     def load_preset_assets(self, preset: str) -> None:
-        """Read the vocabulary of a preset.
-
-        Args:
-            preset: A local folder, or a handle that KerasHub can fetch.
-        """
+        """Read the vocabulary of a preset: a folder, or a handle of KerasHub's."""
         from keras_hub.src.utils.preset_utils import check_file_exists, get_file
 
         vocabulary = read_vocabulary(

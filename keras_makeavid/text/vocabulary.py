@@ -58,10 +58,6 @@ class Vocabulary:
         merges: Merge rules `"left right"`, the first one applied first.
         added: Those of `tokens` that somebody added, as `tokenizer.add_tokens` of
             transformers does.
-
-    Raises:
-        ValueError: If any is malformed, a merge rule or an added token is not in
-            `tokens`, or the start or end token is missing.
     """
 
     tokens: dict[str, int]
@@ -77,12 +73,10 @@ class Vocabulary:
                 raise ValueError(f"The added token {token.content!r} has no id.")
 
     def save(self, folder: StrPath, config: Mapping[str, Any] | None = None) -> None:
-        """Write `vocab.json` and `merges.txt` in the hub's format.
+        """Write `vocab.json` and `merges.txt` in the hub's format into a folder.
 
-        Args:
-            folder: An existing folder; files of these names in it are replaced.
-            config: What `tokenizer_config.json` is to say beside the added tokens.
-                With neither of them, there is no such file.
+        `config` is what `tokenizer_config.json` is to say beside the added tokens.
+        With neither of them, there is no such file.
         """
         text = json.dumps(self.tokens, ensure_ascii=False)
         _write(Path(folder, VOCABULARY_FILE), text)
@@ -105,13 +99,6 @@ def read_folder(folder: StrPath) -> Vocabulary:
         folder: It holds `tokenizer.json`, or `vocab.json` and `merges.txt`. Added
             tokens are in `tokenizer.json`, in `tokenizer_config.json`, or, as older
             versions wrote them, in `added_tokens.json`.
-
-    Returns:
-        The checked vocabulary.
-
-    Raises:
-        FileNotFoundError: If the folder holds no vocabulary.
-        ValueError: If a file is larger than 64 MB or malformed; names the file.
     """
     whole = Path(folder, TOKENIZER_FILE)
     if whole.exists():
@@ -166,19 +153,7 @@ def _with_added(vocabulary, found, path):
 
 
 def read_vocabulary(vocab_path: StrPath, merges_path: StrPath) -> Vocabulary:
-    """Read the pair `vocab.json` and `merges.txt`.
-
-    Args:
-        vocab_path: JSON file, an object of token to id.
-        merges_path: Text file, a `#version` line and then a merge rule a line.
-
-    Returns:
-        The checked vocabulary.
-
-    Raises:
-        FileNotFoundError: If either file is missing.
-        ValueError: If either is larger than 64 MB or malformed; names the files.
-    """
+    """Read and check the pair `vocab.json` and `merges.txt`; errors name the files."""
     tokens = read_object(vocab_path)
     lines = read_text(merges_path, MAX_FILE_BYTES).removesuffix("\n").split("\n")
     merges = lines[1:] if lines[0].startswith("#version") else lines
@@ -191,16 +166,8 @@ def read_vocabulary(vocab_path: StrPath, merges_path: StrPath) -> Vocabulary:
 def read_tokenizer_json(path: StrPath) -> Vocabulary:
     """Read the vocabulary in `tokenizer.json`, all that transformers 5 writes.
 
-    Args:
-        path: File that the `tokenizers` library wrote.
-
-    Returns:
-        The checked vocabulary. Normalisation and splitting rules in the file are
-        not read: they are CLIP's, and `transformers.CLIPTokenizer` has them.
-
-    Raises:
-        FileNotFoundError: If the file is missing.
-        ValueError: If it is larger than 64 MB or malformed; names the file.
+    Normalisation and splitting rules in it are not read: they are CLIP's, and
+    `transformers.CLIPTokenizer` has them.
     """
     try:
         content = read_object(path)
@@ -296,12 +263,7 @@ def _vocabulary_of(merges: list[str]) -> Vocabulary:
 
 
 def read_object(path: StrPath) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        FileNotFoundError: The file is missing.
-        ValueError: It is too large, not JSON, or not an object; names the file.
-    """
+    """Read a JSON object of no more than 64 MB; errors name the file."""
     content = read_json(Path(path), MAX_FILE_BYTES)
     if not isinstance(content, dict):
         raise ValueError(

@@ -8,10 +8,10 @@ EXAMPLE = "makeavid dataset check dataset --leave-out"
 USES_MODELS = False
 
 
-def add_arguments(parser) -> None:
+def add_arguments(option) -> None:
     """Declare the options."""
-    parser.add_argument("dataset", help="dataset folder, in either layout")
-    parser.add_argument(
+    option("dataset", help="dataset folder, in either layout")
+    option(
         "--leave-out",
         action="store_true",
         help="add damaged clips to failed_id_list.json: training leaves them out",
@@ -19,11 +19,7 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> int:
-    """Check, and say what is damaged.
-
-    Returns:
-        The exit code: 1 if there are damaged clips that were not left out.
-    """
+    """Check, and say what is damaged; 1 if such clips were not left out."""
     from keras_makeavid.data import check_dataset, open_dataset
     from keras_makeavid.progress import progress_bar
 

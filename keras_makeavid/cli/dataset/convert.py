@@ -6,19 +6,17 @@ EXAMPLE = "makeavid dataset convert tempofunk-sdance dataset --half"
 USES_MODELS = False
 
 
-def add_arguments(parser) -> None:
+def add_arguments(option) -> None:
     """Declare the options."""
-    parser.add_argument("dataset", help="dataset folder, in either layout")
-    parser.add_argument("out", help="folder to make")
-    parser.add_argument(
+    option("dataset", help="dataset folder, in either layout")
+    option("out", help="folder to make")
+    option(
         "--layout",
         choices=("sharded", "published"),
         default="sharded",
         help="few large files, or TempoFunk's three files a clip",
     )
-    parser.add_argument(
-        "--half", action="store_true", help="store float16 (sharded layout only)"
-    )
+    option("--half", action="store_true", help="store float16 (sharded layout only)")
 
 
 def run(options) -> None:

@@ -6,9 +6,9 @@ EXAMPLE = "makeavid dataset info dataset"
 USES_MODELS = False
 
 
-def add_arguments(parser) -> None:
+def add_arguments(option) -> None:
     """Declare the options."""
-    parser.add_argument("dataset", help="dataset folder, in either layout")
+    option("dataset", help="dataset folder, in either layout")
 
 
 def run(options) -> None:

@@ -9,30 +9,30 @@ from keras_makeavid.cli.checks import check_at_least_one
 EXAMPLE = "makeavid dataset motions dataset --preset PRESET --clips 20000 --half"
 
 
-def add_arguments(parser) -> None:
+def add_arguments(option) -> None:
     """Declare the options."""
-    parser.add_argument("out", help="dataset folder, continued if it is there")
-    parser.add_argument(
+    option("out", help="dataset folder, continued if it is there")
+    option(
         "--preset", required=True, help="TextToVideo preset whose VAE and text to use"
     )
-    parser.add_argument("--clips", type=int, default=1000, help="number of clips")
-    parser.add_argument("--seed", type=int, default=0, help="of the clips")
-    parser.add_argument(
+    option("--clips", type=int, default=1000, help="number of clips")
+    option("--seed", type=int, default=0, help="of the clips")
+    option(
         "--split",
         choices=("train", "held_out"),
         default="train",
         help="which colours, shapes and motions go together",
     )
-    parser.add_argument(
+    option(
         "--often",
         nargs=2,
         metavar=("MOTION", "SHARE"),
         help="a motion, and the share of clips that are sure to show it, such as "
         "spinning 0.4",
     )
-    parser.add_argument("--frames", type=int, default=16, help="frames of each clip")
-    parser.add_argument("--half", action="store_true", help="store float16")
-    parser.add_argument(
+    option("--frames", type=int, default=16, help="frames of each clip")
+    option("--half", action="store_true", help="store float16")
+    option(
         "--workers",
         type=int,
         default=os.cpu_count(),

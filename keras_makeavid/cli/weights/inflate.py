@@ -7,9 +7,9 @@ from keras_makeavid.cli.weights.options import add_target_options, run_with
 EXAMPLE = "makeavid weights inflate sd-v1-5-inpainting.ckpt PRESET"
 
 
-def add_arguments(parser) -> None:
+def add_arguments(option) -> None:
     """Declare the options."""
-    add_target_options(parser)
+    add_target_options(option)
 
 
 def run(options) -> None:

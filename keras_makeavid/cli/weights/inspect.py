@@ -14,11 +14,11 @@ from keras_makeavid.cli.weights.options import (
 EXAMPLE = "makeavid weights inspect sd-v1-5-inpainting.ckpt"
 
 
-def add_arguments(parser) -> None:
+def add_arguments(option) -> None:
     """Declare the options."""
-    parser.add_argument("source", help=SOURCE_HELP)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    add_source_options(parser)
+    option("source", help=SOURCE_HELP)
+    option("--json", action="store_true", help="print JSON")
+    add_source_options(option)
 
 
 def run(options) -> None:

@@ -13,19 +13,17 @@ LAYOUTS = ("keras", "makeavid_torch", "makeavid_flax", "diffusers", "ldm", "kera
 DTYPES = ("float32", "float16", "bfloat16")
 
 
-def add_source_options(parser) -> None:
+def add_source_options(option) -> None:
     """Declare the options of a command that reads weights."""
-    parser.add_argument(
-        "--variant", help="variant of a diffusers folder's files to prefer, as fp16"
-    )
-    parser.add_argument(
+    option("--variant", help="variant of a diffusers folder's files to prefer, as fp16")
+    option(
         "--ema",
         dest="variant",
         action="store_const",
         const="ema",
         help="take the running mean of the weights in a checkpoint of LDM",
     )
-    parser.add_argument(
+    option(
         "--set",
         metavar="KEY=VALUE",
         action="append",
@@ -36,11 +34,7 @@ def add_source_options(parser) -> None:
 
 
 def overrides(options) -> dict[str, Any]:
-    """The arguments of the UNet that were set.
-
-    Raises:
-        ValueError: if one is not `KEY=VALUE`.
-    """
+    """The arguments of the UNet that were set, each as `KEY=VALUE`."""
     pairs = {}
     for text in options.set:
         key, separator, value = text.partition("=")
@@ -53,34 +47,21 @@ def overrides(options) -> dict[str, Any]:
     return pairs
 
 
-def add_target_options(parser) -> None:
+def add_target_options(option) -> None:
     """Declare the options of a command that writes weights."""
-    parser.add_argument("source", help=SOURCE_HELP)
-    parser.add_argument(
-        "out",
-        help="preset folder to write, or a folder or file in another layout",
-    )
-    parser.add_argument(
-        "--layout", choices=LAYOUTS, default="keras", help="layout to write"
-    )
-    parser.add_argument(
-        "--dtype", choices=DTYPES, help="dtype to write; the source's if not given"
-    )
-    parser.add_argument(
-        "--part", help="the one part to take, as unet; all if not given"
-    )
-    parser.add_argument(
+    option("source", help=SOURCE_HELP)
+    option("out", help="preset folder to write, or a folder or file in another layout")
+    option("--layout", choices=LAYOUTS, default="keras", help="layout to write")
+    option("--dtype", choices=DTYPES, help="dtype to write; the source's if not given")
+    option("--part", help="the one part to take, as unet; all if not given")
+    option(
         "--base",
         help="source of the parts that SOURCE does not have, such as the pipeline "
         "that a UNet alone belongs to",
     )
-    parser.add_argument(
-        "--tokenizer", help="folder of the tokenizer, for a source without one"
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="replace an output that exists"
-    )
-    add_source_options(parser)
+    option("--tokenizer", help="folder of the tokenizer, for a source without one")
+    option("--force", action="store_true", help="replace an output that exists")
+    add_source_options(option)
 
 
 def run_with(function, options) -> None:

@@ -16,23 +16,21 @@ EXAMPLE = "makeavid weights verify sd-v1-5-inpainting.ckpt PRESET"
 _LISTED = 10
 
 
-def add_arguments(parser) -> None:
+def add_arguments(option) -> None:
     """Declare the options."""
-    parser.add_argument("first", help=SOURCE_HELP)
-    parser.add_argument("second", help="likewise, taken as it is: --set is for FIRST")
-    parser.add_argument(
+    option("first", help=SOURCE_HELP)
+    option("second", help="likewise, taken as it is: --set is for FIRST")
+    option(
         "--tolerance",
         type=float,
         default=5e-5,
         help="largest difference of a weight, and of an output, that is none",
     )
-    parser.add_argument(
-        "--part", help="the one part to compare, as unet; all if not given"
-    )
-    parser.add_argument(
+    option("--part", help="the one part to compare, as unet; all if not given")
+    option(
         "--all", action="store_true", help="list every weight, not the largest errors"
     )
-    add_source_options(parser)
+    add_source_options(option)
 
 
 def run(options) -> int:

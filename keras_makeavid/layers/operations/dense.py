@@ -10,16 +10,7 @@ from keras_makeavid.tensor import Tensor
 
 
 def dense(inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    """Take the matrix product over the last axis, plus a bias.
-
-    Args:
-        inputs: `(..., C_in)`.
-        kernel: `(C_in, C_out)`.
-        bias: `(C_out,)`.
-
-    Returns:
-        `(..., C_out)`.
-    """
+    """Take the matrix product over the last axis, plus a bias."""
     if keras.config.backend() == "torch":
         # One kernel, which adds the bias inside the product.
         import torch

@@ -13,11 +13,7 @@ from keras_makeavid.tensor import Tensor
 
 
 def platform() -> str:
-    """Tell where the program will run.
-
-    Returns:
-        `"cpu"`, `"gpu"` or `"tpu"`.
-    """
+    """Tell where the program will run: on `"cpu"`, `"gpu"` or `"tpu"`."""
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -36,13 +32,6 @@ def summed_in_float32(product: Callable[..., Tensor], *arrays: Tensor) -> Tensor
 
     On a CPU without instructions for half precision, TensorFlow rounds each partial
     sum as well, and JAX the sum before its bias: the error is twice as large.
-
-    Args:
-        product: A function of arrays.
-        *arrays: Its arguments, of one dtype.
-
-    Returns:
-        What it returns, in their dtype.
     """
     dtype = keras.backend.standardize_dtype(arrays[0].dtype)
     if dtype not in ("bfloat16", "float16") or platform() != "cpu":
@@ -51,15 +40,7 @@ def summed_in_float32(product: Callable[..., Tensor], *arrays: Tensor) -> Tensor
 
 
 def is_shared_equally(batch: int | None, *sizes: int | None) -> bool:
-    """Tell whether sizes are known, and every device gets as much of the batch.
-
-    Args:
-        batch: Size of the batch.
-        *sizes: Other sizes.
-
-    Returns:
-        Whether it is so.
-    """
+    """Tell whether sizes are known, and every device gets as much of the batch."""
     # While a graph is traced symbolically, a size is `None` or an expression.
     if not all(isinstance(size, int) for size in (batch, *sizes)):
         return False
@@ -70,12 +51,7 @@ def is_shared_equally(batch: int | None, *sizes: int | None) -> bool:
 def on_each_device(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
     """Call a function that XLA cannot divide on each device's share of the batch.
 
-    Args:
-        function: A function of arrays, under JAX.
-        *arrays: Its arguments, batch first.
-
-    Returns:
-        What it returns, for the whole batch.
+    Under JAX; the batch is the first axis of every array.
     """
     import jax
 
@@ -97,12 +73,6 @@ def on_host(value: Any) -> np.ndarray:
     """Bring an array together on the host, from all devices of all processes.
 
     Where parts are in other processes, each of them must call this.
-
-    Args:
-        value: An array of the backend.
-
-    Returns:
-        The whole array.
     """
     if keras.config.backend() == "jax" and not (
         value.is_fully_addressable or value.is_fully_replicated

@@ -15,17 +15,11 @@ _TORCH_GATED_AT_ONCE = 1 << 19
 
 
 def gated_gelu(inputs: Tensor, approximate: bool) -> Tensor:
-    """Calculate `value * gelu(gate)`, in float32 whatever the dtype.
+    """Calculate `value * gelu(gate)` of `(..., 2 C)`, in float32 whatever the dtype.
 
-    Under JAX, and under PyTorch on a CPU, nothing but `inputs` is kept for the
-    gradient. The rest is many times as large, and soon calculated again.
-
-    Args:
-        inputs: `(..., 2 C)`, the values and then their gates.
-        approximate: Whether to take the tanh form.
-
-    Returns:
-        `(..., C)`.
+    The values come first, then their gates; `approximate` is the tanh form. Under JAX,
+    and under PyTorch on a CPU, nothing but `inputs` is kept for the gradient. The rest
+    is many times as large, and soon calculated again.
     """
     gated = functools.partial(_gated_gelu_portable, approximate=approximate)
     if keras.config.backend() == "jax":

@@ -25,18 +25,8 @@ def group_normalization(
     """Normalise `(B, ..., C)` in groups of channels over every axis between.
 
     Statistics are taken in float32 whatever the dtype of `inputs`. Under JAX nothing
-    but `inputs` and the statistics is kept for the gradient.
-
-    Args:
-        inputs: `(B, ..., C)`.
-        scale: `(C,)`.
-        offset: `(C,)`.
-        groups: Number of channel groups. It divides C.
-        epsilon: What is added to the variance.
-        activated: Whether SiLU follows.
-
-    Returns:
-        The shape and dtype of `inputs`.
+    but `inputs` and the statistics is kept for the gradient. SiLU follows, if
+    `activated`.
     """
     if keras.config.backend() == "jax":
         normalise = _group_normalization_jax(groups, epsilon, activated)

@@ -11,17 +11,7 @@ from keras_makeavid.tensor import Tensor
 def layer_normalization(
     inputs: Tensor, scale: Tensor, offset: Tensor, epsilon: float
 ) -> Tensor:
-    """Normalise over the last axis, in float32 whatever the dtype of `inputs`.
-
-    Args:
-        inputs: `(..., C)`.
-        scale: `(C,)`.
-        offset: `(C,)`.
-        epsilon: What is added to the variance.
-
-    Returns:
-        The shape and dtype of `inputs`.
-    """
+    """Normalise over the last axis, in float32 whatever the dtype of `inputs`."""
     if keras.config.backend() == "torch":
         return ops.layer_normalization(inputs, scale, offset, epsilon=epsilon)
     return _layer_normalization_portable(inputs, scale, offset, epsilon)

@@ -9,14 +9,7 @@ from keras_makeavid.tensor import Tensor
 
 
 def silu(x: Tensor) -> Tensor:
-    """Apply SiLU, in float32 whatever the dtype: half precision is rounded once.
-
-    Args:
-        x: A tensor of any shape.
-
-    Returns:
-        The shape and dtype of `x`.
-    """
+    """Apply SiLU, in float32 whatever the dtype: half precision is rounded once."""
     if keras.config.backend() == "torch":
         # Its own does so, without a float32 copy.
         return ops.silu(x)

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_makeavid.moving_shapes import Description, draw_scene_of, render
+from keras_makeavid.moving_shapes import Description, draw_scene_of
+from keras_makeavid.moving_shapes.rendering import render
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,10 @@
 import numpy as np
 import pytest
 
-from keras_makeavid.moving_shapes import (
-    BACKGROUNDS,
-    KNOWN_WORLD,
-    Description,
-    all_triples,
-    caption,
-    draw_scene,
-    note_on,
-    parse_caption,
-)
+from keras_makeavid.moving_shapes import Description, note_on
+from keras_makeavid.moving_shapes.captions import KNOWN_WORLD, caption, parse_caption
+from keras_makeavid.moving_shapes.scene import draw_scene
+from keras_makeavid.moving_shapes.world import BACKGROUNDS, all_triples
 
 STAR = Description("red", "star", "moving left")
 

@@ -3,13 +3,9 @@ import pickle
 import numpy as np
 import pytest
 
-from keras_makeavid.moving_shapes import (
-    MotionClips,
-    caption,
-    held_out,
-    parse_caption,
-    render,
-)
+from keras_makeavid.moving_shapes import MotionClips, held_out
+from keras_makeavid.moving_shapes.captions import caption, parse_caption
+from keras_makeavid.moving_shapes.rendering import render
 
 
 def test_a_clip_depends_on_the_seed_and_its_number_only():

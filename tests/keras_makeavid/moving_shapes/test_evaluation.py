@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from keras_makeavid.moving_shapes import (
-    ATTRIBUTES,
     GeneratedVideo,
     MotionClips,
     Thresholds,
     evaluate,
 )
+from keras_makeavid.moving_shapes.evaluation import ATTRIBUTES
 
 
 @pytest.fixture(scope="module")

@@ -4,16 +4,13 @@ import numpy as np
 import pytest
 
 from keras_makeavid.moving_shapes import (
-    BACKGROUNDS,
-    COLOURS,
-    MOTIONS,
-    SHAPES,
     default_prompts,
     generate_videos,
     held_out,
-    parse_caption,
     read_prompts,
 )
+from keras_makeavid.moving_shapes.captions import parse_caption
+from keras_makeavid.moving_shapes.world import BACKGROUNDS, COLOURS, MOTIONS, SHAPES
 
 PROMPTS = ["a red star moving left", "a blue square growing"]
 SHORT = {"num_seeds": 2, "num_frames": 2, "num_steps": 1, "guidance_scale": 1.0}

@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 
 from keras_makeavid.moving_shapes import (
-    ATTRIBUTES,
     Description,
     Measured,
     MotionClips,
     draw_scene_of,
-    measure_video,
-    psnr,
     render_at,
 )
-from keras_makeavid.moving_shapes.measure import name_background, name_colour
+from keras_makeavid.moving_shapes.evaluation import ATTRIBUTES
+from keras_makeavid.moving_shapes.measure import (
+    measure_video,
+    name_background,
+    name_colour,
+    psnr,
+)
 
 
 def rates(clips, count=100):

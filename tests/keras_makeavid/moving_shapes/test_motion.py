@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 
 from keras_makeavid.moving_shapes.motion import Track, name_motion, track
-from keras_makeavid.moving_shapes.outline import outline_reach
-from keras_makeavid.moving_shapes.segmentation import segment, working_frames
+from keras_makeavid.moving_shapes.segmentation import (
+    outline_reach,
+    segment,
+    working_frames,
+)
 
 STILL = np.zeros(16)
 TIMES = np.linspace(0, 1, 16)

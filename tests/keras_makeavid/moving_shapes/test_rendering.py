@@ -7,9 +7,9 @@ from keras_makeavid.moving_shapes import (
     Description,
     MotionClips,
     draw_scene_of,
-    render,
     render_at,
 )
+from keras_makeavid.moving_shapes.rendering import render
 
 
 def scene_of(*words, seed=0):

@@ -3,13 +3,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from keras_makeavid.moving_shapes import (
-    SHAPES,
-    Description,
-    draw_scene,
-    draw_scene_of,
-    held_out,
-)
+from keras_makeavid.moving_shapes import Description, draw_scene_of, held_out
+from keras_makeavid.moving_shapes.scene import draw_scene
+from keras_makeavid.moving_shapes.world import SHAPES
 
 
 def scenes(count, split="train", seed=0):

@@ -2,13 +2,12 @@ from collections import Counter
 
 import pytest
 
-from keras_makeavid.moving_shapes import (
+from keras_makeavid.moving_shapes import Description, held_out
+from keras_makeavid.moving_shapes.world import (
     COLOURS,
     MOTIONS,
     SHAPES,
-    Description,
     all_triples,
-    held_out,
     motions_of,
     triples_of,
 )
