@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from keras_makeavid.layers.dense import Dense
-from keras_makeavid.layers.operations.attention import (
-    attention,
+from keras_makeavid.layers.operations.attention import attention
+from keras_makeavid.layers.operations.attention_over_frames import (
     attention_over_frames,
     has_attention_over_frames,
 )

@@ -5,11 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_makeavid.layers.operations.conv2d import (
-    conv2d,
-    conv_over_frames,
-    kernel_initializer,
-)
+from keras_makeavid.layers.operations.conv2d import conv2d, kernel_initializer
+from keras_makeavid.layers.operations.conv_over_frames import conv_over_frames
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
