@@ -15,7 +15,6 @@ NEED_MORE = {
     "keras_makeavid.models.autoencoder_kl.AutoencoderKL.",
     "keras_makeavid.models.tiling.TileGrid",
     "keras_makeavid.planning.plan",
-    "keras_makeavid.planning.programs",
     "keras_makeavid.planning.report",
     "keras_makeavid.sampling.DenoisingLoop",
     "keras_makeavid.schedulers.step_table.StepTable",
@@ -24,10 +23,7 @@ NEED_MORE = {
     "keras_makeavid.text.text_encoder",
     "keras_makeavid.text.tokenizer.TextToVideoPreprocessor.from_hub_folder",
     # Of JAX alone.
-    "keras_makeavid.training.distribution.FullySharded",
     "keras_makeavid.training.distribution.make_distribution",
-    "keras_makeavid.training.hosts.distributed",
-    "keras_makeavid.training.interruption.SharedInterruption",
     "keras_makeavid.training.logs.read_metrics",
     "keras_makeavid.training.run.train",
     "weights_tools.configs.their_config",
