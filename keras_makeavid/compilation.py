@@ -15,27 +15,13 @@ def compile_inference(
 ) -> Callable[..., Any]:
     """Return `function` as one compiled program without gradients.
 
-    Under JAX the weights are arguments of the program, so that training further
-    or loading other weights needs no recompilation.
+    It takes trees of tensors as positional arguments and returns one. Under JAX the
+    weights of `layers`, all that it reads, are arguments of the program, so that
+    training further or loading other weights needs no recompilation; the result's
+    `lower`, which takes shapes as well, gives a `jax.stages.Lowered`.
 
-    Args:
-        function: Takes (trees of) tensors as positional arguments and returns a
-            tree of tensors. It may call `layers`.
-        layers: Every layer whose weights `function` reads.
-        calls_host: Whether `function` uses `host_callback`. XLA under TensorFlow
-            cannot, so there only what `compile_part` marks goes through XLA.
-
-    Returns:
-        A callable with the arguments of `function`; under JAX its `lower`, which takes
-        shapes as well as tensors, gives a `jax.stages.Lowered`.
-
-    Example:
-    ```python
-    dense = keras.layers.Dense(4)
-    dense.build((None, 3))
-    fast = compile_inference(lambda x: keras.ops.relu(dense(x)), [dense])
-    fast(keras.ops.ones((2, 3)))
-    ```
+    `calls_host` is whether `function` uses `host_callback`. XLA under TensorFlow
+    cannot, so there only what `compile_part` marks goes through XLA.
     """
     backend = keras.config.backend()
     if backend == "jax":
@@ -117,21 +103,9 @@ def compile_part(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def host_callback(callback: Callable[[Any], None], index, state):
-    """Call `callback(index)` on the host when `state` is computed.
+    """Call `callback(index)` on the host when `state`, a tuple of tensors, is computed.
 
-    Args:
-        callback: Function of an array of integers.
-        index: Integers, a tensor or a number.
-        state: Tuple of tensors.
-
-    Returns:
-        `state`, to be used instead of the one passed.
-
-    Example:
-    ```python
-    state = (keras.ops.ones((2, 3)),)
-    state = host_callback(lambda i: print(f"step {i}"), 3, state)
-    ```
+    The result is to be used instead of the `state` passed. `index` are integers.
     """
     backend = keras.config.backend()
     if backend == "jax":
@@ -151,13 +125,7 @@ def host_callback(callback: Callable[[Any], None], index, state):
 
 
 def wait_for_host_callbacks() -> None:
-    """Return when every `host_callback` of the programs run so far has run.
-
-    Example:
-    ```python
-    wait_for_host_callbacks()
-    ```
-    """
+    """Return when every `host_callback` of the programs run so far has run."""
     if keras.config.backend() == "jax":
         import jax
 

@@ -15,18 +15,7 @@ StrPath = str | os.PathLike[str]
 
 
 def existing_file(path: StrPath) -> Path:
-    """Returns `path` if a file with something in it is there.
-
-    Args:
-        path: A file's path.
-
-    Returns:
-        The path.
-
-    Raises:
-        FileNotFoundError: Nothing is there.
-        ValueError: A folder, a device or an empty file is there.
-    """
+    """Return `path` if a file with something in it is there."""
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
@@ -40,11 +29,7 @@ def existing_file(path: StrPath) -> Path:
 
 
 def existing_parent(path: StrPath) -> Path:
-    """Return the path of what is to be written, if the folder around it exists.
-
-    Raises:
-        FileNotFoundError: The folder is missing.
-    """
+    """Return the path of what is to be written, if the folder around it exists."""
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path} in.")
@@ -52,20 +37,9 @@ def existing_parent(path: StrPath) -> Path:
 
 
 def read_text(path: StrPath, max_bytes: int = 2**26) -> str:
-    """Reads a text file in UTF-8.
+    """Read a text file in UTF-8 of at most `max_bytes`.
 
     A byte order mark is left out, and line ends of Windows become plain ones.
-
-    Args:
-        path: The file.
-        max_bytes: Size above which it is refused.
-
-    Returns:
-        The text.
-
-    Raises:
-        FileNotFoundError: The file is missing.
-        ValueError: It is too large, or in another encoding. The text names the file.
     """
     path = Path(path)
     with path.open("rb") as file:
@@ -83,16 +57,10 @@ def read_text(path: StrPath, max_bytes: int = 2**26) -> str:
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Gives a path beside `path` that becomes `path` when the block succeeds.
+    """Give a path beside `path` that becomes `path` when the block succeeds.
 
     A reader sees the old file or the new one, never half of one, and a failure leaves
     nothing behind.
-
-    Args:
-        path: The file to write.
-
-    Yields:
-        A path in the same folder that does not exist yet.
     """
     aside = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
@@ -103,11 +71,7 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what was being written in a folder by a process that was killed.
-
-    Args:
-        folder: A folder that no other process writes in.
-    """
+    """Remove what a process that was killed was writing in a folder."""
     # The second is what safetensors names a file until it is whole.
     for pattern in (".*.part", ".tmp??????"):
         for path in folder.glob(pattern):
@@ -116,19 +80,10 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def check_replaceable_folder(path: StrPath, marker: str | None) -> Path:
-    """Returns `path` if a folder may be written there.
+    """Return `path` if a folder may be written there.
 
-    Args:
-        path: The folder to write.
-        marker: Name of a file that a folder must hold, or be empty, to be replaced;
-            None lets any folder be replaced.
-
-    Returns:
-        The path.
-
-    Raises:
-        FileNotFoundError: The folder to write it in is missing.
-        FileExistsError: Something else than what may be replaced is there.
+    One that holds files is replaced only if one of them has the name `marker`; `None`
+    lets any folder be replaced.
     """
     path = existing_parent(path)
     if path.exists() and not path.is_dir():
@@ -142,7 +97,7 @@ def check_replaceable_folder(path: StrPath, marker: str | None) -> Path:
 
 
 def _put_back(path: Path) -> None:
-    """Puts back the folder that a process killed between two renames took away."""
+    """Put back the folder that a process killed between two renames took away."""
     olds = list(path.parent.glob(f".{glob.escape(path.name)}.*.old"))
     if olds and not path.exists():
         os.rename(max(olds, key=lambda old: old.stat().st_mtime), path)
@@ -150,22 +105,14 @@ def _put_back(path: Path) -> None:
 
 @contextmanager
 def folder_written_aside(path: StrPath, replaces: str | None = None) -> Iterator[Path]:
-    """Gives a new folder beside `path` that becomes `path` when the block succeeds.
+    """Give a new folder beside `path` that becomes `path` when the block succeeds.
+
+    A folder that is there is replaced whole; `replaces` is the `marker` that it must
+    hold, see `check_replaceable_folder`.
 
     A folder cannot be renamed over one with files in it: between two renames there is
     neither. A process killed just then leaves the old one as `.NAME.ID.old`, which the
     next to write there puts back first.
-
-    Args:
-        path: The folder to write; one that exists already is replaced whole.
-        replaces: Name of a file that a folder must hold, or be empty, to be replaced.
-
-    Yields:
-        An empty folder beside it.
-
-    Raises:
-        FileNotFoundError: The folder to write it in is missing.
-        FileExistsError: Something else than what may be replaced is there.
     """
     _put_back(existing_parent(path))
     path = check_replaceable_folder(path, replaces)

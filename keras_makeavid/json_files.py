@@ -13,45 +13,14 @@ MAX_BYTES = 2**26
 
 
 def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
-    """Read a JSON file.
-
-    Args:
-        path: The file.
-        max_bytes: Size above which it is refused.
-
-    Returns:
-        What it says, in Python's types.
-
-    Raises:
-        FileNotFoundError: The file is missing.
-        ValueError: It is too large, malformed or ambiguous. The text names the file.
-
-    Example:
-    ```python
-    write_json(Path("ids.json"), ["one", "two"])
-    read_json(Path("ids.json"))  # ["one", "two"]
-    ```
-    """
+    """Read a JSON file; what is wrong is a `ValueError` that names the file."""
     return parse_json(read_text(path, max_bytes), path)
 
 
 def parse_json(text: str | bytes, source: Any) -> Any:
     """Parse JSON in which no name stands twice in an object, and every number is one.
 
-    Args:
-        text: The text. Bytes must be UTF-8.
-        source: Where it comes from, for the text of an error.
-
-    Returns:
-        What it says, in Python's types.
-
-    Raises:
-        ValueError: It is no such JSON. The text names `source`.
-
-    Example:
-    ```python
-    parse_json('{"shape": [3, 4]}', "a header")  # {"shape": [3, 4]}
-    ```
+    Bytes must be UTF-8. The text of the `ValueError` names `source`.
     """
     try:
         if isinstance(text, bytes):
@@ -68,20 +37,9 @@ def parse_json(text: str | bytes, source: Any) -> Any:
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
-    """Write a JSON file, whole or not at all.
+    """Write a JSON file, whole or not at all, and refuse numbers that are not finite.
 
-    Args:
-        path: The file. One that is there already is replaced.
-        value: What to write.
-        indent: Spaces by which each level is indented. `None` writes one line.
-
-    Raises:
-        ValueError: A number in `value` is not finite.
-
-    Example:
-    ```python
-    write_json(Path("ids.json"), ["one", "two"])
-    ```
+    `indent` is in spaces a level; `None` writes one line.
     """
     text = json.dumps(value, indent=indent, allow_nan=False)
     with written_aside(path) as aside:

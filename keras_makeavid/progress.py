@@ -13,20 +13,7 @@ def progress_bar(
 ) -> Iterator:
     """A tqdm bar on standard error; silent where that is no terminal.
 
-    Args:
-        total: number of units of the whole work.
-        description: what is done.
-        unit: name of a unit.
-        unit_scale: whether to count in thousands, millions and so on.
-
-    Yields:
-        The bar, with `update(n)`.
-
-    Example:
-    ```python
-    with progress_bar(10, "encode", unit="clip") as bar:
-        bar.update(1)
-    ```
+    `unit_scale` counts in thousands, millions and so on.
     """
     from tqdm import tqdm
 
@@ -50,22 +37,9 @@ def step_progress(
 ) -> Iterator[Callable[[int], None] | None]:
     """What steps of a work report to: a bar, a function of the user's, or nothing.
 
-    Args:
-        progress: `True` for a bar, `False` for nothing, or a function of
-            `(step, total)`.
-        total: number of steps.
-        description: what is done, for the bar.
-        unit: name of a step, for the bar.
-        unit_scale: whether the bar counts in thousands, millions and so on.
-
-    Yields:
-        A function of the number of steps done, or `None`.
-
-    Example:
-    ```python
-    with step_progress(print, 20) as report:
-        report(1)  # prints 1 20
-    ```
+    `progress` is `True` for a bar, `False` for nothing, or a function of
+    `(step, total)`. What is given to the block is a function of the number of steps
+    done, or `None`.
     """
     if callable(progress):
         yield lambda step: progress(step, total)

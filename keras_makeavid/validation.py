@@ -23,12 +23,7 @@ _SHORT.maxlevel = 3
 
 
 class ValidationError(ValueError):
-    """What is wrong with a value, all of it.
-
-    Args:
-        source: Where the value comes from, such as the path of a file.
-        problems: One line for each problem.
-    """
+    """What is wrong with a value from `source`: one line for each problem."""
 
     def __init__(self, source: object, problems: Sequence[str]):
         super().__init__(source, problems)
@@ -58,7 +53,8 @@ def validate(value: Any, kind: type[T], source: object) -> T:
     """Make an instance of a type out of a value in the types of JSON or TOML.
 
     Nothing is converted but whole numbers to float, and lists to tuples. Floats must
-    be finite.
+    be finite. The text of the `ValidationError` names the source and every key, what is
+    allowed and what was received.
 
     Args:
         value: The value.
@@ -69,28 +65,6 @@ def validate(value: Any, kind: type[T], source: object) -> T:
             for what is not allowed. A class with a class method `parse` is made by
             it.
         source: Where the value comes from, for the text of the error.
-
-    Returns:
-        The instance.
-
-    Raises:
-        ValidationError: The value is not of this type. The text names the source and
-            every key, what is allowed and what was received.
-
-    Example:
-    ```python
-    from typing import Annotated, Literal
-
-    import msgspec
-
-    from keras_makeavid.validation import Table, validate
-
-    class Config(Table):
-        channels: Annotated[int, msgspec.Meta(ge=1)]
-        prediction: Literal["epsilon", "v"] = "epsilon"
-
-    validate({"channels": 4}, Config, "config.json")
-    ```
     """
     problems: list[str] = []
     read = _read(value, kind, "", problems)

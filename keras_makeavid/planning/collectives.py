@@ -28,21 +28,10 @@ _ALL = re.compile(r"num_partitions=(\d+)")
 
 
 def collective_bytes(program: str) -> dict[str, int]:
-    """Bytes that each chip sends, by the kind of collective.
+    """Bytes that each chip sends, by the kind of collective, of HLO text for one chip.
 
     In a ring of n chips one that gathers or scatters the whole of x bytes sends
     x (n - 1) / n, and one that reduces them twice as much.
-
-    Args:
-        program: HLO text of the compiled program, for one chip.
-
-    Returns:
-        Kinds that the program has.
-
-    Example:
-    ```python
-    collective_bytes("  %a = f32[8]{0} all-reduce(%b), replica_groups={{0,1}}")
-    ```
     """
     sent: Counter[str] = Counter()
     found = _ALL.search(program)

@@ -71,12 +71,7 @@ class Estimate:
 
 
 def compile_and_estimate(lowered: Any, topology: Topology) -> Estimate:
-    """Compile a program, or find that it needs more memory than there is.
-
-    Args:
-        lowered: A `jax.stages.Lowered` for a topology's devices.
-        topology: That it is for.
-    """
+    """Compile a program, or find that it needs more memory than there is."""
     import jax
 
     start = time.perf_counter()
@@ -89,27 +84,12 @@ def compile_and_estimate(lowered: Any, topology: Topology) -> Estimate:
             raise
         hbm = float(used[1]) * _UNITS[used[2]]
         return Estimate(False, hbm, time.perf_counter() - start)
-    return estimate(compiled, topology, time.perf_counter() - start)
+    return _estimate(compiled, topology, time.perf_counter() - start)
 
 
-def estimate(
-    compiled: Any, topology: Topology, compile_seconds: float = 0.0
-) -> Estimate:
-    """Tell what a compiled program takes, by the compiler's own analysis.
-
-    Args:
-        compiled: A `jax.stages.Compiled`.
-        topology: Topology that it is for.
-        compile_seconds: Time to be reported.
-
-    Returns:
-        The estimate.
-    """
-    chip, memory, cost = (
-        topology.chip,
-        compiled.memory_analysis(),
-        compiled.cost_analysis(),
-    )
+def _estimate(compiled, topology, compile_seconds) -> Estimate:
+    chip = topology.chip
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     program = compiled.as_text()
     attention = sum(map(int, _KERNEL.findall(program)))
     sent = collective_bytes(program)

@@ -81,17 +81,11 @@ def plan_training(
         check_batch_size(batch_size, chosen.name)
         model = training_model(recipe, chosen, sizes)
         lowered = lower_training_step(model, chosen, batch_size, sizes)
+        state, words = training_state(model), _words(recipe, model.unet)
         estimate = compile_and_estimate(lowered, topology)
-        state = training_state(model)
+    batch = batch_size // topology.chips
     return Plan(
-        "training step",
-        recipe,
-        chosen,
-        topology,
-        batch_size // topology.chips,
-        _words(recipe, model.unet),
-        state,
-        estimate,
+        "training step", recipe, chosen, topology, batch, words, state, estimate
     )
 
 
@@ -119,26 +113,15 @@ def plan_sampling(
         unet, lowered = lower_sampling(
             recipe, recipe.data.frames, batch_size, sizes or Sizes()
         )
+        state, words = {"parameters": _gib(unet.variables)}, _words(recipe, unet)
         estimate = compile_and_estimate(lowered, topology)
-        state = {"parameters": _gib(unet.variables)}
     return Plan(
-        "sampling step",
-        recipe,
-        None,
-        topology,
-        batch_per_chip,
-        _words(recipe, unet),
-        state,
-        estimate,
+        "sampling step", recipe, None, topology, batch_per_chip, words, state, estimate
     )
 
 
 def find_stage(recipe: Recipe, name: str | None) -> Stage:
-    """A stage of a recipe by its name; `None` is the first.
-
-    Raises:
-        ValueError: There is none of that name.
-    """
+    """A stage of a recipe by its name; `None` is the first."""
     stages = {stage.name: stage for stage in recipe.stage}
     if name is None:
         return recipe.stage[0]
@@ -150,16 +133,7 @@ def find_stage(recipe: Recipe, name: str | None) -> Stage:
 
 
 def training_state(model: keras.Model) -> dict[str, float]:
-    """Memory of a training's state on each chip, in 2**30 bytes, by kind.
-
-    Args:
-        model: Compiled, its optimizer built.
-
-    Example:
-    ```python
-    training_state(model)  # {"parameters": 4.1, "optimizer": 1.8, "averages": 0.0}
-    ```
-    """
+    """Memory of a compiled training's state on each chip, in 2**30 bytes, by kind."""
     optimizer = model.optimizer
     averages = optimizer._model_variables_moving_average if optimizer.use_ema else []
     kept = set(map(id, averages))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,11 +19,10 @@ from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.training.computation import set_dtype_policy
 from keras_makeavid.training.phase_model import fit_input, phase_model, prepare_unet
 from keras_makeavid.training.phases import Phase
-from keras_makeavid.training.reporting import ReportingModel
+from keras_makeavid.training.training_model import ReportingModel
 
 # What a schedule's steps are does not change the program, but for their number.
 _STEPS_PER_EPOCH = 1000
-_TOKENS = 77
 
 Model = TypeVar("Model", bound=keras.Model)
 
@@ -40,40 +39,12 @@ class Sizes:
 
     height: int = 512
     width: int = 512
-    tokens: int = _TOKENS
+    tokens: int = 77
 
     @property
     def latents(self) -> tuple[int, int]:
         """Height and width of the latents of Stable Diffusion's VAE."""
         return self.height // 8, self.width // 8
-
-
-class AbstractTask:
-    """The parts of a `TextToVideo` that train on latents, without weights.
-
-    Args:
-        unet: Makes the UNet.
-        schedule: It was trained with.
-        tokens: Of a prompt.
-
-    Example:
-    ```python
-    AbstractTask(UNetPseudo3D, NoiseSchedule(), tokens=77)
-    ```
-    """
-
-    def __init__(
-        self, unet: Callable[[], UNetPseudo3D], schedule: NoiseSchedule, tokens: int
-    ):
-        self.backbone = unet()
-        self.schedule = schedule
-        # Its value is none of a program's shape.
-        self.vae = types.SimpleNamespace(scaling_factor=1.0)
-        self._tokens = tokens
-
-    def encode_prompts(self, prompts: list[str]) -> np.ndarray:
-        """Text states of the right shape."""
-        return np.zeros((len(prompts), self._tokens, self.backbone.context_dim))
 
 
 def unet_maker(preset: str) -> Callable[[], UNetPseudo3D]:
@@ -84,16 +55,7 @@ def unet_maker(preset: str) -> Callable[[], UNetPseudo3D]:
 
 
 def training_model(recipe: Recipe, stage: Stage, sizes: Sizes) -> ReportingModel:
-    """The compiled training model of a stage, as `train` makes it, without weights.
-
-    Args:
-        recipe: Of the training.
-        stage: One of its stages, of videos.
-        sizes: Of a sample.
-
-    Raises:
-        ValueError: If the stage trains another thing than videos.
-    """
+    """The compiled training model of a stage, as `train` makes it, without weights."""
     if stage.objective != "video":
         raise ValueError(
             f"Only training of videos can be planned. Received: stage.{stage.name} "
@@ -104,9 +66,17 @@ def training_model(recipe: Recipe, stage: Stage, sizes: Sizes) -> ReportingModel
     make_unet = unet_maker(recipe.model.preset)
 
     def make():
-        task = AbstractTask(make_unet, NoiseSchedule(), sizes.tokens)
-        set_dtype_policy(task.backbone, recipe.model.dtype)
-        prepare_unet(task.backbone, recipe, stage)
+        unet = make_unet()
+        set_dtype_policy(unet, recipe.model.dtype)
+        prepare_unet(unet, recipe, stage)
+        # What training on latents takes of a `TextToVideo`; the values do not matter.
+        states = np.zeros((1, sizes.tokens, unet.context_dim))
+        task = types.SimpleNamespace(
+            backbone=unet,
+            schedule=NoiseSchedule(),
+            vae=types.SimpleNamespace(scaling_factor=1.0),
+            encode_prompts=lambda prompts: states,
+        )
         return phase_model(task, recipe, phase)
 
     return build_abstract(make)
@@ -115,17 +85,7 @@ def training_model(recipe: Recipe, stage: Stage, sizes: Sizes) -> ReportingModel
 def lower_training_step(
     model: ReportingModel, stage: Stage, batch_size: int, sizes: Sizes
 ) -> Any:
-    """Lower the step that `fit` compiles.
-
-    Args:
-        model: What `training_model` made.
-        stage: That it trains.
-        batch_size: Samples over all devices.
-        sizes: Of a sample.
-
-    Returns:
-        A `jax.stages.Lowered`.
-    """
+    """Lower the step that `fit` compiles, to a `jax.stages.Lowered`."""
     unet = model.unet
     latents = (batch_size, stage.data.frames, *sizes.latents, unet.out_channels)
     context = (batch_size, sizes.tokens, unet.context_dim)
@@ -148,14 +108,7 @@ def lower_sampling(
 ) -> tuple[UNetPseudo3D, Any]:
     """Lower the guided sampling of videos, of which the loop's body is one step.
 
-    Args:
-        recipe: Whose preset and dtype are taken.
-        frames: Of a video.
-        batch_size: Videos over all devices.
-        sizes: Of a video.
-
-    Returns:
-        The UNet without weights and a `jax.stages.Lowered`.
+    The result are the UNet without weights and a `jax.stages.Lowered`.
     """
     make_unet = unet_maker(recipe.model.preset)
 
@@ -186,15 +139,7 @@ def _jitted(train_function):
 def build_abstract(make: Callable[[], Model]) -> Model:
     """Make a model whose variables have shape, dtype and layout, and no value.
 
-    It can be traced and compiled, and not run.
-
-    Args:
-        make: Makes a `keras.Model`, compiled or not, and reads no values.
-
-    Example:
-    ```python
-    unet = build_abstract(lambda: UNetPseudo3D())  # 1,100,578,616 parameters, no memory
-    ```
+    It can be traced and compiled, and not run. `make` reads no values.
     """
     import jax
 
@@ -225,14 +170,10 @@ def abstract_batch(shape: tuple[int, ...], dtype: str) -> Any:
 
 def variables_of(model: keras.Model) -> list[keras.Variable]:
     """All that a model and its optimizer hold, each once."""
-    return list({id(variable): variable for variable in _variables(model)}.values())
-
-
-def _variables(model) -> Iterator[keras.Variable]:
-    yield from model.variables
-    yield from model.metrics_variables
+    variables = [*model.variables, *model.metrics_variables]
     if getattr(model, "optimizer", None) is not None:
-        yield from model.optimizer.variables
+        variables += model.optimizer.variables
+    return list({id(variable): variable for variable in variables}.values())
 
 
 def _sharding(layout):

@@ -95,16 +95,7 @@ def _time_lines(plan):
 
 
 def advice(plan: Plan) -> str:
-    """What to change in the recipe for a plan that does not fit.
-
-    Args:
-        plan: Of a program.
-
-    Example:
-    ```python
-    advice(plan)  # "distribution.fsdp=4"
-    ```
-    """
+    """What to change in the recipe for a plan that does not fit."""
     state, room = sum(plan.state_gib.values()), plan.topology.chip.hbm_gib
     if plan.stage is None:
         return _smaller(plan, "fewer frames or smaller videos")

@@ -27,17 +27,7 @@ class Duration:
 
     @classmethod
     def parse(cls, text: str) -> Duration:
-        """Read a text such as `"20 epochs"`, `"0.5 epochs"` or `"1000 steps"`.
-
-        Args:
-            text: The text.
-
-        Returns:
-            The duration.
-
-        Raises:
-            ValueError: The text is anything else.
-        """
+        """Read a text such as `"20 epochs"`, `"0.5 epochs"` or `"1000 steps"`."""
         match = _TEXT.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise ValueError(f"A duration is such as '2 epochs'. Received: {text!r}")
@@ -47,14 +37,7 @@ class Duration:
         return cls(amount, unit)
 
     def steps(self, steps_per_epoch: int) -> int:
-        """Count the steps of this length.
-
-        Args:
-            steps_per_epoch: Steps in an epoch.
-
-        Returns:
-            The steps, rounded.
-        """
+        """Count the steps of this length, rounded."""
         factor = steps_per_epoch if self.unit == "epochs" else 1
         return round(self.amount * factor)
 

@@ -1,4 +1,7 @@
-"""What a recipe says: every table and key, with its default and its meaning."""
+"""What a recipe says: every table and key, with its default.
+
+`docs/train.md` has the meaning of each key (a test compares both).
+"""
 
 from __future__ import annotations
 
@@ -53,28 +56,14 @@ Trainable = Annotated[
 
 
 class Run(Table, frozen=True):
-    """Where everything goes, and which seed it begins from.
-
-    Args:
-        folder: Folder of the run: checkpoints, logs, samples and the trained preset.
-        seed: Seed of data order, noise, timesteps and dropout.
-    """
+    """Where everything goes, and which seed it begins from."""
 
     folder: Text
     seed: Natural = 0
 
 
 class Model(Table, frozen=True):
-    """What is trained.
-
-    Args:
-        preset: Folder or handle of the `TextToVideo` preset to begin with.
-        dtype: Dtype in which the UNet computes, and the VAE where pictures are learnt
-            from. Parameters are float32 with either.
-        rematerialise: Whether the backward pass computes the activations inside each
-            residual block and transformer again, instead of keeping them. With
-            `"feed_forward"` it does so for the widest only.
-    """
+    """What is trained."""
 
     preset: Text
     dtype: Literal["float32", "mixed_bfloat16"] = "float32"
@@ -85,18 +74,7 @@ class Model(Table, frozen=True):
 
 
 class Data(Table, frozen=True):
-    """What it is trained on.
-
-    Args:
-        source: Path of the latent dataset. For pictures their folder, or `"motions"`,
-            which are drawn (`keras_makeavid.moving_shapes`).
-        batch_size: Samples in a step, over all devices.
-        frames: Frames in a sample of a video.
-        samples_per_epoch: Samples in an epoch. If not given, one of each clip or
-            picture.
-        workers: Processes that read ahead, besides threads.
-        prefetch: Batches that are read ahead.
-    """
+    """What it is trained on."""
 
     source: Text
     batch_size: Positive = 1
@@ -106,7 +84,6 @@ class Data(Table, frozen=True):
     prefetch: Natural = 2
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield keys that do not fit one another, and what they must be."""
         samples = self.samples_per_epoch
         if samples is not None and self.batch_size > samples:
             yield (
@@ -117,18 +94,7 @@ class Data(Table, frozen=True):
 
 
 class Loss(Table, frozen=True):
-    """How the samples become a loss.
-
-    Args:
-        hint_spacing: Frames between hints. If not given, the first frame is the only
-            hint.
-        caption_dropout: Share of samples that train with the empty prompt.
-        min_snr_gamma: Gamma of min-SNR, which weighs timesteps. If not given, all count
-            alike.
-        full_mask_share: Share of images to paint of which nothing is given. The others
-            are given but for a rectangle.
-        kl_weight: Weight of an autoencoder's divergence from the standard normal.
-    """
+    """How the samples become a loss."""
 
     hint_spacing: Positive | None = None
     caption_dropout: BelowOne = 0.0
@@ -138,18 +104,7 @@ class Loss(Table, frozen=True):
 
 
 class Optimizer(Table, frozen=True):
-    """AdamW.
-
-    Args:
-        accumulate: Steps whose gradients make one update.
-        clip_norm: Norm of all gradients together above which they are scaled down.
-        weight_decay: Part of each weight that an update takes off, times the learning
-            rate.
-        beta_1: Decay of the first moment.
-        beta_2: Decay of the second moment.
-        epsilon: What is added to the root of the second moment.
-        ema: Momentum of the average of the weights. 0 keeps no average.
-    """
+    """AdamW."""
 
     accumulate: Positive = 1
     clip_norm: Above0 = 1.0
@@ -161,14 +116,7 @@ class Optimizer(Table, frozen=True):
 
 
 class LearningRate(Table, frozen=True):
-    """A linear warm-up to the peak, then constant or a cosine to `final`.
-
-    Args:
-        peak: Rate at the end of the warm-up.
-        warmup: Length of the warm-up.
-        decay: What follows the warm-up.
-        final: Rate of the last step of a cosine.
-    """
+    """A linear warm-up to the peak, then constant or a cosine to `final`."""
 
     peak: Above0
     warmup: Length = Duration(0.0, "steps")
@@ -177,13 +125,7 @@ class LearningRate(Table, frozen=True):
 
 
 class Lora(Table, frozen=True):
-    """Low-rank adapters on the q, k, v and output layers of attention.
-
-    Args:
-        rank: Rank of the adapters.
-        alpha: Weight of the adapters, times the rank.
-        layers: Which attentions get one, by their paths.
-    """
+    """Low-rank adapters on the q, k, v and output layers of attention."""
 
     rank: Positive = 8
     alpha: Above0 = 8.0
@@ -193,20 +135,8 @@ class Lora(Table, frozen=True):
 class Stage(Table, frozen=True):
     """One training, with its own optimizer; stages follow one another.
 
-    Args:
-        name: Name in logs and in `--set stage.NAME.key=value`.
-        length: How long it is.
-        learning_rate: Learning rate over its steps.
-        objective: What is learnt: videos from latents; images from pictures, by the
-            UNet without its temporal parts; or pictures themselves, by the VAE.
-        trainable: What trains: `"temporal"`, `"spatial"`, `"all"`, `"lora"`, or a
-            pattern.
-        text_encoder: Whether the text encoder trains too, where images are learnt.
-        repeats: How many times it runs, each time with a new optimizer.
-        lora: Adapters of `trainable = "lora"`.
-        data: The recipe's `data`, with the keys that this stage sets differently.
-        loss: The recipe's `loss`, likewise.
-        optimizer: The recipe's `optimizer`, likewise.
+    `data`, `loss` and `optimizer` are the recipe's, with the keys that the stage sets
+    differently.
     """
 
     name: Text
@@ -222,7 +152,6 @@ class Stage(Table, frozen=True):
     lora: Lora | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield keys that do not fit one another, and what they must be."""
         rate = self.learning_rate
         if rate.final > rate.peak:
             yield (
@@ -276,13 +205,6 @@ class Guard(Table, frozen=True):
     """What happens when a loss or gradient is NaN or infinite.
 
     All but `enabled` may change when a run is continued, such as after it gave up.
-
-    Args:
-        enabled: Whether such updates are skipped at all.
-        patience: Skipped steps in a row after which the run rolls back.
-        lr_factor: Factor of the learning rate after a roll-back, to the end of that
-            stage, or of that repeat of it.
-        max_rollbacks: Roll-backs after which the run gives up.
     """
 
     enabled: bool = True
@@ -294,12 +216,7 @@ class Guard(Table, frozen=True):
 class Checkpoints(Table, frozen=True):
     """What a run can be continued from.
 
-    Args:
-        every: How often one is written, besides those at the begin of a stage and at
-            the end. It may not change when a run is continued, for roll-backs go
-            to checkpoints.
-        keep: How many of the last are kept.
-        keep_best: How many of those with the lowest recent loss are kept besides.
+    `every` may not change when it is, for roll-backs go to checkpoints.
     """
 
     every: LengthAbove0 = Duration(1.0, "epochs")
@@ -308,13 +225,7 @@ class Checkpoints(Table, frozen=True):
 
 
 class Logs(Table, frozen=True):
-    """What is logged while it trains, besides `metrics.jsonl`.
-
-    Args:
-        every: Steps between entries of TensorBoard and Weights & Biases.
-        tensorboard: Whether to write for TensorBoard.
-        wandb: Project of Weights & Biases to log to.
-    """
+    """What is logged while it trains, besides `metrics.jsonl`."""
 
     every: Positive = 10
     tensorboard: bool = True
@@ -322,17 +233,7 @@ class Logs(Table, frozen=True):
 
 
 class Samples(Table, frozen=True):
-    """Videos that are generated while it trains.
-
-    Args:
-        prompts: Prompts, each of one video.
-        every: How often videos are generated.
-        hints: Pictures to set in motion, one for each prompt.
-        frames: Frames of a video. If not given, as many as in the data.
-        steps: Sampling steps.
-        guidance: Guidance scale. If not given, the preset's own.
-        fps: Frames a second in the files. If not given, the preset's own.
-    """
+    """Videos that are generated while it trains."""
 
     prompts: Texts
     every: LengthAbove0 = Duration(1.0, "epochs")
@@ -343,7 +244,6 @@ class Samples(Table, frozen=True):
     fps: Above0 | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield keys that do not fit one another, and what they must be."""
         if not self.prompts:
             yield "prompts", "must have at least one prompt. Received: none"
         if self.hints and len(self.hints) != len(self.prompts):
@@ -372,7 +272,6 @@ class Distribution(Table, frozen=True):
     process: Natural | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield keys that do not fit one another, and what they must be."""
         number, processes = self.process, self.processes
         if number is not None and processes is not None and number >= processes:
             yield (
@@ -417,7 +316,6 @@ class Recipe(Table, frozen=True):
     distribution: Distribution | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield keys that do not fit one another, and what they must be."""
         names = [stage.name for stage in self.stage]
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield (

@@ -22,32 +22,18 @@ class TensorBoardLog:
 
     An entry is on its way to the disk when its method returns: tensorboardX's own
     writer has a thread, which a full disk ends, and then waits for it for ever.
-
-    Args:
-        folder: Folder of the event files of a run.
-        first_step: Later entries that are in the folder already are not shown: the
-            run is continued from here.
-        report: Told of entries that could not be written.
-
-    Example:
-    ```python
-    log = TensorBoardLog("tensorboard", first_step=0)
-    log.scalars(1, {"loss": 0.5})
-    log.video(1, "a cat", np.zeros((8, 16, 16, 3), "uint8"), fps=8)
-    log.close()
-    ```
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        first_step: int = 0,
-        report: Callable[[str], None] = print,
-    ):
-        self._folder = Path(folder)
-        self._first_step = first_step
+    def __init__(self, folder: Path, report: Callable[[str], None]):
+        self._folder = folder
+        self._first_step = 0
         self._report = report
         self._file = None
+
+    def go_on_at(self, step: int) -> None:
+        """Begin, or go back to, after a step; later ones are not shown any more."""
+        self.close()
+        self._first_step = step + 1
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Add a point to each curve."""
@@ -76,9 +62,9 @@ class TensorBoardLog:
         self._write(step, Summary(value=[entry]))
 
     def close(self) -> None:
-        """Finish the file."""
         if self._file is not None:
             self._file.close()
+            self._file = None
 
     def _write(self, step, summary):
         from tensorboardX.proto.event_pb2 import Event
@@ -91,7 +77,6 @@ class TensorBoardLog:
         except OSError as error:
             # What follows half a record would not be read: a new file next time.
             self.close()
-            self._file = None
             self._first_step = step + 1
             self._report(f"TensorBoard's files cannot be written for now: {error}")
 
@@ -117,31 +102,19 @@ def _record(event) -> bytes:
 
     data = event.SerializeToString()
     length = struct.pack("<Q", len(data))
-    return b"".join(
-        [
-            length,
-            struct.pack("<I", masked_crc32c(length)),
-            data,
-            struct.pack("<I", masked_crc32c(data)),
-        ]
-    )
+    checks = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
+    return length + checks[0] + data + checks[1]
 
 
 class WandbLog:
     """Logs to a run of Weights & Biases, the same one when training is continued.
 
     `WANDB_MODE=offline` keeps everything in the folder, for `wandb sync` later.
-
-    Args:
-        folder: Folder of the run, into which W&B's files go, too.
-        project: Name of the project in W&B.
-        config: What the run is, shown beside it.
     """
 
-    def __init__(self, folder: str | Path, project: str, config: Mapping[str, Any]):
+    def __init__(self, folder: Path, project: str, config: Mapping[str, Any]):
         import wandb
 
-        folder = Path(folder)
         self._folder = folder
         self._wandb = wandb
         self._run = wandb.init(
@@ -156,12 +129,13 @@ class WandbLog:
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
+    def go_on_at(self, step: int) -> None:
+        """W&B shows what it was told of later steps, too."""
+
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Add a point to each curve."""
         self._run.log({"step": step, **values})
 
     def video(self, step: int, name: str, frames: np.ndarray, fps: float) -> None:
-        """Show a video: uint8 `(F, H, W, 3)`."""
         path = self._folder / ".wandb_video.gif"
         write_video(path, frames, fps)
         # W&B copies the file before this returns.

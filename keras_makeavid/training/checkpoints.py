@@ -32,6 +32,8 @@ class CheckpointError(ValueError):
 class Checkpoints:
     """The checkpoints in a folder: written aside, in the background, and checked.
 
+    The `keep` newest are kept, and besides them the `keep_best` of the lowest loss.
+
     A checkpoint appears whole or not at all. What is read is compared with checksums
     of what was written: Orbax itself does not notice a flipped bit. A failure to write
     (a full disk) is reported and leaves the older ones. A failure to read that is none
@@ -40,22 +42,6 @@ class Checkpoints:
     Where several processes train, each writes and reads its own parts of the arrays,
     and all call the same methods in the same order. There a failure to write ends the
     run: not all processes know of it.
-
-    Args:
-        folder: Made if missing; of this class alone.
-        keep: How many of the newest are kept.
-        keep_best: How many of those with the lowest loss are kept besides.
-        report: Told of checkpoints that could not be written.
-        hosts: The processes of the run.
-
-    Example:
-    ```python
-    checkpoints = Checkpoints("checkpoints", keep=2)
-    checkpoints.save(100, {"weights": np.ones(3)}, {"epoch": 1})
-    checkpoints.wait()
-    checkpoints.restore(100, {"weights": np.zeros(3)})
-    checkpoints.close()
-    ```
     """
 
     def __init__(
@@ -76,8 +62,8 @@ class Checkpoints:
         self._report = report
         self._hosts = hosts or Hosts()
         self._writing: int | None = None
-        self._losses: dict[int, float] = {}
-        self._extra: set[int] = set()
+        # The loss of each checkpoint, and whether it is an extra one.
+        self._known: dict[int, tuple[float | None, bool]] = {}
         self._quiet = contextlib.ExitStack()
         self._quiet.enter_context(_without_tracebacks_of_orbax())
         self._hosts.first_does(self._remove_unfinished)
@@ -102,12 +88,9 @@ class Checkpoints:
     ) -> None:
         """Begin to write a checkpoint; its arrays may change when this returns.
 
-        Args:
-            step: Its number; one that is there already stays as it is.
-            state: Arrays by name.
-            facts: What JSON can hold, to be read before the arrays.
-            loss: Its loss, by which the best are kept.
-            extra: Whether it is kept only while it is the newest, in no other's place.
+        One that is there already stays as it is. `facts` are what JSON can hold, to be
+        read before the arrays. An `extra` one is kept only while it is the newest, and
+        in no other's place.
         """
         if step in self.steps():
             return
@@ -131,8 +114,7 @@ class Checkpoints:
     def wait(self) -> bool:
         """Return when nothing is being written any more.
 
-        Returns:
-            Whether what was being written is there now.
+        The result is whether what was being written is there now.
         """
         if self._writing is None:
             return True
@@ -155,24 +137,15 @@ class Checkpoints:
             self._failed(error)
 
     def facts(self, step: int) -> dict[str, Any]:
-        """Read the facts of a checkpoint.
-
-        Raises:
-            CheckpointError: If they are missing, or not those that were written.
-        """
+        """Read the facts; `CheckpointError` if they are not what was written."""
         self.wait()
         return self._read_record(step)["facts"]
 
     def restore(self, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
-        """Read the arrays of a checkpoint.
+        """Read the arrays of a checkpoint into the shapes, dtypes and places of `like`.
 
-        Args:
-            step: Number of the checkpoint.
-            like: What `state_like` gives: the shape, dtype and place of each array.
-
-        Raises:
-            CheckpointError: If they are missing, others than asked for, or not those
-                that were written.
+        `CheckpointError` tells that they are missing, others than asked for, or not
+        what was written.
         """
         self.wait()
         state, error = {}, None
@@ -194,11 +167,7 @@ class Checkpoints:
         return state
 
     def set_aside(self, step: int) -> Path:
-        """Move a checkpoint out of the way, so that its step can be written again.
-
-        Returns:
-            Where it is now.
-        """
+        """Move a checkpoint away, for its step to be written again; return where to."""
         aside = self.folder.with_name(f"{self.folder.name}-unreadable")
         self._hosts.first_does(lambda: aside.mkdir(exist_ok=True))
         name = self._path(step).name
@@ -214,11 +183,7 @@ class Checkpoints:
         self._hosts.first_does(lambda: self._remove(step))
 
     def close(self, finish: bool = True) -> None:
-        """Finish what is being written.
-
-        Args:
-            finish: `False` leaves it, as it would wait for a process that is gone.
-        """
+        """Finish what is being written, but not where a process is gone."""
         if finish:
             self.wait()
             self._writer.close()
@@ -235,13 +200,7 @@ class Checkpoints:
         return record
 
     def _note(self, step, record):
-        """Remember by what a checkpoint is kept."""
-        self._losses.pop(step, None)
-        self._extra.discard(step)
-        if record["loss"] is not None:
-            self._losses[step] = record["loss"]
-        if record["extra"]:
-            self._extra.add(step)
+        self._known[step] = record["loss"], record["extra"]
 
     def _failed(self, error):
         step, self._writing = self._writing, None
@@ -274,10 +233,12 @@ class Checkpoints:
 
     def _remove_old(self):
         steps = self._written_steps()
-        regular = [step for step in steps if step not in self._extra]
-        known = [step for step in regular if step in self._losses]
-        best = sorted(known, key=self._losses.get)[: self._keep_best]
-        for step in {*steps} - {*steps[-1:], *regular[-self._keep :], *best}:
+        known = {step: self._known.get(step, (None, False)) for step in steps}
+        regular = {step: loss for step, (loss, extra) in known.items() if not extra}
+        rated = [step for step, loss in regular.items() if loss is not None]
+        best = sorted(rated, key=regular.get)[: self._keep_best]
+        newest = list(regular)[-self._keep :]
+        for step in {*steps} - {*steps[-1:], *newest, *best}:
             self._remove(step)
 
     def _remove(self, step):

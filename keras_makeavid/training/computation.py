@@ -11,11 +11,7 @@ from keras_makeavid.models import UNetPseudo3D
 
 
 def set_dtype_policy(model: keras.Model, policy: str) -> None:
-    """Let a built model and all its layers compute by another dtype policy.
-
-    Raises:
-        ValueError: The policy's variables have another dtype than the model's.
-    """
+    """Let a built model and all its layers compute by another dtype policy."""
     wanted = keras.dtype_policies.get(policy)
     if wanted.variable_dtype != model.variable_dtype:
         raise ValueError(

@@ -67,11 +67,7 @@ def make_distribution(
 
 
 def check_backend() -> None:
-    """See that the backend can train on several devices.
-
-    Raises:
-        ValueError: If it is not JAX.
-    """
+    """See that the backend can train on several devices."""
     backend = keras.config.backend()
     if backend != "jax":
         raise ValueError(
@@ -86,15 +82,6 @@ class FullySharded(keras.distribution.ModelParallel):
     Optimizer state and averages lie as their parameters do. Each device computes its
     own samples with the whole of each layer's parameters, which are gathered for the
     moment (Rajbhandari et al., 2020, ZeRO-3, also FSDP).
-
-    Args:
-        device_mesh: Mesh of the axes `COPIES` and `PARTS`.
-
-    Example:
-    ```python
-    mesh = keras.distribution.DeviceMesh((1, 1), (COPIES, PARTS))
-    distribution = FullySharded(mesh)
-    ```
     """
 
     def __init__(self, device_mesh: DeviceMesh):
@@ -146,23 +133,11 @@ class FullySharded(keras.distribution.ModelParallel):
 
 
 def parameter_axes(shape: Sequence[int], parts: int) -> tuple[str | None, ...]:
-    """By which axis a parameter is divided.
+    """By which axis a parameter is divided: `PARTS` for that one, `None` for others.
 
     The input channels of kernels before the output channels: on a TPU the last axis
     lies in lanes of 128, which parts of it would leave empty. Biases, norms and what
     no axis divides stay whole.
-
-    Args:
-        shape: Shape of the parameter.
-        parts: Number of parts.
-
-    Returns:
-        `PARTS` for that axis, `None` for the others.
-
-    Example:
-    ```python
-    parameter_axes((3, 3, 320, 640), parts=4)  # (None, None, 'fsdp', None)
-    ```
     """
     rank = len(shape)
     order = sorted(range(rank), key=lambda axis: (axis != rank - 2, -axis))
@@ -172,31 +147,8 @@ def parameter_axes(shape: Sequence[int], parts: int) -> tuple[str | None, ...]:
     return tuple(PARTS if axis == divided else None for axis in range(rank))
 
 
-def samples_apart() -> contextlib.AbstractContextManager:
-    """`FullySharded.samples_apart` of the current distribution, if it is one.
-
-    Example:
-    ```python
-    with samples_apart():
-        pass
-    ```
-    """
-    distribution = keras.distribution.distribution()
-    if isinstance(distribution, FullySharded):
-        return distribution.samples_apart()
-    return contextlib.nullcontext()
-
-
 def check_batch_size(batch_size: int, stage: str) -> None:
-    """See that the current distribution's devices get equally many samples.
-
-    Args:
-        batch_size: Batch size of the stage's data.
-        stage: Its name.
-
-    Raises:
-        ValueError: If they do not.
-    """
+    """See that the current distribution's devices get equally many samples."""
     distribution = keras.distribution.distribution()
     if distribution is None:
         return

@@ -28,16 +28,6 @@ class Hosts:
     """This process among those of a run; alone, all of it is trivial.
 
     Those methods that talk to others are called by all processes, in the same order.
-
-    Args:
-        number: Number of this process, from 0.
-        count: Number of all processes.
-
-    Example:
-    ```python
-    hosts = Hosts()
-    hosts.first_does(lambda: print("once"))
-    ```
     """
 
     def __init__(self, number: int = 0, count: int = 1):
@@ -48,15 +38,6 @@ class Hosts:
     def is_first(self) -> bool:
         """Whether this is the process that writes and prints."""
         return self.number == 0
-
-    @property
-    def loss(self) -> str:
-        """What there is to say when another process is gone."""
-        return (
-            f"Process {self.number} of {self.count} has lost another one: it has "
-            "ended, or the network has failed. Start all of them again with --resume "
-            "auto"
-        )
 
     def are_lost(self, error: BaseException | None) -> bool:
         """Whether an error is what JAX raises when another process is gone."""
@@ -70,8 +51,7 @@ class Hosts:
     def first_does(self, action: Callable[[], Any]) -> None:
         """Let the first process do something while the others wait.
 
-        Args:
-            action: What it raises, all processes raise.
+        What it raises, all processes raise.
         """
         if self.count == 1:
             action()
@@ -82,7 +62,7 @@ class Hosts:
                 action()
             except Exception as raised:
                 error = raised
-        told = self._message_of_first(error)
+        told = _message_of_first(error)
         if error is not None:
             raise error
         if told:
@@ -98,11 +78,7 @@ class Hosts:
 
     def number_of_first(self, number: float) -> float:
         """What the first process passes, in single precision."""
-        if self.count == 1:
-            return number
-        from jax.experimental import multihost_utils
-
-        return float(multihost_utils.broadcast_one_to_all(np.float32(number)))
+        return number if self.count == 1 else float(_of_first(np.float32(number)))
 
     @contextmanager
     def holding(self, variables: Iterable[keras.Variable]) -> Iterator[None]:
@@ -110,17 +86,6 @@ class Hosts:
 
         One after another, they are brought together from all processes. In the block
         no distribution is current: the first process computes with them alone.
-
-        Args:
-            variables: Variables of any layout.
-
-        Example:
-        ```python
-        dense = keras.layers.Dense(2)
-        dense.build((None, 3))
-        with Hosts().holding(dense.variables):
-            dense.get_weights()
-        ```
         """
         distribution = keras.distribution.distribution()
         if distribution is None:
@@ -141,38 +106,28 @@ class Hosts:
             for variable, value, layout in kept:
                 variable._value, variable._layout = value, layout
 
-    def _message_of_first(self, error):
-        from jax.experimental import multihost_utils
 
-        message = "" if error is None else str(error) or type(error).__name__
-        written = message.encode()[:_MESSAGE_BYTES]
-        padded = np.frombuffer(written.ljust(_MESSAGE_BYTES, b"\0"), "uint8")
-        told = multihost_utils.broadcast_one_to_all(padded)
-        return bytes(told).rstrip(b"\0").decode(errors="ignore")
+def _message_of_first(error):
+    message = "" if error is None else str(error) or type(error).__name__
+    written = message.encode()[:_MESSAGE_BYTES]
+    padded = np.frombuffer(written.ljust(_MESSAGE_BYTES, b"\0"), "uint8")
+    return bytes(_of_first(padded)).rstrip(b"\0").decode(errors="ignore")
+
+
+def _of_first(value):
+    """The array that the first of several processes passes."""
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.broadcast_one_to_all(value)
 
 
 @contextmanager
 def distributed(options: Distribution | None) -> Iterator[Hosts]:
-    """Train on the devices that a recipe says, for as long as a block runs.
+    """Train on the devices that a recipe says, on one if `None`, while a block runs.
 
-    Args:
-        options: The recipe's table; `None` is one device, as ever.
-
-    Yields:
-        The `Hosts` of the run.
-
-    Raises:
-        ValueError: If devices or processes do not fit, or under another backend than
-            JAX.
-        ProcessLost: In the place of what JAX raises when another process is gone. One
-            that waits for another, which cannot be interrupted, is ended by JAX
-            (SIGABRT) when there has been no heartbeat for half a minute.
-
-    Example:
-    ```python
-    with distributed(Distribution()) as hosts:
-        hosts.count  # 1
-    ```
+    When another process is gone it raises `ProcessLost`. One that waits for another,
+    which cannot be interrupted, is ended by JAX (SIGABRT) when there has been no
+    heartbeat for half a minute.
     """
     if options is None:
         yield Hosts()
@@ -189,19 +144,18 @@ def distributed(options: Distribution | None) -> Iterator[Hosts]:
             if not hosts.are_lost(error):
                 raise
             told = str(error).partition("\n")[0]
-            raise ProcessLost(f"{hosts.loss}. JAX says: {told}") from error
+            raise ProcessLost(
+                f"Process {hosts.number} of {hosts.count} has lost another one: it has "
+                "ended, or the network has failed. Start all of them again with "
+                f"--resume auto. JAX says: {told}"
+            ) from error
 
 
 def connect(options: Distribution) -> None:
     """Join the other processes, if there are any, before JAX is at work.
 
-    Args:
-        options: The recipe's table. What it leaves out is Keras's environment
-            (`KERAS_DISTRIBUTION_JOB_ADDRESSES` and so on), or what JAX finds out
-            itself: on Cloud TPU, SLURM, Open MPI.
-
-    Raises:
-        RuntimeError: If JAX is at work already, or the others do not answer.
+    What `options` leave out is Keras's environment (`KERAS_DISTRIBUTION_JOB_ADDRESSES`
+    and so on), or what JAX finds out itself: on Cloud TPU, SLURM, Open MPI.
     """
     import jax
 

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_makeavid.data.loaders import BatchLoader
 from keras_makeavid.models import AutoencoderKL
-from keras_makeavid.training.reporting import ReportingModel
+from keras_makeavid.training.training_model import ReportingModel
 
 # Enough to know the scale of latents by.
 _IMAGES = 1024
@@ -39,6 +39,8 @@ class ImageAutoencoding(ReportingModel):
     ```
     """
 
+    PARTS = ("vae",)
+
     def __init__(
         self,
         vae: AutoencoderKL,
@@ -46,12 +48,9 @@ class ImageAutoencoding(ReportingModel):
         seed: int | None = None,
         **kwargs,
     ):
-        # What is compared is not rounded to the dtype that is computed in.
-        super().__init__(autocast=False, **{"dtype": vae.dtype_policy, **kwargs})
+        super().__init__(seed, **{"dtype": vae.dtype_policy, **kwargs})
         self.vae = vae
         self.kl_weight = kl_weight
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
         # A preset may come from a training in which it was frozen.
         vae.trainable = True
         self.built = True
@@ -79,39 +78,14 @@ class ImageAutoencoding(ReportingModel):
         return y_pred["reconstruction"] + self.kl_weight * y_pred["divergence"]
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "vae": keras.saving.serialize_keras_object(self.vae),
-            "kl_weight": self.kl_weight,
-            "seed": self.seed,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        config["vae"] = keras.saving.deserialize_keras_object(config["vae"])
-        return cls(**config)
+        return {**super().get_config(), "kl_weight": self.kl_weight}
 
 
 def with_unit_latents(vae: AutoencoderKL, loader: BatchLoader) -> AutoencoderKL:
     """A VAE of the same weights whose latents have unit variance, where noise is added.
 
     As `scaling_factor` of Stable Diffusion was found: one over the standard deviation
-    of all latents of some images.
-
-    Args:
-        vae: that is trained.
-        loader: of images like those it was trained on.
-
-    Example:
-    ```python
-    from keras_makeavid.data import PictureLoader
-    from keras_makeavid.moving_shapes import MotionClips
-
-    vae = AutoencoderKL(block_channels=(32, 64), layers_per_block=1)
-    loader = PictureLoader(MotionClips(size=16), batch_size=64, samples_per_epoch=64)
-    with_unit_latents(vae, loader).scaling_factor
-    ```
+    of all latents of some images, which are like those that it was trained on.
     """
     steps = -(-_IMAGES // loader.batch_size)
     latents = [

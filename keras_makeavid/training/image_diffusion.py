@@ -8,12 +8,12 @@ from keras import ops
 
 from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
 from keras_makeavid.schedulers import NoiseSchedule
-from keras_makeavid.training.diffusion import DiffusionModel
 from keras_makeavid.training.trainable import (
     check_spatial,
     matching_layers,
     set_trainable,
 )
+from keras_makeavid.training.training_model import DiffusionModel
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -65,6 +65,8 @@ class ImageDiffusion(DiffusionModel):
     ```
     """
 
+    PARTS = ("unet", "vae", "text_encoder")
+
     def __init__(
         self,
         unet: UNetPseudo3D,
@@ -109,11 +111,9 @@ class ImageDiffusion(DiffusionModel):
         self.trainable_part = trainable
         self.train_text_encoder = train_text_encoder
         self.full_mask_share = full_mask_share
-        self.empty_token_ids = (
-            None
-            if empty_token_ids is None
-            else np.asarray(empty_token_ids, "int32").tolist()
-        )
+        if empty_token_ids is not None:
+            empty_token_ids = np.asarray(empty_token_ids, "int32").tolist()
+        self.empty_token_ids = empty_token_ids
         if trainable != "lora":
             check_spatial(matching_layers(unet, trainable), trainable)
         set_trainable(unet, trainable)
@@ -122,10 +122,7 @@ class ImageDiffusion(DiffusionModel):
         self.built = True
 
     def call(self, inputs):
-        """Draw masks, noise and timesteps and predict.
-
-        Args:
-            inputs: dict of `images` and `token_ids`.
+        """Draw masks, noise and timesteps for `images` and `token_ids`, and predict.
 
         Returns:
             A dict of `prediction` and `target`, both `(B, H, W, C)` float32, and
@@ -178,21 +175,11 @@ class ImageDiffusion(DiffusionModel):
     def get_config(self):
         return {
             **super().get_config(),
-            "unet": keras.saving.serialize_keras_object(self.unet),
-            "vae": keras.saving.serialize_keras_object(self.vae),
-            "text_encoder": keras.saving.serialize_keras_object(self.text_encoder),
             "trainable": self.trainable_part,
             "train_text_encoder": self.train_text_encoder,
             "full_mask_share": self.full_mask_share,
             "empty_token_ids": self.empty_token_ids,
         }
-
-    @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        for part in ("unet", "vae", "text_encoder"):
-            config[part] = keras.saving.deserialize_keras_object(config[part])
-        return cls(**config)
 
 
 def _within(length, place, size):

@@ -13,12 +13,6 @@ class Interruption:
 
     A second one acts as it would without this. Outside of the main thread, where
     Python takes no signals, nothing is noted.
-
-    Example:
-    ```python
-    with Interruption() as interruption:
-        interruption.signal  # None
-    ```
     """
 
     def __init__(self):
@@ -52,12 +46,6 @@ class SharedInterruption(Interruption):
 
     A signal that came to any of them is noted one step later, when a reduction behind
     that step's own has told all processes of it. On accelerators nobody waits for it.
-
-    Example:
-    ```python
-    with SharedInterruption() as interruption:
-        interruption.step_ended()
-    ```
     """
 
     def __init__(self):

@@ -29,59 +29,41 @@ _RECENT_STEPS = 100
 
 @dataclass(frozen=True)
 class StepLog:
-    """One line of `metrics.jsonl`; nothing in it depends on the clock.
+    """One line of `metrics.jsonl`; nothing in it depends on the clock."""
 
-    Args:
-        step: Steps of the run up to and with this one.
-        stage: The stage's name.
-        epoch: Epoch of the stage, from 1.
-        loss: Loss of this step alone.
-        lr: The learning rate of this step.
-        grad_norm: Norm of the gradient before clipping; with accumulation, of the
-            mean of the parts so far.
-        skipped: Whether the step changed nothing because something was not finite.
-        skipped_total: How many such steps the stage has had.
-        rollbacks: How many roll-backs the run has had.
-        data_step: The batch that it trained on.
-    """
-
+    # Steps of the run up to and with this one.
     step: int
     stage: str
+    # Of the stage, from 1.
     epoch: int
+    # Of this step alone.
     loss: float
     lr: float
+    # Before clipping; with accumulation, of the mean of the parts so far.
     grad_norm: float
+    # Whether the step changed nothing because something was not finite.
     skipped: bool
+    # How many such steps the stage has had.
     skipped_total: int
+    # How many the run has had.
     rollbacks: int
+    # The batch that it trained on.
     data_step: int
 
     def as_json(self) -> dict[str, Any]:
         """The fields, with `None` for what is not finite: JSON has no NaN."""
-        return {
-            name: None
-            if isinstance(value, float) and not math.isfinite(value)
-            else value
-            for name, value in asdict(self).items()
-        }
+        values = asdict(self)
+        for name in ("loss", "lr", "grad_norm"):
+            if not math.isfinite(values[name]):
+                values[name] = None
+        return values
 
 
 class MetricsFile:
-    """A file of one JSON object a line.
+    """A file of one JSON object a line, continued if it is there.
 
     A line is on its way to the disk when `write` returns, so that a killed process
     loses none. Lines that a full disk refuses are kept and written later.
-
-    Args:
-        path: The file, continued if it is there.
-        report: Told of lines that could not be written.
-
-    Example:
-    ```python
-    metrics = MetricsFile("metrics.jsonl")
-    metrics.cut_after(1200)  # where the run is continued
-    metrics.close()
-    ```
     """
 
     def __init__(self, path: str | os.PathLike, report: Callable[[str], None] = print):
@@ -91,7 +73,6 @@ class MetricsFile:
         self._file = self.path.open("ab", buffering=0)
 
     def write(self, log: StepLog) -> None:
-        """Append a line."""
         self._waiting += json.dumps(log.as_json()).encode() + b"\n"
         try:
             while self._waiting:
@@ -153,18 +134,7 @@ def _read_line(line, path):
 
 
 class ConsoleLog:
-    """A progress bar on a terminal; a line now and then where there is none.
-
-    Args:
-        total: Steps of the whole run.
-
-    Example:
-    ```python
-    console = ConsoleLog(total=1000)
-    console.message("stage warm: 1000 steps")
-    console.close()
-    ```
-    """
+    """A progress bar on a terminal; a line now and then where there is none."""
 
     def __init__(self, total: int):
         from tqdm import tqdm
@@ -173,10 +143,7 @@ class ConsoleLog:
         self._shown = -float("inf")
         self._terminal = sys.stderr.isatty()
         self._bar = tqdm(
-            total=total,
-            desc="train",
-            unit="step",
-            disable=not self._terminal,
+            total=total, desc="train", unit="step", disable=not self._terminal
         )
 
     def go_on_at(self, step: int) -> None:
@@ -197,7 +164,6 @@ class ConsoleLog:
             print(f"step {log.step}/{self._total}: {told}", flush=True)
 
     def message(self, text: str) -> None:
-        """Say something in a line of its own."""
         self._bar.write(text, file=sys.stderr)
         sys.stderr.flush()
 
@@ -213,59 +179,36 @@ class ConsoleLog:
 
 
 class RunLog:
-    """Console, `metrics.jsonl`, TensorBoard and Weights & Biases of a run.
-
-    Args:
-        recipe: Recipe of the run, which says which of them there are.
-        folder: Folder of the run.
-        total: Steps of the run.
-
-    Raises:
-        ImportError: If one that the recipe asks for is not installed.
-    """
+    """Console, `metrics.jsonl`, TensorBoard and W&B of a run of `total` steps."""
 
     def __init__(self, recipe: Recipe, folder: RunFolder, total: int):
         self._every = recipe.logs.every
-        self._folder = folder
         self._console = ConsoleLog(total)
         self._metrics = MetricsFile(folder.metrics, self.message)
         self._recent: deque[tuple[str, float | None]] = deque(maxlen=_RECENT_STEPS)
         # Of the last step that the boards were told, with its time.
         self._shown: tuple[int, float] | None = None
         self._frames_per_step = 0
-        self._boards: dict[str, TensorBoardLog | WandbLog] = {}
-        self._writes_tensorboard = recipe.logs.tensorboard
+        self._boards: list[TensorBoardLog | WandbLog] = []
+        if recipe.logs.tensorboard:
+            self._boards.append(TensorBoardLog(folder.tensorboard, self.message))
         if recipe.logs.wandb is not None:
             config = recipe_as_dict(recipe)
-            self._boards["wandb"] = WandbLog(folder.path, recipe.logs.wandb, config)
+            self._boards.append(WandbLog(folder.path, recipe.logs.wandb, config))
 
     def go_on_at(self, step: int, frames_per_step: int) -> None:
-        """Begin, or go back to, after so many steps of the run.
-
-        Args:
-            step: Done; what is told of later ones is dropped.
-            frames_per_step: Frames of each step that follows.
-        """
+        """Begin, or go back to, after a step; lines of later ones are dropped."""
         self._metrics.cut_after(step)
         self._recent.clear()
         for line in self._metrics.last(_RECENT_STEPS):
             self._recent.append((line["stage"], line["loss"]))
         self._shown, self._frames_per_step = None, frames_per_step
         self._console.go_on_at(step)
-        if self._writes_tensorboard:
-            if "tensorboard" in self._boards:
-                self._boards["tensorboard"].close()
-            self._boards["tensorboard"] = TensorBoardLog(
-                self._folder.tensorboard, step + 1, self.message
-            )
+        for board in self._boards:
+            board.go_on_at(step)
 
     def step(self, log: StepLog, last: bool = False) -> None:
-        """Tell a step.
-
-        Args:
-            log: What is known of the step.
-            last: Whether it is the last of its stage.
-        """
+        """Tell a step; `last` is whether its stage ends with it."""
         self._metrics.write(log)
         self._console.step(log, last)
         self._recent.append((log.stage, log.as_json()["loss"]))
@@ -280,20 +223,18 @@ class RunLog:
             "memory_gb": peak_memory_gb(),
             **self._rates(log.step),
         }
-        for board in self._boards.values():
+        for board in self._boards:
             board.scalars(log.step, scalars)
 
     def video(self, step: int, name: str, frames: np.ndarray, fps: float) -> None:
         """Show a sample video, uint8 `(F, H, W, 3)`, where that can be done."""
-        for board in self._boards.values():
+        for board in self._boards:
             board.video(step, name, frames, fps)
 
     def message(self, text: str) -> None:
-        """Say something."""
         self._console.message(text)
 
     def note(self, text: str) -> None:
-        """Tell something that is as it should be."""
         self._console.note(text)
 
     @property
@@ -303,20 +244,15 @@ class RunLog:
 
     def recent_loss(self, stage: str) -> float:
         """The mean loss of the last steps of a stage; NaN before there are any."""
-        losses = [
-            loss
-            for of_stage, loss in self._recent
-            if of_stage == stage and loss is not None
-        ]
+        recent = [loss for of_stage, loss in self._recent if of_stage == stage]
+        losses = [loss for loss in recent if loss is not None]
         return float(np.mean(losses)) if losses else float("nan")
 
     def last_lines(self, count: int) -> list[dict]:
-        """The last lines of `metrics.jsonl`."""
         return self._metrics.last(count)
 
     def close(self) -> None:
-        """Finish all files."""
-        for board in self._boards.values():
+        for board in self._boards:
             board.close()
         self._metrics.close()
         self._console.close()
@@ -327,29 +263,19 @@ class RunLog:
         if before is None:
             return {}
         rate = (step - before[0]) / (self._shown[1] - before[1])
-        return {
-            "steps_per_second": rate,
-            "frames_per_second": rate * self._frames_per_step,
-        }
+        frames = rate * self._frames_per_step
+        return {"steps_per_second": rate, "frames_per_second": frames}
 
 
 class SilentLog:
-    """What processes other than the first have as their `RunLog`: it tells nothing.
-
-    Example:
-    ```python
-    SilentLog().message("nobody hears this")
-    ```
-    """
+    """What processes other than the first have as their `RunLog`: it tells nothing."""
 
     has_lines = False
 
     def recent_loss(self, stage: str) -> float:
-        """NaN, as before there are any losses."""
         return float("nan")
 
     def last_lines(self, count: int) -> list[dict]:
-        """None."""
         return []
 
     def __getattr__(self, name):
@@ -360,11 +286,6 @@ def peak_memory_gb() -> float:
     """The most memory that was in use: the accelerator's, or without one the process's.
 
     NaN on Windows, which does not tell.
-
-    Example:
-    ```python
-    peak_memory_gb()
-    ```
     """
     backend = keras.config.backend()
     used = _accelerator_memory(backend)

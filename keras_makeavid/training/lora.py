@@ -57,11 +57,7 @@ def add_lora(
 
 
 def matching_attentions(model: keras.Model, layers: str) -> list[Attention]:
-    """The attentions whose path a regular expression is found in.
-
-    Raises:
-        ValueError: There are none.
-    """
+    """The attentions whose path a regular expression is found in."""
     attentions = [
         layer
         for layer in model._flatten_layers(include_self=False)

@@ -16,10 +16,9 @@ from keras_makeavid.training.computation import rematerialise_blocks
 from keras_makeavid.training.image_autoencoding import ImageAutoencoding
 from keras_makeavid.training.image_diffusion import ImageDiffusion
 from keras_makeavid.training.lora import add_lora, has_lora, without_lora
-from keras_makeavid.training.optimizer import AdamW
+from keras_makeavid.training.optimizer import AdamW, WarmupSchedule
 from keras_makeavid.training.phases import Phase
-from keras_makeavid.training.reporting import ReportingModel
-from keras_makeavid.training.schedule import WarmupSchedule
+from keras_makeavid.training.training_model import ReportingModel
 from keras_makeavid.training.video_diffusion import VideoDiffusion
 
 
@@ -54,17 +53,11 @@ def with_parts(task: TextToVideo, **parts: Any) -> TextToVideo:
 
 
 def phase_model(task: TextToVideo, recipe: Recipe, phase: Phase) -> ReportingModel:
-    """The training model of a phase, compiled, its optimizer built.
-
-    Args:
-        task: What `phase_task` returned.
-        recipe: Recipe of the run.
-        phase: To begin.
-    """
+    """The training model of a phase, compiled, its optimizer built."""
     stage = phase.stage
     # Phases would otherwise all draw the same noise.
     model = _MODELS[stage.objective](task, stage, seed=recipe.run.seed + phase.number)
-    optimizer = make_optimizer(stage, phase, recipe.guard.enabled)
+    optimizer = _optimizer(phase, skip_nonfinite=recipe.guard.enabled)
     model.compile(optimizer=optimizer)
     optimizer.build(model.trainable_variables)
     return model
@@ -81,14 +74,10 @@ def _of_videos(task, stage, seed):
         empty_context = np.array(ops.convert_to_numpy(task.encode_prompts([""])[0]))
     return VideoDiffusion(
         task.backbone,
-        schedule=task.schedule,
         latent_scale=task.vae.scaling_factor,
-        trainable=stage.trainable,
         hint_spacing=stage.loss.hint_spacing,
-        caption_dropout=stage.loss.caption_dropout,
         empty_context=empty_context,
-        min_snr_gamma=stage.loss.min_snr_gamma,
-        seed=seed,
+        **_of_both(task, stage, seed),
     )
 
 
@@ -97,37 +86,30 @@ def _of_images(task, stage, seed):
         task.backbone,
         task.vae,
         task.text_encoder,
-        schedule=task.schedule,
-        trainable=stage.trainable,
         train_text_encoder=stage.text_encoder,
         full_mask_share=stage.loss.full_mask_share,
-        caption_dropout=stage.loss.caption_dropout,
         empty_token_ids=task.preprocessor.tokenize("")[0],
-        min_snr_gamma=stage.loss.min_snr_gamma,
-        seed=seed,
+        **_of_both(task, stage, seed),
     )
+
+
+def _of_both(task, stage, seed):
+    return {
+        "schedule": task.schedule,
+        "trainable": stage.trainable,
+        "caption_dropout": stage.loss.caption_dropout,
+        "min_snr_gamma": stage.loss.min_snr_gamma,
+        "seed": seed,
+    }
 
 
 def _of_an_autoencoder(task, stage, seed):
     return ImageAutoencoding(task.vae, stage.loss.kl_weight, seed)
 
 
-_MODELS = {
-    "video": _of_videos,
-    "image": _of_images,
-    "autoencoder": _of_an_autoencoder,
-}
-
-
-def make_optimizer(stage: Stage, phase: Phase, skip_nonfinite: bool) -> AdamW:
-    """The optimizer of a phase.
-
-    Args:
-        stage: Stage of the recipe.
-        phase: Phase whose steps the learning rate follows.
-        skip_nonfinite: Whether to skip what is not finite.
-    """
-    rate, options = stage.learning_rate, stage.optimizer
+def _optimizer(phase: Phase, skip_nonfinite: bool) -> AdamW:
+    rate, options = phase.stage.learning_rate, phase.stage.optimizer
+    accumulate = options.accumulate
     schedule = WarmupSchedule(
         rate.peak,
         warmup_steps=rate.warmup.steps(phase.steps_per_epoch),
@@ -146,7 +128,12 @@ def make_optimizer(stage: Stage, phase: Phase, skip_nonfinite: bool) -> AdamW:
         use_ema=options.ema > 0,
         ema_momentum=options.ema or 0.99,
         # Keras has no accumulation of 1.
-        gradient_accumulation_steps=(
-            options.accumulate if options.accumulate > 1 else None
-        ),
+        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
     )
+
+
+_MODELS = {
+    "video": _of_videos,
+    "image": _of_images,
+    "autoencoder": _of_an_autoencoder,
+}

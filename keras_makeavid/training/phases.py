@@ -10,7 +10,7 @@ from keras_makeavid.data.clip_encoder import check_encoder
 from keras_makeavid.data.loaders import BatchLoader, PictureSource
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.moving_shapes import MotionClips, square_size
-from keras_makeavid.recipes import Recipe
+from keras_makeavid.recipes import Duration, Recipe
 from keras_makeavid.recipes.schema import DRAWN_PICTURES, Stage
 from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.training.hosts import Hosts
@@ -20,20 +20,13 @@ from keras_makeavid.training.trainable import check_spatial, matching_layers
 
 @dataclass(frozen=True)
 class Phase:
-    """One repeat of a stage.
-
-    Args:
-        number: Number of the phase in the run, from 0.
-        name: The stage's name, with the number of the repeat if there are several.
-        stage: Stage of the recipe.
-        first_step: Steps of the run before it.
-        steps: Its own.
-        steps_per_epoch: Whole batches in an epoch.
-    """
+    """One repeat of a stage."""
 
     number: int
+    # The stage's, with the number of the repeat if there are several.
     name: str
     stage: Stage
+    # Steps of the run before it.
     first_step: int
     steps: int
     steps_per_epoch: int
@@ -42,18 +35,13 @@ class Phase:
         """The epoch, from 1, that a step of this phase, from 1, is in."""
         return (step - 1) // self.steps_per_epoch + 1
 
+    def interval(self, every: Duration) -> int:
+        """Steps between what happens every so often, at least one."""
+        return max(1, every.steps(self.steps_per_epoch))
+
 
 def plan_phases(recipe: Recipe) -> list[Phase]:
-    """Lay out the steps of a run, and check its data on the way.
-
-    Args:
-        recipe: Recipe whose datasets are there.
-
-    Raises:
-        FileNotFoundError: If a dataset is missing.
-        ValueError: If one is damaged, a stage has not one whole step, or too few for
-            its warm-up, or there are stages that do not go together in one recipe.
-    """
+    """Lay out the steps of a run, and check its data on the way."""
     steps_per_epoch = {}
     phases: list[Phase] = []
     first_step = 0
@@ -109,14 +97,9 @@ def open_loader(
     task: TextToVideo | None = None,
     hosts: Hosts | None = None,
 ) -> BatchLoader:
-    """The loader of a stage's data.
+    """The loader of a stage's data; each of several processes reads its own samples.
 
-    Args:
-        stage: Stage of the recipe.
-        seed: Seed of the run.
-        task: Task that is trained, for which pictures are made.
-        hosts: Processes of the run, each of which reads its own samples; `None` reads
-            all.
+    Pictures are made for a task; without one only their number is asked for.
     """
     data = stage.data
     hosts = hosts or Hosts()
@@ -129,18 +112,12 @@ def open_loader(
         "prefetch": data.prefetch,
     }
     if stage.objective == "video":
-        return LatentLoader(
-            data.source,
-            num_frames=data.frames,
-            seed=seed,
-            **options,
-        )
+        return LatentLoader(data.source, num_frames=data.frames, seed=seed, **options)
     captioned = stage.objective == "image"
     if data.source == DRAWN_PICTURES:
         size: dict[str, Any] = {"size": square_size(task)} if task else {}
         source: PictureSource = MotionClips(seed, **size)
     else:
-        # Without a task only their number is asked for.
         height, width = (task.height, task.width) if task else (1, 1)
         source = PictureFolder(data.source, height, width, seed, captioned)
     if not captioned:
@@ -151,25 +128,14 @@ def open_loader(
 
 
 def check_data(
-    phases: list[Phase], task: TextToVideo, allow_other_encoder: bool = False
+    recipe: Recipe, task: TextToVideo, allow_other_encoder: bool = False
 ) -> list[str]:
-    """See that the data of all phases are such as the task's models make.
+    """See that the data of all stages are such as the task's models make.
 
-    Args:
-        phases: Phases of the run.
-        task: Task that is trained.
-        allow_other_encoder: Whether a dataset may be of another VAE or text encoder.
-
-    Returns:
-        Notes for the user on what was assumed.
-
-    Raises:
-        ValueError: If latents have other channels, or texts another width or length,
-            another VAE or text encoder made them, or pictures would train a model that
-            makes no first frames.
+    The result are notes for the user on what was assumed.
     """
     notes = []
-    for stage in {phase.stage.name: phase.stage for phase in phases}.values():
+    for stage in recipe.stage:
         if stage.objective != "video" and stage.data.source == DRAWN_PICTURES:
             square_size(task)
         if stage.objective == "image" and task.image_backbone is not None:
@@ -177,7 +143,7 @@ def check_data(
                 f"stage.{stage.name} would train the backbone, and the preset has an "
                 "image_backbone that makes its first frames"
             )
-    videos = [phase.stage for phase in phases if phase.stage.objective == "video"]
+    videos = [stage for stage in recipe.stage if stage.objective == "video"]
     states = tuple(task.encode_prompts([""]).shape[1:]) if videos else ()
     for data, stage in {stage.data: stage for stage in videos}.items():
         loader = open_loader(stage, seed=0)
@@ -189,10 +155,11 @@ def check_data(
                 f"{data.source} has latents of {channels} channels; the preset's "
                 f"have {task.vae.latent_channels}"
             )
-        if batch["context"].shape[1:] != states:
+        found = batch["context"].shape[1:]
+        if found != states:
             raise ValueError(
-                f"{data.source} has text states {batch['context'].shape[1:]}; those of "
-                f"the preset are {states}"
+                f"{data.source} has text states {found}; those of the preset are "
+                f"{states}"
             )
         if not allow_other_encoder:
             note = check_encoder(loader.dataset, task.vae, task.text_encoder)
@@ -200,17 +167,9 @@ def check_data(
     return notes
 
 
-def check_patterns(phases: list[Phase], unet: UNetPseudo3D) -> None:
-    """See that there is something to train in all phases.
-
-    Args:
-        phases: Phases of the run.
-        unet: UNet that is trained.
-
-    Raises:
-        ValueError: If a stage's pattern matches nothing.
-    """
-    for stage in {phase.stage.name: phase.stage for phase in phases}.values():
+def check_patterns(recipe: Recipe, unet: UNetPseudo3D) -> None:
+    """See that there is something to train in all stages."""
+    for stage in recipe.stage:
         if stage.objective == "autoencoder":
             continue
         try:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from keras_makeavid.json_files import write_json
@@ -36,12 +37,7 @@ from keras_makeavid.training.phases import (
     open_loader,
     plan_phases,
 )
-from keras_makeavid.training.run_callback import (
-    Intervals,
-    Position,
-    RunCallback,
-    UnreadLogs,
-)
+from keras_makeavid.training.run_callback import Position, RunCallback, UnreadLogs
 from keras_makeavid.training.run_folder import RunFolder, check_space
 from keras_makeavid.training.state import read_state, state_like, write_state
 from keras_makeavid.video import read_image, write_video
@@ -151,27 +147,23 @@ def _is_installed(name):
 
 def _train(recipe, resume, hosts, allow_other_encoder):
     phases = plan_phases(recipe)
-    for phase in phases:
-        check_batch_size(phase.stage.data.batch_size, phase.stage.name)
+    for stage in recipe.stage:
+        check_batch_size(stage.data.batch_size, stage.name)
     folder = RunFolder(recipe.run.folder)
     hosts.first_does(lambda: folder.check(recipe, resume == "auto"))
     # Before anything is written.
-    hints = (
-        [read_image(path) for path in recipe.samples.hints] if recipe.samples else []
-    )
+    hints = [read_image(p) for p in recipe.samples.hints] if recipe.samples else []
     task = TextToVideo.from_preset(recipe.model.preset)
-    notes = check_data(phases, task, allow_other_encoder)
-    check_patterns(phases, task.backbone)
+    notes = check_data(recipe, task, allow_other_encoder)
+    check_patterns(recipe, task.backbone)
     with contextlib.ExitStack() as resources:
         hosts.first_does(lambda: resources.enter_context(folder.begun(recipe)))
         interruption = Interruption() if hosts.count == 1 else SharedInterruption()
         resources.enter_context(interruption)
         run = _Run(recipe, phases, task, folder, hints, interruption, hosts, resources)
-        for note in notes:
-            run.tell(note)
         # A stage of adapters ends with other weights: these must not be kept for it.
         del task
-        return run.go()
+        return run.go(notes)
 
 
 class _Run:
@@ -187,12 +179,9 @@ class _Run:
         self._interruption = interruption
         self._hosts = hosts
         self._task = task
-        self._preset_dtypes = (
-            task.backbone.dtype_policy.name,
-            task.vae.dtype_policy.name,
-        )
+        self._preset_dtypes = [m.dtype_policy.name for m in (task.backbone, task.vae)]
         set_dtype_policy(task.backbone, recipe.model.dtype)
-        if any(phase.stage.objective != "video" for phase in phases):
+        if any(stage.objective != "video" for stage in recipe.stage):
             set_dtype_policy(task.vae, recipe.model.dtype)
         self._phase: Phase = phases[0]
         self._model = None
@@ -200,79 +189,78 @@ class _Run:
         total = phases[-1].first_step + phases[-1].steps
         self._log = RunLog(recipe, folder, total) if hosts.is_first else SilentLog()
         resources.callback(self._log.close)
-        options = recipe.checkpoints
+        keep, keep_best = recipe.checkpoints.keep, recipe.checkpoints.keep_best
         self._checkpoints = Checkpoints(
-            folder.checkpoints,
-            options.keep,
-            options.keep_best,
-            self._log.message,
-            hosts,
+            folder.checkpoints, keep, keep_best, self._log.message, hosts
         )
         resources.push(self._close_checkpoints)
 
     def _close_checkpoints(self, kind, error, traceback):
         self._checkpoints.close(finish=not self._hosts.are_lost(error))
 
-    def tell(self, note: str) -> None:
-        """Show a note among the first lines."""
-        self._log.note(note)
-
-    def go(self) -> TrainingResult:
-        """Train to the end, or to a signal."""
+    def go(self, notes: Sequence[str]) -> TrainingResult:
+        """Show some notes, and train to the end, or to a signal."""
+        for note in notes:
+            self._log.note(note)
         position = self._continue() or self._begin()
         while True:
             position = self._fit(position)
             ended = position.step == self._phase.steps
             if ended and self._phase is not self._phases[-1]:
                 # Before a signal is obeyed: the next phase begins with a checkpoint.
-                position, ended = self._next_phase(position), False
+                position, ended = self._begin_phase(position.phase + 1, position), False
             if self._interruption.signal is not None:
-                return self._interrupted(position)
+                self._tell_where_it_stopped(position)
+                return self._result(position, signal=self._interruption.signal)
             if ended:
-                break
+                return self._result(position, preset=self._save_preset())
+
+    def _result(self, position, preset=None, signal=None) -> TrainingResult:
+        steps = self._steps_done(position)
         return TrainingResult(
-            self._folder.path,
-            self._save_preset(),
-            self._steps_done(position),
-            None,
-            self._hosts.number,
+            self._folder.path, preset, steps, signal, self._hosts.number
         )
 
     def _begin(self) -> Position:
-        """Enter the first phase, and see that checkpoints can be written at all."""
-        position = Position()
-        self._enter(0)
-        self._save(position)
+        """Begin the first phase, and see that checkpoints can be written at all."""
+        position = self._begin_phase(0, Position())
         if not self._checkpoints.wait():
             raise TrainingFailed(
                 f"The first checkpoint could not be written to {self._folder.path}"
             )
         return position
 
+    def _begin_phase(self, number: int, position: Position) -> Position:
+        position = dataclasses.replace(
+            position, phase=number, step=0, skipped_in_a_row=0
+        )
+        self._enter(number)
+        self._save(position)
+        return position
+
     def _continue(self, rolls_back: bool = False) -> Position | None:
         """Go to the newest checkpoint that can be read, if the run has any.
 
-        Args:
-            rolls_back: Whether only to one that every such run has: those that a
-                signal left are removed.
+        A roll-back goes only to one that every such run has, and removes those that a
+        signal left.
         """
         steps = self._checkpoints.steps()
         unreadable, passed = [], []
         for step in reversed(steps):
             try:
-                position = Position.from_json(self._checkpoints.facts(step))
+                position = msgspec.convert(self._checkpoints.facts(step), Position)
                 if rolls_back and self._is_extra(position):
                     passed.append(step)
                     continue
                 self._enter(position.phase)
                 state = self._checkpoints.restore(step, state_like(self._model))
             except CheckpointError as error:
-                unreadable.append((step, error))
+                unreadable.append(step)
                 self._log.message(f"Checkpoint {step} cannot be read: {error}")
                 continue
             write_state(self._model, state)
             # Not before: what keeps all of them from being read may pass.
-            for step, _ in unreadable:
+            for step in unreadable:
                 aside = self._checkpoints.set_aside(step)
                 self._log.message(f"Checkpoint {step} is now {aside}")
             for step in passed:
@@ -289,8 +277,8 @@ class _Run:
     def _is_extra(self, position: Position) -> bool:
         """Whether only a run that a signal stopped has a checkpoint of a position."""
         phase = self._phases[position.phase]
-        due = position.step % self._intervals(phase).checkpoint == 0
-        due = due or position.step == phase.steps
+        interval = phase.interval(self._recipe.checkpoints.every)
+        due = position.step % interval == 0 or position.step == phase.steps
         return not due or position.skipped_in_a_row > 0
 
     def _enter(self, number: int) -> None:
@@ -302,31 +290,24 @@ class _Run:
         self._task = phase_task(self._task, self._recipe, self._phase)
         self._model = phase_model(self._task, self._recipe, self._phase)
 
-    def _next_phase(self, position: Position) -> Position:
-        position = dataclasses.replace(
-            position, phase=position.phase + 1, step=0, skipped_in_a_row=0
-        )
-        self._enter(position.phase)
-        self._save(position)
-        return position
-
     def _fit(self, position: Position) -> Position:
         """Train to the end of the phase, a signal, or a roll-back; return where to."""
         phase, stage = self._phase, self._phase.stage
         done = self._steps_done(position)
         frames = stage.data.frames if stage.objective == "video" else 1
         self._log.go_on_at(done, stage.data.batch_size * frames)
-        guard = self._recipe.guard
+        guard, samples = self._recipe.guard, self._recipe.samples
         callback = RunCallback(
             phase,
             position,
             guard.patience if guard.enabled else None,
-            self._intervals(phase),
             self._interruption,
-            log=self._step,
-            checkpoint=self._checkpoint,
-            samples=self._sample,
-            begun=self._begun,
+            checkpoint_interval=phase.interval(self._recipe.checkpoints.every),
+            sample_interval=samples and phase.interval(samples.every),
+            on_first_step=self._begun,
+            on_step=self._step,
+            on_checkpoint=self._checkpoint,
+            on_sample=self._sample,
         )
         remaining = phase.steps - position.step
         if remaining:
@@ -345,14 +326,6 @@ class _Run:
         if callback.gave_up_at is not None:
             return self._roll_back(position, callback.gave_up_at)
         return callback.position
-
-    def _intervals(self, phase: Phase) -> Intervals:
-        per_epoch = phase.steps_per_epoch
-        samples = self._recipe.samples
-        return Intervals(
-            max(1, self._recipe.checkpoints.every.steps(per_epoch)),
-            samples and max(1, samples.every.steps(per_epoch)),
-        )
 
     def _begun(self, seconds: float) -> None:
         """Tell how long compiling took, if it did: after a roll-back it is done."""
@@ -375,7 +348,7 @@ class _Run:
         self._checkpoints.save(
             self._steps_done(position),
             read_state(self._model),
-            position.as_json(),
+            dataclasses.asdict(position),
             loss=self._hosts.number_of_first(self._log.recent_loss(self._phase.name)),
             extra=self._is_extra(position),
         )
@@ -427,7 +400,7 @@ class _Run:
         lowered = guard.lr_factor ** (len(rollbacks) - len(target.rollbacks))
         scale = self._model.optimizer.learning_rate_scale
         scale.assign(scale * lowered)
-        self._write(self._folder.rollbacks, list(rollbacks))
+        self._write(self._folder.rollbacks, rollbacks)
         self._log.message(
             f"{guard.patience} steps in a row were not finite, up to step {log.step}: "
             f"back to step {record['to_step']} and on behind batch {log.data_step}, "
@@ -442,7 +415,7 @@ class _Run:
             "step": log.step,
             "data_step": log.data_step,
             "last_lines": lines,
-            "rollbacks": list(position.rollbacks),
+            "rollbacks": position.rollbacks,
         }
         self._write(self._folder.report, report)
         raise TrainingFailed(
@@ -458,19 +431,11 @@ class _Run:
         except OSError as error:
             self._log.message(f"{path} cannot be written: {error}")
 
-    def _interrupted(self, position: Position) -> TrainingResult:
-        self._checkpoints.wait()
+    def _tell_where_it_stopped(self, position: Position) -> None:
         steps = self._checkpoints.steps()
         self._log.message(
             f"Stopped at step {self._steps_done(position)}; --resume auto continues at "
             f"step {steps[-1] if steps else 0}"
-        )
-        return TrainingResult(
-            self._folder.path,
-            None,
-            self._steps_done(position),
-            self._interruption.signal,
-            self._hosts.number,
         )
 
     def _save_preset(self) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -19,30 +19,17 @@ from keras_makeavid.training.phases import Phase
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """The place in a recipe that a checkpoint belongs to.
+    """The place in a recipe that a checkpoint belongs to."""
 
-    Args:
-        phase: Number of the phase.
-        step: Steps of that phase that are done.
-        data_shift: How many batches the data is ahead of the steps, after roll-backs.
-        rollbacks: What is known of each roll-back so far.
-        skipped_in_a_row: How many of the last steps were skipped.
-    """
-
+    # Number of the phase, and the steps of it that are done.
     phase: int = 0
     step: int = 0
+    # How many batches the data is ahead of the steps, after roll-backs.
     data_shift: int = 0
-    rollbacks: tuple[Mapping[str, Any], ...] = ()
+    # What is known of each roll-back so far.
+    rollbacks: tuple[dict[str, Any], ...] = ()
+    # How many of the last steps were skipped.
     skipped_in_a_row: int = 0
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields, for a checkpoint."""
-        return {**dataclasses.asdict(self), "rollbacks": list(self.rollbacks)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Position:
-        """The position that `as_json` gave."""
-        return cls(**{**values, "rollbacks": tuple(values["rollbacks"])})
 
 
 class UnreadLogs(keras.callbacks.CallbackList):
@@ -57,34 +44,11 @@ class UnreadLogs(keras.callbacks.CallbackList):
             callback.on_train_batch_end(batch, logs)
 
 
-@dataclasses.dataclass(frozen=True)
-class Intervals:
-    """Steps between what happens now and then.
-
-    Args:
-        checkpoint: Between checkpoints.
-        samples: Between sample videos; `None` for none.
-    """
-
-    checkpoint: int
-    samples: int | None = None
-
-
 class RunCallback(keras.callbacks.Callback):
     """Reads what each step tells, one step late, and stops where something is due.
 
-    Args:
-        phase: Phase that is trained.
-        position: Where it begins; the attribute of this name is where it has come.
-        patience: Skipped steps in a row that end this `fit`; `None` where none are
-            skipped.
-        intervals: When checkpoints and samples are due.
-        interruption: Ends this `fit` too.
-        log: Called with each `StepLog`, in order.
-        checkpoint: Called with the position, when one is due.
-        samples: Called with the steps of the phase, when some are due.
-        begun: Called with the seconds until the first step was on its way, which are
-            those of compiling it, or of finding it compiled.
+    `position` is where the phase has come, and `gave_up_at` the last of `patience`
+    skipped steps in a row, which end this `fit`; `None` is for phases that skip none.
     """
 
     def __init__(
@@ -92,64 +56,67 @@ class RunCallback(keras.callbacks.Callback):
         phase: Phase,
         position: Position,
         patience: int | None,
-        intervals: Intervals,
         interruption: Interruption,
-        log: Callable[[StepLog], None],
-        checkpoint: Callable[[Position], None],
-        samples: Callable[[int], None],
-        begun: Callable[[float], None],
+        *,
+        checkpoint_interval: int,
+        sample_interval: int | None,
+        on_first_step: Callable[[float], None],
+        on_step: Callable[[StepLog], None],
+        on_checkpoint: Callable[[Position], None],
+        on_sample: Callable[[int], None],
     ):
         super().__init__()
-        self._phase = phase
         self.position = position
+        self.gave_up_at: StepLog | None = None
+        self._phase = phase
         self._patience = patience
-        self._intervals = intervals
         self._interruption = interruption
-        self._log = log
-        self._checkpoint = checkpoint
-        self._samples = samples
-        self._begun = begun
+        self._checkpoint_interval = checkpoint_interval
+        self._sample_interval = sample_interval
+        # Told the seconds until the first step was on its way: those of compiling it.
+        self._on_first_step: Callable[[float], None] | None = on_first_step
+        self._on_step = on_step
+        self._on_checkpoint = on_checkpoint
+        self._on_sample = on_sample
         self._asked_at: float | None = None
         self._unread: deque[tuple[int, Any]] = deque()
-        self.gave_up_at: StepLog | None = None
 
     def on_train_batch_begin(self, batch, logs=None):
         if self._asked_at is None:
             self._asked_at = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        if self._begun is not None:
-            self._begun(time.perf_counter() - self._asked_at)
-            self._begun = None
+        if self._on_first_step is not None:
+            self._on_first_step(time.perf_counter() - self._asked_at)
+            self._on_first_step = None
         step = self.position.step + 1
         self.position = dataclasses.replace(self.position, step=step)
         self._unread.append((step, _on_its_way(logs)))
-        interval = self._intervals
         self._interruption.step_ended()
         stops = self._interruption.signal is not None
-        saves = step % interval.checkpoint == 0 or step == self._phase.steps
-        shows = interval.samples is not None and step % interval.samples == 0
+        saves = step % self._checkpoint_interval == 0 or step == self._phase.steps
+        shows = self._sample_interval is not None and step % self._sample_interval == 0
         self._read(unread=0 if stops or saves or shows else 1)
         if self.gave_up_at is not None:
             self.model.stop_training = True
             return
         # What may be the begin of a divergence is nothing to return to.
         saves = stops or (saves and not self.position.skipped_in_a_row)
-        if saves or shows:
-            _put_state_into_variables(self.model)
+        if (saves or shows) and keras.config.backend() == "jax":
+            # `fit` keeps the variables' values apart.
+            self.model.jax_state_sync()
         if saves:
-            self._checkpoint(self.position)
+            self._on_checkpoint(self.position)
         if shows:
-            self._samples(step)
+            self._on_sample(step)
         if stops:
             self.model.stop_training = True
 
     def _read(self, unread):
         """Read the logs but of the last `unread` steps."""
         while len(self._unread) > unread and self.gave_up_at is None:
-            step, logs = self._unread.popleft()
-            log = self._step_log(step, logs)
-            self._log(log)
+            log = self._step_log(*self._unread.popleft())
+            self._on_step(log)
             skipped = self.position.skipped_in_a_row + 1 if log.skipped else 0
             self.position = dataclasses.replace(self.position, skipped_in_a_row=skipped)
             if log.skipped and skipped >= self._patience:
@@ -178,9 +145,3 @@ def _on_its_way(logs: dict[str, Any]) -> dict[str, Any]:
         if hasattr(value, "copy_to_host_async"):
             value.copy_to_host_async()
     return logs
-
-
-def _put_state_into_variables(model):
-    """Let the model's variables have their values, which JAX's `fit` keeps apart."""
-    if keras.config.backend() == "jax":
-        model.jax_state_sync()

@@ -33,16 +33,7 @@ _HOW_TO_GO_ON = (
 
 
 class RunFolder:
-    """Names of the files of a run.
-
-    Args:
-        path: Path of the folder.
-
-    Example:
-    ```python
-    RunFolder("runs/clips").metrics  # PosixPath('runs/clips/metrics.jsonl')
-    ```
-    """
+    """Names of the files of a run."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -56,17 +47,9 @@ class RunFolder:
         self.preset = self.path / "preset"
 
     def check(self, recipe: Recipe, resume: bool) -> None:
-        """See that the folder is free, or holds this run.
+        """See that the folder is free, or holds this run and that is to be continued.
 
-        Args:
-            recipe: Recipe of the run.
-            resume: Whether a run that is there already is to be continued.
-
-        Raises:
-            FileExistsError: If it holds something else, or a run that is not to be
-                continued.
-            ValueError: If it holds the run of another recipe, naming what differs, or
-                one whose recipe is missing or damaged.
+        The error names what differs from the recipe of the run that is there.
         """
         if not self.recipe.exists():
             if self.metrics.exists() or self.checkpoints.exists():
@@ -87,9 +70,9 @@ class RunFolder:
         found = self._read_recipe()
         differences = list(_differences(_completed(found), recipe_as_dict(recipe)))
         if differences:
+            told = "; ".join(differences[:10])
             raise ValueError(
-                f"The recipe is not that of the run in {self.path}: "
-                f"{'; '.join(differences[:10])}"
+                f"The recipe is not that of the run in {self.path}: {told}"
             )
 
     @contextlib.contextmanager
@@ -97,9 +80,6 @@ class RunFolder:
         """Make the folder, note the recipe in it, and keep others out of it.
 
         On Windows others are not kept out.
-
-        Raises:
-            RuntimeError: If another process trains in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / _LOCK).open("w") as lock:
@@ -129,7 +109,7 @@ class RunFolder:
         return any(not path.name.startswith(".") for path in self.path.iterdir())
 
     def _remove_leftovers(self):
-        """What was being written, or replaced, when a process was killed."""
+        """Remove what was being written, or replaced, when a process was killed."""
         for pattern in (".*.part", ".*.old"):
             for path in self.path.glob(pattern):
                 if path.is_dir():
@@ -142,9 +122,6 @@ def check_space(folder: Path, size: int) -> None:
     """See that a folder's disk has room for some bytes.
 
     HDF5 ends the process, with no error that Python could catch, where it has not.
-
-    Raises:
-        OSError: It has not.
     """
     free = shutil.disk_usage(folder).free
     if free < size:
@@ -163,17 +140,9 @@ def _lock(file):
 def _completed(found):
     """The recipe of a run with the keys that there were not when it began."""
     try:
-        return recipe_as_dict(recipe_from_dict(_told(found)))
+        return recipe_as_dict(recipe_from_dict(found))
     except RecipeError:
         return found
-
-
-def _told(values):
-    if isinstance(values, list):
-        return [_told(value) for value in values]
-    if not isinstance(values, Mapping):
-        return values
-    return {key: _told(value) for key, value in values.items() if value is not None}
 
 
 def _differences(found, wanted) -> Iterator[str]:

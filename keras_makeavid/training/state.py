@@ -17,36 +17,23 @@ def read_state(model: keras.Model) -> dict[str, Any]:
 
     The arrays are JAX's own on that backend, NumPy's on others.
     """
-    # JAX's arrays never change. Others may share the memory that training writes to.
-    read = _value if keras.config.backend() == "jax" else _copy
-    return {name: read(variable) for name, variable in _variables(model).items()}
+    state = state_like(model)
+    if keras.config.backend() == "jax":
+        return state
+    # Unlike JAX's arrays, others may share the memory that training writes to.
+    return {n: np.array(ops.convert_to_numpy(v)) for n, v in state.items()}
 
 
 def state_like(model: keras.Model) -> dict[str, Any]:
-    """What `read_state` would give, without its values: shapes, dtypes, places."""
+    """What has the shapes, dtypes and places of `read_state`, without copies."""
     variables = _variables(model)
-    if keras.config.backend() != "jax":
-        return {name: np.empty(v.shape, v.dtype) for name, v in variables.items()}
-    import jax
-
-    return {
-        name: jax.ShapeDtypeStruct(
-            variable.shape, variable.value.dtype, sharding=variable.value.sharding
-        )
-        for name, variable in variables.items()
-    }
+    if keras.config.backend() == "jax":
+        return {name: variable.value for name, variable in variables.items()}
+    return variables
 
 
 def write_state(model: keras.Model, state: Mapping[str, Any]) -> None:
-    """Put back what `read_state` gave.
-
-    Args:
-        model: The model, or another made the same way.
-        state: Arrays by name.
-
-    Raises:
-        ValueError: If names or shapes are those of another model.
-    """
+    """Put back what `read_state` gave of the model, or of one made the same way."""
     variables = _variables(model)
     if variables.keys() != state.keys():
         raise ValueError(
@@ -73,14 +60,6 @@ def _variables(model):
         for group, variables in groups.items()
         for number, variable in enumerate(variables)
     }
-
-
-def _value(variable):
-    return variable.value
-
-
-def _copy(variable):
-    return np.array(ops.convert_to_numpy(variable))
 
 
 def checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
@@ -142,6 +121,5 @@ def _not_on_this_host(arrays):
     values = arrays.values()
     if not all(isinstance(array, jax.Array) for array in values):
         return False
-    return jax.default_backend() != "cpu" or not all(
-        array.is_fully_addressable for array in values
-    )
+    whole = all(array.is_fully_addressable for array in values)
+    return jax.default_backend() != "cpu" or not whole

@@ -13,9 +13,6 @@ def suits(variables: list[Any]) -> bool:
     """Whether `update` may take the place of the portable arithmetic.
 
     On a GPU it would have to wait for the norm, to know whether to update at all.
-
-    Args:
-        variables: Torch tensors.
     """
     import torch
 
@@ -47,23 +44,10 @@ def update(
     average_momentum: float,
     count: int,
 ) -> None:
-    """Make an update in place, as `AdamW` defines it.
+    """Make an update in place, as `AdamW` defines it: its `count`-th, from 1 on.
 
-    Args:
-        values: The variables, float32.
-        gradients: Their gradients, before they are scaled.
-        means: Their first moments.
-        squares: Their second moments.
-        averages: Their moving averages; empty where there are none.
-        decays: Which variables decay.
-        scale: Scale of the gradients.
-        learning_rate: Learning rate of this update.
-        weight_decay: Times the learning rate.
-        beta_1: Decay of the first moments.
-        beta_2: Decay of the second moments.
-        epsilon: Added to the root of the second moments.
-        average_momentum: Momentum of the averages in this update.
-        count: Number of this update, from 1 on.
+    `averages` may be empty. `scale` is of the gradients; `decays` says which variables
+    decay.
     """
     import torch
 

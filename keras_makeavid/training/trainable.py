@@ -40,34 +40,20 @@ def set_trainable(model: keras.Model, trainable: str) -> int:
     ```
     """
     if trainable == "lora":
-        _train_adapters(model)
+        if not has_lora(model):
+            raise ValueError("trainable='lora' needs the adapters that `add_lora` adds")
+        chosen = [(v, ADAPTER_WEIGHT in v.path) for v in model.variables]
     else:
-        _train_layers(model, trainable)
+        chosen = list(matching_layers(model, trainable).items())
+    # From the top down: setting a layer's flag sets those of the layers inside it.
+    model.trainable = True
+    for part, trains in chosen:
+        part.trainable = trains
     return sum(math.prod(variable.shape) for variable in model.trainable_variables)
 
 
-def _train_adapters(model):
-    if not has_lora(model):
-        raise ValueError("trainable='lora' needs the adapters that `add_lora` adds")
-    model.trainable = True
-    for variable in model.variables:
-        variable.trainable = ADAPTER_WEIGHT in variable.path
-
-
-def _train_layers(model, trainable):
-    layers = matching_layers(model, trainable)
-    # From the top down: setting a layer's flag sets those of the layers inside it.
-    model.trainable = True
-    for layer, matches in layers.items():
-        layer.trainable = matches
-
-
 def check_spatial(layers: dict[keras.layers.Layer, bool], trainable: str) -> None:
-    """Refuse to train temporal layers on images, which do not pass them.
-
-    Raises:
-        ValueError: A temporal layer is among those to train.
-    """
+    """Refuse to train temporal layers on images, which do not pass them."""
     for layer, matches in layers.items():
         if matches and "temporal" in layer.path:
             raise ValueError(
@@ -79,33 +65,17 @@ def check_spatial(layers: dict[keras.layers.Layer, bool], trainable: str) -> Non
 def matching_layers(
     model: keras.Model, trainable: str
 ) -> dict[keras.layers.Layer, bool]:
-    """The layers that have weights of their own, each with whether it is to train.
-
-    Args:
-        model: a built model.
-        trainable: `"temporal"`, `"spatial"`, `"all"` or a regular expression.
-
-    Raises:
-        ValueError: if no layer matches, or the expression is malformed.
-
-    Example:
-    ```python
-    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
-    matching_layers(unet, "up_blocks")
-    ```
-    """
+    """The layers with weights of their own, each with whether it is to train."""
     try:
         pattern = re.compile(_PATTERNS.get(trainable, trainable))
     except re.error as error:
         raise ValueError(
             "trainable must be 'temporal', 'spatial', 'all', 'lora' or a regular "
-            "expression. "
-            f"Received: {trainable!r} ({error})"
+            f"expression. Received: {trainable!r} ({error})"
         ) from error
     owners = {}
     for layer in model._flatten_layers(include_self=False):
-        own = list(layer._trainable_variables) + list(layer._non_trainable_variables)
-        if own:
+        if layer._trainable_variables or layer._non_trainable_variables:
             owners[layer] = bool(pattern.search(layer.path))
     if not any(owners.values()):
         raise ValueError(

@@ -10,8 +10,8 @@ from keras import ops
 
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.schedulers import NoiseSchedule
-from keras_makeavid.training.diffusion import DiffusionModel
 from keras_makeavid.training.trainable import set_trainable
+from keras_makeavid.training.training_model import DiffusionModel
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -50,6 +50,8 @@ class VideoDiffusion(DiffusionModel):
     model.fit({"latents": latents, "context": text}, batch_size=1)
     ```
     """
+
+    PARTS = ("unet",)
 
     def __init__(
         self,
@@ -101,10 +103,7 @@ class VideoDiffusion(DiffusionModel):
         self.built = True
 
     def call(self, inputs):
-        """Draw noise and timesteps and predict.
-
-        Args:
-            inputs: dict of `latents` and `context`.
+        """Draw noise and timesteps for `latents` and `context`, and predict.
 
         Returns:
             A dict of `prediction` and `target`, both `(B, F, H, W, C)` float32, and
@@ -115,14 +114,9 @@ class VideoDiffusion(DiffusionModel):
         return self.outputs(prediction, target, unet_inputs["timesteps"])
 
     def draw(self, latents, context):
-        """Make the UNet's inputs and the target of a batch.
+        """Make the UNet's inputs and the target `(B, F, H, W, C)` of a batch.
 
-        Args:
-            latents: `(B, F, H, W, C)`, not yet scaled.
-            context: `(B, L, D)`.
-
-        Returns:
-            The dict that the UNet takes, and the target `(B, F, H, W, C)`.
+        Latents `(B, F, H, W, C)` are not scaled yet; the context is `(B, L, D)`.
         """
         latents = ops.cast(latents, "float32") * self.latent_scale
         noisy, timesteps, target = self.noised(latents)
@@ -143,7 +137,6 @@ class VideoDiffusion(DiffusionModel):
         shape = None if self.empty_context is None else list(self.empty_context.shape)
         return {
             **super().get_config(),
-            "unet": keras.saving.serialize_keras_object(self.unet),
             "latent_scale": self.latent_scale,
             "trainable": self.trainable_part,
             "hint_spacing": self.hint_spacing,
@@ -153,8 +146,6 @@ class VideoDiffusion(DiffusionModel):
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
-        config["unet"] = keras.saving.deserialize_keras_object(config["unet"])
-        if config.get("empty_context"):
-            config["empty_context"] = np.zeros(config["empty_context"], "float32")
-        return cls(**config)
+        shape = config["empty_context"]
+        empty_context = None if shape is None else np.zeros(shape, "float32")
+        return super().from_config({**config, "empty_context": empty_context})

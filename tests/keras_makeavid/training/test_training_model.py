@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_makeavid.training import AdamW
-from keras_makeavid.training.reporting import ReportingModel
+from keras_makeavid.training.training_model import ReportingModel
 
 
 class OneNumber(ReportingModel):
@@ -11,7 +11,11 @@ class OneNumber(ReportingModel):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.dense = keras.layers.Dense(1, dtype=self.dtype_policy)
+        # Any far from 1 would have gradients that float16 cannot hold, once scaled.
+        kernel = keras.initializers.Constant(0.5)
+        self.dense = keras.layers.Dense(
+            1, kernel_initializer=kernel, dtype=self.dtype_policy
+        )
         self.dense.build((None, 1))
         self.built = True
 

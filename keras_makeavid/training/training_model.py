@@ -1,0 +1,170 @@
+"""What the training models have in common: what they log, draw and compare."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_makeavid.schedulers import NoiseSchedule
+from keras_makeavid.training.distribution import FullySharded
+
+
+class LastValue(keras.metrics.Metric):
+    """A metric that is its last value."""
+
+    def __init__(self, name: str):
+        super().__init__(name=name, dtype="float32")
+        self.value = self.add_variable((), initializer="zeros", name="value")
+
+    def update_state(self, value):
+        self.value.assign(value)
+
+    def result(self):
+        # Under PyTorch the next step writes into the variable's own tensor.
+        return ops.copy(self.value)
+
+
+class ReportingModel(keras.Model):
+    """A model that draws at random, and whose `fit` logs what each step tells.
+
+    `loss` is Keras's mean over the epoch so far; `step_loss` is the step's. An
+    optimizer reports by a dict of variables, `step_report`, as `AdamW` does. All are
+    outputs of the compiled step: nobody waits for them who does not read them.
+    """
+
+    # Names of the arguments that are models themselves.
+    PARTS: tuple[str, ...] = ()
+
+    def __init__(self, seed: int | None = None, **kwargs):
+        # What is compared is not rounded to the dtype that is computed in.
+        super().__init__(autocast=False, **kwargs)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.step_loss = LastValue("step_loss")
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        self.step_loss.update_state(self.compute_loss(x, y, y_pred, sample_weight))
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def get_config(self):
+        parts = {name: getattr(self, name) for name in self.PARTS}
+        saved = {n: keras.saving.serialize_keras_object(p) for n, p in parts.items()}
+        return {**super().get_config(), **saved, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in cls.PARTS
+        }
+        return cls(**{**config, **parts})
+
+    def train_step(self, *arguments):
+        # Keras wraps the optimizer of a float16 model in one that scales the loss.
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        report = getattr(optimizer, "step_report", {})
+        if keras.config.backend() != "jax":
+            logs = super().train_step(*arguments)
+            return {**logs, **{name: ops.copy(v) for name, v in report.items()}}
+        distribution = keras.distribution.distribution()
+        is_sharded = isinstance(distribution, FullySharded)
+        with distribution.samples_apart() if is_sharded else nullcontext():
+            logs, state = super().train_step(*arguments)
+        values = dict(zip(map(id, self.optimizer.variables), state[2], strict=True))
+        return {**logs, **{name: values[id(v)] for name, v in report.items()}}, state
+
+
+class DiffusionModel(ReportingModel):
+    """Draws noise and timesteps on the device, and compares predictions in float32.
+
+    A subclass's `call` returns what `outputs` makes of its prediction. The arguments
+    are those of `VideoDiffusion`.
+    """
+
+    def __init__(
+        self,
+        schedule: NoiseSchedule | dict,
+        caption_dropout: float,
+        min_snr_gamma: float | None,
+        seed: int | None,
+        **kwargs,
+    ):
+        super().__init__(seed, **kwargs)
+        if not 0.0 <= caption_dropout <= 1.0:
+            raise ValueError(
+                f"caption_dropout must be from 0 to 1. Received: {caption_dropout}"
+            )
+        if isinstance(schedule, dict):
+            schedule = NoiseSchedule.from_config(schedule)
+        if not isinstance(schedule, NoiseSchedule):
+            raise ValueError(
+                "schedule must be the NoiseSchedule that the UNet was trained with. "
+                f"Received: {schedule!r}"
+            )
+        self.schedule = schedule
+        self.caption_dropout = caption_dropout
+        self.min_snr_gamma = min_snr_gamma
+
+    def noised(self, latents: Any) -> tuple[Any, Any, Any]:
+        """Draw timesteps and noise for scaled float32 latents `(B, ..., C)`.
+
+        The result are the noisy latents, the timesteps `(B,)` and the target of the
+        prediction, of the latents' shape.
+        """
+        batch = ops.shape(latents)[0]
+        timesteps = keras.random.randint(
+            (batch,), 0, self.schedule.num_train_steps, seed=self.seed_generator
+        )
+        noise = keras.random.normal(
+            ops.shape(latents), dtype="float32", seed=self.seed_generator
+        )
+        noisy = self.schedule.add_noise(latents, noise, timesteps)
+        return noisy, timesteps, self.schedule.target(latents, noise, timesteps)
+
+    def with_dropout(self, texts: Any, empty: Any) -> Any:
+        """Put the empty prompt `(L, ...)` in the place of a share of the texts.
+
+        Texts are `(B, L, ...)`, token ids or text states.
+        """
+        drawn = keras.random.uniform(
+            (ops.shape(texts)[0],), dtype="float32", seed=self.seed_generator
+        )
+        dropped = ops.reshape(
+            drawn < self.caption_dropout, (-1,) + (1,) * (len(texts.shape) - 1)
+        )
+        return ops.where(dropped, empty, texts)
+
+    def outputs(self, prediction: Any, target: Any, timesteps: Any) -> dict[str, Any]:
+        """What `call` returns, all that the loss is made of.
+
+        It is a dict of `prediction` and `target`, float32, and `weights` `(B,)` if the
+        timesteps are weighed.
+        """
+        outputs = {"prediction": ops.cast(prediction, "float32"), "target": target}
+        if self.min_snr_gamma is not None:
+            outputs["weights"] = self.schedule.min_snr_weights(
+                timesteps, self.min_snr_gamma
+            )
+        return outputs
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        errors = ops.square(y_pred["target"] - y_pred["prediction"])
+        if "weights" in y_pred:
+            rank = len(errors.shape)
+            errors = errors * ops.reshape(y_pred["weights"], (-1,) + (1,) * (rank - 1))
+        loss = ops.mean(errors)
+        # An infinite loss may have finite gradients: they must not pass for good ones.
+        return loss * ops.where(ops.isfinite(loss), 1.0, float("nan"))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "schedule": self.schedule.get_config(),
+            "caption_dropout": self.caption_dropout,
+            "min_snr_gamma": self.min_snr_gamma,
+        }
