@@ -30,6 +30,14 @@ if keras.config.backend() == "torch":
     # Threads cost tiny tensors more than they bring, 20 times so on a busy machine.
     torch.set_num_threads(1)
 
+if keras.config.backend() == "tensorflow":
+    import tensorflow
+
+    # As above: a graph that runs once or twice is not worth its optimisation.
+    tensorflow.config.optimizer.set_experimental_options(
+        {"disable_meta_optimizer": True}
+    )
+
 
 # What computes by no backend, or does so only on the way to what is tested: folders and
 # files that run once, under torch. `@pytest.mark.once` says so of a single test.
