@@ -7,7 +7,7 @@ BACKENDS ?= jax torch tensorflow
 # A file of tests at a time in each: compiling, most of them keep one core busy.
 WORKERS ?= 2
 BIN := .venv/bin
-PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Accelerators are the user's choice, not a default of tests and demo.
 export JAX_PLATFORMS ?= cpu
 export TF_CPP_MIN_LOG_LEVEL ?= 3

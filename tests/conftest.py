@@ -30,6 +30,14 @@ if keras.config.backend() == "torch":
     # Threads cost tiny tensors more than they bring, 20 times so on a busy machine.
     torch.set_num_threads(1)
 
+if keras.config.backend() == "tensorflow":
+    import tensorflow
+
+    # As above: a graph that runs once or twice is not worth its optimisation.
+    tensorflow.config.optimizer.set_experimental_options(
+        {"disable_meta_optimizer": True}
+    )
+
 
 # What computes by no backend, or does so only on the way to what is tested: folders and
 # files that run once, under torch. `@pytest.mark.once` says so of a single test.
@@ -83,8 +91,28 @@ ONCE = [
 ]
 
 
+# What takes a minute or more begins first: at the end the other workers would wait for
+# it. Files run in this order by xdist's --no-loadscope-reorder.
+LONG = [
+    "examples/test_train_small.py",
+    "docs",
+    "keras_makeavid/presets",
+    "keras_makeavid/training/test_kills.py",
+    "keras_makeavid/training/test_distribution.py",
+    "keras_makeavid/tasks/test_training.py",
+    "keras_makeavid/training/test_run.py",
+    "keras_makeavid/training/test_objectives.py",
+    "weights_tools/test_conversion.py",
+    "weights_tools/test_kerascv.py",
+    "weights_tools/test_full_size.py",
+    "keras_makeavid/cli/test_cli.py",
+]
+
+
 def pytest_collection_modifyitems(config, items):
-    """Deselect what runs once, but under torch."""
+    """Order the long files first; deselect what runs once, but under torch."""
+    long = [Path(__file__).parent / place for place in LONG]
+    items.sort(key=lambda item: not any(map(item.path.is_relative_to, long)))
     if keras.config.backend() == "torch":
         return
     places = [Path(__file__).parent / place for place in ONCE]

@@ -5,7 +5,11 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_makeavid.layers.operations.conv2d import conv2d, kernel_initializer
+from keras_makeavid.layers.operations.conv2d import (
+    GlorotUniform,
+    conv2d,
+    kernel_initializer,
+)
 from keras_makeavid.layers.operations.conv_over_frames import conv_over_frames
 
 
@@ -74,7 +78,7 @@ class SpatialConv(keras.layers.Layer):
         self.kernel = self.add_weight(
             name="kernel",
             shape=(side, side, input_shape[-1], self.filters),
-            initializer=kernel_initializer("glorot_uniform"),
+            initializer=kernel_initializer(GlorotUniform()),
         )
         self.bias = self.add_weight(
             name="bias", shape=(self.filters,), initializer="zeros"

@@ -315,6 +315,9 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
 
     def make_train_function(self, force=False):
         self._update_empty_prompt()
+        # TensorFlow traces a step that makes variables on its way a second time.
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
     def make_test_function(self, force=False):

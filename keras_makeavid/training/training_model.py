@@ -45,6 +45,12 @@ class ReportingModel(keras.Model):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.step_loss = LastValue("step_loss")
 
+    def make_train_function(self, force=False):
+        # TensorFlow traces a step that makes variables on its way a second time.
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         self.step_loss.update_state(self.compute_loss(x, y, y_pred, sample_weight))
         return super().compute_metrics(x, y, y_pred, sample_weight)

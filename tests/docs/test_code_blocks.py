@@ -5,11 +5,9 @@ A block that cannot run here has a mark before it that says why:
 are made by `stand_ins`; sizes are the smallest ones, by `command_server.SMALLEST`.
 """
 
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from code_blocks import code_blocks, public_names
+from command_server import warm_commands
 from safetensors.torch import load_file
 
 import weights_tools
@@ -47,29 +46,8 @@ learning_rate.peak = 1e-4
 @pytest.fixture(scope="module")
 def environment():
     """What bash runs in, with the commands of the package on its PATH."""
-    # A socket's address has 108 characters at most: pytest's folders can be longer.
-    with tempfile.TemporaryDirectory() as commands:
-        environment = {
-            **os.environ,
-            "PATH": f"{commands}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "HF_HUB_OFFLINE": "1",
-            "HF_HUB_CACHE": f"{commands}/hub",
-        }
-        server = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("command_server.py")]
-            + [f"{commands}/socket", commands],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert server.stdout.readline() == "ready\n"
-            yield environment
-        finally:
-            server.kill()
-            server.wait()
-            server.stdout.close()
+    with warm_commands(AT_SMALLEST_SIZES="1") as environment:
+        yield environment
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from command_server import warm_commands
 
 import weights_tools
 from keras_makeavid import TextToVideo
@@ -17,10 +18,25 @@ from keras_makeavid import TextToVideo
 RUN = Path(__file__).parents[2] / "examples" / "train_small" / "run.py"
 
 
+@pytest.fixture
+def run_script():
+    """Runs a script of the example, whose commands are forks of one process."""
+    with warm_commands() as environment:
+
+        def run(name, *arguments):
+            return subprocess.run(
+                ["python", RUN.with_name(name), *arguments],
+                env=environment,
+                capture_output=True,
+                text=True,
+            )
+
+        yield run
+
+
 @pytest.mark.slow
-def test_the_way_from_nothing_to_an_evaluated_preset(tmp_path):
-    command = [sys.executable, RUN, tmp_path / "run", "--short"]
-    first = subprocess.run(command, capture_output=True, text=True)
+def test_the_way_from_nothing_to_an_evaluated_preset(tmp_path, run_script):
+    first = run_script("run.py", tmp_path / "run", "--short")
     # What two updates a stage have taught is below the bar.
     assert first.returncode == 1, first.stderr
     assert "below the bar: colour of seen triples" in first.stderr
@@ -35,13 +51,12 @@ def test_the_way_from_nothing_to_an_evaluated_preset(tmp_path):
     evaluation = json.loads((tmp_path / "run/evaluation/evaluation.json").read_text())
     assert len(evaluation["videos"]) == 2
 
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = run_script("run.py", tmp_path / "run", "--short")
     # It is below the bar still.
     assert again.returncode == 1
     assert all(line.endswith(": is there") for line in again.stdout.splitlines())
 
-    sweep = [sys.executable, RUN.with_name("sweep.py"), tmp_path / "run", "--short"]
-    swept = subprocess.run([*sweep, "--only", "base"], capture_output=True, text=True)
+    swept = run_script("sweep.py", tmp_path / "run", "--short", "--only", "base")
     assert swept.returncode == 0, swept.stderr
     assert swept.stdout.splitlines()[-1].startswith("| as it is | ")
     assert (tmp_path / "run/sweep/sweep.md").exists()

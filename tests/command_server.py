@@ -2,14 +2,18 @@
 
 A line of bash then costs what it does, and not the imports of three libraries. Two
 small scripts stand for the commands on the PATH: each hands its arguments, folder,
-environment and files over, and exits with the code that comes back.
+environment and files over, and exits with the code that comes back. What runs so is
+told that this `python` is its own, and starts others by it.
 """
 
+import contextlib
 import json
 import os
 import runpy
 import socket
+import subprocess
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 
@@ -40,9 +44,42 @@ SMALLEST = {
 }
 
 
+@contextlib.contextmanager
+def warm_commands(**variables):
+    """The environment of a server: its commands are the first on the PATH.
+
+    With `AT_SMALLEST_SIZES` among the variables they take the sizes of `SMALLEST`.
+    """
+    # A socket's address has 108 characters at most: pytest's folders can be longer.
+    with tempfile.TemporaryDirectory() as commands:
+        environment = {
+            **os.environ,
+            **variables,
+            "PATH": f"{commands}:{os.environ['PATH']}",
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "HF_HUB_OFFLINE": "1",
+            "HF_HUB_CACHE": f"{commands}/hub",
+        }
+        server = subprocess.Popen(
+            # Without the script's folder, which has a keras_makeavid of its own.
+            [sys.executable, "-P", __file__, f"{commands}/socket", commands],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert server.stdout.readline() == "ready\n"
+            yield environment
+        finally:
+            server.kill()
+            server.wait()
+            server.stdout.close()
+
+
 def with_smallest_sizes(arguments: list[str]) -> list[str]:
     """`arguments` of `makeavid`, or a script and its own, at the smallest size."""
-    for command, sizes in SMALLEST.items():
+    sizes_of = SMALLEST if "AT_SMALLEST_SIZES" in os.environ else {}
+    for command, sizes in sizes_of.items():
         words = command.split()
         if [Path(word).name for word in arguments[: len(words)]] == words:
             return arguments + sizes
@@ -66,13 +103,10 @@ def run(command: str, arguments: list[str]):
     return runpy.run_path(arguments[0], run_name="__main__")
 
 
-def run_in_fork(command, arguments, folder, environment, files) -> int:
-    """The exit code of the command, or 1 where it raised."""
-    child = os.fork()
-    if child:
-        for file in files:
-            os.close(file)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def run_in_fork(command, arguments, folder, environment, files, answer) -> None:
+    """Start the command; `answer` is called with its exit code, 1 where it raised."""
+    if os.fork():
+        return
     code = 1
     try:
         for number, file in enumerate(files):
@@ -86,6 +120,7 @@ def run_in_fork(command, arguments, folder, environment, files) -> int:
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()
+    answer(code)
     os._exit(code)
 
 
@@ -105,6 +140,7 @@ def main(address: str, commands: str):
             CLIENT.format(python=sys.executable, address=address, command=command)
         )
         script.chmod(0o755)
+    sys.executable = str(Path(commands) / "python")
     server = socket.socket(socket.AF_UNIX)
     server.bind(address)
     server.listen()
@@ -112,9 +148,17 @@ def main(address: str, commands: str):
     while True:
         connection, _ = server.accept()
         message, files, _, _ = socket.recv_fds(connection, 1 << 20, 3)
-        code = run_in_fork(*json.loads(message), files)
-        connection.send(str(code).encode())
+        run_in_fork(
+            *json.loads(message),
+            files,
+            lambda code, to=connection: to.send(str(code).encode()),
+        )
         connection.close()
+        for file in files:
+            os.close(file)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
 if __name__ == "__main__":
