@@ -20,9 +20,9 @@ from keras_makeavid.data.datasets import (
 )
 from keras_makeavid.data.loaders import LatentLoader, PictureLoader
 from keras_makeavid.data.picture_folder import PictureFolder
-from keras_makeavid.data.published import PublishedDataset
+from keras_makeavid.data.published import PublishedReader
 from keras_makeavid.data.reader import LatentClip, LatentReader
-from keras_makeavid.data.sharded import ShardedDataset
+from keras_makeavid.data.sharded import ShardedReader
 
 if TYPE_CHECKING:
     from keras_makeavid.data.encode import EncodeReport, encode_clips
@@ -45,9 +45,9 @@ __all__ = [
     "LatentReader",
     "PictureFolder",
     "PictureLoader",
-    "PublishedDataset",
+    "PublishedReader",
     "RayWorkers",
-    "ShardedDataset",
+    "ShardedReader",
     "check_dataset",
     "convert_dataset",
     "dataset_facts",

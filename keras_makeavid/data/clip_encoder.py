@@ -28,12 +28,12 @@ class ClipEncoder:
         self,
         vae: keras.Model,
         text_encoder: keras.Model,
-        preprocessor: Callable[[str], np.ndarray],
+        tokenize: Callable[[str], np.ndarray],
         chunk_size: int = 1,
     ):
         self._vae = vae
         self._chunk_size = chunk_size
-        self._preprocessor = preprocessor
+        self._tokenize = tokenize
         self._encode_text = compile_inference(
             lambda token_ids: text_encoder({"token_ids": token_ids}), [text_encoder]
         )
@@ -43,7 +43,7 @@ class ClipEncoder:
         """Encode frames `(F, H, W, 3)`, uint8, and a caption for a `LatentClip`."""
         latents = self._vae.encode_video(frames, self._chunk_size)
         latents /= self._vae.scaling_factor
-        states = self._encode_text(self._preprocessor(caption))
+        states = self._encode_text(self._tokenize(caption))
         states = keras.ops.convert_to_numpy(keras.ops.cast(states, "float32"))
         return latents.astype("float32"), states[0]
 

@@ -66,7 +66,7 @@ def encode_clips(
     out: str | os.PathLike,
     vae: keras.Model,
     text_encoder: keras.Model,
-    preprocessor: Callable[[str], np.ndarray],
+    tokenize: Callable[[str], np.ndarray],
     height: int = 512,
     width: int = 512,
     fps: float | None = None,
@@ -97,7 +97,7 @@ def encode_clips(
         out: Dataset folder, made or continued.
         vae: An `AutoencoderKL`. Latents are its posterior means, not scaled.
         text_encoder: Takes `{"token_ids"}` and returns text states `(1, L, D)`.
-        preprocessor: Turns a caption into token ids `(1, L)`.
+        tokenize: Turns a caption into token ids `(1, L)`: `task.preprocessor.tokenize`.
         height: Height of the frames in pixels. Clips are scaled to cover and cropped.
         width: Width of the frames in pixels.
         fps: Frames a second to resample to. `None` keeps the clip's own.
@@ -136,7 +136,7 @@ def encode_clips(
     _check_arguments(vae, settings, clip_filter, num_workers)
     writer = open_writer(out, layout, half)
     places = _places(captions, writer.stored)
-    encoder = ClipEncoder(vae, text_encoder, preprocessor)
+    encoder = ClipEncoder(vae, text_encoder, tokenize)
     wanted = {
         clip: {
             "caption": captions[clip],
@@ -180,8 +180,8 @@ def _keep(
     kept = set()
     for part_id, metadata in stored.items():
         source = [metadata[f"source_{name}"] for name in ("height", "width", "fps")]
-        of_file = clip_filter.of_source(*source)
-        if reason := of_file or clip_filter.of_length(metadata["frames"]):
+        of_file = clip_filter.reason_by_header(*source)
+        if reason := of_file or clip_filter.reason_by_length(metadata["frames"]):
             report.dropped[part_id] = reason
         else:
             writer.keep(part_id)

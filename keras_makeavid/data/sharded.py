@@ -74,7 +74,7 @@ class ClipEntry(msgspec.Struct, frozen=True):
         return cls(clip.id, shard, *tensors, clip.metadata)
 
 
-class ShardedDataset(LatentReader):
+class ShardedReader(LatentReader):
     """A dataset of few large files: `index.json` beside safetensors shards.
 
     `index.json` tells where the tensors `ID/latents` and `ID/context` of each clip lie,
@@ -88,7 +88,7 @@ class ShardedDataset(LatentReader):
 
     Example:
     ```python
-    dataset = ShardedDataset("dataset")
+    dataset = ShardedReader("dataset")
     latents = dataset.latents(0, start=10, stop=34)  # (24, 64, 64, 4)
     ```
     """
@@ -170,7 +170,7 @@ class ShardedWriter:
         self._staging = self._folder / STAGED_FOLDER
         self._dtype = "float16" if half else "float32"
         self._shard_bytes = shard_bytes
-        self._failed_id_list = self._folder / ShardedDataset.FAILED_ID_LIST
+        self._failed_id_list = self._folder / ShardedReader.FAILED_ID_LIST
         self._failed = dict.fromkeys(read_ids(self._failed_id_list))
         self._entries = self._read_entries()
         self._staging.mkdir(parents=True, exist_ok=True)
@@ -236,10 +236,10 @@ class ShardedWriter:
         """The index, without clips that are damaged and on the list of failed ones."""
         if not (self._folder / INDEX_NAME).is_file():
             return {}
-        entries = ShardedDataset(self._folder).entries
+        entries = ShardedReader(self._folder).entries
         if not self._failed:
             return entries
-        damaged = ShardedDataset(self._folder, self._failed, {}).find_damage()
+        damaged = ShardedReader(self._folder, self._failed, {}).find_damage()
         return {i: entry for i, entry in entries.items() if i not in damaged}
 
     def _read_staged(self) -> dict[str, dict[str, Any]]:
