@@ -19,9 +19,9 @@ _PARTS = {"vae": "VAE", "text_encoder": "text encoder"}
 
 
 class ClipEncoder:
-    """What `encode_clips` does with the models that it takes.
+    """The models that encode clips, and their `encoder_record` as `fingerprint`.
 
-    The VAE codes `chunk_size` frames at once. `fingerprint` is the `encoder_record`.
+    The VAE codes `chunk_size` frames at once.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class ClipEncoder:
 
     def encode(self, frames: np.ndarray, caption: str) -> tuple[np.ndarray, np.ndarray]:
         """Encode frames `(F, H, W, 3)`, uint8, and a caption for a `LatentClip`."""
+        # Datasets hold latents that are not scaled; training scales them.
         latents = self._vae.encode_video(frames, self._chunk_size)
         latents /= self._vae.scaling_factor
         states = self._encode_text(self._tokenize(caption))

@@ -165,11 +165,11 @@ class LatentLoader(BatchLoader):
             than the others, which names it; or an argument makes no sense.
 
     Example:
-        ```python
-        loader = LatentLoader("dataset", num_frames=24, batch_size=4, num_workers=2)
-        for batch in loader.batches(start_step=1000):
-            batch["latents"].shape  # (4, 24, 64, 64, 4)
-        ```
+    ```python
+    loader = LatentLoader("dataset", num_frames=24, batch_size=4, num_workers=2)
+    for batch in loader.batches(start_step=1000):
+        batch["latents"].shape  # (4, 24, 64, 64, 4)
+    ```
     """
 
     def __init__(

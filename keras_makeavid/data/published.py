@@ -8,6 +8,7 @@ Three files a clip: `data/videos/<id>.npy`, float32 `(F, C, H, W)`, not scaled;
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -67,8 +68,7 @@ class PublishedReader(LatentReader):
                 f"Clip {clip_id} must have latents (F, C, H, W) and text states "
                 f"(1, L, D). Received: {latents.shape} and {context.shape}"
             )
-        shape = context.shape[1:]
-        return latents, StoredArray(context.path, context.dtype, shape, context.offset)
+        return latents, replace(context, shape=context.shape[1:])
 
 
 class PublishedWriter:
