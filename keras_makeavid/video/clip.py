@@ -234,14 +234,15 @@ class VideoClip:
         import av
 
         packets = self._container.demux(self._stream)
-        packet: Any = ...
-        while packet is not None:
+        while True:
             packet = None
             with suppress(av.FFmpegError):
                 packet = next(packets, None)
             # Of a damaged packet: the next one may be whole.
             with suppress(av.FFmpegError):
                 yield from self._decoder.decode(packet)
+            if packet is None:
+                return
 
     def _sought(self, start: float, origin: float) -> tuple[Iterator[Any], Any, float]:
         """Frames from safely before `start`, or from the first, and that time."""

@@ -272,10 +272,13 @@ def _check_pixels(path, size, most):
 
 def _opener(head):
     """Pillow's class for a file of ours; `Image.open` would heed its bound on sizes."""
-    from PIL import Image
+    from PIL import Image, JpegImagePlugin
 
+    # Pillow's table has one that also reads, and may refuse, a second picture behind.
+    if head.startswith(b"\xff\xd8\xff"):
+        return JpegImagePlugin.JpegImageFile
     Image.init()
-    openers = (Image.OPEN[name] for name in ("PNG", "JPEG", "WEBP", "GIF", "BMP"))
+    openers = (Image.OPEN[name] for name in ("PNG", "WEBP", "GIF", "BMP"))
     return next((opener for opener, accept in openers if accept(head) is True), None)
 
 
