@@ -12,20 +12,6 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-_SUBMODULES = (
-    "data",
-    "layers",
-    "models",
-    "moving_shapes",
-    "planning",
-    "recipes",
-    "schedulers",
-    "text",
-    "training",
-    "video",
-)
-_MEMBERS = {"TextToVideo": "keras_makeavid.tasks"}
-
 __all__ = [
     "TextToVideo",
     "__version__",
@@ -58,10 +44,12 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str):
-    if name in _SUBMODULES:
+    if name == "TextToVideo":
+        from keras_makeavid.tasks import TextToVideo
+
+        return TextToVideo
+    if name in __all__:
         return importlib.import_module(f"keras_makeavid.{name}")
-    if name in _MEMBERS:
-        return getattr(importlib.import_module(_MEMBERS[name]), name)
     raise AttributeError(f"module 'keras_makeavid' has no attribute {name!r}")
 
 

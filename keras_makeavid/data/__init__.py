@@ -1,12 +1,11 @@
 """Latent datasets: made from clips, converted, checked and read for training.
 
-What needs Keras is imported when it is first used: processes that only read clips or
-windows do without it.
+Keras is imported when it is first needed: processes that only read clips or windows do
+without it.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 from keras_makeavid.data.captions import read_captions
@@ -18,23 +17,16 @@ from keras_makeavid.data.datasets import (
     open_dataset,
     open_writer,
 )
+from keras_makeavid.data.encode import EncodeReport, encode_clips
 from keras_makeavid.data.loaders import LatentLoader, PictureLoader
 from keras_makeavid.data.picture_folder import PictureFolder
-from keras_makeavid.data.published import PublishedDataset
+from keras_makeavid.data.published import PublishedReader
+from keras_makeavid.data.ray_encoding import RayWorkers
 from keras_makeavid.data.reader import LatentClip, LatentReader
-from keras_makeavid.data.sharded import ShardedDataset
+from keras_makeavid.data.sharded import ShardedReader
 
 if TYPE_CHECKING:
-    from keras_makeavid.data.encode import EncodeReport, encode_clips
     from keras_makeavid.data.latent_dataset import LatentDataset
-    from keras_makeavid.data.ray_encoding import RayWorkers
-
-_NEED_KERAS = {
-    "EncodeReport": "encode",
-    "LatentDataset": "latent_dataset",
-    "RayWorkers": "ray_encoding",
-    "encode_clips": "encode",
-}
 
 __all__ = [
     "ClipFilter",
@@ -45,9 +37,9 @@ __all__ = [
     "LatentReader",
     "PictureFolder",
     "PictureLoader",
-    "PublishedDataset",
+    "PublishedReader",
     "RayWorkers",
-    "ShardedDataset",
+    "ShardedReader",
     "check_dataset",
     "convert_dataset",
     "dataset_facts",
@@ -59,9 +51,10 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name in _NEED_KERAS:
-        module = importlib.import_module(f"keras_makeavid.data.{_NEED_KERAS[name]}")
-        return getattr(module, name)
+    if name == "LatentDataset":
+        from keras_makeavid.data.latent_dataset import LatentDataset
+
+        return LatentDataset
     raise AttributeError(f"module 'keras_makeavid.data' has no attribute {name!r}")
 
 

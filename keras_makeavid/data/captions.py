@@ -93,15 +93,21 @@ def find_files(
     suffixes: Collection[str],
     passed_over: dict[Path, str] | None = None,
 ) -> list[Path]:
-    """Find the files of a folder and of those inside it, as `read_captions` does."""
+    """Find the files of a folder and of those inside it.
+
+    Hidden and system files are passed over, and so are still pictures where `suffixes`
+    are of videos.
+    """
     folder = _existing_folder(folder)
     passed_over = {} if passed_over is None else passed_over
+    of_videos = ".mp4" in suffixes
     found = []
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in suffixes and path.is_file():
-            if _is_hidden(path.relative_to(folder)):
+            parts = path.relative_to(folder).parts
+            if any(name.startswith(".") or name in _SYSTEM_FOLDERS for name in parts):
                 passed_over[path] = HIDDEN
-            elif ".mp4" in suffixes and _is_still(path):
+            elif of_videos and _is_still(path):
                 passed_over[path] = "a still picture"
             else:
                 found.append(path)
@@ -113,10 +119,6 @@ def _existing_folder(folder: str | os.PathLike) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}")
     return folder
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in path.parts)
 
 
 def _is_still(path: Path) -> bool:

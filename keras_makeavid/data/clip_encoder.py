@@ -19,21 +19,21 @@ _PARTS = {"vae": "VAE", "text_encoder": "text encoder"}
 
 
 class ClipEncoder:
-    """What `encode_clips` does with the models that it takes.
+    """The models that encode clips, and their `encoder_record` as `fingerprint`.
 
-    The VAE codes `chunk_size` frames at once. `fingerprint` is the `encoder_record`.
+    The VAE codes `chunk_size` frames at once.
     """
 
     def __init__(
         self,
         vae: keras.Model,
         text_encoder: keras.Model,
-        preprocessor: Callable[[str], np.ndarray],
+        tokenize: Callable[[str], np.ndarray],
         chunk_size: int = 1,
     ):
         self._vae = vae
         self._chunk_size = chunk_size
-        self._preprocessor = preprocessor
+        self._tokenize = tokenize
         self._encode_text = compile_inference(
             lambda token_ids: text_encoder({"token_ids": token_ids}), [text_encoder]
         )
@@ -41,9 +41,10 @@ class ClipEncoder:
 
     def encode(self, frames: np.ndarray, caption: str) -> tuple[np.ndarray, np.ndarray]:
         """Encode frames `(F, H, W, 3)`, uint8, and a caption for a `LatentClip`."""
+        # Datasets hold latents that are not scaled; training scales them.
         latents = self._vae.encode_video(frames, self._chunk_size)
         latents /= self._vae.scaling_factor
-        states = self._encode_text(self._preprocessor(caption))
+        states = self._encode_text(self._tokenize(caption))
         states = keras.ops.convert_to_numpy(keras.ops.cast(states, "float32"))
         return latents.astype("float32"), states[0]
 

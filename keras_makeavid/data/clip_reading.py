@@ -45,7 +45,7 @@ class ClipFilter:
 
     Example:
     ```python
-    ClipFilter(min_frames=24).of_length(20)  # "20 frames, fewer than 24"
+    ClipFilter(min_frames=24).reason_by_length(20)  # "20 frames, fewer than 24"
     ```
     """
 
@@ -58,7 +58,7 @@ class ClipFilter:
             if not value >= 0:
                 raise ValueError(f"{name} must be 0 or more. Received: {value!r}")
 
-    def of_source(self, height: int, width: int, fps: float) -> str | None:
+    def reason_by_header(self, height: int, width: int, fps: float) -> str | None:
         """Tell why to drop a clip by the header of its file, or `None` to keep it."""
         if min(height, width) < self.min_size:
             return f"{width} x {height} pixels, smaller than {self.min_size}"
@@ -66,7 +66,7 @@ class ClipFilter:
             return f"{fps:g} frames a second, fewer than {self.min_fps:g}"
         return None
 
-    def of_length(self, frames: int) -> str | None:
+    def reason_by_length(self, frames: int) -> str | None:
         """Tell why to drop a clip by its length, or `None` to keep it."""
         if frames < self.min_frames:
             return f"{frames} frames, fewer than {self.min_frames}"
@@ -127,7 +127,7 @@ def read_clip(
 def _read_parts(
     clip: Clip, settings: ClipSettings, clip_filter: ClipFilter, sha256: str
 ) -> ClipContent:
-    reason = clip_filter.of_source(clip.height, clip.width, clip.rate)
+    reason = clip_filter.reason_by_header(clip.height, clip.width, clip.rate)
     if reason:
         return ClipContent(dropped={"": reason})
     fps = settings.fps or clip.rate
@@ -135,7 +135,7 @@ def _read_parts(
     lengths = replace(clip_filter, min_frames=least)
     content = ClipContent()
     for suffix, start, available, scene in _windows(clip, settings):
-        reason = None if available is None else lengths.of_length(available)
+        reason = None if available is None else lengths.reason_by_length(available)
         if reason is None:
             frames = read_video(
                 clip,
@@ -145,7 +145,7 @@ def _read_parts(
                 height=settings.height,
                 width=settings.width,
             )
-            reason = lengths.of_length(len(frames))
+            reason = lengths.reason_by_length(len(frames))
         if reason is not None:
             content.dropped[suffix] = reason
             continue

@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from keras_makeavid.data.published import PublishedDataset, PublishedWriter
+from keras_makeavid.data.published import PublishedReader, PublishedWriter
 from keras_makeavid.data.reader import LatentReader, read_ids
 from keras_makeavid.data.sharded import (
     INDEX_NAME,
     STAGED_FOLDER,
-    ShardedDataset,
+    ShardedReader,
     ShardedWriter,
 )
 from keras_makeavid.files import folder_written_aside
@@ -39,7 +39,7 @@ def open_dataset(
         damaged: As for `LatentReader`.
 
     Returns:
-        A `ShardedDataset` or a `PublishedDataset`.
+        A `ShardedReader` or a `PublishedReader`.
 
     Raises:
         FileNotFoundError: The folder is in neither layout.
@@ -54,7 +54,7 @@ def open_dataset(
     if isinstance(source, LatentReader):
         return source
     sharded = (Path(source) / INDEX_NAME).is_file()
-    return (ShardedDataset if sharded else PublishedDataset)(source, only, damaged)
+    return (ShardedReader if sharded else PublishedReader)(source, only, damaged)
 
 
 def open_writer(
@@ -161,7 +161,7 @@ def dataset_facts(dataset: LatentReader) -> dict[str, Any]:
     frames = [shape[0] for shape in shapes]
     dtypes = {str(dataset.latents(i, 0, 1).dtype) for i in (0, len(dataset) - 1)}
     return {
-        "layout": type(dataset).__name__.removesuffix("Dataset").lower(),
+        "layout": type(dataset).__name__.removesuffix("Reader").lower(),
         "clips": len(dataset),
         "frames": sum(frames),
         "frames a clip": f"{min(frames)} to {max(frames)}",

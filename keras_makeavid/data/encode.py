@@ -9,11 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
-from keras_makeavid.data.clip_encoder import ClipEncoder
 from keras_makeavid.data.clip_reading import (
     ClipContent,
     ClipFilter,
@@ -28,6 +27,11 @@ from keras_makeavid.json_files import write_json
 from keras_makeavid.video.reader import check_window
 from keras_makeavid.video.resize import check_size
 from keras_makeavid.video.scenes import import_scenedetect
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_makeavid.data.clip_encoder import ClipEncoder
 
 # Longer names of files, and what is added to them, are too long for file systems.
 _LONGEST_PLAIN_ID = 100
@@ -52,12 +56,11 @@ class EncodeReport:
 
 @dataclass(frozen=True)
 class _Place:
-    """What the dataset calls a clip, and has of it."""
+    """What the dataset calls a clip, and has of it: metadata by the id of each part."""
 
     id: str
     # The end of its path that tells it from others: the same wherever the folder lies.
     source: str
-    # Ids and metadata of the parts that the dataset has.
     stored: Mapping[str, dict]
 
 
@@ -66,7 +69,7 @@ def encode_clips(
     out: str | os.PathLike,
     vae: keras.Model,
     text_encoder: keras.Model,
-    preprocessor: Callable[[str], np.ndarray],
+    tokenize: Callable[[str], np.ndarray],
     height: int = 512,
     width: int = 512,
     fps: float | None = None,
@@ -84,7 +87,7 @@ def encode_clips(
 
     A clip is finished when the dataset has it with this very caption, these settings
     and weights, and from a file of the same bytes: then it is skipped, so that a run
-    that was stopped goes on where it was. A broken clip is reported, left out, and
+    that was stopped continues where it was. A broken clip is reported, left out, and
     tried again by the next run. Clips that the dataset has from other folders stay
     as they are. What became of each clip is also written as `report.json`.
 
@@ -97,7 +100,7 @@ def encode_clips(
         out: Dataset folder, made or continued.
         vae: An `AutoencoderKL`. Latents are its posterior means, not scaled.
         text_encoder: Takes `{"token_ids"}` and returns text states `(1, L, D)`.
-        preprocessor: Turns a caption into token ids `(1, L)`.
+        tokenize: Turns a caption into token ids `(1, L)`: `task.preprocessor.tokenize`.
         height: Height of the frames in pixels. Clips are scaled to cover and cropped.
         width: Width of the frames in pixels.
         fps: Frames a second to resample to. `None` keeps the clip's own.
@@ -131,12 +134,14 @@ def encode_clips(
     )
     ```
     """
+    from keras_makeavid.data.clip_encoder import ClipEncoder
+
     settings = ClipSettings(height, width, fps, num_frames, start, split_scenes)
     clip_filter = clip_filter or ClipFilter()
     _check_arguments(vae, settings, clip_filter, num_workers)
     writer = open_writer(out, layout, half)
     places = _places(captions, writer.stored)
-    encoder = ClipEncoder(vae, text_encoder, preprocessor)
+    encoder = ClipEncoder(vae, text_encoder, tokenize)
     wanted = {
         clip: {
             "caption": captions[clip],
@@ -180,8 +185,8 @@ def _keep(
     kept = set()
     for part_id, metadata in stored.items():
         source = [metadata[f"source_{name}"] for name in ("height", "width", "fps")]
-        of_file = clip_filter.of_source(*source)
-        if reason := of_file or clip_filter.of_length(metadata["frames"]):
+        of_file = clip_filter.reason_by_header(*source)
+        if reason := of_file or clip_filter.reason_by_length(metadata["frames"]):
             report.dropped[part_id] = reason
         else:
             writer.keep(part_id)
@@ -247,42 +252,41 @@ def _places(clips: Collection[Path], stored: Mapping[str, dict]) -> dict[Path, _
 
     A clip that was encoded keeps its id, whatever has come beside it since.
     """
-    of_id: dict[str, dict[str, dict]] = {}
+    parts: dict[str, dict[str, dict]] = {}
     for part_id, metadata in stored.items():
-        of_scene = "scene" in metadata
-        clip_id = part_id.rpartition("-")[0] if of_scene else part_id
-        of_id.setdefault(clip_id, {})[part_id] = metadata
+        clip_id = part_id.rpartition("-")[0] if "scene" in metadata else part_id
+        parts.setdefault(clip_id, {})[part_id] = metadata
+    sources = {
+        clip_id: {metadata.get("source") for metadata in of_clip.values()}
+        for clip_id, of_clip in parts.items()
+    }
     places: dict[Path, _Place] = {}
-    taken: set[str] = set()
     for clip in clips:
         for source in reversed(_sources(clip)):
             for clip_id in (_plain_id(clip), _long_id(clip, source)):
-                parts = of_id.get(clip_id, {})
-                if clip_id not in taken and {source} == {
-                    metadata.get("source") for metadata in parts.values()
-                }:
-                    places.setdefault(clip, _Place(clip_id, source, parts))
-        if clip in places:
-            taken.add(places[clip].id)
-    sources = Counter(place.source for place in places.values())
+                if clip not in places and sources.get(clip_id) == {source}:
+                    places[clip] = _Place(clip_id, source, parts[clip_id])
+                    # No other clip can be the same.
+                    del sources[clip_id]
     new = [clip for clip in clips if clip not in places]
-    sources.update(source for clip in new for source in _sources(clip))
+    ends = Counter(place.source for place in places.values())
+    ends.update(source for clip in new for source in _sources(clip))
     # Some file systems take capitals for small letters.
     plain_ids = Counter(_plain_id(clip).lower() for clip in clips)
-    plain_ids.update(clip_id.lower() for clip_id in of_id)
+    plain_ids.update(clip_id.lower() for clip_id in parts)
     for clip in new:
-        ends = _sources(clip)
-        source = next((end for end in ends if sources[end] == 1), ends[-1])
-        plain_id = _plain_id(clip)
-        fits = 0 < len(plain_id) <= _LONGEST_PLAIN_ID
-        alone = fits and plain_ids[plain_id.lower()] == 1
-        clip_id = plain_id if alone else _long_id(clip, source)
+        whole = _sources(clip)[-1]
+        source = next((end for end in _sources(clip) if ends[end] == 1), whole)
+        clip_id = _plain_id(clip)
+        fits = 0 < len(clip_id) <= _LONGEST_PLAIN_ID
+        if not fits or plain_ids[clip_id.lower()] > 1:
+            clip_id = _long_id(clip, source)
         places[clip] = _Place(clip_id, source, {})
     return {clip: places[clip] for clip in clips}
 
 
 def _sources(clip: Path) -> list[str]:
-    """The ends of a clip's path, from that of folder and name on."""
+    """Ever longer endings of a clip's path, beginning with folder and name."""
     parts = clip.absolute().parts
     return ["/".join(parts[-count:]) for count in range(2, len(parts) + 1)]
 
@@ -298,7 +302,7 @@ def _long_id(clip: Path, source: str) -> str:
 
 
 def _sha256_if_whole(stored: Mapping[str, dict], wanted: dict) -> str | None:
-    """SHA-256 of the file of which all parts are stored as wanted, if they are."""
+    """SHA-256 of the source file, if its parts are all stored as wanted, or `None`."""
     parts = list(stored.values())
     if not parts or len(parts) != parts[0].get("scenes", 1):
         return None

@@ -67,7 +67,7 @@ class LatentDataset(keras.utils.PyDataset):
     @property
     def reader(self) -> LatentReader:
         """The opened dataset."""
-        return self._loader.dataset
+        return self._loader.reader
 
     def __len__(self) -> int:
         return self._loader.steps_per_epoch

@@ -165,11 +165,11 @@ class LatentLoader(BatchLoader):
             than the others, which names it; or an argument makes no sense.
 
     Example:
-        ```python
-        loader = LatentLoader("dataset", num_frames=24, batch_size=4, num_workers=2)
-        for batch in loader.batches(start_step=1000):
-            batch["latents"].shape  # (4, 24, 64, 64, 4)
-        ```
+    ```python
+    loader = LatentLoader("dataset", num_frames=24, batch_size=4, num_workers=2)
+    for batch in loader.batches(start_step=1000):
+        batch["latents"].shape  # (4, 24, 64, 64, 4)
+    ```
     """
 
     def __init__(
@@ -182,18 +182,18 @@ class LatentLoader(BatchLoader):
         seed: int = 0,
         **kwargs: int,
     ):
-        self.dataset = open_dataset(source)
-        if not self.dataset.ids:
-            raise ValueError(f"{self.dataset.folder} lists no clips")
+        self.reader = open_dataset(source)
+        if not self.reader.ids:
+            raise ValueError(f"{self.reader.folder} lists no clips")
         if samples_per_epoch is None:
-            samples_per_epoch = len(self.dataset)
+            samples_per_epoch = len(self.reader)
         super().__init__(
             batch_size=batch_size, samples_per_epoch=samples_per_epoch, **kwargs
         )
         if num_frames < 1:
             raise ValueError(f"num_frames must be at least 1. Received: {num_frames}")
         self.num_frames = num_frames
-        lengths = _checked_lengths(self.dataset, num_frames)
+        lengths = _checked_lengths(self.reader, num_frames)
         windows = [length - num_frames + 1 for length in lengths]
         self._sampler = WindowSampler(windows, seed)
 
@@ -205,13 +205,13 @@ class LatentLoader(BatchLoader):
             `(B, L, D)`, both float16, where B is `batch_size / shard_count`.
         """
         samples = self.samples_of(step)
-        frame, states = self.dataset.latents_shape(0)[1:], self.dataset.context_shape(0)
+        frame, states = self.reader.latents_shape(0)[1:], self.reader.context_shape(0)
         latents = np.empty((len(samples), self.num_frames, *frame), "float16")
         context = np.empty((len(samples), *states), "float16")
         for row, sample in enumerate(samples):
             clip, start = self._sampler[sample]
-            latents[row] = self.dataset.latents(clip, start, start + self.num_frames)
-            context[row] = self.dataset.context(clip)
+            latents[row] = self.reader.latents(clip, start, start + self.num_frames)
+            context[row] = self.reader.context(clip)
         return {"latents": latents, "context": context}
 
 

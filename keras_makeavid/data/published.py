@@ -8,6 +8,7 @@ Three files a clip: `data/videos/<id>.npy`, float32 `(F, C, H, W)`, not scaled;
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ from keras_makeavid.json_files import read_json, write_json
 ID_LIST = "data/id_list.json"
 
 
-class PublishedDataset(LatentReader):
+class PublishedReader(LatentReader):
     """A dataset of the layout of `TempoFunk/tempofunk-sdance`.
 
     A window of a clip is read without the rest of it. Arguments, attributes and errors
@@ -28,7 +29,7 @@ class PublishedDataset(LatentReader):
 
     Example:
     ```python
-    dataset = PublishedDataset("tempofunk-sdance")
+    dataset = PublishedReader("tempofunk-sdance")
     latents = dataset.latents(0, start=10, stop=34)  # (24, 64, 64, 4)
     ```
     """
@@ -67,8 +68,7 @@ class PublishedDataset(LatentReader):
                 f"Clip {clip_id} must have latents (F, C, H, W) and text states "
                 f"(1, L, D). Received: {latents.shape} and {context.shape}"
             )
-        shape = context.shape[1:]
-        return latents, StoredArray(context.path, context.dtype, shape, context.offset)
+        return latents, replace(context, shape=context.shape[1:])
 
 
 class PublishedWriter:
@@ -79,7 +79,7 @@ class PublishedWriter:
 
     def __init__(self, folder: str | os.PathLike):
         self._folder = Path(folder)
-        self._failed_id_list = self._folder / PublishedDataset.FAILED_ID_LIST
+        self._failed_id_list = self._folder / PublishedReader.FAILED_ID_LIST
         self._ids = dict.fromkeys(read_ids(self._folder / ID_LIST))
         self._failed = dict.fromkeys(read_ids(self._failed_id_list))
         for path in _clip_files(self._folder, "any"):
@@ -87,7 +87,7 @@ class PublishedWriter:
             remove_leftovers(path.parent)
         damaged: dict[str, str] = {}
         if self._failed and self._ids:
-            damaged = PublishedDataset(folder, self._failed, {}).find_damage()
+            damaged = PublishedReader(folder, self._failed, {}).find_damage()
         # A run that was stopped has left clips that are in no list.
         files = sorted((self._folder / "data" / "metadata").glob("*.json"))
         self.stored: dict[str, dict[str, Any]] = {}

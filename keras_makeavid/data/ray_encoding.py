@@ -9,10 +9,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-import keras
 import numpy as np
 
-from keras_makeavid.data.clip_encoder import ClipEncoder
 from keras_makeavid.data.clip_reading import ClipContent, read_clip
 from keras_makeavid.data.parallel import taken_ahead
 
@@ -100,6 +98,7 @@ class RayWorker:
 
     def __init__(self, preset: str, fingerprint: dict[str, Any]):
         from keras_makeavid import TextToVideo
+        from keras_makeavid.data.clip_encoder import ClipEncoder
 
         task = TextToVideo.from_preset(preset)
         self._encoder = ClipEncoder(
@@ -145,5 +144,7 @@ def _connected(ray, address):
 
 
 def _environment():
+    import keras
+
     kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     return {**kept, "KERAS_BACKEND": keras.config.backend()}

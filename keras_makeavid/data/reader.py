@@ -208,12 +208,10 @@ class LatentReader(ABC):
         return LatentClip(self.ids[index], *parts)
 
     def check(self, index: int) -> LatentClip:
-        """Read all of a clip to see whether it is whole.
+        """Read all of a clip, and refuse one that is damaged by a `ValueError`.
 
-        Raises:
-            ValueError: The clip holds numbers that are not finite or, where the
-                dataset can tell, others than were written; or its metadata are
-                malformed.
+        Its numbers must be finite and, where the dataset can tell, those that were
+        written.
         """
         clip = self.clip(index)
         for name, array in (("latents", clip.latents), ("text states", clip.context)):

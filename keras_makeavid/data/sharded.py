@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -50,11 +50,11 @@ class TensorEntry(msgspec.Struct, Generic[_Shape], frozen=True):
     def of(cls, array: np.ndarray) -> TensorEntry:
         """Describe an array."""
         plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        digest = hashlib.sha256(plain.reshape(-1).view("uint8").data)
+        sha256 = hashlib.sha256(plain.reshape(-1).view("uint8").data).hexdigest()
         # What a reader checks.
         dtype: Any = array.dtype.name
         shape: Any = array.shape
-        return cls(dtype, shape, digest.hexdigest())
+        return cls(dtype, shape, sha256)
 
 
 class ClipEntry(msgspec.Struct, frozen=True):
@@ -74,7 +74,7 @@ class ClipEntry(msgspec.Struct, frozen=True):
         return cls(clip.id, shard, *tensors, clip.metadata)
 
 
-class ShardedDataset(LatentReader):
+class ShardedReader(LatentReader):
     """A dataset of few large files: `index.json` beside safetensors shards.
 
     `index.json` tells where the tensors `ID/latents` and `ID/context` of each clip lie,
@@ -88,21 +88,10 @@ class ShardedDataset(LatentReader):
 
     Example:
     ```python
-    dataset = ShardedDataset("dataset")
+    dataset = ShardedReader("dataset")
     latents = dataset.latents(0, start=10, stop=34)  # (24, 64, 64, 4)
     ```
     """
-
-    def __init__(
-        self,
-        folder: str | os.PathLike,
-        only: Collection[str] | None = None,
-        damaged: dict[str, str] | None = None,
-    ):
-        self._shards: dict[str, dict[str, StoredArray]] = {}
-        super().__init__(folder, only, damaged)
-        # Each clip has what it needs of them.
-        self._shards.clear()
 
     def metadata(self, index: int) -> dict[str, Any]:
         return self.entries[self.ids[index]].metadata
@@ -123,31 +112,27 @@ class ShardedDataset(LatentReader):
 
     def _listed_ids(self) -> list[str]:
         self.entries = _read_index(self.folder)
+        self._shards: dict[str, dict[str, StoredArray]] = {}
         return list(self.entries)
 
     def _clip_arrays(self, clip_id: str) -> tuple[StoredArray, StoredArray]:
         entry = self.entries[clip_id]
         if entry.shard not in self._shards:
             self._shards[entry.shard], _ = _open_shard(self.folder / entry.shard)
-        latents, context = _tensor_names(clip_id)
-        return (
-            self._checked(entry, latents, entry.latents),
-            self._checked(entry, context, entry.context),
-        )
-
-    def _checked(
-        self, entry: ClipEntry, name: str, expected: TensorEntry
-    ) -> StoredArray:
-        """Where a tensor lies, if it is what the index says."""
-        array = self._shards[entry.shard].get(name)
-        if array is None:
-            raise ValueError(f"Clip {entry.id}: {entry.shard} has no tensor {name}")
-        if (array.dtype.name, array.shape) != (expected.dtype, expected.shape):
-            raise ValueError(
-                f"Clip {entry.id}: by the index its tensor {name} is {expected.dtype} "
-                f"{expected.shape}, in {entry.shard} it is {array.dtype} {array.shape}"
-            )
-        return array
+        tensors = self._shards[entry.shard]
+        names = _tensor_names(clip_id)
+        described: list[TensorEntry] = [entry.latents, entry.context]
+        for name, expected in zip(names, described, strict=True):
+            if name not in tensors:
+                raise ValueError(f"Clip {clip_id}: {entry.shard} has no tensor {name}")
+            found = tensors[name]
+            if (found.dtype.name, found.shape) != (expected.dtype, expected.shape):
+                raise ValueError(
+                    f"Clip {clip_id}: by the index its tensor {name} is "
+                    f"{expected.dtype} {expected.shape}, in {entry.shard} it is "
+                    f"{found.dtype} {found.shape}"
+                )
+        return tensors[names[0]], tensors[names[1]]
 
 
 class ShardedWriter:
@@ -170,7 +155,7 @@ class ShardedWriter:
         self._staging = self._folder / STAGED_FOLDER
         self._dtype = "float16" if half else "float32"
         self._shard_bytes = shard_bytes
-        self._failed_id_list = self._folder / ShardedDataset.FAILED_ID_LIST
+        self._failed_id_list = self._folder / ShardedReader.FAILED_ID_LIST
         self._failed = dict.fromkeys(read_ids(self._failed_id_list))
         self._entries = self._read_entries()
         self._staging.mkdir(parents=True, exist_ok=True)
@@ -236,10 +221,10 @@ class ShardedWriter:
         """The index, without clips that are damaged and on the list of failed ones."""
         if not (self._folder / INDEX_NAME).is_file():
             return {}
-        entries = ShardedDataset(self._folder).entries
+        entries = ShardedReader(self._folder).entries
         if not self._failed:
             return entries
-        damaged = ShardedDataset(self._folder, self._failed, {}).find_damage()
+        damaged = ShardedReader(self._folder, self._failed, {}).find_damage()
         return {i: entry for i, entry in entries.items() if i not in damaged}
 
     def _read_staged(self) -> dict[str, dict[str, Any]]:
@@ -317,13 +302,11 @@ class ShardedWriter:
 
     def _pack_again_what_has_leftovers(self) -> None:
         """Free shards of the tensors of clips that were removed or replaced."""
-        clips_of: dict[str, list[str]] = {}
-        for clip_id, entry in self._entries.items():
-            clips_of.setdefault(entry.shard, []).append(clip_id)
-        for shard, clip_ids in clips_of.items():
+        clips = Counter(entry.shard for entry in self._entries.values())
+        for shard, count in clips.items():
             tensors, _ = _open_shard(self._folder / shard)
-            if len(tensors) > 2 * len(clip_ids):
-                self._pack(clip_ids)
+            if len(tensors) > 2 * count:
+                self._pack([i for i, e in self._entries.items() if e.shard == shard])
 
 
 def _tensor_names(clip_id: str) -> tuple[str, str]:

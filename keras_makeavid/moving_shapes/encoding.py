@@ -27,7 +27,7 @@ def encode_motions(
     out: str | os.PathLike,
     vae: keras.Model,
     text_encoder: keras.Model,
-    preprocessor: Callable[[str], np.ndarray],
+    tokenize: Callable[[str], np.ndarray],
     layout: str = "sharded",
     half: bool = False,
     num_workers: int = 0,
@@ -56,7 +56,7 @@ def encode_motions(
         )
     writer = open_writer(out, layout, half)
     at_once = _frames_at_once(clips.size)
-    encoder = ClipEncoder(vae, text_encoder, preprocessor, at_once)
+    encoder = ClipEncoder(vae, text_encoder, tokenize, at_once)
     source = f"motions of seed {clips.seed}, {clips.split}, {clips.size} pixels"
     if clips.often is not None:
         source += ", {} in {} of them".format(*clips.often)
@@ -66,7 +66,7 @@ def encode_motions(
         "frames": clips.num_frames,
         "fps": _FPS,
         "duration": clips.num_frames / _FPS,
-        "text_length": int(np.shape(preprocessor(""))[-1]),
+        "text_length": int(np.shape(tokenize(""))[-1]),
     }
     ids = {index: f"motions-{index:08}" for index in range(count)}
     missing = {

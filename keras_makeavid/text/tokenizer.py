@@ -22,7 +22,6 @@ from keras_makeavid.text.vocabulary import (
     read_folder,
     read_object,
     read_vocabulary,
-    with_config,
 )
 
 # Where KerasHub's own tokenizers keep theirs in a preset.
@@ -168,31 +167,24 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         Raises:
             ValueError: If `prompts` is anything else, or no vocabulary is loaded.
         """
-        vocabulary = self._loaded_vocabulary().tokens
-        rows = self._encode(prompts)
-        ids = np.full(
-            (len(rows), self.sequence_length), vocabulary[self.pad_token], "int32"
+        start, end, pad = (
+            self.vocabulary[token] for token in (START_TOKEN, END_TOKEN, self.pad_token)
         )
+        texts = self._encode(prompts)
+        ids = np.full((len(texts), self.sequence_length), pad, "int32")
         most = self.sequence_length - 2
-        for row, text in zip(ids, rows, strict=True):
+        for row, text in zip(ids, texts, strict=True):
             if len(text) > most:
-                self._warn_of_cut(text, most)
-            text = text[:most]
-            row[: len(text) + 2] = [
-                vocabulary[START_TOKEN],
-                *text,
-                vocabulary[END_TOKEN],
-            ]
+                decode = self._load_clip_tokenizer().decode
+                warnings.warn(
+                    f"A prompt of {len(text)} tokens is cut to {most}, the most that "
+                    f"the text encoder takes. Kept: {decode(text[:most])!r}. Left out: "
+                    f"{decode(text[most:])!r}.",
+                    stacklevel=2,
+                )
+                text = text[:most]
+            row[: len(text) + 2] = [start, *text, end]
         return ids
-
-    def _warn_of_cut(self, text, most):
-        tokenizer = self._load_clip_tokenizer()
-        kept, cut = (tokenizer.decode(part) for part in (text[:most], text[most:]))
-        warnings.warn(
-            f"A prompt of {len(text)} tokens is cut to {most}, the most that the text "
-            f"encoder takes. Kept: {kept!r}. Left out: {cut!r}.",
-            stacklevel=3,
-        )
 
     def count_tokens(self, prompt: str) -> int:
         """Count a prompt's tokens, to know whether it will be cut.
@@ -213,10 +205,8 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
 
     def get_config(self) -> dict:
         """Return the arguments that rebuild this layer, vocabulary apart."""
-        config = super().get_config()
-        config["sequence_length"] = self.sequence_length
-        config["pad_token"] = self.pad_token
-        return config
+        own = {"sequence_length": self.sequence_length, "pad_token": self.pad_token}
+        return {**super().get_config(), **own}
 
     def save_assets(self, dir_path: str) -> None:
         """Write `vocab.json` and `merges.txt` into an existing folder.
@@ -254,11 +244,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         self._set_vocabulary(read_folder(dir_path))
 
     def save_to_preset(self, preset_dir: str) -> None:
-        """Write config and vocabulary into a KerasHub preset folder.
-
-        Args:
-            preset_dir: The folder; made where it does not exist.
-        """
+        """Write config and vocabulary into a KerasHub preset folder, new or not."""
         super().save_to_preset(preset_dir)
         assets = os.path.join(preset_dir, ASSET_FOLDER)
         os.makedirs(assets, exist_ok=True)
@@ -268,14 +254,11 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         """Read the vocabulary of a preset: a folder, or a handle of KerasHub's."""
         from keras_hub.src.utils.preset_utils import check_file_exists, get_file
 
-        vocabulary = read_vocabulary(
-            get_file(preset, f"{ASSET_FOLDER}/{VOCABULARY_FILE}"),
-            get_file(preset, f"{ASSET_FOLDER}/{MERGES_FILE}"),
-        )
-        if check_file_exists(preset, f"{ASSET_FOLDER}/{CONFIG_FILE}"):
-            config = get_file(preset, f"{ASSET_FOLDER}/{CONFIG_FILE}")
-            vocabulary = with_config(vocabulary, config)
-        self._set_vocabulary(vocabulary)
+        path = get_file(preset, f"{ASSET_FOLDER}/{VOCABULARY_FILE}")
+        get_file(preset, f"{ASSET_FOLDER}/{MERGES_FILE}")
+        # Fetched, too, if it is there. All of them come to lie in one folder.
+        check_file_exists(preset, f"{ASSET_FOLDER}/{CONFIG_FILE}")
+        self.load_assets(os.path.dirname(path))
 
     @classmethod
     def from_preset(

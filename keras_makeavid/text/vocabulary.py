@@ -29,16 +29,10 @@ OPENAI_MERGES = 49152 - 256 - 2
 
 
 class AddedToken(msgspec.Struct, frozen=True):
-    """A token that is found in a text before the text is split into words.
+    """A token that is found before the text is split into words, as transformers' own.
 
-    Args:
-        content: The text of the token.
-        single_word: Whether it is found only where no letter stands beside it.
-        lstrip: Whether it takes the spaces before it.
-        rstrip: Whether it takes the spaces behind it.
-        normalized: Whether it is found in the text in lower case, and not in the text
-            as it was written.
-        special: Whether decoding may leave it out.
+    `normalized` tells whether it is found in the text in lower case, and not in the
+    text as it was written.
     """
 
     content: str
@@ -51,13 +45,10 @@ class AddedToken(msgspec.Struct, frozen=True):
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """The tokens and merge rules of a byte-pair tokenizer, checked when made.
+    """Ids of tokens and merge rules of a byte-pair tokenizer, checked when made.
 
-    Args:
-        tokens: Each token's id; the ids are 0 to `len(tokens) - 1`, each once.
-        merges: Merge rules `"left right"`, the first one applied first.
-        added: Those of `tokens` that somebody added, as `tokenizer.add_tokens` of
-            transformers does.
+    `added` are those of `tokens` that somebody added, as `tokenizer.add_tokens` of
+    transformers does.
     """
 
     tokens: dict[str, int]
@@ -65,7 +56,6 @@ class Vocabulary:
     added: tuple[AddedToken, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse tokens and merges that the tokenizer could not work with."""
         _check_tokens(self.tokens)
         _check_merges(self.merges, self.tokens)
         for token in self.added:
@@ -78,10 +68,14 @@ class Vocabulary:
         `config` is what `tokenizer_config.json` is to say beside the added tokens.
         With neither of them, there is no such file.
         """
-        text = json.dumps(self.tokens, ensure_ascii=False)
-        _write(Path(folder, VOCABULARY_FILE), text)
-        text = "\n".join([MERGES_HEADER, *self.merges, ""])
-        _write(Path(folder, MERGES_FILE), text)
+        texts = {
+            VOCABULARY_FILE: json.dumps(self.tokens, ensure_ascii=False),
+            MERGES_FILE: "\n".join([MERGES_HEADER, *self.merges, ""]),
+        }
+        for name, text in texts.items():
+            with written_aside(Path(folder, name)) as aside:
+                # No newline translation: the file is the same on every system.
+                aside.write_text(text, encoding="utf-8", newline="")
         config = dict(config or {})
         if self.added:
             config["added_tokens_decoder"] = {
@@ -95,10 +89,9 @@ class Vocabulary:
 def read_folder(folder: StrPath) -> Vocabulary:
     """Read the vocabulary of a tokenizer's folder, in each form of transformers.
 
-    Args:
-        folder: It holds `tokenizer.json`, or `vocab.json` and `merges.txt`. Added
-            tokens are in `tokenizer.json`, in `tokenizer_config.json`, or, as older
-            versions wrote them, in `added_tokens.json`.
+    It holds `tokenizer.json`, or `vocab.json` and `merges.txt`. Added tokens are in
+    `tokenizer.json`, in `tokenizer_config.json`, or, as older versions wrote them, in
+    `added_tokens.json`.
     """
     whole = Path(folder, TOKENIZER_FILE)
     if whole.exists():
@@ -112,24 +105,20 @@ def read_folder(folder: StrPath) -> Vocabulary:
         ids = read_object(legacy)
         found = [(index, {"content": content}) for content, index in ids.items()]
         vocabulary = _with_added(vocabulary, found, legacy)
-    return with_config(vocabulary, Path(folder, CONFIG_FILE))
-
-
-def with_config(vocabulary: Vocabulary, path: StrPath) -> Vocabulary:
-    """Take the added tokens, too, of a `tokenizer_config.json`, if there is one."""
-    if not Path(path).exists():
-        return vocabulary
-    decoder = read_object(path).get("added_tokens_decoder", {})
-    if not isinstance(decoder, dict):
-        raise ValueError(
-            f"{path}: added_tokens_decoder must be an object of id to token. "
-            f"Received: a {type(decoder).__name__}"
-        )
-    found = [
-        (int(index) if index.isdecimal() else index, token)
-        for index, token in decoder.items()
-    ]
-    return _with_added(vocabulary, found, path)
+    config = Path(folder, CONFIG_FILE)
+    if config.exists():
+        decoder = read_object(config).get("added_tokens_decoder", {})
+        if not isinstance(decoder, dict):
+            raise ValueError(
+                f"{config}: added_tokens_decoder must be an object of id to token. "
+                f"Received: a {type(decoder).__name__}"
+            )
+        found = [
+            (int(index) if index.isdecimal() else index, token)
+            for index, token in decoder.items()
+        ]
+        vocabulary = _with_added(vocabulary, found, config)
+    return vocabulary
 
 
 def _with_added(vocabulary, found, path):
@@ -166,8 +155,7 @@ def read_vocabulary(vocab_path: StrPath, merges_path: StrPath) -> Vocabulary:
 def read_tokenizer_json(path: StrPath) -> Vocabulary:
     """Read the vocabulary in `tokenizer.json`, all that transformers 5 writes.
 
-    Normalisation and splitting rules in it are not read: they are CLIP's, and
-    `transformers.CLIPTokenizer` has them.
+    Its rules of normalisation and splitting are CLIP's, which we have.
     """
     try:
         content = read_object(path)
@@ -255,7 +243,10 @@ def learn_vocabulary(texts: Iterable[str], max_merges: int = 1024) -> Vocabulary
 
 def _vocabulary_of(merges: list[str]) -> Vocabulary:
     """Tokens in CLIP's order: bytes, bytes that end a word, merges, start and end."""
-    letters = _byte_letters()
+    # CLIP's visible stand-ins for the 256 bytes, in the order of their ids.
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    substitutes = range(0x100, 0x100 + 256 - len(printable))
+    letters = [chr(code) for code in (*printable, *substitutes)]
     tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
     tokens += [merge.replace(" ", "") for merge in merges]
     tokens += [START_TOKEN, END_TOKEN]
@@ -302,16 +293,3 @@ def _check_merges(merges: list[str], tokens: dict[str, int]) -> None:
                 "Merge rules must be 'left right', of tokens in the vocabulary. "
                 f"Received: {merge!r}"
             )
-
-
-def _byte_letters() -> list[str]:
-    """CLIP's visible stand-ins for the 256 bytes, in the order of their ids."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    substitutes = range(0x100, 0x100 + 256 - len(printable))
-    return [chr(code) for code in (*printable, *substitutes)]
-
-
-def _write(path: Path, text: str) -> None:
-    with written_aside(path) as aside:
-        # No newline translation: the file is the same on every system.
-        aside.write_text(text, encoding="utf-8", newline="")

@@ -162,7 +162,7 @@ def check_data(
                 f"{states}"
             )
         if not allow_other_encoder:
-            note = check_encoder(loader.dataset, task.vae, task.text_encoder)
+            note = check_encoder(loader.reader, task.vae, task.text_encoder)
             notes += [] if note is None else [note]
     return notes
 

@@ -10,7 +10,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +73,10 @@ def open_clip(
 class VideoClip:
     """The frames of a video file, decoded in order, as they are to be shown.
 
-    Attributes:
-        height: Rows of a frame that is cropped, of square pixels and upright, as the
-            file says.
-        width: Columns of such a frame.
-        stored_height: Rows of a frame as it is stored.
-        stored_width: Columns of a frame as it is stored.
-        rate: Frames a second, by the header, or measured if that makes no sense.
-        promised_seconds: Duration by the header, 0 if it gives none.
-        end: Seconds at which the last frame decoded so far stops being shown.
+    `height` and `width` are those of a frame as it is shown: cropped, of square pixels
+    and upright. `rate` is the header's, or measured if that makes no sense.
+    `promised_seconds` are 0 if the header promises none. `end` is when the last frame
+    decoded so far stops being shown, in seconds.
     """
 
     def __init__(self, path: Path, max_bytes: int, background: np.ndarray):
@@ -213,14 +208,12 @@ class VideoClip:
         import av
 
         times = []
-        try:
+        with suppress(av.FFmpegError):
             for packet in self._container.demux(self._stream):
                 if packet.pts is not None:
                     times.append(float(packet.pts * packet.time_base))
                 if len(times) == FRAMES_TO_MEASURE_RATE:
                     break
-        except av.FFmpegError:
-            pass
         self._reopen()
         span = max(times) - min(times) if times else 0.0
         rate = (len(times) - 1) / span if span > 0 else math.inf
@@ -241,18 +234,15 @@ class VideoClip:
         import av
 
         packets = self._container.demux(self._stream)
-        ended = False
-        while not ended:
-            try:
+        while True:
+            packet = None
+            with suppress(av.FFmpegError):
                 packet = next(packets, None)
-            except av.FFmpegError:
-                packet = None
-            ended = packet is None
-            try:
-                yield from self._decoder.decode(packet)
             # Of a damaged packet: the next one may be whole.
-            except av.FFmpegError:
-                continue
+            with suppress(av.FFmpegError):
+                yield from self._decoder.decode(packet)
+            if packet is None:
+                return
 
     def _sought(self, start: float, origin: float) -> tuple[Iterator[Any], Any, float]:
         """Frames from safely before `start`, or from the first, and that time."""
@@ -292,17 +282,14 @@ class VideoClip:
     def _shown(self, frame: Any) -> np.ndarray:
         """A frame as it is to be shown: `(H, W, 3)`, uint8, RGB."""
         import av
-        from av.sidedata.sidedata import Type as SideDataType
 
         kind = frame.format
         see_through = kind.has_palette or any(c.is_alpha for c in kind.components)
         width = max(1, round(frame.width * self._pixel_aspect))
         try:
-            image = frame.reformat(
-                width=width,
-                format="rgba" if see_through else "rgb24",
-                interpolation="BICUBIC",
-            ).to_ndarray()
+            layout = "rgba" if see_through else "rgb24"
+            shaped = frame.reformat(width, format=layout, interpolation="BICUBIC")
+            image = shaped.to_ndarray()
         except (av.FFmpegError, ValueError) as error:
             raise ValueError(
                 f"A frame of {self._path} cannot be decoded: damaged?"
@@ -312,9 +299,8 @@ class VideoClip:
         image = image[top : frame.height - bottom, columns]
         if see_through:
             image = lay_over(image, self._background)
-        turned = SideDataType.DISPLAYMATRIX
-        matrices = [bytes(data) for data in frame.side_data if data.type == turned]
-        return np.ascontiguousarray(upright(image, matrices[0] if matrices else None))
+        matrix = bytes(frame.side_data.get("DISPLAYMATRIX", b""))
+        return np.ascontiguousarray(upright(image, matrix))
 
 
 class WebPClip:
@@ -371,25 +357,23 @@ def crop_of(stream: Any) -> tuple[int, int, int, int]:
         return 0, 0, 0, 0
     # Without what the codec says, which may look like anything.
     contents = header.getvalue().replace(stream.codec_context.extradata or b"", b"")
-    found = {
-        kind: int.from_bytes(value[: size[0] - 0x80], "big")
-        for kind, size, value in _CROP.findall(contents)
-    }
-    sides = (b"\xbb", b"\xaa", b"\xcc", b"\xdd")
-    top, bottom, left, right = (found.get(side, 0) for side in sides)
+    found = dict.fromkeys((b"\xbb", b"\xaa", b"\xcc", b"\xdd"), 0)
+    for side, size, value in _CROP.findall(contents):
+        found[side] = int.from_bytes(value[: size[0] - 0x80], "big")
+    top, bottom, left, right = found.values()
     height, width = stream.codec_context.height, stream.codec_context.width
     if top + bottom >= height or left + right >= width:
         return 0, 0, 0, 0
     return top, bottom, left, right
 
 
-def upright(image: np.ndarray, matrix: bytes | None) -> np.ndarray:
+def upright(image: np.ndarray, matrix: bytes) -> np.ndarray:
     """Turn and mirror a frame as its display matrix says, by quarter turns.
 
     It is nine 32-bit numbers `a, b, u, c, d, v, x, y, w`, by which the point `(p, q)`
     is shown at `(a p + c q, b p + d q)`.
     """
-    if matrix is None or len(matrix) < 36:
+    if len(matrix) < 36:
         return image
     a, b, _, c, d, *_ = struct.unpack("=9i", matrix[:36])
     if abs(a) + abs(d) < abs(b) + abs(c):

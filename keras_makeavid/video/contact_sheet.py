@@ -38,17 +38,14 @@ def contact_sheet(
             do not fit in `max_width`.
 
     Example:
-        ```python
-        sheet = contact_sheet(np.zeros((24, 256, 256, 3), "uint8"), columns=6)
-        sheet.shape  # (684, 1024, 3)
-        ```
+    ```python
+    sheet = contact_sheet(np.zeros((24, 256, 256, 3), "uint8"), columns=6)
+    sheet.shape  # (684, 1024, 3)
+    ```
     """
     frames = check_frames(frames)
-    for name, value in (
-        ("columns", columns),
-        ("max_width", max_width),
-        ("max_frames", max_frames),
-    ):
+    counts = {"columns": columns, "max_width": max_width, "max_frames": max_frames}
+    for name, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1. Received: {value}")
     if len(frames) > max_frames:

@@ -56,10 +56,10 @@ def read_image(
         ValueError: It is empty, no picture, damaged, or above 2**27 pixels.
 
     Example:
-        ```python
-        write_image("red.png", np.full((8, 8, 3), (255, 0, 0), "uint8"))
-        read_image("red.png", height=4, width=4)[0, 0]  # array([255, 0, 0])
-        ```
+    ```python
+    write_image("red.png", np.full((8, 8, 3), (255, 0, 0), "uint8"))
+    read_image("red.png", height=4, width=4)[0, 0]  # array([255, 0, 0])
+    ```
     """
     check_size(height, width)
     rgb = as_rgb(background)
@@ -95,10 +95,10 @@ def read_mask(
         ValueError: It is empty, no picture, damaged, or above 2**27 pixels.
 
     Example:
-        ```python
-        write_image("white.png", np.full((8, 8, 3), 255, "uint8"))
-        read_mask("white.png", height=4, width=4).max()  # 255
-        ```
+    ```python
+    write_image("white.png", np.full((8, 8, 3), 255, "uint8"))
+    read_mask("white.png", height=4, width=4).max()  # 255
+    ```
     """
     from PIL import Image
 
@@ -124,9 +124,9 @@ def check_image_path(path: StrPath) -> Path:
         ValueError: The suffix is none of a picture.
 
     Example:
-        ```python
-        check_image_path("sheet.png")
-        ```
+    ```python
+    check_image_path("sheet.png")
+    ```
     """
     path = existing_parent(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -150,9 +150,9 @@ def write_image(path: StrPath, image: np.ndarray) -> None:
         ValueError: The suffix or the array is another.
 
     Example:
-        ```python
-        write_image("grey.png", np.full((64, 64, 3), 128, "uint8"))
-        ```
+    ```python
+    write_image("grey.png", np.full((64, 64, 3), 128, "uint8"))
+    ```
     """
     path = check_image_path(path)
     image = np.asarray(image)
@@ -271,23 +271,15 @@ def _check_pixels(path, size, most):
 
 
 def _opener(head):
-    from PIL import (
-        BmpImagePlugin,
-        GifImagePlugin,
-        JpegImagePlugin,
-        PngImagePlugin,
-        WebPImagePlugin,
-    )
+    """Pillow's class for a file of ours; `Image.open` would heed its bound on sizes."""
+    from PIL import Image, JpegImagePlugin
 
-    openers = {
-        b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
-        b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
-        b"GIF8": GifImagePlugin.GifImageFile,
-        b"BM": BmpImagePlugin.BmpImageFile,
-    }
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return WebPImagePlugin.WebPImageFile
-    return next((openers[start] for start in openers if head.startswith(start)), None)
+    # Pillow's table has one that also reads, and may refuse, a second picture behind.
+    if head.startswith(b"\xff\xd8\xff"):
+        return JpegImagePlugin.JpegImageFile
+    Image.init()
+    openers = (Image.OPEN[name] for name in ("PNG", "WEBP", "GIF", "BMP"))
+    return next((opener for opener, accept in openers if accept(head) is True), None)
 
 
 def _webp_canvas(head):

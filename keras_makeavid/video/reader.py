@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -65,10 +66,10 @@ def probe(path: StrPath, *, max_bytes: int = MAX_BYTES) -> VideoInfo:
         ValueError: It is empty, holds no picture, or no frame can be decoded.
 
     Example:
-        ```python
-        write_video("clip.mp4", np.zeros((8, 64, 96, 3), "uint8"), fps=8)
-        probe("clip.mp4").num_frames  # 8
-        ```
+    ```python
+    write_video("clip.mp4", np.zeros((8, 64, 96, 3), "uint8"), fps=8)
+    probe("clip.mp4").num_frames  # 8
+    ```
     """
     with open_clip(path, max_bytes) as clip:
         num_frames = sum(1 for _ in clip.frames())
@@ -130,13 +131,13 @@ def read_video(
             needs more memory than allowed.
 
     Example:
-        ```python
-        write_video("clip.mp4", np.zeros((48, 64, 96, 3), "uint8"), fps=24)
-        window = read_video(
-            "clip.mp4", start=1.0, num_frames=8, fps=8, height=32, width=32
-        )
-        window.shape  # (8, 32, 32, 3)
-        ```
+    ```python
+    write_video("clip.mp4", np.zeros((48, 64, 96, 3), "uint8"), fps=24)
+    window = read_video(
+        "clip.mp4", start=1.0, num_frames=8, fps=8, height=32, width=32
+    )
+    window.shape  # (8, 32, 32, 3)
+    ```
     """
     check_window(start, num_frames, fps)
     check_size(height, width)
@@ -154,17 +155,22 @@ def read_video(
                 f"{expected * height * width * 3} bytes, more than "
                 f"max_bytes={max_bytes}: ask for fewer or smaller frames."
             )
-        chosen = _every_frame(clip, start)
-        if fps is not None:
+        if fps is None:
+            chosen = _every_frame(clip, start)
+        else:
             chosen = _nearest_frames(clip, start, fps)
         frames = np.empty((expected, height, width, 3), np.uint8)
         _fill(frames, chosen, num_frames, limit, path)
         if len(frames) < (num_frames or 1):
             at_rate = f" at {fps:g} frames a second" if fps else ""
             asked = f", {num_frames} were asked for" if num_frames else ""
+            promise = ""
+            if clip.promised_seconds >= clip.end + 0.5:
+                seconds = f"{clip.promised_seconds:.1f} s"
+                promise = f" Its header promises {seconds}: it may be truncated."
             raise ValueError(
                 f"{path} lasts {clip.end:.3f} s and has {len(frames)} frames "
-                f"from {start:g} s on{at_rate}{asked}.{_truncated(clip)}"
+                f"from {start:g} s on{at_rate}{asked}.{promise}"
             )
     return frames
 
@@ -193,14 +199,15 @@ def _every_frame(clip: Clip, start: float) -> Iterator[np.ndarray]:
 def _nearest_frames(clip: Clip, start: float, fps: float) -> Iterator[np.ndarray]:
     instants = (start + number / fps for number in itertools.count())
     instant = next(instants)
-    earlier, frame = 0.0, None
+    earlier, shown = 0.0, None
     for time, retrieve in clip.frames(start):
-        while frame is not None and instant <= (earlier + time) / 2:
-            yield frame
+        while shown and instant <= (earlier + time) / 2:
+            yield shown()
             instant = next(instants)
-        earlier, frame = time, retrieve()
-    while frame is not None and instant < clip.end - TIME_SLACK:
-        yield frame
+        # Converted if it is chosen, and then once.
+        earlier, shown = time, functools.cache(retrieve)
+    while shown and instant < clip.end - TIME_SLACK:
+        yield shown()
         instant = next(instants)
 
 
@@ -227,9 +234,3 @@ def _fill(
         if count == num_frames:
             break
     frames.resize((count, height, width, 3), refcheck=False)
-
-
-def _truncated(clip: Clip) -> str:
-    if clip.promised_seconds < clip.end + 0.5:
-        return ""
-    return f" Its header promises {clip.promised_seconds:.1f} s: it may be truncated."

@@ -59,9 +59,9 @@ def cover_crop(
         `(height, width, C)` or `(height, width)`, uint8.
 
     Example:
-        ```python
-        cover_crop(np.zeros((720, 1280, 3), "uint8"), 512, 512).shape  # (512, 512, 3)
-        ```
+    ```python
+    cover_crop(np.zeros((720, 1280, 3), "uint8"), 512, 512).shape  # (512, 512, 3)
+    ```
     """
     rows, columns = image.shape[:2]
     if (rows, columns) == (height, width):

@@ -14,14 +14,10 @@ DETECTION_WIDTH = 256
 
 
 def find_scenes(path: StrPath | Clip) -> list[np.ndarray]:
-    """Find the scenes of a video file, by the content detector of PySceneDetect.
+    """The times of the frames of each scene, in seconds after the file's first frame.
 
     Every frame is looked at, at the rate of the file: at a lower one fast motion looks
     like a cut.
-
-    Returns:
-        The times of the frames of each scene, in seconds after the file's first; one
-        scene if there is no cut.
     """
     detector_class, timecode_class = import_scenedetect()
     cv2 = load_cv2()

@@ -55,11 +55,11 @@ def write_video(path: StrPath, frames: np.ndarray, fps: float = 8) -> None:
         ValueError: Suffix, frames or rate are not as above.
 
     Example:
-        ```python
-        frames = np.random.randint(0, 256, (24, 64, 64, 3), "uint8")
-        write_video("noise.mp4", frames, fps=8)
-        write_video("noise", frames)  # noise/frame_0000.png ...
-        ```
+    ```python
+    frames = np.random.randint(0, 256, (24, 64, 64, 3), "uint8")
+    write_video("noise.mp4", frames, fps=8)
+    write_video("noise", frames)  # noise/frame_0000.png ...
+    ```
     """
     check_video_path(path, fps)
     frames = check_frames(frames)
@@ -93,9 +93,9 @@ def check_video_path(path: StrPath, fps: float = 8) -> None:
         ValueError: Suffix or rate are not such as `write_video` takes.
 
     Example:
-        ```python
-        check_video_path("rain.mp4", fps=12)
-        ```
+    ```python
+    check_video_path("rain.mp4", fps=12)
+    ```
     """
     existing_parent(path)
     suffix = _suffix(path)
@@ -202,7 +202,7 @@ def write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
     import av
 
     height, width = frames.shape[1:3]
-    graph, source, sink = _palette_graph(height, width)
+    graph = _palette_graph(height, width)
     starts = _starts(len(frames), 100 / fps)
     options = {"loop": "0", "final_delay": str(starts[-1] - starts[-2])}
     with av.open(str(path), "w", format="gif", options=options) as container:
@@ -213,10 +213,10 @@ def write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
         for start, image in zip(starts[:-1], frames, strict=True):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
             frame.pts, frame.time_base = int(start), HUNDREDTH
-            source.push(frame)
-        source.push(None)
+            graph.vpush(frame)
+        graph.vpush(None)
         for _ in frames:
-            container.mux(stream.encode(sink.pull()))
+            container.mux(stream.encode(graph.vpull()))
         container.mux(stream.encode(None))
 
 
@@ -228,27 +228,21 @@ def _starts(count: int, ticks: float) -> np.ndarray:
     return np.round(np.arange(count + 1) * ticks).astype(int)
 
 
-def _palette_graph(height: int, width: int) -> tuple[Any, Any, Any]:
+def _palette_graph(height: int, width: int) -> Any:
     import av.filter
 
     graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=width,
-        height=height,
-        format=av.VideoFormat("rgb24"),
-        time_base=HUNDREDTH,
-    )
+    kind = av.VideoFormat("rgb24")
+    source = graph.add_buffer(None, width, height, kind, time_base=HUNDREDTH)
     split = graph.add("split")
     palette = graph.add("palettegen")
     dithered = graph.add("paletteuse", "dither=sierra2_4a")
-    sink = graph.add("buffersink")
-    source.link_to(split)
-    split.link_to(palette, 0, 0)
+    graph.link_nodes(source, split, palette)
     split.link_to(dithered, 1, 0)
     palette.link_to(dithered, 0, 1)
-    dithered.link_to(sink)
+    graph.link_nodes(dithered, graph.add("buffersink"))
     graph.configure()
-    return graph, source, sink
+    return graph
 
 
 WRITERS = {".mp4": write_mp4, ".gif": write_gif, ".webp": write_webp}

@@ -13,7 +13,11 @@ import keras_makeavid
 
 PACKAGES = [
     "keras_makeavid",
-    *(f"keras_makeavid.{name}" for name in keras_makeavid._SUBMODULES),
+    *(
+        f"keras_makeavid.{name}"
+        for name in keras_makeavid.__all__
+        if name not in ("TextToVideo", "__version__")
+    ),
     "keras_makeavid.tasks",
     "weights_tools",
 ]

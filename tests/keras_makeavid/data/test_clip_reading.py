@@ -11,22 +11,28 @@ from keras_makeavid.video import reader, scenes, write_video
 
 
 def test_nothing_is_left_out_unless_asked_for():
-    assert ClipFilter().of_source(1, 1, 0.1) is None
-    assert ClipFilter().of_length(1) is None
+    assert ClipFilter().reason_by_header(1, 1, 0.1) is None
+    assert ClipFilter().reason_by_length(1) is None
 
 
 def test_the_shorter_side_counts():
     clip_filter = ClipFilter(min_size=256)
-    assert clip_filter.of_source(256, 300, 8) is None
-    assert clip_filter.of_source(255, 1000, 8) == "1000 x 255 pixels, smaller than 256"
+    assert clip_filter.reason_by_header(256, 300, 8) is None
+    assert (
+        clip_filter.reason_by_header(255, 1000, 8)
+        == "1000 x 255 pixels, smaller than 256"
+    )
 
 
 def test_rate_and_length_count():
     clip_filter = ClipFilter(min_frames=24, min_fps=12)
-    assert clip_filter.of_source(1, 1, 12) is None
-    assert clip_filter.of_source(1, 1, 11.5) == "11.5 frames a second, fewer than 12"
-    assert clip_filter.of_length(24) is None
-    assert clip_filter.of_length(23) == "23 frames, fewer than 24"
+    assert clip_filter.reason_by_header(1, 1, 12) is None
+    assert (
+        clip_filter.reason_by_header(1, 1, 11.5)
+        == "11.5 frames a second, fewer than 12"
+    )
+    assert clip_filter.reason_by_length(24) is None
+    assert clip_filter.reason_by_length(23) == "23 frames, fewer than 24"
 
 
 @pytest.mark.parametrize("name", ["min_frames", "min_size", "min_fps"])

@@ -7,8 +7,8 @@ import pytest
 
 from keras_makeavid.data import (
     LatentClip,
-    PublishedDataset,
-    ShardedDataset,
+    PublishedReader,
+    ShardedReader,
     check_dataset,
     convert_dataset,
     dataset_facts,
@@ -24,8 +24,8 @@ LAYOUTS = ("sharded", "published")
 
 def test_the_layout_is_told_by_what_is_there(dataset, tmp_path):
     convert_dataset(dataset, tmp_path / "sharded")
-    assert isinstance(open_dataset(dataset), PublishedDataset)
-    assert isinstance(open_dataset(tmp_path / "sharded"), ShardedDataset)
+    assert isinstance(open_dataset(dataset), PublishedReader)
+    assert isinstance(open_dataset(tmp_path / "sharded"), ShardedReader)
 
 
 def test_an_opened_dataset_is_taken_as_it_is(dataset):

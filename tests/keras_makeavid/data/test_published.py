@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keras_makeavid.data import LatentClip, PublishedDataset, open_writer
+from keras_makeavid.data import LatentClip, PublishedReader, open_writer
 
 
 def stored(dataset, clip_id):
@@ -13,7 +13,7 @@ def stored(dataset, clip_id):
 
 
 def test_frames_are_channels_last_and_not_scaled(dataset):
-    latents = PublishedDataset(dataset).latents(1, start=3, stop=7)
+    latents = PublishedReader(dataset).latents(1, start=3, stop=7)
     np.testing.assert_array_equal(
         latents, np.moveaxis(stored(dataset, "2")[3:7], 1, -1)
     )
@@ -21,11 +21,11 @@ def test_frames_are_channels_last_and_not_scaled(dataset):
 
 def test_text_states_have_no_batch_axis(dataset):
     prompt = np.load(dataset / "data" / "prompts" / "2.npy")
-    np.testing.assert_array_equal(PublishedDataset(dataset).context(1), prompt[0])
+    np.testing.assert_array_equal(PublishedReader(dataset).context(1), prompt[0])
 
 
 def test_failed_ids_are_left_out(dataset):
-    published = PublishedDataset(dataset)
+    published = PublishedReader(dataset)
     assert published.ids == ["1", "2"]
     assert len(published) == 2
     assert [published.latents_shape(i) for i in range(2)] == [
@@ -38,7 +38,7 @@ def test_failed_ids_are_left_out(dataset):
 def test_metadata_are_those_of_the_clip_or_none(dataset):
     path = dataset / "data" / "metadata" / "2.json"
     path.write_text('{"caption": "a cat"}')
-    published = PublishedDataset(dataset)
+    published = PublishedReader(dataset)
     assert published.metadata(0) == {}
     assert published.metadata(1) == {"caption": "a cat"}
     path.write_text("[]")
@@ -49,7 +49,7 @@ def test_metadata_are_those_of_the_clip_or_none(dataset):
 @pytest.mark.parametrize(("start", "stop"), [(-1, 2), (3, 7), (2, 2), (6, None)])
 def test_frames_outside_of_the_clip_are_refused(dataset, start, stop):
     with pytest.raises(ValueError, match="Clip 1 has the frames 0 to 6"):
-        PublishedDataset(dataset).latents(0, start, stop)
+        PublishedReader(dataset).latents(0, start, stop)
 
 
 def test_a_window_reads_its_own_bytes_only(dataset):
@@ -60,7 +60,7 @@ def test_a_window_reads_its_own_bytes_only(dataset):
     )
     clip[4_000_000] = 2.0
     clip.flush()
-    latents = PublishedDataset(dataset).latents(0, 4_000_000, 4_000_001)
+    latents = PublishedReader(dataset).latents(0, 4_000_000, 4_000_001)
     np.testing.assert_array_equal(latents, 2.0)
 
 
@@ -101,7 +101,7 @@ def damage(path, kind):
 def test_a_damaged_clip_is_refused_by_name(dataset, kind):
     damage(dataset / "data" / "videos" / "2.npy", kind)
     with pytest.raises(ValueError, match=r"2\.npy|Clip 2"):
-        PublishedDataset(dataset)
+        PublishedReader(dataset)
 
 
 @settings(
@@ -127,7 +127,7 @@ def test_any_damage_to_a_header_is_a_value_error_or_harmless(dataset, changes):
     )
     (dataset / "data" / "id_list.json").write_text('["4"]')
     try:
-        published = PublishedDataset(dataset)
+        published = PublishedReader(dataset)
     except ValueError as error:
         assert "4" in str(error)
     else:
@@ -138,12 +138,12 @@ def test_any_damage_to_a_header_is_a_value_error_or_harmless(dataset, changes):
 def test_a_missing_file_is_named(dataset):
     (dataset / "data" / "prompts" / "2.npy").unlink()
     with pytest.raises(ValueError, match=r"lacks .*prompts.*2\.npy"):
-        PublishedDataset(dataset)
+        PublishedReader(dataset)
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no latent dataset"):
-        PublishedDataset(tmp_path)
+        PublishedReader(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
 def test_an_id_that_is_no_plain_name_is_refused(dataset, clip_id):
     (dataset / "data" / "id_list.json").write_text(json.dumps(["1", clip_id]))
     with pytest.raises(ValueError, match=r"id_list\.json: an id is made of letters"):
-        PublishedDataset(dataset)
+        PublishedReader(dataset)
 
 
 @pytest.mark.parametrize(
@@ -170,13 +170,13 @@ def test_an_id_that_is_no_plain_name_is_refused(dataset, clip_id):
 def test_a_list_that_is_malformed_is_named(dataset, content, message):
     (dataset / "data" / "id_list.json").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
-        PublishedDataset(dataset)
+        PublishedReader(dataset)
 
 
 def test_without_a_list_of_failed_clips_none_has_failed(dataset):
     (dataset / "data" / "failed_id_list.json").unlink()
     (dataset / "data" / "id_list.json").write_text('["2", "1"]')
-    assert PublishedDataset(dataset).ids == ["2", "1"]
+    assert PublishedReader(dataset).ids == ["2", "1"]
 
 
 def test_files_lie_where_the_published_datasets_have_them(tmp_path):

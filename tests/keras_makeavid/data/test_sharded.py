@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from keras_makeavid.data import LatentClip, ShardedDataset, open_writer
+from keras_makeavid.data import LatentClip, ShardedReader, open_writer
 
 SHARD = "clips-00000.safetensors"
 
@@ -38,7 +38,7 @@ def change_index(folder, change):
 
 
 def test_frames_are_those_that_were_written(folder):
-    dataset = ShardedDataset(folder)
+    dataset = ShardedReader(folder)
     np.testing.assert_array_equal(dataset.latents(1, 2, 6), clip("b", 9).latents[2:6])
     np.testing.assert_array_equal(dataset.context(1), clip("b", 9).context)
     assert dataset.ids == ["a", "b"]
@@ -49,13 +49,13 @@ def test_frames_are_those_that_were_written(folder):
 
 def test_failed_ids_are_left_out(folder):
     (folder / "failed_id_list.json").write_text('["a", "unknown"]')
-    dataset = ShardedDataset(folder)
+    dataset = ShardedReader(folder)
     assert dataset.ids == ["b"]
     np.testing.assert_array_equal(dataset.latents(0), clip("b", 9).latents)
 
 
 def test_a_copy_in_another_process_reads_the_same(folder):
-    dataset = ShardedDataset(folder)
+    dataset = ShardedReader(folder)
     copy = pickle.loads(pickle.dumps(dataset))
     np.testing.assert_array_equal(copy.latents(1, 2, 4), dataset.latents(1, 2, 4))
 
@@ -87,14 +87,14 @@ def test_a_window_reads_its_own_bytes_only(folder):
         folder,
         lambda index: index["clips"][0]["latents"].update(shape=[frames, 3, 5, 4]),
     )
-    latents = ShardedDataset(folder).latents(0, 4_000_000, 4_000_001)
+    latents = ShardedReader(folder).latents(0, 4_000_000, 4_000_001)
     np.testing.assert_array_equal(latents, np.full((1, 3, 5, 4), 2.0))
 
 
 @pytest.mark.parametrize("start", [-1, 6, 5])
 def test_frames_outside_of_the_clip_are_refused(folder, start):
     with pytest.raises(ValueError, match="Clip a has the frames 0 to 6"):
-        ShardedDataset(folder).latents(0, start, start + 2)
+        ShardedReader(folder).latents(0, start, start + 2)
 
 
 def of_clip(**changes):
@@ -140,30 +140,30 @@ def of_tensor(name, **changes):
 def test_a_malformed_index_is_refused_and_the_clip_named(folder, change, message):
     change_index(folder, change)
     with pytest.raises(ValueError, match=message):
-        ShardedDataset(folder)
+        ShardedReader(folder)
 
 
 def test_what_is_no_index_at_all_is_refused(folder):
     for content in ("[]", "{", "3"):
         (folder / "index.json").write_text(content)
         with pytest.raises(ValueError, match=r"index\.json is no"):
-            ShardedDataset(folder)
+            ShardedReader(folder)
     (folder / "index.json").unlink()
     with pytest.raises(FileNotFoundError, match="no latent dataset"):
-        ShardedDataset(folder)
+        ShardedReader(folder)
 
 
 def test_other_dtypes_in_a_shard_are_refused(folder):
     tensors = {**load_file(folder / SHARD), "c/latents": np.arange(3)}
     save_file(tensors, folder / SHARD)
     with pytest.raises(ValueError, match="c/latents must be F32 or F16. Received: I64"):
-        ShardedDataset(folder)
+        ShardedReader(folder)
 
 
 def test_a_missing_shard_is_named(folder):
     (folder / SHARD).unlink()
     with pytest.raises(ValueError, match=f"2 clips are .*The dataset lacks .*{SHARD}"):
-        ShardedDataset(folder)
+        ShardedReader(folder)
 
 
 @pytest.mark.parametrize("size", [0, 5, 100, -8])
@@ -171,7 +171,7 @@ def test_a_shard_that_lost_its_end_is_refused(folder, size):
     path = folder / SHARD
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ValueError, match=f"{SHARD} is damaged"):
-        ShardedDataset(folder)
+        ShardedReader(folder)
 
 
 @settings(
@@ -194,7 +194,7 @@ def test_any_damage_to_a_shards_header_is_a_value_error_or_harmless(folder, chan
         content[position] = byte
     path.write_bytes(content)
     try:
-        dataset = ShardedDataset(folder)
+        dataset = ShardedReader(folder)
         assert dataset.latents(1).shape == (9, 3, 5, 4)
     except ValueError:
         pass
@@ -206,7 +206,7 @@ def test_checking_finds_bytes_that_are_not_those_that_were_written(folder):
     tensors = load_file(folder / SHARD)
     tensors["b/latents"][4, 0, 0, 0] += 1
     save_file(tensors, folder / SHARD)
-    dataset = ShardedDataset(folder)
+    dataset = ShardedReader(folder)
     dataset.check(0)
     with pytest.raises(ValueError, match=f"Clip b: the latents in {SHARD} are not"):
         dataset.check(1)
@@ -219,4 +219,4 @@ def test_checking_finds_numbers_that_are_not_finite(tmp_path):
     writer.add(damaged)
     writer.finish()
     with pytest.raises(ValueError, match="Clip a: the text states hold .* not finite"):
-        ShardedDataset(tmp_path).check(0)
+        ShardedReader(tmp_path).check(0)

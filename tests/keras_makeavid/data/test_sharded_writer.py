@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from keras_makeavid.data import LatentClip, ShardedDataset
+from keras_makeavid.data import LatentClip, ShardedReader
 from keras_makeavid.data.sharded import ShardedWriter
 
 # Bytes of a clip of `made`: 4 x 2 x 3 x 4 and 5 x 6 numbers.
@@ -50,7 +50,7 @@ def shards(folder):
 
 
 def assert_holds(folder, clips):
-    dataset = ShardedDataset(folder)
+    dataset = ShardedReader(folder)
     assert dataset.ids == [clip.id for clip in clips]
     for index, clip in enumerate(clips):
         read = dataset.clip(index)
@@ -96,7 +96,7 @@ def test_files_have_the_mode_that_the_umask_says(tmp_path, umask):
 
 def test_half_precision_takes_half_of_the_bytes(tmp_path):
     write(tmp_path, [made("a")], half=True)
-    dataset = ShardedDataset(tmp_path)
+    dataset = ShardedReader(tmp_path)
     assert dataset.latents(0).dtype == np.float16
     assert dataset.context(0).dtype == np.float16
     np.testing.assert_array_equal(dataset.latents(0), made("a").latents.astype("f2"))
@@ -107,7 +107,7 @@ def test_any_memory_layout_is_written_as_the_numbers_that_it_holds(tmp_path):
     clip = made("a")
     turned = np.asfortranarray(clip.latents)
     write(tmp_path, [LatentClip("a", turned, clip.context[:, ::-1])])
-    dataset = ShardedDataset(tmp_path)
+    dataset = ShardedReader(tmp_path)
     np.testing.assert_array_equal(dataset.latents(0), clip.latents)
     np.testing.assert_array_equal(dataset.context(0), clip.context[:, ::-1])
 
@@ -188,10 +188,10 @@ def test_a_clip_that_is_removed_leaves_no_bytes_behind(tmp_path):
 def test_a_clip_that_is_written_again_is_off_the_list_of_failed_ones(tmp_path):
     write(tmp_path, [made(name) for name in "abc"])
     (tmp_path / "failed_id_list.json").write_text('["a", "c"]')
-    assert ShardedDataset(tmp_path).ids == ["b"]
+    assert ShardedReader(tmp_path).ids == ["b"]
     write(tmp_path, [made("a", seed=0)])
     assert json.loads((tmp_path / "failed_id_list.json").read_text()) == ["c"]
-    assert ShardedDataset(tmp_path).ids == ["a", "b"]
+    assert ShardedReader(tmp_path).ids == ["a", "b"]
 
 
 def test_damage_is_not_packed_with_a_checksum_that_declares_it_right(tmp_path):
@@ -216,7 +216,7 @@ def test_clips_of_the_other_precision_are_not_stored(tmp_path):
     assert ShardedWriter(tmp_path).stored == {"a": {"caption": "clip a"}}
     assert ShardedWriter(tmp_path, half=True).stored == {}
     write(tmp_path, [made("a")], half=True)
-    assert ShardedDataset(tmp_path).latents(0).dtype == np.float16
+    assert ShardedReader(tmp_path).latents(0).dtype == np.float16
 
 
 def test_shards_of_other_names_are_read_and_continued(tmp_path):
@@ -225,7 +225,7 @@ def test_shards_of_other_names_are_read_and_continued(tmp_path):
     index = tmp_path / "index.json"
     index.write_text(index.read_text().replace("clips-00000", "mine"))
     write(tmp_path, [made("b")])
-    assert ShardedDataset(tmp_path).ids == ["a", "b"]
+    assert ShardedReader(tmp_path).ids == ["a", "b"]
 
 
 WRITE_ALL = """
@@ -270,7 +270,7 @@ def test_a_run_that_is_killed_again_and_again_leaves_the_same_files_in_the_end(
         assert process.returncode == -signal.SIGKILL
         if (tmp_path / "killed" / "index.json").is_file():
             # What is there already can be read at any moment.
-            dataset = ShardedDataset(tmp_path / "killed")
+            dataset = ShardedReader(tmp_path / "killed")
             for index in range(len(dataset)):
                 dataset.check(index)
     for name in ("killed", "whole"):
