@@ -22,11 +22,11 @@ def add_lora(
 
     Args:
         model: a built model, such as `UNetPseudo3D`, without adapters.
-        rank: of the adapters.
-        alpha: what the adapters are multiplied by, times the rank.
+        rank: Rank of the adapters.
+        alpha: The adapters' output is scaled by `alpha / rank`.
         layers: a regular expression that is searched for in the path of each
             attention, such as `"attn_temporal"`.
-        seed: of the adapters' first values.
+        seed: Seed of the adapters' first values.
 
     Returns:
         The number of dense layers that have adapters now.
