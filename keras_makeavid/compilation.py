@@ -48,7 +48,7 @@ def _compile_jax(function, layers):
             pairs = list(zip(variables, values, strict=True))
             with keras.StatelessScope(state_mapping=pairs):
                 outputs = function(*arguments)
-            return keras.tree.map_structure(_on_every_device, outputs)
+            return keras.tree.map_structure(_replicated, outputs)
 
         return program
 
@@ -69,7 +69,7 @@ def _compile_jax(function, layers):
     return call
 
 
-def by_sample(x):
+def shard_batch(x):
     """Divide a tensor `(B, ...)` by samples over the devices of the distribution.
 
     It stays as it is where there is no distribution, or the devices would not get
@@ -82,7 +82,7 @@ def by_sample(x):
     return keras.distribution.distribute_tensor(x, layout)
 
 
-def _on_every_device(x):
+def _replicated(x):
     """For every process to be able to read it."""
     distribution = keras.distribution.distribution()
     if distribution is None:

@@ -11,10 +11,10 @@ import numpy as np
 from keras import ops
 
 from keras_makeavid.compilation import (
-    by_sample,
     compile_inference,
     compile_part,
     host_callback,
+    shard_batch,
     wait_for_host_callbacks,
 )
 from keras_makeavid.schedulers import StepTable, step
@@ -141,7 +141,7 @@ class DenoisingLoop:
                     state = host_callback(self._report, place, state)
                 return state
 
-            sample = by_sample(sample)
+            sample = shard_batch(sample)
             start = (sample, ops.zeros_like(sample))
             return ops.fori_loop(0, num_steps, body, start)[0]
 
@@ -162,17 +162,17 @@ class DenoisingLoop:
             if takes_hint:
                 inputs += [conditions.mask, conditions.hint]
             inputs = ops.concatenate(inputs, axis=-1)
-            inputs = by_sample(ops.concatenate([inputs] * repeats, axis=0))
+            inputs = shard_batch(ops.concatenate([inputs] * repeats, axis=0))
             timesteps = ops.broadcast_to(timestep, (ops.shape(inputs)[0],))
             prediction = self._unet(
                 {"sample": inputs, "timesteps": timesteps, "context": text},
                 spatial_only=spatial_only,
             )
-            prediction = by_sample(ops.cast(prediction, "float32"))
+            prediction = shard_batch(ops.cast(prediction, "float32"))
             if not guided:
                 return prediction
             negative, positive = ops.split(prediction, 2, axis=0)
-            negative, positive = by_sample(negative), by_sample(positive)
+            negative, positive = shard_batch(negative), shard_batch(positive)
             return negative + conditions.guidance_scale * (positive - negative)
 
         return predict

@@ -42,8 +42,7 @@ class StepTable:
 
     Every sampler here is linear in the sample, the denoised sample, the step before's
     denoised sample and fresh noise, so this table is all that sets them apart. As one
-    array it is an ordinary tensor argument: a compiled loop serves every scheduler
-    with the same number of steps.
+    array it is an ordinary tensor argument: one compiled loop serves every scheduler.
 
     The arrays are float32 `(num_steps,)`, in sampling order; a number stands for an
     array of it. For their meaning see `StepRow`, whose order they have.

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_makeavid.layers.operations.devices import on_host
+from keras_makeavid.devices import gathered
 from keras_makeavid.recipes.schema import Distribution
 from keras_makeavid.training.distribution import check_backend, make_distribution
 
@@ -97,7 +97,7 @@ class Hosts:
         keras.distribution.set_distribution(None)
         try:
             for variable, value, _ in kept:
-                whole = on_host(value)
+                whole = gathered(value)
                 variable._layout = None
                 variable._value = whole if self.is_first else value
             yield

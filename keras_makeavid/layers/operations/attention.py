@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_makeavid.layers.operations.devices import (
+from keras_makeavid.devices import (
     is_shared_equally,
-    on_each_device,
     platform,
+    shard_mapped,
 )
 from keras_makeavid.tensor import Tensor
 
@@ -80,7 +80,7 @@ def _attention_tpu(query, key, value):
     def attend(*arrays):
         return pallas_attention.attention(*arrays, heads)
 
-    outputs = on_each_device(attend, *map(tokens_last, (query, key, value)))
+    outputs = shard_mapped(attend, *map(tokens_last, (query, key, value)))
     return ops.reshape(ops.transpose(outputs, (0, 2, 1)), query.shape)
 
 

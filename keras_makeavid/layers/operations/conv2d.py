@@ -7,8 +7,8 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
+from keras_makeavid.devices import summed_in_float32
 from keras_makeavid.layers.operations.dense import dense
-from keras_makeavid.layers.operations.devices import summed_in_float32
 from keras_makeavid.tensor import Tensor
 
 

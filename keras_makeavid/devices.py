@@ -48,7 +48,7 @@ def is_shared_equally(batch: int | None, *sizes: int | None) -> bool:
     return distribution is None or batch % distribution.device_mesh.devices.size == 0
 
 
-def on_each_device(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
+def shard_mapped(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
     """Call a function that XLA cannot divide on each device's share of the batch.
 
     Under JAX; the batch is the first axis of every array.
@@ -69,7 +69,7 @@ def on_each_device(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
     )(*arrays)
 
 
-def on_host(value: Any) -> np.ndarray:
+def gathered(value: Any) -> np.ndarray:
     """Bring an array together on the host, from all devices of all processes.
 
     Where parts are in other processes, each of them must call this.
