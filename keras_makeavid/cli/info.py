@@ -6,7 +6,7 @@ import importlib.metadata
 from pathlib import Path
 
 from keras_makeavid.json_files import read_json
-from keras_makeavid.presets import preset_folder
+from keras_makeavid.presets import is_preset, preset_folder
 
 EXAMPLE = "makeavid info clips/cat.mp4"
 USES_MODELS = False
@@ -41,7 +41,7 @@ def run(options) -> None:
         facts = _installation()
     elif not path.exists():
         raise FileNotFoundError(f"There is nothing at {path}")
-    elif (path / "metadata.json").is_file():
+    elif is_preset(path):
         facts = _preset(path)
     elif path.is_dir():
         facts = _dataset(path)

@@ -149,7 +149,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         task = TextToVideo.from_preset("makeavid_motions_small")
         ```
         """
-        from keras_makeavid.tasks.conversion import as_preset
+        from keras_makeavid.tasks.preset_source import as_preset
 
         return super().from_preset(as_preset(preset), load_weights, **kwargs)
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_makeavid.devices import (
-    is_shared_equally,
-    platform,
-    shard_mapped,
-)
+from keras_makeavid.devices import is_shared_equally, platform, shard_mapped
 from keras_makeavid.tensor import Tensor
 
 # The numbers below are of two cores of an x86-64 server (AMD EPYC), jax 0.10,
