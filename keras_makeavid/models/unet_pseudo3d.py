@@ -159,8 +159,8 @@ class UNetPseudo3D(FromPreset, keras_hub.models.Backbone):
         """Write a KerasHub preset folder.
 
         Args:
-            preset_dir: the folder.
-            max_shard_size: size in GB above which the weights are split.
+            preset_dir: The folder.
+            max_shard_size: Size in GB above which the weights are split.
         """
         super().save_to_preset(preset_dir, max_shard_size=max_shard_size)
         # KerasHub names the base class of a task, which here is `Task` itself.
