@@ -32,12 +32,15 @@ def add_arguments(option) -> None:
         action="store_true",
         help="make each scene between two cuts a clip of its own",
     )
-    option("--min-frames", type=int, default=0, help="drop clips of fewer, as encoded")
+    option("--min-frames", type=int, default=0, help="drop clips with fewer frames")
     option(
-        "--min-size", type=int, default=0, help="drop clips of a side below, in pixels"
+        "--min-size",
+        type=int,
+        default=0,
+        help="drop clips with a side below, in pixels",
     )
     option(
-        "--min-fps", type=float, default=0.0, help="drop clips of a lower frame rate"
+        "--min-fps", type=float, default=0.0, help="drop clips with a lower frame rate"
     )
     option(
         "--layout",
