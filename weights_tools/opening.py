@@ -19,12 +19,7 @@ import keras
 
 from keras_makeavid.json_files import parse_json
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS
-from keras_makeavid.presets import (
-    HUB_PREFIX,
-    is_preset,
-    preset_folder,
-    repository_of,
-)
+from keras_makeavid.presets import HUB_PREFIX, is_preset, preset_folder, repository_of
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor
 from weights_tools import kerascv
