@@ -28,13 +28,13 @@ class Plan:
 
     Args:
         program: `"training step"` or `"sampling step"`.
-        recipe: That was planned.
-        stage: Of it; `None` for sampling.
-        topology: That it was compiled for.
+        recipe: The planned recipe.
+        stage: Its stage; `None` for sampling.
+        topology: The topology that it was compiled for.
         batch_per_chip: Samples on each chip.
         model: Which UNet, in words.
         state_gib: Memory of what stays, by kind, in 2**30 bytes.
-        estimate: Of the compiled program.
+        estimate: What the compiler says of the program.
     """
 
     program: str

@@ -184,7 +184,7 @@ def _cubes(chips: int) -> tuple[int, ...] | None:
 
 
 def check_compiler() -> None:
-    """See that the compiler for TPUs is installed."""
+    """Make sure that the compiler for TPUs is installed."""
     if importlib.util.find_spec("libtpu") is None:
         raise ImportError(
             "Compiling for TPUs needs libtpu, though no TPU: "

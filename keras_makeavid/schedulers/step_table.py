@@ -94,7 +94,7 @@ class StepTable:
         return bool(np.any(self.next_from_noise))
 
     def as_array(self) -> np.ndarray:
-        """Gives the table as one tensor argument for a compiled loop.
+        """Give the table as one tensor argument for a compiled loop.
 
         Returns:
             float32 array `(num_steps, 8)`; its slice `[i]` is step `i`, to be read
@@ -105,7 +105,7 @@ class StepTable:
 
     @staticmethod
     def row(array_slice: Any) -> StepRow:
-        """Reads one step out of the table's array.
+        """Read one step out of the table's array.
 
         Args:
             array_slice: Array or tensor `(8,)` of any backend: `as_array()[i]`, where
@@ -124,7 +124,7 @@ def step(
     previous_denoised: Any,
     noise: Any | None = None,
 ) -> tuple[Any, Any]:
-    """Takes one sampling step, whichever the sampler.
+    """Take one sampling step, whichever the sampler.
 
     Only operators are used: arrays and tensors of any backend will do, traced ones
     too. All of them are float32 and of the sample's shape.

@@ -95,10 +95,8 @@ class Vocabulary:
 def read_folder(folder: StrPath) -> Vocabulary:
     """Read the vocabulary of a tokenizer's folder, in each form of transformers.
 
-    Args:
-        folder: It holds `tokenizer.json`, or `vocab.json` and `merges.txt`. Added
-            tokens are in `tokenizer.json`, in `tokenizer_config.json`, or, as older
-            versions wrote them, in `added_tokens.json`.
+    It holds `tokenizer.json`, or `vocab.json` and `merges.txt`. Added tokens are in the
+    first, in `tokenizer_config.json`, or, of old versions, in `added_tokens.json`.
     """
     whole = Path(folder, TOKENIZER_FILE)
     if whole.exists():

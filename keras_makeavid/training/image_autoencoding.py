@@ -23,9 +23,9 @@ class ImageAutoencoding(ReportingModel):
     (Rombach et al., 2022, without their perceptual and adversarial losses).
 
     Args:
-        vae: the `AutoencoderKL` to train.
-        kl_weight: weight of the divergence, a mean over the latent's elements.
-        seed: of the posterior samples.
+        vae: The `AutoencoderKL` to train.
+        kl_weight: Weight of the divergence, a mean over the latent's elements.
+        seed: Of the posterior samples.
 
     Call arguments:
         images: `(B, H, W, C)` in [-1, 1].
@@ -82,10 +82,10 @@ class ImageAutoencoding(ReportingModel):
 
 
 def with_unit_latents(vae: AutoencoderKL, loader: BatchLoader) -> AutoencoderKL:
-    """A VAE of the same weights whose latents have unit variance, where noise is added.
+    """Return the same VAE with a `scaling_factor` that gives its latents unit variance.
 
-    As `scaling_factor` of Stable Diffusion was found: one over the standard deviation
-    of all latents of some images, which are like those that it was trained on.
+    As Stable Diffusion's was found: one over the standard deviation of all latents of
+    some images, which are like those that it was trained on.
     """
     steps = -(-_IMAGES // loader.batch_size)
     latents = [
