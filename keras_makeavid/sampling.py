@@ -14,9 +14,9 @@ from keras_makeavid.compilation import (
     compile_inference,
     compile_part,
     host_callback,
-    shard_batch,
     wait_for_host_callbacks,
 )
+from keras_makeavid.devices import shard_batch
 from keras_makeavid.schedulers import StepTable, step
 from keras_makeavid.schedulers.step_table import StepRow
 

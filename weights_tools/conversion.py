@@ -148,8 +148,8 @@ def inflate(
     """Make a video model of a Stable Diffusion 1.x image model, of the same function.
 
     A still video gives the image model's output in each frame. A model of 4 channels
-    becomes one of 9 by zero weights for mask and hint. Of a whole pipeline, and of a
-    checkpoint of LDM, it makes a complete `TextToVideo` preset.
+    becomes one of 9 by zero weights for mask and hint (see `inflated`). Of a whole
+    pipeline, and of a checkpoint of LDM, it makes a complete `TextToVideo` preset.
 
     Args:
         source: As for `convert`.

@@ -32,9 +32,9 @@ class Sizes:
     """Sizes of a sample that a recipe leaves to the dataset.
 
     Args:
-        height: Of the video in pixels.
-        width: Of the video in pixels.
-        tokens: Of a prompt.
+        height: Height of the video in pixels.
+        width: Width of the video in pixels.
+        tokens: Number of tokens of a prompt.
     """
 
     height: int = 512

@@ -189,7 +189,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             caption_dropout: Share of the samples that train with the empty prompt
                 instead of theirs, for guidance.
             min_snr_gamma: Weighs the timesteps by min-SNR-gamma; `None` does not.
-            seed: Of timesteps, noise, dropout and new adapters.
+            seed: Seed of timesteps, noise, dropout and new adapters.
             **kwargs: See `keras.Model.compile`, such as `run_eagerly`.
 
         Raises:
@@ -561,11 +561,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             super().save_to_preset(str(folder), max_shard_size=max_shard_size)
 
     def save_task_weights(self, filepath: str | os.PathLike) -> None:
-        """Write the weights of all parts but the UNet, and nothing of a training.
-
-        Args:
-            filepath: Where to, ending in `.weights.h5`.
-        """
+        """Write the weights of all parts but the UNet, and nothing of a training."""
         others = [self.optimizer, self._loss_tracker] if self.compiled else []
         keras.saving.save_weights(
             self, filepath, objects_to_skip=[*self.backbone._flatten_layers(), *others]

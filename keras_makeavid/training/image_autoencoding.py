@@ -25,7 +25,7 @@ class ImageAutoencoding(ReportingModel):
     Args:
         vae: The `AutoencoderKL` to train.
         kl_weight: Weight of the divergence, a mean over the latent's elements.
-        seed: Of the posterior samples.
+        seed: Seed of the posterior samples.
 
     Call arguments:
         images: `(B, H, W, C)` in [-1, 1].

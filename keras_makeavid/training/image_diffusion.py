@@ -37,7 +37,7 @@ class ImageDiffusion(DiffusionModel):
             of theirs, for guidance.
         empty_token_ids: Ids `(L,)` of the empty prompt, for `caption_dropout`.
         min_snr_gamma: Weighs the timesteps as `min_snr_weights`; `None` does not.
-        seed: Of timesteps, noise, rectangles and dropout.
+        seed: Seed of timesteps, noise, rectangles and dropout.
 
     Raises:
         ValueError: If an argument makes no sense, or they do not fit one another.

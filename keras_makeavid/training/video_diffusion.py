@@ -39,7 +39,7 @@ class VideoDiffusion(DiffusionModel):
             of theirs, for guidance.
         empty_context: Text states `(L, D)` of the empty prompt, for `caption_dropout`.
         min_snr_gamma: Weighs the timesteps as `min_snr_weights`; `None` does not.
-        seed: Of timesteps, noise and dropout.
+        seed: Seed of timesteps, noise and dropout.
 
     Example:
     ```python

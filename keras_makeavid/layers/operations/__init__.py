@@ -2,5 +2,5 @@
 
 Each file holds one: its portable form in `keras.ops` and, where `benchmarks/` showed
 a backend's own kernel (or another loop order) to be much faster, a branch for that.
-Attention over frames has TPU's kernel only, and the layer that calls it the other form.
+Attention over frames has the TPU's kernel only: its layer has the portable form.
 """
