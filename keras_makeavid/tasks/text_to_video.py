@@ -172,7 +172,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Make the UNet ready to train on latent videos by `fit`.
+        """Make the UNet ready to train on latent videos with `fit`.
 
         Noise schedule, scale of the latents and the empty prompt are the task's own.
         VAE, text encoder and `image_backbone` do not train.

@@ -16,7 +16,7 @@ _IMAGES = 1024
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class ImageAutoencoding(ReportingModel):
-    """Trains an `AutoencoderKL` on images by plain `compile` and `fit`.
+    """Trains an `AutoencoderKL` on images with plain `compile` and `fit`.
 
     The loss is the mean squared error of the reconstruction from a posterior sample,
     plus a little of the Kullback-Leibler divergence from the standard normal

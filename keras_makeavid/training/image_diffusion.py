@@ -18,7 +18,7 @@ from keras_makeavid.training.training_model import DiffusionModel
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class ImageDiffusion(DiffusionModel):
-    """Trains a UNet to inpaint images, by plain `compile` and `fit`.
+    """Trains a UNet to inpaint images, with plain `compile` and `fit`.
 
     Stable Diffusion's inpainting model was made so. A batch is a dict of `images`
     `(B, H, W, 3)` in [-1, 1] and `token_ids` `(B, L)`. A share of the samples is to be

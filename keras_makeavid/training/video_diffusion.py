@@ -17,7 +17,7 @@ from keras_makeavid.training.training_model import DiffusionModel
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class VideoDiffusion(DiffusionModel):
-    """Trains a UNet on latent videos by plain `compile` and `fit`.
+    """Trains a UNet on latent videos with plain `compile` and `fit`.
 
     It is for those who hold parts only: `TextToVideo.compile` makes one with all that
     the task knows. A batch is a dict of `latents` `(B, F, H, W, C)`, as the VAE's
