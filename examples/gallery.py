@@ -1,4 +1,4 @@
-"""A gallery of the model in the box: eight prompts, a video and a picture of all.
+"""A gallery of the bundled model: eight prompts, a video and a picture of all.
 
     python examples/gallery.py --out demo
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from keras_makeavid.devices import replicated
+
 
 def compile_inference(
     function: Callable[..., Any],
@@ -48,7 +50,7 @@ def _compile_jax(function, layers):
             pairs = list(zip(variables, values, strict=True))
             with keras.StatelessScope(state_mapping=pairs):
                 outputs = function(*arguments)
-            return keras.tree.map_structure(_on_every_device, outputs)
+            return keras.tree.map_structure(replicated, outputs)
 
         return program
 
@@ -67,30 +69,6 @@ def _compile_jax(function, layers):
 
     call.lower = lower
     return call
-
-
-def by_sample(x):
-    """Divide a tensor `(B, ...)` by samples over the devices of the distribution.
-
-    It stays as it is where there is no distribution, or the devices would not get
-    equally many samples.
-    """
-    distribution = keras.distribution.distribution()
-    if distribution is None or x.shape[0] % distribution.device_mesh.devices.size:
-        return x
-    layout = distribution.get_data_layout(x.shape)
-    return keras.distribution.distribute_tensor(x, layout)
-
-
-def _on_every_device(x):
-    """For every process to be able to read it."""
-    distribution = keras.distribution.distribution()
-    if distribution is None:
-        return x
-    layout = keras.distribution.TensorLayout(
-        [None] * len(x.shape), distribution.device_mesh
-    )
-    return keras.distribution.distribute_tensor(x, layout)
 
 
 def compile_part(function: Callable[..., Any]) -> Callable[..., Any]:

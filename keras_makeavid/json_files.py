@@ -1,4 +1,4 @@
-"""JSON files: the one reader and the one writer."""
+"""JSON files, read strictly and written whole."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
 
 
 def parse_json(text: str | bytes, source: Any) -> Any:
-    """Parse JSON in which no name stands twice in an object, and every number is one.
+    """Parse JSON strictly: duplicate keys, NaN and Infinity are refused.
 
     Bytes must be UTF-8. The text of the `ValueError` names `source`.
     """

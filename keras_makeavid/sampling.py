@@ -11,20 +11,21 @@ import numpy as np
 from keras import ops
 
 from keras_makeavid.compilation import (
-    by_sample,
     compile_inference,
     compile_part,
     host_callback,
     wait_for_host_callbacks,
 )
+from keras_makeavid.devices import shard_batch
 from keras_makeavid.schedulers import StepTable, step
 from keras_makeavid.schedulers.step_table import StepRow
 
-# Steps whose noise has one shape. That of a thousand would not fit into memory.
+# Step noise is padded to a multiple of these steps, so that few shapes are compiled.
+# Padded to a thousand it would not fit into memory.
 _NOISE_STEPS = 50
-# Their numbers are int32 in the program.
+# Each call has an int32 number, by which the program finds its progress callback.
 _MOST_CALLS = 2**31
-# A table of fewer steps is filled up, so that they are no reason to compile.
+# A table is padded to these rows, so that the number of steps compiles nothing anew.
 _LEAST_ROWS = 1000
 
 
@@ -52,7 +53,7 @@ class DenoisingLoop:
     def __init__(self, unet):
         self._unet = unet
         self._programs = {}
-        # What each call at work reports to: there may be one in each thread.
+        # The callback of each running call, by its number; each thread may have one.
         self._progress = {}
         self._numbers = itertools.count()
 
@@ -141,7 +142,7 @@ class DenoisingLoop:
                     state = host_callback(self._report, place, state)
                 return state
 
-            sample = by_sample(sample)
+            sample = shard_batch(sample)
             start = (sample, ops.zeros_like(sample))
             return ops.fori_loop(0, num_steps, body, start)[0]
 
@@ -162,17 +163,17 @@ class DenoisingLoop:
             if takes_hint:
                 inputs += [conditions.mask, conditions.hint]
             inputs = ops.concatenate(inputs, axis=-1)
-            inputs = by_sample(ops.concatenate([inputs] * repeats, axis=0))
+            inputs = shard_batch(ops.concatenate([inputs] * repeats, axis=0))
             timesteps = ops.broadcast_to(timestep, (ops.shape(inputs)[0],))
             prediction = self._unet(
                 {"sample": inputs, "timesteps": timesteps, "context": text},
                 spatial_only=spatial_only,
             )
-            prediction = by_sample(ops.cast(prediction, "float32"))
+            prediction = shard_batch(ops.cast(prediction, "float32"))
             if not guided:
                 return prediction
             negative, positive = ops.split(prediction, 2, axis=0)
-            negative, positive = by_sample(negative), by_sample(positive)
+            negative, positive = shard_batch(negative), shard_batch(positive)
             return negative + conditions.guidance_scale * (positive - negative)
 
         return predict
@@ -183,7 +184,7 @@ class DenoisingLoop:
 
 
 def _padded(table: StepTable) -> np.ndarray:
-    """The table's rows at a fixed length, so that steps are no reason to compile."""
+    """The table's rows at a fixed length, or at its own if it has more."""
     rows = table.as_array()
     padded = np.zeros((max(_LEAST_ROWS, len(rows)), rows.shape[1]), "float32")
     padded[: len(rows)] = rows

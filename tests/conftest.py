@@ -68,7 +68,7 @@ ONCE = [
     "keras_makeavid/schedulers/test_diffusers_parity.py",
     "keras_makeavid/schedulers/test_registry.py",
     "keras_makeavid/schedulers/test_scheduler.py",
-    "keras_makeavid/tasks/test_conversion.py",
+    "keras_makeavid/tasks/test_preset_source.py",
     "keras_makeavid/test_files.py",
     "keras_makeavid/test_json_files.py",
     "keras_makeavid/test_progress.py",

@@ -89,8 +89,8 @@ class Component:
         """Whether it has temporal parts."""
         return any("temporal" in path for path in self.weights.specs)
 
-    def layout_named(self, name: str) -> Layout:
-        """The layout of a name for this kind of model, of which it has all weights."""
+    def require_layout(self, name: str) -> Layout:
+        """Return the named layout, but refuse it if the model lacks weights of it."""
         layout = get_layout(self.kind, name)
         specs = self.weights.specs
         missing = [p for p in self.shapes if layout.holds(p) and p not in specs]
@@ -130,7 +130,7 @@ class Component:
     def make_model(self, dtype: str | None = None) -> keras.Model:
         """Make the model with its weights; `None` is Keras's default dtype."""
         if self.kind == "vae":
-            self.layout_named("keras")
+            self.require_layout("keras")
         model = MODELS[self.kind](**self.arguments, dtype=dtype)
         assign_weights(model, self.weights)
         return model
@@ -184,7 +184,7 @@ def component_from_file(
     arguments: Mapping[str, Any],
     overrides: Mapping[str, Any] | None = None,
 ) -> Component:
-    """See one of the models in a file.
+    """View one of the models in a file as a component.
 
     Arguments of our class that are left out have its defaults; `overrides` are those of
     the UNet that are known better. A `ValueError` says what does not fit.
@@ -198,7 +198,7 @@ def component_from_file(
 
 
 def component_of_model(model: keras.Model) -> Component:
-    """See a live model of ours."""
+    """View a live model of ours as a component."""
     kind = kind_of(model)
     arguments = complete(kind, architecture(model.get_config()))
     weights = tensors_of_model(model, variables_of(model))
@@ -208,7 +208,7 @@ def component_of_model(model: keras.Model) -> Component:
 def tensors_of_model(
     model: keras.Model, variables: Mapping[str, keras.Variable]
 ) -> TensorFile:
-    """See the variables of a live model, by the names they shall have, as a file."""
+    """View the variables of a live model as a file, under the given names."""
     specs = {
         name: TensorSpec(tuple(v.shape), keras.backend.standardize_dtype(v.dtype))
         for name, v in variables.items()
@@ -224,7 +224,7 @@ def weights_from_file(
     root: str,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> TensorFile:
-    """See a file's tensors as the weights, of these shapes by path, of a model.
+    """View a file's tensors as the weights of a model, of these shapes by path.
 
     A tensor that is missing, surplus, misshapen or no float is a `FormatError` that
     lists names and shapes; reading one that holds NaN or infinity raises it too.

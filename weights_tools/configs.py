@@ -62,12 +62,12 @@ class _Format:
     Args:
         model: What it configures, for the text of errors.
         renamed: Our names of their keys.
-        blocks: Keys that list the kinds of blocks.
+        own: Our arguments that it may hold too, and that override.
         only: For each further key, the values that our model supports. Others would
             be another architecture.
-        own: Our own arguments that may stand there too, and override.
+        blocks: Keys that list the kinds of blocks.
         ignored: Keys that do not change the function. `None` ignores all others.
-        required: Whether all of `renamed` but those in `only` must be there.
+        required: Keys that must be there.
     """
 
     model: str
@@ -479,9 +479,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what is the new model's own affair."""
-    own = ("name", "trainable", "dtype", "param_dtype")
-    return {key: value for key, value in config.items() if key not in own}
+    """Remove the keys of a configuration that say nothing of the architecture."""
+    others = ("name", "trainable", "dtype", "param_dtype")
+    return {key: value for key, value in config.items() if key not in others}
 
 
 _KNOWN = msgspec.defstruct(

@@ -34,8 +34,8 @@ _NEVER_WRITTEN = (".keras", ".ckpt", ".bin", ".pt", ".pth", ".hdf5")
 # What a folder of weights has one of, and a folder of anything else has not.
 _MARKERS = ("config.json", "model_index.json", *(c.file for c in KERASCV_CLASSES))
 
-# What stands in a `config.json` of others, beside the weights in a folder.
-_TOLD = ("num_heads", "groups", "epsilon")
+# Arguments that a folder's `config.json` states, so that its readers assume none.
+_IN_CONFIG = ("num_heads", "groups", "epsilon")
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class ConversionReport:
         parts: Parts that were written.
         nbytes: Bytes of weights.
         dropped: Number of parameters that the layout cannot hold, by part.
-        changed: Arguments that others who read the layout take to be so, and that are
-            otherwise in the source, by part; such as the form of GELU.
+        changed: Arguments for which other programs that read this layout would use a
+            different value than the source has, by part (e.g. `gelu`).
         left_out: What the source holds and no model of ours has a place for.
     """
 
@@ -148,8 +148,8 @@ def inflate(
     """Make a video model of a Stable Diffusion 1.x image model, of the same function.
 
     A still video gives the image model's output in each frame. A model of 4 channels
-    becomes one of 9 by zero weights for mask and hint. Of a whole pipeline, and of a
-    checkpoint of LDM, it makes a complete `TextToVideo` preset.
+    becomes one of 9 by zero weights for mask and hint (see `inflated`). Of a whole
+    pipeline, and of a checkpoint of LDM, it makes a complete `TextToVideo` preset.
 
     Args:
         source: As for `convert`.
@@ -232,14 +232,14 @@ def _save(checkpoint: Checkpoint, out: Path, layout, dtype, progress):
     layouts, nbytes = save(
         checkpoint, out, layout, to_file=to_file, dtype=dtype, progress=progress
     )
-    told = () if to_file or layout == "kerascv" else _TOLD
+    stated = () if to_file or layout == "kerascv" else _IN_CONFIG
     return ConversionReport(
         out,
         layout,
         tuple(layouts),
         nbytes,
         _dropped(checkpoint, layouts),
-        _changed(checkpoint, layouts, told),
+        _changed(checkpoint, layouts, stated),
         checkpoint.left_out,
     )
 
@@ -256,12 +256,12 @@ def _dropped(checkpoint: Checkpoint, layouts) -> dict[str, int]:
     return {part: number for part, number in lost.items() if number}
 
 
-def _changed(checkpoint: Checkpoint, layouts, told) -> dict[str, dict[str, Any]]:
+def _changed(checkpoint: Checkpoint, layouts, stated) -> dict[str, dict[str, Any]]:
     changed = {
         part: {
             key: value
             for key, value in {**layout.defaults, **layout.assumed}.items()
-            if checkpoint.components[part].arguments[key] != value and key not in told
+            if checkpoint.components[part].arguments[key] != value and key not in stated
         }
         for part, layout in layouts.items()
     }

@@ -1,4 +1,7 @@
-"""An image model to a video model of the same function (see docs/model.md)."""
+"""An image model to a video model of the same function (see docs/model.md).
+
+`weights_tools.inflate` opens and saves checkpoints around it.
+"""
 
 from __future__ import annotations
 

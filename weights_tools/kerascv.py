@@ -290,10 +290,10 @@ class KerasCVClass:
     """One of KerasCV's classes, and the file that its weights are in.
 
     Args:
-        name: name of the class.
-        layout: names of its weights.
-        layers: its layers that have weights, in its order.
-        published: name of the file of its weights on the hub.
+        name: Name of the class.
+        layout: Names of its weights.
+        layers: Its layers that have weights, in its order.
+        published: Name of the file of its weights on the hub.
     """
 
     name: str
@@ -363,13 +363,13 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def open_models(models: Sequence[keras.Model]) -> Checkpoint:
-    """See live models of KerasCV, at most one of each class, as one checkpoint."""
+    """View live models of KerasCV, at most one of each class, as a checkpoint."""
     found = [(class_of(m), tensors_of_model(m, named_variables(m))) for m in models]
     return _checkpoint(found, {})
 
 
 def open_files(files: Sequence[TensorFile], overrides: Mapping[str, Any]) -> Checkpoint:
-    """See files of KerasCV's classes as one checkpoint."""
+    """View files of KerasCV's classes as one checkpoint."""
     return _checkpoint([_recognised(file) for file in files], overrides)
 
 

@@ -19,7 +19,7 @@ import keras
 
 from keras_makeavid.json_files import parse_json
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS
-from keras_makeavid.presets import preset_folder
+from keras_makeavid.presets import HUB_PREFIX, is_preset, preset_folder, repository_of
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor
 from weights_tools import kerascv
@@ -45,9 +45,6 @@ from weights_tools.configs import (
 )
 from weights_tools.formats import FormatError, TensorFile, open_tensors, reading
 from weights_tools.layouts import Layout
-
-_HUB_PREFIX = "hf://"
-_HUB_NAME = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 # What the configurations in these repositories do not tell (see docs/model.md).
 _KNOWN_ARGUMENTS = {
@@ -104,10 +101,12 @@ def open_source(
         yield kerascv.open_models(source) if many else _open_model(source)
         return
     name = os.fspath(source)
-    match = _HUB_NAME.fullmatch(name)
-    known = _KNOWN_ARGUMENTS.get(match[1], {}) if match else {}
-    is_of_hub = name.startswith(_HUB_PREFIX)
-    path = download(name, variant) if is_of_hub else Path(preset_folder(name))
+    known = {}
+    if name.startswith(HUB_PREFIX):
+        known = _KNOWN_ARGUMENTS.get(repository_of(name)[0], {})
+        path = download(name, variant)
+    else:
+        path = Path(preset_folder(name))
     with ExitStack() as stack:
         yield _open_path(path, stack, {**known, **(overrides or {})}, variant)
 
@@ -119,7 +118,7 @@ def _open_path(path, stack, overrides, variant) -> Checkpoint:
         if path.suffix == ".keras":
             return _open_archive(path, stack, overrides)
         return _open_file(path, stack, overrides, variant)
-    if (path / WEIGHTS_FILE).is_file() or (path / TASK_FILE).is_file():
+    if is_preset(path):
         return _open_preset(path, stack, overrides)
     files = kerascv.files_in(path)
     if files:
@@ -425,13 +424,7 @@ def download(name: str, variant: str | None = None) -> Path:
     Offline mode (`HF_HUB_OFFLINE`), cache (`HF_HOME`) and tokens (`HF_TOKEN`) are as
     everywhere else. With `variant` files of it are fetched where there are any.
     """
-    match = _HUB_NAME.fullmatch(name)
-    if not match:
-        raise ValueError(
-            f"A hub source is hf://owner/name or hf://owner/name@revision. "
-            f"Received: {name!r}"
-        )
-    repository, revision = match.groups()
+    repository, revision = repository_of(name)
     folder = _snapshot(repository, revision, _CONFIGURATIONS)
     parts = [folder / part for part in MODELS if (folder / part).is_dir()]
     wanted = [part.name + "/" for part in parts] or [""]
@@ -463,5 +456,5 @@ def _snapshot(repository, revision, patterns, ignored=()) -> Path:
             ignore_patterns=list(ignored),
         )
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
-        raise FileNotFoundError(f"{_HUB_PREFIX}{repository}: {error}") from error
+        raise FileNotFoundError(f"{HUB_PREFIX}{repository}: {error}") from error
     return Path(folder)

@@ -218,7 +218,7 @@ def _plan_file(checkpoint: Checkpoint, layout: str) -> _Plan:
             f"A file in layout {layout!r} holds one model: write a folder, or name "
             f"the part. Received: {sorted(checkpoint.components)}"
         )
-    layouts = {c.kind: c.layout_named(layout) for c in components}
+    layouts = {c.kind: c.require_layout(layout) for c in components}
     container = layouts[components[0].kind].container
     arguments = {component.kind: component.arguments for component in components}
     metadata = {METADATA: json.dumps(arguments)}
@@ -266,7 +266,7 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
             f"A preset holds one model, or {sorted(MODELS)} for a task. "
             f"Received: {sorted(components)}"
         )
-    layouts = {part: c.layout_named("keras") for part, c in components.items()}
+    layouts = {part: c.require_layout("keras") for part, c in components.items()}
     main = "unet" if is_task else next(iter(components))
     backbone = components[main]
     model = weightless_model(backbone.kind, backbone.arguments)
@@ -299,7 +299,10 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
 
 
 def _task_config(checkpoint: Checkpoint, preprocessor) -> dict[str, Any]:
-    """What `TextToVideo`, named as Keras knows it, is made of again."""
+    """What Keras makes a `TextToVideo` of again.
+
+    The class is named, not imported: `keras_makeavid.tasks` imports this package.
+    """
     models = {
         place: weightless_model(component.kind, component.arguments)
         for place, part in (("backbone", "unet"), *TASK_PARTS.items())
@@ -379,7 +382,7 @@ def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
     models = {p: c for p, c in checkpoint.components.items() if p in MODELS}
     known = {(each.kind, each.name) for each in LAYOUTS}
     layouts = {
-        part: c.layout_named(layout if (c.kind, layout) in known else "diffusers")
+        part: c.require_layout(layout if (c.kind, layout) in known else "diffusers")
         for part, c in models.items()
     }
     alone = len(models) == 1

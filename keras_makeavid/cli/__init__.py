@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        if options.check is not None:
-            options.check(options)
+        if options.prepare is not None:
+            options.prepare(options)
         _choose_backend(options.backend)
         # The user's own flags come later, and win.
         os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
@@ -103,7 +103,9 @@ def _add_commands(parser, commands):
     """Add a subparser for each module of commands, and for those inside a group.
 
     A command is a module: its docstring is its help, `add_arguments` declares options
-    by the `add_argument` that it is given, and `run` does the work.
+    by the `add_argument` that it is given, and `run` does the work. `prepare`, if there
+    is one, is called before a backend is imported: it refuses wrong options and fills
+    in what others decide.
     """
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in commands.items():
@@ -123,8 +125,7 @@ def _add_commands(parser, commands):
         # Without a model there is no need of KerasHub, which takes seconds to import.
         uses_models = getattr(command, "USES_MODELS", True)
         subparser.set_defaults(
-            # What can be found wrong before a backend is imported.
-            check=getattr(command, "check", None),
+            prepare=getattr(command, "prepare", None),
             run=command.run,
             uses_models=uses_models,
             prog=subparser.prog,

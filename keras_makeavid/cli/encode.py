@@ -37,10 +37,10 @@ def add_arguments(option) -> None:
         "--min-size",
         type=int,
         default=0,
-        help="drop clips with a shorter side below this",
+        help="drop clips with a side below, in pixels",
     )
     option(
-        "--min-fps", type=float, default=0.0, help="drop clips of a lower frame rate"
+        "--min-fps", type=float, default=0.0, help="drop clips with a lower frame rate"
     )
     option(
         "--layout",

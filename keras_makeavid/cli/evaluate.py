@@ -76,8 +76,8 @@ def add_arguments(option) -> None:
     )
 
 
-def check(options) -> None:
-    """Find what is wrong with prompts, numbers and folder before anything else."""
+def prepare(options) -> None:
+    """Refuse wrong numbers and folders; read the prompts and the thresholds."""
     from keras_makeavid.files import existing_parent
     from keras_makeavid.moving_shapes import Thresholds, default_prompts, read_prompts
 

@@ -29,7 +29,7 @@ def add_arguments(option) -> None:
     option(
         "--format",
         choices=_FORMATS,
-        help="of the file, if --out does not tell: mp4 if not given; png is a folder",
+        help="file format if --out is not given (mp4 by default); png writes a folder",
     )
     option(
         "--sheet",
@@ -72,8 +72,8 @@ def add_arguments(option) -> None:
     option("--dtype", default="float32", help="dtype policy")
 
 
-def check(options) -> None:
-    """Find what is wrong with files and numbers before a backend is imported."""
+def prepare(options) -> None:
+    """Refuse wrong files and numbers, read the pictures, fill in the paths to write."""
     from keras_makeavid import video
 
     if options.out is None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from pathlib import Path
 
-from keras_makeavid.presets import preset_folder
+from keras_makeavid.json_files import read_json
+from keras_makeavid.presets import is_preset, preset_folder
 
 EXAMPLE = "makeavid info clips/cat.mp4"
 USES_MODELS = False
@@ -41,7 +41,7 @@ def run(options) -> None:
         facts = _installation()
     elif not path.exists():
         raise FileNotFoundError(f"There is nothing at {path}")
-    elif (path / "metadata.json").is_file():
+    elif is_preset(path):
         facts = _preset(path)
     elif path.is_dir():
         facts = _dataset(path)
@@ -74,8 +74,8 @@ def _devices(backend):
 
 
 def _preset(folder):
-    metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    metadata = read_json(folder / "metadata.json")
+    config = read_json(folder / "config.json")
     parameters = f"{metadata['parameter_count']:,}"
     return {"class": config["class_name"], "parameters": parameters, **config["config"]}
 

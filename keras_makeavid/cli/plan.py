@@ -36,8 +36,8 @@ def add_arguments(option) -> None:
     option("--json", action="store_true", help="print JSON")
 
 
-def check(options) -> None:
-    """Find what is wrong before anything is imported that takes long."""
+def prepare(options) -> None:
+    """Refuse a wrong recipe, topology or installation."""
     from keras_makeavid.planning.topology import check_compiler, find_topology
     from keras_makeavid.recipes import load_recipe
 

@@ -37,8 +37,8 @@ def add_arguments(option) -> None:
     )
 
 
-def check(options) -> None:
-    """Find what is wrong with the recipe before anything is imported."""
+def prepare(options) -> None:
+    """Refuse a wrong recipe."""
     from keras_makeavid.recipes import load_recipe
 
     load_recipe(options.recipe, options.set)

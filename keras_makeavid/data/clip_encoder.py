@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_makeavid.compilation import compile_inference
 from keras_makeavid.data.reader import LatentReader
-from keras_makeavid.layers.operations.devices import on_host
+from keras_makeavid.devices import gathered
 
 # Published datasets have no record. All that are known are of this scale.
 _SD15_SCALE = 0.18215
@@ -57,7 +57,7 @@ def weights_fingerprint(*models: keras.Model) -> str:
     digest = hashlib.sha256()
     for model in models:
         for weight in model.weights:
-            values = np.ascontiguousarray(on_host(weight.value))
+            values = np.ascontiguousarray(gathered(weight.value))
             digest.update(f"{values.dtype.name} {values.shape}".encode())
             digest.update(values.reshape(-1).view("uint8").data)
     return digest.hexdigest()[:16]

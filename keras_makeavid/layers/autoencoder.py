@@ -115,7 +115,7 @@ class ImageUpsample(keras.layers.Layer):
 
 
 class ImageBlock(keras.layers.Layer):
-    """Residual blocks, then a sampler that changes the size, or none."""
+    """Residual blocks, then a downsampler, an upsampler or neither."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The samplers between the levels of the UNet."""
+"""The down- and upsamplers between the levels of the UNet."""
 
 from __future__ import annotations
 

@@ -13,7 +13,11 @@ from keras_makeavid.layers.unet_blocks import DownBlock, MidBlock, UpBlock
 
 
 class UNet(keras.layers.Layer):
-    """The network of `keras_makeavid.models.UNetPseudo3D`, which documents it."""
+    """The network of `keras_makeavid.models.UNetPseudo3D`, which documents it.
+
+    KerasHub's `Backbone` is a functional model, traced for one form of inputs. A layer
+    of its own also takes images and projected text.
+    """
 
     def __init__(
         self,

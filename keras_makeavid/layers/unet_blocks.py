@@ -1,4 +1,4 @@
-"""The levels of the UNet: residual blocks, transformers and a sampler each."""
+"""The levels of the UNet: residual blocks, transformers, a down- or upsampler."""
 
 from __future__ import annotations
 

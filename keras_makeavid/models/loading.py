@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import keras
 
-# Where `from_preset` tells `from_config` that weights follow, through KerasHub.
+# KerasHub's `from_preset` puts further arguments into the config that it passes to
+# `from_config`: by this one, our `from_preset` tells our `from_config` to draw nothing.
 WEIGHTS_FOLLOW = "weights_follow"
 Made = TypeVar("Made")
 
@@ -44,12 +45,7 @@ def without_weights(make: Callable[[], Made]) -> Made:
 def check_weights_file(path: Any) -> None:
     """Refuse a damaged `.h5` file, on which libhdf5 may crash, before Keras reads it.
 
-    Args:
-        path: A file of weights, or the index of several beside it. Keras itself refuses
-            what is no file.
-
-    Raises:
-        ValueError: It is damaged. The text names the file.
+    `path` may be the index of several beside it. Keras itself refuses what is no file.
     """
     from weights_tools.formats import open_tensors
 
@@ -87,7 +83,7 @@ class FromPreset:
         Raises:
             ValueError: If there is no such preset.
         """
-        # KerasHub's class, which this one stands before.
+        # The KerasHub class that this mixin is combined with.
         parent: Any = super()
         if not (load_weights and _can_follow()):
             return parent.from_preset(preset, load_weights=load_weights, **kwargs)

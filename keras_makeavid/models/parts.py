@@ -7,10 +7,10 @@ import keras
 from keras_makeavid.models.autoencoder_kl import AutoencoderKL
 from keras_makeavid.models.unet_pseudo3d import UNetPseudo3D
 
-# Sizes of videos come in these steps, whatever the levels would need.
+# Sizes of videos are multiples of it. Models that need more compute a larger picture.
 SIZE_STEP = 32
-# Arguments of a task that `generate` takes where it is not told, with those of
-# `TextToVideo` where a checkpoint does not tell either.
+# Defaults of `generate` and of `TextToVideo`, used where neither the caller nor the
+# checkpoint gives a value.
 TASK_DEFAULTS = {
     "height": 512,
     "width": 512,

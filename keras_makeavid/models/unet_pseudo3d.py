@@ -156,12 +156,7 @@ class UNetPseudo3D(FromPreset, keras_hub.models.Backbone):
         return self.network.compute_output_shape(input_shape)
 
     def save_to_preset(self, preset_dir: str, max_shard_size=10) -> None:
-        """Write a KerasHub preset folder.
-
-        Args:
-            preset_dir: the folder.
-            max_shard_size: size in GB above which the weights are split.
-        """
+        """Write a KerasHub preset folder, which names the task of this model."""
         super().save_to_preset(preset_dir, max_shard_size=max_shard_size)
         # KerasHub names the base class of a task, which here is `Task` itself.
         path = Path(preset_dir, "metadata.json")

@@ -36,10 +36,10 @@ class Estimate:
         attention_tflop: Those that the kernels of attention tell of themselves.
         gb_moved: Bytes that its operations read and write, 1e9.
         collective_gb: Bytes that it sends to other chips, 1e9, by kind.
-        compute_seconds: Of its arithmetic at the peak.
-        memory_seconds: Of its bytes at the peak.
-        network_seconds: Of its collectives at the peak.
-        compile_seconds: That the compiler took, or loading what it had compiled.
+        compute_seconds: Time of its arithmetic at the peak.
+        memory_seconds: Time of its bytes at the peak.
+        network_seconds: Time of its collectives at the peak.
+        compile_seconds: Time to compile it, or to load what was compiled before.
     """
 
     fits: bool

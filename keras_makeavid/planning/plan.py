@@ -28,13 +28,13 @@ class Plan:
 
     Args:
         program: `"training step"` or `"sampling step"`.
-        recipe: That was planned.
-        stage: Of it; `None` for sampling.
-        topology: That it was compiled for.
+        recipe: The planned recipe.
+        stage: Its stage; `None` for sampling.
+        topology: The topology that it was compiled for.
         batch_per_chip: Samples on each chip.
-        model: Which UNet, in words.
+        model: Name of the UNet, in words.
         state_gib: Memory of what stays, by kind, in 2**30 bytes.
-        estimate: Of the compiled program.
+        estimate: What the compiler says of the program.
     """
 
     program: str
@@ -57,11 +57,11 @@ def plan_training(
     """Compile a stage's training step for a topology, by the code that `fit` runs.
 
     Args:
-        recipe: Of the training.
-        topology: To compile for.
+        recipe: The recipe of the training.
+        topology: The topology to compile for.
         stage: Name of the stage; `None` is the first.
         batch_per_chip: Samples on each chip; `None` divides the stage's batch.
-        sizes: Of a sample; `None` is 512 x 512.
+        sizes: Sizes of a sample; `None` is 512 x 512.
 
     Raises:
         ValueError: If there is no such stage, or its batch cannot be divided.
@@ -101,7 +101,7 @@ def plan_sampling(
         recipe: Whose preset, dtype and number of frames are taken.
         topology: To compile for.
         batch_per_chip: Videos on each chip.
-        sizes: Of a video; `None` is 512 x 512.
+        sizes: Sizes of a video; `None` is 512 x 512.
 
     Example:
     ```python

@@ -32,9 +32,9 @@ class Sizes:
     """Sizes of a sample that a recipe leaves to the dataset.
 
     Args:
-        height: Of the video in pixels.
-        width: Of the video in pixels.
-        tokens: Of a prompt.
+        height: Height of the video in pixels.
+        width: Width of the video in pixels.
+        tokens: Number of tokens of a prompt.
     """
 
     height: int = 512
@@ -75,6 +75,7 @@ def training_model(recipe: Recipe, stage: Stage, sizes: Sizes) -> ReportingModel
             backbone=unet,
             schedule=NoiseSchedule(),
             vae=types.SimpleNamespace(scaling_factor=1.0),
+            preprocessor=types.SimpleNamespace(sequence_length=sizes.tokens),
             encode_prompts=lambda prompts: states,
         )
         return phase_model(task, recipe, phase)
@@ -106,7 +107,7 @@ def lower_training_step(
 def lower_sampling(
     recipe: Recipe, frames: int, batch_size: int, sizes: Sizes
 ) -> tuple[UNetPseudo3D, Any]:
-    """Lower the guided sampling of videos, of which the loop's body is one step.
+    """Lower guided sampling; the body of its loop is one step.
 
     The result are the UNet without weights and a `jax.stages.Lowered`.
     """

@@ -16,7 +16,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     """The numbers of a plan, all of one chip; `None` where nothing was compiled.
 
     Args:
-        plan: Of a program.
+        plan: The plan of a program.
 
     Example:
     ```python
@@ -47,7 +47,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     """A plan as lines of text.
 
     Args:
-        plan: Of a program.
+        plan: The plan of a program.
 
     Example:
     ```python

@@ -26,10 +26,10 @@ class Chip:
         tflops: Peak of bfloat16 products, 1e12 a second.
         hbm_gib: Memory that programs may use, in 2**30 bytes.
         hbm_gb_per_second: Peak of its memory.
-        link_gb_per_second: Of one link to a neighbour, in one direction.
-        axes: Of the torus that the chips make.
+        link_gb_per_second: Peak of a link to a neighbour, in one direction.
+        axes: Axes of the torus that the chips make.
         cores_in_name: Chips' cores that the number in a slice's name counts.
-        most_chips: Of a slice.
+        most_chips: Chips of the largest slice.
         megacore: Whether two cores work as one device.
     """
 
@@ -67,8 +67,8 @@ class Topology:
     """A slice of TPUs.
 
     Args:
-        name: Such as `"v4-8"`.
-        chip: Of which it is made.
+        name: Name of the slice, such as `"v4-8"`.
+        chip: The chip of which it is made.
         shape: Chips along each axis.
 
     Example:
@@ -184,7 +184,7 @@ def _cubes(chips: int) -> tuple[int, ...] | None:
 
 
 def check_compiler() -> None:
-    """See that the compiler for TPUs is installed."""
+    """Make sure that the compiler for TPUs is installed."""
     if importlib.util.find_spec("libtpu") is None:
         raise ImportError(
             "Compiling for TPUs needs libtpu, though no TPU: "

@@ -18,8 +18,8 @@ from keras_makeavid.schedulers.step_table import StepTable
 class Euler(Scheduler):
     """Euler's method on the probability flow (Karras et al., arXiv 2206.00364).
 
-    The sample here is `latents + sigma * noise`, its scale that of `sigma`: up to 14.6
-    with Stable Diffusion's schedule. `input_scale` brings it to what the model knows.
+    Here the sample is `latents + sigma * noise`, so its scale grows with `sigma`, up to
+    14.6 with Stable Diffusion's schedule. `input_scale` undoes that for the model.
 
     Args:
         schedule: `NoiseSchedule` that the model was trained with; `None` means

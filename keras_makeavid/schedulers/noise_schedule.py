@@ -82,12 +82,12 @@ class NoiseSchedule:
             )
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments as a dict that `from_config` and JSON accept."""
+        """Return the arguments as a dict that `from_config` and JSON accept."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> NoiseSchedule:
-        """Makes a schedule of what `get_config` gave.
+        """Make a schedule of what `get_config` gave.
 
         Args:
             config: Dict, argument names to values; those left out take defaults.
@@ -108,7 +108,7 @@ class NoiseSchedule:
 
     @classmethod
     def from_diffusers_config(cls, config: dict[str, Any]) -> NoiseSchedule:
-        """Reads the schedule out of a hub folder's `scheduler/scheduler_config.json`.
+        """Read the schedule out of a hub folder's `scheduler/scheduler_config.json`.
 
         What belongs to a sampler rather than to the noise (`steps_offset`,
         `clip_sample`, `timestep_spacing`, ...) is not looked at.
@@ -188,7 +188,7 @@ class NoiseSchedule:
         return alphas_cumprod
 
     def add_noise(self, latents: Any, noise: Any, timesteps: Any) -> Any:
-        """Gives the latents as they are at the timesteps.
+        """Give the latents as they are at the timesteps.
 
         Args:
             latents: Tensor `(B, ...)` of any rank, clean latents.
@@ -204,7 +204,7 @@ class NoiseSchedule:
         return signal_scale * latents + noise_scale * noise
 
     def target(self, latents: Any, noise: Any, timesteps: Any) -> Any:
-        """Gives what the model is to predict (see `prediction_type`).
+        """Give what the model is to predict (see `prediction_type`).
 
         Args:
             latents: Tensor `(B, ...)` of any rank, clean latents.
@@ -224,7 +224,7 @@ class NoiseSchedule:
         return signal_scale * noise - noise_scale * latents
 
     def signal_to_noise(self, timesteps: Any) -> Any:
-        """Gives the ratio of the signal's variance to the noise's.
+        """Give the ratio of the signal's variance to the noise's.
 
         Args:
             timesteps: Int tensor `(B,)`, in `[0, num_train_steps)`.
@@ -238,9 +238,9 @@ class NoiseSchedule:
     def min_snr_weights(self, timesteps: Any, gamma: float) -> Any:
         """Weigh squared errors by Min-SNR-gamma (Hang et al., 2023).
 
-        Their weight of an error of the *latents* is `min(SNR, gamma)`. An error of the
-        noise is one of the latents times the root of the SNR, and one of the velocity
-        that times the root of `SNR + 1`: so theirs are divided by SNR and by `SNR + 1`.
+        The paper weighs squared errors of the *latents* by `min(SNR, gamma)`. A squared
+        error of the noise is SNR times that of the latents, one of the velocity
+        `SNR + 1` times: so their weights are divided by SNR and by `SNR + 1`.
 
         Args:
             timesteps: Int tensor `(B,)`.

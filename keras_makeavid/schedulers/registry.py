@@ -20,7 +20,7 @@ SCHEDULERS: dict[str, Callable[..., Scheduler]] = {
 def get_scheduler(
     scheduler: str | Scheduler, schedule: NoiseSchedule | None = None
 ) -> Scheduler:
-    """Gives a scheduler by its name, or the one given.
+    """Give a scheduler by its name, or the one given.
 
     Args:
         scheduler: `"dpm++2m"` (the project's default), `"ddim"`, `"euler"`, or a

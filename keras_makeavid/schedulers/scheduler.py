@@ -42,7 +42,7 @@ class Scheduler(abc.ABC):
         self.timestep_spacing = timestep_spacing
 
     def table(self, num_steps: int) -> StepTable:
-        """Works out the coefficients of every step.
+        """Work out the coefficients of every step.
 
         Args:
             num_steps: Int, from `1` to `schedule.num_train_steps`.
@@ -69,7 +69,7 @@ class Scheduler(abc.ABC):
 
     @abc.abstractmethod
     def _table(self, num_steps: int) -> StepTable:
-        """Builds the table for a number of steps already found valid."""
+        """Build the table for a number of steps already found valid."""
 
     def _train_sigmas(self) -> np.ndarray:
         """Ratio of noise to signal at each timestep, rising."""
@@ -106,14 +106,10 @@ def signal_scale(sigmas: np.ndarray) -> np.ndarray:
 
 
 def spaced_timesteps(spacing: str, num_points: int, num_train_steps: int) -> np.ndarray:
-    """Spreads timesteps over those of training, falling, as float64 `(num_points,)`.
+    """Spread timesteps over those of training, falling, as float64 `(num_points,)`.
 
-    Of `num_train_steps + 1` points the last may be -1, the clean end below timestep 0.
-
-    Example:
-    ```python
-    spaced_timesteps("leading", 4, 1000)  # 751, 501, 251, 1
-    ```
+    Of 4 points over 1000, `"leading"` makes 751, 501, 251 and 1. Of
+    `num_train_steps + 1` points the last may be -1, the clean end below timestep 0.
     """
     last = num_train_steps - 1
     if spacing == "linspace":

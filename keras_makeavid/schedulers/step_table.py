@@ -42,8 +42,7 @@ class StepTable:
 
     Every sampler here is linear in the sample, the denoised sample, the step before's
     denoised sample and fresh noise, so this table is all that sets them apart. As one
-    array it is an ordinary tensor argument: a compiled loop serves every scheduler
-    with the same number of steps.
+    array it is an ordinary tensor argument: one compiled loop serves every scheduler.
 
     The arrays are float32 `(num_steps,)`, in sampling order; a number stands for an
     array of it. For their meaning see `StepRow`, whose order they have.
@@ -95,7 +94,7 @@ class StepTable:
         return bool(np.any(self.next_from_noise))
 
     def as_array(self) -> np.ndarray:
-        """Gives the table as one tensor argument for a compiled loop.
+        """Give the table as one tensor argument for a compiled loop.
 
         Returns:
             float32 array `(num_steps, 8)`; its slice `[i]` is step `i`, to be read
@@ -106,7 +105,7 @@ class StepTable:
 
     @staticmethod
     def row(array_slice: Any) -> StepRow:
-        """Reads one step out of the table's array.
+        """Read one step out of the table's array.
 
         Args:
             array_slice: Array or tensor `(8,)` of any backend: `as_array()[i]`, where
@@ -125,7 +124,7 @@ def step(
     previous_denoised: Any,
     noise: Any | None = None,
 ) -> tuple[Any, Any]:
-    """Takes one sampling step, whichever the sampler.
+    """Take one sampling step, whichever the sampler.
 
     Only operators are used: arrays and tensors of any backend will do, traced ones
     too. All of them are float32 and of the sample's shape.

@@ -36,8 +36,6 @@ from keras_makeavid.text import TextToVideoPreprocessor
 if TYPE_CHECKING:
     from keras_makeavid.training.video_diffusion import VideoDiffusion
 
-_LORA_RANK = 16
-
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class TextToVideo(FromPreset, keras_hub.models.Task):
@@ -47,18 +45,18 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
     preset's backbone weights; those of the other parts are its task weights.
 
     Args:
-        backbone: the `UNetPseudo3D`.
-        preprocessor: turns prompts into token ids.
-        text_encoder: takes `{"token_ids"}`, returns text states `(B, L, D)`.
-        vae: the `AutoencoderKL`.
-        image_backbone: a UNet for first frames, inpainting or not; `None` uses
+        backbone: The `UNetPseudo3D`.
+        preprocessor: Turns prompts into token ids.
+        text_encoder: Takes `{"token_ids"}`, returns text states `(B, L, D)`.
+        vae: The `AutoencoderKL`.
+        image_backbone: A UNet for first frames, inpainting or not; `None` uses
             `backbone` without its temporal parts.
-        schedule: the `NoiseSchedule` that the UNet was trained with, or its config.
-        height: default height of a video in pixels.
-        width: default width of a video in pixels.
-        num_frames: default number of frames.
-        guidance_scale: default weight of the prompt.
-        fps: frames a second that its videos are meant for.
+        schedule: The `NoiseSchedule` that the UNet was trained with, or its config.
+        height: Default height of a video in pixels.
+        width: Default width of a video in pixels.
+        num_frames: Default number of frames.
+        guidance_scale: Default weight of the prompt.
+        fps: Frames a second that its videos are meant for.
 
     Example:
     ```python
@@ -117,7 +115,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         self._encode_text = compile_inference(
             lambda token_ids: text_encoder({"token_ids": token_ids}), [text_encoder]
         )
-        self._make_loops()
+        self._make_denoising_loops()
 
     @classmethod
     def from_preset(
@@ -130,18 +128,18 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         or else in `~/.cache/keras_makeavid`, and taken the next time.
 
         Args:
-            preset: name of a preset of the package, a folder, or a handle as KerasHub
+            preset: Name of a preset of the package, a folder, or a handle as KerasHub
                 takes them, such as `hf://owner/name`; or a checkpoint: a folder in
                 diffusers' layout, a repository of one, or a `.safetensors` or `.ckpt`
                 file.
-            load_weights: whether to load its weights; `False` draws new ones.
-            **kwargs: as those of KerasHub's method, such as `dtype`.
+            load_weights: Whether to load its weights; `False` draws new ones.
+            **kwargs: As those of KerasHub's method, such as `dtype`.
 
         Returns:
             The task.
 
         Raises:
-            ValueError: if there is no such preset, or the checkpoint is damaged or of
+            ValueError: If there is no such preset, or the checkpoint is damaged or of
                 another family.
 
         Example:
@@ -149,7 +147,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         task = TextToVideo.from_preset("makeavid_motions_small")
         ```
         """
-        from keras_makeavid.tasks.conversion import as_preset
+        from keras_makeavid.tasks.preset_source import as_preset
 
         return super().from_preset(as_preset(preset), load_weights, **kwargs)
 
@@ -158,11 +156,10 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         check_weights_file(filepath)
         super().load_task_weights(filepath)
 
-    def _make_loops(self):
-        self._denoise = DenoisingLoop(self.backbone)
-        self._denoise_image = (
-            DenoisingLoop(self.image_backbone) if self.image_backbone else self._denoise
-        )
+    def _make_denoising_loops(self):
+        self._video_loop = self._image_loop = DenoisingLoop(self.backbone)
+        if self.image_backbone:
+            self._image_loop = DenoisingLoop(self.image_backbone)
 
     def compile(
         self,
@@ -175,28 +172,28 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Make the UNet ready to train on latent videos by `fit`.
+        """Make the UNet ready to train on latent videos with `fit`.
 
         Noise schedule, scale of the latents and the empty prompt are the task's own.
         VAE, text encoder and `image_backbone` do not train.
 
         Args:
-            optimizer: as for `keras.Model.compile`; `None` is this package's `AdamW`
+            optimizer: As for `keras.Model.compile`; `None` is this package's `AdamW`
                 with the settings of the published model.
-            trainable: what trains: `"temporal"`, `"spatial"`, `"all"`, a regular
+            trainable: What trains: `"temporal"`, `"spatial"`, `"all"`, a regular
                 expression on paths of layers (see `set_trainable`), or `"lora"`:
-                adapters, which are added to every attention, of rank 16, where
+                adapters, which are added to every attention, of rank 8, where
                 `add_lora` has added none before.
-            hint_spacing: the hint is every `hint_spacing`-th frame, repeated that many
+            hint_spacing: The hint is every `hint_spacing`-th frame, repeated that many
                 times; `None` is the first frame only.
-            caption_dropout: share of the samples that train with the empty prompt
+            caption_dropout: Share of the samples that train with the empty prompt
                 instead of theirs, for guidance.
-            min_snr_gamma: weighs the timesteps by min-SNR-gamma; `None` does not.
-            seed: of timesteps, noise, dropout and new adapters.
-            **kwargs: see `keras.Model.compile`, such as `run_eagerly`.
+            min_snr_gamma: Weighs the timesteps by min-SNR-gamma; `None` does not.
+            seed: Seed of timesteps, noise, dropout and new adapters.
+            **kwargs: See `keras.Model.compile`, such as `run_eagerly`.
 
         Raises:
-            ValueError: if an argument makes no sense, or nothing would train.
+            ValueError: If an argument makes no sense, or nothing would train.
 
         Example:
         ```python
@@ -204,26 +201,24 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         ```
         """
         # Those who only generate do not wait for it to be imported.
+        from keras_makeavid.recipes.schema import Lora
         from keras_makeavid.training.lora import add_lora, has_lora
         from keras_makeavid.training.optimizer import AdamW
-        from keras_makeavid.training.video_diffusion import VideoDiffusion
+        from keras_makeavid.training.video_diffusion import objective_of
 
         if trainable == "lora" and not has_lora(self.backbone):
-            add_lora(self.backbone, _LORA_RANK, _LORA_RANK, seed=seed or 0)
+            lora = Lora()
+            add_lora(self.backbone, lora.rank, lora.alpha, lora.layers, seed or 0)
             # The programs compiled before do not know the adapters.
-            self._make_loops()
-        empty = self.preprocessor.sequence_length, self.backbone.context_dim
-        objective = VideoDiffusion(
-            self.backbone,
-            schedule=self.schedule,
-            latent_scale=self.vae.scaling_factor,
-            trainable=trainable,
-            hint_spacing=hint_spacing,
-            caption_dropout=caption_dropout,
-            empty_context=np.zeros(empty, "float32") if caption_dropout else None,
-            min_snr_gamma=min_snr_gamma,
-            seed=seed,
-        )
+            self._make_denoising_loops()
+        settings: dict[str, Any] = {
+            "trainable": trainable,
+            "hint_spacing": hint_spacing,
+            "caption_dropout": caption_dropout,
+            "min_snr_gamma": min_snr_gamma,
+            "seed": seed,
+        }
+        objective = objective_of(self, **settings)
         for part in (self.vae, self.text_encoder, self.image_backbone):
             if part is not None:
                 part.trainable = False
@@ -232,13 +227,6 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         else:
             self.seed_generator.state.assign(objective.seed_generator.state)
             objective.seed_generator = self.seed_generator
-        settings = {
-            "trainable": trainable,
-            "hint_spacing": hint_spacing,
-            "caption_dropout": caption_dropout,
-            "min_snr_gamma": min_snr_gamma,
-            "seed": seed,
-        }
         self._training = _Training(objective, settings)
         super().compile(optimizer=optimizer or AdamW(), **kwargs)
 
@@ -247,18 +235,21 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
     ) -> keras.callbacks.History:
         """Train on latent videos, after `compile`.
 
+        For each batch Keras runs `call` and `compute_loss`, which here are those of the
+        `VideoDiffusion` that `compile` made: it draws noise and compares predictions.
+
         Args:
-            x: a `LatentDataset`; or batches, in any form that Keras takes, of a dict
+            x: A `LatentDataset`; or batches, in any form that Keras takes, of a dict
                 of `latents` `(B, F, H, W, C)`, not scaled, and `context` `(B, L, D)`.
-            allow_other_encoder: whether a `LatentDataset` may be of another VAE or
+            allow_other_encoder: Whether a `LatentDataset` may be of another VAE or
                 text encoder than the task's.
-            **kwargs: see `keras.Model.fit`, such as `epochs` and `callbacks`.
+            **kwargs: See `keras.Model.fit`, such as `epochs` and `callbacks`.
 
         Returns:
             Keras's `History`, of `loss`.
 
         Raises:
-            ValueError: if another VAE or text encoder made the dataset.
+            ValueError: If another VAE or text encoder made the dataset.
 
         Example:
         ```python
@@ -279,15 +270,15 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         """Compute the loss on latent videos, after `compile`.
 
         Args:
-            x: as for `fit`.
-            allow_other_encoder: as for `fit`.
-            **kwargs: see `keras.Model.evaluate`.
+            x: As for `fit`.
+            allow_other_encoder: As for `fit`.
+            **kwargs: See `keras.Model.evaluate`.
 
         Returns:
             The loss, or what else Keras was asked for.
 
         Raises:
-            ValueError: as for `fit`.
+            ValueError: As for `fit`.
 
         Example:
         ```python
@@ -363,35 +354,35 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         A sample depends on its own seed only, not on the batch it is in.
 
         Args:
-            prompts: one prompt or a list of them.
-            negative_prompts: what to avoid: one for all, one for each, or `None`.
-            hint_image: the picture to set in motion: uint8 `(H, W, 3)` for all, or
+            prompts: One prompt or a list of them.
+            negative_prompts: What to avoid: one for all, one for each, or `None`.
+            hint_image: The picture to set in motion: uint8 `(H, W, 3)` for all, or
                 `(B, H, W, 3)`. With none, a first frame is made by the image model.
             mask_image: `(H, W)` or `(B, H, W)`, bool, uint8 or float in `[0, 1]`:
                 1 is to be filled, 0 is given by `hint_image`. `None` is 0 everywhere.
-            num_frames: number of frames F; `None` is the task's own.
-            height: height in pixels, a multiple of 32 (less for models of fewer
+            num_frames: Number of frames F; `None` is the task's own.
+            height: Height in pixels, a multiple of 32 (less for models of fewer
                 levels); `None` is the task's own.
-            width: width in pixels, likewise.
-            num_steps: number of sampling steps.
-            guidance_scale: weight of the prompt against the negative prompt; `None`
+            width: Width in pixels, likewise.
+            num_steps: Number of sampling steps.
+            guidance_scale: Weight of the prompt against the negative prompt; `None`
                 is the task's own. 1 is without guidance and costs half.
-            image_guidance_scale: the same for the first frame; `None` is
+            image_guidance_scale: The same for the first frame; `None` is
                 `guidance_scale`.
             scheduler: `"dpm++2m"`, `"ddim"`, `"euler"` or a `Scheduler`.
-            spatial_only: leave out the temporal parts: each frame is an image of its
+            spatial_only: Leave out the temporal parts: each frame is an image of its
                 own, to show what the temporal parts do.
-            seed: a number (sample `i` takes `seed + i`), a list, or `None`.
+            seed: A number (sample `i` takes `seed + i`), a list, or `None`.
             progress: `True` shows a bar; a function is called as
                 `progress(step, num_steps)` after each step.
-            tile_size: side in pixels of the overlapping tiles in which the VAE codes
+            tile_size: Side in pixels of the overlapping tiles in which the VAE codes
                 larger frames, for less memory; `None` codes whole frames.
 
         Returns:
             uint8 `(B, F, H, W, 3)`.
 
         Raises:
-            ValueError: if an argument does not fit; before anything is computed.
+            ValueError: If an argument does not fit; before anything is computed.
 
         Example:
         ```python
@@ -430,7 +421,10 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         self.vae.check_tile_size(tile_size)
 
         token_ids, negative_ids = map(self.preprocessor.tokenize, (prompts, negatives))
-        text = self._encode_text(token_ids), self._encode_text(negative_ids)
+        text = {
+            "context": self._encode_text(token_ids),
+            "negative_context": self._encode_text(negative_ids),
+        }
         total = num_steps * (1 if hint_image is not None else 2)
         with step_progress(progress, total) as report:
             if hint_image is None:
@@ -447,13 +441,13 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             else:
                 hint, mask = self._encode_hint(hint_image, mask_image, tile_size)
                 done = 0
-            latents = self._denoise(
+            latents = self._video_loop(
                 _noise(seeds, "video", (num_frames, *hint.shape[1:])),
                 Conditions(
-                    *text,
-                    guidance_scale,
-                    _over_frames(mask, num_frames),
-                    _over_frames(hint, num_frames),
+                    **text,
+                    guidance_scale=guidance_scale,
+                    mask=_over_frames(mask, num_frames),
+                    hint=_over_frames(hint, num_frames),
                 ),
                 table,
                 _step_noise(seeds, "video", table, (num_frames, *hint.shape[1:])),
@@ -469,7 +463,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         """Compute the text states that the UNet attends to.
 
         Args:
-            prompts: a list of them.
+            prompts: A list of them.
 
         Returns:
             A tensor `(B, L, D)`.
@@ -487,9 +481,14 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         # An inpainting UNet paints it all: mask 1, hint the latent of a zero image.
         zeros = np.zeros((1, *self._canvas(*size), 3), "float32")
         hint = np.repeat(self._encode_images(zeros, tile_size), len(seeds), axis=0)
-        latents = self._denoise_image(
+        latents = self._image_loop(
             _noise(seeds, "image", shape),
-            Conditions(*text, guidance_scale, np.ones_like(hint[..., :1]), hint),
+            Conditions(
+                **text,
+                guidance_scale=guidance_scale,
+                mask=np.ones_like(hint[..., :1]),
+                hint=hint,
+            ),
             table,
             _step_noise(seeds, "image", table, shape),
             report,
@@ -513,7 +512,10 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         return self.vae.encode_video(images[:, None], tile_size=tile_size)[:, 0]
 
     def _canvas(self, height, width):
-        """The size of the pictures that the levels can halve, at least as large."""
+        """The size that is computed, of which `generate` returns the centre.
+
+        Sides are rounded up to what VAE and UNet can halve: 64 pixels at full size.
+        """
         factor = self._size_factor()
         return tuple(math.ceil(size / factor) * factor for size in (height, width))
 
@@ -546,12 +548,12 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         file: what is loaded has none.
 
         Args:
-            preset_dir: the folder; a preset that is there already is replaced.
-            max_shard_size: size in GB above which the weights are split.
+            preset_dir: The folder; a preset that is there already is replaced.
+            max_shard_size: Size in GB above which the weights are split.
 
         Raises:
-            FileExistsError: if there is something at `preset_dir` that is no preset.
-            FileNotFoundError: if the folder to write it in is missing.
+            FileExistsError: If there is something at `preset_dir` that is no preset.
+            FileNotFoundError: If the folder to write it in is missing.
 
         Example:
         ```python
@@ -562,11 +564,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             super().save_to_preset(str(folder), max_shard_size=max_shard_size)
 
     def save_task_weights(self, filepath: str | os.PathLike) -> None:
-        """Write the weights of all parts but the UNet, and nothing of a training.
-
-        Args:
-            filepath: where to, ending in `.weights.h5`.
-        """
+        """Write the weights of all parts but the UNet, and nothing of a training."""
         others = [self.optimizer, self._loss_tracker] if self.compiled else []
         keras.saving.save_weights(
             self, filepath, objects_to_skip=[*self.backbone._flatten_layers(), *others]
@@ -620,8 +618,8 @@ class _Training:
     """How a task trains. Keras does not look for layers to save in here.
 
     Args:
-        objective: around the task's own UNet, with the task's own seeds.
-        settings: arguments of `compile`.
+        objective: Around the task's own UNet, with the task's own seeds.
+        settings: Arguments of `compile`.
     """
 
     objective: VideoDiffusion

@@ -1,4 +1,4 @@
-"""Training by plain `compile` and `fit`, and whole runs by recipes."""
+"""Training with plain `compile` and `fit`, and whole runs from recipes."""
 
 from keras_makeavid.training.computation import rematerialise_blocks
 from keras_makeavid.training.distribution import make_distribution

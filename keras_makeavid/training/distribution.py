@@ -67,7 +67,7 @@ def make_distribution(
 
 
 def check_backend() -> None:
-    """See that the backend can train on several devices."""
+    """Make sure that the backend can train on several devices."""
     backend = keras.config.backend()
     if backend != "jax":
         raise ValueError(
@@ -148,7 +148,7 @@ def parameter_axes(shape: Sequence[int], parts: int) -> tuple[str | None, ...]:
 
 
 def check_batch_size(batch_size: int, stage: str) -> None:
-    """See that the current distribution's devices get equally many samples."""
+    """Make sure that the current distribution's devices get equally many samples."""
     distribution = keras.distribution.distribution()
     if distribution is None:
         return

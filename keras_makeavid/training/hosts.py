@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_makeavid.layers.operations.devices import on_host
+from keras_makeavid.devices import gathered
 from keras_makeavid.recipes.schema import Distribution
 from keras_makeavid.training.distribution import check_backend, make_distribution
 
@@ -25,7 +25,7 @@ class ProcessLost(RuntimeError):
 
 
 class Hosts:
-    """This process among those of a run; alone, all of it is trivial.
+    """This process and its peers. With a single process every method is trivial.
 
     Those methods that talk to others are called by all processes, in the same order.
     """
@@ -39,7 +39,7 @@ class Hosts:
         """Whether this is the process that writes and prints."""
         return self.number == 0
 
-    def are_lost(self, error: BaseException | None) -> bool:
+    def is_process_loss(self, error: BaseException | None) -> bool:
         """Whether an error is what JAX raises when another process is gone."""
         if self.count == 1 or error is None:
             return False
@@ -76,8 +76,8 @@ class Hosts:
 
         return bool(multihost_utils.process_allgather(np.array(here)).any())
 
-    def number_of_first(self, number: float) -> float:
-        """What the first process passes, in single precision."""
+    def broadcast(self, number: float) -> float:
+        """Return the first process's value in all processes (float32)."""
         return number if self.count == 1 else float(_of_first(np.float32(number)))
 
     @contextmanager
@@ -97,7 +97,7 @@ class Hosts:
         keras.distribution.set_distribution(None)
         try:
             for variable, value, _ in kept:
-                whole = on_host(value)
+                whole = gathered(value)
                 variable._layout = None
                 variable._value = whole if self.is_first else value
             yield
@@ -141,7 +141,7 @@ def distributed(options: Distribution | None) -> Iterator[Hosts]:
         try:
             yield hosts
         except jax.errors.JaxRuntimeError as error:
-            if not hosts.are_lost(error):
+            if not hosts.is_process_loss(error):
                 raise
             told = str(error).partition("\n")[0]
             raise ProcessLost(
@@ -161,9 +161,9 @@ def connect(options: Distribution) -> None:
 
     if jax.distributed.is_initialized():
         return
-    coordinator = _told(options.coordinator, "JOB_ADDRESSES")
-    processes = _told(options.processes, "NUM_PROCESSES")
-    process = _told(options.process, "PROCESS_ID")
+    coordinator = _or_environment(options.coordinator, "JOB_ADDRESSES")
+    processes = _or_environment(options.processes, "NUM_PROCESSES")
+    process = _or_environment(options.process, "PROCESS_ID")
     asked = any(value is not None for value in (coordinator, processes, process))
     try:
         # As `keras.distribution.initialize`, which has no heartbeat.
@@ -187,5 +187,5 @@ def connect(options: Distribution) -> None:
         keras.utils.set_random_seed(0)
 
 
-def _told(value, variable):
+def _or_environment(value, variable):
     return os.environ.get(f"KERAS_DISTRIBUTION_{variable}") if value is None else value

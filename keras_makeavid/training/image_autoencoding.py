@@ -16,16 +16,16 @@ _IMAGES = 1024
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class ImageAutoencoding(ReportingModel):
-    """Trains an `AutoencoderKL` on images by plain `compile` and `fit`.
+    """Trains an `AutoencoderKL` on images with plain `compile` and `fit`.
 
     The loss is the mean squared error of the reconstruction from a posterior sample,
     plus a little of the Kullback-Leibler divergence from the standard normal
     (Rombach et al., 2022, without their perceptual and adversarial losses).
 
     Args:
-        vae: the `AutoencoderKL` to train.
-        kl_weight: weight of the divergence, a mean over the latent's elements.
-        seed: of the posterior samples.
+        vae: The `AutoencoderKL` to train.
+        kl_weight: Weight of the divergence, a mean over the latent's elements.
+        seed: Seed of the posterior samples.
 
     Call arguments:
         images: `(B, H, W, C)` in [-1, 1].
@@ -82,10 +82,10 @@ class ImageAutoencoding(ReportingModel):
 
 
 def with_unit_latents(vae: AutoencoderKL, loader: BatchLoader) -> AutoencoderKL:
-    """A VAE of the same weights whose latents have unit variance, where noise is added.
+    """Return the same VAE with a `scaling_factor` that gives its latents unit variance.
 
-    As `scaling_factor` of Stable Diffusion was found: one over the standard deviation
-    of all latents of some images, which are like those that it was trained on.
+    As Stable Diffusion's was found: one over the standard deviation of all latents of
+    some images, which are like those that it was trained on.
     """
     steps = -(-_IMAGES // loader.batch_size)
     latents = [

@@ -18,7 +18,7 @@ from keras_makeavid.training.training_model import DiffusionModel
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class ImageDiffusion(DiffusionModel):
-    """Trains a UNet to inpaint images, by plain `compile` and `fit`.
+    """Trains a UNet to inpaint images, with plain `compile` and `fit`.
 
     Stable Diffusion's inpainting model was made so. A batch is a dict of `images`
     `(B, H, W, 3)` in [-1, 1] and `token_ids` `(B, L)`. A share of the samples is to be
@@ -26,21 +26,21 @@ class ImageDiffusion(DiffusionModel):
     rectangle drawn for each. The VAE does not train.
 
     Args:
-        unet: the `UNetPseudo3D` to train, of mask and hint channels.
-        vae: the `AutoencoderKL` of its latents.
-        text_encoder: takes `{"token_ids"}`, returns text states `(B, L, D)`.
-        schedule: the `NoiseSchedule` that the UNet was trained with, or its config.
-        trainable: what trains of the UNet, see `set_trainable`; nothing temporal may.
-        train_text_encoder: whether the text encoder trains with it.
-        full_mask_share: share of the samples of which nothing is given.
-        caption_dropout: share of the samples that train with the empty prompt instead
+        unet: The `UNetPseudo3D` to train, of mask and hint channels.
+        vae: The `AutoencoderKL` of its latents.
+        text_encoder: Takes `{"token_ids"}`, returns text states `(B, L, D)`.
+        schedule: The `NoiseSchedule` that the UNet was trained with, or its config.
+        trainable: What trains of the UNet, see `set_trainable`; nothing temporal may.
+        train_text_encoder: Whether the text encoder trains with it.
+        full_mask_share: Share of the samples of which nothing is given.
+        caption_dropout: Share of the samples that train with the empty prompt instead
             of theirs, for guidance.
-        empty_token_ids: ids `(L,)` of the empty prompt, for `caption_dropout`.
-        min_snr_gamma: weighs the timesteps as `min_snr_weights`; `None` does not.
-        seed: of timesteps, noise, rectangles and dropout.
+        empty_token_ids: Ids `(L,)` of the empty prompt, for `caption_dropout`.
+        min_snr_gamma: Weighs the timesteps as `min_snr_weights`; `None` does not.
+        seed: Seed of timesteps, noise, rectangles and dropout.
 
     Raises:
-        ValueError: if an argument makes no sense, or they do not fit one another.
+        ValueError: If an argument makes no sense, or they do not fit one another.
 
     Example:
     ```python

@@ -21,18 +21,18 @@ def add_lora(
     kernels: what is written has no adapters.
 
     Args:
-        model: a built model, such as `UNetPseudo3D`, without adapters.
-        rank: of the adapters.
-        alpha: what the adapters are multiplied by, times the rank.
-        layers: a regular expression that is searched for in the path of each
+        model: A built model, such as `UNetPseudo3D`, without adapters.
+        rank: Rank of the adapters.
+        alpha: The adapters' output is scaled by `alpha / rank`.
+        layers: A regular expression that is searched for in the path of each
             attention, such as `"attn_temporal"`.
-        seed: of the adapters' first values.
+        seed: Seed of the adapters' first values.
 
     Returns:
         The number of dense layers that have adapters now.
 
     Raises:
-        ValueError: if no attention matches.
+        ValueError: If no attention matches.
 
     Example:
     ```python
@@ -77,7 +77,7 @@ def without_lora(model: keras.Model) -> keras.Model:
     """A copy of a model with its adapters merged into the kernels.
 
     Args:
-        model: a built model with adapters or without.
+        model: A built model with adapters or without.
 
     Example:
     ```python

@@ -89,8 +89,8 @@ class AdamW(keras.optimizers.AdamW):
     much. The defaults are those of the published training (`docs/model.md`).
 
     A gradient that holds a NaN or an infinity changes nothing but the count of steps:
-    weights, moments and averages stay, decided on the device. With accumulation that
-    part alone is left out of the mean.
+    weights, moments and averages stay, decided on the device. With accumulation,
+    only the bad micro-batch is left out of the mean.
 
     The average (`use_ema`) follows the weights of the updates made, at first faster
     than `ema_momentum` says. It never replaces the weights by itself, not even when

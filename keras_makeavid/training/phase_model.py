@@ -19,7 +19,7 @@ from keras_makeavid.training.lora import add_lora, has_lora, without_lora
 from keras_makeavid.training.optimizer import AdamW, WarmupSchedule
 from keras_makeavid.training.phases import Phase
 from keras_makeavid.training.training_model import ReportingModel
-from keras_makeavid.training.video_diffusion import VideoDiffusion
+from keras_makeavid.training.video_diffusion import objective_of
 
 
 def phase_task(task: TextToVideo, recipe: Recipe, phase: Phase) -> TextToVideo:
@@ -69,16 +69,12 @@ def fit_input(objective: str, batch: dict[str, np.ndarray]) -> tuple:
 
 
 def _of_videos(task, stage, seed):
-    empty_context = None
-    if stage.loss.caption_dropout:
-        empty_context = np.array(ops.convert_to_numpy(task.encode_prompts([""])[0]))
-    return VideoDiffusion(
-        task.backbone,
-        latent_scale=task.vae.scaling_factor,
-        hint_spacing=stage.loss.hint_spacing,
-        empty_context=empty_context,
-        **_of_both(task, stage, seed),
-    )
+    hint_spacing = stage.loss.hint_spacing
+    model = objective_of(task, hint_spacing=hint_spacing, **_of_both(stage, seed))
+    if model.empty_context is not None:
+        empty = ops.convert_to_numpy(task.encode_prompts([""])[0])
+        model.empty_context.assign(empty)
+    return model
 
 
 def _of_images(task, stage, seed):
@@ -86,16 +82,16 @@ def _of_images(task, stage, seed):
         task.backbone,
         task.vae,
         task.text_encoder,
+        schedule=task.schedule,
         train_text_encoder=stage.text_encoder,
         full_mask_share=stage.loss.full_mask_share,
         empty_token_ids=task.preprocessor.tokenize("")[0],
-        **_of_both(task, stage, seed),
+        **_of_both(stage, seed),
     )
 
 
-def _of_both(task, stage, seed):
+def _of_both(stage, seed):
     return {
-        "schedule": task.schedule,
         "trainable": stage.trainable,
         "caption_dropout": stage.loss.caption_dropout,
         "min_snr_gamma": stage.loss.min_snr_gamma,

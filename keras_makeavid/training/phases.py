@@ -130,7 +130,7 @@ def open_loader(
 def check_data(
     recipe: Recipe, task: TextToVideo, allow_other_encoder: bool = False
 ) -> list[str]:
-    """See that the data of all stages are such as the task's models make.
+    """Make sure that the data of all stages are such as the task's models make.
 
     The result are notes for the user on what was assumed.
     """
@@ -168,7 +168,7 @@ def check_data(
 
 
 def check_patterns(recipe: Recipe, unet: UNetPseudo3D) -> None:
-    """See that there is something to train in all stages."""
+    """Make sure that there is something to train in all stages."""
     for stage in recipe.stage:
         if stage.objective == "autoencoder":
             continue

@@ -90,7 +90,7 @@ def train(
         resume: `"auto"` continues the run in the recipe's folder from its newest
             checkpoint that is whole, if there is one; `"never"` refuses a folder that
             holds a run.
-        allow_other_encoder: whether a dataset may be of another VAE or text encoder
+        allow_other_encoder: Whether a dataset may be of another VAE or text encoder
             than the preset's.
 
     Returns:
@@ -122,7 +122,7 @@ def train(
 
 
 def _check_packages(recipe: Recipe) -> None:
-    """See that all packages that a recipe needs are installed."""
+    """Make sure that all packages that a recipe needs are installed."""
     extras = {"grain": "train", "orbax.checkpoint": "train"}
     if recipe.logs.tensorboard:
         extras["tensorboardX"] = "train"
@@ -196,7 +196,7 @@ class _Run:
         resources.push(self._close_checkpoints)
 
     def _close_checkpoints(self, kind, error, traceback):
-        self._checkpoints.close(finish=not self._hosts.are_lost(error))
+        self._checkpoints.close(finish=not self._hosts.is_process_loss(error))
 
     def go(self, notes: Sequence[str]) -> TrainingResult:
         """Show some notes, and train to the end, or to a signal."""
@@ -266,7 +266,7 @@ class _Run:
             for step in passed:
                 self._checkpoints.remove(step)
             return position
-        if steps or self._hosts.number_of_first(self._log.has_lines):
+        if steps or self._hosts.broadcast(self._log.has_lines):
             raise TrainingFailed(
                 f"No checkpoint in {self._folder.path} can be read: put one of this "
                 f"run back into {self._folder.checkpoints}, or remove the run's "
@@ -349,7 +349,7 @@ class _Run:
             self._steps_done(position),
             read_state(self._model),
             dataclasses.asdict(position),
-            loss=self._hosts.number_of_first(self._log.recent_loss(self._phase.name)),
+            loss=self._hosts.broadcast(self._log.recent_loss(self._phase.name)),
             extra=self._is_extra(position),
         )
 

@@ -47,7 +47,7 @@ class RunFolder:
         self.preset = self.path / "preset"
 
     def check(self, recipe: Recipe, resume: bool) -> None:
-        """See that the folder is free, or holds this run and that is to be continued.
+        """Make sure that the folder is free, or holds this run, which is continued.
 
         The error names what differs from the recipe of the run that is there.
         """
@@ -119,7 +119,7 @@ class RunFolder:
 
 
 def check_space(folder: Path, size: int) -> None:
-    """See that a folder's disk has room for some bytes.
+    """Make sure that a folder's disk has room for some bytes.
 
     HDF5 ends the process, with no error that Python could catch, where it has not.
     """
@@ -138,7 +138,7 @@ def _lock(file):
 
 
 def _completed(found):
-    """The recipe of a run with the keys that there were not when it began."""
+    """Fill in keys that did not exist yet when the run began."""
     try:
         return recipe_as_dict(recipe_from_dict(found))
     except RecipeError:

@@ -19,7 +19,7 @@ def set_trainable(model: keras.Model, trainable: str) -> int:
     Frozen weights cost no gradient and no optimizer state.
 
     Args:
-        model: a built model, such as `UNetPseudo3D`.
+        model: A built model, such as `UNetPseudo3D`.
         trainable: `"temporal"` (temporal convolutions, attentions and their norms),
             `"spatial"` (the others: those that an image passes), `"all"`, `"lora"`
             (what `add_lora` added, and nothing else), or a regular expression that is
@@ -30,7 +30,7 @@ def set_trainable(model: keras.Model, trainable: str) -> int:
         The number of trainable parameters.
 
     Raises:
-        ValueError: if no layer matches, the expression is malformed, or the model has
+        ValueError: If no layer matches, the expression is malformed, or the model has
             no adapters.
 
     Example:

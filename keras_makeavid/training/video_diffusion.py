@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,7 +17,7 @@ from keras_makeavid.training.training_model import DiffusionModel
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class VideoDiffusion(DiffusionModel):
-    """Trains a UNet on latent videos by plain `compile` and `fit`.
+    """Trains a UNet on latent videos with plain `compile` and `fit`.
 
     It is for those who hold parts only: `TextToVideo.compile` makes one with all that
     the task knows. A batch is a dict of `latents` `(B, F, H, W, C)`, as the VAE's
@@ -27,18 +28,18 @@ class VideoDiffusion(DiffusionModel):
     `AdamW` to skip.
 
     Args:
-        unet: the `UNetPseudo3D` to train.
-        schedule: the `NoiseSchedule` that the UNet was trained with, or its config.
-        latent_scale: what latents are multiplied by, in float32: `scaling_factor` of
+        unet: The `UNetPseudo3D` to train.
+        schedule: The `NoiseSchedule` that the UNet was trained with, or its config.
+        latent_scale: What latents are multiplied by, in float32: `scaling_factor` of
             the VAE that encoded them.
-        trainable: what trains, see `set_trainable`.
-        hint_spacing: the hint is every `hint_spacing`-th frame, repeated that many
+        trainable: What trains, see `set_trainable`.
+        hint_spacing: The hint is every `hint_spacing`-th frame, repeated that many
             times; `None` is the first frame only.
-        caption_dropout: share of the samples that train with the empty prompt instead
+        caption_dropout: Share of the samples that train with the empty prompt instead
             of theirs, for guidance.
-        empty_context: text states `(L, D)` of the empty prompt, for `caption_dropout`.
-        min_snr_gamma: weighs the timesteps as `min_snr_weights`; `None` does not.
-        seed: of timesteps, noise and dropout.
+        empty_context: Text states `(L, D)` of the empty prompt, for `caption_dropout`.
+        min_snr_gamma: Weighs the timesteps as `min_snr_weights`; `None` does not.
+        seed: Seed of timesteps, noise and dropout.
 
     Example:
     ```python
@@ -149,3 +150,16 @@ class VideoDiffusion(DiffusionModel):
         shape = config["empty_context"]
         empty_context = None if shape is None else np.zeros(shape, "float32")
         return super().from_config({**config, "empty_context": empty_context})
+
+
+def objective_of(task: Any, caption_dropout: float, **options: Any) -> VideoDiffusion:
+    """Make the objective of a `TextToVideo`; states of the empty prompt are zeros."""
+    empty = task.preprocessor.sequence_length, task.backbone.context_dim
+    return VideoDiffusion(
+        task.backbone,
+        schedule=task.schedule,
+        latent_scale=task.vae.scaling_factor,
+        caption_dropout=caption_dropout,
+        empty_context=np.zeros(empty, "float32") if caption_dropout else None,
+        **options,
+    )

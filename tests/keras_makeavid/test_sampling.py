@@ -15,7 +15,7 @@ SHAPE = (4, 2, 2, 4)
 
 @pytest.fixture(scope="module")
 def loop(task):
-    return task._denoise
+    return task._video_loop
 
 
 @pytest.fixture(scope="module")

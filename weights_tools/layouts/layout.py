@@ -25,26 +25,26 @@ class Layout:
     """Names and axis orders of one kind of model in one checkpoint layout.
 
     A layout is data: an ordered list of substitutions that turn the path of one of
-    our variables into the tensor's name there, and the order of the axes there.
+    our variables into the tensor's name in the file, and the order of its axes.
     Reading and writing both follow from applying it to the variables of a model,
     so that the two directions cannot disagree.
 
     Args:
-        name: name of the layout, such as `"diffusers"`.
-        kind: what it holds: `"unet"`, `"vae"` or `"text_encoder"`.
-        container: file format that it is written in.
+        name: Name of the layout, such as `"diffusers"`.
+        kind: What it holds: `"unet"`, `"vae"` or `"text_encoder"`.
+        container: File format that it is written in.
         renames: `(pattern, replacement)` pairs, applied in order by `re.sub` to a
             variable's path without the model's own name.
-        axes: for patterns of paths, the order in which our axes stand there.
-        groups: for patterns of paths, how many of our axes each axis there holds:
+        axes: For patterns of paths, the order of our axes in the file.
+        groups: For patterns of paths, how many of our axes each axis in the file holds:
             `(1, 2)` merges the last two of three, 0 is an axis of size 1.
-        roots: what may stand before every name; the first is written.
-        marker: path of the variable by whose name the layout is told.
-        absent: pattern of paths that the layout does not hold.
-        ignored: pattern of names there that are not weights.
-        defaults: configuration of models in this layout where theirs says nothing.
-        assumed: what the code of others who read the layout computes, whatever the
-            weights were made for, besides `defaults`.
+        roots: Prefixes that every name may have; the first is written.
+        marker: Path of the variable whose tensor name identifies this layout in a file.
+        absent: Pattern of paths that the layout does not hold.
+        ignored: Pattern of names in the file that are not weights.
+        defaults: Arguments of models in this layout that their configuration omits.
+        assumed: Arguments that other programs hard-code when they read this layout,
+            besides `defaults`.
     """
 
     name: str
@@ -69,17 +69,17 @@ class Layout:
         return self.absent is None or not re.search(self.absent, path)
 
     def ignores(self, name: str) -> bool:
-        """Whether the tensor of this name there is no weight."""
+        """Whether the tensor of this name in the file is no weight."""
         return self.ignored is not None and bool(re.search(self.ignored, name))
 
     def tensor_name(self, path: str, root: str | None = None) -> str:
-        """Name there of the variable at `path`."""
+        """Name in the file of the variable at `path`."""
         for pattern, replacement in self._renames:
             path = pattern.sub(replacement, path)
         return (self.roots[0] if root is None else root) + path
 
     def shape(self, path: str, shape: Sequence[int]) -> tuple[int, ...]:
-        """Shape there of the variable at `path` that has `shape` here."""
+        """Shape in the file of the variable at `path`, which has `shape` in ours."""
         grouped = self._grouped(path, shape)
         return tuple(grouped[axis] for axis in self.order(path, len(grouped)))
 
@@ -98,7 +98,7 @@ class Layout:
         return contiguous(np.transpose(grouped, order))
 
     def order(self, path: str, rank: int) -> tuple[int, ...]:
-        """Which of our axes (as grouped) each axis there is."""
+        """Which of our axes (as grouped) each axis in the file is."""
         for pattern, axes in self.axes:
             if len(axes) == rank and re.search(pattern, path):
                 return axes

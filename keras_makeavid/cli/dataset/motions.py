@@ -40,8 +40,8 @@ def add_arguments(option) -> None:
     )
 
 
-def check(options) -> None:
-    """Find what is wrong with numbers and motion before a backend is imported."""
+def prepare(options) -> None:
+    """Refuse wrong numbers and motions."""
     from keras_makeavid.moving_shapes import MotionClips
 
     check_at_least_one(options, "clips", "frames")

@@ -5,11 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_makeavid.layers.operations.devices import (
-    is_shared_equally,
-    on_each_device,
-    platform,
-)
+from keras_makeavid.devices import is_shared_equally, platform, shard_mapped
 from keras_makeavid.tensor import Tensor
 
 # The numbers below are of two cores of an x86-64 server (AMD EPYC), jax 0.10,
@@ -80,7 +76,7 @@ def _attention_tpu(query, key, value):
     def attend(*arrays):
         return pallas_attention.attention(*arrays, heads)
 
-    outputs = on_each_device(attend, *map(tokens_last, (query, key, value)))
+    outputs = shard_mapped(attend, *map(tokens_last, (query, key, value)))
     return ops.reshape(ops.transpose(outputs, (0, 2, 1)), query.shape)
 
 

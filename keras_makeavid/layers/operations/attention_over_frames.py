@@ -8,18 +8,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_makeavid.layers.operations.devices import (
-    is_shared_equally,
-    on_each_device,
-    platform,
-)
+from keras_makeavid.devices import is_shared_equally, platform, shard_mapped
 from keras_makeavid.tensor import Tensor
 
 
 def has_attention_over_frames(shape: Sequence[Any], heads: int) -> bool:
     """Tell whether `attention_over_frames` serves tokens of shape `(B, F, N, C)` here.
 
-    It does on TPUs. Elsewhere a transpose and `attention` serve as well: on a TPU they
+    Only TPUs have one. Elsewhere a transpose and `attention` are as fast: on a TPU they
     would copy the video into another layout and back.
     """
     if keras.config.backend() != "jax" or platform() != "tpu":
@@ -51,5 +47,5 @@ def attention_over_frames(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     def attend(*arrays):
         return pallas_attention_over_frames.attention_over_frames(*arrays, heads)
 
-    outputs = on_each_device(attend, *map(pixels_last, (query, key, value)))
+    outputs = shard_mapped(attend, *map(pixels_last, (query, key, value)))
     return ops.reshape(ops.transpose(outputs, (0, 1, 3, 2)), query.shape)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
+from keras_makeavid.devices import summed_in_float32
 from keras_makeavid.layers.operations.dense import dense
-from keras_makeavid.layers.operations.devices import summed_in_float32
 from keras_makeavid.tensor import Tensor
 
 
@@ -23,17 +23,8 @@ def conv2d(
     """Convolve images, by default with symmetric zero padding of half the kernel.
 
     Keras pads `"same"` by (0, 1) where the stride is 2. Stable Diffusion pads 1 on
-    both sides (docs/model.md, Traps), so the padding is explicit here.
-
-    Args:
-        inputs: `(N, H, W, C_in)`.
-        kernel: `(KH, KW, C_in, C_out)`, with odd KH and KW.
-        bias: `(C_out,)`.
-        strides: Stride over height and width.
-        padding: `"half"` the kernel on every side, or `"valid"` for none.
-
-    Returns:
-        `(N, ceil(H / strides), ceil(W / strides), C_out)`, less without padding.
+    both sides (docs/model.md, Traps), as `padding="half"` does; `"valid"` pads nothing.
+    Inputs are `(N, H, W, C_in)`, the kernel `(KH, KW, C_in, C_out)` with odd KH and KW.
     """
     height, width = kernel.shape[:2]
     if (height, width, strides) == (1, 1, 1):

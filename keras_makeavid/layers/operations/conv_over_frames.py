@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_makeavid.devices import platform
 from keras_makeavid.layers.operations.conv2d import conv2d
-from keras_makeavid.layers.operations.devices import platform
 from keras_makeavid.tensor import Tensor
 
 

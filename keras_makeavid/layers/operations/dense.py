@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_makeavid.layers.operations.devices import summed_in_float32
+from keras_makeavid.devices import summed_in_float32
 from keras_makeavid.tensor import Tensor
 
 

@@ -40,7 +40,7 @@ def variant(task, **changes):
     """A task with other parts, and with the compiled programs of the same UNet."""
     names = ("backbone", "preprocessor", "text_encoder", "vae", "height", "width")
     other = TextToVideo(**{**{name: getattr(task, name) for name in names}, **changes})
-    other._encode_text, other._denoise = task._encode_text, task._denoise
+    other._encode_text, other._video_loop = task._encode_text, task._video_loop
     return other
 
 
@@ -177,9 +177,9 @@ class Tap:
 
 
 def test_without_a_hint_the_image_model_paints_a_first_frame(task, monkeypatch):
-    tap = Tap(task._denoise)
-    monkeypatch.setattr(task, "_denoise", tap)
-    monkeypatch.setattr(task, "_denoise_image", tap)
+    tap = Tap(task._video_loop)
+    monkeypatch.setattr(task, "_video_loop", tap)
+    monkeypatch.setattr(task, "_image_loop", tap)
     generate(task, progress=ignore)
     (of_image, image), (of_video, video) = tap.calls
     zeros = np.zeros((1, 128, 128, 3), "float32")

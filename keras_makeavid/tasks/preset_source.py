@@ -11,11 +11,10 @@ from pathlib import Path
 
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.json_files import read_json, write_json
-from keras_makeavid.presets import PRESETS
+from keras_makeavid.presets import HUB_PREFIX, PRESETS, is_preset, repository_of
 
 # Written last into a converted preset: the sizes of its files.
 _RECORD = "converted.json"
-_HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
 def as_preset(preset: str | os.PathLike) -> str:
@@ -26,15 +25,12 @@ def as_preset(preset: str | os.PathLike) -> str:
     under a key of the repository's commit, or of paths, sizes and times of the files.
     """
     preset = os.fspath(preset)
-    if preset in PRESETS:
+    if preset in PRESETS or is_preset(preset):
         return preset
-    if preset.startswith("hf://"):
-        found = None if _is_preset_on_hub(preset) else _on_hub(preset)
-    elif Path(preset).exists():
-        found = None if _is_preset(Path(preset)) else _on_disk(Path(preset))
-    else:
-        found = None
-    return preset if found is None else _converted(*found)
+    if preset.startswith(HUB_PREFIX):
+        return _converted(*_on_hub(preset))
+    # KerasHub's error says what a preset may be.
+    return _converted(*_on_disk(Path(preset))) if Path(preset).exists() else preset
 
 
 def cache_folder() -> Path:
@@ -43,34 +39,15 @@ def cache_folder() -> Path:
     return Path(home or Path.home() / ".cache") / "keras_makeavid" / "presets"
 
 
-def _is_preset_on_hub(handle: str) -> bool:
-    from keras_hub.src.utils.preset_utils import check_file_exists
-
-    return "@" not in handle and check_file_exists(handle, "task.json")
-
-
-def _is_preset(path: Path) -> bool:
-    config = path / "config.json"
-    if (path / "task.json").is_file() or not path.is_dir():
-        return path.is_dir()
-    return config.is_file() and "registered_name" in read_json(config)
-
-
 def _on_hub(handle: str) -> tuple[str, str]:
     """The handle of a repository at its commit, and what identifies it."""
-    match = _HUB.fullmatch(handle)
-    if match is None:
-        raise ValueError(
-            "A handle of the hub must be hf://owner/name or hf://owner/name@revision. "
-            f"Received: {handle!r}"
-        )
     from huggingface_hub import snapshot_download
 
-    repository, revision = match.groups()
+    repository, revision = repository_of(handle)
     snapshot = snapshot_download(
         repository, revision=revision, allow_patterns=["model_index.json"]
     )
-    source = f"hf://{repository}@{Path(snapshot).name}"
+    source = f"{HUB_PREFIX}{repository}@{Path(snapshot).name}"
     return source, source
 
 
@@ -87,7 +64,7 @@ def _on_disk(path: Path) -> tuple[str, str]:
 
 
 def _converted(source: str, identity: str) -> str:
-    name = re.sub(r"[^\w.-]+", "-", source.removeprefix("hf://").partition("@")[0])
+    name = re.sub(r"[^\w.-]+", "-", source.removeprefix(HUB_PREFIX).partition("@")[0])
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     folder = cache_folder() / f"{name.strip('-')[-60:]}-{key}"
     if _is_whole(folder):

@@ -48,7 +48,29 @@ def is_shared_equally(batch: int | None, *sizes: int | None) -> bool:
     return distribution is None or batch % distribution.device_mesh.devices.size == 0
 
 
-def on_each_device(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
+def shard_batch(x: Tensor) -> Tensor:
+    """Divide a tensor `(B, ...)` by samples over the devices of the distribution.
+
+    It stays as it is where the devices would not get equally many samples.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None or not is_shared_equally(x.shape[0]):
+        return x
+    layout = distribution.get_data_layout(x.shape)
+    return keras.distribution.distribute_tensor(x, layout)
+
+
+def replicated(x: Tensor) -> Tensor:
+    """Give all devices the whole tensor, so that every process can read it."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return x
+    axes = [None] * len(x.shape)
+    layout = keras.distribution.TensorLayout(axes, distribution.device_mesh)
+    return keras.distribution.distribute_tensor(x, layout)
+
+
+def shard_mapped(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
     """Call a function that XLA cannot divide on each device's share of the batch.
 
     Under JAX; the batch is the first axis of every array.
@@ -69,7 +91,7 @@ def on_each_device(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
     )(*arrays)
 
 
-def on_host(value: Any) -> np.ndarray:
+def gathered(value: Any) -> np.ndarray:
     """Bring an array together on the host, from all devices of all processes.
 
     Where parts are in other processes, each of them must call this.

@@ -9,7 +9,7 @@ from keras import ops
 
 import weights_tools
 from keras_makeavid import TextToVideo
-from keras_makeavid.tasks.conversion import as_preset, cache_folder
+from keras_makeavid.tasks.preset_source import as_preset, cache_folder
 
 
 @pytest.fixture(autouse=True)
