@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 import weights_tools
-from weights_tools.formats import hdf5_format
+from weights_tools.formats.hdf5_format import Hdf5Tensors
 
 MUTATIONS = 500
 HOSTILE = [None, True, -1, 0, 1, 5, 10**9, 10**30, 0.5, float("nan"), "", "x", [], {}]
@@ -53,15 +53,17 @@ def headers_read_once(monkeypatch):
     """Files of weights are not what is damaged: their groups are gone through once."""
     seen = {}
 
-    class Walk(hdf5_format._Walk):
-        def visit(self, address, path):
-            if path or self.file.path not in seen:
-                super().visit(address, path)
-                seen[self.file.path] = self.tensors, self.elsewhere, self.groups
-            else:
-                self.tensors, self.elsewhere, self.groups = seen[self.file.path]
+    visit = Hdf5Tensors._visit
 
-    monkeypatch.setattr(hdf5_format, "_Walk", Walk)
+    def visit_once(self, address, path):
+        place = self._file.path
+        if path or place not in seen:
+            visit(self, address, path)
+            seen[place] = self.groups, self._arrays, self._found
+        else:
+            self.groups, self._arrays, self._found = seen[place]
+
+    monkeypatch.setattr(Hdf5Tensors, "_visit", visit_once)
 
 
 def mutated(config, generator):
