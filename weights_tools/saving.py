@@ -309,14 +309,16 @@ def _task_config(checkpoint: Checkpoint, preprocessor) -> dict[str, Any]:
         if (component := checkpoint.components.get(part)) is not None
     }
     check_parts(**models)
+    parts = {place: _serialized(model) for place, model in models.items()}
     return {
         "module": "keras_makeavid.tasks.text_to_video",
         "class_name": "TextToVideo",
+        # In the order in which the task itself writes them.
         "config": {
-            "image_backbone": None,
-            **{place: _serialized(model) for place, model in models.items()},
+            "backbone": parts["backbone"],
             "preprocessor": _serialized(preprocessor),
             "name": "text_to_video",
+            **{place: parts.get(place) for place in TASK_PARTS},
             "schedule": (checkpoint.schedule or NoiseSchedule()).get_config(),
             **TASK_DEFAULTS,
             **checkpoint.defaults,
