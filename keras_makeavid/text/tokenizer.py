@@ -371,6 +371,14 @@ def _read_settings(folder: str) -> dict:
     # transformers lets the older file win, except over configs of its newer form.
     if os.path.exists(legacy_path) and "added_tokens_decoder" not in config:
         config = {**config, **read_object(legacy_path)}
+    for name, expected in (("bos_token", START_TOKEN), ("eos_token", END_TOKEN)):
+        # What a pipeline does not say, transformers fills in so.
+        told = config.get(name) or expected
+        told = told.get("content") if isinstance(told, dict) else told
+        if told != expected:
+            raise ValueError(
+                f"{folder}: {name} must be CLIP's, {expected!r}. Received: {told!r}"
+            )
     token = config.get("pad_token", END_TOKEN)
     token = token.get("content") if isinstance(token, dict) else token
     if not isinstance(token, str):

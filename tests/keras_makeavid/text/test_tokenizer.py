@@ -269,6 +269,14 @@ def test_a_malformed_pad_token_is_refused_by_folder(tmp_path, token):
         TextToVideoPreprocessor.from_hub_folder(str(tmp_path))
 
 
+@pytest.mark.parametrize("token", ["a", {"content": "a"}, ["a"]])
+@pytest.mark.parametrize("name", ["bos_token", "eos_token"])
+def test_another_start_or_end_than_clips_is_refused(tmp_path, name, token):
+    save_tokenizer(tmp_path / "tokenizer", TINY_VOCABULARY, **{name: token})
+    with pytest.raises(ValueError, match=f"tokenizer: {name} must be CLIP's"):
+        TextToVideoPreprocessor.from_hub_folder(str(tmp_path))
+
+
 def test_a_folder_without_a_vocabulary_is_refused_by_name(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"vocab\.json"):
         TextToVideoPreprocessor.from_hub_folder(str(tmp_path))
