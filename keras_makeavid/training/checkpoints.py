@@ -64,6 +64,8 @@ class Checkpoints:
         self._writing: int | None = None
         # The loss of each checkpoint, and whether it is an extra one.
         self._known: dict[int, tuple[float | None, bool]] = {}
+        # After a failure some arrays answer late, maybe after the end of the run.
+        self._write_failed = False
         self._quiet = contextlib.ExitStack()
         self._quiet.enter_context(_without_tracebacks_of_orbax())
         self._hosts.first_does(self._remove_unfinished)
@@ -187,7 +189,8 @@ class Checkpoints:
         if finish:
             self.wait()
             self._writer.close()
-        self._quiet.close()
+        if not self._write_failed:
+            self._quiet.close()
 
     def _path(self, step):
         return self.folder / f"{step:08}"
@@ -204,6 +207,7 @@ class Checkpoints:
 
     def _failed(self, error):
         step, self._writing = self._writing, None
+        self._write_failed = True
         if self._hosts.count > 1:
             raise OSError(
                 f"Checkpoint {step} could not be written: {_first_line(error)}"
