@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from keras_makeavid import __version__
 from keras_makeavid.cli import (
@@ -58,9 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The user's own flags come later, and win.
         os.environ["XLA_FLAGS"] = f"{XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
         _keep_compiled_programs()
-        if options.uses_models:
+        if not options.uses_models:
+            return options.run(options) or 0
+        with _tensorflow_only_as_backend():
             _import_keras_hub_quietly()
-        return options.run(options) or 0
+            return options.run(options) or 0
     except KeyboardInterrupt:
         print("makeavid: interrupted", file=sys.stderr)
         return 130
@@ -198,6 +200,24 @@ def _remove_oldest_programs(folder: str) -> None:
                 break
             os.unlink(path)
             size -= status.st_size
+
+
+@contextmanager
+def _tensorflow_only_as_backend():
+    """Let libraries do without TensorFlow, as where it is not installed.
+
+    KerasHub imports it with every backend, which takes seconds.
+    """
+    hidden = os.environ["KERAS_BACKEND"] != "tensorflow" and (
+        "tensorflow" not in sys.modules
+    )
+    if hidden:
+        sys.modules["tensorflow"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules["tensorflow"]
 
 
 def _import_keras_hub_quietly() -> None:

@@ -617,6 +617,29 @@ def test_importing_the_command_imports_no_backend(module):
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+WITHOUT_TENSORFLOW = """
+import sys
+from keras_makeavid.cli import main
+code = main(sys.argv[1:])
+hidden = "tensorflow.python" not in sys.modules and "tensorflow" not in sys.modules
+print(code, "hidden" if hidden else "imported")
+"""
+
+
+def test_tensorflow_is_imported_as_the_backend_only(preset, picture, tmp_path):
+    few = ("--frames", "1", "--steps", "1", "--guidance", "1", "--hint", str(picture))
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, "generate", "a cat", *few]
+        + ["--preset", str(preset), "--out", str(tmp_path / "cat.mp4")],
+        capture_output=True,
+        text=True,
+    )
+    backend = keras.config.backend()
+    seen = "imported" if backend == "tensorflow" else "hidden"
+    assert result.stdout.splitlines()[-1] == f"0 {seen}", result.stderr
+    assert (tmp_path / "cat.mp4").is_file()
+
+
 def test_the_backend_asked_for_is_used():
     other = "torch" if keras.config.backend() != "torch" else "jax"
     result = subprocess.run(
