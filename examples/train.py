@@ -27,7 +27,7 @@ def main():
     parser.add_argument("--allow-other-encoder", action="store_true")
     options = parser.parse_args()
 
-    task = km.TextToVideo.from_preset(options.preset)
+    task = km.TextToVideo.from_preset(options.preset, dtype="float32")
     dataset = km.data.LatentDataset(
         options.dataset,
         num_frames=options.frames or task.num_frames,

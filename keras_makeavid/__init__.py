@@ -16,6 +16,7 @@ __all__ = [
     "TextToVideo",
     "__version__",
     "data",
+    "dtype_policies",
     "layers",
     "models",
     "moving_shapes",
@@ -30,6 +31,7 @@ __all__ = [
 if TYPE_CHECKING:
     from keras_makeavid import (
         data,
+        dtype_policies,
         layers,
         models,
         moving_shapes,

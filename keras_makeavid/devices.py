@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -10,6 +11,9 @@ import numpy as np
 from keras import ops
 
 from keras_makeavid.tensor import Tensor
+
+# NVIDIA's compute capability of Ampere.
+_BFLOAT16_SINCE = (8, 0)
 
 
 def platform() -> str:
@@ -25,6 +29,86 @@ def platform() -> str:
         return jax.default_backend()
     # The program may be compiled here for devices that are elsewhere.
     return distribution.device_mesh.backend_mesh.devices.flat[0].platform
+
+
+def half_precision() -> str | None:
+    """The half precision of the accelerator: bfloat16 if it has it; `None` on a CPU."""
+    backend = keras.config.backend()
+    if backend == "torch":
+        import torch
+
+        device = ops.convert_to_tensor(0.0).device.type
+        if device == "cpu":
+            return None
+        has_it = device == "cuda" and torch.cuda.is_bf16_supported(False)
+    elif platform() != "gpu":
+        return "bfloat16" if platform() == "tpu" else None
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        device = tf.config.list_physical_devices("GPU")[0]
+        details = tf.config.experimental.get_device_details(device)
+        has_it = details.get("compute_capability", (0, 0)) >= _BFLOAT16_SINCE
+    else:
+        import jax
+
+        # Such as "7.5" of NVIDIA; AMD's have names, and all that JAX takes have it.
+        capability = str(jax.local_devices()[0].compute_capability)
+        numbers = capability.replace(".", "")
+        has_it = not numbers.isdecimal() or float(capability) >= _BFLOAT16_SINCE[0]
+    return "bfloat16" if has_it else "float16"
+
+
+@contextlib.contextmanager
+def on_device(part: keras.Layer | None, only_now: bool) -> Iterator[None]:
+    """Bring the weights of a part to the accelerator, and `only_now` off it after.
+
+    They stay in the host's memory between. Nothing moves on a CPU, where weights are
+    divided among devices, and under TensorFlow, whose variables cannot move.
+    """
+    if part is None or not only_now or _accelerator() is None:
+        yield
+        return
+    _move(part, to_host=False)
+    try:
+        yield
+    finally:
+        _move(part, to_host=True)
+
+
+def made_on_host(wanted: bool) -> contextlib.AbstractContextManager:
+    """Scope in which new weights lie in the host's memory, if `wanted`."""
+    if wanted and _accelerator() is not None:
+        return keras.device("cpu:0")
+    return contextlib.nullcontext()
+
+
+def _accelerator():
+    """The device that weights can be moved to and from, or `None`."""
+    backend = keras.config.backend()
+    if backend == "torch":
+        device = ops.convert_to_tensor(0.0).device
+        return None if device.type == "cpu" else device
+    if backend != "jax" or keras.distribution.distribution() is not None:
+        return None
+    import jax
+
+    device = ops.convert_to_tensor(0.0).devices().pop()
+    return None if device == jax.local_devices(backend="cpu")[0] else device
+
+
+def _move(part, to_host):
+    device = _accelerator()
+    if keras.config.backend() == "torch":
+        for variable in part.variables:
+            tensor = variable.value
+            tensor.data = tensor.data.to("cpu" if to_host else device)
+        return
+    import jax
+
+    device = jax.local_devices(backend="cpu")[0] if to_host else device
+    for variable in part.variables:
+        variable.assign(jax.device_put(variable.value, device))
 
 
 def summed_in_float32(product: Callable[..., Tensor], *arrays: Tensor) -> Tensor:

@@ -65,6 +65,7 @@ class DenoisingLoop:
         step_noise: np.ndarray | None = None,
         progress: Callable[[int], None] | None = None,
         spatial_only: bool = False,
+        low_memory: bool = False,
     ):
         """Denoise.
 
@@ -76,6 +77,8 @@ class DenoisingLoop:
                 `needs_noise`.
             progress: Called with the number of steps done after each step.
             spatial_only: Whether to leave out the UNet's temporal parts.
+            low_memory: Whether the two passes of guidance follow one another, rather
+                than being one of twice the batch.
 
         Returns:
             Latents of the shape of `noise`, float32.
@@ -90,9 +93,10 @@ class DenoisingLoop:
             pads = [(0, missing), *[(0, 0)] * (step_noise.ndim - 1)]
             step_noise = ops.convert_to_tensor(np.pad(step_noise, pads), "float32")
         reports = progress is not None
-        key = (guided, step_noise is not None, reports, spatial_only)
+        settings = (guided, reports, spatial_only, low_memory)
+        key = (*settings, step_noise is not None)
         if key not in self._programs:
-            self._programs[key] = self._compile(guided, reports, spatial_only)
+            self._programs[key] = self._compile(*settings)
         number = next(self._numbers) % _MOST_CALLS
         self._progress[number] = progress
         try:
@@ -121,15 +125,22 @@ class DenoisingLoop:
         mask = like((*noise.shape[:-1], 1), noise.sharding)
         conditions = (context, context, like(()), mask, noise)
         table = like((_LEAST_ROWS, len(StepRow._fields)))
-        program = self._compile(guided=True, reports=False, spatial_only=False)
+        program = self._compile(guided=True)
         number = jax.ShapeDtypeStruct((), "int32")
         return program.lower(noise, conditions, table, None, number, number)
 
-    def _compile(self, guided: bool, reports: bool, spatial_only: bool):
+    def _compile(
+        self,
+        guided: bool,
+        reports: bool = False,
+        spatial_only: bool = False,
+        low_memory: bool = False,
+    ):
         def program(sample, conditions, table, step_noise, num_steps, number):
             conditions = Conditions(*conditions)
-            predict = self._predictor(conditions, guided, spatial_only)
-            predict = compile_part(predict)
+            predict = compile_part(
+                self._predictor(conditions, guided, spatial_only, low_memory)
+            )
 
             def body(i, state):
                 sample, previous_denoised = state
@@ -148,7 +159,13 @@ class DenoisingLoop:
 
         return compile_inference(program, [self._unet], calls_host=reports)
 
-    def _predictor(self, conditions: Conditions, guided: bool, spatial_only: bool):
+    def _predictor(
+        self,
+        conditions: Conditions,
+        guided: bool,
+        spatial_only: bool,
+        low_memory: bool,
+    ):
         """Function of (sample, timestep) that gives the guided prediction."""
         context = conditions.context
         if guided:
@@ -156,24 +173,33 @@ class DenoisingLoop:
         # The text's keys and values are the same in every step: once, outside the loop.
         text = self._unet.project_context(context)
         takes_hint = self._unet.in_channels > self._unet.out_channels
-        repeats = 2 if guided else 1
+        half = conditions.context.shape[0]
+
+        def run(inputs, timestep, text):
+            timesteps = ops.broadcast_to(timestep, (ops.shape(inputs)[0],))
+            prediction = self._unet(
+                {"sample": inputs, "timesteps": timesteps, "context": text},
+                spatial_only=spatial_only,
+            )
+            return shard_batch(ops.cast(prediction, "float32"))
 
         def predict(sample, timestep):
             inputs = [sample]
             if takes_hint:
                 inputs += [conditions.mask, conditions.hint]
             inputs = ops.concatenate(inputs, axis=-1)
-            inputs = shard_batch(ops.concatenate([inputs] * repeats, axis=0))
-            timesteps = ops.broadcast_to(timestep, (ops.shape(inputs)[0],))
-            prediction = self._unet(
-                {"sample": inputs, "timesteps": timesteps, "context": text},
-                spatial_only=spatial_only,
-            )
-            prediction = shard_batch(ops.cast(prediction, "float32"))
             if not guided:
-                return prediction
-            negative, positive = ops.split(prediction, 2, axis=0)
-            negative, positive = shard_batch(negative), shard_batch(positive)
+                return run(shard_batch(inputs), timestep, text)
+            if low_memory:
+                halves = keras.tree.map_structure(
+                    lambda x: ops.reshape(x, (2, half, *x.shape[1:])), text
+                )
+                both = ops.map(lambda text: run(inputs, timestep, text), halves)
+                negative, positive = both[0], both[1]
+            else:
+                inputs = shard_batch(ops.concatenate([inputs, inputs], axis=0))
+                both = run(inputs, timestep, text)
+                negative, positive = map(shard_batch, ops.split(both, 2, axis=0))
             return negative + conditions.guidance_scale * (positive - negative)
 
         return predict

@@ -17,13 +17,13 @@ GUIDANCE = 2.0
 def main():
     """Load both, and save one preset with its defaults."""
     video, first_frames, preset = sys.argv[1:]
-    task = TextToVideo.from_preset(video)
+    task = TextToVideo.from_preset(video, dtype="float32")
     whole = TextToVideo(
         backbone=task.backbone,
         preprocessor=task.preprocessor,
         text_encoder=task.text_encoder,
         vae=task.vae,
-        image_backbone=TextToVideo.from_preset(first_frames).backbone,
+        image_backbone=TextToVideo.from_preset(first_frames, dtype="float32").backbone,
         schedule=task.schedule,
         height=task.height,
         width=task.width,

@@ -212,7 +212,7 @@ def _tensorflow_only_as_backend():
         "tensorflow" not in sys.modules
     )
     if hidden:
-        sys.modules["tensorflow"] = None  # type: ignore[assignment]
+        sys.modules["tensorflow"] = None
     try:
         yield
     finally:

@@ -79,7 +79,7 @@ def run(options) -> None:
     ray_workers = options.ray and RayWorkers(
         options.preset, max(1, workers), options.ray, options.gpus
     )
-    task = TextToVideo.from_preset(options.preset)
+    task = TextToVideo.from_preset(options.preset, dtype="float32")
     with progress_bar(len(captions), "encode", unit="clip") as bar:
         report = encode_clips(
             captions,

@@ -69,7 +69,17 @@ def add_arguments(option) -> None:
         "memory; whole frames if not given",
     )
     option("--seed", type=int, help="a random one if not given")
-    option("--dtype", default="float32", help="dtype policy")
+    option(
+        "--dtype",
+        help="dtype policy, such as bfloat16 or stored_bfloat16; half precision on an "
+        "accelerator and float32 on a CPU if not given",
+    )
+    option(
+        "--low-memory",
+        action="store_true",
+        help="take less memory and longer: guidance one pass after the other, each "
+        "part on the accelerator only while it works",
+    )
 
 
 def prepare(options) -> None:
@@ -106,7 +116,9 @@ def run(options) -> None:
     """Generate and write."""
     from keras_makeavid import TextToVideo, video
 
-    task = TextToVideo.from_preset(options.preset, dtype=options.dtype)
+    task = TextToVideo.from_preset(
+        options.preset, dtype=options.dtype, low_memory=options.low_memory
+    )
     fps = task.fps if options.fps is None else options.fps
     video.check_video_path(options.out, fps)
     frames = task.generate(

@@ -100,7 +100,7 @@ class RayWorker:
         from keras_makeavid import TextToVideo
         from keras_makeavid.data.clip_encoder import ClipEncoder
 
-        task = TextToVideo.from_preset(preset)
+        task = TextToVideo.from_preset(preset, dtype="float32")
         self._encoder = ClipEncoder(
             task.vae, task.text_encoder, task.preprocessor.tokenize
         )

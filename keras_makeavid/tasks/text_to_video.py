@@ -14,6 +14,8 @@ import keras_hub
 import numpy as np
 
 from keras_makeavid.compilation import compile_inference
+from keras_makeavid.devices import made_on_host, on_device
+from keras_makeavid.dtype_policies import policy_of, without_overflow
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
 from keras_makeavid.models.loading import WEIGHTS_FOLLOW, FromPreset, check_weights_file
@@ -58,12 +60,18 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         guidance_scale: Default weight of the prompt.
         fps: Frames a second that its videos are meant for.
 
+    Attributes:
+        low_memory: Whether `generate` takes less memory, and longer: the two passes of
+            guidance follow one another, and each part is on the accelerator only while
+            it works. Videos are the same but for rounding. Not saved.
+
     Example:
     ```python
     task = keras_makeavid.TextToVideo.from_preset("path/to/preset")
     videos = task.generate("dancing in the rain", num_frames=24, seed=0)
     keras_makeavid.video.write_video("rain.mp4", videos[0], fps=task.fps)
 
+    task = keras_makeavid.TextToVideo.from_preset("path/to/preset", dtype="float32")
     task.compile(trainable="temporal")
     windows = keras_makeavid.data.LatentDataset("dataset", num_frames=task.num_frames)
     task.fit(windows, epochs=10)
@@ -105,6 +113,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         self.input_spec = None
         self.autocast = False
         self._training: _Training | None = None
+        self.low_memory = False
         self.height = height
         self.width = width
         self.num_frames = num_frames
@@ -119,7 +128,13 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
 
     @classmethod
     def from_preset(
-        cls, preset: str | os.PathLike, load_weights: bool = True, **kwargs: Any
+        cls,
+        preset: str | os.PathLike,
+        load_weights: bool = True,
+        *,
+        dtype: str | keras.DTypePolicy | None = None,
+        low_memory: bool = False,
+        **kwargs: Any,
     ) -> TextToVideo:
         """Make the task of a preset, or of a checkpoint of Stable Diffusion 1.x.
 
@@ -133,14 +148,21 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 diffusers' layout, a repository of one, or a `.safetensors` or `.ckpt`
                 file.
             load_weights: Whether to load its weights; `False` draws new ones.
-            **kwargs: As those of KerasHub's method, such as `dtype`.
+            dtype: Dtype policy of all parts, or its name: of Keras, or
+                `"stored_bfloat16"` and `"stored_float16"` (see `StoredPolicy`). `None`
+                is half precision on an accelerator, bfloat16 where it has that, and
+                float32 on a CPU; a policy set by `keras.config.set_dtype_policy` goes
+                first. To train, ask for `"float32"` or `"mixed_bfloat16"`. Where the
+                UNet calculates in float16, VAE and text encoder do in float32.
+            low_memory: The task's `low_memory`.
+            **kwargs: As those of KerasHub's method.
 
         Returns:
             The task.
 
         Raises:
-            ValueError: If there is no such preset, or the checkpoint is damaged or of
-                another family.
+            ValueError: If there is no such preset or dtype, or the checkpoint is
+                damaged or of another family.
 
         Example:
         ```python
@@ -149,7 +171,11 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         """
         from keras_makeavid.tasks.preset_source import as_preset
 
-        return super().from_preset(as_preset(preset), load_weights, **kwargs)
+        kwargs["dtype"] = policy_of(dtype)
+        with made_on_host(low_memory):
+            task = super().from_preset(as_preset(preset), load_weights, **kwargs)
+        task.low_memory = low_memory
+        return task
 
     def load_task_weights(self, filepath: str) -> None:
         """Load the weights of all parts but the backbone, from a file of a preset."""
@@ -193,7 +219,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             **kwargs: See `keras.Model.compile`, such as `run_eagerly`.
 
         Raises:
-            ValueError: If an argument makes no sense, or nothing would train.
+            ValueError: If an argument makes no sense, nothing would train, or the task
+                was loaded to generate only (`low_memory`, or half precision weights).
 
         Example:
         ```python
@@ -206,6 +233,13 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         from keras_makeavid.training.optimizer import AdamW
         from keras_makeavid.training.video_diffusion import objective_of
 
+        if self.low_memory or self.backbone.variable_dtype != "float32":
+            dtype = self.backbone.dtype_policy.name
+            raise ValueError(
+                "To train, load the task with dtype='float32' or 'mixed_bfloat16' and "
+                f"without low_memory. Received: dtype={dtype!r}, "
+                f"low_memory={self.low_memory}"
+            )
         if trainable == "lora" and not has_lora(self.backbone):
             lora = Lora()
             add_lora(self.backbone, lora.rank, lora.alpha, lora.layers, seed or 0)
@@ -420,10 +454,9 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             mask_image = as_masks(mask_image, batch, height, width)
         self.vae.check_tile_size(tile_size)
 
-        token_ids, negative_ids = map(self.preprocessor.tokenize, (prompts, negatives))
         text = {
-            "context": self._encode_text(token_ids),
-            "negative_context": self._encode_text(negative_ids),
+            "context": self.encode_prompts(prompts),
+            "negative_context": self.encode_prompts(negatives),
         }
         total = num_steps * (1 if hint_image is not None else 2)
         with step_progress(progress, total) as report:
@@ -441,22 +474,24 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             else:
                 hint, mask = self._encode_hint(hint_image, mask_image, tile_size)
                 done = 0
-            latents = self._video_loop(
-                _noise(seeds, "video", (num_frames, *hint.shape[1:])),
-                Conditions(
-                    **text,
-                    guidance_scale=guidance_scale,
-                    mask=_over_frames(mask, num_frames),
-                    hint=_over_frames(hint, num_frames),
-                ),
-                table,
-                _step_noise(seeds, "video", table, (num_frames, *hint.shape[1:])),
-                report and (lambda step: report(done + step)),
-                spatial_only,
-            )
-        frames = self.vae.decode_video(
-            keras.ops.convert_to_numpy(latents), tile_size=tile_size
-        )
+            with self._at_work(self.backbone):
+                latents = self._video_loop(
+                    _noise(seeds, "video", (num_frames, *hint.shape[1:])),
+                    Conditions(
+                        **text,
+                        guidance_scale=guidance_scale,
+                        mask=_over_frames(mask, num_frames),
+                        hint=_over_frames(hint, num_frames),
+                    ),
+                    table,
+                    _step_noise(seeds, "video", table, (num_frames, *hint.shape[1:])),
+                    report and (lambda step: report(done + step)),
+                    spatial_only,
+                    self.low_memory,
+                )
+        latents = keras.ops.convert_to_numpy(latents)
+        with self._at_work(self.vae):
+            frames = self.vae.decode_video(latents, tile_size=tile_size)
         return _crop(frames, height, width)
 
     def encode_prompts(self, prompts: Sequence[str]):
@@ -473,7 +508,9 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         task.encode_prompts(["a cat", ""]).shape  # (2, 77, 768)
         ```
         """
-        return self._encode_text(self.preprocessor.tokenize(prompts))
+        token_ids = self.preprocessor.tokenize(prompts)
+        with self._at_work(self.text_encoder):
+            return self._encode_text(token_ids)
 
     def _first_frame(self, text, guidance_scale, table, seeds, size, tile_size, report):
         """Latents `(B, h, w, C)` of first frames by the image model, and mask 0."""
@@ -481,18 +518,20 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         # An inpainting UNet paints it all: mask 1, hint the latent of a zero image.
         zeros = np.zeros((1, *self._canvas(*size), 3), "float32")
         hint = np.repeat(self._encode_images(zeros, tile_size), len(seeds), axis=0)
-        latents = self._image_loop(
-            _noise(seeds, "image", shape),
-            Conditions(
-                **text,
-                guidance_scale=guidance_scale,
-                mask=np.ones_like(hint[..., :1]),
-                hint=hint,
-            ),
-            table,
-            _step_noise(seeds, "image", table, shape),
-            report,
-        )
+        with self._at_work(self.image_backbone or self.backbone):
+            latents = self._image_loop(
+                _noise(seeds, "image", shape),
+                Conditions(
+                    **text,
+                    guidance_scale=guidance_scale,
+                    mask=np.ones_like(hint[..., :1]),
+                    hint=hint,
+                ),
+                table,
+                _step_noise(seeds, "image", table, shape),
+                report,
+                low_memory=self.low_memory,
+            )
         latents = keras.ops.convert_to_numpy(latents)
         return latents, np.zeros_like(latents[..., :1])
 
@@ -509,7 +548,11 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         return latents, masks[:, centre::step, centre::step]
 
     def _encode_images(self, images, tile_size=None):
-        return self.vae.encode_video(images[:, None], tile_size=tile_size)[:, 0]
+        with self._at_work(self.vae):
+            return self.vae.encode_video(images[:, None], tile_size=tile_size)[:, 0]
+
+    def _at_work(self, part):
+        return on_device(part, only_now=self.low_memory)
 
     def _canvas(self, height, width):
         """The size that is computed, of which `generate` returns the centre.
@@ -608,7 +651,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             return super().from_config(config)
         for key in ("text_encoder", "vae", "image_backbone"):
             if isinstance(config[key], dict):
-                part = _with_dtype_of(config["backbone"], config[key])
+                part = _with_dtype_of(config["backbone"], config[key], key)
                 config[key] = keras.saving.deserialize_keras_object(part)
         return super().from_config(config)
 
@@ -626,7 +669,7 @@ class _Training:
     settings: dict[str, Any]
 
 
-def _with_dtype_of(backbone, part):
+def _with_dtype_of(backbone, part, name):
     """The config of `part` with the dtype that `from_preset` put into the backbone's.
 
     KerasHub hands a dtype asked for to the backbone alone; it is meant for the task.
@@ -634,6 +677,8 @@ def _with_dtype_of(backbone, part):
     dtype = backbone["config"].get("dtype") if isinstance(backbone, dict) else None
     if dtype is None or isinstance(dtype, dict):
         return part
+    if name != "image_backbone":
+        dtype = without_overflow(policy_of(dtype))
     return {**part, "config": {**part["config"], "dtype": dtype}}
 
 

@@ -153,7 +153,7 @@ def _train(recipe, resume, hosts, allow_other_encoder):
     hosts.first_does(lambda: folder.check(recipe, resume == "auto"))
     # Before anything is written.
     hints = [read_image(p) for p in recipe.samples.hints] if recipe.samples else []
-    task = TextToVideo.from_preset(recipe.model.preset)
+    task = TextToVideo.from_preset(recipe.model.preset, dtype="float32")
     notes = check_data(recipe, task, allow_other_encoder)
     check_patterns(recipe, task.backbone)
     with contextlib.ExitStack() as resources:

@@ -68,6 +68,16 @@ def test_the_loop_equals_a_plain_loop_over_the_step_table(loop, predict, schedul
     )
 
 
+def test_with_low_memory_one_pass_of_guidance_follows_the_other(loop, predict):
+    table = get_scheduler("dpm++2m").table(2)
+    arguments = (normal(2, *SHAPE), conditions(batch=2), table)
+    latents = ops.convert_to_numpy(loop(*arguments, low_memory=True))
+    expected = plain_loop(predict, *arguments, None)
+    np.testing.assert_allclose(
+        latents, expected, rtol=0, atol=1e-5 * np.abs(expected).max()
+    )
+
+
 def test_a_latent_does_not_depend_on_its_batch(loop):
     noise, given = normal(2, *SHAPE), conditions(batch=2)
     table = get_scheduler("dpm++2m").table(2)

@@ -64,7 +64,7 @@ def run(options) -> None:
     from keras_makeavid.moving_shapes import MotionClips, encode_motions, square_size
     from keras_makeavid.progress import progress_bar
 
-    task = TextToVideo.from_preset(options.preset)
+    task = TextToVideo.from_preset(options.preset, dtype="float32")
     size = square_size(task)
     clips = MotionClips(
         options.seed, options.split, options.frames, size, options.often

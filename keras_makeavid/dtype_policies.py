@@ -1,0 +1,82 @@
+"""Dtype policies of a task: what weights are stored in, and what is calculated in."""
+
+from __future__ import annotations
+
+import keras
+
+from keras_makeavid.devices import half_precision
+
+_STORED = "stored_"
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class StoredPolicy(keras.DTypePolicy):
+    """Stores weights in half precision and calculates in float32.
+
+    It is the reverse of Keras's `"mixed_bfloat16"`: half the memory of float32 weights,
+    for devices that calculate fastest in float32. A layer widens its weights when it is
+    called.
+
+    Args:
+        name: `"stored_bfloat16"` or `"stored_float16"`.
+
+    Raises:
+        ValueError: If it is another name.
+
+    Example:
+    ```python
+    layer = keras.layers.Dense(4, dtype=StoredPolicy("stored_bfloat16"))
+    ```
+    """
+
+    def __init__(self, name: str = "stored_bfloat16"):
+        if name not in (f"{_STORED}bfloat16", f"{_STORED}float16"):
+            raise ValueError(
+                f"name must be stored_bfloat16 or stored_float16. Received: {name!r}"
+            )
+        super().__init__(name.removeprefix(_STORED))
+
+    @property
+    def name(self) -> str:
+        return _STORED + super().name
+
+    @property
+    def compute_dtype(self) -> str:
+        return "float32"
+
+
+def policy_of(dtype: str | keras.DTypePolicy | None) -> keras.DTypePolicy:
+    """The dtype policy that `TextToVideo.from_preset` loads with.
+
+    Args:
+        dtype: A policy, or the name of one: of Keras, or of a `StoredPolicy`. `None` is
+            Keras's own (`keras.config.dtype_policy()`); where that is float32 and the
+            device is an accelerator, it is the device's half precision.
+
+    Returns:
+        The policy.
+
+    Raises:
+        ValueError: If there is no policy of this name.
+    """
+    if dtype is None:
+        policy = keras.config.dtype_policy()
+        half = half_precision() if policy.name == "float32" else None
+        return policy if half is None else keras.DTypePolicy(half)
+    if isinstance(dtype, str) and dtype.startswith(_STORED):
+        return StoredPolicy(dtype)
+    return keras.dtype_policies.get(dtype)
+
+
+def without_overflow(policy: keras.DTypePolicy) -> keras.DTypePolicy:
+    """The policy of VAE and text encoder beside a UNet of `policy`.
+
+    Stable Diffusion's VAE overflows in float16 on some pictures, and JAX on a CPU has
+    no attention of KerasHub's text encoder in it: they calculate in float32, from
+    weights that are stored as asked for.
+    """
+    if policy.compute_dtype != "float16":
+        return policy
+    if policy.variable_dtype == "float16":
+        return StoredPolicy(f"{_STORED}float16")
+    return keras.DTypePolicy(policy.variable_dtype)
