@@ -15,7 +15,14 @@ _FORMATS = ("mp4", "gif", "webp", "png")
 
 def add_arguments(option) -> None:
     """Declare the options."""
-    option("prompt", help="what to show")
+    option("prompt", nargs="?", help="what to show")
+    option(
+        "--prompts",
+        help="in place of a prompt, a file of many: one a line, or .jsonl with prompt, "
+        "seed, hint_image and such; --out is a folder then, and what is in it already "
+        "is not made again",
+    )
+    option("--batch-size", type=int, default=1, help="videos at once, with --prompts")
     option(
         "--preset",
         default=DEFAULT_PRESET,
@@ -86,6 +93,12 @@ def prepare(options) -> None:
     """Refuse wrong files and numbers, read the pictures, fill in the paths to write."""
     from keras_makeavid import video
 
+    if (options.prompt is None) == (options.prompts is None):
+        raise ValueError("One of PROMPT and --prompts is wanted, and not both.")
+    check_at_least_one(options, "frames", "steps", "batch_size")
+    if options.prompts is not None:
+        _prepare_many(options)
+        return
     if options.out is None:
         suffix = f".{options.format or 'mp4'}"
         options.out = "video" if suffix == ".png" else f"video{suffix}"
@@ -97,7 +110,6 @@ def prepare(options) -> None:
             )
     if options.sheet is None:
         options.sheet = f"{os.path.splitext(options.out.rstrip(os.sep))[0]}_sheet.png"
-    check_at_least_one(options, "frames", "steps")
     video.check_video_path(options.out, 8 if options.fps is None else options.fps)
     video.check_image_path(options.sheet)
     if options.hint is not None:
@@ -112,10 +124,19 @@ def prepare(options) -> None:
             print(f"note: {note}", file=sys.stderr)
 
 
-def run(options) -> None:
-    """Generate and write."""
+def _prepare_many(options):
+    if options.sheet is not None or options.format == "png":
+        raise ValueError("--prompts writes video files alone: no --sheet, no PNG.")
+    options.out = options.out or "videos"
+    options.suffix = f".{options.format or 'mp4'}"
+
+
+def run(options) -> int:
+    """Generate and write; the exit code is 1 if a line of `--prompts` failed."""
     from keras_makeavid import TextToVideo, video
 
+    if options.prompts is not None:
+        return _run_many(options)
     task = TextToVideo.from_preset(
         options.preset, dtype=options.dtype, low_memory=options.low_memory
     )
@@ -141,3 +162,51 @@ def run(options) -> None:
     video.write_image(options.sheet, video.contact_sheet(frames))
     print(options.out)
     print(options.sheet)
+    return 0
+
+
+def _run_many(options):
+    from keras_makeavid import TextToVideo
+    from keras_makeavid.progress import progress_bar
+    from keras_makeavid.tasks.many import generate_many, read_requests
+
+    requests, problems = read_requests(options.prompts)
+    for problem in problems.values():
+        print(problem, file=sys.stderr)
+    task = TextToVideo.from_preset(
+        options.preset, dtype=options.dtype, low_memory=options.low_memory
+    )
+    defaults = {
+        "negative_prompt": options.negative or None,
+        "hint_image": options.hint and os.path.abspath(options.hint),
+        "mask_image": options.mask and os.path.abspath(options.mask),
+        "num_frames": options.frames,
+        "height": options.height,
+        "width": options.width,
+        "num_steps": options.steps,
+        "guidance_scale": options.guidance,
+        "image_guidance_scale": options.image_guidance,
+        "scheduler": options.scheduler,
+        "tile_size": options.tile,
+    }
+    with progress_bar(len(requests), "generate", unit="video") as bar:
+        report = generate_many(
+            task,
+            requests,
+            options.out,
+            batch_size=options.batch_size,
+            suffix=options.suffix,
+            fps=options.fps,
+            seed=options.seed or 0,
+            background=options.background,
+            on_video=lambda number: bar.update(1),
+            **{name: value for name, value in defaults.items() if value is not None},
+        )
+    for number, problem in report.failed.items():
+        print(f"line {number} of {options.prompts}: {problem}", file=sys.stderr)
+    failed = len(problems) + len(report.failed)
+    print(
+        f"{options.out}: {len(report.written)} videos written, {len(report.found)} "
+        f"found finished, {failed} failed"
+    )
+    return 1 if failed else 0

@@ -1,0 +1,262 @@
+"""Many videos of one task: a list of prompts in a file, a folder of videos out."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import keras
+import msgspec
+
+from keras_makeavid.files import StrPath, read_text, remove_leftovers
+from keras_makeavid.json_files import parse_json, write_json
+from keras_makeavid.tasks.text_to_video import TextToVideo
+from keras_makeavid.validation import Table, validate
+
+_MANIFEST = "manifest.json"
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class VideoRequest(Table):
+    """A line of a list of prompts. `None` is the task's or the list's own default.
+
+    Names and values are those of `TextToVideo.generate`; `hint_image` and `mask_image`
+    are paths of pictures, from the folder of the list.
+    """
+
+    prompt: str
+    negative_prompt: str | None = None
+    seed: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    hint_image: str | None = None
+    mask_image: str | None = None
+    num_frames: _Count | None = None
+    height: _Count | None = None
+    width: _Count | None = None
+    num_steps: _Count | None = None
+    guidance_scale: float | None = None
+    image_guidance_scale: float | None = None
+
+
+# What may differ within a batch. The rest is the same for all of it.
+_OWN = ("prompt", "negative_prompt", "seed", "hint_image", "mask_image")
+
+
+@dataclass
+class ManyReport:
+    """What became of a list of prompts, by the numbers of its lines.
+
+    Args:
+        written: Video files of this run.
+        found: Video files of earlier runs.
+        failed: What was wrong with the other lines.
+    """
+
+    written: dict[int, Path] = field(default_factory=dict)
+    found: dict[int, Path] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+
+
+def read_requests(path: StrPath) -> tuple[dict[int, VideoRequest], dict[int, str]]:
+    """Read a list of prompts: `.jsonl`, a `VideoRequest` a line, or a prompt a line.
+
+    Args:
+        path: The file, in UTF-8. Empty lines count, and are passed over.
+
+    Returns:
+        The requests, and what is wrong with other lines, each by the number of the
+        line, from 1.
+
+    Raises:
+        ValueError: If the file is not in UTF-8, or has no prompt in it.
+        FileNotFoundError: If it is not there.
+
+    Example:
+    ```python
+    requests, problems = read_requests("prompts.jsonl")
+    ```
+    """
+    path = Path(path)
+    requests, problems = {}, {}
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        line = line.strip()
+        if not line:
+            continue
+        source = f"line {number} of {path}"
+        try:
+            value = {"prompt": line}
+            if path.suffix.lower() == ".jsonl":
+                value = parse_json(line, source)
+            request = validate(value, VideoRequest, source)
+        except ValueError as error:
+            problems[number] = str(error)
+        else:
+            pictures = {
+                name: str(path.parent / picture)
+                for name in ("hint_image", "mask_image")
+                if (picture := getattr(request, name)) is not None
+            }
+            requests[number] = msgspec.structs.replace(request, **pictures)
+    if not requests and not problems:
+        raise ValueError(f"{path} has no prompt in it.")
+    return requests, problems
+
+
+def generate_many(
+    task: TextToVideo,
+    requests: dict[int, VideoRequest],
+    out: StrPath,
+    *,
+    batch_size: int = 1,
+    suffix: str = ".mp4",
+    fps: float | None = None,
+    seed: int = 0,
+    background: str = "white",
+    on_video: Callable[[int], None] = lambda number: None,
+    **defaults: Any,
+) -> ManyReport:
+    """Generate a video for each request, into a folder, and go on where a run ended.
+
+    The name of a file tells its request and all settings. One that is there is not made
+    again. Files appear whole; `manifest.json` beside them says what each one is. A
+    request that fails does not end the others.
+
+    Args:
+        task: The task. Its weights are not part of the names: another preset wants
+            another folder.
+        requests: By number, as of `read_requests`.
+        out: The folder, made if it is not there.
+        batch_size: Videos generated at once, of those with the same settings.
+        suffix: Format: `.mp4`, `.gif` or `.webp`.
+        fps: Frames a second; `None` is the task's.
+        seed: The request of number `n` without a seed of its own has `seed + n`.
+        background: Colour behind transparent parts of pictures.
+        on_video: Called with the number of each request that is done, or has failed.
+        **defaults: Further arguments of `generate`, where a request has none.
+
+    Returns:
+        A `ManyReport`.
+
+    Raises:
+        ValueError: If an argument makes no sense.
+
+    Example:
+    ```python
+    requests, problems = read_requests("prompts.txt")
+    generate_many(task, requests, "videos", batch_size=4, num_steps=20)
+    ```
+    """
+    from keras_makeavid import video
+
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
+    fps = task.fps if fps is None else fps
+    out = Path(out)
+    video.check_video_path(out.parent / f"video{suffix}", fps)
+    out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out)
+    report = ManyReport()
+    facts: dict[str, dict[str, Any]] = {}
+    waiting = {}
+    for number, request in requests.items():
+        settings = {**defaults, "seed": seed + number, **_given(request)}
+        name = _file_name(number, {**settings, "fps": fps}) + suffix
+        facts[name] = {"number": number, **_plain(settings)}
+        if (out / name).exists():
+            report.found[number] = out / name
+            on_video(number)
+        else:
+            waiting[number] = (name, settings)
+
+    def write_manifest():
+        done = {
+            path.name for path in (*report.found.values(), *report.written.values())
+        }
+        videos = {name: fact for name, fact in facts.items() if name in done}
+        failed = {str(number): text for number, text in report.failed.items()}
+        write_json(out / _MANIFEST, {"videos": videos, "failed": failed})
+
+    batches = collections.deque(_batches(waiting, batch_size))
+    while batches:
+        batch = batches.popleft()
+        try:
+            videos = _generate(task, batch, batch_size, background)
+            for (number, name, _), frames in zip(batch, videos, strict=True):
+                video.write_video(out / name, frames, fps=fps)
+                report.written[number] = out / name
+                on_video(number)
+        except (ValueError, OSError) as error:
+            left = [entry for entry in batch if entry[0] not in report.written]
+            if len(batch) > 1:
+                # One may be to blame, and the others not.
+                batches.extendleft([entry] for entry in reversed(left))
+            else:
+                # Such as a picture that is none, or a size that the model cannot make.
+                number = batch[0][0]
+                report.failed[number] = " ".join(str(error).split())
+                on_video(number)
+        write_manifest()
+    write_manifest()
+    return report
+
+
+def _given(request):
+    values = msgspec.structs.asdict(request)
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _plain(settings):
+    return json.loads(json.dumps(settings, default=repr))
+
+
+def _file_name(number, settings):
+    text = json.dumps(settings, sort_keys=True, default=repr)
+    key = hashlib.sha256(text.encode()).hexdigest()[:8]
+    slug = re.sub(r"[^\w]+", "-", settings["prompt"]).strip("-")[:40]
+    return f"{number:05}-{slug}-{key}"
+
+
+def _batches(waiting, size) -> Iterator[list[tuple[int, str, dict[str, Any]]]]:
+    """Runs of at most `size` neighbours that one call of `generate` can make."""
+
+    def shared(entry):
+        _, _, settings = entry
+        same = {name: v for name, v in settings.items() if name not in _OWN}
+        pictures = ["hint_image" in settings, "mask_image" in settings]
+        return json.dumps([same, pictures], sort_keys=True, default=repr)
+
+    entries = ((number, name, settings) for number, (name, settings) in waiting.items())
+    for _, run in itertools.groupby(entries, shared):
+        while batch := list(itertools.islice(run, size)):
+            yield batch
+
+
+def _generate(task, batch, size, background):
+    from keras_makeavid import video
+
+    batch = [settings for _, _, settings in batch]
+    count = len(batch)
+    if keras.config.backend() != "torch":
+        # A smaller batch would compile another program, for longer than it runs.
+        batch = [*batch, *[batch[-1]] * (size - count)]
+    settings = {name: v for name, v in batch[0].items() if name not in _OWN}
+    if "hint_image" in batch[0]:
+        settings["hint_image"] = [
+            video.read_image(own["hint_image"], background=background) for own in batch
+        ]
+    if "mask_image" in batch[0]:
+        settings["mask_image"] = [
+            video.read_mask(own["mask_image"], background=background) for own in batch
+        ]
+    return task.generate(
+        [own["prompt"] for own in batch],
+        negative_prompts=[own.get("negative_prompt", "") for own in batch],
+        seed=[own["seed"] for own in batch],
+        **settings,
+    )[:count]
