@@ -24,6 +24,14 @@ def add_arguments(option) -> None:
     )
     option("--batch-size", type=int, default=1, help="videos at once, with --prompts")
     option(
+        "--ray",
+        metavar="ADDRESS",
+        help="make the videos of --prompts on a Ray cluster: its address, auto for the "
+        "one that this machine is in, or local",
+    )
+    option("--workers", type=int, default=1, help="workers, with --ray")
+    option("--gpus", type=float, default=0.0, help="GPUs of each worker, with --ray")
+    option(
         "--preset",
         default=DEFAULT_PRESET,
         help="folder or handle of a TextToVideo preset",
@@ -168,6 +176,7 @@ def run(options) -> int:
 def _run_many(options):
     from keras_makeavid import TextToVideo
     from keras_makeavid.progress import progress_bar
+    from keras_makeavid.ray_workers import RayWorkers
     from keras_makeavid.tasks.many import generate_many, read_requests
 
     requests, problems = read_requests(options.prompts)
@@ -200,6 +209,8 @@ def _run_many(options):
             seed=options.seed or 0,
             background=options.background,
             on_video=lambda number: bar.update(1),
+            ray_workers=options.ray
+            and RayWorkers(options.preset, options.workers, options.ray, options.gpus),
             **{name: value for name, value in defaults.items() if value is not None},
         )
     for number, problem in report.failed.items():

@@ -21,9 +21,9 @@ from keras_makeavid.data.encode import EncodeReport, encode_clips
 from keras_makeavid.data.loaders import LatentLoader, PictureLoader
 from keras_makeavid.data.picture_folder import PictureFolder
 from keras_makeavid.data.published import PublishedReader
-from keras_makeavid.data.ray_encoding import RayWorkers
 from keras_makeavid.data.reader import LatentClip, LatentReader
 from keras_makeavid.data.sharded import ShardedReader
+from keras_makeavid.ray_workers import RayWorkers
 
 if TYPE_CHECKING:
     from keras_makeavid.data.latent_dataset import LatentDataset

@@ -7,9 +7,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,10 +20,10 @@ from keras_makeavid.data.clip_reading import (
     read_clip,
 )
 from keras_makeavid.data.datasets import LatentWriter, open_writer
-from keras_makeavid.data.parallel import map_in_order
-from keras_makeavid.data.ray_encoding import RayWorkers
 from keras_makeavid.data.reader import LatentClip
 from keras_makeavid.json_files import write_json
+from keras_makeavid.parallel import map_in_order
+from keras_makeavid.ray_workers import RayWorkers
 from keras_makeavid.video.reader import check_window
 from keras_makeavid.video.resize import check_size
 from keras_makeavid.video.scenes import import_scenedetect
@@ -160,7 +160,9 @@ def encode_clips(
         contents = map_in_order(read_clip, requests, num_workers)
     else:
         texts = [captions[clip] for clip in places]
-        contents = ray_workers.contents(requests, texts, encoder.fingerprint)
+        calls = zip(requests, texts, strict=True)
+        arguments = (encoder.fingerprint,)
+        contents = ray_workers.results(EncodingRayWorker, arguments, calls)
     for (clip, place), content in zip(places.items(), contents, strict=True):
         if content.unchanged:
             kept = _keep(writer, place.stored, clip_filter, report)
@@ -310,3 +312,28 @@ def _sha256_if_whole(stored: Mapping[str, dict], wanted: dict) -> str | None:
         return None
     hashes = {metadata.get("source_sha256") for metadata in parts}
     return hashes.pop() if len(hashes) == 1 else None
+
+
+class EncodingRayWorker:
+    """What runs on another machine: reads clips and encodes them."""
+
+    def __init__(self, preset: str, fingerprint: dict[str, Any]):
+        from keras_makeavid import TextToVideo
+        from keras_makeavid.data.clip_encoder import ClipEncoder
+
+        task = TextToVideo.from_preset(preset, dtype="float32")
+        self._encoder = ClipEncoder(
+            task.vae, task.text_encoder, task.preprocessor.tokenize
+        )
+        if self._encoder.fingerprint != fingerprint:
+            raise ValueError(f"{preset} has other weights on a worker than here")
+
+    def work(self, request: tuple, caption: str) -> ClipContent:
+        """Read and encode a clip."""
+        content = read_clip(*request)
+        parts = []
+        for part in content.parts:
+            assert isinstance(part.frames, np.ndarray)
+            encoded = self._encoder.encode(part.frames, caption)
+            parts.append(replace(part, frames=encoded))
+        return replace(content, parts=parts)

@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from keras_makeavid.data.datasets import open_dataset
-from keras_makeavid.data.parallel import worker_pool
 from keras_makeavid.data.reader import LatentReader
+from keras_makeavid.parallel import worker_pool
 
 # Training ends by its own count of steps.
 _ENDLESS = 2**48

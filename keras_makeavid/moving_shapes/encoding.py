@@ -46,8 +46,8 @@ def encode_motions(
     # Here, as processes that only draw clips need no Keras.
     from keras_makeavid.data.clip_encoder import ClipEncoder
     from keras_makeavid.data.datasets import open_writer
-    from keras_makeavid.data.parallel import map_in_order
     from keras_makeavid.data.reader import LatentClip
+    from keras_makeavid.parallel import map_in_order
 
     if count < 1 or num_workers < 0:
         raise ValueError(

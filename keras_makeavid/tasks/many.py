@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import hashlib
 import itertools
 import json
@@ -17,6 +16,7 @@ import msgspec
 
 from keras_makeavid.files import StrPath, read_text, remove_leftovers
 from keras_makeavid.json_files import parse_json, write_json
+from keras_makeavid.ray_workers import RayWorkers
 from keras_makeavid.tasks.text_to_video import TextToVideo
 from keras_makeavid.validation import Table, validate
 
@@ -24,7 +24,7 @@ _MANIFEST = "manifest.json"
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class VideoRequest(Table):
+class VideoRequest(Table, frozen=True):
     """A line of a list of prompts. `None` is the task's or the list's own default.
 
     Names and values are those of `TextToVideo.generate`; `hint_image` and `mask_image`
@@ -119,6 +119,7 @@ def generate_many(
     seed: int = 0,
     background: str = "white",
     on_video: Callable[[int], None] = lambda number: None,
+    ray_workers: RayWorkers | None = None,
     **defaults: Any,
 ) -> ManyReport:
     """Generate a video for each request, into a folder, and go on where a run ended.
@@ -138,6 +139,8 @@ def generate_many(
         seed: The request of number `n` without a seed of its own has `seed + n`.
         background: Colour behind transparent parts of pictures.
         on_video: Called with the number of each request that is done, or has failed.
+        ray_workers: Where others generate in place of this process, by a preset with
+            the task's weights.
         **defaults: Further arguments of `generate`, where a request has none.
 
     Returns:
@@ -182,26 +185,22 @@ def generate_many(
         failed = {str(number): text for number, text in report.failed.items()}
         write_json(out / _MANIFEST, {"videos": videos, "failed": failed})
 
-    batches = collections.deque(_batches(waiting, batch_size))
-    while batches:
-        batch = batches.popleft()
-        try:
-            videos = _generate(task, batch, batch_size, background)
-            for (number, name, _), frames in zip(batch, videos, strict=True):
-                video.write_video(out / name, frames, fps=fps)
-                report.written[number] = out / name
-                on_video(number)
-        except (ValueError, OSError) as error:
-            left = [entry for entry in batch if entry[0] not in report.written]
-            if len(batch) > 1:
-                # One may be to blame, and the others not.
-                batches.extendleft([entry] for entry in reversed(left))
-            else:
-                # Such as a picture that is none, or a size that the model cannot make.
-                number = batch[0][0]
-                report.failed[number] = " ".join(str(error).split())
-                on_video(number)
+    calls = (
+        (batch, batch_size, out, fps, background)
+        for batch in _batches(waiting, batch_size)
+    )
+    outcomes: Iterator[Any]
+    if ray_workers is None:
+        outcomes = (_make_batch(task, *call) for call in calls)
+    else:
+        policies = (task.backbone.dtype_policy, task.low_memory)
+        outcomes = ray_workers.results(GeneratingRayWorker, policies, calls)
+    for written, failed in outcomes:
+        report.written |= written
+        report.failed |= failed
         write_manifest()
+        for number in (*written, *failed):
+            on_video(number)
     write_manifest()
     return report
 
@@ -235,6 +234,45 @@ def _batches(waiting, size) -> Iterator[list[tuple[int, str, dict[str, Any]]]]:
     for _, run in itertools.groupby(entries, shared):
         while batch := list(itertools.islice(run, size)):
             yield batch
+
+
+class GeneratingRayWorker:
+    """What runs on another machine: generates videos and writes them."""
+
+    def __init__(self, preset: str, policy: keras.DTypePolicy, low_memory: bool):
+        self._task = TextToVideo.from_preset(
+            preset, dtype=policy, low_memory=low_memory
+        )
+
+    def work(self, *call: Any) -> tuple[dict[int, Path], dict[int, str]]:
+        """Generate and write a batch."""
+        return _make_batch(self._task, *call)
+
+
+def _make_batch(task, batch, size, out, fps, background):
+    """The files written and what was wrong with others, by the numbers of requests."""
+    from keras_makeavid import video
+
+    written: dict[int, Path] = {}
+    failed: dict[int, str] = {}
+
+    def make(entries):
+        videos = _generate(task, entries, size, background)
+        for (number, name, _), frames in zip(entries, videos, strict=True):
+            video.write_video(out / name, frames, fps=fps)
+            written[number] = out / name
+
+    try:
+        make(batch)
+    except (ValueError, OSError):
+        # One may be to blame, such as a picture that is none, and the others not.
+        for entry in batch:
+            try:
+                if entry[0] not in written:
+                    make([entry])
+            except (ValueError, OSError) as error:
+                failed[entry[0]] = " ".join(str(error).split())
+    return written, failed
 
 
 def _generate(task, batch, size, background):

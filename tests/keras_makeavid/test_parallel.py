@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from keras_makeavid.data.parallel import map_in_order
+from keras_makeavid.parallel import map_in_order
 
 
 def end_process(number):
@@ -60,7 +60,7 @@ import time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_parallel import sleep
-from keras_makeavid.data.parallel import map_in_order
+from keras_makeavid.parallel import map_in_order
 
 if __name__ == "__main__":
     list(map_in_order(sleep, [(1,), (2,)], num_workers=2))

@@ -1,4 +1,4 @@
-"""Clips read and encoded by the workers of a Ray cluster."""
+"""Work that the machines of a Ray cluster share."""
 
 from __future__ import annotations
 
@@ -6,33 +6,30 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from keras_makeavid.data.clip_reading import ClipContent, read_clip
-from keras_makeavid.data.parallel import taken_ahead
+from keras_makeavid.parallel import taken_ahead
 
 # What decides how workers compute, and is to be the same there as here.
 _ENVIRONMENT = ("JAX_PLATFORMS", "XLA_FLAGS", "OMP_NUM_THREADS", "TF_CPP_MIN_LOG_LEVEL")
-# How often a clip is given to a worker again that was lost with it.
+# How often a piece of work is given to a worker again that was lost with it.
 _TRIES = 3
-# Clips of which each worker knows, so that one that takes long holds up no others.
+# Pieces of which each worker knows, so that one that takes long holds up no others.
 _CALLS_AHEAD = 4
 
 
 @dataclass(frozen=True)
 class RayWorkers:
-    """The workers of a Ray cluster that encode clips.
+    """The workers of a Ray cluster, that encode clips or generate videos.
 
-    Every machine must find the clips, and the preset, under the paths that they have
+    Every machine must find all files, and the preset, under the paths that they have
     here: on a file system of all of them. A worker that is lost is replaced, and its
-    clip encoded again.
+    work done again.
 
     Args:
-        preset: Preset of the `TextToVideo` whose VAE and text encoder the workers use.
-        workers: How many encode at a time.
+        preset: Preset of the `TextToVideo` that the workers use.
+        workers: How many work at a time.
         address: Address of the cluster, `"auto"` for the one that this machine is in,
             or `"local"` to start one on this machine for as long as it is needed.
         gpus: GPUs of each worker.
@@ -60,20 +57,17 @@ class RayWorkers:
             raise ValueError(f"workers must be at least 1. Received: {self.workers}")
         import_ray()
 
-    def contents(
-        self,
-        requests: Iterable[tuple],
-        captions: Iterable[str],
-        fingerprint: dict[str, Any],
-    ) -> Iterator[ClipContent]:
-        """Read clips by `read_clip`, in order, and encode the frames of their parts.
+    def results(
+        self, worker: type, arguments: tuple, calls: Iterable[tuple]
+    ) -> Iterator[Any]:
+        """Call `work` of workers with the arguments of each call, in order.
 
-        `fingerprint` is the `encoder_record` that the workers must have.
+        A worker is made by the preset and `arguments`.
         """
         ray = import_ray()
         with _connected(ray, self.address):
             # A worker that is lost begins again, on another machine if need be.
-            worker = ray.remote(RayWorker).options(
+            remote = ray.remote(worker).options(
                 num_gpus=self.gpus,
                 # Over the machines: a worker holds no CPU by which to count.
                 scheduling_strategy="SPREAD",
@@ -81,41 +75,19 @@ class RayWorkers:
                 max_task_retries=_TRIES,
                 runtime_env={"env_vars": _environment()},
             )
-            preset = os.path.abspath(self.preset)
-            workers = [worker.remote(preset, fingerprint) for _ in range(self.workers)]
-            calls = zip(itertools.cycle(workers), requests, captions, strict=False)
-            started = (to.content.remote(request, text) for to, request, text in calls)
+            preset = self.preset
+            if os.path.exists(preset):
+                preset = os.path.abspath(preset)
+            workers = [remote.remote(preset, *arguments) for _ in range(self.workers)]
+            # The calls first: where they end, no worker is taken in vain.
+            pairs = zip(calls, itertools.cycle(workers), strict=False)
+            started = (to.work.remote(*call) for call, to in pairs)
             try:
-                for content in taken_ahead(started, _CALLS_AHEAD * self.workers):
-                    yield ray.get(content)
+                for result in taken_ahead(started, _CALLS_AHEAD * self.workers):
+                    yield ray.get(result)
             except ray.exceptions.RayError as error:
                 lines = str(error).strip().splitlines()
                 raise RuntimeError(f"Ray: {lines[-1] if lines else error!r}") from error
-
-
-class RayWorker:
-    """What runs on another machine: reads clips and encodes them."""
-
-    def __init__(self, preset: str, fingerprint: dict[str, Any]):
-        from keras_makeavid import TextToVideo
-        from keras_makeavid.data.clip_encoder import ClipEncoder
-
-        task = TextToVideo.from_preset(preset, dtype="float32")
-        self._encoder = ClipEncoder(
-            task.vae, task.text_encoder, task.preprocessor.tokenize
-        )
-        if self._encoder.fingerprint != fingerprint:
-            raise ValueError(f"{preset} has other weights on a worker than here")
-
-    def content(self, request: tuple, caption: str) -> ClipContent:
-        """Read and encode a clip."""
-        content = read_clip(*request)
-        parts = []
-        for part in content.parts:
-            assert isinstance(part.frames, np.ndarray)
-            encoded = self._encoder.encode(part.frames, caption)
-            parts.append(replace(part, frames=encoded))
-        return replace(content, parts=parts)
 
 
 def import_ray() -> Any:
@@ -124,8 +96,7 @@ def import_ray() -> Any:
         import ray
     except ImportError as error:
         raise ImportError(
-            "Clips are encoded on many machines through Ray: "
-            "pip install 'keras-makeavid[ray]'"
+            "Machines share work through Ray: pip install 'keras-makeavid[ray]'"
         ) from error
     return ray
 

@@ -1,4 +1,4 @@
-"""Clips encoded by workers of Ray are those encoded here."""
+"""What workers of Ray encode and generate is what is made here."""
 
 import builtins
 import importlib.util
@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from keras_makeavid.data import RayWorkers, encode_clips
+from keras_makeavid.tasks import VideoRequest, generate_many
 
 SIZE = {"height": 128, "width": 128, "fps": 2, "num_frames": 2}
 COPIES = 3
@@ -77,6 +78,29 @@ def test_two_workers_of_which_one_is_killed_encode_what_this_process_does(
     # The clips that workers have encoded are not encoded again.
     again = encode_clips(captions, tmp_path / "together", *parts, **SIZE)
     assert again.skipped == together.encoded
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray")
+@pytest.mark.filterwarnings("ignore")
+def test_two_workers_generate_what_this_process_does(task, preset, tmp_path):
+    (tmp_path / "no.png").write_text("no picture")
+    requests = {n: VideoRequest(prompt) for n, prompt in enumerate(["cat", "dog"] * 4)}
+    requests[3] = VideoRequest("a cat", hint_image=str(tmp_path / "no.png"))
+    options = {"suffix": ".gif", "num_frames": 2, "num_steps": 1, "guidance_scale": 1.0}
+    alone = generate_many(task, requests, tmp_path / "alone", batch_size=2, **options)
+    ray_workers = RayWorkers(str(preset), workers=2)
+    together = generate_many(
+        task,
+        requests,
+        tmp_path / "together",
+        batch_size=2,
+        ray_workers=ray_workers,
+        **options,
+    )
+    assert list(together.failed) == list(alone.failed) == [3]
+    assert list(together.written) == list(alone.written)
+    assert files(tmp_path / "together") == files(tmp_path / "alone")
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):
