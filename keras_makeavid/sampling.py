@@ -17,7 +17,7 @@ from keras_makeavid.compilation import (
     wait_for_host_callbacks,
 )
 from keras_makeavid.devices import shard_batch
-from keras_makeavid.schedulers import StepTable, step
+from keras_makeavid.schedulers import SamplerState, StepTable, step
 from keras_makeavid.schedulers.step_table import StepRow
 
 # Step noise is padded to a multiple of these steps, so that few shapes are compiled.
@@ -132,19 +132,19 @@ class DenoisingLoop:
             predict = compile_part(predict)
 
             def body(i, state):
-                sample, previous_denoised = state
+                state = SamplerState(*state)
                 row = StepTable.row(table[i])
                 noise = None if step_noise is None else step_noise[i]
-                prediction = predict(sample * row.input_scale, row.timestep)
-                state = step(row, sample, prediction, previous_denoised, noise)
+                prediction = predict(state.sample * row.input_scale, row.timestep)
+                state = step(row, state, prediction, noise)
                 if reports:
                     place = ops.stack([number, ops.cast(i, "int32")])
-                    state = host_callback(self._report, place, state)
-                return state
+                    state = host_callback(self._report, place, tuple(state))
+                return tuple(state)
 
             sample = shard_batch(sample)
-            start = (sample, ops.zeros_like(sample))
-            return ops.fori_loop(0, num_steps, body, start)[0]
+            start = SamplerState.start(sample)
+            return ops.fori_loop(0, num_steps, body, tuple(start))[0]
 
         return compile_inference(program, [self._unet], calls_host=reports)
 

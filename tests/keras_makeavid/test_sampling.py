@@ -8,7 +8,13 @@ from running import runner
 
 from keras_makeavid.layers.unet import UNet
 from keras_makeavid.sampling import Conditions, DenoisingLoop
-from keras_makeavid.schedulers import DDIM, StepTable, get_scheduler, step
+from keras_makeavid.schedulers import (
+    DDIM,
+    SamplerState,
+    StepTable,
+    get_scheduler,
+    step,
+)
 
 SHAPE = (4, 2, 2, 4)
 
@@ -35,10 +41,10 @@ def conditions(batch=1, guidance_scale=5.0, shape=SHAPE):
 
 def plain_loop(predict, noise, given, table, step_noise):
     """The same in NumPy, step by step, one UNet pass for each prompt."""
-    sample, denoised = noise * np.float32(table.initial_sigma), np.zeros_like(noise)
+    state = SamplerState.start(noise * np.float32(table.initial_sigma))
     for i, values in enumerate(table.as_array()):
         row = StepTable.row(values)
-        inputs = [sample * row.input_scale, given.mask, given.hint]
+        inputs = [state.sample * row.input_scale, given.mask, given.hint]
         inputs = {
             "sample": np.concatenate(inputs, axis=-1),
             "timesteps": np.full(len(noise), row.timestep, "float32"),
@@ -47,14 +53,14 @@ def plain_loop(predict, noise, given, table, step_noise):
         positive = predict({**inputs, "context": given.context})
         prediction = negative + given.guidance_scale * (positive - negative)
         fresh_noise = None if step_noise is None else step_noise[i]
-        sample, denoised = step(row, sample, prediction, denoised, fresh_noise)
-    return sample
+        state = step(row, state, prediction, fresh_noise)
+    return state.sample
 
 
 @pytest.mark.parametrize(
     "scheduler",
-    ["dpm++2m", "ddim", "euler", DDIM(eta=1.0)],
-    ids=["dpm++2m", "ddim", "euler", "ddim eta"],
+    ["dpm++2m", "dpm++3m", "unipc", "ddim", "euler", DDIM(eta=1.0)],
+    ids=["dpm++2m", "dpm++3m", "unipc", "ddim", "euler", "ddim eta"],
 )
 def test_the_loop_equals_a_plain_loop_over_the_step_table(loop, predict, scheduler):
     table = get_scheduler(scheduler).table(4)

@@ -95,7 +95,9 @@ def test_guidance_against_the_same_prompt_is_no_guidance(task, hint):
     assert difference(opposed, unguided) <= 1
 
 
-@pytest.mark.parametrize("scheduler", ["ddim", "euler", DDIM(eta=1.0)])
+@pytest.mark.parametrize(
+    "scheduler", ["ddim", "euler", "euler-ancestral", "unipc", "lcm", "tcd"]
+)
 def test_every_scheduler_gives_its_own_video(task, hint, scheduler):
     video = generate(task, hint_image=hint, num_steps=4, scheduler=scheduler)
     again = generate(task, hint_image=hint, num_steps=4, scheduler=scheduler)
@@ -327,7 +329,7 @@ def test_nothing_is_compiled_again_for_other_values(
         generate(task, "a dog", negative_prompts="a cat", hint_image=hint)
         generate(task, seed=5, guidance_scale=2.0, hint_image=255 - hint)
         generate(task, num_steps=9, hint_image=hint, mask_image=np.ones((9, 9)))
-        for scheduler in ("euler", "ddim"):
+        for scheduler in ("euler", "ddim", "unipc", "dpm++3m"):
             generate(task, hint_image=hint, scheduler=scheduler)
         assert not compiled()
         # Another number of frames is another shape.
