@@ -17,12 +17,9 @@ from keras_makeavid.compilation import (
     wait_for_host_callbacks,
 )
 from keras_makeavid.devices import shard_batch
-from keras_makeavid.schedulers import SamplerState, StepTable, step
+from keras_makeavid.schedulers import SamplerState, StepTable, step, step_noise
 from keras_makeavid.schedulers.step_table import StepRow
 
-# Step noise is padded to a multiple of these steps, so that few shapes are compiled.
-# Padded to a thousand it would not fit into memory.
-_NOISE_STEPS = 50
 # Each call has an int32 number, by which the program finds its progress callback.
 _MOST_CALLS = 2**31
 # A table is padded to these rows, so that the number of steps compiles nothing anew.
@@ -45,7 +42,7 @@ class DenoisingLoop:
     The number of steps, the scheduler's coefficients, text, hint, mask, noise and
     guidance are arguments of the program: none of them compiles it again. Guidance
     of 1 is a program of its own, with one UNet pass a step instead of a batch of two;
-    so is each 50 steps more of a scheduler that adds noise.
+    so are schedulers that add noise, which is drawn inside.
 
     If the UNet takes only the latent's channels, mask and hint are left out.
     """
@@ -62,7 +59,7 @@ class DenoisingLoop:
         noise: np.ndarray,
         conditions: Conditions,
         table: StepTable,
-        step_noise: np.ndarray | None = None,
+        noise_keys: np.ndarray | None = None,
         progress: Callable[[int], None] | None = None,
         spatial_only: bool = False,
     ):
@@ -72,8 +69,8 @@ class DenoisingLoop:
             noise: `(B, F, H, W, C)` or `(B, H, W, C)`, standard normal.
             conditions: Arrays or tensors.
             table: The scheduler's steps.
-            step_noise: `(num_steps, *noise.shape)`, standard normal, for a table that
-                `needs_noise`.
+            noise_keys: Int32 `(B, 2)`, the key of each sample's step noise, for a
+                table that `needs_noise`.
             progress: Called with the number of steps done after each step.
             spatial_only: Whether to leave out the UNet's temporal parts.
 
@@ -85,12 +82,10 @@ class DenoisingLoop:
             lambda x: ops.convert_to_tensor(x, "float32"),
             (noise * table.initial_sigma, tuple(conditions), _padded(table)),
         )
-        if step_noise is not None:
-            missing = -len(step_noise) % _NOISE_STEPS
-            pads = [(0, missing), *[(0, 0)] * (step_noise.ndim - 1)]
-            step_noise = ops.convert_to_tensor(np.pad(step_noise, pads), "float32")
+        if noise_keys is not None:
+            noise_keys = ops.convert_to_tensor(noise_keys, "int32")
         reports = progress is not None
-        key = (guided, step_noise is not None, reports, spatial_only)
+        key = (guided, noise_keys is not None, reports, spatial_only)
         if key not in self._programs:
             self._programs[key] = self._compile(guided, reports, spatial_only)
         number = next(self._numbers) % _MOST_CALLS
@@ -98,7 +93,7 @@ class DenoisingLoop:
         try:
             latents = self._programs[key](
                 *arguments,
-                step_noise,
+                noise_keys,
                 ops.convert_to_tensor(len(table.timesteps), "int32"),
                 ops.convert_to_tensor(number, "int32"),
             )
@@ -126,7 +121,7 @@ class DenoisingLoop:
         return program.lower(noise, conditions, table, None, number, number)
 
     def _compile(self, guided: bool, reports: bool, spatial_only: bool):
-        def program(sample, conditions, table, step_noise, num_steps, number):
+        def program(sample, conditions, table, noise_keys, num_steps, number):
             conditions = Conditions(*conditions)
             predict = self._predictor(conditions, guided, spatial_only)
             predict = compile_part(predict)
@@ -134,7 +129,9 @@ class DenoisingLoop:
             def body(i, state):
                 state = SamplerState(*state)
                 row = StepTable.row(table[i])
-                noise = None if step_noise is None else step_noise[i]
+                noise = None
+                if noise_keys is not None:
+                    noise = shard_batch(step_noise(noise_keys, i, sample.shape))
                 prediction = predict(state.sample * row.input_scale, row.timestep)
                 state = step(row, state, prediction, noise)
                 if reports:

@@ -351,7 +351,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
     ) -> np.ndarray:
         """Generate a video for each prompt.
 
-        A sample depends on its own seed only, not on the batch it is in.
+        A sample depends on its own seed only, not on the batch it is in: the noise to
+        start from, and the noise that some schedulers add in each step.
 
         Args:
             prompts: One prompt or a list of them.
@@ -450,7 +451,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                     hint=_over_frames(hint, num_frames),
                 ),
                 table,
-                _step_noise(seeds, "video", table, (num_frames, *hint.shape[1:])),
+                _noise_keys(seeds, "video", table),
                 report and (lambda step: report(done + step)),
                 spatial_only,
             )
@@ -490,7 +491,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 hint=hint,
             ),
             table,
-            _step_noise(seeds, "image", table, shape),
+            _noise_keys(seeds, "image", table),
             report,
         )
         latents = keras.ops.convert_to_numpy(latents)
@@ -647,11 +648,13 @@ def _noise(seeds, purpose, shape):
     )
 
 
-def _step_noise(seeds, purpose, table, shape):
+def _noise_keys(seeds, purpose, table):
+    """Keys `(B, 2)` of the samples' step noise, if there is any."""
     if not table.needs_noise:
         return None
-    steps = (len(table.timesteps), *shape)
-    return np.moveaxis(_noise(seeds, f"{purpose} steps", steps), 0, 1)
+    limit = 2**31
+    generators = [_generator(seed, f"{purpose} steps") for seed in seeds]
+    return np.stack([g.integers(-limit, limit, 2, "int32") for g in generators])
 
 
 def _generator(seed, purpose):

@@ -9,11 +9,11 @@ from running import runner
 from keras_makeavid.layers.unet import UNet
 from keras_makeavid.sampling import Conditions, DenoisingLoop
 from keras_makeavid.schedulers import (
-    DDIM,
     SamplerState,
     StepTable,
     get_scheduler,
     step,
+    step_noise,
 )
 
 SHAPE = (4, 2, 2, 4)
@@ -39,7 +39,11 @@ def conditions(batch=1, guidance_scale=5.0, shape=SHAPE):
     return Conditions(*text, guidance_scale, mask, hint)
 
 
-def plain_loop(predict, noise, given, table, step_noise):
+def keys(batch):
+    return np.random.default_rng(4).integers(-(2**31), 2**31, (batch, 2), "int32")
+
+
+def plain_loop(predict, noise, given, table, noise_keys):
     """The same in NumPy, step by step, one UNet pass for each prompt."""
     state = SamplerState.start(noise * np.float32(table.initial_sigma))
     for i, values in enumerate(table.as_array()):
@@ -52,20 +56,21 @@ def plain_loop(predict, noise, given, table, step_noise):
         negative = predict({**inputs, "context": given.negative_context})
         positive = predict({**inputs, "context": given.context})
         prediction = negative + given.guidance_scale * (positive - negative)
-        fresh_noise = None if step_noise is None else step_noise[i]
+        fresh_noise = None
+        if noise_keys is not None:
+            fresh_noise = ops.convert_to_numpy(step_noise(noise_keys, i, noise.shape))
         state = step(row, state, prediction, fresh_noise)
     return state.sample
 
 
 @pytest.mark.parametrize(
     "scheduler",
-    ["dpm++2m", "dpm++3m", "unipc", "ddim", "euler", DDIM(eta=1.0)],
-    ids=["dpm++2m", "dpm++3m", "unipc", "ddim", "euler", "ddim eta"],
+    ["dpm++2m", "dpm++3m", "unipc", "ddim", "euler", "euler-ancestral", "lcm", "tcd"],
 )
 def test_the_loop_equals_a_plain_loop_over_the_step_table(loop, predict, scheduler):
     table = get_scheduler(scheduler).table(4)
-    step_noise = normal(4, 1, *SHAPE, seed=4) if table.needs_noise else None
-    arguments = (normal(1, *SHAPE), conditions(), table, step_noise)
+    noise_keys = keys(1) if table.needs_noise else None
+    arguments = (normal(1, *SHAPE), conditions(), table, noise_keys)
     latents = ops.convert_to_numpy(loop(*arguments))
     expected = plain_loop(predict, *arguments)
     assert np.abs(expected).max() > 1
@@ -74,15 +79,18 @@ def test_the_loop_equals_a_plain_loop_over_the_step_table(loop, predict, schedul
     )
 
 
-def test_a_latent_does_not_depend_on_its_batch(loop):
+@pytest.mark.parametrize("scheduler", ["dpm++2m", "lcm"])
+def test_a_latent_does_not_depend_on_its_batch(loop, scheduler):
     noise, given = normal(2, *SHAPE), conditions(batch=2)
-    table = get_scheduler("dpm++2m").table(2)
-    together = ops.convert_to_numpy(loop(noise, given, table))
+    table = get_scheduler(scheduler).table(2)
+    noise_keys = keys(2) if table.needs_noise else None
+    together = ops.convert_to_numpy(loop(noise, given, table, noise_keys))
     for i in (0, 1):
         context, negative_context, guidance_scale, mask, hint = given
         own = (context[i : i + 1], negative_context[i : i + 1], guidance_scale)
         own = Conditions(*own, mask[i : i + 1], hint[i : i + 1])
-        alone = ops.convert_to_numpy(loop(noise[i : i + 1], own, table))
+        own_keys = None if noise_keys is None else noise_keys[i : i + 1]
+        alone = ops.convert_to_numpy(loop(noise[i : i + 1], own, table, own_keys))
         np.testing.assert_allclose(
             together[i], alone[0], rtol=0, atol=1e-5 * np.abs(alone).max()
         )

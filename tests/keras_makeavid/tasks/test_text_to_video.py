@@ -64,11 +64,18 @@ def test_one_string_gives_one_video_of_bytes(video):
     assert video.std() > 10
 
 
-def test_a_sample_depends_on_its_own_seed_only_not_on_its_batch(task, hint):
-    together = generate(task, ["a cat", "a dog"], hint_image=hint, seed=7)
+# The last one with a first frame of its own too.
+@pytest.mark.parametrize(
+    ("scheduler", "has_hint"), [("dpm++2m", True), ("lcm", True), ("lcm", False)]
+)
+def test_a_sample_depends_on_its_own_seed_only_not_on_its_batch(
+    task, hint, scheduler, has_hint
+):
+    settings = {"hint_image": hint if has_hint else None, "scheduler": scheduler}
+    together = generate(task, ["a cat", "a dog"], **settings, seed=7)
     assert together.shape == (2, 4, 128, 128, 3)
     for i, prompt in enumerate(["a cat", "a dog"]):
-        alone = generate(task, prompt, hint_image=hint, seed=7 + i)
+        alone = generate(task, prompt, **settings, seed=7 + i)
         assert difference(together[i : i + 1], alone) <= 1
     assert difference(together[0], together[1]) > 10
 
