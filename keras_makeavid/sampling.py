@@ -34,6 +34,7 @@ class Conditions(NamedTuple):
     guidance_scale: Any  # A scalar.
     mask: Any  # `(B, F, H, W, 1)` or `(B, H, W, 1)`: 1 is to be filled, 0 is given.
     hint: Any  # Latents `(B, F, H, W, C)` or `(B, H, W, C)`.
+    guidance_rescale: Any = 0.0  # A scalar, see `rescale_guided`.
 
 
 class DenoisingLoop:
@@ -42,7 +43,8 @@ class DenoisingLoop:
     The number of steps, the scheduler's coefficients, text, hint, mask, noise and
     guidance are arguments of the program: none of them compiles it again. Guidance
     of 1 is a program of its own, with one UNet pass a step instead of a batch of two;
-    so are schedulers that add noise, which is drawn inside.
+    so are schedulers that add noise, which is drawn inside, and rescaled guidance.
+    Steps with and without guidance are stretches for one program and the other.
 
     If the UNet takes only the latent's channels, mask and hint are left out.
     """
@@ -62,6 +64,7 @@ class DenoisingLoop:
         noise_keys: np.ndarray | None = None,
         progress: Callable[[int], None] | None = None,
         spatial_only: bool = False,
+        guided_steps: range | None = None,
     ):
         """Denoise.
 
@@ -73,34 +76,50 @@ class DenoisingLoop:
                 table that `needs_noise`.
             progress: Called with the number of steps done after each step.
             spatial_only: Whether to leave out the UNet's temporal parts.
+            guided_steps: Steps with guidance, a UNet pass for each prompt; the others
+                make one pass. `None` is all.
 
         Returns:
             Latents of the shape of `noise`, float32.
         """
-        guided = float(conditions.guidance_scale) != 1.0
-        arguments = keras.tree.map_structure(
+        num_steps = len(table.timesteps)
+        guided_steps = range(num_steps) if guided_steps is None else guided_steps
+        if float(conditions.guidance_scale) == 1.0:
+            guided_steps = range(0)
+        rescaled = float(conditions.guidance_rescale) != 0.0
+        start, *arguments = keras.tree.map_structure(
             lambda x: ops.convert_to_tensor(x, "float32"),
             (noise * table.initial_sigma, tuple(conditions), _padded(table)),
         )
         if noise_keys is not None:
             noise_keys = ops.convert_to_tensor(noise_keys, "int32")
-        reports = progress is not None
-        key = (guided, noise_keys is not None, reports, spatial_only)
-        if key not in self._programs:
-            self._programs[key] = self._compile(guided, reports, spatial_only)
+        state = tuple(SamplerState.start(start))
         number = next(self._numbers) % _MOST_CALLS
         self._progress[number] = progress
         try:
-            latents = self._programs[key](
-                *arguments,
-                noise_keys,
-                ops.convert_to_tensor(len(table.timesteps), "int32"),
-                ops.convert_to_tensor(number, "int32"),
-            )
+            for steps in _stretches(guided_steps, num_steps):
+                guided = steps.start in guided_steps
+                key = (
+                    guided,
+                    guided and rescaled,
+                    noise_keys is not None,
+                    progress is not None,
+                    spatial_only,
+                )
+                if key not in self._programs:
+                    self._programs[key] = self._compile(*key[:2], *key[3:])
+                state = self._programs[key](
+                    state,
+                    *arguments,
+                    noise_keys,
+                    ops.convert_to_tensor(steps.start, "int32"),
+                    ops.convert_to_tensor(steps.stop, "int32"),
+                    ops.convert_to_tensor(number, "int32"),
+                )
             wait_for_host_callbacks()
         finally:
             del self._progress[number]
-        return latents
+        return state[0]
 
     def lower(self, noise: Any, context: Any):
         """Lower the guided loop of a scheduler without noise to a `jax.stages.Lowered`.
@@ -114,16 +133,20 @@ class DenoisingLoop:
             return jax.ShapeDtypeStruct(shape, "float32", sharding=sharding)
 
         mask = like((*noise.shape[:-1], 1), noise.sharding)
-        conditions = (context, context, like(()), mask, noise)
+        conditions = (context, context, like(()), mask, noise, like(()))
         table = like((_LEAST_ROWS, len(StepRow._fields)))
-        program = self._compile(guided=True, reports=False, spatial_only=False)
-        number = jax.ShapeDtypeStruct((), "int32")
-        return program.lower(noise, conditions, table, None, number, number)
+        program = self._compile(
+            guided=True, rescaled=False, reports=False, spatial_only=False
+        )
+        state, number = SamplerState(*[noise] * 4), jax.ShapeDtypeStruct((), "int32")
+        return program.lower(
+            tuple(state), conditions, table, None, number, number, number
+        )
 
-    def _compile(self, guided: bool, reports: bool, spatial_only: bool):
-        def program(sample, conditions, table, noise_keys, num_steps, number):
+    def _compile(self, guided: bool, rescaled: bool, reports: bool, spatial_only: bool):
+        def program(state, conditions, table, noise_keys, first, stop, number):
             conditions = Conditions(*conditions)
-            predict = self._predictor(conditions, guided, spatial_only)
+            predict = self._predictor(conditions, guided, rescaled, spatial_only)
             predict = compile_part(predict)
 
             def body(i, state):
@@ -131,7 +154,7 @@ class DenoisingLoop:
                 row = StepTable.row(table[i])
                 noise = None
                 if noise_keys is not None:
-                    noise = shard_batch(step_noise(noise_keys, i, sample.shape))
+                    noise = shard_batch(step_noise(noise_keys, i, state.sample.shape))
                 prediction = predict(state.sample * row.input_scale, row.timestep)
                 state = step(row, state, prediction, noise)
                 if reports:
@@ -139,13 +162,13 @@ class DenoisingLoop:
                     state = host_callback(self._report, place, tuple(state))
                 return tuple(state)
 
-            sample = shard_batch(sample)
-            start = SamplerState.start(sample)
-            return ops.fori_loop(0, num_steps, body, tuple(start))[0]
+            return ops.fori_loop(first, stop, body, tuple(map(shard_batch, state)))
 
         return compile_inference(program, [self._unet], calls_host=reports)
 
-    def _predictor(self, conditions: Conditions, guided: bool, spatial_only: bool):
+    def _predictor(
+        self, conditions: Conditions, guided: bool, rescaled: bool, spatial_only: bool
+    ):
         """Function of (sample, timestep) that gives the guided prediction."""
         context = conditions.context
         if guided:
@@ -171,13 +194,48 @@ class DenoisingLoop:
                 return prediction
             negative, positive = ops.split(prediction, 2, axis=0)
             negative, positive = shard_batch(negative), shard_batch(positive)
-            return negative + conditions.guidance_scale * (positive - negative)
+            result = negative + conditions.guidance_scale * (positive - negative)
+            if not rescaled:
+                return result
+            return rescale_guided(result, positive, conditions.guidance_rescale)
 
         return predict
 
     def _report(self, place) -> None:
         number, step = (int(value) for value in place)
         self._progress[number](step + 1)
+
+
+def rescale_guided(guided: Any, positive: Any, share: Any) -> Any:
+    """Bring the contrast of a guided prediction back to that of the prompt's own.
+
+    Lin et al., arXiv 2305.08891, equations 15 and 16; the deviation is that of a whole
+    sample, all frames together.
+
+    Args:
+        guided: Tensor `(B, ...)`.
+        positive: Tensor of that shape, the prediction with the prompt.
+        share: Float or scalar in `[0, 1]`; `0` changes nothing, theirs is 0.7.
+
+    Returns:
+        Tensor of that shape.
+
+    Example:
+    ```python
+    positive = np.random.default_rng(0).normal(size=(2, 4, 8, 8, 4))
+    rescale_guided(7.5 * positive, positive, 0.7).shape  # (2, 4, 8, 8, 4)
+    ```
+    """
+    axes = tuple(range(1, len(guided.shape)))
+    own, blown = (ops.std(x, axis=axes, keepdims=True) for x in (positive, guided))
+    return guided * (share * (own / blown) + (1.0 - share))
+
+
+def _stretches(guided: range, num_steps: int) -> list[range]:
+    """The steps before, in and after the guided ones, without empty stretches."""
+    first, last = (guided.start, guided.stop) if guided else (0, 0)
+    ends = sorted({0, first, last, num_steps})
+    return [range(*pair) for pair in itertools.pairwise(ends)]
 
 
 def _padded(table: StepTable) -> np.ndarray:
