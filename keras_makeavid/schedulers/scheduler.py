@@ -30,11 +30,18 @@ class Scheduler(abc.ABC):
     Args:
         schedule: `NoiseSchedule` that the model was trained with; Stable Diffusion's
             by default.
+
+    Raises:
+        ValueError: If an argument is of another type.
     """
 
     schedule: NoiseSchedule = NoiseSchedule()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.schedule, NoiseSchedule):
+            raise ValueError(
+                f"schedule must be a NoiseSchedule. Received: {self.schedule!r}"
+            )
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type == "bool" and not isinstance(value, bool):

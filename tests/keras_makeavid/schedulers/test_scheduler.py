@@ -123,6 +123,7 @@ def test_lcm_begins_at_the_last_timestep_and_takes_every_nth_of_the_distillation
         (lambda: DDIM(eta=float("nan")), "eta must be from 0 to 1. Received: nan"),
         (lambda: TCD(gamma=1.1), "gamma must be from 0 to 1. Received: 1.1"),
         (lambda: DDIM(set_alpha_to_one=1), "set_alpha_to_one must be a bool.*: 1"),
+        (lambda: LCM(None), "schedule must be a NoiseSchedule. Received: None"),
         (lambda: Euler(steps_offset=1000), "steps_offset.*0 to 999. Received: 1000"),
         (lambda: Euler(steps_offset=1.0), "steps_offset.*0 to 999. Received: 1.0"),
         (lambda: Euler(final_sigmas_type="one"), "final_sigmas_type.*'zero'.*'one'"),
