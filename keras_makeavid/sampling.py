@@ -17,12 +17,9 @@ from keras_makeavid.compilation import (
     wait_for_host_callbacks,
 )
 from keras_makeavid.devices import shard_batch
-from keras_makeavid.schedulers import StepTable, step
+from keras_makeavid.schedulers import SamplerState, StepTable, step, step_noise
 from keras_makeavid.schedulers.step_table import StepRow
 
-# Step noise is padded to a multiple of these steps, so that few shapes are compiled.
-# Padded to a thousand it would not fit into memory.
-_NOISE_STEPS = 50
 # Each call has an int32 number, by which the program finds its progress callback.
 _MOST_CALLS = 2**31
 # A table is padded to these rows, so that the number of steps compiles nothing anew.
@@ -37,6 +34,17 @@ class Conditions(NamedTuple):
     guidance_scale: Any  # A scalar.
     mask: Any  # `(B, F, H, W, 1)` or `(B, H, W, 1)`: 1 is to be filled, 0 is given.
     hint: Any  # Latents `(B, F, H, W, C)` or `(B, H, W, C)`.
+    guidance_rescale: Any = 0.0  # A scalar, see `rescale_guided`.
+
+
+class _Program(NamedTuple):
+    """What needs a program of its own."""
+
+    guided: bool = True
+    rescaled: bool = False
+    reports: bool = False
+    spatial_only: bool = False
+    low_memory: bool = False
 
 
 class DenoisingLoop:
@@ -45,7 +53,8 @@ class DenoisingLoop:
     The number of steps, the scheduler's coefficients, text, hint, mask, noise and
     guidance are arguments of the program: none of them compiles it again. Guidance
     of 1 is a program of its own, with one UNet pass a step instead of a batch of two;
-    so is each 50 steps more of a scheduler that adds noise.
+    so are schedulers that add noise, which is drawn inside, and rescaled guidance.
+    Steps with and without guidance are stretches for one program and the other.
 
     If the UNet takes only the latent's channels, mask and hint are left out.
     """
@@ -62,10 +71,11 @@ class DenoisingLoop:
         noise: np.ndarray,
         conditions: Conditions,
         table: StepTable,
-        step_noise: np.ndarray | None = None,
+        noise_keys: np.ndarray | None = None,
         progress: Callable[[int], None] | None = None,
         spatial_only: bool = False,
         low_memory: bool = False,
+        guided_steps: range | None = None,
     ):
         """Denoise.
 
@@ -73,43 +83,56 @@ class DenoisingLoop:
             noise: `(B, F, H, W, C)` or `(B, H, W, C)`, standard normal.
             conditions: Arrays or tensors.
             table: The scheduler's steps.
-            step_noise: `(num_steps, *noise.shape)`, standard normal, for a table that
-                `needs_noise`.
+            noise_keys: Int32 `(B, 2)`, the key of each sample's step noise, for a
+                table that `needs_noise`.
             progress: Called with the number of steps done after each step.
             spatial_only: Whether to leave out the UNet's temporal parts.
             low_memory: Whether the two passes of guidance follow one another, rather
                 than being one of twice the batch.
+            guided_steps: Steps with guidance, a UNet pass for each prompt; the others
+                make one pass. `None` is all.
 
         Returns:
             Latents of the shape of `noise`, float32.
         """
-        guided = float(conditions.guidance_scale) != 1.0
-        arguments = keras.tree.map_structure(
+        num_steps = len(table.timesteps)
+        guided_steps = range(num_steps) if guided_steps is None else guided_steps
+        if float(conditions.guidance_scale) == 1.0:
+            guided_steps = range(0)
+        rescaled = float(conditions.guidance_rescale) != 0.0
+        start, *arguments = keras.tree.map_structure(
             lambda x: ops.convert_to_tensor(x, "float32"),
             (noise * table.initial_sigma, tuple(conditions), _padded(table)),
         )
-        if step_noise is not None:
-            missing = -len(step_noise) % _NOISE_STEPS
-            pads = [(0, missing), *[(0, 0)] * (step_noise.ndim - 1)]
-            step_noise = ops.convert_to_tensor(np.pad(step_noise, pads), "float32")
-        reports = progress is not None
-        settings = (guided, reports, spatial_only, low_memory)
-        key = (*settings, step_noise is not None)
-        if key not in self._programs:
-            self._programs[key] = self._compile(*settings)
+        if noise_keys is not None:
+            noise_keys = ops.convert_to_tensor(noise_keys, "int32")
+        state = tuple(SamplerState.start(start))
         number = next(self._numbers) % _MOST_CALLS
         self._progress[number] = progress
         try:
-            latents = self._programs[key](
-                *arguments,
-                step_noise,
-                ops.convert_to_tensor(len(table.timesteps), "int32"),
-                ops.convert_to_tensor(number, "int32"),
-            )
+            for steps in _stretches(guided_steps, num_steps):
+                guided = steps.start in guided_steps
+                kind = _Program(
+                    guided,
+                    guided and rescaled,
+                    progress is not None,
+                    spatial_only,
+                    guided and low_memory,
+                )
+                if kind not in self._programs:
+                    self._programs[kind] = self._compile(kind)
+                state = self._programs[kind](
+                    state,
+                    *arguments,
+                    noise_keys,
+                    ops.convert_to_tensor(steps.start, "int32"),
+                    ops.convert_to_tensor(steps.stop, "int32"),
+                    ops.convert_to_tensor(number, "int32"),
+                )
             wait_for_host_callbacks()
         finally:
             del self._progress[number]
-        return latents
+        return state[0]
 
     def lower(self, noise: Any, context: Any):
         """Lower the guided loop of a scheduler without noise to a `jax.stages.Lowered`.
@@ -123,90 +146,115 @@ class DenoisingLoop:
             return jax.ShapeDtypeStruct(shape, "float32", sharding=sharding)
 
         mask = like((*noise.shape[:-1], 1), noise.sharding)
-        conditions = (context, context, like(()), mask, noise)
+        conditions = (context, context, like(()), mask, noise, like(()))
         table = like((_LEAST_ROWS, len(StepRow._fields)))
-        program = self._compile(guided=True)
-        number = jax.ShapeDtypeStruct((), "int32")
-        return program.lower(noise, conditions, table, None, number, number)
+        program = self._compile(_Program())
+        state, number = SamplerState(*[noise] * 4), jax.ShapeDtypeStruct((), "int32")
+        return program.lower(
+            tuple(state), conditions, table, None, number, number, number
+        )
 
-    def _compile(
-        self,
-        guided: bool,
-        reports: bool = False,
-        spatial_only: bool = False,
-        low_memory: bool = False,
-    ):
-        def program(sample, conditions, table, step_noise, num_steps, number):
+    def _compile(self, kind: _Program):
+        def program(state, conditions, table, noise_keys, first, stop, number):
             conditions = Conditions(*conditions)
-            predict = compile_part(
-                self._predictor(conditions, guided, spatial_only, low_memory)
-            )
+            predict = compile_part(self._predictor(conditions, kind))
 
             def body(i, state):
-                sample, previous_denoised = state
+                state = SamplerState(*state)
                 row = StepTable.row(table[i])
-                noise = None if step_noise is None else step_noise[i]
-                prediction = predict(sample * row.input_scale, row.timestep)
-                state = step(row, sample, prediction, previous_denoised, noise)
-                if reports:
+                noise = None
+                if noise_keys is not None:
+                    noise = shard_batch(step_noise(noise_keys, i, state.sample.shape))
+                prediction = predict(state.sample * row.input_scale, row.timestep)
+                state = step(row, state, prediction, noise)
+                if kind.reports:
                     place = ops.stack([number, ops.cast(i, "int32")])
-                    state = host_callback(self._report, place, state)
-                return state
+                    state = host_callback(self._report, place, tuple(state))
+                return tuple(state)
 
-            sample = shard_batch(sample)
-            start = (sample, ops.zeros_like(sample))
-            return ops.fori_loop(0, num_steps, body, start)[0]
+            return ops.fori_loop(first, stop, body, tuple(map(shard_batch, state)))
 
-        return compile_inference(program, [self._unet], calls_host=reports)
+        return compile_inference(program, [self._unet], calls_host=kind.reports)
 
-    def _predictor(
-        self,
-        conditions: Conditions,
-        guided: bool,
-        spatial_only: bool,
-        low_memory: bool,
-    ):
+    def _predictor(self, conditions: Conditions, kind: _Program):
         """Function of (sample, timestep) that gives the guided prediction."""
         context = conditions.context
-        if guided:
+        if kind.guided:
             context = ops.concatenate([conditions.negative_context, context], axis=0)
         # The text's keys and values are the same in every step: once, outside the loop.
         text = self._unet.project_context(context)
         takes_hint = self._unet.in_channels > self._unet.out_channels
-        half = conditions.context.shape[0]
 
         def run(inputs, timestep, text):
             timesteps = ops.broadcast_to(timestep, (ops.shape(inputs)[0],))
             prediction = self._unet(
                 {"sample": inputs, "timesteps": timesteps, "context": text},
-                spatial_only=spatial_only,
+                spatial_only=kind.spatial_only,
             )
             return shard_batch(ops.cast(prediction, "float32"))
+
+        def run_both(inputs, timestep):
+            if kind.low_memory:
+                batch = conditions.context.shape[0]
+                halves = keras.tree.map_structure(
+                    lambda x: ops.reshape(x, (2, batch, *x.shape[1:])), text
+                )
+                both = ops.map(lambda text: run(inputs, timestep, text), halves)
+                return both[0], both[1]
+            inputs = shard_batch(ops.concatenate([inputs, inputs], axis=0))
+            both = run(inputs, timestep, text)
+            return tuple(map(shard_batch, ops.split(both, 2, axis=0)))
 
         def predict(sample, timestep):
             inputs = [sample]
             if takes_hint:
                 inputs += [conditions.mask, conditions.hint]
             inputs = ops.concatenate(inputs, axis=-1)
-            if not guided:
+            if not kind.guided:
                 return run(shard_batch(inputs), timestep, text)
-            if low_memory:
-                halves = keras.tree.map_structure(
-                    lambda x: ops.reshape(x, (2, half, *x.shape[1:])), text
-                )
-                both = ops.map(lambda text: run(inputs, timestep, text), halves)
-                negative, positive = both[0], both[1]
-            else:
-                inputs = shard_batch(ops.concatenate([inputs, inputs], axis=0))
-                both = run(inputs, timestep, text)
-                negative, positive = map(shard_batch, ops.split(both, 2, axis=0))
-            return negative + conditions.guidance_scale * (positive - negative)
+            negative, positive = run_both(inputs, timestep)
+            result = negative + conditions.guidance_scale * (positive - negative)
+            if not kind.rescaled:
+                return result
+            return rescale_guided(result, positive, conditions.guidance_rescale)
 
         return predict
 
     def _report(self, place) -> None:
         number, step = (int(value) for value in place)
         self._progress[number](step + 1)
+
+
+def rescale_guided(guided: Any, positive: Any, share: Any) -> Any:
+    """Bring the contrast of a guided prediction back to that of the prompt's own.
+
+    Lin et al., arXiv 2305.08891, equations 15 and 16; the deviation is that of a whole
+    sample, all frames together.
+
+    Args:
+        guided: Tensor `(B, ...)`.
+        positive: Tensor of that shape, the prediction with the prompt.
+        share: Float or scalar in `[0, 1]`; `0` changes nothing, theirs is 0.7.
+
+    Returns:
+        Tensor of that shape.
+
+    Example:
+    ```python
+    positive = keras.random.normal((2, 4, 8, 8, 4))
+    rescale_guided(7.5 * positive, positive, 0.7).shape  # (2, 4, 8, 8, 4)
+    ```
+    """
+    axes = tuple(range(1, len(guided.shape)))
+    own, blown = (ops.std(x, axis=axes, keepdims=True) for x in (positive, guided))
+    return guided * (share * (own / blown) + (1.0 - share))
+
+
+def _stretches(guided: range, num_steps: int) -> list[range]:
+    """The steps before, in and after the guided ones, without empty stretches."""
+    first, last = (guided.start, guided.stop) if guided else (0, 0)
+    ends = sorted({0, first, last, num_steps})
+    return [range(*pair) for pair in itertools.pairwise(ends)]
 
 
 def _padded(table: StepTable) -> np.ndarray:

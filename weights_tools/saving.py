@@ -25,7 +25,11 @@ from keras_makeavid.files import folder_written_aside
 from keras_makeavid.json_files import write_json
 from keras_makeavid.models.parts import TASK_DEFAULTS, check_parts
 from keras_makeavid.progress import step_progress
-from keras_makeavid.schedulers import NoiseSchedule
+from keras_makeavid.schedulers import (
+    DDIM,
+    NoiseSchedule,
+    scheduler_to_diffusers_config,
+)
 from keras_makeavid.text import TextToVideoPreprocessor, openai_clip_vocabulary
 from weights_tools import kerascv
 from weights_tools.architectures import MODELS, weightless_model
@@ -406,8 +410,8 @@ def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
     preprocessor = checkpoint.preprocessor
     if alone:
         return _Plan(layouts, files, others)
-    others["scheduler/scheduler_config.json"] = _scheduler_config(
-        checkpoint.schedule or NoiseSchedule()
+    others["scheduler/scheduler_config.json"] = scheduler_to_diffusers_config(
+        DDIM(checkpoint.schedule or NoiseSchedule())
     )
     others["model_index.json"] = _index(configs.get("unet", {}))
     if preprocessor is None:
@@ -437,19 +441,4 @@ def _index(unet: Mapping[str, Any]) -> dict[str, Any]:
         "_class_name": f"StableDiffusion{'Inpaint' if inpainting else ''}Pipeline",
         **_PIPELINE,
         "unet": ["makeavid_sd" if is_video else "diffusers", unet.get("_class_name")],
-    }
-
-
-def _scheduler_config(schedule: NoiseSchedule) -> dict[str, Any]:
-    return {
-        "_class_name": "DDIMScheduler",
-        "beta_start": schedule.beta_start,
-        "beta_end": schedule.beta_end,
-        "beta_schedule": schedule.beta_schedule,
-        "num_train_timesteps": schedule.num_train_steps,
-        "prediction_type": schedule.prediction_type,
-        "rescale_betas_zero_snr": schedule.zero_terminal_snr,
-        "clip_sample": False,
-        "set_alpha_to_one": False,
-        "steps_offset": 1,
     }

@@ -76,7 +76,26 @@ def add_arguments(option) -> None:
         type=float,
         help="the same for a generated first frame; --guidance if not given",
     )
-    option("--scheduler", default="dpm++2m", help="dpm++2m, ddim or euler")
+    option(
+        "--guidance-rescale",
+        type=float,
+        default=0.0,
+        help="from 0 to 1, against blown contrast at high guidance",
+    )
+    option(
+        "--guidance-interval",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        default=(0.0, 1.0),
+        help="noise levels from 0 to 1 with guidance; steps at others cost half",
+    )
+    option(
+        "--scheduler",
+        default="dpm++2m",
+        help="dpm++2m, dpm++2m-karras, dpm++3m, unipc, ddim, euler, euler-trailing, "
+        "euler-ancestral; lcm or tcd for models distilled to few steps",
+    )
     option(
         "--tile",
         type=int,
@@ -100,10 +119,12 @@ def add_arguments(option) -> None:
 def prepare(options) -> None:
     """Refuse wrong files and numbers, read the pictures, fill in the paths to write."""
     from keras_makeavid import video
+    from keras_makeavid.schedulers import get_scheduler
 
     if (options.prompt is None) == (options.prompts is None):
         raise ValueError("One of PROMPT and --prompts is wanted, and not both.")
     check_at_least_one(options, "frames", "steps", "batch_size")
+    get_scheduler(options.scheduler)
     if options.prompts is not None:
         _prepare_many(options)
         return
@@ -161,6 +182,8 @@ def run(options) -> int:
         num_steps=options.steps,
         guidance_scale=options.guidance,
         image_guidance_scale=options.image_guidance,
+        guidance_rescale=options.guidance_rescale,
+        guidance_interval=options.guidance_interval,
         scheduler=options.scheduler,
         seed=options.seed,
         tile_size=options.tile,

@@ -2,96 +2,84 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
-from keras_makeavid.schedulers.noise_schedule import NoiseSchedule
-from keras_makeavid.schedulers.scheduler import (
-    Scheduler,
-    karras_spacing,
-    signal_scale,
-    spaced_timesteps,
-    timesteps_of_sigmas,
-)
-from keras_makeavid.schedulers.step_table import StepTable
+from keras_makeavid.schedulers.multistep import MultistepScheduler
+from keras_makeavid.schedulers.noise_schedule import check_choice
+
+# With fewer steps than these the last ones are of lower order, if so asked.
+_FEW_STEPS = 15
 
 
-class DPMSolverPlusPlus2M(Scheduler):
-    """DPM-Solver++ 2M (Lu et al., arXiv 2211.01095, algorithm 2).
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DPMSolverPlusPlus(MultistepScheduler):
+    """DPM-Solver++, multistep (Lu et al., arXiv 2211.01095, algorithm 2).
 
-    Multistep, second order, midpoint; the first step and the last one, which ends at
-    no noise, are of first order.
+    The second order is "2M"; the first is DDIM. The first steps are of the order that
+    there is enough to look back at for, the last one is of first order where it ends
+    at no noise.
 
     Args:
-        schedule: `NoiseSchedule` that the model was trained with; `None` means
-            Stable Diffusion's.
+        schedule: `NoiseSchedule` that the model was trained with; Stable Diffusion's
+            by default.
+        timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`.
+        steps_offset: Int, the lowest timestep of `"leading"`.
         karras_sigmas: Bool, space the noise levels as arXiv 2206.00364 does; the
             timesteps are then the nearest whole ones and `timestep_spacing` has no
             part.
-        timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`.
+        solver_order: Int, 1 to 3.
+        final_sigmas_type: `"zero"` ends at no noise, `"sigma_min"` at timestep 0's.
+        solver_type: `"midpoint"` or `"heun"`, form of the second order.
+        lower_order_final: Bool, with fewer than 15 steps the last is of first order
+            and the one before it of second.
+        euler_at_final: Bool, the last step is always of first order.
 
     Raises:
-        ValueError: If the spacing is none of those.
+        ValueError: If an argument is none of those.
 
     Example:
     ```python
-    table = DPMSolverPlusPlus2M(karras_sigmas=True).table(20)
+    table = DPMSolverPlusPlus(karras_sigmas=True).table(20)
     ```
     """
 
-    def __init__(
-        self,
-        schedule: NoiseSchedule | None = None,
-        karras_sigmas: bool = False,
-        timestep_spacing: str = "linspace",
-    ) -> None:
-        super().__init__(schedule, timestep_spacing)
-        self.karras_sigmas = karras_sigmas
+    solver_type: str = "midpoint"
+    lower_order_final: bool = True
+    euler_at_final: bool = False
 
-    def _table(self, num_steps: int) -> StepTable:
-        timesteps, sigmas = self._noise_levels(num_steps)
-        next_sigmas = np.append(sigmas[1:], 0.0)
-        signal, next_signal = signal_scale(sigmas), signal_scale(next_sigmas)
-        denoised_from_sample, denoised_from_prediction = self._denoised_coefficients(
-            signal, sigmas * signal
-        )
-        first_order = next_signal * (1.0 - next_sigmas / sigmas)
-        correction = first_order * _extrapolation(sigmas)
-        return StepTable(
-            timesteps=timesteps,
-            input_scale=1.0,
-            denoised_from_sample=denoised_from_sample,
-            denoised_from_prediction=denoised_from_prediction,
-            next_from_sample=next_sigmas * next_signal / (sigmas * signal),
-            next_from_denoised=first_order + correction,
-            next_from_previous_denoised=-correction,
-            next_from_noise=0.0,
-            initial_sigma=1.0,
-        )
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("solver_type", self.solver_type, ("midpoint", "heun"))
 
-    def _noise_levels(self, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Timesteps and their ratios of noise to signal."""
-        train_sigmas = self._train_sigmas()
-        if self.karras_sigmas:
-            sigmas = karras_spacing(train_sigmas[-1], train_sigmas[0], num_steps)
-            return np.round(timesteps_of_sigmas(sigmas, train_sigmas)), sigmas
-        # "leading" and "linspace" count the clean end as a point; "trailing" has it
-        # one stride below the last.
-        num_points = num_steps + (self.timestep_spacing != "trailing")
-        timesteps = spaced_timesteps(
-            self.timestep_spacing, num_points, self.schedule.num_train_steps
-        )
-        timesteps = np.round(timesteps[:num_steps]).astype(int)
-        return timesteps, train_sigmas[timesteps]
+    def _orders(self, num_steps: int) -> np.ndarray:
+        orders = np.full(num_steps, self.solver_order)
+        few = self.lower_order_final and num_steps < _FEW_STEPS
+        if few:
+            orders[-2:] = np.minimum(orders[-2:], 2)
+        if few or self.euler_at_final or self.final_sigmas_type == "zero":
+            orders[-1] = 1
+        return orders
 
-
-def _extrapolation(sigmas: np.ndarray) -> np.ndarray:
-    """Weight of `denoised - previous_denoised`, `1 / (2 r)` in the paper.
-
-    Zero, that is first order, in the first and the last step, and after a step that
-    did not move: then there is no slope to follow.
-    """
-    weights = np.zeros_like(sigmas)
-    strides = -np.diff(np.log(sigmas))
-    moved = strides[:-1] > 0
-    weights[1:-1][moved] = 0.5 * strides[1:][moved] / strides[:-1][moved]
-    return weights
+    def _weights(
+        self, strides: np.ndarray, orders: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        weights = np.zeros((len(strides), 4))
+        weights[:, 1] = first = -np.expm1(-strides)
+        for i in np.flatnonzero(orders > 1):
+            h, stride = strides[i], strides[i - 1]
+            # `first`, `of_slope` and `of_curvature` are integrals of exp times 1, the
+            # distance and its square.
+            slope = np.array([0.0, 1.0, -1.0, 0.0]) * h / stride
+            of_slope = 1.0 - first[i] / h
+            if orders[i] == 2:
+                midpoint = self.solver_type == "midpoint"
+                weights[i] += (0.5 * first[i] if midpoint else of_slope) * slope
+                continue
+            earlier_slope = np.array([0.0, 0.0, 1.0, -1.0]) * h / strides[i - 2]
+            curvature = (slope - earlier_slope) * h / (stride + strides[i - 2])
+            of_curvature = 0.5 - (h - first[i]) / h**2
+            weights[i] += of_slope * (slope + curvature * stride / h)
+            weights[i] += of_curvature * curvature
+        return weights, weights

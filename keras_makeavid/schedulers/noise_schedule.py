@@ -187,6 +187,26 @@ class NoiseSchedule:
         alphas_cumprod.flags.writeable = False
         return alphas_cumprod
 
+    def noise_scale(self, timesteps: np.ndarray) -> np.ndarray:
+        """Give the noise's share of the deviation, by linear interpolation.
+
+        It is `sqrt(1 - alphas_cumprod)`, or `sigma / sqrt(1 + sigma**2)` by the ratio
+        `sigma` of noise to signal.
+
+        Args:
+            timesteps: Array of any shape, in `[0, num_train_steps)`, fractions too.
+
+        Returns:
+            float64 array of that shape, in `(0, 1]`.
+
+        Example:
+        ```python
+        NoiseSchedule().noise_scale(np.array([0, 500, 999]))  # 0.03, 0.85, 1.00
+        ```
+        """
+        scales = np.sqrt(1.0 - self.alphas_cumprod)
+        return np.interp(timesteps, np.arange(self.num_train_steps), scales)
+
     def add_noise(self, latents: Any, noise: Any, timesteps: Any) -> Any:
         """Give the latents as they are at the timesteps.
 

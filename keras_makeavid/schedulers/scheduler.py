@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import numbers
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +13,7 @@ from keras_makeavid.schedulers.noise_schedule import NoiseSchedule, check_choice
 from keras_makeavid.schedulers.step_table import StepTable
 
 TIMESTEP_SPACINGS = ("leading", "linspace", "trailing")
-# Stable Diffusion's `steps_offset`, which moves "leading" timesteps off timestep 0.
-LEADING_OFFSET = 1
+FINAL_SIGMAS = ("zero", "sigma_min")
 KARRAS_RHO = 7.0
 
 # Where training ends in pure noise, sigma is infinite. This stands for that signal, as
@@ -20,32 +21,38 @@ KARRAS_RHO = 7.0
 SMALLEST_ALPHA_CUMPROD = 2.0**-24
 
 
+@dataclasses.dataclass(frozen=True)
 class Scheduler(abc.ABC):
     """A sampler: turns a number of steps into a `StepTable`.
 
     It holds no state of a run; one instance may serve any number of them.
 
     Args:
-        schedule: `NoiseSchedule` that the model was trained with; `None` means
-            Stable Diffusion's.
-        timestep_spacing: `"leading"` (equal whole strides up from timestep 1),
-            `"linspace"` (both ends, fractions between) or `"trailing"` (equal strides
-            down from the last timestep, rounded): arXiv 2305.08891, table 2.
+        schedule: `NoiseSchedule` that the model was trained with; Stable Diffusion's
+            by default.
 
     Raises:
-        ValueError: If the spacing is none of those.
+        ValueError: If an argument is of another type.
     """
 
-    def __init__(self, schedule: NoiseSchedule | None, timestep_spacing: str) -> None:
-        check_choice("timestep_spacing", timestep_spacing, TIMESTEP_SPACINGS)
-        self.schedule = NoiseSchedule() if schedule is None else schedule
-        self.timestep_spacing = timestep_spacing
+    schedule: NoiseSchedule = NoiseSchedule()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.schedule, NoiseSchedule):
+            raise ValueError(
+                f"schedule must be a NoiseSchedule. Received: {self.schedule!r}"
+            )
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type == "bool" and not isinstance(value, bool):
+                raise ValueError(f"{field.name} must be a bool. Received: {value!r}")
 
     def table(self, num_steps: int) -> StepTable:
         """Work out the coefficients of every step.
 
         Args:
-            num_steps: Int, from `1` to `schedule.num_train_steps`.
+            num_steps: Int, from `1` to `schedule.num_train_steps`, or to
+                `original_inference_steps` for LCM and TCD.
 
         Returns:
             A `StepTable` of `num_steps` rows.
@@ -56,16 +63,14 @@ class Scheduler(abc.ABC):
 
         Example:
         ```python
-        DPMSolverPlusPlus2M().table(20).timesteps  # 999, 949, ..., 50
+        DPMSolverPlusPlus().table(20).timesteps  # 999, 949, ..., 50
         ```
         """
-        limit = self.schedule.num_train_steps
-        if not isinstance(num_steps, numbers.Integral) or not 1 <= num_steps <= limit:
-            raise ValueError(
-                f"num_steps must be an integer from 1 to {limit}. Received: "
-                f"{num_steps!r}"
-            )
+        check_count("num_steps", num_steps, 1, self._most_steps())
         return self._table(int(num_steps))
+
+    def _most_steps(self) -> int:
+        return self.schedule.num_train_steps
 
     @abc.abstractmethod
     def _table(self, num_steps: int) -> StepTable:
@@ -77,6 +82,20 @@ class Scheduler(abc.ABC):
         if self.schedule.zero_terminal_snr:
             alphas_cumprod[-1] = SMALLEST_ALPHA_CUMPROD
         return np.sqrt((1.0 - alphas_cumprod) / alphas_cumprod)
+
+    def _table_of_unit_variance(
+        self, timesteps: np.ndarray, signal: np.ndarray, noise: np.ndarray, **columns
+    ) -> StepTable:
+        """Make the table of samples `signal * latents + noise * noise`."""
+        of_sample, of_prediction = self._denoised_coefficients(signal, noise)
+        return StepTable(
+            timesteps=timesteps,
+            input_scale=1.0,
+            denoised_from_sample=of_sample,
+            denoised_from_prediction=of_prediction,
+            initial_sigma=1.0,
+            **columns,
+        )
 
     def _denoised_coefficients(
         self, signal_scale: np.ndarray, noise_scale: np.ndarray
@@ -94,10 +113,54 @@ class Scheduler(abc.ABC):
             raise ValueError(
                 "With zero_terminal_snr the last timestep is pure noise, from which "
                 "prediction_type='epsilon' gives no sample: expected 'v_prediction', "
-                "'sample', or a timestep_spacing that leaves the last timestep out. "
-                f"Received: timestep_spacing={self.timestep_spacing!r}"
+                "'sample', or a scheduler whose timestep_spacing leaves the last "
+                f"timestep out. Received: {self}"
             )
         return 1.0 / signal_scale, -noise_scale / signal_scale
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpacedScheduler(Scheduler):
+    """A sampler for any model: its timesteps may lie anywhere.
+
+    Args:
+        schedule: As for `Scheduler`.
+        timestep_spacing: `"leading"` (equal whole strides up from timestep
+            `steps_offset`), `"linspace"` (both ends, fractions between) or
+            `"trailing"` (equal strides down from the last timestep, rounded):
+            arXiv 2305.08891, table 2.
+        steps_offset: Int from `0`, where `"leading"` timesteps begin; Stable
+            Diffusion's is `1`.
+
+    Raises:
+        ValueError: If the spacing is none of those, or the offset no timestep.
+    """
+
+    timestep_spacing: str = "linspace"
+    steps_offset: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("timestep_spacing", self.timestep_spacing, TIMESTEP_SPACINGS)
+        last = self.schedule.num_train_steps - 1
+        check_count("steps_offset", self.steps_offset, 0, last)
+
+    def _spaced_timesteps(self, num_points: int) -> np.ndarray:
+        return spaced_timesteps(
+            self.timestep_spacing,
+            num_points,
+            self.schedule.num_train_steps,
+            self.steps_offset,
+        )
+
+
+def check_count(name: str, value: Any, least: int, most: int) -> None:
+    """Refuse what is no whole number of a range."""
+    integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not integer or not least <= value <= most:
+        raise ValueError(
+            f"{name} must be an integer from {least} to {most}. Received: {value!r}"
+        )
 
 
 def signal_scale(sigmas: np.ndarray) -> np.ndarray:
@@ -105,7 +168,9 @@ def signal_scale(sigmas: np.ndarray) -> np.ndarray:
     return 1.0 / np.sqrt(sigmas**2 + 1.0)
 
 
-def spaced_timesteps(spacing: str, num_points: int, num_train_steps: int) -> np.ndarray:
+def spaced_timesteps(
+    spacing: str, num_points: int, num_train_steps: int, offset: int = 1
+) -> np.ndarray:
     """Spread timesteps over those of training, falling, as float64 `(num_points,)`.
 
     Of 4 points over 1000, `"leading"` makes 751, 501, 251 and 1. Of
@@ -122,7 +187,7 @@ def spaced_timesteps(spacing: str, num_points: int, num_train_steps: int) -> np.
     stride = max(num_train_steps // num_points, 1)
     timesteps = np.arange(num_points)[::-1] * stride
     # With about as many points as timesteps there is no room for the whole offset.
-    return timesteps + float(min(LEADING_OFFSET, last - timesteps[0]))
+    return timesteps + float(min(offset, last - timesteps[0]))
 
 
 def karras_spacing(sigma_max: float, sigma_min: float, num_steps: int) -> np.ndarray:
@@ -132,6 +197,14 @@ def karras_spacing(sigma_max: float, sigma_min: float, num_steps: int) -> np.nda
     """
     first, last = sigma_max ** (1 / KARRAS_RHO), sigma_min ** (1 / KARRAS_RHO)
     return np.linspace(first, last, num_steps) ** KARRAS_RHO
+
+
+def with_final_sigma(
+    sigmas: np.ndarray, final_sigmas_type: str, train_sigmas: np.ndarray
+) -> np.ndarray:
+    """Append the noise level at which the last step ends: none, or timestep 0's."""
+    final = 0.0 if final_sigmas_type == "zero" else train_sigmas[0]
+    return np.append(sigmas, final)
 
 
 def timesteps_of_sigmas(sigmas: np.ndarray, train_sigmas: np.ndarray) -> np.ndarray:

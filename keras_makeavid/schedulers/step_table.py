@@ -19,11 +19,16 @@ class StepRow(NamedTuple):
         input_scale: Factor of the sample on its way into the model.
         denoised_from_sample: `denoised` is this times the sample ...
         denoised_from_prediction: ... plus this times the model's prediction.
-        next_from_sample: The next sample is this times the sample ...
+        next_from_sample: The next sample is this times the corrected sample ...
         next_from_denoised: ... plus this times `denoised` ...
         next_from_previous_denoised: ... plus this times the step before's `denoised`
             ...
+        next_from_earlier_denoised: ... plus this times that of the step before it ...
         next_from_noise: ... plus this times fresh noise.
+        corrected_from_denoised: The corrected sample is the next sample plus this
+            times `denoised` ...
+        corrected_from_previous_denoised: ... plus this times the step before's ...
+        corrected_from_earlier_denoised: ... plus this times that of the one before it.
     """
 
     timestep: Any
@@ -33,15 +38,51 @@ class StepRow(NamedTuple):
     next_from_sample: Any
     next_from_denoised: Any
     next_from_previous_denoised: Any
+    next_from_earlier_denoised: Any
     next_from_noise: Any
+    corrected_from_denoised: Any
+    corrected_from_previous_denoised: Any
+    corrected_from_earlier_denoised: Any
+
+
+class SamplerState(NamedTuple):
+    """What a step takes over from the one before it; arrays of the sample's shape.
+
+    Attributes:
+        sample: Latents at this step's noise level: what the model is asked about.
+        corrected: The same, but for what this step will learn, with what the steps
+            before it have: UniPC goes on from there. To all others it is the sample.
+        previous_denoised: Clean latents that the step before expected.
+        earlier_denoised: Those that the step before it expected.
+    """
+
+    sample: Any
+    corrected: Any
+    previous_denoised: Any
+    earlier_denoised: Any
+
+    @classmethod
+    def start(cls, sample: Any) -> SamplerState:
+        """Give the state before the first step.
+
+        Args:
+            sample: Array `(B, ...)`, standard normal noise times `initial_sigma`.
+
+        Returns:
+            A `SamplerState`.
+        """
+        return cls(sample, sample, 0.0 * sample, 0.0 * sample)
+
+
+_COLUMNS = ("timesteps", *StepRow._fields[1:])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StepTable:
     """What a sampler does in each of its steps.
 
-    Every sampler here is linear in the sample, the denoised sample, the step before's
-    denoised sample and fresh noise, so this table is all that sets them apart. As one
+    Every sampler here is linear in the sample, the denoised sample, those of the two
+    steps before and fresh noise, so this table is all that sets them apart. As one
     array it is an ordinary tensor argument: one compiled loop serves every scheduler.
 
     The arrays are float32 `(num_steps,)`, in sampling order; a number stands for an
@@ -54,20 +95,24 @@ class StepTable:
         denoised_from_prediction: Array or number.
         next_from_sample: Array or number.
         next_from_denoised: Array or number.
-        next_from_previous_denoised: Array or number, `0` in the first step.
-        next_from_noise: Array or number.
         initial_sigma: Float, factor of the standard normal noise to start from.
+        next_from_previous_denoised: Array or number, `0` in the first step.
+        next_from_earlier_denoised: Array or number, `0` in the first two steps.
+        next_from_noise: Array or number.
+        corrected_from_denoised: Array or number.
+        corrected_from_previous_denoised: Array or number.
+        corrected_from_earlier_denoised: Array or number.
 
     Example:
     ```python
     table = DPMSolverPlusPlus2M().table(20)
     sample = np.random.default_rng(0).normal(size=(1, 24, 64, 64, 4))
-    sample = sample.astype("float32") * table.initial_sigma
-    denoised = np.zeros_like(sample)
+    state = SamplerState.start(sample.astype("float32") * table.initial_sigma)
     for values in table.as_array():
         row = StepTable.row(values)
-        prediction = model(sample * row.input_scale, row.timestep)
-        sample, denoised = step(row, sample, prediction, denoised)
+        prediction = model(state.sample * row.input_scale, row.timestep)
+        state = step(row, state, prediction)
+    latents = state.sample
     ```
     """
 
@@ -77,16 +122,19 @@ class StepTable:
     denoised_from_prediction: Column
     next_from_sample: Column
     next_from_denoised: Column
-    next_from_previous_denoised: Column
-    next_from_noise: Column
     initial_sigma: float
+    next_from_previous_denoised: Column = 0.0
+    next_from_earlier_denoised: Column = 0.0
+    next_from_noise: Column = 0.0
+    corrected_from_denoised: Column = 0.0
+    corrected_from_previous_denoised: Column = 0.0
+    corrected_from_earlier_denoised: Column = 0.0
 
     def __post_init__(self) -> None:
         shape = np.shape(self.timesteps)
-        for field in dataclasses.fields(self)[:-1]:
-            column = np.asarray(getattr(self, field.name), "float32")
-            column = np.array(np.broadcast_to(column, shape))
-            object.__setattr__(self, field.name, column)
+        for name in _COLUMNS:
+            column = np.asarray(getattr(self, name), "float32")
+            object.__setattr__(self, name, np.array(np.broadcast_to(column, shape)))
 
     @property
     def needs_noise(self) -> bool:
@@ -97,18 +145,17 @@ class StepTable:
         """Give the table as one tensor argument for a compiled loop.
 
         Returns:
-            float32 array `(num_steps, 8)`; its slice `[i]` is step `i`, to be read
+            float32 array `(num_steps, 12)`; its slice `[i]` is step `i`, to be read
             with `StepTable.row`. `initial_sigma` is not in it.
         """
-        columns = [getattr(self, f.name) for f in dataclasses.fields(self)[:-1]]
-        return np.stack(columns, axis=-1)
+        return np.stack([getattr(self, name) for name in _COLUMNS], axis=-1)
 
     @staticmethod
     def row(array_slice: Any) -> StepRow:
         """Read one step out of the table's array.
 
         Args:
-            array_slice: Array or tensor `(8,)` of any backend: `as_array()[i]`, where
+            array_slice: Array or tensor `(12,)` of any backend: `as_array()[i]`, where
                 `i` may be the traced counter of a loop.
 
         Returns:
@@ -118,12 +165,8 @@ class StepTable:
 
 
 def step(
-    row: StepRow,
-    sample: Any,
-    prediction: Any,
-    previous_denoised: Any,
-    noise: Any | None = None,
-) -> tuple[Any, Any]:
+    row: StepRow, state: SamplerState, prediction: Any, noise: Any | None = None
+) -> SamplerState:
     """Take one sampling step, whichever the sampler.
 
     Only operators are used: arrays and tensors of any backend will do, traced ones
@@ -131,15 +174,13 @@ def step(
 
     Args:
         row: `StepRow` of scalars.
-        sample: Array `(B, ...)`, the latents at this step's noise level.
-        prediction: Array, what the model made of `sample * row.input_scale` at
-            `row.timestep`, after guidance.
-        previous_denoised: Array, the second result of the step before; zeros in the
-            first step.
+        state: `SamplerState`, the result of the step before.
+        prediction: Array `(B, ...)`, what the model made of
+            `state.sample * row.input_scale` at `row.timestep`, after guidance.
         noise: Array, standard normal; may be left out if not `table.needs_noise`.
 
     Returns:
-        Tuple `(next_sample, denoised)`: the latents at the next noise level, and the
+        The `SamplerState` at the next noise level. Its `previous_denoised` are the
         clean latents that this step expects in the end.
 
     Example:
@@ -147,17 +188,26 @@ def step(
     table = DDIM().table(20)
     row = StepTable.row(table.as_array()[0])
     x = np.ones((1, 8, 8, 4), "float32")
-    next_x, denoised = step(row, x, 0.5 * x, np.zeros_like(x))
+    state = step(row, SamplerState.start(x), 0.5 * x)
+    state.sample.shape  # (1, 8, 8, 4)
     ```
     """
+    sample, corrected, previous, earlier = state
     denoised = (
         sample * row.denoised_from_sample + prediction * row.denoised_from_prediction
     )
     next_sample = (
-        sample * row.next_from_sample
+        corrected * row.next_from_sample
         + denoised * row.next_from_denoised
-        + previous_denoised * row.next_from_previous_denoised
+        + previous * row.next_from_previous_denoised
+        + earlier * row.next_from_earlier_denoised
     )
     if noise is not None:
         next_sample = next_sample + noise * row.next_from_noise
-    return next_sample, denoised
+    corrected = (
+        next_sample
+        + denoised * row.corrected_from_denoised
+        + previous * row.corrected_from_previous_denoised
+        + earlier * row.corrected_from_earlier_denoised
+    )
+    return SamplerState(next_sample, corrected, denoised, previous)

@@ -164,6 +164,17 @@ def check_number(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a finite number. Received: {value!r}")
 
 
+def as_interval(name: str, value: Any) -> tuple[float, float]:
+    """Return two numbers of `[0, 1]`, the lower one first."""
+    pair = list(value) if isinstance(value, list | tuple) else []
+    numbers = [is_integer(x) or isinstance(x, float | np.floating) for x in pair]
+    if numbers != [True, True] or not 0 <= pair[0] <= pair[1] <= 1:
+        raise ValueError(
+            f"{name} must be two numbers, 0 <= low <= high <= 1. Received: {value!r}"
+        )
+    return float(pair[0]), float(pair[1])
+
+
 def check_flag(name: str, value: Any) -> None:
     """Refuse what is neither true nor false, by a `ValueError`."""
     if not isinstance(value, bool | np.bool_):

@@ -25,6 +25,7 @@ from keras_makeavid.sampling import Conditions, DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule, Scheduler, get_scheduler
 from keras_makeavid.tasks.inputs import (
     as_hint_images,
+    as_interval,
     as_masks,
     as_prompts,
     as_seeds,
@@ -377,6 +378,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         num_steps: int = 20,
         guidance_scale: float | None = None,
         image_guidance_scale: float | None = None,
+        guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
         scheduler: str | Scheduler = "dpm++2m",
         spatial_only: bool = False,
         seed: int | Sequence[int] | None = None,
@@ -385,7 +388,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
     ) -> np.ndarray:
         """Generate a video for each prompt.
 
-        A sample depends on its own seed only, not on the batch it is in.
+        A sample depends on its own seed only, not on the batch it is in: the noise to
+        start from, and the noise that some schedulers add in each step.
 
         Args:
             prompts: One prompt or a list of them.
@@ -403,7 +407,14 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 is the task's own. 1 is without guidance and costs half.
             image_guidance_scale: The same for the first frame; `None` is
                 `guidance_scale`.
-            scheduler: `"dpm++2m"`, `"ddim"`, `"euler"` or a `Scheduler`.
+            guidance_rescale: From 0 to 1, against blown contrast at high guidance
+                (arXiv 2305.08891): how far the contrast of guided predictions goes back
+                to that of the prompt's own.
+            guidance_interval: Noise levels `(low, high)` with guidance; a step at
+                others makes one pass of the UNet, not two (arXiv 2404.07724). They are
+                shares of noise in `[0, 1]`, see `NoiseSchedule.noise_scale`.
+            scheduler: A name that `get_scheduler` knows, such as `"dpm++2m"`, `"lcm"`
+                or `"euler-ancestral"`, or a `Scheduler`.
             spatial_only: Leave out the temporal parts: each frame is an image of its
                 own, to show what the temporal parts do.
             seed: A number (sample `i` takes `seed + i`), a list, or `None`.
@@ -437,12 +448,21 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         if image_guidance_scale is None:
             image_guidance_scale = guidance_scale
         check_number("image_guidance_scale", image_guidance_scale)
+        check_number("guidance_rescale", guidance_rescale)
+        if not 0 <= guidance_rescale <= 1:
+            raise ValueError(
+                f"guidance_rescale must be from 0 to 1. Received: {guidance_rescale!r}"
+            )
+        low, high = as_interval("guidance_interval", guidance_interval)
         check_flag("spatial_only", spatial_only)
         if not callable(progress):
             check_flag("progress", progress)
         if tile_size is not None:
             check_count("tile_size", tile_size)
         table = get_scheduler(scheduler, self.schedule).table(num_steps)
+        levels = self.schedule.noise_scale(table.timesteps)
+        guided = np.flatnonzero((low <= levels) & (levels <= high))
+        guided_steps = range(guided[0], guided[-1] + 1) if guided.size else range(0)
         if hint_image is not None:
             hint_image = as_hint_images(hint_image, batch, height, width)
         elif mask_image is not None:
@@ -457,6 +477,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         text = {
             "context": self.encode_prompts(prompts),
             "negative_context": self.encode_prompts(negatives),
+            "guidance_rescale": guidance_rescale,
         }
         total = num_steps * (1 if hint_image is not None else 2)
         with step_progress(progress, total) as report:
@@ -465,6 +486,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                     text,
                     image_guidance_scale,
                     table,
+                    guided_steps,
                     seeds,
                     (height, width),
                     tile_size,
@@ -484,10 +506,11 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                         hint=_over_frames(hint, num_frames),
                     ),
                     table,
-                    _step_noise(seeds, "video", table, (num_frames, *hint.shape[1:])),
+                    _noise_keys(seeds, "video", table),
                     report and (lambda step: report(done + step)),
                     spatial_only,
                     self.low_memory,
+                    guided_steps,
                 )
         latents = keras.ops.convert_to_numpy(latents)
         with self._at_work(self.vae):
@@ -512,7 +535,9 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         with self._at_work(self.text_encoder):
             return self._encode_text(token_ids)
 
-    def _first_frame(self, text, guidance_scale, table, seeds, size, tile_size, report):
+    def _first_frame(
+        self, text, guidance_scale, table, guided_steps, seeds, size, tile_size, report
+    ):
         """Latents `(B, h, w, C)` of first frames by the image model, and mask 0."""
         shape = self._latent_shape(*size)
         # An inpainting UNet paints it all: mask 1, hint the latent of a zero image.
@@ -528,9 +553,10 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                     hint=hint,
                 ),
                 table,
-                _step_noise(seeds, "image", table, shape),
+                _noise_keys(seeds, "image", table),
                 report,
                 low_memory=self.low_memory,
+                guided_steps=guided_steps,
             )
         latents = keras.ops.convert_to_numpy(latents)
         return latents, np.zeros_like(latents[..., :1])
@@ -692,11 +718,13 @@ def _noise(seeds, purpose, shape):
     )
 
 
-def _step_noise(seeds, purpose, table, shape):
+def _noise_keys(seeds, purpose, table):
+    """Keys `(B, 2)` of the samples' step noise, if there is any."""
     if not table.needs_noise:
         return None
-    steps = (len(table.timesteps), *shape)
-    return np.moveaxis(_noise(seeds, f"{purpose} steps", steps), 0, 1)
+    limit = 2**31
+    generators = [_generator(seed, f"{purpose} steps") for seed in seeds]
+    return np.stack([g.integers(-limit, limit, 2, "int32") for g in generators])
 
 
 def _generator(seed, purpose):

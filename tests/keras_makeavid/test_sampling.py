@@ -7,8 +7,14 @@ from keras import ops
 from running import runner
 
 from keras_makeavid.layers.unet import UNet
-from keras_makeavid.sampling import Conditions, DenoisingLoop
-from keras_makeavid.schedulers import DDIM, StepTable, get_scheduler, step
+from keras_makeavid.sampling import Conditions, DenoisingLoop, rescale_guided
+from keras_makeavid.schedulers import (
+    SamplerState,
+    StepTable,
+    get_scheduler,
+    step,
+    step_noise,
+)
 
 SHAPE = (4, 2, 2, 4)
 
@@ -33,12 +39,16 @@ def conditions(batch=1, guidance_scale=5.0, shape=SHAPE):
     return Conditions(*text, guidance_scale, mask, hint)
 
 
-def plain_loop(predict, noise, given, table, step_noise):
+def keys(batch):
+    return np.random.default_rng(4).integers(-(2**31), 2**31, (batch, 2), "int32")
+
+
+def plain_loop(predict, noise, given, table, noise_keys=None, guided_steps=None):
     """The same in NumPy, step by step, one UNet pass for each prompt."""
-    sample, denoised = noise * np.float32(table.initial_sigma), np.zeros_like(noise)
+    state = SamplerState.start(noise * np.float32(table.initial_sigma))
     for i, values in enumerate(table.as_array()):
         row = StepTable.row(values)
-        inputs = [sample * row.input_scale, given.mask, given.hint]
+        inputs = [state.sample * row.input_scale, given.mask, given.hint]
         inputs = {
             "sample": np.concatenate(inputs, axis=-1),
             "timesteps": np.full(len(noise), row.timestep, "float32"),
@@ -46,20 +56,25 @@ def plain_loop(predict, noise, given, table, step_noise):
         negative = predict({**inputs, "context": given.negative_context})
         positive = predict({**inputs, "context": given.context})
         prediction = negative + given.guidance_scale * (positive - negative)
-        fresh_noise = None if step_noise is None else step_noise[i]
-        sample, denoised = step(row, sample, prediction, denoised, fresh_noise)
-    return sample
+        if given.guidance_rescale:
+            prediction = rescale_noise_cfg(prediction, positive, given.guidance_rescale)
+        if guided_steps is not None and i not in guided_steps:
+            prediction = positive
+        fresh_noise = None
+        if noise_keys is not None:
+            fresh_noise = ops.convert_to_numpy(step_noise(noise_keys, i, noise.shape))
+        state = step(row, state, prediction, fresh_noise)
+    return state.sample
 
 
 @pytest.mark.parametrize(
     "scheduler",
-    ["dpm++2m", "ddim", "euler", DDIM(eta=1.0)],
-    ids=["dpm++2m", "ddim", "euler", "ddim eta"],
+    ["dpm++2m", "dpm++3m", "unipc", "ddim", "euler", "euler-ancestral", "lcm", "tcd"],
 )
 def test_the_loop_equals_a_plain_loop_over_the_step_table(loop, predict, scheduler):
     table = get_scheduler(scheduler).table(4)
-    step_noise = normal(4, 1, *SHAPE, seed=4) if table.needs_noise else None
-    arguments = (normal(1, *SHAPE), conditions(), table, step_noise)
+    noise_keys = keys(1) if table.needs_noise else None
+    arguments = (normal(1, *SHAPE), conditions(), table, noise_keys)
     latents = ops.convert_to_numpy(loop(*arguments))
     expected = plain_loop(predict, *arguments)
     assert np.abs(expected).max() > 1
@@ -72,48 +87,110 @@ def test_with_low_memory_one_pass_of_guidance_follows_the_other(loop, predict):
     table = get_scheduler("dpm++2m").table(2)
     arguments = (normal(2, *SHAPE), conditions(batch=2), table)
     latents = ops.convert_to_numpy(loop(*arguments, low_memory=True))
-    expected = plain_loop(predict, *arguments, None)
+    expected = plain_loop(predict, *arguments)
     np.testing.assert_allclose(
         latents, expected, rtol=0, atol=1e-5 * np.abs(expected).max()
     )
 
 
-def test_a_latent_does_not_depend_on_its_batch(loop):
+# UniPC looks back over the ends of the stretches the most.
+@pytest.mark.parametrize(
+    "guided_steps", [range(6), range(2, 4), range(3), range(4, 6), range(0)], ids=str
+)
+def test_guidance_in_some_steps_equals_a_plain_loop(loop, predict, guided_steps):
+    arguments = (normal(1, *SHAPE), conditions(), get_scheduler("unipc").table(6))
+    latents = ops.convert_to_numpy(loop(*arguments, guided_steps=guided_steps))
+    expected = plain_loop(predict, *arguments, guided_steps=guided_steps)
+    np.testing.assert_allclose(
+        latents, expected, rtol=0, atol=1e-5 * np.abs(expected).max()
+    )
+
+
+def test_guidance_in_all_steps_is_guidance_to_the_bit(loop):
+    arguments = (normal(1, *SHAPE), conditions(), get_scheduler("dpm++2m").table(4))
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(loop(*arguments, guided_steps=range(4))),
+        ops.convert_to_numpy(loop(*arguments)),
+    )
+
+
+def test_rescaled_guidance_equals_a_plain_loop(loop, predict):
+    given = conditions()._replace(guidance_rescale=0.7)
+    arguments = (normal(1, *SHAPE), given, get_scheduler("dpm++2m").table(4))
+    latents = ops.convert_to_numpy(loop(*arguments))
+    expected = plain_loop(predict, *arguments)
+    np.testing.assert_allclose(
+        latents, expected, rtol=0, atol=1e-5 * np.abs(expected).max()
+    )
+    plain = ops.convert_to_numpy(loop(arguments[0], conditions(), arguments[2]))
+    assert np.abs(latents - plain).max() > 0.01
+
+
+def rescale_noise_cfg(guided, positive, share):
+    """diffusers' own."""
+    import torch
+    from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion as peer
+
+    tensors = (torch.tensor(x) for x in (guided, positive))
+    return peer.rescale_noise_cfg(*tensors, guidance_rescale=share).numpy()
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8, 4), (3, 5, 4, 6, 4)])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])
+def test_rescaled_guidance_equals_diffusers(shape, share):
+    negative, positive = normal(2, *shape)
+    guided = negative + 7.5 * (positive - negative)
+    ours = rescale_guided(*map(ops.convert_to_tensor, (guided, positive)), share)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(ours),
+        rescale_noise_cfg(guided, positive, share),
+        rtol=0,
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("scheduler", ["dpm++2m", "lcm"])
+def test_a_latent_does_not_depend_on_its_batch(loop, scheduler):
     noise, given = normal(2, *SHAPE), conditions(batch=2)
-    table = get_scheduler("dpm++2m").table(2)
-    together = ops.convert_to_numpy(loop(noise, given, table))
+    table = get_scheduler(scheduler).table(2)
+    noise_keys = keys(2) if table.needs_noise else None
+    together = ops.convert_to_numpy(loop(noise, given, table, noise_keys))
     for i in (0, 1):
-        context, negative_context, guidance_scale, mask, hint = given
+        context, negative_context, guidance_scale, mask, hint, _ = given
         own = (context[i : i + 1], negative_context[i : i + 1], guidance_scale)
         own = Conditions(*own, mask[i : i + 1], hint[i : i + 1])
-        alone = ops.convert_to_numpy(loop(noise[i : i + 1], own, table))
+        own_keys = None if noise_keys is None else noise_keys[i : i + 1]
+        alone = ops.convert_to_numpy(loop(noise[i : i + 1], own, table, own_keys))
         np.testing.assert_allclose(
             together[i], alone[0], rtol=0, atol=1e-5 * np.abs(alone).max()
         )
 
 
-def trace(loop, *arguments):
+def trace(loop, *arguments, **options):
     """Runs the loop, not compiled; under JAX, where that is slow, traces it."""
     backend = keras.config.backend()
     if backend == "jax":
         import jax
 
-        jax.eval_shape(lambda: loop(*arguments))
+        jax.eval_shape(lambda: loop(*arguments, **options))
     elif backend == "tensorflow":
         import tensorflow as tf
 
         tf.config.run_functions_eagerly(True)
         try:
-            loop(*arguments)
+            loop(*arguments, **options)
         finally:
             tf.config.run_functions_eagerly(False)
     else:
-        loop(*arguments)
+        loop(*arguments, **options)
 
 
-@pytest.mark.parametrize("guidance_scale, batch", [(1.0, 1), (5.0, 2)])
+@pytest.mark.parametrize(
+    "guidance_scale, guided_steps, batch",
+    [(1.0, None, 1), (5.0, None, 2), (5.0, range(0), 1)],
+)
 def test_a_step_is_one_unet_pass_and_of_two_samples_only_if_guided(
-    task, monkeypatch, guidance_scale, batch
+    task, monkeypatch, guidance_scale, guided_steps, batch
 ):
     batches, call = [], UNet.call
 
@@ -124,16 +201,19 @@ def test_a_step_is_one_unet_pass_and_of_two_samples_only_if_guided(
     monkeypatch.setattr(UNet, "call", counting_call)
     table = get_scheduler("ddim").table(1)
     loop = DenoisingLoop(task.backbone)
-    trace(loop, normal(1, *SHAPE), conditions(1, guidance_scale), table)
+    given = conditions(1, guidance_scale)
+    trace(loop, normal(1, *SHAPE), given, table, guided_steps=guided_steps)
     assert batches == [batch]
 
 
-def test_steps_are_reported_in_order_when_they_are_done(loop):
+@pytest.mark.parametrize("guided_steps", [None, range(2, 5)], ids=str)
+def test_steps_are_reported_in_order_when_they_are_done(loop, guided_steps):
     reports = []
     arguments = (normal(1, *SHAPE), conditions(), get_scheduler("euler").table(7))
-    latents = loop(*arguments, progress=reports.append)
+    options = {"guided_steps": guided_steps}
+    latents = loop(*arguments, progress=reports.append, **options)
     assert reports == [1, 2, 3, 4, 5, 6, 7]
-    silent = ops.convert_to_numpy(loop(*arguments))
+    silent = ops.convert_to_numpy(loop(*arguments, **options))
     np.testing.assert_allclose(
         ops.convert_to_numpy(latents), silent, rtol=0, atol=1e-5 * np.abs(silent).max()
     )

@@ -7,10 +7,15 @@ from keras import ops
 
 from keras_makeavid.schedulers import (
     DDIM,
-    DPMSolverPlusPlus2M,
+    LCM,
+    TCD,
+    DPMSolverPlusPlus,
     Euler,
+    EulerAncestral,
     NoiseSchedule,
+    SamplerState,
     StepTable,
+    UniPC,
     step,
 )
 
@@ -18,10 +23,16 @@ NUM_STEPS = 20
 SCHEDULERS = {
     "ddim": DDIM(),
     "ddim eta": DDIM(eta=0.7),
-    "dpm++2m": DPMSolverPlusPlus2M(),
-    "dpm++2m karras": DPMSolverPlusPlus2M(karras_sigmas=True),
+    "dpm++2m": DPMSolverPlusPlus(),
+    "dpm++2m karras": DPMSolverPlusPlus(karras_sigmas=True),
+    "dpm++3m": DPMSolverPlusPlus(solver_order=3),
+    "unipc": UniPC(),
+    "unipc 3": UniPC(solver_order=3),
     "euler": Euler(),
     "euler karras": Euler(karras_sigmas=True),
+    "euler ancestral": EulerAncestral(),
+    "lcm": LCM(),
+    "tcd": TCD(),
 }
 
 
@@ -43,22 +54,22 @@ def predict(numpy_like, sample, timestep):
 
 
 def sampling_loop(table, sample, noise):
-    def body(i, carry):
-        sample, denoised = carry
-        row = StepTable.row(table[i])
-        prediction = predict(ops, sample * row.input_scale, row.timestep)
-        return step(row, sample, prediction, denoised, noise[i])
+    def body(i, state):
+        state, row = SamplerState(*state), StepTable.row(table[i])
+        prediction = predict(ops, state.sample * row.input_scale, row.timestep)
+        return tuple(step(row, state, prediction, noise[i]))
 
-    return ops.fori_loop(0, NUM_STEPS, body, (sample, ops.zeros_like(sample)))[0]
+    start = tuple(SamplerState.start(sample))
+    return ops.fori_loop(0, NUM_STEPS, body, start)[0]
 
 
 def numpy_loop(table, sample, noise):
-    denoised = np.zeros_like(sample)
+    state = SamplerState.start(sample)
     for values, fresh_noise in zip(table, noise, strict=True):
         row = StepTable.row(values)
-        prediction = predict(np, sample * row.input_scale, row.timestep)
-        sample, denoised = step(row, sample, prediction, denoised, fresh_noise)
-    return sample
+        prediction = predict(np, state.sample * row.input_scale, row.timestep)
+        state = step(row, state, prediction, fresh_noise)
+    return state.sample
 
 
 def start(scheduler):

@@ -2,21 +2,42 @@ import pytest
 
 from keras_makeavid.schedulers import (
     DDIM,
-    DPMSolverPlusPlus2M,
+    LCM,
+    TCD,
+    DPMSolverPlusPlus,
     Euler,
+    EulerAncestral,
     NoiseSchedule,
+    UniPC,
     get_scheduler,
 )
 
 
 @pytest.mark.parametrize(
-    ("name", "sampler"),
-    [("dpm++2m", DPMSolverPlusPlus2M), ("ddim", DDIM), ("euler", Euler)],
+    ("name", "expected"),
+    [
+        ("dpm++2m", DPMSolverPlusPlus()),
+        ("dpm++2m-karras", DPMSolverPlusPlus(karras_sigmas=True)),
+        ("dpm++3m", DPMSolverPlusPlus(solver_order=3)),
+        ("unipc", UniPC()),
+        ("ddim", DDIM()),
+        ("euler", Euler()),
+        ("euler-trailing", Euler(timestep_spacing="trailing")),
+        ("euler-ancestral", EulerAncestral()),
+        ("lcm", LCM()),
+        ("tcd", TCD()),
+        ("DDIMScheduler", DDIM()),
+        ("DPMSolverMultistepScheduler", DPMSolverPlusPlus()),
+        ("EulerDiscreteScheduler", Euler()),
+        ("EulerAncestralDiscreteScheduler", EulerAncestral()),
+        ("LCMScheduler", LCM()),
+        ("TCDScheduler", TCD()),
+        ("UniPCMultistepScheduler", UniPC()),
+    ],
 )
-def test_name_gives_its_scheduler_with_the_schedule_asked_for(name, sampler):
+def test_name_gives_its_scheduler_with_the_schedule_asked_for(name, expected):
     schedule = NoiseSchedule(prediction_type="v_prediction")
-    assert type(get_scheduler(name)) is sampler
-    assert get_scheduler(name).schedule == NoiseSchedule()
+    assert get_scheduler(name) == expected
     assert get_scheduler(name, schedule).schedule == schedule
 
 
@@ -34,5 +55,14 @@ def test_scheduler_of_another_noise_schedule_is_refused():
 
 @pytest.mark.parametrize("name", ["plms", "", None, ["ddim"]])
 def test_unknown_name_is_refused_with_the_names_that_are_known(name):
-    with pytest.raises(ValueError, match=r"'dpm\+\+2m', 'ddim', 'euler'"):
+    with pytest.raises(ValueError, match=r"'dpm\+\+2m', .*'ddim', .*'LCMScheduler'"):
+        get_scheduler(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("dpmpp2m", "dpm++2m"), ("euler_ancestral", "euler-ancestral"), ("LCM", "lcm")],
+)
+def test_the_nearest_name_is_told(name, meant):
+    with pytest.raises(ValueError, match=f"Did you mean {meant!r}".replace("+", r"\+")):
         get_scheduler(name)

@@ -3,10 +3,15 @@ import pytest
 
 from keras_makeavid.schedulers import (
     DDIM,
-    DPMSolverPlusPlus2M,
+    LCM,
+    TCD,
+    DPMSolverPlusPlus,
     Euler,
+    EulerAncestral,
     NoiseSchedule,
+    SamplerState,
     StepTable,
+    UniPC,
     step,
 )
 from keras_makeavid.schedulers.scheduler import (
@@ -15,7 +20,7 @@ from keras_makeavid.schedulers.scheduler import (
     timesteps_of_sigmas,
 )
 
-SAMPLERS = [DDIM, DPMSolverPlusPlus2M, Euler]
+SAMPLERS = [DDIM, DPMSolverPlusPlus, UniPC, Euler, EulerAncestral]
 SPACINGS = ["leading", "linspace", "trailing"]
 
 
@@ -23,11 +28,10 @@ def sample_with_a_perfect_model(scheduler, num_steps, latents):
     """Samples with a model that gives `latents` whatever it is asked."""
     table = scheduler.table(num_steps)
     noise = np.random.default_rng(0).normal(size=latents.shape).astype("float32")
-    sample, denoised = noise * np.float32(table.initial_sigma), np.zeros_like(latents)
+    state = SamplerState.start(noise * np.float32(table.initial_sigma))
     for values in table.as_array():
-        row = StepTable.row(values)
-        sample, denoised = step(row, sample, latents, denoised)
-    return sample
+        state = step(StepTable.row(values), state, latents, noise)
+    return state.sample
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -49,10 +53,12 @@ def test_unknown_timestep_spacing_is_refused(sampler):
 def test_every_number_of_steps_gives_finite_coefficients(sampler, spacing, num_steps):
     table = sampler(timestep_spacing=spacing).table(num_steps)
     array = table.as_array()
-    assert array.shape == (num_steps, 8)
+    assert array.shape == (num_steps, 12)
     assert np.isfinite(array).all()
     assert 0 <= table.timesteps.min() <= table.timesteps.max() <= 999
     assert table.next_from_previous_denoised[0] == 0
+    assert not table.next_from_earlier_denoised[:2].any()
+    assert not table.corrected_from_earlier_denoised[:2].any()
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -62,7 +68,7 @@ def test_as_many_steps_as_in_training_visit_each_timestep_once(sampler, spacing)
     np.testing.assert_array_equal(table.timesteps, np.arange(1000)[::-1])
 
 
-@pytest.mark.parametrize("sampler", [DPMSolverPlusPlus2M, Euler])
+@pytest.mark.parametrize("sampler", [DPMSolverPlusPlus, UniPC, Euler, EulerAncestral])
 @pytest.mark.parametrize("karras_sigmas", [False, True])
 @pytest.mark.parametrize("zero_terminal_snr", [False, True])
 @pytest.mark.parametrize("num_steps", [1, 2, 20, 1000])
@@ -73,7 +79,7 @@ def test_a_perfect_model_leads_to_its_latents(
         prediction_type="sample", zero_terminal_snr=zero_terminal_snr
     )
     latents = np.linspace(-2, 2, 24, dtype="float32").reshape(1, 2, 3, 4)
-    scheduler = sampler(schedule, karras_sigmas)
+    scheduler = sampler(schedule, karras_sigmas=karras_sigmas)
     final = sample_with_a_perfect_model(scheduler, num_steps, latents)
     np.testing.assert_allclose(final, latents, rtol=0, atol=1e-6)
 
@@ -90,10 +96,51 @@ def test_ddim_with_a_perfect_model_ends_at_the_noise_level_of_timestep_0(num_ste
     np.testing.assert_allclose(final, expected, rtol=0, atol=5e-6)
 
 
-@pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan")])
-def test_ddim_refuses_an_eta_out_of_range(eta):
-    with pytest.raises(ValueError, match=f"from 0 to 1. Received: {eta}"):
-        DDIM(eta=eta)
+@pytest.mark.parametrize("num_steps", [1, 4, 8])
+def test_lcm_with_a_perfect_model_leads_to_its_latents(num_steps):
+    schedule = NoiseSchedule(prediction_type="sample")
+    latents = np.linspace(-2, 2, 24, dtype="float32").reshape(1, 2, 3, 4)
+    final = sample_with_a_perfect_model(LCM(schedule), num_steps, latents)
+    np.testing.assert_allclose(final, latents, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("sampler", [LCM, TCD])
+def test_distilled_models_take_no_more_steps_than_their_distillation_had(sampler):
+    assert len(sampler().table(50).timesteps) == 50
+    with pytest.raises(ValueError, match="from 1 to 50. Received: 51"):
+        sampler().table(51)
+    assert len(sampler(original_inference_steps=100).table(51).timesteps) == 51
+
+
+def test_lcm_begins_at_the_last_timestep_and_takes_every_nth_of_the_distillation():
+    np.testing.assert_array_equal(LCM().table(4).timesteps, [999, 759, 499, 259])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DDIM(eta=-0.1), "eta must be from 0 to 1. Received: -0.1"),
+        (lambda: DDIM(eta=float("nan")), "eta must be from 0 to 1. Received: nan"),
+        (lambda: TCD(gamma=1.1), "gamma must be from 0 to 1. Received: 1.1"),
+        (lambda: DDIM(set_alpha_to_one=1), "set_alpha_to_one must be a bool.*: 1"),
+        (lambda: LCM(None), "schedule must be a NoiseSchedule. Received: None"),
+        (lambda: Euler(steps_offset=1000), "steps_offset.*0 to 999. Received: 1000"),
+        (lambda: Euler(steps_offset=1.0), "steps_offset.*0 to 999. Received: 1.0"),
+        (lambda: Euler(final_sigmas_type="one"), "final_sigmas_type.*'zero'.*'one'"),
+        (lambda: UniPC(solver_order=4), "solver_order.*1 to 3. Received: 4"),
+        (lambda: UniPC(solver_type="heun"), "solver_type.*'bh1', 'bh2'.*'heun'"),
+        (lambda: DPMSolverPlusPlus(solver_type="bh2"), "'midpoint', 'heun'.*'bh2'"),
+        (lambda: LCM(original_inference_steps=0), "original_inf.*1 to 1000.*: 0"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_schedulers_of_the_same_settings_are_equal():
+    assert DDIM(eta=0.5) == DDIM(eta=0.5) != DDIM()
+    assert EulerAncestral() != Euler()
 
 
 def test_noise_prediction_from_pure_noise_is_refused():

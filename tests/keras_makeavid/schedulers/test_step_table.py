@@ -4,11 +4,14 @@ from keras import ops
 
 from keras_makeavid.schedulers import (
     DDIM,
-    DPMSolverPlusPlus2M,
+    DPMSolverPlusPlus,
+    NoiseSchedule,
+    SamplerState,
     StepRow,
     StepTable,
     step,
 )
+from keras_makeavid.schedulers.registry import SCHEDULERS
 
 
 def table_of(**columns):
@@ -25,7 +28,7 @@ def test_columns_are_float32_and_a_number_fills_its_column():
 
 
 def test_row_reads_back_what_as_array_wrote():
-    table = DPMSolverPlusPlus2M().table(5)
+    table = DPMSolverPlusPlus().table(5)
     array = table.as_array()
     assert array.shape == (5, len(StepRow._fields)) and array.dtype == np.float32
     for i in range(5):
@@ -36,18 +39,28 @@ def test_row_reads_back_what_as_array_wrote():
 
 
 def test_step_applies_each_coefficient_to_its_own_term():
-    row = StepRow(10.0, 1.0, 2.0, 3.0, 5.0, 7.0, 11.0, 13.0)
-    sample, prediction, previous, noise = np.eye(4, dtype="float32")
-    next_sample, denoised = step(row, sample, prediction, previous, noise)
-    np.testing.assert_array_equal(denoised, [2, 3, 0, 0])
-    np.testing.assert_array_equal(next_sample, [5 + 7 * 2, 7 * 3, 11, 13])
+    row = StepRow(10.0, 1.0, 2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0, 23.0, 29.0)
+    sample, corrected, prediction, previous, earlier, noise = np.eye(6, dtype="float32")
+    state = SamplerState(sample, corrected, previous, earlier)
+    after = step(row, state, prediction, noise)
+    np.testing.assert_array_equal(after.previous_denoised, [2, 0, 3, 0, 0, 0])
+    np.testing.assert_array_equal(after.earlier_denoised, previous)
+    np.testing.assert_array_equal(after.sample, [7 * 2, 5, 7 * 3, 11, 13, 17])
+    correction = [19 * 2, 0, 19 * 3, 23, 29, 0]
+    np.testing.assert_array_equal(after.corrected - after.sample, correction)
 
 
 def test_step_without_noise_leaves_its_term_out():
-    row = StepRow(10.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 13.0)
+    row = StepRow(10.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 13.0, 0.0, 0.0, 0.0)
     ones = np.ones(3, "float32")
-    next_sample, _ = step(row, ones, ones, ones)
-    np.testing.assert_array_equal(next_sample, ones)
+    state = step(row, SamplerState.start(ones), ones)
+    np.testing.assert_array_equal(state.sample, ones)
+
+
+def test_only_unipc_corrects_the_sample_that_it_starts_from():
+    for name, sampler in SCHEDULERS.items():
+        table = sampler(NoiseSchedule()).table(6)
+        assert np.any(table.corrected_from_denoised) == (name == "unipc")
 
 
 @pytest.mark.parametrize("convert", [np.asarray, ops.convert_to_tensor])
@@ -55,9 +68,9 @@ def test_step_without_noise_leaves_its_term_out():
 def test_step_keeps_float32_whatever_the_scalars_are(convert, number):
     if convert is np.asarray and number is ops.convert_to_tensor:
         number = np.asarray
-    row = StepRow(*(number(np.float32(value)) for value in range(8)))
+    row = StepRow(*(number(np.float32(value)) for value in range(12)))
     x = convert(np.ones((2, 3), "float32"))
-    for result in step(row, x, x, x, x):
+    for result in step(row, SamplerState.start(x), x, x):
         assert type(result) is type(x)
         assert result.dtype == x.dtype
 
@@ -65,4 +78,4 @@ def test_step_keeps_float32_whatever_the_scalars_are(convert, number):
 def test_needs_noise_tells_whether_a_step_takes_any():
     assert DDIM(eta=0.1).table(5).needs_noise
     assert not DDIM().table(5).needs_noise
-    assert not DPMSolverPlusPlus2M().table(5).needs_noise
+    assert not DPMSolverPlusPlus().table(5).needs_noise

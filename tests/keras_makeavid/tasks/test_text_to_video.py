@@ -14,6 +14,7 @@ import pytest
 
 from keras_makeavid import TextToVideo
 from keras_makeavid.models import AutoencoderKL
+from keras_makeavid.sampling import DenoisingLoop
 from keras_makeavid.schedulers import DDIM, NoiseSchedule
 from keras_makeavid.text import TextEncoder, TextToVideoPreprocessor
 from keras_makeavid.video import cover_crop
@@ -64,11 +65,18 @@ def test_one_string_gives_one_video_of_bytes(video):
     assert video.std() > 10
 
 
-def test_a_sample_depends_on_its_own_seed_only_not_on_its_batch(task, hint):
-    together = generate(task, ["a cat", "a dog"], hint_image=hint, seed=7)
+# The last one with a first frame of its own too.
+@pytest.mark.parametrize(
+    ("scheduler", "has_hint"), [("dpm++2m", True), ("lcm", True), ("lcm", False)]
+)
+def test_a_sample_depends_on_its_own_seed_only_not_on_its_batch(
+    task, hint, scheduler, has_hint
+):
+    settings = {"hint_image": hint if has_hint else None, "scheduler": scheduler}
+    together = generate(task, ["a cat", "a dog"], **settings, seed=7)
     assert together.shape == (2, 4, 128, 128, 3)
     for i, prompt in enumerate(["a cat", "a dog"]):
-        alone = generate(task, prompt, hint_image=hint, seed=7 + i)
+        alone = generate(task, prompt, **settings, seed=7 + i)
         assert difference(together[i : i + 1], alone) <= 1
     assert difference(together[0], together[1]) > 10
 
@@ -95,13 +103,47 @@ def test_guidance_against_the_same_prompt_is_no_guidance(task, hint):
     assert difference(opposed, unguided) <= 1
 
 
-@pytest.mark.parametrize("scheduler", ["ddim", "euler", DDIM(eta=1.0)])
+@pytest.mark.parametrize(
+    "scheduler", ["ddim", "euler", "euler-ancestral", "unipc", "lcm", "tcd"]
+)
 def test_every_scheduler_gives_its_own_video(task, hint, scheduler):
     video = generate(task, hint_image=hint, num_steps=4, scheduler=scheduler)
     again = generate(task, hint_image=hint, num_steps=4, scheduler=scheduler)
     default = generate(task, hint_image=hint, num_steps=4)
     np.testing.assert_array_equal(video, again)
     assert difference(video, default) > 1
+
+
+# A first frame is made too, with the same guidance.
+def test_guidance_at_all_noise_levels_is_guidance_to_the_bit(task):
+    default = generate(task, num_steps=4)
+    settings = {"guidance_interval": (0, 1), "guidance_rescale": 0}
+    np.testing.assert_array_equal(generate(task, num_steps=4, **settings), default)
+
+
+def test_guidance_at_no_noise_level_is_no_guidance(task, hint):
+    unguided = generate(task, hint_image=hint, guidance_scale=1.0)
+    nowhere = generate(task, hint_image=hint, guidance_interval=[0, 0])
+    np.testing.assert_array_equal(nowhere, unguided)
+
+
+def test_guidance_at_some_noise_levels_lies_between(task, hint, monkeypatch):
+    stretches, call = [], DenoisingLoop.__call__
+
+    def recording(self, *args):
+        stretches.append(args[-1])
+        return call(self, *args)
+
+    monkeypatch.setattr(DenoisingLoop, "__call__", recording)
+    settings = {"hint_image": hint, "num_steps": 10, "scheduler": "ddim"}
+    middle = generate(task, **settings, guidance_interval=(0.3, 0.9))
+    # Of the timesteps 901, 801, ..., 1 those with a noise level between.
+    assert stretches == [range(4, 9)]
+    assert difference(middle, generate(task, **settings)) > 1
+
+
+def test_rescaled_guidance_gives_another_video(task, hint, video):
+    assert difference(generate(task, hint_image=hint, guidance_rescale=0.7), video) > 1
 
 
 def test_without_temporal_parts_a_frame_does_not_depend_on_the_others(task, hint):
@@ -327,8 +369,15 @@ def test_nothing_is_compiled_again_for_other_values(
         generate(task, "a dog", negative_prompts="a cat", hint_image=hint)
         generate(task, seed=5, guidance_scale=2.0, hint_image=255 - hint)
         generate(task, num_steps=9, hint_image=hint, mask_image=np.ones((9, 9)))
-        for scheduler in ("euler", "ddim"):
+        for scheduler in ("euler", "ddim", "unipc", "dpm++3m"):
             generate(task, hint_image=hint, scheduler=scheduler)
+        assert not compiled()
+        # The first may compile programs for steps without guidance and for rescaled.
+        for high in (0.9, 0.95):
+            traced.clear()
+            caplog.clear()
+            generate(task, hint_image=hint, guidance_interval=(0.5, high), num_steps=9)
+            generate(task, hint_image=hint, guidance_rescale=high)
         assert not compiled()
         # Another number of frames is another shape.
         generate(task, num_frames=1, hint_image=hint)
@@ -388,8 +437,15 @@ def test_large_frames_are_coded_in_tiles(task, hint, monkeypatch):
         ({"guidance_scale": float("nan")}, "guidance_scale must be .* Received: nan"),
         ({"guidance_scale": "5"}, "guidance_scale must be a finite .* Received: '5'"),
         ({"image_guidance_scale": float("inf")}, "image_guidance_scale .* inf"),
+        ({"guidance_rescale": 1.5}, "guidance_rescale .* from 0 to 1. Received: 1.5"),
+        ({"guidance_rescale": "1"}, "guidance_rescale must be a finite .* '1'"),
+        ({"guidance_interval": (0.9, 0.1)}, r"two numbers, 0 <= low.*\(0.9, 0.1\)"),
+        ({"guidance_interval": 0.5}, "guidance_interval .* Received: 0.5"),
+        ({"guidance_interval": (0, float("nan"))}, r"Received: \(0, nan\)"),
         ({"tile_size": 100}, "tile_size must be a multiple of 64 .* Received: 100"),
         ({"scheduler": "plms"}, "Unknown scheduler 'plms', expected one of"),
+        ({"scheduler": "unipcm"}, "Unknown scheduler.* Did you mean 'unipc'"),
+        ({"scheduler": "lcm", "num_steps": 51}, "from 1 to 50. Received: 51"),
         ({"seed": "7"}, "seed must be None, an integer from 0.* Received: '7'"),
         ({"seed": True}, "seed must be None, an integer from 0.* Received: True"),
         ({"seed": 1.5}, "seed must be None, an integer from 0.* Received: 1.5"),
