@@ -14,9 +14,12 @@ from keras_makeavid.compilation import (
     compile_inference,
     compile_part,
     host_callback,
+    host_callback_when,
     wait_for_host_callbacks,
 )
 from keras_makeavid.devices import shard_batch
+from keras_makeavid.models import AutoencoderTiny
+from keras_makeavid.previews import Preview, preview_frames
 from keras_makeavid.schedulers import StepTable, step
 from keras_makeavid.schedulers.step_table import StepRow
 
@@ -55,6 +58,7 @@ class DenoisingLoop:
         self._programs = {}
         # The callback of each running call, by its number; each thread may have one.
         self._progress = {}
+        self._previews = {}
         self._numbers = itertools.count()
 
     def __call__(
@@ -65,6 +69,7 @@ class DenoisingLoop:
         step_noise: np.ndarray | None = None,
         progress: Callable[[int], None] | None = None,
         spatial_only: bool = False,
+        preview: Preview | None = None,
     ):
         """Denoise.
 
@@ -76,6 +81,7 @@ class DenoisingLoop:
                 `needs_noise`.
             progress: Called with the number of steps done after each step.
             spatial_only: Whether to leave out the UNet's temporal parts.
+            preview: How the expected result `(B, F, H, W, C)` is shown on the way.
 
         Returns:
             Latents of the shape of `noise`, float32.
@@ -90,21 +96,30 @@ class DenoisingLoop:
             pads = [(0, missing), *[(0, 0)] * (step_noise.ndim - 1)]
             step_noise = ops.convert_to_tensor(np.pad(step_noise, pads), "float32")
         reports = progress is not None
-        key = (guided, step_noise is not None, reports, spatial_only)
+        flags = (guided, reports, spatial_only, preview is not None)
+        tiny, shown = None, None
+        if preview is not None:
+            tiny, colours = preview.tiny, preview.colours
+            if tiny is None:
+                colours = ops.convert_to_tensor(colours, "float32")
+            shown = (ops.convert_to_tensor(preview.every, "int32"), colours)
+        key = (*flags, tiny and id(tiny), step_noise is not None)
         if key not in self._programs:
-            self._programs[key] = self._compile(guided, reports, spatial_only)
+            self._programs[key] = self._compile(*flags, tiny)
         number = next(self._numbers) % _MOST_CALLS
         self._progress[number] = progress
+        self._previews[number] = preview
         try:
             latents = self._programs[key](
                 *arguments,
                 step_noise,
                 ops.convert_to_tensor(len(table.timesteps), "int32"),
                 ops.convert_to_tensor(number, "int32"),
+                shown,
             )
             wait_for_host_callbacks()
         finally:
-            del self._progress[number]
+            del self._progress[number], self._previews[number]
         return latents
 
     def lower(self, noise: Any, context: Any):
@@ -121,12 +136,19 @@ class DenoisingLoop:
         mask = like((*noise.shape[:-1], 1), noise.sharding)
         conditions = (context, context, like(()), mask, noise)
         table = like((_LEAST_ROWS, len(StepRow._fields)))
-        program = self._compile(guided=True, reports=False, spatial_only=False)
+        program = self._compile(guided=True)
         number = jax.ShapeDtypeStruct((), "int32")
-        return program.lower(noise, conditions, table, None, number, number)
+        return program.lower(noise, conditions, table, None, number, number, None)
 
-    def _compile(self, guided: bool, reports: bool, spatial_only: bool):
-        def program(sample, conditions, table, step_noise, num_steps, number):
+    def _compile(
+        self,
+        guided: bool,
+        reports: bool = False,
+        spatial_only: bool = False,
+        previews: bool = False,
+        tiny: AutoencoderTiny | None = None,
+    ):
+        def program(sample, conditions, table, step_noise, num_steps, number, shown):
             conditions = Conditions(*conditions)
             predict = self._predictor(conditions, guided, spatial_only)
             predict = compile_part(predict)
@@ -140,13 +162,28 @@ class DenoisingLoop:
                 if reports:
                     place = ops.stack([number, ops.cast(i, "int32")])
                     state = host_callback(self._report, place, state)
+                if shown is not None:
+                    state = show(i, state, number, *shown)
                 return state
 
             sample = shard_batch(sample)
             start = (sample, ops.zeros_like(sample))
             return ops.fori_loop(0, num_steps, body, start)[0]
 
-        return compile_inference(program, [self._unet], calls_host=reports)
+        @compile_part
+        def frames_of(denoised, colours):
+            return preview_frames(denoised, tiny, colours)
+
+        def show(i, state, number, every, colours):
+            done = ops.cast(i, "int32") + 1
+
+            def make():
+                return number, done, frames_of(state[1], colours)
+
+            return host_callback_when(done % every == 0, self._show, make, state)
+
+        layers = [self._unet] if tiny is None else [self._unet, tiny]
+        return compile_inference(program, layers, calls_host=reports or previews)
 
     def _predictor(self, conditions: Conditions, guided: bool, spatial_only: bool):
         """Function of (sample, timestep) that gives the guided prediction."""
@@ -181,6 +218,10 @@ class DenoisingLoop:
     def _report(self, place) -> None:
         number, step = (int(value) for value in place)
         self._progress[number](step + 1)
+
+    def _show(self, number, done, frames) -> None:
+        frames = ops.convert_to_numpy(frames)
+        self._previews[int(number)].show(int(done), frames)
 
 
 def _padded(table: StepTable) -> np.ndarray:
