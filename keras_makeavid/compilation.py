@@ -102,6 +102,40 @@ def host_callback(callback: Callable[[Any], None], index, state):
     return state
 
 
+def host_callback_when(
+    due, callback: Callable[..., None], make: Callable[[], tuple], state
+):
+    """Call `callback(*make())` on the host, where `due` holds, when `state` is there.
+
+    `make` computes a tuple of tensors only then. The result is to be used instead of
+    the `state`, a tuple of tensors, that is passed.
+    """
+    backend = keras.config.backend()
+    if backend == "jax":
+        import jax
+
+        def call():
+            jax.debug.callback(callback, *keras.tree.map_structure(replicated, make()))
+
+        jax.lax.cond(due, call, lambda: None)
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        def called(*values):
+            callback(*values)
+            return 0
+
+        with tf.control_dependencies(state):
+            call = tf.cond(
+                due, lambda: tf.py_function(called, make(), tf.int32), lambda: 0
+            )
+        with tf.control_dependencies([call]):
+            state = tuple(tf.identity(x) for x in state)
+    elif due:
+        callback(*make())
+    return state
+
+
 def wait_for_host_callbacks() -> None:
     """Return when every `host_callback` of the programs run so far has run."""
     if keras.config.backend() == "jax":

@@ -6,6 +6,8 @@ import keras
 
 from keras_makeavid.devices import half_precision
 
+__all__ = ["StoredPolicy", "policy_of"]
+
 _STORED = "stored_"
 
 

@@ -14,9 +14,12 @@ from keras_makeavid.compilation import (
     compile_inference,
     compile_part,
     host_callback,
+    host_callback_when,
     wait_for_host_callbacks,
 )
 from keras_makeavid.devices import shard_batch
+from keras_makeavid.models import AutoencoderTiny
+from keras_makeavid.previews import Preview, preview_frames
 from keras_makeavid.schedulers import SamplerState, StepTable, step, step_noise
 from keras_makeavid.schedulers.step_table import StepRow
 
@@ -45,6 +48,8 @@ class _Program(NamedTuple):
     reports: bool = False
     spatial_only: bool = False
     low_memory: bool = False
+    previews: bool = False
+    tiny: AutoencoderTiny | None = None
 
 
 class DenoisingLoop:
@@ -64,6 +69,7 @@ class DenoisingLoop:
         self._programs = {}
         # The callback of each running call, by its number; each thread may have one.
         self._progress = {}
+        self._previews = {}
         self._numbers = itertools.count()
 
     def __call__(
@@ -76,6 +82,7 @@ class DenoisingLoop:
         spatial_only: bool = False,
         low_memory: bool = False,
         guided_steps: range | None = None,
+        preview: Preview | None = None,
     ):
         """Denoise.
 
@@ -91,6 +98,7 @@ class DenoisingLoop:
                 than being one of twice the batch.
             guided_steps: Steps with guidance, a UNet pass for each prompt; the others
                 make one pass. `None` is all.
+            preview: How the expected result `(B, F, H, W, C)` is shown on the way.
 
         Returns:
             Latents of the shape of `noise`, float32.
@@ -107,8 +115,15 @@ class DenoisingLoop:
         if noise_keys is not None:
             noise_keys = ops.convert_to_tensor(noise_keys, "int32")
         state = tuple(SamplerState.start(start))
+        shown = None
+        if preview is not None:
+            colours = preview.colours
+            if preview.tiny is None:
+                colours = ops.convert_to_tensor(colours, "float32")
+            shown = (ops.convert_to_tensor(preview.every, "int32"), colours)
         number = next(self._numbers) % _MOST_CALLS
         self._progress[number] = progress
+        self._previews[number] = preview
         try:
             for steps in _stretches(guided_steps, num_steps):
                 guided = steps.start in guided_steps
@@ -118,6 +133,8 @@ class DenoisingLoop:
                     progress is not None,
                     spatial_only,
                     guided and low_memory,
+                    preview is not None,
+                    preview.tiny if preview else None,
                 )
                 if kind not in self._programs:
                     self._programs[kind] = self._compile(kind)
@@ -128,10 +145,11 @@ class DenoisingLoop:
                     ops.convert_to_tensor(steps.start, "int32"),
                     ops.convert_to_tensor(steps.stop, "int32"),
                     ops.convert_to_tensor(number, "int32"),
+                    shown,
                 )
             wait_for_host_callbacks()
         finally:
-            del self._progress[number]
+            del self._progress[number], self._previews[number]
         return state[0]
 
     def lower(self, noise: Any, context: Any):
@@ -151,11 +169,11 @@ class DenoisingLoop:
         program = self._compile(_Program())
         state, number = SamplerState(*[noise] * 4), jax.ShapeDtypeStruct((), "int32")
         return program.lower(
-            tuple(state), conditions, table, None, number, number, number
+            tuple(state), conditions, table, None, number, number, number, None
         )
 
     def _compile(self, kind: _Program):
-        def program(state, conditions, table, noise_keys, first, stop, number):
+        def program(state, conditions, table, noise_keys, first, stop, number, shown):
             conditions = Conditions(*conditions)
             predict = compile_part(self._predictor(conditions, kind))
 
@@ -170,11 +188,28 @@ class DenoisingLoop:
                 if kind.reports:
                     place = ops.stack([number, ops.cast(i, "int32")])
                     state = host_callback(self._report, place, tuple(state))
+                if shown is not None:
+                    state = show(i, tuple(state), number, *shown)
                 return tuple(state)
 
             return ops.fori_loop(first, stop, body, tuple(map(shard_batch, state)))
 
-        return compile_inference(program, [self._unet], calls_host=kind.reports)
+        @compile_part
+        def frames_of(denoised, colours):
+            return preview_frames(denoised, kind.tiny, colours)
+
+        def show(i, state, number, every, colours):
+            done = ops.cast(i, "int32") + 1
+            denoised = SamplerState(*state).previous_denoised
+
+            def make():
+                return number, done, frames_of(denoised, colours)
+
+            return host_callback_when(done % every == 0, self._show, make, state)
+
+        layers = [self._unet] if kind.tiny is None else [self._unet, kind.tiny]
+        calls_host = kind.reports or kind.previews
+        return compile_inference(program, layers, calls_host=calls_host)
 
     def _predictor(self, conditions: Conditions, kind: _Program):
         """Function of (sample, timestep) that gives the guided prediction."""
@@ -223,6 +258,10 @@ class DenoisingLoop:
     def _report(self, place) -> None:
         number, step = (int(value) for value in place)
         self._progress[number](step + 1)
+
+    def _show(self, number, done, frames) -> None:
+        frames = ops.convert_to_numpy(frames)
+        self._previews[int(number)].show(int(done), frames)
 
 
 def rescale_guided(guided: Any, positive: Any, share: Any) -> Any:

@@ -15,32 +15,42 @@ from typing import Any
 
 import keras
 
-from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
+from keras_makeavid.models import AutoencoderKL, AutoencoderTiny, UNetPseudo3D
 from keras_makeavid.models.loading import without_weights
 from keras_makeavid.text import TextEncoder
 from weights_tools.configs import architecture, check_arguments
 from weights_tools.formats import FormatError, TensorFile
 from weights_tools.layouts import Layout
 
+# The models of a pipeline, and what may stand beside one.
 MODELS: dict[str, type[keras.Model]] = {
     "unet": UNetPseudo3D,
     "vae": AutoencoderKL,
     "text_encoder": TextEncoder,
 }
+KINDS = {**MODELS, "tiny_vae": AutoencoderTiny}
 
 # CLIP's text encoders have heads of 64.
 _TEXT_HEAD_WIDTH = 64
 
+# A tiny autoencoder's coder has some twenty.
+_MOST_STEPS = 256
+
 # Names of the one layer that holds the whole model, first in each variable's path.
-_NETWORKS = {"unet": "unet/", "vae": "autoencoder/", "text_encoder": ""}
+_NETWORKS = {
+    "unet": "unet/",
+    "vae": "autoencoder/",
+    "text_encoder": "",
+    "tiny_vae": "tiny_autoencoder/",
+}
 
 
 def kind_of(model: keras.Model) -> str:
-    """The kind of a model of ours: `"unet"`, `"vae"` or `"text_encoder"`."""
-    for kind, model_class in MODELS.items():
+    """The kind of a model of ours, one of `KINDS`."""
+    for kind, model_class in KINDS.items():
         if isinstance(model, model_class):
             return kind
-    names = [model_class.__name__ for model_class in MODELS.values()]
+    names = [model_class.__name__ for model_class in KINDS.values()]
     raise ValueError(f"model must be one of {names}. Received: {type(model).__name__}")
 
 
@@ -85,7 +95,7 @@ def weightless_model(kind: str, arguments: Mapping[str, Any]) -> keras.Model:
 @functools.lru_cache(maxsize=8)
 def _model(kind, arguments):
     try:
-        return without_weights(lambda: MODELS[kind](**json.loads(arguments)))
+        return without_weights(lambda: KINDS[kind](**json.loads(arguments)))
     except TypeError as error:
         raise ValueError(f"Not arguments of a {kind}: {error}") from error
 
@@ -185,8 +195,33 @@ def _text_encoder(shapes: _Shapes) -> dict[str, Any]:
     }
 
 
+def _tiny_vae(shapes: _Shapes) -> dict[str, Any]:
+    def blocks(coder):
+        # Those of a level follow each other; convolutions stand between levels.
+        places = {
+            place
+            for place in range(_MOST_STEPS)
+            if f"{coder}/layers_{place}/conv_0/kernel" in shapes
+        }
+        firsts = sorted(place for place in places if place - 1 not in places)
+        return [
+            next(n for n in itertools.count() if first + n not in places)
+            for first in firsts
+        ]
+
+    kernel_in = shapes.sizes("encoder/layers_0/kernel", 2)
+    return {
+        "in_channels": kernel_in[1],
+        "channels": kernel_in[0],
+        "latent_channels": shapes.sizes("decoder/layers_0/kernel", 2)[1],
+        "encoder_blocks": blocks("encoder"),
+        "decoder_blocks": blocks("decoder"),
+    }
+
+
 _INFER: Mapping[str, Callable[[_Shapes], dict[str, Any]]] = {
     "unet": _unet,
     "vae": _vae,
     "text_encoder": _text_encoder,
+    "tiny_vae": _tiny_vae,
 }

@@ -19,7 +19,7 @@ import numpy as np
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor
 from weights_tools.architectures import (
-    MODELS,
+    KINDS,
     complete,
     kind_of,
     shapes_of,
@@ -62,7 +62,7 @@ class Component:
     """One model of a checkpoint.
 
     Args:
-        kind: `"unet"`, `"vae"` or `"text_encoder"`.
+        kind: `"unet"`, `"vae"`, `"text_encoder"` or `"tiny_vae"`.
         layout: Name of the layout that it comes in.
         arguments: Arguments of our class.
         weights: Its weights by the path of our variable. Those that the layout does
@@ -131,7 +131,7 @@ class Component:
         """Make the model with its weights; `None` is Keras's default dtype."""
         if self.kind == "vae":
             self.require_layout("keras")
-        model = MODELS[self.kind](**self.arguments, dtype=dtype)
+        model = KINDS[self.kind](**self.arguments, dtype=dtype)
         assign_weights(model, self.weights)
         return model
 

@@ -26,6 +26,7 @@ _MAX_BYTES = 2**20
 _Size = Annotated[int, Meta(ge=1, le=2**17)]
 _Count = Annotated[int, Meta(ge=1, le=64)]
 _Sizes = Annotated[tuple[_Size, ...], Meta(min_length=1, max_length=64)]
+_Counts = Annotated[tuple[_Count, ...], Meta(min_length=1, max_length=64)]
 _Switches = Annotated[tuple[bool, ...], Meta(min_length=1, max_length=64)]
 _Names = Annotated[tuple[str, ...], Meta(min_length=1, max_length=64)]
 _Fraction = Annotated[float, Meta(gt=0, le=1)]
@@ -46,6 +47,8 @@ _ARGUMENTS: dict[str, Any] = {
     "num_heads": _Size | _Sizes,
     "block_channels": _Sizes,
     "attention_levels": _Switches,
+    "channels": _Size,
+    **_each("encoder_blocks decoder_blocks", _Counts),
     **_each("layers_per_block num_layers", _Count),
     **_each("epsilon transformer_epsilon layer_norm_epsilon", _Fraction),
     **_each("scaling_factor fps", _Factor),
@@ -230,6 +233,33 @@ _CODER_BLOCKS = {
     "up_block_types": "UpDecoderBlock2D",
 }
 
+_TINY_CHANNELS = ("encoder_block_out_channels", "decoder_block_out_channels")
+
+_TINY_AUTOENCODER = _Format(
+    model="tiny autoencoder",
+    renamed={
+        "in_channels": "in_channels",
+        "latent_channels": "latent_channels",
+        "num_encoder_blocks": "encoder_blocks",
+        "num_decoder_blocks": "decoder_blocks",
+        "scaling_factor": "scaling_factor",
+    },
+    own=("channels", "name", "dtype"),
+    only={
+        "_class_name": ("AutoencoderTiny",),
+        "act_fn": ("relu",),
+        "upsample_fn": ("nearest",),
+        "upsampling_scaling_factor": (2,),
+        "shift_factor": (0,),
+    },
+    ignored=(
+        # How latents are kept as bytes, which neither coder does.
+        *("latent_magnitude", "latent_shift", "force_upcast"),
+        # Read by themselves: all channels are one number.
+        *("out_channels", "block_out_channels", *_TINY_CHANNELS),
+    ),
+)
+
 _TEXT_SIZES = {
     "vocab_size": "vocabulary_size",
     "max_position_embeddings": "max_sequence_length",
@@ -348,6 +378,8 @@ def their_config(
         return _unet_config(arguments, is_video)
     if kind == "vae":
         return _autoencoder_config(arguments)
+    if kind == "tiny_vae":
+        return _tiny_autoencoder_config(arguments)
     return {
         "architectures": ["CLIPTextModel"],
         "model_type": "clip_text_model",
@@ -423,13 +455,17 @@ def _read_autoencoder(config: Mapping[str, Any]) -> dict[str, Any]:
                 f"{key} must be {expected} for block_out_channels="
                 f"{list(arguments['block_channels'])}. Received: {list(config[key])}"
             )
+    _check_out_channels(config, arguments)
+    return arguments
+
+
+def _check_out_channels(config, arguments):
     if config.get("out_channels", 3) != arguments["in_channels"]:
         raise ValueError(
             "out_channels must equal in_channels in this architecture. Received: "
             f"out_channels={config.get('out_channels', 3)}, "
             f"in_channels={arguments['in_channels']}"
         )
-    return arguments
 
 
 def _autoencoder_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -443,6 +479,39 @@ def _autoencoder_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
         "act_fn": "silu",
         **{key: [kind] * levels for key, kind in _CODER_BLOCKS.items()},
         **own,
+    }
+
+
+def _read_tiny_autoencoder(config: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = {
+        "in_channels": 3,
+        "encoder_blocks": (1, 3, 3, 3),
+        "decoder_blocks": (3, 3, 3, 1),
+        **_TINY_AUTOENCODER.read(config),
+    }
+    _check_out_channels(config, arguments)
+    for coder, key in zip(("encoder", "decoder"), _TINY_CHANNELS, strict=True):
+        levels = len(arguments[f"{coder}_blocks"])
+        channels = list(_check(config.get(key, (64,) * levels), _Sizes, key))
+        # A block keeps the channels of its input.
+        if channels != [arguments.setdefault("channels", channels[0])] * levels:
+            raise ValueError(
+                f"{key} must be one number for each of num_{coder}_blocks, all "
+                f"{arguments['channels']} in this architecture. Received: {channels}"
+            )
+    return arguments
+
+
+def _tiny_autoencoder_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    channels = [
+        [arguments["channels"]] * len(arguments[f"{coder}_blocks"])
+        for coder in ("encoder", "decoder")
+    ]
+    return {
+        "_class_name": "AutoencoderTiny",
+        **_TINY_AUTOENCODER.write(arguments),
+        "out_channels": arguments["in_channels"],
+        **dict(zip(_TINY_CHANNELS, channels, strict=True)),
     }
 
 
@@ -465,6 +534,7 @@ _READERS = {
     "unet": _read_unet,
     "vae": _read_autoencoder,
     "text_encoder": _read_text_encoder,
+    "tiny_vae": _read_tiny_autoencoder,
 }
 
 

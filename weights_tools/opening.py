@@ -23,7 +23,7 @@ from keras_makeavid.presets import HUB_PREFIX, is_preset, preset_folder, reposit
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor
 from weights_tools import kerascv
-from weights_tools.architectures import MODELS, complete, infer_arguments
+from weights_tools.architectures import KINDS, MODELS, complete, infer_arguments
 from weights_tools.checkpoint import (
     METADATA,
     TASK_FILE,
@@ -223,7 +223,7 @@ def _keras_component(file: TensorFile, config: Path, overrides) -> Component:
 
 def _keras_arguments(config: Any) -> tuple[str, dict[str, Any]]:
     name = config.get("class_name") if isinstance(config, dict) else None
-    kinds = {model.__name__: kind for kind, model in MODELS.items()}
+    kinds = {model.__name__: kind for kind, model in KINDS.items()}
     kind = kinds.get(name) if isinstance(name, str) else None
     if kind is None or not isinstance(config.get("config"), dict):
         raise ValueError(

@@ -32,7 +32,7 @@ from keras_makeavid.schedulers import (
 )
 from keras_makeavid.text import TextToVideoPreprocessor, openai_clip_vocabulary
 from weights_tools import kerascv
-from weights_tools.architectures import MODELS, weightless_model
+from weights_tools.architectures import KINDS, MODELS, weightless_model
 from weights_tools.checkpoint import (
     METADATA,
     TASK_FILE,
@@ -59,6 +59,7 @@ _HUB_FILES = {
     ("unet", "safetensors"): "diffusion_pytorch_model.safetensors",
     ("unet", "flax_msgpack"): "diffusion_flax_model.msgpack",
     ("vae", "safetensors"): "diffusion_pytorch_model.safetensors",
+    ("tiny_vae", "safetensors"): "diffusion_pytorch_model.safetensors",
     ("text_encoder", "safetensors"): "model.safetensors",
 }
 
@@ -216,7 +217,7 @@ def _as_dtype(value: np.ndarray, dtype: str, name: str) -> np.ndarray:
 
 def _plan_file(checkpoint: Checkpoint, layout: str) -> _Plan:
     """One file of weights, of one model or of a whole checkpoint of LDM."""
-    components = [c for part, c in checkpoint.components.items() if part in MODELS]
+    components = [c for part, c in checkpoint.components.items() if part in KINDS]
     if layout != "ldm" and len(components) > 1:
         raise ValueError(
             f"A file in layout {layout!r} holds one model: write a folder, or name "
@@ -385,7 +386,7 @@ def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
     VAE and text encoder, which the video layouts do not have, are as diffusers has
     them.
     """
-    models = {p: c for p, c in checkpoint.components.items() if p in MODELS}
+    models = {p: c for p, c in checkpoint.components.items() if p in KINDS}
     known = {(each.kind, each.name) for each in LAYOUTS}
     layouts = {
         part: c.require_layout(layout if (c.kind, layout) in known else "diffusers")

@@ -25,7 +25,7 @@ class PartInspection:
     """One model in a source.
 
     Args:
-        kind: `"unet"`, `"vae"` or `"text_encoder"`.
+        kind: `"unet"`, `"vae"`, `"text_encoder"` or `"tiny_vae"`.
         layout: Name of its layout.
         path: The file it is in.
         video: Whether it has temporal parts.
@@ -74,7 +74,8 @@ def inspect(
 
     Returns:
         A `PartInspection` of each part: `"unet"`, `"vae"`, `"text_encoder"`,
-        `"image_unet"`. Its attribute `left_out` lists what else is in the source.
+        `"image_unet"`, `"tiny_vae"`. Its attribute `left_out` lists what else is in
+        the source.
 
     Raises:
         FileNotFoundError: There is nothing.
@@ -239,8 +240,8 @@ def _input(a: Component, b: Component) -> dict[str, Any]:
     if a.kind == "text_encoder":
         shape: tuple[int, ...] = (2, sizes["max_sequence_length"])
         return {"token_ids": random.integers(0, sizes["vocabulary_size"], shape)}
-    side = 2 ** len(sizes["block_channels"])
-    if a.kind == "vae":
+    side = 2 ** len(sizes.get("block_channels") or sizes["encoder_blocks"])
+    if a.kind.endswith("vae"):
         shape = (1, side, side, sizes["in_channels"])
         return {"images": random.uniform(-1, 1, shape).astype("float32")}
     channels = max(c.arguments["in_channels"] for c in (a, b))
@@ -259,7 +260,7 @@ def _forward(component: Component, inputs) -> np.ndarray:
     if component.kind == "unet":
         sample = inputs["sample"][..., : component.arguments["in_channels"]]
         inputs = {**inputs, "sample": sample if component.is_video else sample[:, 0]}
-    elif component.kind == "vae":
+    elif component.kind.endswith("vae"):
         inputs = inputs["images"]
     # As one program: JAX would compile each operation of each shape by itself.
     run = compile_inference(model, [model])

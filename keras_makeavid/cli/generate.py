@@ -102,6 +102,12 @@ def add_arguments(option) -> None:
         help="pixels a side of the tiles in which large frames are coded, for less "
         "memory; whole frames if not given",
     )
+    option(
+        "--fast-decode",
+        metavar="DECODER",
+        help="decode by the tiny decoder of this folder, file or handle, such as "
+        "hf://madebyollin/taesd",
+    )
     option("--seed", type=int, help="a random one if not given")
     option(
         "--dtype",
@@ -169,6 +175,8 @@ def run(options) -> int:
     task = TextToVideo.from_preset(
         options.preset, dtype=options.dtype, low_memory=options.low_memory
     )
+    if options.fast_decode is not None:
+        task.load_fast_decoder(options.fast_decode)
     fps = task.fps if options.fps is None else options.fps
     video.check_video_path(options.out, fps)
     frames = task.generate(
@@ -187,6 +195,7 @@ def run(options) -> int:
         scheduler=options.scheduler,
         seed=options.seed,
         tile_size=options.tile,
+        fast_decode=options.fast_decode is not None,
         progress=True,
     )[0]
     video.write_video(options.out, frames, fps=fps)

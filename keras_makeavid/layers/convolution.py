@@ -60,6 +60,7 @@ class SpatialConv(keras.layers.Layer):
         filters: Number of output channels.
         kernel_size: Odd side of the kernel.
         strides: Stride over height and width.
+        use_bias: Whether a bias is added.
 
     Example:
     ```python
@@ -67,11 +68,19 @@ class SpatialConv(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, filters: int, kernel_size: int = 3, strides: int = 1, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int = 3,
+        strides: int = 1,
+        use_bias: bool = True,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.filters = filters
         self.kernel_size = kernel_size
         self.strides = strides
+        self.use_bias = use_bias
 
     def build(self, input_shape):
         side = self.kernel_size
@@ -80,9 +89,11 @@ class SpatialConv(keras.layers.Layer):
             shape=(side, side, input_shape[-1], self.filters),
             initializer=kernel_initializer(GlorotUniform()),
         )
-        self.bias = self.add_weight(
-            name="bias", shape=(self.filters,), initializer="zeros"
-        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias", shape=(self.filters,), initializer="zeros"
+            )
 
     def call(self, inputs):
         """Convolve `(N, H, W, C_in)` to `(N, H / strides, W / strides, filters)`."""
@@ -98,6 +109,7 @@ class SpatialConv(keras.layers.Layer):
             "filters": self.filters,
             "kernel_size": self.kernel_size,
             "strides": self.strides,
+            "use_bias": self.use_bias,
         }
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import keras_hub
-import numpy as np
 from keras import ops
 
-from keras_makeavid.compilation import compile_inference
 from keras_makeavid.layers.autoencoder import Autoencoder
 from keras_makeavid.layers.shapes import check_shape
+from keras_makeavid.models.frame_coding import FrameCoding
 from keras_makeavid.models.loading import FromPreset
-from keras_makeavid.models.tiling import TileGrid
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class AutoencoderKL(FromPreset, keras_hub.models.Backbone):
+class AutoencoderKL(FrameCoding, FromPreset, keras_hub.models.Backbone):
     """Stable Diffusion 1.5's variational autoencoder (Rombach et al., 2022).
 
     It knows images only: the frames of a video `(B, F, H, W, C)` are coded each on
@@ -97,7 +94,6 @@ class AutoencoderKL(FromPreset, keras_hub.models.Backbone):
 
     @property
     def downsampling_factor(self) -> int:
-        """Pixels of an image in a latent's pixel, along one side."""
         return 2 ** (len(self.block_channels) - 1)
 
     def call(self, images):
@@ -166,140 +162,8 @@ class AutoencoderKL(FromPreset, keras_hub.models.Backbone):
         check_shape("latents", latents.shape, self.latent_channels)
         return self._by_frame(self.network.decode, latents / self.scaling_factor)
 
-    def _by_frame(self, function, video):
-        """Fold all axes but the last three into the batch that `function` takes."""
-        shape = ops.shape(video)
-        frames = ops.reshape(video, (-1, *shape[-3:]))
-        outputs = function(ops.cast(frames, self.compute_dtype))
-        return ops.reshape(outputs, (*shape[:-3], *ops.shape(outputs)[1:]))
-
-    def encode_video(
-        self, frames: np.ndarray, chunk_size: int = 1, tile_size: int | None = None
-    ) -> np.ndarray:
-        """Encode frames by chunks, and large ones by tiles, to the posterior mean.
-
-        One compiled program serves every chunk and tile, so that memory is bounded
-        by theirs whatever the number and size of the frames.
-
-        Args:
-            frames: `(F, H, W, in_channels)` or `(B, F, H, W, in_channels)`; uint8, or
-                float in [-1, 1].
-            chunk_size: Frames coded at once.
-            tile_size: Side in pixels of the overlapping tiles that larger frames are
-                coded in; a multiple of the factor and at least 4 times it. `None`
-                codes frames whole.
-
-        Returns:
-            `(F, H / factor, W / factor, latent_channels)` times `scaling_factor`,
-            float32.
-
-        Raises:
-            ValueError: If an argument does not fit.
-
-        Example:
-        ```python
-        latents = autoencoder.encode_video(read_video("cat.mp4"), tile_size=512)
-        ```
-        """
-        frames = np.asarray(frames)
-        factor = self.downsampling_factor
-        check_shape("frames", frames.shape, self.in_channels, factor)
-        if frames.dtype != np.uint8 and not keras.backend.is_float_dtype(
-            frames.dtype.name
-        ):
-            raise ValueError(
-                "frames must be uint8, or float in [-1, 1]. "
-                f"Received: {frames.dtype.name}"
-            )
-        grid = self._tile_grid(frames.shape, factor, tile_size)
-
-        def encode(chunk):
-            return grid.apply(self._encode_program, chunk, factor, 1)
-
-        return _map_chunks(encode, frames, chunk_size)
-
-    def decode_video(
-        self, latents: np.ndarray, chunk_size: int = 1, tile_size: int | None = None
-    ) -> np.ndarray:
-        """Decode latents by chunks, and large ones by tiles, to frames to be shown.
-
-        Args:
-            latents: `(F, h, w, latent_channels)` or `(B, F, h, w, latent_channels)`.
-            chunk_size: Frames coded at once.
-            tile_size: As in `encode_video`, in pixels of the frames.
-
-        Returns:
-            `(F, h * factor, w * factor, in_channels)`, uint8.
-
-        Raises:
-            ValueError: If an argument does not fit.
-
-        Example:
-        ```python
-        write_video("cat.mp4", autoencoder.decode_video(latents))
-        ```
-        """
-        latents = np.asarray(latents)
-        factor = self.downsampling_factor
-        check_shape("latents", latents.shape, self.latent_channels)
-        grid = self._tile_grid(latents.shape, 1, tile_size)
-
-        def decode(chunk):
-            images = grid.apply(self._decode_program, chunk, 1, factor)
-            return np.rint((images.clip(-1, 1) + 1) * 127.5).astype("uint8")
-
-        return _map_chunks(decode, latents, chunk_size)
-
-    @functools.cached_property
-    def _encode_program(self) -> Callable[[np.ndarray], np.ndarray]:
-        def encode(frames):
-            if keras.backend.standardize_dtype(frames.dtype) == "uint8":
-                frames = ops.cast(frames, "float32") / 127.5 - 1.0
-            return ops.cast(self.encode(frames), "float32")
-
-        return _on_arrays(compile_inference(encode, [self.network]))
-
-    @functools.cached_property
-    def _decode_program(self) -> Callable[[np.ndarray], np.ndarray]:
-        def decode(latents):
-            return ops.cast(self.decode(latents), "float32")
-
-        return _on_arrays(compile_inference(decode, [self.network]))
-
-    def check_tile_size(self, tile_size: int | None) -> None:
-        """Refuse a side of tiles that `encode_video` and `decode_video` cannot take.
-
-        Args:
-            tile_size: In pixels, or `None` for whole frames.
-
-        Raises:
-            ValueError: If it does not fit.
-        """
-        factor = self.downsampling_factor
-        if tile_size is not None and (tile_size % factor or tile_size < 4 * factor):
-            raise ValueError(
-                f"tile_size must be a multiple of {factor} and at least {4 * factor}. "
-                f"Received: {tile_size}"
-            )
-
-    def _tile_grid(self, shape, cell: int, tile_size: int | None) -> TileGrid:
-        height, width = (size // cell for size in shape[-3:-1])
-        self.check_tile_size(tile_size)
-        if tile_size is None:
-            return TileGrid(height, width, tile=max(height, width))
-        return TileGrid(height, width, tile_size // self.downsampling_factor)
-
     def compute_output_shape(self, input_shape):
         return input_shape
-
-    def _check_images(self, images):
-        check_shape("images", images.shape, self.in_channels, self.downsampling_factor)
-        dtype = keras.backend.standardize_dtype(images.dtype)
-        if not keras.backend.is_float_dtype(dtype):
-            raise ValueError(
-                "images must be float in [-1, 1]; `encode_video` takes uint8. "
-                f"Received: {dtype}"
-            )
 
     def get_config(self):
         return {
@@ -322,25 +186,3 @@ def _check_config(block_channels, groups):
             "Each of block_channels must be a multiple of groups. Received: "
             f"block_channels={block_channels}, groups={groups}"
         )
-
-
-def _on_arrays(program):
-    return lambda array: ops.convert_to_numpy(program(ops.convert_to_tensor(array)))
-
-
-def _map_chunks(function, video: np.ndarray, chunk_size: int) -> np.ndarray:
-    """Apply `function` to runs of `chunk_size` frames, all of one shape."""
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1. Received: {chunk_size}")
-    *leading, height, width, channels = video.shape
-    frames = video.reshape(-1, height, width, channels)
-    chunk_size = min(chunk_size, len(frames))
-    results = []
-    for start in range(0, len(frames), chunk_size):
-        chunk = frames[start : start + chunk_size]
-        # Another shape would compile another program.
-        missing = chunk_size - len(chunk)
-        chunk = np.concatenate([chunk, np.repeat(chunk[-1:], missing, axis=0)])
-        results.append(function(chunk)[: chunk_size - missing])
-    result = np.concatenate(results)
-    return result.reshape(*leading, *result.shape[1:])

@@ -17,9 +17,10 @@ from keras_makeavid.compilation import compile_inference
 from keras_makeavid.devices import made_on_host, on_device
 from keras_makeavid.dtype_policies import policy_of, without_overflow
 from keras_makeavid.files import folder_written_aside
-from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
+from keras_makeavid.models import AutoencoderKL, AutoencoderTiny, UNetPseudo3D
 from keras_makeavid.models.loading import WEIGHTS_FOLLOW, FromPreset, check_weights_file
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS, check_parts
+from keras_makeavid.previews import Preview, fit_colours
 from keras_makeavid.progress import step_progress
 from keras_makeavid.sampling import Conditions, DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule, Scheduler, get_scheduler
@@ -115,6 +116,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         self.autocast = False
         self._training: _Training | None = None
         self.low_memory = False
+        self._fast = _FastDecoder()
         self.height = height
         self.width = width
         self.num_frames = num_frames
@@ -182,6 +184,37 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         """Load the weights of all parts but the backbone, from a file of a preset."""
         check_weights_file(filepath)
         super().load_task_weights(filepath)
+
+    def load_fast_decoder(self, source: str | os.PathLike | AutoencoderTiny) -> None:
+        """Load what decodes fast: for `generate(fast_decode=True)` and its previews.
+
+        It is no part of the task, and presets do not hold it.
+
+        Args:
+            source: An `AutoencoderTiny`, or what its `from_preset` takes, such as
+                `"hf://madebyollin/taesd"`.
+
+        Raises:
+            FileNotFoundError: If there is nothing.
+            ValueError: If it is damaged, or of other latents than the VAE's.
+
+        Example:
+        ```python
+        task.load_fast_decoder("hf://madebyollin/taesd")
+        videos = task.generate("a cat", fast_decode=True)
+        ```
+        """
+        tiny = source
+        if not isinstance(tiny, AutoencoderTiny):
+            tiny = AutoencoderTiny.from_preset(tiny, dtype=self.vae.compute_dtype)
+        for name in ("in_channels", "latent_channels", "downsampling_factor"):
+            received, expected = getattr(tiny, name), getattr(self.vae, name)
+            if received != expected:
+                raise ValueError(
+                    f"The fast decoder's {name} must be {expected}, as the VAE's. "
+                    f"Received: {received}"
+                )
+        self._fast.model = tiny
 
     def _make_denoising_loops(self):
         self._video_loop = self._image_loop = DenoisingLoop(self.backbone)
@@ -385,6 +418,9 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         seed: int | Sequence[int] | None = None,
         progress: bool | Callable[[int, int], None] = False,
         tile_size: int | None = None,
+        fast_decode: bool = False,
+        preview: Callable[[int, int, np.ndarray], None] | None = None,
+        preview_every: int = 5,
     ) -> np.ndarray:
         """Generate a video for each prompt.
 
@@ -422,6 +458,14 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 `progress(step, num_steps)` after each step.
             tile_size: Side in pixels of the overlapping tiles in which the VAE codes
                 larger frames, for less memory; `None` codes whole frames.
+            fast_decode: Whether the decoder of `load_fast_decoder` decodes the video,
+                in place of the VAE.
+            preview: Called as `preview(step, num_steps, frames)` every `preview_every`
+                steps of the video, numbered as for `progress`. `frames` are uint8
+                `(B, F, h, w, 3)`, what the video is expected to become: of full size
+                from the decoder of `load_fast_decoder`; without one, of the size of
+                the latents by a linear map.
+            preview_every: Number of steps.
 
         Returns:
             uint8 `(B, F, H, W, 3)`.
@@ -459,6 +503,19 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             check_flag("progress", progress)
         if tile_size is not None:
             check_count("tile_size", tile_size)
+        check_flag("fast_decode", fast_decode)
+        if fast_decode and self._fast.model is None:
+            raise ValueError(
+                "fast_decode needs a decoder, as of "
+                'load_fast_decoder("hf://madebyollin/taesd"). '
+                "Received: fast_decode=True, and none is loaded"
+            )
+        if preview is not None and not callable(preview):
+            raise ValueError(
+                "preview must be a function of (step, num_steps, frames) or None. "
+                f"Received: {preview!r}"
+            )
+        check_count("preview_every", preview_every)
         table = get_scheduler(scheduler, self.schedule).table(num_steps)
         levels = self.schedule.noise_scale(table.timesteps)
         guided = np.flatnonzero((low <= levels) & (levels <= high))
@@ -474,9 +531,15 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             mask_image = as_masks(mask_image, batch, height, width)
         self.vae.check_tile_size(tile_size)
 
+        # Both before one is encoded: what is cut is told first.
+        token_ids = [
+            self.preprocessor.tokenize(texts) for texts in (prompts, negatives)
+        ]
+        with self._at_work(self.text_encoder):
+            context, negative_context = map(self._encode_text, token_ids)
         text = {
-            "context": self.encode_prompts(prompts),
-            "negative_context": self.encode_prompts(negatives),
+            "context": context,
+            "negative_context": negative_context,
             "guidance_rescale": guidance_rescale,
         }
         total = num_steps * (1 if hint_image is not None else 2)
@@ -496,6 +559,12 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             else:
                 hint, mask = self._encode_hint(hint_image, mask_image, tile_size)
                 done = 0
+            shown = preview and self._preview(
+                lambda step, frames: preview(done + step, total, frames),
+                preview_every,
+                hint,
+                (height, width),
+            )
             with self._at_work(self.backbone):
                 latents = self._video_loop(
                     _noise(seeds, "video", (num_frames, *hint.shape[1:])),
@@ -507,15 +576,35 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                     ),
                     table,
                     _noise_keys(seeds, "video", table),
-                    report and (lambda step: report(done + step)),
-                    spatial_only,
-                    self.low_memory,
-                    guided_steps,
+                    progress=report and (lambda step: report(done + step)),
+                    spatial_only=spatial_only,
+                    low_memory=self.low_memory,
+                    guided_steps=guided_steps,
+                    preview=shown,
                 )
         latents = keras.ops.convert_to_numpy(latents)
-        with self._at_work(self.vae):
-            frames = self.vae.decode_video(latents, tile_size=tile_size)
+        if fast_decode and self._fast.model:
+            frames = self._fast.model.decode_video(latents, tile_size=tile_size)
+        else:
+            with self._at_work(self.vae):
+                frames = self.vae.decode_video(latents, tile_size=tile_size)
         return _crop(frames, height, width)
+
+    def _preview(self, show, every, hint, size) -> Preview:
+        """How a video of these hint latents is shown, cropped as `generate` does."""
+        tiny = self._fast.model
+        step = self.vae.downsampling_factor if tiny is None else 1
+        height, width = (math.ceil(side / step) for side in size)
+        colours = None
+        if tiny is None:
+            with self._at_work(self.vae):
+                colours = fit_colours(self.vae, hint)
+        return Preview(
+            lambda done, frames: show(done, _crop(frames, height, width)),
+            every,
+            tiny,
+            colours,
+        )
 
     def encode_prompts(self, prompts: Sequence[str]):
         """Compute the text states that the UNet attends to.
@@ -554,7 +643,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 ),
                 table,
                 _noise_keys(seeds, "image", table),
-                report,
+                progress=report,
                 low_memory=self.low_memory,
                 guided_steps=guided_steps,
             )
@@ -693,6 +782,13 @@ class _Training:
 
     objective: VideoDiffusion
     settings: dict[str, Any]
+
+
+@dataclasses.dataclass
+class _FastDecoder:
+    """What decodes fast, if it is loaded. Keras does not look for layers in here."""
+
+    model: AutoencoderTiny | None = None
 
 
 def _with_dtype_of(backbone, part, name):

@@ -31,7 +31,7 @@ class Layout:
 
     Args:
         name: Name of the layout, such as `"diffusers"`.
-        kind: What it holds: `"unet"`, `"vae"` or `"text_encoder"`.
+        kind: What it holds: `"unet"`, `"vae"`, `"text_encoder"` or `"tiny_vae"`.
         container: File format that it is written in.
         renames: `(pattern, replacement)` pairs, applied in order by `re.sub` to a
             variable's path without the model's own name.

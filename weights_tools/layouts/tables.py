@@ -227,6 +227,23 @@ VAE_KERAS = _vae(
     roots=("layers/autoencoder/", "vae/layers/autoencoder/"),
 )
 
+# The tiny autoencoder, whose layers are named by their place.
+
+_tiny_vae = functools.partial(Layout, kind="tiny_vae", marker="decoder/layers_0/kernel")
+
+TINY_VAE_DIFFUSERS = _tiny_vae(
+    name="diffusers",
+    **_TORCH,
+    renames=((r"(layers|conv)_", r"\1/"), *TORCH_LEAVES),
+)
+
+TINY_VAE_KERAS = _tiny_vae(
+    name="keras",
+    container="hdf5",
+    renames=KERAS_LEAVES,
+    roots=("layers/tiny_autoencoder/",),
+)
+
 # CLIP's text encoder.
 
 _text = functools.partial(
@@ -290,6 +307,8 @@ LAYOUTS: tuple[Layout, ...] = (
     TEXT_KERAS,
     TEXT_DIFFUSERS,
     TEXT_LDM,
+    TINY_VAE_KERAS,
+    TINY_VAE_DIFFUSERS,
 )
 
 

@@ -9,14 +9,14 @@ import keras
 from keras import ops
 
 from keras_makeavid.devices import summed_in_float32
-from keras_makeavid.layers.operations.dense import dense
+from keras_makeavid.layers.operations.dense import dense, given
 from keras_makeavid.tensor import Tensor
 
 
 def conv2d(
     inputs: Tensor,
     kernel: Tensor,
-    bias: Tensor,
+    bias: Tensor | None,
     strides: int = 1,
     padding: str = "half",
 ) -> Tensor:
@@ -25,6 +25,7 @@ def conv2d(
     Keras pads `"same"` by (0, 1) where the stride is 2. Stable Diffusion pads 1 on
     both sides (docs/model.md, Traps), as `padding="half"` does; `"valid"` pads nothing.
     Inputs are `(N, H, W, C_in)`, the kernel `(KH, KW, C_in, C_out)` with odd KH and KW.
+    With `None` for the bias none is added.
     """
     height, width = kernel.shape[:2]
     if (height, width, strides) == (1, 1, 1):
@@ -78,13 +79,13 @@ def _conv2d_portable(inputs, kernel, bias, strides, padding):
         inputs = ops.pad(inputs, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
         padding = "valid"
 
-    def convolve(inputs, kernel, bias):
+    def convolve(inputs, kernel, *bias):
         outputs = ops.conv(
             inputs, kernel, strides, padding=padding, data_format="channels_last"
         )
-        return ops.add(outputs, bias)
+        return ops.add(outputs, *bias) if bias else outputs
 
-    return summed_in_float32(convolve, inputs, kernel, bias)
+    return summed_in_float32(convolve, *given(inputs, kernel, bias))
 
 
 def _conv2d_torch(inputs, kernel, bias, strides, padding):
@@ -92,12 +93,12 @@ def _conv2d_torch(inputs, kernel, bias, strides, padding):
     # nothing is copied, and the bias is added inside the convolution.
     import torch
 
-    inputs, kernel, bias = map(ops.convert_to_tensor, (inputs, kernel, bias))
+    inputs, kernel, *biases = map(ops.convert_to_tensor, given(inputs, kernel, bias))
     half = (kernel.shape[0] // 2, kernel.shape[1] // 2)
     outputs = torch.nn.functional.conv2d(
         inputs.permute(0, 3, 1, 2),
         kernel.permute(3, 2, 0, 1),
-        bias,
+        *biases or [None],
         stride=strides,
         padding=half if padding == "half" else 0,
     )

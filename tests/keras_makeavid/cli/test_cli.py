@@ -26,6 +26,7 @@ from keras_makeavid import (
 )
 from keras_makeavid.cli import _parser, main
 from keras_makeavid.data import open_dataset
+from keras_makeavid.models import AutoencoderTiny
 
 OTHER_FORMAT = ("--format", "gif", "--out", "video.mp4")
 COMMANDS = ("generate", "evaluate", "encode", "train", "plan", "info")
@@ -470,6 +471,20 @@ def test_generate_writes_a_video_in_half_precision(preset, picture, tmp_path):
     assert (written.num_frames, written.fps) == (2, 5)
     assert (written.height, written.width) == (128, 128)
     assert video.read_video(out).std() > 10
+
+
+@pytest.mark.once
+def test_generate_decodes_by_a_tiny_decoder(preset, picture, tmp_path, capfd):
+    config = {"channels": 4, "encoder_blocks": (1,) * 7, "decoder_blocks": (1,) * 7}
+    AutoencoderTiny(**config).save_to_preset(tmp_path / "tiny")
+    options = ("--frames", 2, "--steps", 1, "--seed", 0, "--hint", picture)
+    places = ("--preset", preset, "--out", tmp_path / "cat.gif")
+    command = ("generate", "a cat", *options, *places, "--fast-decode")
+    assert run(*command, tmp_path / "tiny") == 0
+    assert video.probe(tmp_path / "cat.gif").num_frames == 2
+    capfd.readouterr()
+    assert run(*command, tmp_path / "nowhere") == 2
+    assert "There is nothing at" in capfd.readouterr().err
 
 
 @pytest.mark.once

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from keras_makeavid import TextToVideo
-from keras_makeavid.models import AutoencoderKL
+from keras_makeavid.models import AutoencoderKL, AutoencoderTiny
 from keras_makeavid.sampling import DenoisingLoop
 from keras_makeavid.schedulers import DDIM, NoiseSchedule
 from keras_makeavid.text import TextEncoder, TextToVideoPreprocessor
@@ -130,9 +130,9 @@ def test_guidance_at_no_noise_level_is_no_guidance(task, hint):
 def test_guidance_at_some_noise_levels_lies_between(task, hint, monkeypatch):
     stretches, call = [], DenoisingLoop.__call__
 
-    def recording(self, *args):
-        stretches.append(args[-1])
-        return call(self, *args)
+    def recording(self, *args, **options):
+        stretches.append(options["guided_steps"])
+        return call(self, *args, **options)
 
     monkeypatch.setattr(DenoisingLoop, "__call__", recording)
     settings = {"hint_image": hint, "num_steps": 10, "scheduler": "ddim"}
@@ -212,8 +212,8 @@ class Tap:
         self.loop = loop
         self.calls = []
 
-    def __call__(self, noise, conditions, *arguments):
-        latents = self.loop(noise, conditions, *arguments)
+    def __call__(self, noise, conditions, *arguments, **options):
+        latents = self.loop(noise, conditions, *arguments, **options)
         self.calls.append((conditions, keras.ops.convert_to_numpy(latents)))
         return latents
 
@@ -306,6 +306,65 @@ def test_every_step_is_reported_in_order_those_of_the_first_frame_too(task, hint
     reports.clear()
     generate(task, num_steps=3, progress=lambda *report: reports.append(report))
     assert reports == [(step, 6) for step in range(1, 7)]
+
+
+# Previews, and the decoder that is fast.
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return AutoencoderTiny(channels=4, encoder_blocks=(1,) * 7, decoder_blocks=(1,) * 7)
+
+
+@pytest.fixture(scope="module")
+def fast_task(task, tiny):
+    fast = variant(task)
+    fast.load_fast_decoder(tiny)
+    return fast
+
+
+def test_previews_are_shown_every_few_steps_by_a_linear_map(task, hint):
+    shown = []
+    options = {"hint_image": hint, "num_steps": 5, "height": 96, "progress": ignore}
+    video = generate(
+        task, **options, preview=lambda *each: shown.append(each), preview_every=2
+    )
+    assert [each[:2] for each in shown] == [(2, 5), (4, 5)]
+    for *_, frames in shown:
+        # Pictures of 96 x 128, which latents of 2 x 2 show.
+        assert frames.shape == (1, 4, 2, 2, 3)
+        assert frames.dtype == np.uint8
+    assert difference(video, generate(task, **options)) <= 1
+
+
+def test_a_tiny_decoder_shows_what_it_will_decode(fast_task, tiny):
+    shown = []
+    video = generate(
+        fast_task,
+        fast_decode=True,
+        preview=lambda *each: shown.append(each),
+        preview_every=1,
+    )
+    # The first frame has two steps of its own.
+    assert [each[:2] for each in shown] == [(3, 4), (4, 4)]
+    assert video.shape == (1, 4, 128, 128, 3)
+    assert np.ptp(video) > 8
+    assert difference(shown[-1][2], video) <= 1
+    assert difference(shown[0][2], video) > 1
+
+
+def test_a_fast_decoder_is_no_part_of_the_task(fast_task, task):
+    assert len(fast_task.variables) == len(task.variables)
+    assert fast_task.get_config().keys() == task.get_config().keys()
+
+
+def test_a_fast_decoder_of_other_latents_is_refused(task):
+    other = AutoencoderTiny(channels=4, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
+    with pytest.raises(
+        ValueError,
+        match="decoder's downsampling_factor must be 64, as the VAE's. Received: 2",
+    ):
+        task.load_fast_decoder(other)
 
 
 def test_there_is_no_progress_bar_where_standard_error_is_no_terminal(
@@ -460,6 +519,10 @@ def test_large_frames_are_coded_in_tiles(task, hint, monkeypatch):
         ({"hint_image": "cat.png"}, "hint_image must be uint8 .* Received: 1 of <U7"),
         ({"spatial_only": "yes"}, "spatial_only must be True or False.*'yes'"),
         ({"progress": "yes"}, "progress must be True or False.*'yes'"),
+        ({"fast_decode": True}, r"fast_decode needs a decoder, as of load_fast_decod"),
+        ({"fast_decode": "taesd"}, "fast_decode must be True or False.*'taesd'"),
+        ({"preview": True}, "preview must be a function of .* Received: True"),
+        ({"preview_every": 0}, "preview_every must be a positive integer.* 0"),
         ({"scheduler": 3}, "Unknown scheduler 3, expected one of"),
         ({"seed": -1}, "seed must be None, an integer from 0.* Received: -1"),
         ({"seed": [1, 2]}, r"each of the 1 prompts. Received: \[1, 2\]"),

@@ -24,6 +24,7 @@ FULL_SIZE = {
         "num_heads": 12,
         "intermediate_dim": 3072,
     },
+    "tiny_vae": {},
 }
 
 
@@ -104,6 +105,13 @@ def test_the_text_encoder_is_that_of_transformers():
     layout = get_layout("text_encoder", "diffusers")
     [root] = {r for r in layout.roots if layout.tensor_name(layout.marker, r) in peer}
     assert names_and_shapes(layout, root) == peer
+
+
+def test_the_tiny_autoencoder_is_that_of_diffusers():
+    import diffusers
+
+    peer = of_torch(diffusers.AutoencoderTiny)
+    assert names_and_shapes(get_layout("tiny_vae", "diffusers")) == peer
 
 
 @pytest.mark.parametrize("layout", EVERY_LAYOUT, ids=lambda x: f"{x.kind}-{x.name}")
