@@ -222,7 +222,7 @@ def rescale_guided(guided: Any, positive: Any, share: Any) -> Any:
 
     Example:
     ```python
-    positive = np.random.default_rng(0).normal(size=(2, 4, 8, 8, 4))
+    positive = keras.random.normal((2, 4, 8, 8, 4))
     rescale_guided(7.5 * positive, positive, 0.7).shape  # (2, 4, 8, 8, 4)
     ```
     """
