@@ -173,6 +173,10 @@ def test_the_version_is_printed(capsys):
             ["generate", "a cat", "--preset", "PRESET", "--fps", "0"],
             "generate: error: fps must be positive and finite. Received: 0",
         ),
+        (
+            ["generate", "a cat", "--scheduler", "unipcm"],
+            "generate: error: Unknown scheduler 'unipcm', .* Did you mean 'unipc'",
+        ),
         (["generate"], "generate: error: the following .* required: prompt"),
         (
             [*("generate", "a cat", "--preset", "PRESET"), *OTHER_FORMAT],
