@@ -22,16 +22,18 @@ from keras_makeavid.progress import step_progress
 from keras_makeavid.sampling import Conditions, DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule, Scheduler, get_scheduler
 from keras_makeavid.tasks.inputs import (
+    as_count,
     as_hint_images,
     as_masks,
     as_prompts,
+    as_scale,
     as_seeds,
-    check_count,
     check_flag,
-    check_number,
+    check_videos,
     is_integer,
 )
 from keras_makeavid.text import TextToVideoPreprocessor
+from keras_makeavid.validation import shown
 
 if TYPE_CHECKING:
     from keras_makeavid.training.video_diffusion import VideoDiffusion
@@ -395,19 +397,20 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         height = self._checked_size("height", self.height if height is None else height)
         width = self._checked_size("width", self.width if width is None else width)
         num_frames = self.num_frames if num_frames is None else num_frames
-        check_count("num_frames", num_frames)
-        check_count("num_steps", num_steps)
+        num_frames = as_count("num_frames", num_frames)
+        check_videos(batch, num_frames, height, width)
+        num_steps = as_count("num_steps", num_steps)
         if guidance_scale is None:
             guidance_scale = self.guidance_scale
-        check_number("guidance_scale", guidance_scale)
+        guidance_scale = as_scale("guidance_scale", guidance_scale)
         if image_guidance_scale is None:
             image_guidance_scale = guidance_scale
-        check_number("image_guidance_scale", image_guidance_scale)
+        image_guidance_scale = as_scale("image_guidance_scale", image_guidance_scale)
         check_flag("spatial_only", spatial_only)
         if not callable(progress):
-            check_flag("progress", progress)
+            check_flag("progress", progress, ", or a function of (step, total)")
         if tile_size is not None:
-            check_count("tile_size", tile_size)
+            tile_size = as_count("tile_size", tile_size)
         table = get_scheduler(scheduler, self.schedule).table(num_steps)
         if hint_image is not None:
             hint_image = as_hint_images(hint_image, batch, height, width)
@@ -537,7 +540,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         if not is_integer(size) or size < 1 or size % step:
             raise ValueError(
                 f"{name} must be a positive multiple of {step} pixels. "
-                f"Received: {size!r}"
+                f"Received: {shown(size)}"
             )
         return int(size)
 
