@@ -132,13 +132,11 @@ def _for_each_sample(pictures, batch: int, rank: int) -> list[np.ndarray]:
 
 
 def _described(pictures) -> str:
-    kinds = sorted(
-        {
-            f"{picture.dtype} {picture.shape}" if picture.ndim else shown(picture.item())
-            for picture in pictures
-        }
-    )
-    return f"{len(pictures)} of {' and '.join(kinds) or 'nothing'}"
+    kinds = {
+        f"{each.dtype} {each.shape}" if each.ndim else shown(each.item())
+        for each in pictures
+    }
+    return f"{len(pictures)} of {' and '.join(sorted(kinds)) or 'nothing'}"
 
 
 def is_integer(value: Any) -> TypeGuard[int]:

@@ -13,6 +13,7 @@ import keras_hub
 import msgspec
 import numpy as np
 
+from keras_makeavid.json_files import read_object
 from keras_makeavid.text.vocabulary import (
     CONFIG_FILE,
     END_TOKEN,
@@ -21,7 +22,6 @@ from keras_makeavid.text.vocabulary import (
     VOCABULARY_FILE,
     Vocabulary,
     read_folder,
-    read_object,
     read_vocabulary,
 )
 from keras_makeavid.validation import shown

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from keras_makeavid.files import StrPath, read_text, written_aside
-from keras_makeavid.json_files import read_json, write_json
+from keras_makeavid.json_files import read_object, write_json
 from keras_makeavid.validation import validate
 
 START_TOKEN = "<|startoftext|>"
@@ -23,8 +23,6 @@ MERGES_HEADER = "#version: 0.2"
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 
-# OpenAI's own vocabulary takes 0.9 MB; a file is read into memory whole.
-MAX_FILE_BYTES = 64 * 2**20
 OPENAI_MERGES = 49152 - 256 - 2
 
 
@@ -144,7 +142,7 @@ def _with_added(vocabulary, found, path):
 def read_vocabulary(vocab_path: StrPath, merges_path: StrPath) -> Vocabulary:
     """Read and check the pair `vocab.json` and `merges.txt`; errors name the files."""
     tokens = read_object(vocab_path)
-    lines = read_text(merges_path, MAX_FILE_BYTES).removesuffix("\n").split("\n")
+    lines = read_text(merges_path).removesuffix("\n").split("\n")
     merges = lines[1:] if lines[0].startswith("#version") else lines
     try:
         return Vocabulary(tokens, merges)
@@ -251,16 +249,6 @@ def _vocabulary_of(merges: list[str]) -> Vocabulary:
     tokens += [merge.replace(" ", "") for merge in merges]
     tokens += [START_TOKEN, END_TOKEN]
     return Vocabulary({token: i for i, token in enumerate(tokens)}, merges)
-
-
-def read_object(path: StrPath) -> dict[str, Any]:
-    """Read a JSON object of no more than 64 MB; errors name the file."""
-    content = read_json(Path(path), MAX_FILE_BYTES)
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{path} must be a JSON object. Received: a {type(content).__name__}"
-        )
-    return content
 
 
 def _check_tokens(tokens: dict[str, int]) -> None:

@@ -466,7 +466,7 @@ def test_added_tokens_are_those_of_transformers_in_each_form(
         ),
         ("added_tokens.json", {"a": 7}, "'a' must have the id .* elsewhere, 1. .*: 7"),
         ("added_tokens.json", {"<x>": "7"}, "integer ids. Received: '<x>': '7'"),
-        ("added_tokens.json", ["<x>"], "must be a JSON object. Received: a list"),
+        ("added_tokens.json", ["<x>"], "must hold a JSON object. Received: ..<x>"),
         ("tokenizer_config.json", {"added_tokens_decoder": []}, "Received: a list"),
         (
             "tokenizer_config.json",

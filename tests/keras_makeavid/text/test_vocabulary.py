@@ -1,10 +1,10 @@
 import json
+import os
 import sys
 
 import pytest
 
 from keras_makeavid.text import TextToVideoPreprocessor
-from keras_makeavid.text import vocabulary as module
 from keras_makeavid.text.vocabulary import (
     END_TOKEN,
     START_TOKEN,
@@ -68,7 +68,7 @@ def test_merges_may_lack_the_version_line(tmp_path):
     [
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        ('["a", "b"]', "must be a JSON object. Received: a list"),
+        ('["a", "b"]', "must hold a JSON object. Received: .'a', 'b'."),
         ({**TOKENS, "c": 6}, "each id from 0 to 5 once"),
         ({**TOKENS, "c": 4}, "each id from 0 to 5 once"),
         ({**TOKENS, "c": "5"}, "Received: 'c': '5'"),
@@ -106,10 +106,11 @@ def test_files_as_windows_writes_them_are_read(tmp_path):
     assert read_vocabulary(*paths) == as_written
 
 
-def test_an_oversized_file_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_FILE_BYTES", 40)
-    with pytest.raises(ValueError, match=r"vocab\.json is larger than 40 bytes"):
-        read_vocabulary(*write(tmp_path))
+def test_an_oversized_file_is_refused_before_it_is_parsed(tmp_path):
+    paths = write(tmp_path)
+    os.truncate(paths[0], 2**26 + 1)
+    with pytest.raises(ValueError, match=r"vocab\.json is larger than 67108864 bytes"):
+        read_vocabulary(*paths)
 
 
 def test_a_missing_file_is_named(tmp_path):
