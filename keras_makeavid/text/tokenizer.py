@@ -384,6 +384,11 @@ def _read_settings(folder: str) -> dict:
             raise ValueError(
                 f"{folder}: {name} must be CLIP's, {expected!r}. Received: {told!r}"
             )
+    for name in ("padding_side", "truncation_side"):
+        if config.get(name, "right") != "right":
+            raise ValueError(
+                f"{folder}: {name} must be 'right'. Received: {config[name]!r}"
+            )
     token = config.get("pad_token", END_TOKEN)
     token = token.get("content") if isinstance(token, dict) else token
     if not isinstance(token, str):

@@ -165,8 +165,8 @@ def test_sequence_length_and_pad_token_shape_the_row(clip_vocabulary):
         (b"a cat", "Received: b'a cat'"),
         ([], r"Received: \[\]"),
         ({"prompts": "a"}, "Received: {'prompts': 'a'}"),
-        (["a", 3.5], "Received 3.5 of type float"),
-        ([["a"]], r"Received \['a'\] of type list"),
+        (["a", 3.5], r"Received: \['a', 3.5\]"),
+        ([["a"]], r"Received: \[\['a'\]\]"),
         ("half a \ud83d", "valid Unicode"),
     ],
 )
@@ -454,6 +454,15 @@ def test_added_tokens_are_those_of_transformers_in_each_form(
     preset = TextToVideoPreprocessor.from_preset(str(tmp_path / "preset"))
     np.testing.assert_array_equal(again(WITH_ADDED, **PADDED)["input_ids"], expected)
     np.testing.assert_array_equal(preset(WITH_ADDED), ours(WITH_ADDED))
+
+
+@pytest.mark.parametrize("name", ["padding_side", "truncation_side"])
+def test_a_row_that_begins_with_padding_is_refused(tmp_path, name):
+    save_tokenizer(tmp_path / "right", TINY_VOCABULARY, **{name: "right"})
+    TextToVideoPreprocessor.from_hub_folder(str(tmp_path / "right"))
+    save_tokenizer(tmp_path / "left", TINY_VOCABULARY, **{name: "left"})
+    with pytest.raises(ValueError, match=f"{name} must be 'right'. Received: 'left'"):
+        TextToVideoPreprocessor.from_hub_folder(str(tmp_path / "left"))
 
 
 @pytest.mark.parametrize(
