@@ -96,7 +96,7 @@ def check_replaceable_folder(path: StrPath, marker: str | None) -> Path:
     return path
 
 
-def _put_back(path: Path) -> None:
+def put_back(path: Path) -> None:
     """Put back the folder that a process killed between two renames took away."""
     olds = list(path.parent.glob(f".{glob.escape(path.name)}.*.old"))
     if olds and not path.exists():
@@ -114,7 +114,7 @@ def folder_written_aside(path: StrPath, replaces: str | None = None) -> Iterator
     neither. A process killed just then leaves the old one as `.NAME.ID.old`, which the
     next to write there puts back first.
     """
-    _put_back(existing_parent(path))
+    put_back(existing_parent(path))
     path = check_replaceable_folder(path, replaces)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     aside.mkdir()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_makeavid.files import put_back
 from keras_makeavid.json_files import read_object, write_json
 from keras_makeavid.recipes import (
     Recipe,
@@ -104,6 +105,7 @@ class RunFolder:
 
     def _remove_leftovers(self):
         """Remove what was being written, or replaced, when a process was killed."""
+        put_back(self.preset)
         for pattern in (".*.part", ".*.old"):
             for path in self.path.glob(pattern):
                 if path.is_dir():

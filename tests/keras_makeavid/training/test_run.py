@@ -620,6 +620,21 @@ def test_what_a_kill_left_in_the_folder_is_removed(make_recipe, tmp_path):
 
 
 @pytest.mark.once
+def test_a_preset_that_a_kill_took_away_is_put_back(make_recipe, tmp_path):
+    recipe, folder = make_recipe(), RunFolder(tmp_path / "run")
+    # As a kill between two renames leaves it, with an older one that was not removed.
+    for number, name in enumerate((".preset.0123.old", ".preset.4567.old")):
+        (folder.path / name).mkdir(parents=True)
+        (folder.path / name / "task.json").write_text(name)
+        os.utime(folder.path / name, (number, number))
+    (folder.path / ".preset.89ab.part").mkdir()
+    for _ in range(2):
+        with folder.begun(recipe):
+            pass
+        assert (folder.preset / "task.json").read_text() == ".preset.4567.old"
+        assert not list(folder.path.glob(".preset.*"))
+
+
 def test_a_run_is_continued_by_its_own_recipe_only(make_recipe, finished_run, tmp_path):
     shutil.copytree(finished_run, tmp_path / "run")
     changed = make_recipe(
