@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
 import unicodedata
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -233,18 +232,20 @@ def _rows(table: Path) -> Iterator[tuple[int, Any]]:
                 yield number, parse_json(line, f"{table}, line {number}")
         return
     header = file.readline()
-    # Where a comma is part of numbers, spreadsheets separate by semicolons, and Excel's
-    # first line may say so.
+    # Excel may say first what separates.
+    skipped = int(header.startswith("sep="))
+    if skipped:
+        header = file.readline()
+    file.seek(len("sep=;\n") * skipped)
+    # Where a comma is part of numbers, spreadsheets separate by semicolons.
     names = {m: {n.strip(' "\n') for n in header.lower().split(m)} for m in ",;\t"}
     separator = next((m for m in names if names[m] & {*_CAPTION_COLUMNS}), ",")
-    if not re.fullmatch(r"sep=.\n", header):
-        file.seek(0)
     reader = csv.DictReader(file, delimiter=separator, strict=True)
     try:
         reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
         for row in reader:
             # Spreadsheets write empty rows as separators only.
             if any("".join(value or "").strip() for value in row.values()):
-                yield reader.line_num, row
+                yield reader.line_num + skipped, row
     except csv.Error as error:
         raise ValueError(f"{table} is malformed: {error}") from error
