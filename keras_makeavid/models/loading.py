@@ -68,7 +68,7 @@ class FromPreset:
     Files of weights are checked before Keras reads them.
     """
 
-    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any):
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         """Load the weights of a file, as `keras.Model.load_weights`."""
         check_weights_file(filepath)
         parent: Any = super()

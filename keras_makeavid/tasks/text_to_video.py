@@ -32,6 +32,7 @@ from keras_makeavid.tasks.inputs import (
     check_videos,
     is_integer,
 )
+from keras_makeavid.tensor import Tensor
 from keras_makeavid.text import TextToVideoPreprocessor
 from keras_makeavid.validation import shown
 
@@ -106,7 +107,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         # Batches to train on reach `call` as they are, besides the UNet's inputs.
         self.input_spec = None
         self.autocast = False
-        self._training: _Training | None = None
+        # A `_Training`, after `compile`.
+        self._training: Any = None
         self.height = height
         self.width = width
         self.num_frames = num_frames
@@ -291,29 +293,29 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             self._check_datasets(x, None, allow_other_encoder)
         return keras.Model.evaluate(self, x, **kwargs)
 
-    def call(self, inputs, training=None, mask=None, **kwargs):
+    def call(self, inputs, training=None, mask=None, **kwargs) -> Tensor:
         if isinstance(inputs, dict) and "latents" in inputs:
             return self._training.objective.call(inputs)
         return super().call(inputs, training=training, mask=mask, **kwargs)
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+    ) -> Tensor:
         objective = self._training.objective
         return objective.compute_loss(x, y, y_pred, sample_weight, training)
 
-    def preprocess_samples(self, x, y=None, sample_weight=None):
+    def preprocess_samples(self, x, y=None, sample_weight=None) -> Any:
         # Training batches hold text states, and the tokenizer has no say in them.
         return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force=False) -> Callable[..., Any]:
         self._update_empty_prompt()
         # TensorFlow traces a step that makes variables on its way a second time.
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
-    def make_test_function(self, force=False):
+    def make_test_function(self, force=False) -> Callable[..., Any]:
         self._update_empty_prompt()
         return super().make_test_function(force)
 
@@ -462,7 +464,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         )
         return _crop(frames, height, width)
 
-    def encode_prompts(self, prompts: Sequence[str]):
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Compute the text states that the UNet attends to.
 
         Args:
@@ -573,7 +575,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             self, filepath, objects_to_skip=[*self.backbone._flatten_layers(), *others]
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         def serialize(part):
             if part is None:
                 return None
@@ -591,13 +593,13 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             **{name: getattr(self, name) for name in TASK_DEFAULTS},
         }
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any] | None:
         # A file has no adapters, and so nothing that would train.
         if not self.compiled or self._training.settings["trainable"] == "lora":
             return None
         return {**super().get_compile_config(), **self._training.settings}
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config) -> None:
         config = dict(config)
         config["optimizer"] = keras.saving.deserialize_keras_object(config["optimizer"])
         self.compile(**config)

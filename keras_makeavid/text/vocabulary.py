@@ -226,9 +226,13 @@ def _steps(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
         if key in rule:
             return [step for inner in rule[key] for step in _steps(inner)]
     # With a token stands its id, or its kind.
-    tokens = {key: rule[key][0] for key in ("sep", "cls") if key in rule}
+    tokens: dict[str, Any] = {
+        key: rule[key][0] for key in ("sep", "cls") if key in rule
+    }
     pieces = [piece["id"] for each in rule.get("single", ()) for piece in each.values()]
-    return [{**rule, **tokens, **({"single": pieces} if pieces else {})}]
+    if pieces:
+        tokens["single"] = pieces
+    return [{**rule, **tokens}]
 
 
 def openai_clip_vocabulary() -> tuple[dict[str, int], list[str]]:
