@@ -98,7 +98,8 @@ class RunFolder:
         try:
             return read_object(self.recipe)
         except (ValueError, OSError) as error:
-            raise ValueError(f"{error}. {_HOW_TO_GO_ON}") from error
+            problem = str(error).rstrip(".")
+            raise ValueError(f"{problem}. {_HOW_TO_GO_ON}") from error
 
     def _holds_anything(self):
         return any(not path.name.startswith(".") for path in self.path.iterdir())
