@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_makeavid.devices import replicated
+from keras_makeavid.tensor import Tensor
 
 
 def compile_inference(
@@ -80,7 +81,7 @@ def compile_part(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def host_callback(callback: Callable[[Any], None], index, state):
+def host_callback(callback: Callable[[Any], None], index, state) -> tuple[Tensor, ...]:
     """Call `callback(index)` on the host when `state`, a tuple of tensors, is computed.
 
     The result is to be used instead of the `state` passed. `index` are integers.
@@ -104,7 +105,7 @@ def host_callback(callback: Callable[[Any], None], index, state):
 
 def host_callback_when(
     due, callback: Callable[..., None], make: Callable[[], tuple], state
-):
+) -> tuple:
     """Call `callback(*make())` on the host, where `due` holds, when `state` is there.
 
     `make` computes a tuple of tensors only then. The result is to be used instead of

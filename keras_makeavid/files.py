@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 StrPath = str | os.PathLike[str]
+_MARKS_OF_UTF16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
+_MARKS_OF_UTF32 = codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE
 
 
 def existing_file(path: StrPath) -> Path:
@@ -39,20 +41,24 @@ def existing_parent(path: StrPath) -> Path:
 def read_text(path: StrPath, max_bytes: int = 2**26) -> str:
     """Read a text file in UTF-8 of at most `max_bytes`.
 
-    A byte order mark is left out, and line ends of Windows become plain ones.
+    A byte order mark is left out, and line ends of any system become plain ones.
     """
     path = Path(path)
     with path.open("rb") as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise ValueError(f"{path} is larger than {max_bytes} bytes.")
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ValueError(f"{path} is in UTF-16, expected UTF-8: save it as UTF-8.")
+    if b"\0" in content or content.startswith(_MARKS_OF_UTF16):
+        wide = content.startswith(_MARKS_OF_UTF32) or b"\0\0\0" in content[:9]
+        raise ValueError(
+            f"{path} is in {'UTF-32' if wide else 'UTF-16'}, or is no text. Expected "
+            "UTF-8: save it as UTF-8."
+        )
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig").lstrip("\ufeff")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not in UTF-8: {error}.") from error
-    return text.replace("\r\n", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 @contextmanager
@@ -96,7 +102,7 @@ def check_replaceable_folder(path: StrPath, marker: str | None) -> Path:
     return path
 
 
-def _put_back(path: Path) -> None:
+def put_back(path: Path) -> None:
     """Put back the folder that a process killed between two renames took away."""
     olds = list(path.parent.glob(f".{glob.escape(path.name)}.*.old"))
     if olds and not path.exists():
@@ -114,7 +120,7 @@ def folder_written_aside(path: StrPath, replaces: str | None = None) -> Iterator
     neither. A process killed just then leaves the old one as `.NAME.ID.old`, which the
     next to write there puts back first.
     """
-    _put_back(existing_parent(path))
+    put_back(existing_parent(path))
     path = check_replaceable_folder(path, replaces)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     aside.mkdir()

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from keras_makeavid.files import read_text, written_aside
+from keras_makeavid.files import StrPath, read_text, written_aside
 
-# No file of ours comes near it. A hostile one must not decide how much is read.
+# No file of ours comes near these. A hostile one must not decide how much is read.
 MAX_BYTES = 2**26
+_MOST_LEVELS = 64
 
 
 def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
@@ -17,19 +18,29 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     return parse_json(read_text(path, max_bytes), path)
 
 
+def read_object(path: StrPath, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Read a JSON file that holds an object, as `read_json`."""
+    value = read_json(Path(path), max_bytes)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} must hold a JSON object. Received: {str(value)[:80]}")
+    return value
+
+
 def parse_json(text: str | bytes, source: Any) -> Any:
-    """Parse JSON strictly: duplicate keys, NaN and Infinity are refused.
+    """Parse JSON strictly: duplicate keys, NaN, Infinity and many levels are refused.
 
     Bytes must be UTF-8. The text of the `ValueError` names `source`.
     """
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        return json.loads(
+        value = json.loads(
             text,
             object_pairs_hook=_without_duplicates,
             parse_constant=_refuse_constant,
         )
+        check_levels(value)
+        return value
     except RecursionError as error:
         raise ValueError(f"{source} is not JSON: it is nested too deeply") from error
     except ValueError as error:
@@ -44,6 +55,21 @@ def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
     text = json.dumps(value, indent=indent, allow_nan=False)
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def check_levels(value: Any) -> None:
+    """Refuse lists and tables in one another beyond a depth that all code bears."""
+    level = [value]
+    for _ in range(_MOST_LEVELS):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise ValueError(f"it is nested too deeply, beyond {_MOST_LEVELS} levels")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

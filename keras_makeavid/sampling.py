@@ -152,7 +152,7 @@ class DenoisingLoop:
             del self._progress[number], self._previews[number]
         return state[0]
 
-    def lower(self, noise: Any, context: Any):
+    def lower(self, noise: Any, context: Any) -> Any:
         """Lower the guided loop of a scheduler without noise to a `jax.stages.Lowered`.
 
         Latents `(B, F, H, W, C)` and text states `(B, L, D)` are shapes with shardings,

@@ -20,6 +20,8 @@ T = TypeVar("T")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _SHORT.maxlevel = 3
+# What was received, short enough for the text of an error.
+shown = _SHORT.repr
 
 
 class ValidationError(ValueError):
@@ -103,7 +105,7 @@ def _read(value: Any, kind: Any, path: str, problems: list[str]) -> Any:
     except (ValueError, RecursionError):
         where = path or "It"
         problems.append(
-            f"{where} must be {expectation(kind)}. Received: {_SHORT.repr(value)}"
+            f"{where} must be {expectation(kind)}. Received: {shown(value)}"
         )
         return None
 
@@ -111,7 +113,7 @@ def _read(value: Any, kind: Any, path: str, problems: list[str]) -> Any:
 def _read_table(value: Any, kind: Any, path: str, problems: list[str]) -> Any:
     if not isinstance(value, Mapping):
         where = path or "It"
-        problems.append(f"{where} must be a table. Received: {_SHORT.repr(value)}")
+        problems.append(f"{where} must be a table. Received: {shown(value)}")
         return None
     before = len(problems)
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}

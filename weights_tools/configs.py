@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from keras_makeavid.json_files import read_json
+from keras_makeavid.json_files import read_object
 from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
 from keras_makeavid.text import TextEncoder
 from keras_makeavid.validation import ValidationError, validate
@@ -542,10 +542,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read a `config.json`; a `ValueError` names one that is no JSON object."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration at {path}")
-    config = read_json(path, _MAX_BYTES)
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} must hold a JSON object. Received: {config!r:.80}")
-    return config
+    return read_object(path, _MAX_BYTES)
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ _KNOWN_ARGUMENTS = {
     },
 }
 
+# The running mean of a UNet: the variant that asks for it, and the folder in which
+# training scripts of diffusers leave it.
+_MEAN = "ema"
+_MEAN_FOLDER = "unet_ema"
+
 # The stems that the libraries use, and the formats from the safest on; Flax's last,
 # which lies beside PyTorch's where a model was converted to it.
 _STEM = r"(?:diffusion_pytorch_model|diffusion_flax_model|model|pytorch_model)"
@@ -78,7 +84,7 @@ def open_source(
             `hf://owner/name[@revision]`, or a live model: one of ours, a
             `TextToVideo`, or one of KerasCV's; several of KerasCV's in a list.
         variant: `"fp16"` prefers files of this variant in a diffusers folder; `"ema"`
-            the running mean in a checkpoint of LDM that has both.
+            takes the running mean, in a checkpoint of LDM or the folder `unet_ema`.
         overrides: Arguments of `UNetPseudo3D` that are known better than the source
             tells, such as `{"transformer_epsilon": 1e-6}`.
 
@@ -114,19 +120,21 @@ def open_source(
 def _open_path(path, stack, overrides, variant) -> Checkpoint:
     if not path.exists():
         raise FileNotFoundError(f"There is nothing at {path}")
-    if path.is_file():
-        if path.suffix == ".keras":
-            return _open_archive(path, stack, overrides)
+    if path.is_file() and path.suffix != ".keras":
         return _open_file(path, stack, overrides, variant)
+    only_file = None if path.is_file() else _only_file(path)
+    if only_file is not None and not kerascv.files_in(path):
+        return _open_file(only_file, stack, overrides, variant)
+    if variant == _MEAN and not (path / _MEAN_FOLDER).is_dir():
+        raise FormatError(path, f"has no running mean of its weights, {_MEAN_FOLDER}")
+    if path.is_file():
+        return _open_archive(path, stack, overrides)
     if is_preset(path):
         return _open_preset(path, stack, overrides)
     files = kerascv.files_in(path)
     if files:
         opened = [stack.enter_context(open_tensors(file)) for file in files]
         return kerascv.open_files(opened, overrides)
-    only_file = _only_file(path)
-    if only_file is not None:
-        return _open_file(only_file, stack, overrides, variant)
     return _open_pipeline(path, stack, overrides, variant)
 
 
@@ -237,16 +245,16 @@ def _keras_arguments(config: Any) -> tuple[str, dict[str, Any]]:
 
 def _open_file(path, stack, overrides, variant) -> Checkpoint:
     """Open a file; a `config.json` beside the file of a single model is read too."""
-    file = stack.enter_context(open_tensors(path))
-    if kerascv.is_kerascv_file(file):
+    file = _unwrapped(stack.enter_context(open_tensors(path)))
+    if kerascv.is_kerascv_file(file) and variant != _MEAN:
         return kerascv.open_files([file], overrides)
     # With none it raises the error that says what is in the file.
     found = find_layouts(file) or [_find_layout(file)]
     unets = {layout.name for layout, _ in found if layout.kind == "unet"}
-    if variant == "ema" and "ldm_ema" not in unets:
+    if variant == _MEAN and "ldm_ema" not in unets:
         raise FormatError(path, "has no running mean of its weights, model_ema.*")
     if {"ldm", "ldm_ema"} <= unets:
-        other = "ldm" if variant == "ema" else "ldm_ema"
+        other = "ldm" if variant == _MEAN else "ldm_ema"
         found = [(x, root) for x, root in found if (x.kind, x.name) != ("unet", other)]
     checkpoint = Checkpoint()
     used: set[str] = set()
@@ -265,6 +273,20 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
         # Stable Diffusion's checkpoints have everything but the vocabulary.
         checkpoint.schedule = NoiseSchedule()
     return checkpoint
+
+
+def _unwrapped(file: TensorFile) -> TensorFile:
+    """A file without the prefix that PyTorch gives all names of a wrapped model."""
+    for prefix in ("module.", "_orig_mod."):
+        if all(name.startswith(prefix) for name in file.specs) and file.specs:
+            specs = {name.removeprefix(prefix): s for name, s in file.specs.items()}
+            read = partial(_read_with, file.read, prefix)
+            file = TensorFile(file.path, specs, read, file.metadata)
+    return file
+
+
+def _read_with(read, prefix, name):
+    return read(prefix + name)
 
 
 def _left_out(file: TensorFile, used: set[str]) -> tuple[str, ...]:
@@ -345,11 +367,14 @@ def _open_pipeline(folder, stack, overrides, variant) -> Checkpoint:
         component = _open_folder(folder, None, stack, overrides, variant)
         return Checkpoint({component.kind: component})
     others = sorted(p.name for p in folder.iterdir() if p.is_dir())
-    known = (*MODELS, "tokenizer", "scheduler")
+    folders = {part: folder / part for part in parts}
+    if variant == _MEAN:
+        folders["unet"], variant = folder / _MEAN_FOLDER, None
+    known = ("tokenizer", "scheduler", *(path.name for path in folders.values()))
     left_out = tuple(f"{name}: a folder" for name in others if name not in known)
     checkpoint = Checkpoint(left_out=left_out)
-    for part in parts:
-        component = _open_folder(folder / part, part, stack, overrides, variant)
+    for part, path in folders.items():
+        component = _open_folder(path, part, stack, overrides, variant)
         checkpoint.components[part] = component
     if (folder / "tokenizer").is_dir():
         with reading(folder / "tokenizer"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from pathlib import Path
 
-from keras_makeavid.json_files import read_json
+from keras_makeavid.json_files import read_object
 from keras_makeavid.presets import is_preset, preset_folder
 
 EXAMPLE = "makeavid info clips/cat.mp4"
@@ -74,10 +74,15 @@ def _devices(backend):
 
 
 def _preset(folder):
-    metadata = read_json(folder / "metadata.json")
-    config = read_json(folder / "config.json")
-    parameters = f"{metadata['parameter_count']:,}"
-    return {"class": config["class_name"], "parameters": parameters, **config["config"]}
+    metadata = read_object(folder / "metadata.json")
+    config = read_object(folder / "config.json")
+    try:
+        parameters = f"{metadata['parameter_count']:,}"
+        return {"class": config["class_name"], "parameters": parameters} | config[
+            "config"
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder} is no preset of ours: {error!r}") from error
 
 
 def _dataset(folder):

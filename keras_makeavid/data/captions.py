@@ -22,17 +22,17 @@ VIDEO_SUFFIXES = (
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 # The second pair is how datasets of the hub name their tables and columns.
-_OWN_TABLES = ("captions.csv", "captions.jsonl")
-_HUB_TABLES = ("metadata.csv", "metadata.jsonl")
+_TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
+_OWN_TABLES = tuple(f"captions{suffix}" for suffix in _TABLE_SUFFIXES)
+_HUB_TABLES = tuple(f"metadata{suffix}" for suffix in _TABLE_SUFFIXES)
 _FILE_COLUMNS = ("file", "file_name")
 _CAPTION_COLUMNS = ("caption", "text")
-_TABLE_SUFFIXES = (".csv", ".jsonl")
 _MAX_TABLE_BYTES = 2**31
 
-# Folders that systems make. macOS also puts `._NAME` beside a file.
+# Folders that systems make, in small letters. macOS also puts `._NAME` beside a file.
 _SYSTEM_FOLDERS = {
-    *("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"),
-    *("@eaDir", "#recycle"),
+    *("__macosx", "$recycle.bin", "system volume information", "lost+found"),
+    *("@eadir", "#recycle", "network trash folder", "temporary items"),
 }
 HIDDEN = "a hidden or system file"
 
@@ -48,10 +48,10 @@ def read_captions(
     Args:
         clips: Folder of video files. Folders inside it are searched too.
         captions: A table with the columns or keys `file` (path within `clips`) and
-            `caption`, or `file_name` and `text`: `.csv` with a header, or `.jsonl`.
-            `None` takes `captions.csv`, `captions.jsonl`, or a `metadata.csv` or
-            `metadata.jsonl` of these columns in the folder if there is one, and else
-            the `.txt` file of the same name beside each clip.
+            `caption`, or `file_name` and `text`: `.csv` or `.tsv` with a header, or
+            `.jsonl`. `None` takes the folder's file `captions` of one of these
+            suffixes, or `metadata` if it has these columns, and else the `.txt` file of
+            the same name beside each clip.
         suffixes: Suffixes of the files to look for, such as `PICTURE_SUFFIXES`.
         passed_over: Takes each file that is not taken in spite of its suffix, and why.
 
@@ -75,15 +75,23 @@ def read_captions(
         pairs = _from_text_files(folder, suffixes, passed_over)
     else:
         pairs = _from_table(folder, Path(captions))
+    if not pairs and captions is not None:
+        raise ValueError(f"{captions} must have a row for each clip. Received: no row")
     if not pairs:
         raise FileNotFoundError(
             f"There are no clips or pictures ({', '.join(suffixes)}) in {folder}"
         )
     without = [str(clip) for clip, caption in pairs.items() if not caption.strip()]
     if without:
+        others = [
+            path.name
+            for path in folder.iterdir()
+            if path.stem.lower() in ("captions", "metadata") and path != captions
+        ]
         raise ValueError(
             f"{len(without)} files have no caption (a .txt file beside each, or a "
             f"captions table): {', '.join(without[:10])}"
+            + (f". {', '.join(others)} is none" if others else "")
         )
     return {clip: pairs[clip].strip() for clip in sorted(pairs)}
 
@@ -105,7 +113,7 @@ def find_files(
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in suffixes and path.is_file():
             parts = path.relative_to(folder).parts
-            if any(name.startswith(".") or name in _SYSTEM_FOLDERS for name in parts):
+            if any(n.startswith(".") or n.lower() in _SYSTEM_FOLDERS for n in parts):
                 passed_over[path] = HIDDEN
             elif of_videos and _is_still(path):
                 passed_over[path] = "a still picture"
@@ -137,31 +145,35 @@ def _from_text_files(
     folder: Path, suffixes: Collection[str], passed_over: dict[Path, str] | None
 ) -> dict[Path, str]:
     # Cameras and Windows write suffixes in capitals.
-    texts = {path.with_suffix(""): path for path in find_files(folder, (".txt",))}
+    texts = {_stem(path): path for path in find_files(folder, (".txt",))}
     pairs = {}
     for clip in find_files(folder, suffixes, passed_over):
-        text = texts.get(clip.with_suffix(""))
+        text = texts.get(_stem(clip))
         pairs[clip] = read_text(text) if text else ""
     return pairs
 
 
+def _stem(path: Path) -> str:
+    # macOS composes the letters of some names, and other systems do not.
+    return unicodedata.normalize("NFC", str(path.with_suffix("")))
+
+
 def _find_table(folder: Path) -> Path | None:
-    own = [folder / name for name in _OWN_TABLES if (folder / name).is_file()]
-    if len(own) > 1:
-        raise ValueError(f"{folder} must have one captions table. Received: {own}")
-    if own:
-        return own[0]
-    for table in (folder / name for name in _HUB_TABLES):
+    files = {path.name.lower(): path for path in folder.iterdir() if path.is_file()}
+    tables = [files[name] for name in _OWN_TABLES if name in files]
+    if not tables:
         # Of that name are also tables of anything else.
-        if table.is_file() and all(_cells(next(_rows(table), (0, None))[1])):
-            return table
-    return None
+        hub = [files[name] for name in _HUB_TABLES if name in files]
+        tables = [t for t in hub if all(_cells(next(_rows(t), (0, None))[1]))]
+    if len(tables) > 1:
+        raise ValueError(f"{folder} must have one captions table. Received: {tables}")
+    return tables[0] if tables else None
 
 
 def _from_table(folder: Path, table: Path) -> dict[Path, str]:
     if not table.is_file():
         raise FileNotFoundError(f"There is no captions table at {table}")
-    if table.suffix not in _TABLE_SUFFIXES:
+    if table.suffix.lower() not in _TABLE_SUFFIXES:
         raise ValueError(
             f"A captions table is one of {_TABLE_SUFFIXES}. Received: {table}"
         )
@@ -205,6 +217,7 @@ def _named_file(folder: Path, name: str) -> Path:
     """The file that a table names, as any system writes its path."""
     plain = name.replace("\\", "/")
     forms = (name, *(unicodedata.normalize(form, plain) for form in ("NFC", "NFD")))
+    forms += (plain.strip(),)
     paths = [Path(os.path.normpath(folder / form)) for form in forms]
     return next((path for path in paths if path.is_file()), paths[0])
 
@@ -212,23 +225,27 @@ def _named_file(folder: Path, name: str) -> Path:
 def _rows(table: Path) -> Iterator[tuple[int, Any]]:
     """Numbers of lines, and what stands in them."""
     text = read_text(table, _MAX_TABLE_BYTES)
-    # Any line ends: those of old spreadsheets on a Mac are carriage returns.
-    file = io.StringIO(text, newline="")
-    if table.suffix == ".jsonl":
+    file = io.StringIO(text)
+    if table.suffix.lower() == ".jsonl":
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield number, parse_json(line, f"{table}, line {number}")
         return
     header = file.readline()
-    file.seek(0)
+    # Excel may say first what separates.
+    skipped = int(header.startswith("sep="))
+    if skipped:
+        header = file.readline()
+    file.seek(len("sep=;\n") * skipped)
     # Where a comma is part of numbers, spreadsheets separate by semicolons.
-    separator = next((mark for mark in ",;\t" if mark in header), ",")
+    names = {m: {n.strip(' "\n') for n in header.lower().split(m)} for m in ",;\t"}
+    separator = next((m for m in names if names[m] & {*_CAPTION_COLUMNS}), ",")
     reader = csv.DictReader(file, delimiter=separator, strict=True)
     try:
         reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
         for row in reader:
             # Spreadsheets write empty rows as separators only.
             if any("".join(value or "").strip() for value in row.values()):
-                yield reader.line_num, row
+                yield reader.line_num + skipped, row
     except csv.Error as error:
         raise ValueError(f"{table} is malformed: {error}") from error

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # Longer names of files, and what is added to them, are too long for file systems.
 _LONGEST_PLAIN_ID = 100
+# Windows takes them for devices, whatever the suffix.
+_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 
 
 @dataclass
@@ -280,7 +282,7 @@ def _places(clips: Collection[Path], stored: Mapping[str, dict]) -> dict[Path, _
         whole = _sources(clip)[-1]
         source = next((end for end in _sources(clip) if ends[end] == 1), whole)
         clip_id = _plain_id(clip)
-        fits = 0 < len(clip_id) <= _LONGEST_PLAIN_ID
+        fits = 0 < len(clip_id) <= _LONGEST_PLAIN_ID and not _DEVICES.fullmatch(clip_id)
         if not fits or plain_ids[clip_id.lower()] > 1:
             clip_id = _long_id(clip, source)
         places[clip] = _Place(clip_id, source, {})
@@ -300,7 +302,7 @@ def _plain_id(clip: Path) -> str:
 def _long_id(clip: Path, source: str) -> str:
     # A plain id has no hyphen: this is none of another clip, and no scene of one.
     name = _plain_id(clip)[:_LONGEST_PLAIN_ID] or "clip"
-    return f"{name}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+    return f"{name}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:12]}"
 
 
 def _sha256_if_whole(stored: Mapping[str, dict], wanted: dict) -> str | None:

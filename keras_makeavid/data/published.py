@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_makeavid.data.reader import LatentClip, LatentReader, StoredArray, read_ids
 from keras_makeavid.files import remove_leftovers, written_aside
-from keras_makeavid.json_files import read_json, write_json
+from keras_makeavid.json_files import read_object, write_json
 
 ID_LIST = "data/id_list.json"
 
@@ -47,10 +47,7 @@ class PublishedReader(LatentReader):
 
     def metadata(self, index: int) -> dict[str, Any]:
         _, _, path = _clip_files(self.folder, self.ids[index])
-        metadata = read_json(path) if path.is_file() else {}
-        if not isinstance(metadata, dict):
-            raise ValueError(f"{path} must hold an object. Received: {metadata!r:.80}")
-        return metadata
+        return read_object(path) if path.is_file() else {}
 
     def _listed_ids(self) -> list[str]:
         path = self.folder / ID_LIST
@@ -127,10 +124,9 @@ class PublishedWriter:
         if not all(path.is_file() for path in files):
             return None
         try:
-            metadata = read_json(files[-1])
+            return read_object(files[-1])
         except ValueError:
             return None
-        return metadata if isinstance(metadata, dict) else None
 
 
 def _clip_files(folder: Path, clip_id: str) -> tuple[Path, Path, Path]:

@@ -13,7 +13,7 @@ from keras_makeavid.layers.operations.attention_over_frames import (
     attention_over_frames,
     has_attention_over_frames,
 )
-from keras_makeavid.tensor import Tensor
+from keras_makeavid.tensor import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -73,7 +73,7 @@ class Attention(keras.layers.Layer):
             name="to_out",
         )
 
-    def build(self, inputs_shape, context_shape=None):
+    def build(self, inputs_shape, context_shape=None) -> None:
         context_shape = context_shape or inputs_shape
         self.to_q.build(inputs_shape)
         self.to_k.build(context_shape)
@@ -118,10 +118,10 @@ class Attention(keras.layers.Layer):
             x, (*shape[:-1], self.num_heads, self.width // self.num_heads)
         )
 
-    def compute_output_shape(self, inputs_shape, context_shape=None):
+    def compute_output_shape(self, inputs_shape, context_shape=None) -> Shape:
         return inputs_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "width": self.width,
@@ -159,10 +159,10 @@ class TemporalAttention(Attention):
     ):
         super().__init__(width, num_heads, output_initializer, **kwargs)
 
-    def build(self, inputs_shape):
+    # There is no context between frames.
+    def build(self, inputs_shape) -> None:  # type: ignore[override]
         super().build(inputs_shape)
 
-    # There is no context between frames.
     def call(self, inputs: Tensor) -> Tensor:  # type: ignore[override]
         """Let the frames attend to one another at each pixel.
 
@@ -181,5 +181,5 @@ class TemporalAttention(Attention):
         x = ops.reshape(super().call(x), (batch, tokens, frames, width))
         return ops.transpose(x, (0, 2, 1, 3))
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape) -> Shape:  # type: ignore[override]
         return inputs_shape

@@ -13,6 +13,7 @@ from keras_makeavid.layers.operations.attention import attention
 from keras_makeavid.layers.operations.conv2d import conv2d
 from keras_makeavid.layers.operations.silu import silu
 from keras_makeavid.layers.resampling import double_nearest
+from keras_makeavid.tensor import Shape, Tensor
 
 
 class ImageResidualBlock(keras.layers.Layer):
@@ -26,9 +27,9 @@ class ImageResidualBlock(keras.layers.Layer):
         self.conv1 = SpatialConv(channels, dtype=policy, name="conv1")
         self.norm2 = GroupNormalization(groups, epsilon, dtype=policy, name="norm2")
         self.conv2 = SpatialConv(channels, dtype=policy, name="conv2")
-        self.conv_shortcut = None
+        self.conv_shortcut: SpatialConv | None = None
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         widened = (*input_shape[:-1], self.channels)
         self.norm1.build(input_shape)
         self.conv1.build(input_shape)
@@ -43,7 +44,7 @@ class ImageResidualBlock(keras.layers.Layer):
             )
             self.conv_shortcut.build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs) -> Tensor:
         """`(N, H, W, C)` to `(N, H, W, channels)`."""
         x = self.conv1(silu(self.norm1(inputs)))
         x = self.conv2(silu(self.norm2(x)))
@@ -69,12 +70,12 @@ class ImageAttention(keras.layers.Layer):
         self.to_v = keras.layers.Dense(channels, dtype=policy, name="to_v")
         self.to_out = keras.layers.Dense(channels, dtype=policy, name="to_out")
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         self.group_norm.build(input_shape)
         for projection in (self.to_q, self.to_k, self.to_v, self.to_out):
             projection.build((None, None, input_shape[-1]))
 
-    def call(self, inputs):
+    def call(self, inputs) -> Tensor:
         """Attend within each of `(N, H, W, C)`; the shape stays."""
         batch, height, width, channels = ops.shape(inputs)
         tokens = ops.reshape(self.group_norm(inputs), (batch, -1, channels))
@@ -93,7 +94,7 @@ class ImageDownsample(SpatialConv):
     def __init__(self, channels: int, name: str = "downsamplers_0", **kwargs):
         super().__init__(channels, strides=2, name=name, **kwargs)
 
-    def call(self, inputs):
+    def call(self, inputs) -> Tensor:
         """`(N, H, W, C)` of even H and W to half the height and width."""
         padded = ops.pad(inputs, ((0, 0), (0, 1), (0, 1), (0, 0)))
         return conv2d(padded, self.kernel, self.bias, self.strides, padding="valid")
@@ -106,10 +107,10 @@ class ImageUpsample(keras.layers.Layer):
         super().__init__(name=name, **kwargs)
         self.conv = SpatialConv(channels, dtype=self.dtype_policy, name="conv")
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         self.conv.build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs) -> Tensor:
         """`(N, H, W, C)` to twice the height and width."""
         return self.conv(double_nearest(inputs))
 
@@ -137,14 +138,14 @@ class ImageBlock(keras.layers.Layer):
         ]
         self.sampler = sampler(channels, dtype=policy) if sampler else None
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         for resnet in self.resnets:
             resnet.build(input_shape)
             input_shape = (*input_shape[:-1], self.channels)
         if self.sampler is not None:
             self.sampler.build(input_shape)
 
-    def call(self, x):
+    def call(self, x) -> Tensor:
         """`(N, H, W, C)` to `(N, H', W', channels)`."""
         for resnet in self.resnets:
             x = resnet(x)
@@ -167,11 +168,12 @@ class ImageMidBlock(keras.layers.Layer):
             channels, groups, epsilon, dtype=policy, name="attention"
         )
 
-    def build(self, input_shape):
-        for layer in (*self.resnets, self.attention):
-            layer.build(input_shape)
+    def build(self, input_shape) -> None:
+        for resnet in self.resnets:
+            resnet.build(input_shape)
+        self.attention.build(input_shape)
 
-    def call(self, x):
+    def call(self, x) -> Tensor:
         """Transform `(N, H, W, channels)`; the shape stays."""
         first, second = self.resnets
         return second(self.attention(first(x)))
@@ -213,7 +215,7 @@ class Encoder(keras.layers.Layer):
         )
         self.conv_out = SpatialConv(2 * latent_channels, dtype=policy, name="conv_out")
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         self.conv_in.build(input_shape)
         channels = self.conv_in.filters
         for block in self.down_blocks:
@@ -222,13 +224,13 @@ class Encoder(keras.layers.Layer):
         for layer in (self.mid_block, self.conv_norm_out, self.conv_out):
             layer.build((None, None, None, channels))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         batch, height, width, _ = input_shape
         factor = 2 ** (len(self.down_blocks) - 1)
         sides = (None if n is None else n // factor for n in (height, width))
         return (batch, *sides, self.conv_out.filters)
 
-    def call(self, images):
+    def call(self, images) -> Tensor:
         """`(N, H, W, C)` to `(N, H / factor, W / factor, 2 * latent_channels)`."""
         x = self.conv_in(images)
         for block in self.down_blocks:
@@ -276,7 +278,7 @@ class Decoder(keras.layers.Layer):
         )
         self.conv_out = SpatialConv(out_channels, dtype=policy, name="conv_out")
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         self.conv_in.build(input_shape)
         channels = self.conv_in.filters
         self.mid_block.build((None, None, None, channels))
@@ -286,13 +288,13 @@ class Decoder(keras.layers.Layer):
         for layer in (self.conv_norm_out, self.conv_out):
             layer.build((None, None, None, channels))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         batch, height, width, _ = input_shape
         factor = 2 ** (len(self.up_blocks) - 1)
         sides = (None if n is None else n * factor for n in (height, width))
         return (batch, *sides, self.conv_out.filters)
 
-    def call(self, latents):
+    def call(self, latents) -> Tensor:
         """`(N, h, w, C)` to `(N, h * factor, w * factor, out_channels)`."""
         x = self.mid_block(self.conv_in(latents))
         for block in self.up_blocks:
@@ -326,25 +328,25 @@ class Autoencoder(keras.layers.Layer):
         )
         self.decoder = Decoder(in_channels, *sizes, dtype=policy, name="decoder")
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         latent_shape = (None, None, None, self.latent_channels)
         self.encoder.build(input_shape)
         self.quant_conv.build((None, None, None, 2 * self.latent_channels))
         self.post_quant_conv.build(latent_shape)
         self.decoder.build(latent_shape)
 
-    def encode(self, images):
+    def encode(self, images) -> Tensor:
         """`(N, H, W, C)` to moments `(N, h, w, 2 * latent_channels)`."""
         return self.quant_conv(self.encoder(images))
 
-    def decode(self, latents):
+    def decode(self, latents) -> Tensor:
         """`(N, h, w, latent_channels)` to `(N, H, W, C)`."""
         return self.decoder(self.post_quant_conv(latents))
 
-    def call(self, images):
+    def call(self, images) -> Tensor:
         """Reconstruct `(N, H, W, C)` from the posterior mean."""
         mean, _ = ops.split(self.encode(images), 2, axis=-1)
         return self.decode(mean)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         return input_shape

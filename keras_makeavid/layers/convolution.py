@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -11,6 +13,7 @@ from keras_makeavid.layers.operations.conv2d import (
     kernel_initializer,
 )
 from keras_makeavid.layers.operations.conv_over_frames import conv_over_frames
+from keras_makeavid.tensor import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -45,7 +48,7 @@ class TemporalIdentity(keras.initializers.Initializer):
         side = ops.zeros((shape[0] // 2, *shape[1:]), dtype=dtype)
         return ops.concatenate([side, centre, side], axis=0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {}
 
 
@@ -82,7 +85,7 @@ class SpatialConv(keras.layers.Layer):
         self.strides = strides
         self.use_bias = use_bias
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         side = self.kernel_size
         self.kernel = self.add_weight(
             name="kernel",
@@ -95,15 +98,15 @@ class SpatialConv(keras.layers.Layer):
                 name="bias", shape=(self.filters,), initializer="zeros"
             )
 
-    def call(self, inputs):
+    def call(self, inputs) -> Tensor:
         """Convolve `(N, H, W, C_in)` to `(N, H / strides, W / strides, filters)`."""
         return conv2d(inputs, self.kernel, self.bias, self.strides)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         batch, height, width, _ = input_shape
         return (batch, *_strided((height, width), self.strides), self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,
@@ -134,7 +137,7 @@ class TemporalConv(keras.layers.Layer):
         super().__init__(**kwargs)
         self.kernel_size = kernel_size
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         channels = input_shape[-1]
         self.kernel = self.add_weight(
             name="kernel",
@@ -143,14 +146,14 @@ class TemporalConv(keras.layers.Layer):
         )
         self.bias = self.add_weight(name="bias", shape=(channels,), initializer="zeros")
 
-    def call(self, inputs):
+    def call(self, inputs) -> Tensor:
         """Convolve `(B, F, H, W, C)` over F; the shape stays."""
         return conv_over_frames(inputs, self.kernel, self.bias)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "kernel_size": self.kernel_size}
 
 
@@ -201,12 +204,12 @@ class PseudoConv3D(keras.layers.Layer):
                 temporal_kernel_size, dtype=self.dtype_policy, name="temporal_conv"
             )
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         self.spatial_conv.build((None, *input_shape[-3:]))
-        if self.temporal:
+        if self.temporal_conv is not None:
             self.temporal_conv.build((None, None, None, None, self.filters))
 
-    def call(self, inputs):
+    def call(self, inputs) -> Tensor:
         """Convolve.
 
         Args:
@@ -221,13 +224,13 @@ class PseudoConv3D(keras.layers.Layer):
         frames = ops.reshape(inputs, (-1, *shape[2:]))
         frames = self.spatial_conv(frames)
         video = ops.reshape(frames, (*shape[:2], *ops.shape(frames)[1:]))
-        return self.temporal_conv(video) if self.temporal else video
+        return video if self.temporal_conv is None else self.temporal_conv(video)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         *leading, height, width, _ = input_shape
         return (*leading, *_strided((height, width), self.strides), self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,

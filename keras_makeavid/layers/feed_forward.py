@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from keras_makeavid.layers.dense import Dense
 from keras_makeavid.layers.operations.gated_gelu import gated_gelu
+from keras_makeavid.tensor import Shape, Tensor
 
 GELU_APPROXIMATIONS = {"exact": False, "tanh": True}
 
@@ -39,19 +42,19 @@ class FeedForward(keras.layers.Layer):
         self.proj_in = Dense(2 * inner, dtype=self.dtype_policy, name="proj_in")
         self.proj_out = Dense(width, dtype=self.dtype_policy, name="proj_out")
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         self.proj_in.build(input_shape)
         self.proj_out.build((*input_shape[:-1], self.width * self.expansion))
 
-    def call(self, inputs):
+    def call(self, inputs) -> Tensor:
         """Transform `(..., width)`; the shape stays."""
         approximate = GELU_APPROXIMATIONS[self.gelu]
         return self.proj_out(gated_gelu(self.proj_in(inputs), approximate))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "width": self.width,

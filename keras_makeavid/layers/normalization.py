@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from keras_makeavid.layers.operations.group_normalization import group_normalization
 from keras_makeavid.layers.operations.layer_normalization import layer_normalization
+from keras_makeavid.tensor import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -37,7 +40,7 @@ class GroupNormalization(keras.layers.Layer):
         self.epsilon = epsilon
         self.activated = activated
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         channels = input_shape[-1]
         if channels % self.groups:
             raise ValueError(
@@ -49,16 +52,16 @@ class GroupNormalization(keras.layers.Layer):
         )
         self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
 
-    def call(self, inputs):
+    def call(self, inputs) -> Tensor:
         """Normalise `(B, ..., C)`; the shape stays."""
         return group_normalization(
             inputs, self.gamma, self.beta, self.groups, self.epsilon, self.activated
         )
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "groups": self.groups,
@@ -83,6 +86,6 @@ class LayerNormalization(keras.layers.LayerNormalization):
     def __init__(self, epsilon: float = 1e-5, **kwargs):
         super().__init__(epsilon=epsilon, **kwargs)
 
-    def call(self, inputs):
+    def call(self, inputs) -> Tensor:
         """Normalise `(..., C)`; the shape stays."""
         return layer_normalization(inputs, self.gamma, self.beta, self.epsilon)

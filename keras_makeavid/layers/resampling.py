@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_makeavid.layers.convolution import PseudoConv3D
+from keras_makeavid.tensor import Shape, Tensor
 
 
 class _Resampling(keras.layers.Layer):
@@ -52,11 +53,11 @@ class Downsample(_Resampling):
 
     strides = 2
 
-    def call(self, inputs):
+    def call(self, inputs) -> Tensor:
         """`(B, F, H, W, C)` or `(B, H, W, C)` to half the height and width."""
         return self.conv(inputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         return self.conv.compute_output_shape(input_shape)
 
 
@@ -74,17 +75,17 @@ class Upsample(_Resampling):
     ```
     """
 
-    def call(self, inputs):
+    def call(self, inputs) -> Tensor:
         """`(B, F, H, W, C)` or `(B, H, W, C)` to twice the height and width."""
         return self.conv(double_nearest(inputs))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         *leading, height, width, _ = input_shape
         doubled = (None if n is None else 2 * n for n in (height, width))
         return (*leading, *doubled, self.channels)
 
 
-def double_nearest(images):
+def double_nearest(images) -> Tensor:
     """Repeat each pixel of `(..., H, W, C)` two by two."""
     *leading, height, width, channels = ops.shape(images)
     # A broadcast and a reshape: XLA fuses it, where `repeat` is a gather.

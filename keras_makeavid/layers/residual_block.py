@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_makeavid.layers.convolution import PseudoConv3D
 from keras_makeavid.layers.normalization import GroupNormalization
 from keras_makeavid.layers.operations.silu import silu
+from keras_makeavid.tensor import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -59,9 +62,9 @@ class ResidualBlock(keras.layers.Layer):
             channels, dtype=policy, name="time_emb_proj"
         )
         self.norm2, self.conv2 = norm("norm2"), conv("conv2")
-        self.conv_shortcut = None
+        self.conv_shortcut: PseudoConv3D | None = None
 
-    def build(self, inputs_shape, time_embedding_shape):
+    def build(self, inputs_shape, time_embedding_shape) -> None:
         widened = (*inputs_shape[:-1], self.channels)
         self.norm1.build(inputs_shape)
         self.conv1.build(inputs_shape)
@@ -78,7 +81,7 @@ class ResidualBlock(keras.layers.Layer):
             )
             self.conv_shortcut.build(inputs_shape)
 
-    def call(self, inputs, time_embedding):
+    def call(self, inputs, time_embedding) -> Tensor:
         """Apply the block.
 
         Args:
@@ -96,10 +99,10 @@ class ResidualBlock(keras.layers.Layer):
             inputs = self.conv_shortcut(inputs)
         return inputs + x
 
-    def compute_output_shape(self, inputs_shape, time_embedding_shape):
+    def compute_output_shape(self, inputs_shape, time_embedding_shape) -> Shape:
         return (*inputs_shape[:-1], self.channels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "channels": self.channels,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_makeavid.tensor import Shape, Tensor
 
-def sinusoidal_embedding(timesteps, width: int):
+
+def sinusoidal_embedding(timesteps, width: int) -> Tensor:
     """Sinusoids of the timesteps, cosine half first, in float32.
 
     The frequencies are `10000^(-i / (width / 2))`, the shift is 0
@@ -65,19 +68,19 @@ class TimestepEmbedding(keras.layers.Layer):
             width, dtype=self.dtype_policy, name="linear_2"
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         self.linear_1.build((None, self.sinusoid_width))
         self.linear_2.build((None, self.width))
 
-    def call(self, timesteps):
+    def call(self, timesteps) -> Tensor:
         """Embed timesteps `(B,)` as `(B, width)`."""
         embedding = sinusoidal_embedding(timesteps, self.sinusoid_width)
         return self.linear_2(self.linear_1(embedding))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         return (input_shape[0], self.width)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "sinusoid_width": self.sinusoid_width,

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_makeavid.layers.convolution import SpatialConv
 from keras_makeavid.layers.resampling import double_nearest
-from keras_makeavid.tensor import Tensor
+from keras_makeavid.tensor import Shape, Tensor
 
 # The decoder bounds latents softly by it, whatever its configuration says.
 _LARGEST_LATENT = 3.0
@@ -27,11 +27,11 @@ class TinyBlock(keras.layers.Layer):
         )
         self.filters = channels
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         for conv in (self.conv_0, self.conv_2, self.conv_4):
             conv.build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs) -> Tensor:
         """Transform `(N, H, W, channels)`; the shape stays."""
         x = ops.relu(self.conv_0(inputs))
         x = self.conv_4(ops.relu(self.conv_2(x)))
@@ -104,24 +104,24 @@ class TinyAutoencoder(keras.layers.Layer):
             name="decoder",
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape) -> None:
         self.encoder.build(input_shape)
         self.decoder.build((None, None, None, self.latent_channels))
 
-    def encode(self, images):
+    def encode(self, images) -> Tensor:
         """`(N, H, W, C)` in [-1, 1] to `(N, h, w, latent_channels)`."""
         return self.encoder((images + 1) / 2)
 
-    def decode(self, latents):
+    def decode(self, latents) -> Tensor:
         """`(N, h, w, latent_channels)` to `(N, H, W, C)`, about in [-1, 1]."""
         bounded = ops.tanh(latents / _LARGEST_LATENT) * _LARGEST_LATENT
         return self.decoder(bounded) * 2 - 1
 
-    def call(self, images):
+    def call(self, images) -> Tensor:
         """Reconstruct `(N, H, W, C)`."""
         return self.decode(self.encode(images))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         return input_shape
 
 

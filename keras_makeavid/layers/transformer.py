@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -9,6 +11,7 @@ from keras_makeavid.layers.attention import Attention, TemporalAttention
 from keras_makeavid.layers.convolution import SpatialConv
 from keras_makeavid.layers.feed_forward import FeedForward
 from keras_makeavid.layers.normalization import GroupNormalization, LayerNormalization
+from keras_makeavid.tensor import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -65,7 +68,7 @@ class TransformerBlock(keras.layers.Layer):
         self.norm3 = norm("norm3")
         self.ff = FeedForward(width, gelu, dtype=policy, name="ff")
 
-    def build(self, inputs_shape, context_shape):
+    def build(self, inputs_shape, context_shape) -> None:
         tokens = (None, None, self.width)
         for norm in (self.norm1, self.norm2, self.norm3):
             norm.build(tokens)
@@ -76,13 +79,13 @@ class TransformerBlock(keras.layers.Layer):
             self.attn_temporal.build(tokens)
         self.ff.build(tokens)
 
-    def project_context(self, context):
+    def project_context(self, context) -> Any:
         """Keys and values of the text `(B, L, D)`, the same for every frame."""
         if not self.built:
             self.build((None, None, None, self.width), ops.shape(context))
         return self.attn2.project(context)
 
-    def call(self, inputs, context, temporal: bool = True):
+    def call(self, inputs, context, temporal: bool = True) -> Tensor:
         """Apply the block.
 
         Args:
@@ -111,10 +114,10 @@ class TransformerBlock(keras.layers.Layer):
     def _normed_feed_forward(self, x):
         return self.ff(self.norm3(x))
 
-    def compute_output_shape(self, inputs_shape, context_shape=None):
+    def compute_output_shape(self, inputs_shape, context_shape=None) -> Shape:
         return inputs_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "width": self.width,
@@ -170,20 +173,20 @@ class SpatioTemporalTransformer(keras.layers.Layer):
         )
         self.proj_out = SpatialConv(channels, 1, dtype=policy, name="proj_out")
 
-    def build(self, inputs_shape, context_shape):
+    def build(self, inputs_shape, context_shape) -> None:
         image = (None, None, None, self.channels)
         self.norm.build(image)
         self.proj_in.build(image)
         self.transformer_block.build(image, context_shape)
         self.proj_out.build(image)
 
-    def project_context(self, context):
+    def project_context(self, context) -> Any:
         """Keys and values of the text `(B, L, D)`, to be computed once a video."""
         if not self.built:
             self.build((None, None, None, self.channels), ops.shape(context))
         return self.transformer_block.project_context(context)
 
-    def call(self, inputs, context):
+    def call(self, inputs, context) -> Tensor:
         """Apply the transformer.
 
         Args:
@@ -205,10 +208,10 @@ class SpatioTemporalTransformer(keras.layers.Layer):
         x = self.proj_out(ops.reshape(x, (-1, height, width, channels)))
         return inputs + ops.reshape(x, shape)
 
-    def compute_output_shape(self, inputs_shape, context_shape=None):
+    def compute_output_shape(self, inputs_shape, context_shape=None) -> Shape:
         return inputs_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "channels": self.channels,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -10,6 +12,7 @@ from keras_makeavid.layers.normalization import GroupNormalization
 from keras_makeavid.layers.shapes import check_shape
 from keras_makeavid.layers.timestep_embedding import TimestepEmbedding
 from keras_makeavid.layers.unet_blocks import DownBlock, MidBlock, UpBlock
+from keras_makeavid.tensor import Shape, Tensor
 
 
 class UNet(keras.layers.Layer):
@@ -100,7 +103,7 @@ class UNet(keras.layers.Layer):
             out_channels, temporal=temporal, dtype=policy, name="conv_out"
         )
 
-    def build(self, input_shape=None):
+    def build(self, input_shape=None) -> None:
         """Create every weight; all shapes follow from the configuration."""
         channels = self.block_channels
         context_shape = (None, None, self.context_dim)
@@ -120,7 +123,7 @@ class UNet(keras.layers.Layer):
         self.conv_out.build((None, None, None, width))
         self.built = True
 
-    def project_context(self, context):
+    def project_context(self, context) -> dict[str, Any]:
         """Compute the text's keys and values of every transformer, once a video."""
         context = ops.cast(context, self.compute_dtype)
         if context.shape[-1] != self.context_dim:
@@ -134,7 +137,7 @@ class UNet(keras.layers.Layer):
             "up": [block.project_context(context) for block in self.up_blocks],
         }
 
-    def call(self, inputs, spatial_only: bool = False):
+    def call(self, inputs, spatial_only: bool = False) -> Tensor:
         sample, timesteps = inputs["sample"], inputs["timesteps"]
         factor = 2 ** (len(self.block_channels) - 1)
         check_shape("sample", sample.shape, self.in_channels, factor)
@@ -169,5 +172,5 @@ class UNet(keras.layers.Layer):
         prediction = self.call(images)
         return ops.reshape(prediction, (*shape[:-1], self.out_channels))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         return (*input_shape["sample"][:-1], self.out_channels)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_makeavid.layers.resampling import Downsample, Upsample
 from keras_makeavid.layers.residual_block import ResidualBlock
 from keras_makeavid.layers.transformer import SpatioTemporalTransformer
+from keras_makeavid.tensor import Tensor
 
 
 class UNetBlock(keras.layers.Layer):
@@ -51,7 +54,7 @@ class UNetBlock(keras.layers.Layer):
             for i in range(num_transformers)
         ]
 
-    def build_parts(self, widths, time_width, context_shape):
+    def build_parts(self, widths, time_width, context_shape) -> None:
         """Create the weights of residual blocks of so wide inputs, and transformers."""
         for resnet, width in zip(self.resnets, widths, strict=True):
             resnet.build((None, None, None, width), (None, time_width))
@@ -59,11 +62,11 @@ class UNetBlock(keras.layers.Layer):
             attention.build((None, None, None, self.channels), context_shape)
         self.built = True
 
-    def run(self, part, *inputs):
+    def run(self, part, *inputs) -> Tensor:
         """Call a part; with `rematerialise`, for gradients that compute it again."""
         return keras.remat(part)(*inputs) if self.rematerialise else part(*inputs)
 
-    def project_context(self, context):
+    def project_context(self, context) -> list[Any]:
         """Keys and values of the text for each transformer of this block."""
         return [attention.project_context(context) for attention in self.attentions]
 
@@ -82,13 +85,13 @@ class DownBlock(UNetBlock):
                 name="downsamplers_0",
             )
 
-    def build(self, input_channels, time_width, context_shape):
+    def build(self, input_channels, time_width, context_shape) -> None:
         widths = [input_channels, *[self.channels] * (len(self.resnets) - 1)]
         self.build_parts(widths, time_width, context_shape)
         if self.downsampler is not None:
             self.downsampler.build((None, None, None, self.channels))
 
-    def call(self, x, time_embedding, text):
+    def call(self, x, time_embedding, text) -> tuple[Tensor, list[Tensor]]:
         """Return the output and every intermediate that the up path will want."""
         skips = []
         for i, resnet in enumerate(self.resnets):
@@ -105,11 +108,11 @@ class DownBlock(UNetBlock):
 class MidBlock(UNetBlock):
     """Residual block, transformer, residual block."""
 
-    def build(self, time_width, context_shape):
+    def build(self, time_width, context_shape) -> None:
         widths = [self.channels] * len(self.resnets)
         self.build_parts(widths, time_width, context_shape)
 
-    def call(self, x, time_embedding, text):
+    def call(self, x, time_embedding, text) -> Tensor:
         """`(B, F, H, W, C)` or `(B, H, W, C)`; the shape stays."""
         first, second = self.resnets
         x = self.run(first, x, time_embedding)
@@ -131,7 +134,7 @@ class UpBlock(UNetBlock):
                 name="upsamplers_0",
             )
 
-    def build(self, input_channels, skip_channels, time_width, context_shape):
+    def build(self, input_channels, skip_channels, time_width, context_shape) -> None:
         widths = [input_channels, *[self.channels] * (len(self.resnets) - 1)]
         widths = [
             width + skip for width, skip in zip(widths, skip_channels, strict=True)
@@ -140,7 +143,7 @@ class UpBlock(UNetBlock):
         if self.upsampler is not None:
             self.upsampler.build((None, None, None, self.channels))
 
-    def call(self, x, skips, time_embedding, text):
+    def call(self, x, skips, time_embedding, text) -> Tensor:
         """Consume `skips` of the size of `x`, one for each residual block, in order."""
         for i, (resnet, skip) in enumerate(zip(self.resnets, skips, strict=True)):
             x = ops.concatenate([x, skip], axis=-1)

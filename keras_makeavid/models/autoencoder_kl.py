@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import keras_hub
@@ -12,6 +13,7 @@ from keras_makeavid.layers.autoencoder import Autoencoder
 from keras_makeavid.layers.shapes import check_shape
 from keras_makeavid.models.frame_coding import FrameCoding
 from keras_makeavid.models.loading import FromPreset
+from keras_makeavid.tensor import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -96,11 +98,11 @@ class AutoencoderKL(FrameCoding, FromPreset, keras_hub.models.Backbone):
     def downsampling_factor(self) -> int:
         return 2 ** (len(self.block_channels) - 1)
 
-    def call(self, images):
+    def call(self, images) -> Tensor:
         # The graph that KerasHub wants is of images; this takes videos too.
         return self.decode(self.encode(images))
 
-    def posterior(self, images):
+    def posterior(self, images) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance of the latents, not yet scaled.
 
         Args:
@@ -118,7 +120,9 @@ class AutoencoderKL(FrameCoding, FromPreset, keras_hub.models.Backbone):
         mean, log_variance = ops.split(ops.cast(moments, "float32"), 2, axis=-1)
         return mean, ops.clip(log_variance, -30.0, 20.0)
 
-    def encode(self, images, seed: int | keras.random.SeedGenerator | None = None):
+    def encode(
+        self, images, seed: int | keras.random.SeedGenerator | None = None
+    ) -> Tensor:
         """Encode images as latents, times `scaling_factor`.
 
         Args:
@@ -142,7 +146,7 @@ class AutoencoderKL(FrameCoding, FromPreset, keras_hub.models.Backbone):
             latents = latents + ops.exp(0.5 * log_variance) * noise
         return ops.cast(latents * self.scaling_factor, self.compute_dtype)
 
-    def decode(self, latents):
+    def decode(self, latents) -> Tensor:
         """Decode latents, as `encode` returns them, to images.
 
         Args:
@@ -162,10 +166,10 @@ class AutoencoderKL(FrameCoding, FromPreset, keras_hub.models.Backbone):
         check_shape("latents", latents.shape, self.latent_channels)
         return self._by_frame(self.network.decode, latents / self.scaling_factor)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "in_channels": self.in_channels,

@@ -14,6 +14,7 @@ from keras_makeavid.layers.tiny_autoencoder import TinyAutoencoder
 from keras_makeavid.models.frame_coding import FrameCoding
 from keras_makeavid.models.loading import FromPreset
 from keras_makeavid.presets import is_preset
+from keras_makeavid.tensor import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -132,11 +133,11 @@ class AutoencoderTiny(FrameCoding, FromPreset, keras_hub.models.Backbone):
     def downsampling_factor(self) -> int:
         return 2 ** (len(self.encoder_blocks) - 1)
 
-    def call(self, images):
+    def call(self, images) -> Tensor:
         # The graph that KerasHub wants is of images; this takes videos too.
         return self.decode(self.encode(images))
 
-    def encode(self, images):
+    def encode(self, images) -> Tensor:
         """Encode images as latents, times `scaling_factor`.
 
         Args:
@@ -156,7 +157,7 @@ class AutoencoderTiny(FrameCoding, FromPreset, keras_hub.models.Backbone):
         self._check_images(images)
         return self._by_frame(self.network.encode, images) * self.scaling_factor
 
-    def decode(self, latents):
+    def decode(self, latents) -> Tensor:
         """Decode latents, as `encode` or a UNet returns them, to images.
 
         Args:
@@ -176,10 +177,10 @@ class AutoencoderTiny(FrameCoding, FromPreset, keras_hub.models.Backbone):
         check_shape("latents", latents.shape, self.latent_channels)
         return self._by_frame(self.network.decode, latents / self.scaling_factor)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "in_channels": self.in_channels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any, TypeVar
 
 import keras
 
+from keras_makeavid.json_files import read_object
+
 # KerasHub's `from_preset` puts further arguments into the config that it passes to
 # `from_config`: by this one, our `from_preset` tells our `from_config` to draw nothing.
 WEIGHTS_FOLLOW = "weights_follow"
+_PRESET_FILES = ("metadata.json", "config.json", "task.json", "preprocessor.json")
 Made = TypeVar("Made")
 
 
@@ -64,7 +68,7 @@ class FromPreset:
     Files of weights are checked before Keras reads them.
     """
 
-    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any):
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         """Load the weights of a file, as `keras.Model.load_weights`."""
         check_weights_file(filepath)
         parent: Any = super()
@@ -81,8 +85,12 @@ class FromPreset:
             **kwargs: As those of KerasHub's method, such as `dtype`.
 
         Raises:
-            ValueError: If there is no such preset.
+            ValueError: If there is no such preset, or it is damaged.
         """
+        # KerasHub would not name the file that is damaged.
+        for name in _PRESET_FILES:
+            if os.path.exists(file := os.path.join(preset, name)):
+                read_object(file)
         # The KerasHub class that this mixin is combined with.
         parent: Any = super()
         if not (load_weights and _can_follow()):

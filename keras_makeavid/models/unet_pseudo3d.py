@@ -13,6 +13,7 @@ from keras_makeavid.json_files import read_json, write_json
 from keras_makeavid.layers.feed_forward import GELU_APPROXIMATIONS
 from keras_makeavid.layers.unet import UNet
 from keras_makeavid.models.loading import FromPreset
+from keras_makeavid.tensor import Shape, Tensor
 
 # The class that a preset of this backbone is loaded by.
 _TASK = "TextToVideo"
@@ -132,10 +133,10 @@ class UNetPseudo3D(FromPreset, keras_hub.models.Backbone):
         for key, value in config.items():
             setattr(self, key, value)
 
-    def call(self, inputs, spatial_only: bool = False):
+    def call(self, inputs, spatial_only: bool = False) -> Tensor:
         return self.network(inputs, spatial_only=spatial_only)
 
-    def project_context(self, context):
+    def project_context(self, context) -> dict[str, Any]:
         """Compute the text's keys and values of every transformer.
 
         They are the same for every frame and every sampling step: compute them
@@ -152,7 +153,7 @@ class UNetPseudo3D(FromPreset, keras_hub.models.Backbone):
         """
         return self.network.project_context(context)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape) -> Shape:
         return self.network.compute_output_shape(input_shape)
 
     def save_to_preset(self, preset_dir: str, max_shard_size=10) -> None:
@@ -162,7 +163,7 @@ class UNetPseudo3D(FromPreset, keras_hub.models.Backbone):
         path = Path(preset_dir, "metadata.json")
         write_json(path, {**read_json(path), "tasks": [_TASK]}, indent=4)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._config}
 
 

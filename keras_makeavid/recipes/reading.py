@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,12 +14,16 @@ from typing import Any
 import msgspec
 
 from keras_makeavid.files import read_text
+from keras_makeavid.json_files import check_levels
 from keras_makeavid.recipes.duration import Duration
 from keras_makeavid.recipes.schema import Recipe
-from keras_makeavid.validation import ValidationError, validate
+from keras_makeavid.validation import ValidationError, shown, validate
 
 # What a stage takes from the recipe, key by key, where it says nothing itself.
 _SHARED = ("data", "loss", "optimizer")
+_MOST_BYTES = 2**20
+_MOST_PARTS = 32
+_LONG_NAME = re.compile(r"""(?<!["'\w-])(?:["'\w-]+\s*\.\s*){32}""")
 
 
 class RecipeError(ValueError):
@@ -59,11 +65,13 @@ def load_recipe(
             )
         path = _packaged(f"{recipe}.toml")
     try:
-        values = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{recipe} is not TOML: {error}") from error
+        text = read_text(path, _MOST_BYTES)
     except ValueError as error:
         raise RecipeError(str(error)) from error
+    try:
+        values = _parsed(text)
+    except ValueError as error:
+        raise RecipeError(f"{recipe} is not TOML: {error}") from error
     return recipe_from_dict(values, overrides, str(recipe))
 
 
@@ -144,6 +152,17 @@ def packaged_recipes() -> list[str]:
     return sorted(path.stem for path in _packaged("").glob("*.toml"))
 
 
+def _parsed(text: str) -> dict[str, Any]:
+    """Values of TOML, unless they nest deeper than any recipe."""
+    # `tomllib` takes long for names of thousands of parts.
+    if not _LONG_NAME.search(text):
+        with contextlib.suppress(RecursionError):
+            values = tomllib.loads(text)
+            check_levels(values)
+            return values
+    raise ValueError("it is nested too deeply")
+
+
 def _packaged(name: str) -> Path:
     return Path(str(importlib.resources.files(__package__))) / name
 
@@ -154,7 +173,7 @@ def _overridden(values: Any, overrides: Sequence[str]) -> Any:
         try:
             values = _with_override(values, override)
         except ValueError as error:
-            problems.append(f"{error} Received: {override!r}")
+            problems.append(f"{error} Received: {shown(override)}")
     if problems:
         raise ValidationError("", problems)
     return values
@@ -164,10 +183,10 @@ def _with_override(values: Any, override: str) -> Any:
     """A copy of `values` with one key set."""
     key, equals, text = override.partition("=")
     parts = [part.strip() for part in key.split(".")]
-    if not equals or not all(parts) or len(parts) < 2:
+    if not equals or not all(parts) or not 2 <= len(parts) <= _MOST_PARTS:
         raise ValueError("--set takes table.key=value, such as data.batch_size=2.")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        value = _parsed(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
     if parts[0] != "stage":

@@ -7,6 +7,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_makeavid.tensor import Tensor
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
@@ -44,7 +46,9 @@ def step_noise(keys: Any, number: Any, shape: tuple[int, ...]) -> Any:
     return ops.reshape(normal[:, :size], shape)
 
 
-def threefry(key: Any, second_key: Any, counter: Any, second_counter: Any):
+def threefry(
+    key: Any, second_key: Any, counter: Any, second_counter: Any
+) -> tuple[Tensor, Tensor]:
     """Scramble two 32-bit words by two of a key, in 20 rounds; int32 tensors."""
     keys = (key, second_key, ops.bitwise_xor(ops.bitwise_xor(key, second_key), _PARITY))
     x, y = counter + keys[0], second_counter + keys[1]

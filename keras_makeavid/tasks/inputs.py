@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
 
+from keras_makeavid.text.tokenizer import as_texts
+from keras_makeavid.validation import shown
 from keras_makeavid.video import cover_crop
 
 _MAX_SEED = 2**63
+# A prediction of float16 times this is finite still.
+_MAX_SCALE = 1000
+_MAX_BYTES = 2**34
 
 
 def as_prompts(
     prompts: str | Sequence[str], negative_prompts: str | Sequence[str] | None
 ) -> tuple[list[str], list[str]]:
     """Return prompts, and as many negative ones: one for all, one for each, or none."""
-    texts = _strings("prompts", prompts)
+    texts = as_texts("prompts", prompts)
     if negative_prompts is None:
         negative_prompts = ""
-    negatives = _strings("negative_prompts", negative_prompts)
+    negatives = as_texts("negative_prompts", negative_prompts)
     if isinstance(negative_prompts, str):
         negatives = negatives * len(texts)
     if len(negatives) != len(texts):
@@ -30,20 +34,6 @@ def as_prompts(
             f"{len(texts)} prompts. Received: {len(negatives)}"
         )
     return texts, negatives
-
-
-def _strings(name, value):
-    values = [value] if isinstance(value, str) else value
-    if (
-        not isinstance(values, list | tuple)
-        or not values
-        or not all(isinstance(text, str) for text in values)
-    ):
-        raise ValueError(
-            f"{name} must be a string or a non-empty list of strings. "
-            f"Received: {value!r}"
-        )
-    return list(values)
 
 
 def as_seeds(seed: int | Sequence[int] | None, batch: int) -> list[int]:
@@ -60,7 +50,7 @@ def as_seeds(seed: int | Sequence[int] | None, batch: int) -> list[int]:
     if len(seeds) != batch or not valid:
         raise ValueError(
             "seed must be None, an integer from 0, or a list of one for each of the "
-            f"{batch} prompts. Received: {seed!r}"
+            f"{batch} prompts. Received: {shown(seed)}"
         )
     return [int(s) for s in seeds]
 
@@ -142,8 +132,11 @@ def _for_each_sample(pictures, batch: int, rank: int) -> list[np.ndarray]:
 
 
 def _described(pictures) -> str:
-    kinds = sorted({f"{picture.dtype} {picture.shape}" for picture in pictures})
-    return f"{len(pictures)} of {' and '.join(kinds) or 'nothing'}"
+    kinds = {
+        f"{each.dtype} {each.shape}" if each.ndim else shown(each.item())
+        for each in pictures
+    }
+    return f"{len(pictures)} of {' and '.join(sorted(kinds)) or 'nothing'}"
 
 
 def is_integer(value: Any) -> TypeGuard[int]:
@@ -151,17 +144,22 @@ def is_integer(value: Any) -> TypeGuard[int]:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def check_count(name: str, value: Any) -> None:
-    """Refuse what is no positive integer, by a `ValueError`."""
+def as_count(name: str, value: Any) -> int:
+    """Return a positive integer, of NumPy or Python, as one of Python."""
     if not is_integer(value) or value < 1:
-        raise ValueError(f"{name} must be a positive integer. Received: {value!r}")
+        raise ValueError(f"{name} must be a positive integer. Received: {shown(value)}")
+    return int(value)
 
 
-def check_number(name: str, value: Any) -> None:
-    """Refuse what is no finite number, by a `ValueError`."""
+def as_scale(name: str, value: Any) -> float:
+    """Return a number that a prediction may be multiplied by as one of Python."""
     number = is_integer(value) or isinstance(value, float | np.floating)
-    if not number or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number. Received: {value!r}")
+    if not number or not abs(value) <= _MAX_SCALE:
+        raise ValueError(
+            f"{name} must be a finite number from -{_MAX_SCALE} to {_MAX_SCALE}. "
+            f"Received: {shown(value)}"
+        )
+    return float(value)
 
 
 def as_interval(name: str, value: Any) -> tuple[float, float]:
@@ -170,12 +168,23 @@ def as_interval(name: str, value: Any) -> tuple[float, float]:
     numbers = [is_integer(x) or isinstance(x, float | np.floating) for x in pair]
     if numbers != [True, True] or not 0 <= pair[0] <= pair[1] <= 1:
         raise ValueError(
-            f"{name} must be two numbers, 0 <= low <= high <= 1. Received: {value!r}"
+            f"{name} must be two numbers, 0 <= low <= high <= 1. "
+            f"Received: {shown(value)}"
         )
     return float(pair[0]), float(pair[1])
 
 
-def check_flag(name: str, value: Any) -> None:
+def check_flag(name: str, value: Any, other: str = "") -> None:
     """Refuse what is neither true nor false, by a `ValueError`."""
     if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{name} must be True or False. Received: {value!r}")
+        raise ValueError(f"{name} must be True or False{other}. Received: {value!r}")
+
+
+def check_videos(batch: int, num_frames: int, height: int, width: int) -> None:
+    """Refuse more frames than anyone wants at once, by a `ValueError`."""
+    if batch * num_frames * height * width * 3 > _MAX_BYTES:
+        raise ValueError(
+            f"The videos of a call must be of at most {_MAX_BYTES:,} bytes. Received: "
+            f"{shown(batch)} of {shown(num_frames)} frames of {shown(width)} x "
+            f"{shown(height)} pixels"
+        )

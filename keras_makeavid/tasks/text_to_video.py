@@ -25,17 +25,20 @@ from keras_makeavid.progress import step_progress
 from keras_makeavid.sampling import Conditions, DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule, Scheduler, get_scheduler
 from keras_makeavid.tasks.inputs import (
+    as_count,
     as_hint_images,
     as_interval,
     as_masks,
     as_prompts,
+    as_scale,
     as_seeds,
-    check_count,
     check_flag,
-    check_number,
+    check_videos,
     is_integer,
 )
+from keras_makeavid.tensor import Tensor
 from keras_makeavid.text import TextToVideoPreprocessor
+from keras_makeavid.validation import shown
 
 if TYPE_CHECKING:
     from keras_makeavid.training.video_diffusion import VideoDiffusion
@@ -114,7 +117,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         # Batches to train on reach `call` as they are, besides the UNet's inputs.
         self.input_spec = None
         self.autocast = False
-        self._training: _Training | None = None
+        # A `_Training`, after `compile`.
+        self._training: Any = None
         self.low_memory = False
         self._fast = _FastDecoder()
         self.height = height
@@ -357,29 +361,29 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             self._check_datasets(x, None, allow_other_encoder)
         return keras.Model.evaluate(self, x, **kwargs)
 
-    def call(self, inputs, training=None, mask=None, **kwargs):
+    def call(self, inputs, training=None, mask=None, **kwargs) -> Tensor:
         if isinstance(inputs, dict) and "latents" in inputs:
             return self._training.objective.call(inputs)
         return super().call(inputs, training=training, mask=mask, **kwargs)
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+    ) -> Tensor:
         objective = self._training.objective
         return objective.compute_loss(x, y, y_pred, sample_weight, training)
 
-    def preprocess_samples(self, x, y=None, sample_weight=None):
+    def preprocess_samples(self, x, y=None, sample_weight=None) -> Any:
         # Training batches hold text states, and the tokenizer has no say in them.
         return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force=False) -> Callable[..., Any]:
         self._update_empty_prompt()
         # TensorFlow traces a step that makes variables on its way a second time.
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
-    def make_test_function(self, force=False):
+    def make_test_function(self, force=False) -> Callable[..., Any]:
         self._update_empty_prompt()
         return super().make_test_function(force)
 
@@ -484,15 +488,16 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         height = self._checked_size("height", self.height if height is None else height)
         width = self._checked_size("width", self.width if width is None else width)
         num_frames = self.num_frames if num_frames is None else num_frames
-        check_count("num_frames", num_frames)
-        check_count("num_steps", num_steps)
+        num_frames = as_count("num_frames", num_frames)
+        check_videos(batch, num_frames, height, width)
+        num_steps = as_count("num_steps", num_steps)
         if guidance_scale is None:
             guidance_scale = self.guidance_scale
-        check_number("guidance_scale", guidance_scale)
+        guidance_scale = as_scale("guidance_scale", guidance_scale)
         if image_guidance_scale is None:
             image_guidance_scale = guidance_scale
-        check_number("image_guidance_scale", image_guidance_scale)
-        check_number("guidance_rescale", guidance_rescale)
+        image_guidance_scale = as_scale("image_guidance_scale", image_guidance_scale)
+        guidance_rescale = as_scale("guidance_rescale", guidance_rescale)
         if not 0 <= guidance_rescale <= 1:
             raise ValueError(
                 f"guidance_rescale must be from 0 to 1. Received: {guidance_rescale!r}"
@@ -500,9 +505,9 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         low, high = as_interval("guidance_interval", guidance_interval)
         check_flag("spatial_only", spatial_only)
         if not callable(progress):
-            check_flag("progress", progress)
+            check_flag("progress", progress, ", or a function of (step, total)")
         if tile_size is not None:
-            check_count("tile_size", tile_size)
+            tile_size = as_count("tile_size", tile_size)
         check_flag("fast_decode", fast_decode)
         if fast_decode and self._fast.model is None:
             raise ValueError(
@@ -515,7 +520,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 "preview must be a function of (step, num_steps, frames) or None. "
                 f"Received: {preview!r}"
             )
-        check_count("preview_every", preview_every)
+        preview_every = as_count("preview_every", preview_every)
         table = get_scheduler(scheduler, self.schedule).table(num_steps)
         levels = self.schedule.noise_scale(table.timesteps)
         guided = np.flatnonzero((low <= levels) & (levels <= high))
@@ -559,7 +564,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             else:
                 hint, mask = self._encode_hint(hint_image, mask_image, tile_size)
                 done = 0
-            shown = preview and self._preview(
+            previewed = preview and self._preview(
                 lambda step, frames: preview(done + step, total, frames),
                 preview_every,
                 hint,
@@ -580,7 +585,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                     spatial_only=spatial_only,
                     low_memory=self.low_memory,
                     guided_steps=guided_steps,
-                    preview=shown,
+                    preview=previewed,
                 )
         latents = keras.ops.convert_to_numpy(latents)
         if fast_decode and self._fast.model:
@@ -606,7 +611,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             colours,
         )
 
-    def encode_prompts(self, prompts: Sequence[str]):
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Compute the text states that the UNet attends to.
 
         Args:
@@ -695,7 +700,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         if not is_integer(size) or size < 1 or size % step:
             raise ValueError(
                 f"{name} must be a positive multiple of {step} pixels. "
-                f"Received: {size!r}"
+                f"Received: {shown(size)}"
             )
         return int(size)
 
@@ -728,7 +733,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             self, filepath, objects_to_skip=[*self.backbone._flatten_layers(), *others]
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         def serialize(part):
             if part is None:
                 return None
@@ -746,13 +751,13 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             **{name: getattr(self, name) for name in TASK_DEFAULTS},
         }
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any] | None:
         # A file has no adapters, and so nothing that would train.
         if not self.compiled or self._training.settings["trainable"] == "lora":
             return None
         return {**super().get_compile_config(), **self._training.settings}
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config) -> None:
         config = dict(config)
         config["optimizer"] = keras.saving.deserialize_keras_object(config["optimizer"])
         self.compile(**config)

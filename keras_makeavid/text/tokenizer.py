@@ -6,12 +6,14 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import keras_hub
 import msgspec
 import numpy as np
 
+from keras_makeavid.json_files import read_object
 from keras_makeavid.text.vocabulary import (
     CONFIG_FILE,
     END_TOKEN,
@@ -20,9 +22,9 @@ from keras_makeavid.text.vocabulary import (
     VOCABULARY_FILE,
     Vocabulary,
     read_folder,
-    read_object,
     read_vocabulary,
 )
+from keras_makeavid.validation import shown
 
 # Where KerasHub's own tokenizers keep theirs in a preset.
 ASSET_FOLDER = "assets/tokenizer"
@@ -302,12 +304,10 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
 
     def _encode(self, prompts: str | Sequence[str]) -> list[list[int]]:
         """The ids of each prompt's text, without start and end token."""
-        prompts = [prompts] if isinstance(prompts, str) else prompts
-        _check_prompts(prompts)
         # Truncation and padding are left to `tokenize`: the library keeps them as
         # state of the tokenizer, which two threads would change under each other.
         return self._load_clip_tokenizer()(
-            [self._lowered(prompt) for prompt in prompts],
+            [self._lowered(prompt) for prompt in as_texts("prompts", prompts)],
             add_special_tokens=False,
             return_attention_mask=False,
         )["input_ids"]
@@ -346,21 +346,26 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         return self._clip_tokenizer
 
 
-def _check_prompts(prompts: Sequence[str]) -> None:
-    expected = "prompts must be a string or a non-empty list of strings."
-    if not isinstance(prompts, list | tuple) or not prompts:
-        raise ValueError(f"{expected} Received: {prompts!r}")
-    for prompt in prompts:
-        if not isinstance(prompt, str):
-            raise ValueError(
-                f"{expected} Received {prompt!r} of type {type(prompt).__name__}."
-            )
+def as_texts(name: str, value: Any) -> list[str]:
+    """Return a string, or a list of them, as a list; refuse anything else by name."""
+    texts = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(texts, list | tuple)
+        or not texts
+        or not all(isinstance(text, str) for text in texts)
+    ):
+        raise ValueError(
+            f"{name} must be a string or a non-empty list of strings. "
+            f"Received: {shown(value)}"
+        )
+    for text in texts:
         try:
-            prompt.encode("utf-8")
+            text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"prompts must be valid Unicode. Received {prompt!r}: {error}"
+                f"{name} must be valid Unicode. Received: {shown(text)} ({error})"
             ) from error
+    return list(texts)
 
 
 def _read_settings(folder: str) -> dict:
@@ -378,6 +383,11 @@ def _read_settings(folder: str) -> dict:
         if told != expected:
             raise ValueError(
                 f"{folder}: {name} must be CLIP's, {expected!r}. Received: {told!r}"
+            )
+    for name in ("padding_side", "truncation_side"):
+        if config.get(name, "right") != "right":
+            raise ValueError(
+                f"{folder}: {name} must be 'right'. Received: {config[name]!r}"
             )
     token = config.get("pad_token", END_TOKEN)
     token = token.get("content") if isinstance(token, dict) else token

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from keras_makeavid.files import StrPath, read_text, written_aside
-from keras_makeavid.json_files import read_json, write_json
-from keras_makeavid.validation import validate
+from keras_makeavid.json_files import read_object, write_json
+from keras_makeavid.validation import shown, validate
 
 START_TOKEN = "<|startoftext|>"
 END_TOKEN = "<|endoftext|>"
@@ -23,9 +23,35 @@ MERGES_HEADER = "#version: 0.2"
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 
-# OpenAI's own vocabulary takes 0.9 MB; a file is read into memory whole.
-MAX_FILE_BYTES = 64 * 2**20
 OPENAI_MERGES = 49152 - 256 - 2
+
+# How `tokenizer.json` says what CLIP does with text: transformers 5 first, then 4. The
+# last one is of its oldest files, which it reads as CLIP's all the same.
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_SPLITS = [
+    {"type": "Split", "pattern": {"Regex": f"{special}{_WORDS}"}}
+    | {"behavior": "Removed", "invert": True}
+    for special in (r"<\|startoftext\|>|<\|endoftext\|>|", "")
+]
+_BYTES = {"type": "ByteLevel", "add_prefix_space": False}
+_SPACES = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
+_RULES: dict[str, list] = {
+    "normalizer": [[{"type": "NFC"}, _SPACES, {"type": "Lowercase"}]],
+    "pre_tokenizer": [*([split, _BYTES] for split in _SPLITS), [_BYTES]],
+    "post_processor": [
+        [{"type": "RobertaProcessing", "sep": END_TOKEN, "cls": START_TOKEN}],
+        [{"type": "TemplateProcessing", "single": [START_TOKEN, "A", END_TOKEN]}],
+        [{"type": "ByteLevel"}],
+    ],
+}
+_MODEL: dict[str, tuple] = {
+    "type": ("BPE",),
+    "dropout": (None, 0),
+    "continuing_subword_prefix": (None, ""),
+    "end_of_word_suffix": ("</w>",),
+    "byte_fallback": (False,),
+    "ignore_merges": (False,),
+}
 
 
 class AddedToken(msgspec.Struct, frozen=True):
@@ -144,7 +170,7 @@ def _with_added(vocabulary, found, path):
 def read_vocabulary(vocab_path: StrPath, merges_path: StrPath) -> Vocabulary:
     """Read and check the pair `vocab.json` and `merges.txt`; errors name the files."""
     tokens = read_object(vocab_path)
-    lines = read_text(merges_path, MAX_FILE_BYTES).removesuffix("\n").split("\n")
+    lines = read_text(merges_path).removesuffix("\n").split("\n")
     merges = lines[1:] if lines[0].startswith("#version") else lines
     try:
         return Vocabulary(tokens, merges)
@@ -155,10 +181,11 @@ def read_vocabulary(vocab_path: StrPath, merges_path: StrPath) -> Vocabulary:
 def read_tokenizer_json(path: StrPath) -> Vocabulary:
     """Read the vocabulary in `tokenizer.json`, all that transformers 5 writes.
 
-    Its rules of normalisation and splitting are CLIP's, which we have.
+    What else it says of text must be what CLIP does, which is all that we can do.
     """
+    content = read_object(path)
     try:
-        content = read_object(path)
+        _check_rules(content)
         model = content["model"]
         # Older files hold a rule as one string, newer ones as a pair.
         merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
@@ -168,9 +195,44 @@ def read_tokenizer_json(path: StrPath) -> Vocabulary:
         for index, token in found:
             tokens.setdefault(token["content"], index)
         vocabulary = Vocabulary(tokens, merges)
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a BPE tokenizer file: {error!r}") from error
     return _with_added(vocabulary, found, path)
+
+
+def _check_rules(content: dict[str, Any]) -> None:
+    """Refuse rules for text that are not those of CLIP's tokenizer."""
+    for key, known in _MODEL.items():
+        if content["model"].get(key, known[0]) not in known:
+            told = content["model"][key]
+            raise ValueError(f"{key} must be CLIP's, {known[-1]!r}. Received: {told!r}")
+    for key, forms in _RULES.items():
+        told = _steps(content[key]) if key in content else forms[0]
+        names = {name for form in forms for step in form for name in step}
+        told = [{k: v for k, v in step.items() if k in names} for step in told]
+        if told not in forms:
+            raise ValueError(
+                f"the {key} must be CLIP's, {forms[0]}. Received: {shown(told)}"
+            )
+
+
+def _steps(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The steps of a rule, of which some are lists of others."""
+    if rule is None:
+        return []
+    for key in ("normalizers", "pretokenizers", "processors"):
+        if key in rule:
+            return [step for inner in rule[key] for step in _steps(inner)]
+    # With a token stands its id, or its kind.
+    tokens: dict[str, Any] = {
+        key: rule[key][0] for key in ("sep", "cls") if key in rule
+    }
+    pieces = [piece["id"] for each in rule.get("single", ()) for piece in each.values()]
+    if pieces:
+        tokens["single"] = pieces
+    return [{**rule, **tokens}]
 
 
 def openai_clip_vocabulary() -> tuple[dict[str, int], list[str]]:
@@ -251,16 +313,6 @@ def _vocabulary_of(merges: list[str]) -> Vocabulary:
     tokens += [merge.replace(" ", "") for merge in merges]
     tokens += [START_TOKEN, END_TOKEN]
     return Vocabulary({token: i for i, token in enumerate(tokens)}, merges)
-
-
-def read_object(path: StrPath) -> dict[str, Any]:
-    """Read a JSON object of no more than 64 MB; errors name the file."""
-    content = read_json(Path(path), MAX_FILE_BYTES)
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{path} must be a JSON object. Received: a {type(content).__name__}"
-        )
-    return content
 
 
 def _check_tokens(tokens: dict[str, int]) -> None:

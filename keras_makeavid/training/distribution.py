@@ -97,15 +97,15 @@ class FullySharded(keras.distribution.ModelParallel):
         # What Keras divides a batch by: not only the copies, as in its own class.
         return math.prod(self.device_mesh.shape)
 
-    def get_data_layout(self, data_shape):
+    def get_data_layout(self, data_shape) -> TensorLayout:
         return self._samples_layout(self.device_mesh, len(data_shape))
 
-    def get_variable_layout(self, variable):
+    def get_variable_layout(self, variable) -> TensorLayout:
         # Keras's own goes by the path, and not every width of a model can be divided.
         parts = self.device_mesh.shape[1]
         return TensorLayout(parameter_axes(variable.shape, parts), self.device_mesh)
 
-    def get_tensor_layout(self, path):
+    def get_tensor_layout(self, path) -> TensorLayout | None:
         return super().get_tensor_layout(path) if self._keeps_samples_apart else None
 
     @contextlib.contextmanager

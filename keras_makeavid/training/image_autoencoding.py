@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_makeavid.data.loaders import BatchLoader
 from keras_makeavid.models import AutoencoderKL
+from keras_makeavid.tensor import Tensor
 from keras_makeavid.training.training_model import ReportingModel
 
 # Enough to know the scale of latents by.
@@ -55,7 +58,7 @@ class ImageAutoencoding(ReportingModel):
         vae.trainable = True
         self.built = True
 
-    def call(self, images):
+    def call(self, images) -> dict[str, Tensor]:
         """Return the loss's parts: `reconstruction` error and `divergence`."""
         images = ops.cast(images, "float32")
         mean, log_variance = self.vae.posterior(images)
@@ -74,10 +77,10 @@ class ImageAutoencoding(ReportingModel):
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+    ) -> Tensor:
         return y_pred["reconstruction"] + self.kl_weight * y_pred["divergence"]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "kl_weight": self.kl_weight}
 
 

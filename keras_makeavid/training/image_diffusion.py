@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
 from keras_makeavid.schedulers import NoiseSchedule
+from keras_makeavid.tensor import Tensor
 from keras_makeavid.training.trainable import (
     check_spatial,
     matching_layers,
@@ -121,7 +124,7 @@ class ImageDiffusion(DiffusionModel):
         text_encoder.trainable = train_text_encoder
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs) -> dict[str, Tensor]:
         """Draw masks, noise and timesteps for `images` and `token_ids`, and predict.
 
         Returns:
@@ -172,7 +175,7 @@ class ImageDiffusion(DiffusionModel):
         full = drawn[:, 4, :, None] < self.full_mask_share
         return ops.cast((full | (rows & columns))[..., None], "float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "trainable": self.trainable_part,

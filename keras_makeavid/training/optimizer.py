@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 from keras import ops
@@ -68,7 +69,7 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
             rate = self.final + (self.peak - self.final) * cosine
         return rate * ops.minimum(done / max(self.warmup_steps, 1), 1.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
         return {
             "peak": self.peak,
@@ -148,7 +149,7 @@ class AdamW(keras.optimizers.AdamW):
     def _scalar(self, name, dtype):
         return self.add_variable(shape=(), dtype=dtype, name=name)
 
-    def build(self, variables):
+    def build(self, variables) -> None:
         super().build(variables)
         for variable, average in self._averages():
             # A buffer of its own: JAX donates each to the step once.
@@ -189,7 +190,7 @@ class AdamW(keras.optimizers.AdamW):
             for (variable, _), value in zip(averages, kept, strict=True):
                 variable.assign(value)
 
-    def finalize_variable_values(self, var_list):
+    def finalize_variable_values(self, var_list) -> None:
         # Keras would overwrite the weights with their averages at every end of `fit`.
         pass
 
@@ -305,7 +306,7 @@ class AdamW(keras.optimizers.AdamW):
             count=count,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "skip_nonfinite": self.skip_nonfinite}
 
 

@@ -39,7 +39,7 @@ class UnreadLogs(keras.callbacks.CallbackList):
     step before the next is begun.
     """
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None) -> None:
         for callback in self.callbacks:
             callback.on_train_batch_end(batch, logs)
 
@@ -78,14 +78,14 @@ class RunCallback(keras.callbacks.Callback):
         self._on_step = on_step
         self._on_checkpoint = on_checkpoint
         self._on_sample = on_sample
-        self._asked_at: float | None = None
+        self._asked_at = 0.0
         self._unread: deque[tuple[int, Any]] = deque()
 
-    def on_train_batch_begin(self, batch, logs=None):
-        if self._asked_at is None:
+    def on_train_batch_begin(self, batch, logs=None) -> None:
+        if not self._asked_at:
             self._asked_at = time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None) -> None:
         if self._on_first_step is not None:
             self._on_first_step(time.perf_counter() - self._asked_at)
             self._on_first_step = None

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_makeavid.json_files import read_json, write_json
+from keras_makeavid.files import put_back
+from keras_makeavid.json_files import read_object, write_json
 from keras_makeavid.recipes import (
     Recipe,
     RecipeError,
@@ -95,21 +96,17 @@ class RunFolder:
 
     def _read_recipe(self):
         try:
-            found = read_json(self.recipe)
+            return read_object(self.recipe)
         except (ValueError, OSError) as error:
-            raise ValueError(f"{error}. {_HOW_TO_GO_ON}") from error
-        if not isinstance(found, dict):
-            raise ValueError(
-                f"{self.recipe} must hold an object, the recipe of the run. Received: "
-                f"{str(found)[:80]}. {_HOW_TO_GO_ON}"
-            )
-        return found
+            problem = str(error).rstrip(".")
+            raise ValueError(f"{problem}. {_HOW_TO_GO_ON}") from error
 
     def _holds_anything(self):
         return any(not path.name.startswith(".") for path in self.path.iterdir())
 
     def _remove_leftovers(self):
         """Remove what was being written, or replaced, when a process was killed."""
+        put_back(self.preset)
         for pattern in (".*.part", ".*.old"):
             for path in self.path.glob(pattern):
                 if path.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -9,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_makeavid.schedulers import NoiseSchedule
+from keras_makeavid.tensor import Tensor
 from keras_makeavid.training.distribution import FullySharded
 
 
@@ -19,10 +21,10 @@ class LastValue(keras.metrics.Metric):
         super().__init__(name=name, dtype="float32")
         self.value = self.add_variable((), initializer="zeros", name="value")
 
-    def update_state(self, value):
+    def update_state(self, value) -> None:
         self.value.assign(value)
 
-    def result(self):
+    def result(self) -> Tensor:
         # Under PyTorch the next step writes into the variable's own tensor.
         return ops.copy(self.value)
 
@@ -45,17 +47,17 @@ class ReportingModel(keras.Model):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.step_loss = LastValue("step_loss")
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force=False) -> Callable[..., Any]:
         # TensorFlow traces a step that makes variables on its way a second time.
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict[str, Any]:
         self.step_loss.update_state(self.compute_loss(x, y, y_pred, sample_weight))
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         parts = {name: getattr(self, name) for name in self.PARTS}
         saved = {n: keras.saving.serialize_keras_object(p) for n, p in parts.items()}
         return {**super().get_config(), **saved, "seed": self.seed}
@@ -68,7 +70,7 @@ class ReportingModel(keras.Model):
         }
         return cls(**{**config, **parts})
 
-    def train_step(self, *arguments):
+    def train_step(self, *arguments) -> Any:
         # Keras wraps the optimizer of a float16 model in one that scales the loss.
         optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         report = getattr(optimizer, "step_report", {})
@@ -158,7 +160,7 @@ class DiffusionModel(ReportingModel):
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+    ) -> Tensor:
         errors = ops.square(y_pred["target"] - y_pred["prediction"])
         if "weights" in y_pred:
             rank = len(errors.shape)
@@ -167,7 +169,7 @@ class DiffusionModel(ReportingModel):
         # An infinite loss may have finite gradients: they must not pass for good ones.
         return loss * ops.where(ops.isfinite(loss), 1.0, float("nan"))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "schedule": self.schedule.get_config(),

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.schedulers import NoiseSchedule
+from keras_makeavid.tensor import Tensor
 from keras_makeavid.training.trainable import set_trainable
 from keras_makeavid.training.training_model import DiffusionModel
 
@@ -103,7 +104,7 @@ class VideoDiffusion(DiffusionModel):
         set_trainable(unet, trainable)
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs) -> dict[str, Tensor]:
         """Draw noise and timesteps for `latents` and `context`, and predict.
 
         Returns:
@@ -114,7 +115,7 @@ class VideoDiffusion(DiffusionModel):
         prediction = self.unet(unet_inputs)
         return self.outputs(prediction, target, unet_inputs["timesteps"])
 
-    def draw(self, latents, context):
+    def draw(self, latents, context) -> tuple[dict[str, Tensor], Tensor]:
         """Make the UNet's inputs and the target `(B, F, H, W, C)` of a batch.
 
         Latents `(B, F, H, W, C)` are not scaled yet; the context is `(B, L, D)`.
@@ -134,7 +135,7 @@ class VideoDiffusion(DiffusionModel):
         spacing = min(self.hint_spacing or frames, frames)
         return ops.repeat(latents[:, ::spacing], spacing, axis=1)[:, :frames]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         shape = None if self.empty_context is None else list(self.empty_context.shape)
         return {
             **super().get_config(),

@@ -161,6 +161,8 @@ class VideoClip:
             self._decoder = av.CodecContext.create(name, "r")
             self._decoder.extradata = header
         self._decoder.thread_type = "AUTO"
+        # Else FFmpeg crops the left side to where memory is aligned.
+        self._decoder.flags |= av.codec.context.Flags.unaligned
         self._decoder.options = {"max_pixels": str(self._max_pixels)}
 
     def _read_header(self) -> None:
@@ -202,6 +204,8 @@ class VideoClip:
                 f"Not one frame of {path} can be decoded: its {self._decoder.name} "
                 "stream is truncated, damaged or not supported."
             )
+        # H.264 may say it at keyframes alone.
+        self._matrix = bytes(first.side_data.get("DISPLAYMATRIX", b""))
         self.height, self.width = self._shown(first).shape[:2]
 
     def _measured_rate(self, header_rate: float) -> float:
@@ -299,8 +303,7 @@ class VideoClip:
         image = image[top : frame.height - bottom, columns]
         if see_through:
             image = lay_over(image, self._background)
-        matrix = bytes(frame.side_data.get("DISPLAYMATRIX", b""))
-        return np.ascontiguousarray(upright(image, matrix))
+        return np.ascontiguousarray(upright(image, self._matrix))
 
 
 class WebPClip:

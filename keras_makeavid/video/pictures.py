@@ -38,7 +38,7 @@ def read_image(
 ) -> np.ndarray:
     """Read a picture as RGB, upright as its EXIF orientation says.
 
-    More than 8 bits a channel are rounded to 8. Of an animation the first frame is
+    More than 8 bits a channel are reduced to 8. Of an animation the first frame is
     read.
 
     Args:
@@ -220,15 +220,21 @@ def pixels_of(picture: ImageFile.ImageFile, background: np.ndarray) -> np.ndarra
     """Decode an open picture: `(H, W, 3)`, uint8, RGB, upright."""
     from PIL import ImageOps
 
+    # Pillow keeps the upper half of colours of 16 bits, but the whole of the clear one.
+    deep = any(str(tile[3]).endswith(";16B") for tile in picture.tile)
     picture.load()
+    if deep and isinstance(key := picture.info.get("transparency"), tuple):
+        picture.info["transparency"] = tuple(level >> 8 for level in key)
     try:
         upright = ImageOps.exif_transpose(picture)
     # A picture with damaged EXIF is shown as it is stored.
     except Exception:
         upright = picture
     if upright.mode.startswith("I"):
-        grey = np.clip(np.asarray(upright), 0, 65535).astype("uint32")
-        return np.repeat(((grey + 128) // 257).astype("uint8")[..., None], 3, axis=-1)
+        grey = np.clip(np.asarray(upright), 0, 65535).astype("uint32")[..., None]
+        alpha = np.where(grey == upright.info.get("transparency"), 0, 255)
+        levels = np.repeat((grey + 128) // 257, 3, axis=-1)
+        return lay_over(np.concatenate([levels, alpha], axis=-1), background)
     if upright.has_transparency_data:
         return lay_over(np.asarray(upright.convert("RGBA")), background)
     return np.array(upright.convert("RGB"))
@@ -252,8 +258,9 @@ def as_rgb(colour: Colour) -> np.ndarray:
 
 
 def lay_over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Lay a transparent picture `(H, W, 4)`, uint8, over a colour: `(H, W, 3)`."""
-    alpha = rgba[..., 3:].astype("uint16")
+    """Lay a transparent picture `(H, W, 4)` of 8 bits over a colour: `(H, W, 3)`."""
+    rgba = rgba.astype("uint16")
+    alpha = rgba[..., 3:]
     mixed = rgba[..., :3] * alpha + background * (255 - alpha)
     return ((mixed + 127) // 255).astype("uint8")
 

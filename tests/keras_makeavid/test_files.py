@@ -8,6 +8,7 @@ import pytest
 from keras_makeavid.files import (
     existing_file,
     folder_written_aside,
+    read_text,
     written_aside,
 )
 
@@ -98,3 +99,28 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="not an ordinary file"):
         existing_file(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["plain", "Windows", "Mac"])
+@pytest.mark.parametrize("mark", ["", "\ufeff", "\ufeff\ufeff"])
+def test_marks_and_line_ends_of_every_system_are_taken(tmp_path, end, mark):
+    path = tmp_path / "text.txt"
+    path.write_bytes(f"{mark}caf\u00e9{end}{end}two{end}".encode())
+    assert read_text(path) == "caf\u00e9\n\ntwo\n"
+
+
+@pytest.mark.parametrize("text", ["plain", "caf\u00e9", "\u732b"])
+@pytest.mark.parametrize("ends", ["", "-le", "-be"])
+@pytest.mark.parametrize("bits", [16, 32])
+def test_wide_text_is_named_with_and_without_a_mark(tmp_path, text, ends, bits):
+    path = tmp_path / "text.txt"
+    path.write_bytes(f"{text} and more\n".encode(f"utf-{bits}{ends}"))
+    with pytest.raises(ValueError, match=rf"text\.txt is in UTF-{bits}, .* UTF-8"):
+        read_text(path)
+
+
+def test_text_in_an_old_encoding_is_named(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes("caf\u00e9".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"text\.txt is not in UTF-8: .*position 3"):
+        read_text(path)

@@ -18,16 +18,23 @@ def test_a_file_as_windows_writes_it_is_read(tmp_path):
 def test_utf_16_is_named(tmp_path):
     path = tmp_path / "value.json"
     path.write_text('{"a": 1}', encoding="utf-16")
-    with pytest.raises(ValueError, match=r"value\.json is in UTF-16, expected UTF-8"):
+    with pytest.raises(ValueError, match=r"value\.json is in UTF-16, .* UTF-8"):
         read_json(path)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", '{"a": 1, "a": 2}', "NaN", "[" * 100_000, b"\xff"]
+    "text",
+    ["", "{", '{"a": 1, "a": 2}', "NaN", "[" * 100_000, "[" * 65 + "]" * 65, b"\xff"],
 )
 def test_what_is_no_json_is_an_error_that_names_its_source(text):
     with pytest.raises(ValueError, match="the header is not JSON"):
         parse_json(text, "the header")
+
+
+def test_levels_have_a_bound():
+    assert parse_json("[" * 63 + "{}" + "]" * 63, "the header")
+    with pytest.raises(ValueError, match="nested too deeply, beyond 64 levels"):
+        parse_json('{"a":' * 64 + "[]" + "}" * 64, "the header")
 
 
 def test_a_file_that_is_too_large_is_not_read_whole(tmp_path):

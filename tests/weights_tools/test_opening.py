@@ -340,6 +340,41 @@ def test_a_unet_of_ldm_alone_is_read(ldm, expected, tmp_path, prefix):
     assert_same(read(tmp_path / "unet.ckpt"), expected)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_the_prefix_of_a_wrapped_model_is_left_out(ldm, expected, tmp_path, prefix):
+    path = tmp_path / "sd.safetensors"
+    save_file({prefix + name: tensor for name, tensor in ldm.items()}, path)
+    assert_same(read(path), expected)
+    assert weights_tools.inspect(path).left_out == ()
+
+
+def test_the_running_mean_of_a_pipeline_is_that_of_its_folder(
+    pipeline, expected, tmp_path
+):
+    with pytest.raises(ValueError, match="has no running mean .* unet_ema"):
+        read(pipeline, variant="ema")
+    folder = shutil.copytree(pipeline, tmp_path / "pipeline")
+    shutil.copytree(folder / "unet", folder / "unet_ema")
+    tensors = load_file(folder / "unet_ema" / WEIGHTS)
+    mean = {name: tensor + 1 for name, tensor in tensors.items()}
+    save_file(mean, folder / "unet_ema" / WEIGHTS)
+    assert_same(read(folder), expected)
+    assert_same(
+        read(folder, variant="ema"), {name: x + 1 for name, x in expected.items()}
+    )
+    assert weights_tools.inspect(folder).left_out == ("unet_ema: a folder",)
+    found = weights_tools.inspect(folder, variant="ema")
+    assert found.left_out == ("unet: a folder",)
+
+
+def test_a_running_mean_is_not_taken_of_other_layouts(video_unet, tmp_path):
+    for layout in ("keras", "makeavid_torch"):
+        out = tmp_path / layout
+        weights_tools.convert(video_unet, out, layout)
+        with pytest.raises(ValueError, match="has no running mean of its weights"):
+            weights_tools.inspect(out, variant="ema")
+
+
 def test_folders_of_a_pipeline_without_a_place_here_are_listed(pipeline, tmp_path):
     shutil.copytree(pipeline, tmp_path / "pipeline")
     (tmp_path / "pipeline" / "safety_checker").mkdir()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+from keras_makeavid.json_files import parse_json
 
 SOURCE_HELP = (
     "file, folder in our, diffusers' or the hub's layout, or hf://owner/name[@revision]"
@@ -41,7 +42,7 @@ def overrides(options) -> dict[str, Any]:
         if not key or not separator:
             raise ValueError(f"--set takes KEY=VALUE. Received: {text!r}")
         try:
-            pairs[key] = json.loads(value)
+            pairs[key] = parse_json(value, "--set")
         except ValueError:
             pairs[key] = value
     return pairs

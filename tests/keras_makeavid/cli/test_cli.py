@@ -604,6 +604,14 @@ def test_info_tells_what_a_preset_holds(preset, task, capsys):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"parameter_count": null}'])
+def test_info_names_a_preset_that_is_damaged(preset, tmp_path, capsys, content):
+    folder = shutil.copytree(preset, tmp_path / "preset")
+    (folder / "metadata.json").write_text(content)
+    assert main(["info", str(folder)]) == 2
+    assert str(folder) in capsys.readouterr().err
+
+
 def test_info_tells_what_a_dataset_holds(dataset, capsys):
     assert run("info", dataset) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -37,7 +37,9 @@ def test_a_byte_order_mark_is_no_part_of_a_caption_or_a_column(clips):
 
 def test_text_in_utf16_is_named_with_its_encoding(clips):
     (clips / "captions.csv").write_text("file,caption\nb.mp4,x\n", "utf-16")
-    with pytest.raises(ValueError, match=r"captions\.csv is in UTF-16, expected UTF-8"):
+    with pytest.raises(
+        ValueError, match=r"captions\.csv is in UTF-16, .* Expected UTF-8"
+    ):
         read_captions(clips)
 
 
@@ -50,8 +52,14 @@ def test_text_in_utf16_is_named_with_its_encoding(clips):
         "file\tcaption\nb.mp4\ta bird\ninner/c.webm\ta cat\n",
         "File, Caption ,,\nb.mp4,a bird,,\n,\n , ,,,\n\ninner/c.webm,a cat,,,\n",
         "file_name,text\nb.mp4,a bird\n./inner/c.webm,a cat\n",
+        "sep=;\r\nfile;caption\r\nb.mp4;a bird\r\ninner/c.webm;a cat\r\n",
+        "file , caption\n b.mp4 , a bird\ninner/c.webm ,a cat \n",
+        "\ufefffile,caption\nb.mp4,a bird\ninner/c.webm,a cat\n",
     ],
-    ids=["Windows", "old Mac", "semicolons", "tabs", "empty rows", "names of the hub"],
+    ids=[
+        *("Windows", "old Mac", "semicolons", "tabs", "empty rows", "names of the hub"),
+        *("Excel", "spaces", "a mark"),
+    ],
 )
 def test_a_table_is_taken_as_spreadsheets_write_it(clips, content):
     (clips / "captions.csv").write_bytes(content.encode())
@@ -59,6 +67,41 @@ def test_a_table_is_taken_as_spreadsheets_write_it(clips, content):
         clips / "b.mp4": "a bird",
         clips / "inner" / "c.webm": "a cat",
     }
+
+
+@pytest.mark.parametrize(
+    "name", ["captions.CSV", "captions.tsv", "metadata.tsv", "Metadata.csv"]
+)
+def test_tables_of_every_suffix_are_found_and_may_be_given(clips, name):
+    rows = (("file_name", "text", "a,b;c"), ("b.mp4", "a bird", "1"))
+    mark = "\t" if "tsv" in name else ";"
+    (clips / name).write_text("\n".join(mark.join(row) for row in rows))
+    for table in (None, clips / name):
+        assert read_captions(clips, table) == {clips / "b.mp4": "a bird"}
+
+
+@pytest.mark.parametrize("name", ["metadata.parquet", "captions.json", "captions.xlsx"])
+def test_a_table_that_is_not_read_is_named_where_captions_are_missing(clips, name):
+    (clips / name).write_bytes(b"PAR1\0")
+    with pytest.raises(ValueError, match=rf"have no caption .*{name} is none"):
+        read_captions(clips)
+    for stem in ("b", "a", "inner/c"):
+        (clips / f"{stem}.txt").write_text("x")
+    assert len(read_captions(clips)) == 3
+
+
+@pytest.mark.parametrize("content", ["", "file,caption\n", "file,caption\n,,\n"])
+def test_a_table_without_rows_is_named(clips, content):
+    (clips / "captions.csv").write_text(content)
+    with pytest.raises(ValueError, match=r"captions\.csv must have a row for each"):
+        read_captions(clips)
+
+
+def test_a_text_is_found_whichever_way_its_letters_are_composed(tmp_path):
+    (tmp_path / unicodedata.normalize("NFC", "café.mp4")).touch()
+    text = tmp_path / unicodedata.normalize("NFD", "café.txt")
+    text.write_text("one\rtwo\r\nthree")
+    assert list(read_captions(tmp_path).values()) == ["one\ntwo\nthree"]
 
 
 def test_a_name_is_found_whichever_way_its_letters_are_composed(clips):
@@ -82,9 +125,10 @@ def test_metadata_of_something_else_are_no_table(clips):
     assert len(read_captions(clips)) == 3
 
 
-def test_two_captions_tables_are_one_too_many(clips):
-    for suffix in ("csv", "jsonl"):
-        (clips / f"captions.{suffix}").touch()
+@pytest.mark.parametrize("name", ["captions", "metadata"])
+def test_two_captions_tables_are_one_too_many(clips, name):
+    (clips / f"{name}.csv").write_text("file,caption\nb.mp4,x\n")
+    (clips / f"{name}.jsonl").write_text('{"file": "b.mp4", "caption": "x"}\n')
     with pytest.raises(ValueError, match="one captions table.*csv.*jsonl"):
         read_captions(clips)
 
@@ -112,7 +156,10 @@ def test_hidden_and_system_files_are_passed_over_and_told(clips):
         "inner/._c.webm",
         ".cache/x.mp4",
         "__MACOSX/b.mp4",
-        "$RECYCLE.BIN/old.avi",
+        "$Recycle.Bin/old.avi",
+        "@eaDir/b.mp4",
+        ".ipynb_checkpoints/b-checkpoint.mp4",
+        "Network Trash Folder/old.avi",
     ]
     for name in hidden:
         (clips / name).parent.mkdir(exist_ok=True)

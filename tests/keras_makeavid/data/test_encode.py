@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import os
 import re
 import shutil
 import sys
@@ -535,7 +536,7 @@ def make_clips(tiny, tmp_path):
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(tiny, path)
-        return {path: f"clip {path.name}" for path in paths}
+        return {path: f"clip {path.name!a}" for path in paths}
 
     return make
 
@@ -553,7 +554,10 @@ TINY = {"height": 8, "width": 8}
         ("a/dancing/001.mp4", "b/dancing/001.mp4", "dancing/001.mp4"),
         ("clip (1).mp4", "clip [1].mp4", "clip_1.mp4"),
         ("a.mp4", "a.mov", "A.mp4", "a.b.mp4"),
-        ("..mp4", "-.mp4", "_.mp4", "con.mp4"),
+        ("..mp4", "-.mp4", "_.mp4"),
+        ("con.mp4", "NUL.mp4", "com1.mov", "aux.b.mp4", "lpt.mp4"),
+        (os.fsdecode(b"caf\xe9.mp4"), os.fsdecode(b"\xff.mp4"), "\u00e9.mp4"),
+        ("\u732b" * 80 + ".mp4", "\u732b" * 80 + "2.mp4", "x" * 251 + ".mp4"),
         ("x" * 240 + ".mp4", "x" * 240 + "y.mp4"),
         ("cafe\u0301.mp4", "caf\u00e9.mp4"),
     ],
@@ -570,6 +574,7 @@ def test_any_set_of_different_paths_is_encoded(
     found = [dataset.metadata(index)["caption"] for index in range(len(dataset))]
     assert sorted(found) == sorted(clips.values())
     assert len({clip_id.lower() for clip_id in dataset.ids}) == len(names)
+    assert not {"con", "nul", "com1", "aux"} & {i.lower() for i in dataset.ids}
     again = encode_clips(clips, out, *parts, **TINY, layout=layout)
     assert (again.encoded, again.skipped) == ([], report.encoded)
 

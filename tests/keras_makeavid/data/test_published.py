@@ -42,7 +42,7 @@ def test_metadata_are_those_of_the_clip_or_none(dataset):
     assert published.metadata(0) == {}
     assert published.metadata(1) == {"caption": "a cat"}
     path.write_text("[]")
-    with pytest.raises(ValueError, match=r"2\.json must hold an object"):
+    with pytest.raises(ValueError, match=r"2\.json must hold a JSON object"):
         published.metadata(1)
 
 

@@ -1,4 +1,4 @@
-"""Files of weights in a preset are checked before Keras reads them."""
+"""Files of a preset are checked before Keras reads them."""
 
 import shutil
 
@@ -44,3 +44,32 @@ def test_weights_that_are_loaded_later_are_checked_too(copied):
         unet.load_weights(copied / "model.weights.h5")
     with pytest.raises((ValueError, FileNotFoundError)):
         unet.load_weights(copied / "missing.weights.h5")
+
+
+JSON = ("metadata.json", "config.json", "task.json", "preprocessor.json")
+DAMAGE = {
+    "empty": "",
+    "cut": '{"class_name": "Text',
+    "a list": "[1]",
+    "null": "null",
+    "UTF-16": "{}".encode("utf-16"),
+    "deep": '{"a":' * 3000 + "1" + "}" * 3000,
+}
+
+
+@pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("name", JSON)
+def test_damaged_json_is_refused_by_name(copied, name, content):
+    (copied / name).write_bytes(
+        content if isinstance(content, bytes) else content.encode()
+    )
+    with pytest.raises(ValueError, match=name):
+        TextToVideo.from_preset(str(copied))
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_a_folder_in_place_of_json_is_refused_by_name(copied, name):
+    (copied / name).unlink()
+    (copied / name).mkdir()
+    with pytest.raises(OSError, match=name):
+        TextToVideo.from_preset(str(copied))

@@ -199,6 +199,31 @@ def test_names_of_stages_must_differ(smallest):
     ]
 
 
+DEEP = {
+    "arrays": "a = " + "[" * 5000 + "]" * 5000,
+    "arrays without end": "a = " + "[" * 100_000,
+    "tables": "a = " + "{a = " * 5000 + "1" + "}" * 5000,
+    "65 arrays": "a = " + "[" * 65 + "]" * 65,
+    "a name": ".".join("a" * 100_000) + " = 1",
+    "a quoted name": " . ".join(['"a"'] * 100_000) + " = 1",
+    "a table": f"[{'.'.join('a' * 100_000)}]",
+}
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_what_nests_too_deeply_is_refused(smallest, text):
+    smallest.write_text(text)
+    with pytest.raises(RecipeError, match="smallest.toml is not TOML: it is nested"):
+        load_recipe(smallest)
+
+
+@pytest.mark.parametrize("override", ["run.seed=" + "[" * 5000, ".".join("a" * 5000)])
+def test_overrides_have_a_bound_too(smallest, override):
+    with pytest.raises(RecipeError, match="Received: ") as caught:
+        load_recipe(smallest, [f"{override}=1"])
+    assert len(str(caught.value)) < 500
+
+
 def test_a_file_that_is_not_toml_is_refused_with_its_line(tmp_path):
     path = tmp_path / "broken.toml"
     path.write_text("[run\n")

@@ -477,8 +477,8 @@ def test_large_frames_are_coded_in_tiles(task, hint, monkeypatch):
     "arguments, message",
     [
         ({"prompts": []}, r"prompts must be .* Received: \[\]"),
-        ({"prompts": "\ud800"}, r"prompts must be valid Unicode. Received '\\ud800'"),
-        ({"negative_prompts": "\ud800"}, "prompts must be valid Unicode"),
+        ({"prompts": "\ud800"}, r"prompts must be valid Unicode. Received: '\\ud800'"),
+        ({"negative_prompts": "\ud800"}, "negative_prompts must be valid Unicode"),
         ({"negative_prompts": ["a", "b"]}, "each of the 1 prompts. Received: 2"),
         (
             {"hint_image": np.zeros((64, 64, 3))},
@@ -516,7 +516,7 @@ def test_large_frames_are_coded_in_tiles(task, hint, monkeypatch):
         ({"num_frames": True}, "num_frames must be a positive integer.* True"),
         ({"height": "64"}, "height must be a positive multiple of 32 .*'64'"),
         ({"tile_size": "64"}, "tile_size must be a positive integer.*'64'"),
-        ({"hint_image": "cat.png"}, "hint_image must be uint8 .* Received: 1 of <U7"),
+        ({"hint_image": "cat.png"}, "hint_image must be uint8 .* 1 of 'cat.png'"),
         ({"spatial_only": "yes"}, "spatial_only must be True or False.*'yes'"),
         ({"progress": "yes"}, "progress must be True or False.*'yes'"),
         ({"fast_decode": True}, r"fast_decode needs a decoder, as of load_fast_decod"),
@@ -526,6 +526,18 @@ def test_large_frames_are_coded_in_tiles(task, hint, monkeypatch):
         ({"scheduler": 3}, "Unknown scheduler 3, expected one of"),
         ({"seed": -1}, "seed must be None, an integer from 0.* Received: -1"),
         ({"seed": [1, 2]}, r"each of the 1 prompts. Received: \[1, 2\]"),
+        (
+            {"num_frames": 10**30},
+            r"of at most 17,179,869,184 bytes. Received: 1 of 1000",
+        ),
+        ({"num_frames": 10**6}, "1 of 1000000 frames of 128 x 128 pixels"),
+        ({"prompts": ["a"] * 10**6}, "1000000 of 24 frames of 128 x 128 pixels"),
+        ({"height": 64 * 10**9}, "24 frames of 128 x 64000000000 pixels"),
+        ({"num_steps": 10**30}, "from 1 to 1000. Received: 1000"),
+        ({"guidance_scale": 10**400}, "from -1000 to 1000. Received: 1000"),
+        ({"image_guidance_scale": -1001}, "from -1000 to 1000. Received: -1001"),
+        ({"guidance_scale": []}, r"from -1000 to 1000. Received: \[\]"),
+        ({"progress": None}, r"or a function of \(step, total\). Received: None"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -165,8 +165,8 @@ def test_sequence_length_and_pad_token_shape_the_row(clip_vocabulary):
         (b"a cat", "Received: b'a cat'"),
         ([], r"Received: \[\]"),
         ({"prompts": "a"}, "Received: {'prompts': 'a'}"),
-        (["a", 3.5], "Received 3.5 of type float"),
-        ([["a"]], r"Received \['a'\] of type list"),
+        (["a", 3.5], r"Received: \['a', 3.5\]"),
+        ([["a"]], r"Received: \[\['a'\]\]"),
         ("half a \ud83d", "valid Unicode"),
     ],
 )
@@ -456,6 +456,15 @@ def test_added_tokens_are_those_of_transformers_in_each_form(
     np.testing.assert_array_equal(preset(WITH_ADDED), ours(WITH_ADDED))
 
 
+@pytest.mark.parametrize("name", ["padding_side", "truncation_side"])
+def test_a_row_that_begins_with_padding_is_refused(tmp_path, name):
+    save_tokenizer(tmp_path / "right", TINY_VOCABULARY, **{name: "right"})
+    TextToVideoPreprocessor.from_hub_folder(str(tmp_path / "right"))
+    save_tokenizer(tmp_path / "left", TINY_VOCABULARY, **{name: "left"})
+    with pytest.raises(ValueError, match=f"{name} must be 'right'. Received: 'left'"):
+        TextToVideoPreprocessor.from_hub_folder(str(tmp_path / "left"))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -466,7 +475,7 @@ def test_added_tokens_are_those_of_transformers_in_each_form(
         ),
         ("added_tokens.json", {"a": 7}, "'a' must have the id .* elsewhere, 1. .*: 7"),
         ("added_tokens.json", {"<x>": "7"}, "integer ids. Received: '<x>': '7'"),
-        ("added_tokens.json", ["<x>"], "must be a JSON object. Received: a list"),
+        ("added_tokens.json", ["<x>"], "must hold a JSON object. Received: ..<x>"),
         ("tokenizer_config.json", {"added_tokens_decoder": []}, "Received: a list"),
         (
             "tokenizer_config.json",

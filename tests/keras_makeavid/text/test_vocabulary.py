@@ -1,10 +1,11 @@
 import json
+import os
 import sys
 
 import pytest
+from transformers import CLIPTokenizer
 
 from keras_makeavid.text import TextToVideoPreprocessor
-from keras_makeavid.text import vocabulary as module
 from keras_makeavid.text.vocabulary import (
     END_TOKEN,
     START_TOKEN,
@@ -68,7 +69,7 @@ def test_merges_may_lack_the_version_line(tmp_path):
     [
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        ('["a", "b"]', "must be a JSON object. Received: a list"),
+        ('["a", "b"]', "must hold a JSON object. Received: .'a', 'b'."),
         ({**TOKENS, "c": 6}, "each id from 0 to 5 once"),
         ({**TOKENS, "c": 4}, "each id from 0 to 5 once"),
         ({**TOKENS, "c": "5"}, "Received: 'c': '5'"),
@@ -106,10 +107,11 @@ def test_files_as_windows_writes_them_are_read(tmp_path):
     assert read_vocabulary(*paths) == as_written
 
 
-def test_an_oversized_file_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_FILE_BYTES", 40)
-    with pytest.raises(ValueError, match=r"vocab\.json is larger than 40 bytes"):
-        read_vocabulary(*write(tmp_path))
+def test_an_oversized_file_is_refused_before_it_is_parsed(tmp_path):
+    paths = write(tmp_path)
+    os.truncate(paths[0], 2**26 + 1)
+    with pytest.raises(ValueError, match=r"vocab\.json is larger than 67108864 bytes"):
+        read_vocabulary(*paths)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -122,6 +124,91 @@ def test_tokenizer_json_is_read_in_its_older_and_newer_form(tmp_path, merges):
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps({"model": {"vocab": TOKENS, "merges": merges}}))
     assert read_tokenizer_json(str(path)) == Vocabulary(TOKENS, MERGES)
+
+
+@pytest.fixture(scope="module")
+def as_written(tmp_path_factory):
+    """What transformers 5 writes as `tokenizer.json`."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    merges = [tuple(merge.split(" ")) for merge in MERGES]
+    CLIPTokenizer(vocab=TOKENS, merges=merges).save_pretrained(folder)
+    return json.loads((folder / "tokenizer.json").read_text())
+
+
+WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+SPLIT = {"type": "Split", "pattern": {"Regex": WORDS}, "behavior": "Removed"}
+# Files of transformers 4 have fewer keys.
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+OLDER = {
+    "4.17": {
+        "type": "Sequence",
+        "pretokenizers": [{**SPLIT, "invert": True}, BYTES],
+    },
+    "4.6": BYTES,
+}
+
+
+@pytest.mark.parametrize("split", OLDER.values(), ids=OLDER)
+def test_rules_as_older_versions_wrote_them_are_taken(tmp_path, as_written, split):
+    path = tmp_path / "tokenizer.json"
+    model = {**as_written["model"]}
+    del model["byte_fallback"], model["ignore_merges"], model["type"]
+    post = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False}
+    content = {**as_written, "pre_tokenizer": split, "model": model}
+    single = [{"SpecialToken": {"id": START_TOKEN, "type_id": 0}}]
+    single += [{"Sequence": {"id": "A", "type_id": 0}}]
+    single += [{"SpecialToken": {"id": END_TOKEN, "type_id": 0}}]
+    template = {"type": "TemplateProcessing", "single": single, "pair": []}
+    both = {"type": "Sequence", "processors": [template]}
+    for other in ({}, {"post_processor": post}, {"post_processor": both}):
+        older = {**content, **other}
+        path.write_text(json.dumps(older))
+        assert read_tokenizer_json(path) == Vocabulary(TOKENS, MERGES)
+
+
+LOWERCASE = {"type": "Lowercase"}
+ROBERTA = {"type": "RobertaProcessing", "sep": ["</s>", 4], "cls": [START_TOKEN, 3]}
+OTHER_RULES = {
+    "normalizer": [
+        None,
+        LOWERCASE,
+        {"type": "Sequence", "normalizers": [{"type": "NFKC"}, LOWERCASE]},
+        {"type": "BertNormalizer", "lowercase": True},
+        [],
+        "NFC",
+    ],
+    "pre_tokenizer": [
+        None,
+        {"type": "Whitespace"},
+        {"type": "Sequence", "pretokenizers": []},
+        {**SPLIT, "invert": False},
+        {**BYTES, "add_prefix_space": True},
+        {"type": "Metaspace", "replacement": "_"},
+    ],
+    "post_processor": [None, ROBERTA, {"type": "TemplateProcessing", "single": []}],
+    "end_of_word_suffix": ["", None, "@@"],
+    "continuing_subword_prefix": ["##"],
+    "dropout": [0.1],
+    "type": ["WordPiece", "Unigram"],
+    "byte_fallback": [True],
+    "ignore_merges": [True],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "rule"), [(key, rule) for key in OTHER_RULES for rule in OTHER_RULES[key]]
+)
+def test_rules_that_are_not_those_of_clip_are_refused(tmp_path, as_written, key, rule):
+    path = tmp_path / "tokenizer.json"
+    content = {**as_written, key: rule}
+    if key not in as_written:
+        content = {**as_written, "model": {**as_written["model"], key: rule}}
+    path.write_text(json.dumps(content))
+    message = rf"tokenizer\.json: (the )?{key} must be CLIP's, .* Received: "
+    if not isinstance(rule, dict | None) and key in as_written:
+        message = "not a BPE tokenizer file"
+    with pytest.raises(ValueError, match=message):
+        read_tokenizer_json(path)
 
 
 @pytest.mark.parametrize(

@@ -569,7 +569,8 @@ def test_a_folder_that_holds_a_run_or_something_else_is_refused(make_recipe, tmp
     [
         (b"", "recipe.json is not JSON"),
         (b'{"run": {"fol', "recipe.json is not JSON"),
-        (b"[1, 2]", "recipe.json must hold an object.* Received: \\[1, 2\\]"),
+        ("{}".encode("utf-16-le"), r"recipe.json is in UTF-16, .* save it as UTF-8"),
+        (b"[1, 2]", "recipe.json must hold a JSON object.* Received: \\[1, 2\\]"),
         (b'{"run": 1, "run": 2}', "recipe.json is not JSON: the name 'run' stands"),
         ("{}".encode("utf-16"), "recipe.json is in UTF-16"),
         (None, "recipe.json is missing"),
@@ -620,6 +621,21 @@ def test_what_a_kill_left_in_the_folder_is_removed(make_recipe, tmp_path):
 
 
 @pytest.mark.once
+def test_a_preset_that_a_kill_took_away_is_put_back(make_recipe, tmp_path):
+    recipe, folder = make_recipe(), RunFolder(tmp_path / "run")
+    # As a kill between two renames leaves it, with an older one that was not removed.
+    for number, name in enumerate((".preset.0123.old", ".preset.4567.old")):
+        (folder.path / name).mkdir(parents=True)
+        (folder.path / name / "task.json").write_text(name)
+        os.utime(folder.path / name, (number, number))
+    (folder.path / ".preset.89ab.part").mkdir()
+    for _ in range(2):
+        with folder.begun(recipe):
+            pass
+        assert (folder.preset / "task.json").read_text() == ".preset.4567.old"
+        assert not list(folder.path.glob(".preset.*"))
+
+
 def test_a_run_is_continued_by_its_own_recipe_only(make_recipe, finished_run, tmp_path):
     shutil.copytree(finished_run, tmp_path / "run")
     changed = make_recipe(

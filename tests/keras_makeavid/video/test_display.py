@@ -4,6 +4,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 
 from keras_makeavid.video import cover_crop, probe, read_video
 from keras_makeavid.video.clip import open_clip, upright
@@ -135,6 +136,46 @@ def test_the_crop_of_matroska_is_cut_out(tmp_path, corners):
     path.write_bytes(_with_element(contents, video, crops))
     assert (probe(path).width, probe(path).height) == (46, 38)
     assert close(read_video(path), corners[4:42, 8:54])
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_a_disc_in_webm_is_round(tmp_path, codec):
+    stored = disc(64, 96, 2.0)
+    path = write(tmp_path / "clip.webm", stored, codec=codec, pix_fmt="yuv420p")
+    contents = path.read_bytes()
+    video = contents.find(b"\xe0", contents.find(b"V_VP"))
+    # Sizes of display in pixels (unit 0), and as a ratio (unit 3).
+    for width, height, unit in ((192, 64, 0), (3, 1, 3)):
+        sizes = b"\x54\xb0\x81%c\x54\xba\x81%c\x54\xb2\x81%c" % (width, height, unit)
+        path.write_bytes(_with_element(contents, video, sizes))
+        info = probe(path)
+        assert (info.stored_width, info.width, info.height) == (96, 192, 64)
+        lit = read_video(path)[0][..., 1] > 127
+        assert abs(np.ptp(np.nonzero(lit.any(0))) - np.ptp(np.nonzero(lit.any(1)))) <= 2
+
+
+def filtered(source, path, description):
+    """A clip whose H.264 says something more of its display."""
+    with av.open(str(source)) as read, av.open(str(path), "w") as container:
+        stream = read.streams.video[0]
+        copy = container.add_stream_from_template(stream)
+        graph = BitStreamFilterContext(f"h264_metadata={description}", stream, copy)
+        for packet in read.demux(stream):
+            for changed in graph.filter(packet if packet.dts is not None else None):
+                changed.stream = copy
+                container.mux(changed)
+    return path
+
+
+@pytest.mark.parametrize("file", ["clip.mp4", "clip.mkv", "clip.ts"])
+def test_what_h264_says_itself_of_crop_and_rotation_holds(tmp_path, corners, file):
+    source = write(tmp_path / "source.mp4", corners, pix_fmt="yuv420p")
+    crop = "crop_left=8:crop_top=4:crop_right=2:crop_bottom=6"
+    cut = filtered(source, tmp_path / file, crop)
+    assert (probe(cut).width, probe(cut).height) == (54, 38)
+    assert close(read_video(cut), corners[4:42, 8:62])
+    turned = filtered(source, tmp_path / file, "display_orientation=insert:rotate=90")
+    assert close(read_video(turned), np.rot90(corners))
 
 
 def _with_element(contents, video, element):

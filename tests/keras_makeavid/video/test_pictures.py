@@ -82,6 +82,62 @@ def test_white_or_a_chosen_colour_lies_behind_what_is_transparent(tmp_path, suff
         np.testing.assert_array_equal(frame, expected)
 
 
+DEEP = {
+    # Type of colour, pixels that are clear and not, and the key of the clear ones.
+    "grey": (0, (0x1234,), (0x4D4D,), (0x1234,)),
+    "colours": (2, (0x1234, 0, 7), (0x4D4D,) * 3, (0x1234, 0, 7)),
+    "grey with alpha": (4, (0x1234, 0), (0x4D4D, 0xFFFF), None),
+    "colours with alpha": (6, (0x1234, 0, 7, 0), (0x4D4D,) * 3 + (0xFFFF,), None),
+}
+
+
+@pytest.mark.parametrize("colours", DEEP.values(), ids=DEEP)
+def test_what_is_transparent_of_16_bits_a_channel(tmp_path, colours):
+    kind, clear, drawn, key = colours
+    row = b"\0" + struct.pack(f">{8 * len(clear)}H", *clear * 4, *drawn * 4)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, kind, 0, 0, 0))]
+    if key:
+        chunks.append((b"tRNS", struct.pack(f">{len(key)}H", *key)))
+    path = tmp_path / "deep.png"
+    path.write_bytes(_png(*chunks, (b"IDAT", zlib.compress(row * 8)), (b"IEND", b"")))
+    for background in ((255, 255, 255), (255, 200, 0)):
+        expected = np.full((8, 8, 3), background, "uint8")
+        expected[:, 4:] = 0x4D
+        image = read_image(path, background=background)
+        np.testing.assert_array_equal(image, expected)
+
+
+def _png(*chunks):
+    contents = b"\x89PNG\r\n\x1a\n"
+    for kind, data in chunks:
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        contents += struct.pack(">I", len(data)) + kind + data + checksum
+    return contents
+
+
+PALETTE = Image.new("P", (8, 8), 1)
+PALETTE.putpalette([255, 0, 0, 0, 0, 255])
+PALETTE.paste(0, (0, 0, 4, 8))
+CLEAR = {
+    "a palette": (PALETTE, 0, (0, 0, 255)),
+    "alphas of a palette": (PALETTE, bytes([0, 255]), (0, 0, 255)),
+    "a colour": (PALETTE.convert("RGB"), (255, 0, 0), (0, 0, 255)),
+    "a level of grey": (PALETTE.convert("L"), 76, (29, 29, 29)),
+    "black": (PALETTE.convert("L").point(lambda v: 255 * (v < 50)).convert("1"), 0)
+    + ((255, 255, 255),),
+}
+
+
+@pytest.mark.parametrize("clear", CLEAR.values(), ids=CLEAR)
+def test_every_way_in_which_png_says_what_is_transparent(tmp_path, clear):
+    picture, key, drawn = clear
+    picture.save(tmp_path / "clear.png", transparency=key)
+    expected = np.full((8, 8, 3), (0, 200, 0), "uint8")
+    expected[:, 4:] = drawn
+    image = read_image(tmp_path / "clear.png", background=(0, 200, 0))
+    np.testing.assert_array_equal(image, expected)
+
+
 @pytest.mark.parametrize(
     "colour", ["banana", "#12", (1, 2), (0, 0, 256), (-1, 0, 0), 7]
 )
@@ -158,12 +214,7 @@ def test_unreadable_pictures_are_named(tmp_path, picture):
 
 def test_a_declared_size_above_the_limit_is_refused_before_decoding(tmp_path):
     header = struct.pack(">IIBBBBB", 60000, 50000, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IEND", b""))
-    contents = b"\x89PNG\r\n\x1a\n"
-    for kind, data in chunks:
-        checksum = struct.pack(">I", zlib.crc32(kind + data))
-        contents += struct.pack(">I", len(data)) + kind + data + checksum
-    (tmp_path / "bomb.png").write_bytes(contents)
+    (tmp_path / "bomb.png").write_bytes(_png((b"IHDR", header), (b"IEND", b"")))
     with pytest.raises(ValueError, match=r"bomb\.png declares 60000 x 50000 pixels"):
         read_image(tmp_path / "bomb.png")
 

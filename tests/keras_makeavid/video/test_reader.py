@@ -267,6 +267,28 @@ def test_files_that_are_no_video_are_refused_by_what_they_are(
             read_video(sound(tmp_path / name, codec))
 
 
+def nested_boxes(kind):
+    content = b""
+    for _ in range(20_000):
+        content = struct.pack(">I4s", len(content) + 8, kind) + content
+    return content
+
+
+@pytest.mark.parametrize("kind", [b"moov", b"udta", b"trak", b"meta"])
+def test_thousands_of_boxes_in_one_another_do_no_harm(numbered, tmp_path, kind):
+    path = tmp_path / "deep.mp4"
+    whole = numbered.write(tmp_path / "whole.mp4", 20).read_bytes()
+    path.write_bytes(whole[:32] + nested_boxes(kind))
+    with pytest.raises(ValueError, match=r"deep\.mp4 cannot be read as a video"):
+        read_video(path)
+    # Behind a whole clip they are passed over, or the file is refused.
+    path.write_bytes(whole + nested_boxes(kind))
+    try:
+        assert len(read_video(path)) == 20
+    except ValueError as error:
+        assert "deep.mp4 cannot be read as a video" in str(error)
+
+
 def test_a_sound_file_with_a_cover_picture_is_refused(numbered, sound, tmp_path):
     import cv2
 

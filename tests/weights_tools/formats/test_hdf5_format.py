@@ -322,23 +322,3 @@ def test_a_truncated_file_is_refused(path, new, keep):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
     refused(path)
-
-
-def test_a_datatype_that_nests_thousands_of_enumerations_is_refused(path, new):
-    new["a"] = np.arange(3)
-    new.close()
-    content = path.read_bytes()
-    integer = struct.pack("<BBBBIHH", 0x10, 8, 0, 0, 8, 0, 64)
-    assert content.count(integer) == 1
-    at = content.index(integer)
-    # The header of the dataset goes on at the end of the file, with one long message.
-    enumeration = struct.pack("<BBBBI", 0x18, 0, 0, 0, 8)
-    message = enumeration * 3000 + integer
-    header = content.rindex(b"\x01\x00", 0, at - 16)
-    moved = len(content) + 8
-    continued = struct.pack("<HHB3x", 3, len(message), 0) + message
-    jump = struct.pack("<HHB3xQQ", 0x10, 16, 0, len(content), len(continued))
-    body = content[: at - 8] + jump + content[at - 8 + len(jump) :] + continued
-    assert moved and header
-    path.write_bytes(body.replace(content[40:48], struct.pack("<Q", len(body)), 1))
-    refused(path)
