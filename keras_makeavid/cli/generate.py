@@ -76,6 +76,12 @@ def add_arguments(option) -> None:
     )
     option("--seed", type=int, help="a random one if not given")
     option("--dtype", default="float32", help="dtype policy")
+    option(
+        "--quantize",
+        choices=("int8",),
+        help="keep the weights of UNet and VAE in int8: a third of the memory of "
+        "float32",
+    )
 
 
 def prepare(options) -> None:
@@ -112,7 +118,10 @@ def run(options) -> None:
     """Generate and write."""
     from keras_makeavid import TextToVideo, video
 
-    task = TextToVideo.from_preset(options.preset, dtype=options.dtype)
+    dtype = options.dtype
+    if options.quantize is not None:
+        dtype = f"{options.quantize}_from_{dtype}"
+    task = TextToVideo.from_preset(options.preset, dtype=dtype)
     if options.fast_decode is not None:
         task.load_fast_decoder(options.fast_decode)
     fps = task.fps if options.fps is None else options.fps

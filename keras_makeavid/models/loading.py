@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import keras
+import keras_hub
+from keras_hub.src.utils.preset_utils import load_json
 
 # KerasHub's `from_preset` puts further arguments into the config that it passes to
 # `from_config`: by this one, our `from_preset` tells our `from_config` to draw nothing.
@@ -85,6 +87,11 @@ class FromPreset:
         """
         # The KerasHub class that this mixin is combined with.
         parent: Any = super()
+        if issubclass(cls, keras_hub.models.Backbone) and kwargs.get("dtype") is None:
+            # KerasHub forgets that weights are in int8, but of a task's backbone.
+            saved = load_json(preset)["config"].get("dtype")
+            if isinstance(saved, dict) and "mode" in saved["config"]:
+                kwargs["dtype"] = keras.dtype_policies.get(saved)
         if not (load_weights and _can_follow()):
             return parent.from_preset(preset, load_weights=load_weights, **kwargs)
         model = parent.from_preset(preset, **{**kwargs, WEIGHTS_FOLLOW: True})
