@@ -747,7 +747,7 @@ def _with_dtype_of(backbone, part):
         return part
     if part["class_name"] == TextEncoder.__name__:
         # Its layers are KerasHub's, and stay as they are.
-        dtype = str(dtype).removeprefix("int8_from_")
+        dtype = getattr(dtype, "name", dtype).removeprefix("int8_from_")
     return {**part, "config": {**part["config"], "dtype": dtype}}
 
 
