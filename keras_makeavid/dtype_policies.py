@@ -79,6 +79,8 @@ def without_overflow(policy: keras.DTypePolicy) -> keras.DTypePolicy:
     """
     if policy.compute_dtype != "float16":
         return policy
+    if policy.quantization_mode is not None:
+        return policy_of(f"{policy.quantization_mode}_from_float32")
     if policy.variable_dtype == "float16":
         return StoredPolicy(f"{_STORED}float16")
     return keras.DTypePolicy(policy.variable_dtype)

@@ -59,9 +59,7 @@ class Attention(keras.layers.Layer):
         self.output_initializer = keras.initializers.get(output_initializer)
 
         def projection(name):
-            return keras.layers.Dense(
-                width, use_bias=False, dtype=self.dtype_policy, name=name
-            )
+            return Dense(width, use_bias=False, dtype=self.dtype_policy, name=name)
 
         self.to_q = projection("to_q")
         self.to_k = projection("to_k")

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_makeavid.layers.convolution import SpatialConv
+from keras_makeavid.layers.dense import Dense
 from keras_makeavid.layers.normalization import GroupNormalization
 from keras_makeavid.layers.operations.attention import attention
 from keras_makeavid.layers.operations.conv2d import conv2d
@@ -65,10 +66,10 @@ class ImageAttention(keras.layers.Layer):
         self.group_norm = GroupNormalization(
             groups, epsilon, dtype=policy, name="group_norm"
         )
-        self.to_q = keras.layers.Dense(channels, dtype=policy, name="to_q")
-        self.to_k = keras.layers.Dense(channels, dtype=policy, name="to_k")
-        self.to_v = keras.layers.Dense(channels, dtype=policy, name="to_v")
-        self.to_out = keras.layers.Dense(channels, dtype=policy, name="to_out")
+        self.to_q = Dense(channels, dtype=policy, name="to_q")
+        self.to_k = Dense(channels, dtype=policy, name="to_k")
+        self.to_v = Dense(channels, dtype=policy, name="to_v")
+        self.to_out = Dense(channels, dtype=policy, name="to_out")
 
     def build(self, input_shape) -> None:
         self.group_norm.build(input_shape)

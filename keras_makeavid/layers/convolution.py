@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_makeavid.layers.int8 import Int8Kernel, convolution_policy
 from keras_makeavid.layers.operations.conv2d import (
     GlorotUniform,
     conv2d,
@@ -52,8 +53,44 @@ class TemporalIdentity(keras.initializers.Initializer):
         return {}
 
 
+class _Convolution(Int8Kernel, keras.layers.Layer):
+    """A kernel, in int8 or not, and a bias."""
+
+    def __init__(self, *, name=None, dtype=None, **kwargs):
+        super().__init__(name=name, dtype=convolution_policy(name, dtype), **kwargs)
+
+    def _add_weights(self, kernel_shape, initializer, use_bias=True):
+        if self.quantization_mode is None:
+            self._kernel = self.add_weight(
+                name="kernel",
+                shape=kernel_shape,
+                initializer=kernel_initializer(initializer),
+            )
+        else:
+            self.quantized_build(kernel_shape, self.quantization_mode)
+        self.bias = None
+        if use_bias:
+            self.bias = self.add_weight(
+                name="bias", shape=kernel_shape[-1:], initializer="zeros"
+            )
+
+    def _saved(self):
+        variables = (self._kernel, self.bias, getattr(self, "kernel_scale", None))
+        return [variable for variable in variables if variable is not None]
+
+    def save_own_variables(self, store):
+        for place, variable in enumerate(self._saved()):
+            store[str(place)] = variable
+
+    def load_own_variables(self, store):
+        store = self._as_kept(store)
+        self._check_load_own_variables(store)
+        for place, variable in enumerate(self._saved()):
+            variable.assign(store[str(place)])
+
+
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class SpatialConv(keras.layers.Layer):
+class SpatialConv(_Convolution):
     """2-D convolution with symmetric zero padding, as Stable Diffusion pads.
 
     `keras.layers.Conv2D(padding="same")` pads (0, 1) at stride 2, which shifts
@@ -87,16 +124,9 @@ class SpatialConv(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         side = self.kernel_size
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(side, side, input_shape[-1], self.filters),
-            initializer=kernel_initializer(GlorotUniform()),
+        self._add_weights(
+            (side, side, input_shape[-1], self.filters), GlorotUniform(), self.use_bias
         )
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias", shape=(self.filters,), initializer="zeros"
-            )
 
     def call(self, inputs) -> Tensor:
         """Convolve `(N, H, W, C_in)` to `(N, H / strides, W / strides, filters)`."""
@@ -117,7 +147,7 @@ class SpatialConv(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class TemporalConv(keras.layers.Layer):
+class TemporalConv(_Convolution):
     """1-D convolution over frames at each pixel, channels to channels.
 
     Starts as the identity. It is computed as a 2-D convolution of kernel `(K, 1)`
@@ -139,12 +169,7 @@ class TemporalConv(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         channels = input_shape[-1]
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(self.kernel_size, channels, channels),
-            initializer=kernel_initializer(TemporalIdentity()),
-        )
-        self.bias = self.add_weight(name="bias", shape=(channels,), initializer="zeros")
+        self._add_weights((self.kernel_size, channels, channels), TemporalIdentity())
 
     def call(self, inputs) -> Tensor:
         """Convolve `(B, F, H, W, C)` over F; the shape stays."""
@@ -186,9 +211,11 @@ class PseudoConv3D(keras.layers.Layer):
         strides: int = 1,
         temporal_kernel_size: int = 3,
         temporal: bool = True,
+        name: str | None = None,
+        dtype=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(name=name, dtype=convolution_policy(name, dtype), **kwargs)
         _check_odd(kernel_size=kernel_size, temporal_kernel_size=temporal_kernel_size)
         self.filters = filters
         self.kernel_size = kernel_size

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_makeavid.layers.convolution import PseudoConv3D
+from keras_makeavid.layers.dense import Dense
 from keras_makeavid.layers.normalization import GroupNormalization
 from keras_makeavid.layers.operations.silu import silu
 from keras_makeavid.tensor import Shape, Tensor
@@ -58,9 +59,7 @@ class ResidualBlock(keras.layers.Layer):
             return PseudoConv3D(channels, temporal=temporal, dtype=policy, name=name)
 
         self.norm1, self.conv1 = norm("norm1"), conv("conv1")
-        self.time_emb_proj = keras.layers.Dense(
-            channels, dtype=policy, name="time_emb_proj"
-        )
+        self.time_emb_proj = Dense(channels, dtype=policy, name="time_emb_proj")
         self.norm2, self.conv2 = norm("norm2"), conv("conv2")
         self.conv_shortcut: PseudoConv3D | None = None
 

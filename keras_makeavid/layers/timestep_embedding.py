@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_makeavid.layers.dense import Dense
 from keras_makeavid.tensor import Shape, Tensor
 
 
@@ -61,12 +62,10 @@ class TimestepEmbedding(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.sinusoid_width = sinusoid_width
         self.width = width
-        self.linear_1 = keras.layers.Dense(
+        self.linear_1 = Dense(
             width, activation="silu", dtype=self.dtype_policy, name="linear_1"
         )
-        self.linear_2 = keras.layers.Dense(
-            width, dtype=self.dtype_policy, name="linear_2"
-        )
+        self.linear_2 = Dense(width, dtype=self.dtype_policy, name="linear_2")
 
     def build(self, input_shape) -> None:
         self.linear_1.build((None, self.sinusoid_width))

@@ -10,14 +10,16 @@ import keras_hub
 from keras import ops
 
 from keras_makeavid.layers.autoencoder import Autoencoder
+from keras_makeavid.layers.int8 import network_policy
 from keras_makeavid.layers.shapes import check_shape
 from keras_makeavid.models.frame_coding import FrameCoding
+from keras_makeavid.models.int8_weights import Int8Weights
 from keras_makeavid.models.loading import FromPreset
 from keras_makeavid.tensor import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class AutoencoderKL(FrameCoding, FromPreset, keras_hub.models.Backbone):
+class AutoencoderKL(FrameCoding, Int8Weights, FromPreset, keras_hub.models.Backbone):
     """Stable Diffusion 1.5's variational autoencoder (Rombach et al., 2022).
 
     It knows images only: the frames of a video `(B, F, H, W, C)` are coded each on
@@ -68,6 +70,7 @@ class AutoencoderKL(FrameCoding, FromPreset, keras_hub.models.Backbone):
         dtype=None,
         **kwargs,
     ):
+        dtype = network_policy(dtype)
         block_channels = tuple(block_channels)
         _check_config(block_channels, groups)
 

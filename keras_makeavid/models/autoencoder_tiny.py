@@ -9,16 +9,18 @@ from typing import Any
 import keras
 import keras_hub
 
+from keras_makeavid.layers.int8 import network_policy
 from keras_makeavid.layers.shapes import check_shape
 from keras_makeavid.layers.tiny_autoencoder import TinyAutoencoder
 from keras_makeavid.models.frame_coding import FrameCoding
+from keras_makeavid.models.int8_weights import Int8Weights
 from keras_makeavid.models.loading import FromPreset
 from keras_makeavid.presets import is_preset
 from keras_makeavid.tensor import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class AutoencoderTiny(FrameCoding, FromPreset, keras_hub.models.Backbone):
+class AutoencoderTiny(FrameCoding, Int8Weights, FromPreset, keras_hub.models.Backbone):
     """TAESD (Ollin Boer Bohan): Stable Diffusion's autoencoder, distilled.
 
     Its latents are those that the UNet takes: what `AutoencoderKL` multiplies by its
@@ -67,6 +69,7 @@ class AutoencoderTiny(FrameCoding, FromPreset, keras_hub.models.Backbone):
         dtype=None,
         **kwargs,
     ):
+        dtype = network_policy(dtype)
         encoder_blocks, decoder_blocks = tuple(encoder_blocks), tuple(decoder_blocks)
         if not encoder_blocks or len(encoder_blocks) != len(decoder_blocks):
             raise ValueError(

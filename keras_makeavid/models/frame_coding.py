@@ -39,6 +39,14 @@ class FrameCoding:
         """Pixels of an image in a latent's pixel, along one side."""
         raise NotImplementedError
 
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """Quantize the model, as the class that this is combined with does."""
+        parent: Any = super()
+        parent.quantize(*args, **kwargs)
+        # They were compiled for the variables that there were.
+        for program in ("_encode_program", "_decode_program"):
+            self.__dict__.pop(program, None)
+
     def _by_frame(self, function, video):
         """Fold all axes but the last three into the batch that `function` takes."""
         shape = ops.shape(video)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import keras
+import keras_hub
+from keras_hub.src.utils.preset_utils import load_json
 
 from keras_makeavid.json_files import read_object
 
@@ -93,6 +95,11 @@ class FromPreset:
                 read_object(file)
         # The KerasHub class that this mixin is combined with.
         parent: Any = super()
+        if issubclass(cls, keras_hub.models.Backbone) and kwargs.get("dtype") is None:
+            # KerasHub forgets that weights are in int8, but of a task's backbone.
+            saved = load_json(preset)["config"].get("dtype")
+            if isinstance(saved, dict) and "mode" in saved["config"]:
+                kwargs["dtype"] = keras.dtype_policies.get(saved)
         if not (load_weights and _can_follow()):
             return parent.from_preset(preset, load_weights=load_weights, **kwargs)
         model = parent.from_preset(preset, **{**kwargs, WEIGHTS_FOLLOW: True})

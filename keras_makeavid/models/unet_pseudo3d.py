@@ -11,7 +11,9 @@ import keras_hub
 
 from keras_makeavid.json_files import read_json, write_json
 from keras_makeavid.layers.feed_forward import GELU_APPROXIMATIONS
+from keras_makeavid.layers.int8 import network_policy
 from keras_makeavid.layers.unet import UNet
+from keras_makeavid.models.int8_weights import Int8Weights
 from keras_makeavid.models.loading import FromPreset
 from keras_makeavid.tensor import Shape, Tensor
 
@@ -20,7 +22,7 @@ _TASK = "TextToVideo"
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class UNetPseudo3D(FromPreset, keras_hub.models.Backbone):
+class UNetPseudo3D(Int8Weights, FromPreset, keras_hub.models.Backbone):
     """Stable Diffusion 1.5's inpainting UNet, inflated to video (docs/model.md).
 
     One instance takes video and image; on an image every temporal part is
@@ -90,6 +92,7 @@ class UNetPseudo3D(FromPreset, keras_hub.models.Backbone):
         dtype=None,
         **kwargs,
     ):
+        dtype = network_policy(dtype)
         block_channels = tuple(block_channels)
         attention_levels = tuple(bool(level) for level in attention_levels)
         num_heads = num_heads if isinstance(num_heads, int) else tuple(num_heads)

@@ -189,6 +189,33 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         check_weights_file(filepath)
         super().load_task_weights(filepath)
 
+    def quantize(self, mode: str = "int8", config: Any = None, **kwargs: Any) -> None:
+        """Round the weights of UNet, image model and VAE to int8.
+
+        See `UNetPseudo3D.quantize`. The text encoder, which runs once a prompt, stays
+        as it is. With `dtype="int8_from_float32"`, `from_preset` makes the same task
+        without the full weights in memory.
+
+        Args:
+            mode: `"int8"`.
+            config: As for `UNetPseudo3D.quantize`.
+            **kwargs: As for `UNetPseudo3D.quantize`.
+
+        Raises:
+            ValueError: If there is another mode or option.
+
+        Example:
+        ```python
+        task.quantize("int8")
+        task.save_to_preset("makeavid_int8")
+        ```
+        """
+        for part in (self.backbone, self.image_backbone, self.vae):
+            if part is not None:
+                part.quantize(mode, config=config, **kwargs)
+        # Compiled programs hold the weights that there were.
+        self._make_denoising_loops()
+
     def load_fast_decoder(self, source: str | os.PathLike | AutoencoderTiny) -> None:
         """Load what decodes fast: for `generate(fast_decode=True)` and its previews.
 
@@ -804,9 +831,13 @@ def _with_dtype_of(backbone, part, name):
     dtype = backbone["config"].get("dtype") if isinstance(backbone, dict) else None
     if dtype is None or isinstance(dtype, dict):
         return part
+    policy = policy_of(dtype)
+    if name == "text_encoder" and policy.quantization_mode is not None:
+        # Its layers are KerasHub's, and stay as they are.
+        policy = policy_of(policy.name.partition("_from_")[2])
     if name != "image_backbone":
-        dtype = without_overflow(policy_of(dtype))
-    return {**part, "config": {**part["config"], "dtype": dtype}}
+        policy = without_overflow(policy)
+    return {**part, "config": {**part["config"], "dtype": policy}}
 
 
 def _noise(seeds, purpose, shape):

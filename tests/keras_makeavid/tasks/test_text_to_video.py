@@ -367,6 +367,20 @@ def test_a_fast_decoder_of_other_latents_is_refused(task):
         task.load_fast_decoder(other)
 
 
+def test_a_task_in_int8_is_saved_and_generates_the_same(preset, hint, tmp_path):
+    task = TextToVideo.from_preset(preset)
+    whole = generate(task, hint_image=hint)
+    task.quantize("int8")
+    video = generate(task, hint_image=hint)
+    assert 0 < difference(video, whole) < 40
+    task.save_to_preset(tmp_path / "int8")
+    direct = TextToVideo.from_preset(preset, dtype="int8_from_float32")
+    for other in (direct, TextToVideo.from_preset(tmp_path / "int8")):
+        kept = {str(v.dtype).removeprefix("torch.") for v in other.vae.variables}
+        assert "int8" in kept
+        assert difference(generate(other, hint_image=hint), video) <= 1
+
+
 def test_there_is_no_progress_bar_where_standard_error_is_no_terminal(
     task, hint, capfd
 ):

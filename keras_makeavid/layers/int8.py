@@ -1,0 +1,157 @@
+"""Kernels in int8, with a scale for each output channel, widened where they are used.
+
+As in Keras, what is kept is `round(kernel * scale)`, the scale being 127 over the
+largest absolute value of the channel. Inputs stay as they are: the arithmetic is that
+of the layer's other dtype, and a layer's error that of rounding its kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_makeavid.layers.operations.conv2d import kernel_initializer
+from keras_makeavid.layers.operations.widened import widened
+from keras_makeavid.tensor import Tensor
+
+MODE = "int8"
+
+# Convolutions that carry the whole signal, with no other way around them, and the
+# transformers' entry and exit. They are 14 % of the full-size UNet, and two thirds of
+# the squared error that rounding them would make on the goldens.
+# "conv" is that of the samplers.
+EXACT = {"conv", "conv_in", "conv_out", "conv_shortcut", "proj_in", "proj_out"}
+
+
+class Int8KernelPolicy(keras.dtype_policies.DTypePolicy):
+    """A dtype policy of a composite layer whose dense and convolution layers are int8.
+
+    Keras's own `int8_from_float32` is of layers that have a kernel: one without is
+    refused there. To every other layer this is the policy of its name.
+    """
+
+
+def network_policy(dtype: Any) -> keras.dtype_policies.DTypePolicy:
+    """The policy of a composite layer for a dtype or policy that a user asks for."""
+    policy = keras.dtype_policies.get(dtype)
+    if policy.quantization_mode is None:
+        return policy
+    return Int8KernelPolicy(float_policy(policy))
+
+
+def convolution_policy(name: str | None, dtype: Any) -> Any:
+    """The dtype of a convolution of this name in a layer of this dtype."""
+    if name in EXACT and isinstance(dtype, Int8KernelPolicy):
+        return float_policy(dtype)
+    return dtype
+
+
+def float_policy(policy: keras.dtype_policies.DTypePolicy) -> str:
+    """The name of the policy that an `int8_from_...` is of."""
+    name = policy.name
+    if policy.quantization_mode not in (None, MODE):
+        raise ValueError(f"Weights may be quantized to int8 only. Received: {name!r}")
+    return name.removeprefix(f"{MODE}_from_")
+
+
+def int8_policy(policy: keras.dtype_policies.DTypePolicy) -> keras.DTypePolicy:
+    """Keras's int8 policy on top of a policy."""
+    return keras.dtype_policies.QuantizedDTypePolicy(MODE, float_policy(policy))
+
+
+class Int8Kernel:
+    """What a layer with a kernel `(..., C_in, C_out)` needs to keep it in int8.
+
+    It stands before the Keras layer among the bases. The layer is made in int8 with
+    the dtype policy `"int8_from_float32"`, or becomes so by `quantize("int8")`. Weights
+    of either form can be loaded into either.
+    """
+
+    # Of the layer that this is combined with.
+    path: str
+    add_weight: Any
+    dtype_policy: Any
+    quantization_mode: str | None
+    compute_dtype: str
+    call: Any
+    _untrack_variable: Any
+
+    def __init__(self, *args: Any, dtype: Any = None, **kwargs: Any):
+        if isinstance(dtype, Int8KernelPolicy):
+            dtype = int8_policy(dtype)
+        parent: Any = super()
+        parent.__init__(*args, dtype=dtype, **kwargs)
+
+    @property
+    def kernel(self) -> Tensor:
+        """The kernel: a variable, or what one in int8 stands for."""
+        if self.quantization_mode is None:
+            return self._kernel
+        return widened(self._kernel, self.kernel_scale, self.compute_dtype)
+
+    def quantized_build(self, kernel_shape, mode: str, config: Any = None) -> None:
+        """Make the int8 kernel and its scales."""
+        self._kernel = self.add_weight(
+            name="kernel",
+            shape=kernel_shape,
+            initializer=kernel_initializer("zeros"),
+            dtype="int8",
+            trainable=False,
+        )
+        # In half precision it would be as wrong as the kernel.
+        self.kernel_scale = self.add_weight(
+            name="kernel_scale",
+            shape=(kernel_shape[-1],),
+            initializer="ones",
+            dtype="float32",
+            autocast=False,
+            trainable=False,
+        )
+        self._is_quantized = True
+
+    def quantize(
+        self, mode: str = MODE, type_check: bool = True, config: Any = None
+    ) -> Tensor:
+        """Round the kernel to int8, as `keras.layers.Layer.quantize`."""
+        policy = int8_policy(self.dtype_policy)
+        if mode != MODE:
+            raise NotImplementedError(
+                f"{type(self).__name__} can be quantized to int8 only. Received: {mode}"
+            )
+        kernel, scale = rounded(ops.convert_to_numpy(self._kernel))
+        # Keras's `del` would collect garbage for each layer.
+        self._untrack_variable(self._kernel)
+        self.quantized_build(kernel.shape, mode)
+        self._kernel.assign(kernel)
+        self.kernel_scale.assign(scale)
+        self.dtype_policy = policy
+
+    def _int8_call(self, *args, **kwargs):
+        return self.call(*args, **kwargs)
+
+    def _as_kept(self, store) -> dict[str, Any]:
+        """What a file holds of this layer, with its kernel as this layer keeps it.
+
+        Kernel, bias and scale follow each other, as Keras's dense layer saves them.
+        """
+        values = [store[str(place)] for place in range(len(store.keys()))]
+        if values:
+            is_int8 = str(values[0].dtype) == MODE
+            if is_int8 and self.quantization_mode is None:
+                values[0] = values[0] / np.asarray(values.pop())
+            elif not is_int8 and self.quantization_mode is not None:
+                values[0], scale = rounded(values[0])
+                values.append(scale)
+        return {str(place): value for place, value in enumerate(values)}
+
+
+def rounded(kernel: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The int8 kernel, and its scales `(C_out,)`, float32."""
+    kernel = np.asarray(kernel).astype("float32")
+    rounded, scale = keras.quantizers.abs_max_quantize(
+        kernel, axis=tuple(range(kernel.ndim - 1)), to_numpy=True
+    )
+    return ops.convert_to_numpy(rounded), ops.convert_to_numpy(scale).reshape(-1)
