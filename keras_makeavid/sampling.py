@@ -16,6 +16,7 @@ from keras_makeavid.compilation import (
     host_callback,
     host_callback_when,
     wait_for_host_callbacks,
+    weights_of_loop,
 )
 from keras_makeavid.devices import shard_batch
 from keras_makeavid.models import AutoencoderTiny
@@ -157,7 +158,8 @@ class DenoisingLoop:
                 sample, previous_denoised = state
                 row = StepTable.row(table[i])
                 noise = None if step_noise is None else step_noise[i]
-                prediction = predict(sample * row.input_scale, row.timestep)
+                with weights_of_loop(self._unet, sample) as sample:
+                    prediction = predict(sample * row.input_scale, row.timestep)
                 state = step(row, sample, prediction, previous_denoised, noise)
                 if reports:
                     place = ops.stack([number, ops.cast(i, "int32")])
