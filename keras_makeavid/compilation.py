@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -79,6 +80,27 @@ def compile_part(function: Callable[..., Any]) -> Callable[..., Any]:
 
         return tf.function(function, jit_compile=True)
     return function
+
+
+@contextlib.contextmanager
+def weights_of_loop(layer: keras.layers.Layer, state) -> Iterator[Tensor]:
+    """Let XLA compute what it makes of weights in each step of a loop, not before it.
+
+    Weights in int8 would be widened all at once. What is given to the block is to be
+    used instead of the `state`, a tensor that changes in each step.
+    """
+    variables = layer.variables
+    is_int8 = any(keras.backend.standardize_dtype(v.dtype) == "int8" for v in variables)
+    if keras.config.backend() != "jax" or not is_int8:
+        yield state
+        return
+    import jax
+
+    values = [v.value for v in variables]
+    values, state = jax.lax.optimization_barrier((values, state))
+    pairs = list(zip(variables, values, strict=True))
+    with keras.StatelessScope(state_mapping=pairs):
+        yield state
 
 
 def host_callback(callback: Callable[[Any], None], index, state) -> tuple[Tensor, ...]:

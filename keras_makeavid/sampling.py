@@ -16,6 +16,7 @@ from keras_makeavid.compilation import (
     host_callback,
     host_callback_when,
     wait_for_host_callbacks,
+    weights_of_loop,
 )
 from keras_makeavid.devices import shard_batch
 from keras_makeavid.models import AutoencoderTiny
@@ -183,7 +184,8 @@ class DenoisingLoop:
                 noise = None
                 if noise_keys is not None:
                     noise = shard_batch(step_noise(noise_keys, i, state.sample.shape))
-                prediction = predict(state.sample * row.input_scale, row.timestep)
+                with weights_of_loop(self._unet, state.sample) as sample:
+                    prediction = predict(sample * row.input_scale, row.timestep)
                 state = step(row, state, prediction, noise)
                 if kind.reports:
                     place = ops.stack([number, ops.cast(i, "int32")])
