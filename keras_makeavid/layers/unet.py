@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -33,6 +36,9 @@ class UNet(keras.layers.Layer):
         epsilon: float,
         transformer_epsilon: float,
         temporal: bool,
+        motion: Mapping[str, Any] | None = None,
+        motion_mid_block: bool = False,
+        norm_per_frame: bool = False,
         **kwargs,
     ):
         # Timesteps must stay exact in half precision; `call` casts what may be.
@@ -42,13 +48,15 @@ class UNet(keras.layers.Layer):
         self.block_channels = block_channels
         self.layers_per_block = layers_per_block
         self.context_dim = context_dim
-        self.temporal = temporal
+        self.is_video = temporal or motion is not None
         self.time_width = 4 * block_channels[0]
 
         last = len(block_channels) - 1
         policy = self.dtype_policy
 
-        def block(kind, level, num_layers, num_transformers, name, **extra):
+        def block(
+            kind, level, num_layers, num_transformers, name, motion=motion, **extra
+        ):
             return kind(
                 channels=block_channels[level],
                 num_layers=num_layers,
@@ -59,6 +67,8 @@ class UNet(keras.layers.Layer):
                 epsilon=epsilon,
                 transformer_epsilon=transformer_epsilon,
                 temporal=temporal,
+                norm_per_frame=norm_per_frame,
+                motion=motion,
                 dtype=policy,
                 name=name,
                 **extra,
@@ -81,7 +91,8 @@ class UNet(keras.layers.Layer):
             )
             for level in range(last + 1)
         ]
-        self.mid_block = block(MidBlock, last, 2, 1, "mid_block")
+        mid_motion = motion if motion_mid_block else None
+        self.mid_block = block(MidBlock, last, 2, 1, "mid_block", mid_motion)
         self.up_blocks = [
             block(
                 UpBlock,
@@ -94,7 +105,7 @@ class UNet(keras.layers.Layer):
             for level in reversed(range(last + 1))
         ]
         self.conv_norm_out = GroupNormalization(
-            groups, epsilon, activated=True, dtype=policy, name="conv_norm_out"
+            groups, epsilon, True, norm_per_frame, dtype=policy, name="conv_norm_out"
         )
         self.conv_out = PseudoConv3D(
             out_channels, temporal=temporal, dtype=policy, name="conv_out"
@@ -141,7 +152,7 @@ class UNet(keras.layers.Layer):
         text = inputs["context"]
         if not isinstance(text, dict):
             text = self.project_context(text)
-        if (spatial_only or not self.temporal) and len(sample.shape) == 5:
+        if (spatial_only or not self.is_video) and len(sample.shape) == 5:
             return self._call_on_frames(sample, timesteps, text)
 
         embedding = self.time_embedding(timesteps)
