@@ -45,7 +45,7 @@ class FramePositions(keras.layers.Layer):
         self.embeddings = self.add_weight(
             name="embeddings",
             shape=(self.length, input_shape[-1]),
-            initializer=lambda shape, dtype: ops.cast(_sinusoids(*shape), dtype),
+            initializer=lambda shape, dtype: ops.cast(sinusoids(*shape), dtype),
             trainable=False,
         )
 
@@ -189,7 +189,7 @@ def check_frames(frames: int | None, positions: int, interpolate: bool) -> None:
         )
 
 
-def _sinusoids(length: int, width: int) -> np.ndarray:
+def sinusoids(length: int, width: int) -> np.ndarray:
     """Sine and cosine by turns, `(length, width)` float32."""
     frequencies = 10000.0 ** (-np.arange(0, width, 2) / width)
     angles = np.arange(length)[:, None] * frequencies
