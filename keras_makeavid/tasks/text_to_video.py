@@ -39,13 +39,14 @@ if TYPE_CHECKING:
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class TextToVideo(FromPreset, keras_hub.models.Task):
-    """Generates videos from prompts, and from a hint image if there is one.
+    """Generates videos from prompts, and from a hint image if its UNet takes one.
 
     `compile` and `fit` train its UNet on latent videos. Weights of the UNet are the
     preset's backbone weights; those of the other parts are its task weights.
 
     Args:
-        backbone: The `UNetPseudo3D`.
+        backbone: The `UNetPseudo3D`. One that takes latents alone, and no mask and
+            hint, makes videos of prompts alone.
         preprocessor: Turns prompts into token ids.
         text_encoder: Takes `{"token_ids"}`, returns text states `(B, L, D)`.
         vae: The `AutoencoderKL`.
@@ -119,7 +120,12 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
 
     @classmethod
     def from_preset(
-        cls, preset: str | os.PathLike, load_weights: bool = True, **kwargs: Any
+        cls,
+        preset: str | os.PathLike,
+        load_weights: bool = True,
+        *,
+        motion: str | os.PathLike | None = None,
+        **kwargs: Any,
     ) -> TextToVideo:
         """Make the task of a preset, or of a checkpoint of Stable Diffusion 1.x.
 
@@ -133,6 +139,9 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 diffusers' layout, a repository of one, or a `.safetensors` or `.ckpt`
                 file.
             load_weights: Whether to load its weights; `False` draws new ones.
+            motion: AnimateDiff's motion modules, which make an image model a video
+                model in place of pseudo-3D parts: a file, folder or repository of
+                them, or `"v1"`, `"v2"` or `"v3"` for new ones of that form.
             **kwargs: As those of KerasHub's method, such as `dtype`.
 
         Returns:
@@ -149,7 +158,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         """
         from keras_makeavid.tasks.preset_source import as_preset
 
-        return super().from_preset(as_preset(preset), load_weights, **kwargs)
+        preset = as_preset(preset, motion)
+        return super().from_preset(preset, load_weights, **kwargs)
 
     def load_task_weights(self, filepath: str) -> None:
         """Load the weights of all parts but the backbone, from a file of a preset."""
@@ -357,7 +367,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             prompts: One prompt or a list of them.
             negative_prompts: What to avoid: one for all, one for each, or `None`.
             hint_image: The picture to set in motion: uint8 `(H, W, 3)` for all, or
-                `(B, H, W, 3)`. With none, a first frame is made by the image model.
+                `(B, H, W, 3)`. With none, a first frame is made by the image model. A
+                UNet that takes latents alone takes no picture, and makes no such frame.
             mask_image: `(H, W)` or `(B, H, W)`, bool, uint8 or float in `[0, 1]`:
                 1 is to be filled, 0 is given by `hint_image`. `None` is 0 everywhere.
             num_frames: Number of frames F; `None` is the task's own.
@@ -396,6 +407,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         width = self._checked_size("width", self.width if width is None else width)
         num_frames = self.num_frames if num_frames is None else num_frames
         check_count("num_frames", num_frames)
+        self.backbone.check_frames(num_frames)
         check_count("num_steps", num_steps)
         if guidance_scale is None:
             guidance_scale = self.guidance_scale
@@ -410,6 +422,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             check_count("tile_size", tile_size)
         table = get_scheduler(scheduler, self.schedule).table(num_steps)
         if hint_image is not None:
+            self._check_takes_hint()
             hint_image = as_hint_images(hint_image, batch, height, width)
         elif mask_image is not None:
             raise ValueError(
@@ -425,9 +438,13 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             "context": self._encode_text(token_ids),
             "negative_context": self._encode_text(negative_ids),
         }
-        total = num_steps * (1 if hint_image is not None else 2)
-        with step_progress(progress, total) as report:
-            if hint_image is None:
+        makes_frame = hint_image is None and self._takes_hint()
+        shape = (num_frames, *self._latent_shape(height, width))
+        with step_progress(progress, num_steps * (1 + makes_frame)) as report:
+            done = 0
+            if not self._takes_hint():
+                hint = mask = np.zeros((batch, 1, 1, 1), "float32")
+            elif hint_image is None:
                 hint, mask = self._first_frame(
                     text,
                     image_guidance_scale,
@@ -440,9 +457,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 done = num_steps
             else:
                 hint, mask = self._encode_hint(hint_image, mask_image, tile_size)
-                done = 0
             latents = self._video_loop(
-                _noise(seeds, "video", (num_frames, *hint.shape[1:])),
+                _noise(seeds, "video", shape),
                 Conditions(
                     **text,
                     guidance_scale=guidance_scale,
@@ -450,7 +466,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                     hint=_over_frames(hint, num_frames),
                 ),
                 table,
-                _step_noise(seeds, "video", table, (num_frames, *hint.shape[1:])),
+                _step_noise(seeds, "video", table, shape),
                 report and (lambda step: report(done + step)),
                 spatial_only,
             )
@@ -474,6 +490,17 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         ```
         """
         return self._encode_text(self.preprocessor.tokenize(prompts))
+
+    def _takes_hint(self) -> bool:
+        return self.backbone.in_channels > self.backbone.out_channels
+
+    def _check_takes_hint(self):
+        if not self._takes_hint():
+            raise ValueError(
+                "The UNet takes latents alone, and no mask and hint: give no "
+                "hint_image, or make the task of an inpainting model. "
+                f"Received: hint_image for in_channels={self.backbone.in_channels}"
+            )
 
     def _first_frame(self, text, guidance_scale, table, seeds, size, tile_size, report):
         """Latents `(B, h, w, C)` of first frames by the image model, and mask 0."""

@@ -5,18 +5,12 @@ import functools
 import json
 
 import diffusers
-import keras
 import numpy as np
 import pytest
 import torch
-from gradients import value_and_gradients
 from running import runner
 
 import weights_tools
-from keras_makeavid.models import UNetPseudo3D
-from keras_makeavid.training import AdamW, VideoDiffusion
-from weights_tools.architectures import variables_of
-from weights_tools.layouts import get_layout
 
 # The versions as diffusers' own classes are told of them.
 VERSIONS = {
