@@ -13,6 +13,7 @@ from typing import Any, Literal
 import keras
 
 from keras_makeavid.files import check_replaceable_folder, existing_parent
+from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
 from keras_makeavid.text import TextToVideoPreprocessor
 from weights_tools.checkpoint import MOTION, Checkpoint, Component
 from weights_tools.inflation import inflated
@@ -213,7 +214,8 @@ def _open_motion(motion, overrides, checkpoint, stack) -> Component | dict[str, 
     modules: Component | dict[str, Any]
     if motion in MOTION_VERSIONS:
         opened = Checkpoint()
-        modules = {**MOTION_VERSIONS[motion], **overrides}
+        told = {**MOTION_VERSIONS[motion], **overrides}
+        modules = {"temporal": MOTION_MODULES, **told}
     else:
         opened = stack.enter_context(open_source(motion, overrides=overrides))
         modules = opened.components.get(MOTION) or opened.component("unet")
