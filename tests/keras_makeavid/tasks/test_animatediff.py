@@ -36,7 +36,7 @@ def pipeline(tmp_path_factory):
     pipeline = diffusers.AnimateDiffPipeline(
         vae=vae,
         text_encoder=text_encoder,
-        tokenizer=CLIPTokenizer.from_pretrained(folder),
+        tokenizer=CLIPTokenizer.from_pretrained(folder, model_max_length=77),
         unet=motion_unet("v2"),
         motion_adapter=None,
         scheduler=diffusers.DDIMScheduler(
