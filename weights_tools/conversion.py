@@ -209,16 +209,13 @@ def _told(overrides, motion) -> tuple[dict[str, Any], dict[str, Any]]:
 def _open_motion(motion, overrides, checkpoint, stack) -> Component | dict[str, Any]:
     """Open motion modules, or take the arguments of new ones.
 
-    The checkpoint is told the noise that they were trained with.
+    The checkpoint is told the noise that they were trained with, which for new ones is
+    the image model's.
     """
-    modules: Component | dict[str, Any]
     if motion in MOTION_VERSIONS:
-        opened = Checkpoint()
-        told = {**MOTION_VERSIONS[motion], **overrides}
-        modules = {"temporal": MOTION_MODULES, **told}
-    else:
-        opened = stack.enter_context(open_source(motion, overrides=overrides))
-        modules = opened.components.get(MOTION) or opened.component("unet")
+        return {"temporal": MOTION_MODULES, **MOTION_VERSIONS[motion], **overrides}
+    opened = stack.enter_context(open_source(motion, overrides=overrides))
+    modules = opened.components.get(MOTION) or opened.component("unet")
     checkpoint.schedule = opened.schedule or ANIMATEDIFF_SCHEDULE
     checkpoint.defaults = {
         **ANIMATEDIFF_DEFAULTS,
@@ -242,7 +239,7 @@ def _opened(source, part, variant, overrides, base, tokenizer) -> Iterator[Check
         if part is not None:
             component = mine.component(part)
             # Alone, the UNet of first frames is a UNet like any other.
-            components = {component.kind: component}
+            components = {component.part: component}
         preprocessor = mine.preprocessor or other.preprocessor
         if tokenizer is not None:
             preprocessor = TextToVideoPreprocessor.from_hub_folder(os.fspath(tokenizer))
