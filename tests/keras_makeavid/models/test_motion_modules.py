@@ -80,12 +80,14 @@ def test_it_agrees_with_diffusers(version, frames):
 @slow
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_it_agrees_with_diffusers_at_full_width(version):
-    peer = motion_unet(version, cross_attention_dim=768)
+    # With a layer less than Stable Diffusion, for the memory of small machines.
+    peer = motion_unet(version, cross_attention_dim=768, layers_per_block=1)
     unet = twin(peer, **DIFFUSERS_NORMS)
     inputs = inputs_of(8, 8, 16, context_dim=768)
-    expected = peer_output(peer, inputs)
+    with torch.no_grad():
+        theirs = peer.double()(*peer_inputs(inputs)).sample.float().numpy()
     del peer
-    assert_same(runner(unet)(inputs), expected)
+    assert_same(runner(unet)(inputs), np.moveaxis(theirs, 1, -1))
 
 
 # AnimateDiff's own choice of the norms, which no library that can be asked has.
