@@ -7,7 +7,14 @@ import keras
 import numpy as np
 import pytest
 import torch
-from animatediff import DIFFUSERS_NORMS, SMALL_BLOCKS, image_unet, motion_unet, twin
+from animatediff import (
+    DIFFUSERS_NORMS,
+    SMALL,
+    SMALL_BLOCKS,
+    image_unet,
+    motion_unet,
+    twin,
+)
 from gradients import value_and_gradients
 from keras import ops
 from running import runner
@@ -80,8 +87,10 @@ def test_it_agrees_with_diffusers(version, frames):
 @slow
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_it_agrees_with_diffusers_at_full_width(version):
-    # With a layer less than Stable Diffusion, for the memory of small machines.
-    peer = motion_unet(version, cross_attention_dim=768, layers_per_block=1)
+    # The finest and the coarsest level, for the memory of small machines.
+    levels = {k: v for k, v in SMALL.items() if "block" in k}
+    widths = {"block_out_channels": (320, 1280), "cross_attention_dim": 768}
+    peer = motion_unet(version, **{**levels, **widths})
     unet = twin(peer, **DIFFUSERS_NORMS)
     inputs = inputs_of(8, 8, 16, context_dim=768)
     with torch.no_grad():
