@@ -17,8 +17,9 @@ import keras
 
 from keras_makeavid.models import AutoencoderKL, AutoencoderTiny, UNetPseudo3D
 from keras_makeavid.models.loading import without_weights
+from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
 from keras_makeavid.text import TextEncoder
-from weights_tools.configs import architecture, check_arguments
+from weights_tools.configs import architecture, check_arguments, motion_version
 from weights_tools.formats import FormatError, TensorFile
 from weights_tools.layouts import Layout
 
@@ -29,6 +30,8 @@ MODELS: dict[str, type[keras.Model]] = {
     "text_encoder": TextEncoder,
 }
 KINDS = {**MODELS, "tiny_vae": AutoencoderTiny}
+
+KERNEL_IN = "conv_in/spatial_conv/kernel"
 
 # CLIP's text encoders have heads of 64.
 _TEXT_HEAD_WIDTH = 64
@@ -140,7 +143,35 @@ class _Shapes:
         return next(i for i in itertools.count() if path(i) not in self)
 
 
+def _motion(shapes: _Shapes) -> dict[str, Any]:
+    """Arguments of the modules, and of a Stable Diffusion 1.x around them."""
+
+    def norm(level, i=0):
+        return f"down_blocks_{level}/temporal_modules_{i}/norm/gamma"
+
+    levels = shapes.count(norm)
+    table = shapes.sizes("down_blocks_0/temporal_modules_0/positions1/embeddings", 2)
+    modules = {
+        "temporal": MOTION_MODULES,
+        "motion_positions": table[1],
+        "motion_mid_block": "mid_block/temporal_modules_0/norm/gamma" in shapes,
+    }
+    return {
+        "in_channels": 4,
+        "block_channels": [shapes.sizes(norm(i), 1)[0] for i in range(levels)],
+        "layers_per_block": shapes.count(lambda i: norm(0, i)),
+        "attention_levels": [True] * (levels - 1) + [False],
+        **modules,
+        "residual_norm_over_frames": motion_version(modules) == "v1",
+    }
+
+
 def _unet(shapes: _Shapes) -> dict[str, Any]:
+    has_modules = "down_blocks_0/temporal_modules_0/norm/gamma" in shapes
+    motion = _motion(shapes) if has_modules else {}
+    if KERNEL_IN not in shapes:
+        return motion
+
     def first_norm(level, name="resnets_0/norm1"):
         return f"down_blocks_{level}/{name}/gamma"
 
@@ -149,8 +180,9 @@ def _unet(shapes: _Shapes) -> dict[str, Any]:
     context = shapes.sizes(
         "mid_block/attentions_0/transformer_block/attn2/to_k/kernel", 2
     )
-    kernel_in = shapes.sizes("conv_in/spatial_conv/kernel", 2)
+    kernel_in = shapes.sizes(KERNEL_IN, 2)
     return {
+        **motion,
         "in_channels": kernel_in[1],
         "out_channels": shapes.sizes("conv_out/spatial_conv/bias", 1)[0],
         "block_channels": [

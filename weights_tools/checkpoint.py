@@ -19,6 +19,7 @@ import numpy as np
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor
 from weights_tools.architectures import (
+    KERNEL_IN,
     KINDS,
     complete,
     kind_of,
@@ -29,7 +30,8 @@ from weights_tools.configs import architecture
 from weights_tools.formats import FormatError, TensorFile, TensorSpec
 from weights_tools.layouts import LAYOUTS, Layout, get_layout
 
-KERNEL_IN = "conv_in/spatial_conv/kernel"
+# The part of motion modules that come without a UNet.
+MOTION = "motion"
 
 # Files of a preset, as KerasHub names them.
 WEIGHTS_FILE = "model.weights.h5"
@@ -85,6 +87,12 @@ class Component:
         return shapes_of(self.kind, self.arguments)
 
     @property
+    def part(self) -> str:
+        """What it is where it comes alone: its kind, or motion modules alone."""
+        is_unet = self.kind != "unet" or KERNEL_IN in self.weights.specs
+        return self.kind if is_unet else MOTION
+
+    @property
     def is_video(self) -> bool:
         """Whether it has temporal parts."""
         return any("temporal" in path for path in self.weights.specs)
@@ -93,12 +101,22 @@ class Component:
         """Return the named layout, but refuse it if the model lacks weights of it."""
         layout = get_layout(self.kind, name)
         specs = self.weights.specs
+        if self.is_video and layout.temporal not in (None, self.arguments["temporal"]):
+            raise ValueError(
+                f"{self.path} has temporal parts of another kind than layout "
+                f"{name!r}. Received: temporal={self.arguments['temporal']!r}"
+            )
         missing = [p for p in self.shapes if layout.holds(p) and p not in specs]
         if missing and self.kind == "vae":
             raise ValueError(
                 f"{self.path} is one half of an autoencoder, without {missing[0]}: "
                 "KerasCV's Decoder and its ImageEncoder (published as vae_encoder.h5) "
                 "are both needed, in one folder or list"
+            )
+        if missing and self.part == MOTION:
+            raise ValueError(
+                f"{self.path} holds motion modules alone: inflate an image model with "
+                "them, by motion="
             )
         if missing:
             raise ValueError(
@@ -129,7 +147,7 @@ class Component:
 
     def make_model(self, dtype: str | None = None) -> keras.Model:
         """Make the model with its weights; `None` is Keras's default dtype."""
-        if self.kind == "vae":
+        if self.kind == "vae" or self.part == MOTION:
             self.require_layout("keras")
         model = KINDS[self.kind](**self.arguments, dtype=dtype)
         assign_weights(model, self.weights)
@@ -142,7 +160,8 @@ class Checkpoint:
 
     Args:
         components: Models by their part in a task: `"unet"`, `"vae"`,
-            `"text_encoder"` and `"image_unet"`, the model of first frames.
+            `"text_encoder"`, `"image_unet"`, the model of first frames, and
+            `"motion"`, motion modules without the UNet that they belong in.
         preprocessor: The tokenizer, if there is one.
         schedule: The noise schedule, if it is told.
         defaults: What a task generates by default, as far as it is told: arguments of
@@ -173,7 +192,7 @@ def find_layouts(
         (layout, root)
         for layout in layouts
         for root in layout.roots
-        if layout.tensor_name(layout.marker, root) in file.specs
+        if layout.names(file.specs, root)
     ]
 
 

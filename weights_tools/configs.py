@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from keras_makeavid.json_files import read_object
 from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
+from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
 from keras_makeavid.text import TextEncoder
 from keras_makeavid.validation import ValidationError, validate
 
@@ -54,7 +55,10 @@ _ARGUMENTS: dict[str, Any] = {
     **_each("scaling_factor fps", _Factor),
     "guidance_scale": float,
     **_each("gelu intermediate_activation", str),
-    "temporal": bool,
+    "temporal": bool | str,
+    **_each("motion_num_heads motion_positions", _Size),
+    **_each("motion_interpolation motion_mid_block motion_norm_over_frames", bool),
+    "residual_norm_over_frames": bool,
 }
 
 
@@ -202,9 +206,54 @@ _UNET = _Format(
 _DOWN_BLOCKS = {
     f"{attention}DownBlock{kind}": bool(attention)
     for attention in ("CrossAttn", "")
-    for kind in ("2D", "Pseudo3D", "3D")
+    for kind in ("2D", "Pseudo3D", "3D", "Motion")
 }
 _UP_BLOCKS = {name.replace("Down", "Up"): attn for name, attn in _DOWN_BLOCKS.items()}
+
+# AnimateDiff's motion modules, by themselves and in a UNet.
+_OWN_MOTION = "motion_interpolation motion_norm_over_frames residual_norm_over_frames"
+_MODULES = {
+    "motion_num_attention_heads": "motion_num_heads",
+    "motion_max_seq_length": "motion_positions",
+    "use_motion_mid_block": "motion_mid_block",
+}
+
+_ADAPTER = _Format(
+    model="motion adapter",
+    renamed={
+        "block_out_channels": "block_channels",
+        "motion_layers_per_block": "layers_per_block",
+        "motion_norm_num_groups": "groups",
+        **_MODULES,
+    },
+    own=tuple(_each(_OWN_MOTION, None)),
+    only=_each(
+        "motion_transformer_layers_per_block motion_mid_block_layers_per_block "
+        "motion_transformer_layers_per_mid_block",
+        (1,),
+    ),
+)
+
+_UNET_MOTION = replace(
+    _UNET,
+    model="motion UNet",
+    renamed={
+        theirs: ours
+        for theirs, ours in _UNET.renamed.items()
+        if theirs != "attention_head_dim"
+    }
+    | {"num_attention_heads": "num_heads", **_MODULES},
+    own=(*_UNET.own, *_each(_OWN_MOTION, None)),
+    only={
+        **{k: v for k, v in _UNET.only.items() if k != "mid_block_type"},
+        **_each(
+            "temporal_transformer_layers_per_block mid_block_layers "
+            "temporal_transformer_layers_per_mid_block",
+            (1,),
+        ),
+        "transformer_layers_per_mid_block": (None, 1),
+    },
+)
 
 _AUTOENCODER = _Format(
     model="autoencoder",
@@ -286,8 +335,10 @@ def unet_from_diffusers_config(config: Mapping[str, Any]) -> UNetPseudo3D:
     In these configs `attention_head_dim` is the number of heads, a historical
     misnomer. A config with `_class_name` `"UNet2DConditionModel"` means Stable
     Diffusion's image model: exact GELU, transformer epsilon 1e-6 and diffusers'
-    defaults for absent keys. Any other means the pseudo-3D model with its defaults
-    (docs/model.md). Our own keys, such as `gelu`, override.
+    defaults for absent keys. `"UNetMotionModel"` means that with motion modules, whose
+    norms are those of their version in AnimateDiff (docs/animatediff.md). Any other
+    means the pseudo-3D model with its defaults (docs/model.md). Our own keys, such as
+    `gelu`, override.
 
     Args:
         config: Dict of `unet/config.json`.
@@ -370,9 +421,9 @@ def their_config(
 ) -> dict[str, Any]:
     """The config of diffusers, transformers or the original for all our arguments.
 
-    With `is_video` it describes the original's pseudo-3D UNet, not the image model
-    inside. Our own keys are in it where the class that it names would have another
-    value.
+    With `is_video` it describes the original's pseudo-3D UNet, or diffusers'
+    `UNetMotionModel`, not the image model inside. Our own keys are in it where the
+    class that it names would have another value.
     """
     if kind == "unet":
         return _unet_config(arguments, is_video)
@@ -390,6 +441,8 @@ def their_config(
 
 
 def _read_unet(config: Mapping[str, Any]) -> dict[str, Any]:
+    if config.get("_class_name") in ("MotionAdapter", "UNetMotionModel"):
+        return _read_motion(config)
     told = _UNET.read(config)
     arguments: dict[str, Any] = {}
     if config.get("_class_name") == "UNet2DConditionModel":
@@ -401,6 +454,58 @@ def _read_unet(config: Mapping[str, Any]) -> dict[str, Any]:
             "transformer_epsilon": 1e-6,
         }
     return arguments | _attention_levels(config) | told
+
+
+def _read_motion(config: Mapping[str, Any]) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "in_channels": 4,
+        "gelu": "exact",
+        "transformer_epsilon": 1e-6,
+        "temporal": MOTION_MODULES,
+        # diffusers' default.
+        "motion_mid_block": True,
+    }
+    if config["_class_name"] == "MotionAdapter":
+        arguments |= _ADAPTER.read(config)
+        levels = len(arguments.get("block_channels", (320, 640, 1280, 1280)))
+        arguments["attention_levels"] = (True,) * (levels - 1) + (False,)
+    else:
+        arguments["context_dim"] = 1280
+        arguments |= _attention_levels(config) | _UNET_MOTION.read(config)
+    is_v1 = motion_version(arguments) == "v1"
+    return {"residual_norm_over_frames": is_v1, **arguments}
+
+
+def motion_version(arguments: Mapping[str, Any]) -> str:
+    """Which of AnimateDiff's published forms motion modules have, by their arguments.
+
+    `"v2"` has a module in the middle block, as AnimateLCM and Lightning; `"v1"` has
+    positions for 24 frames; other modules are of the form of `"v3"`.
+    """
+    if arguments.get("motion_mid_block"):
+        return "v2"
+    return "v1" if arguments.get("motion_positions", 32) <= 24 else "v3"
+
+
+def adapter_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of diffusers' `MotionAdapter` for all our arguments."""
+    config = {"_class_name": "MotionAdapter", **_ADAPTER.write(arguments)}
+    return config | _own_motion(config, arguments)
+
+
+def _own_motion(config, arguments) -> dict[str, Any]:
+    """Arguments for which their config has no key, where ours would differ."""
+    defaults = {
+        "motion_interpolation": False,
+        "motion_norm_over_frames": False,
+        "gelu": "exact",
+        "transformer_epsilon": 1e-6,
+        **_read_motion(config),
+    }
+    own = _OWN_MOTION.split()
+    if config["_class_name"] == "UNetMotionModel":
+        own += ["gelu", "transformer_epsilon"]
+    return {k: arguments[k] for k in own if arguments[k] != defaults[k]}
 
 
 def _attention_levels(config) -> dict[str, Any]:
@@ -426,16 +531,23 @@ def _levels(config, key, kinds) -> tuple[bool, ...] | None:
 
 
 def _unet_config(arguments: Mapping[str, Any], is_video: bool) -> dict[str, Any]:
-    name = "Pseudo3D" if is_video else "2D"
+    has_modules = is_video and arguments["temporal"] == MOTION_MODULES
+    name = "Motion" if has_modules else "Pseudo3D" if is_video else "2D"
     down = [
         f"{'CrossAttn' if attention else ''}DownBlock{name}"
         for attention in arguments["attention_levels"]
     ]
+    blocks = {
+        "down_block_types": down,
+        "up_block_types": [block.replace("Down", "Up") for block in reversed(down)],
+    }
+    if has_modules:
+        config = {"_class_name": "UNetMotionModel", **_UNET_MOTION.write(arguments)}
+        return config | blocks | _own_motion(config | blocks, arguments)
     config = {
         "_class_name": f"UNet{name}ConditionModel",
         **_UNET.write(arguments),
-        "down_block_types": down,
-        "up_block_types": [block.replace("Down", "Up") for block in reversed(down)],
+        **blocks,
         "mid_block_type": f"UNetMidBlock{name}CrossAttn",
     }
     defaults = {"gelu": "tanh", "transformer_epsilon": 1e-5, **_read_unet(config)}

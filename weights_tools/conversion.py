@@ -13,12 +13,18 @@ from typing import Any, Literal
 import keras
 
 from keras_makeavid.files import check_replaceable_folder, existing_parent
+from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
 from keras_makeavid.text import TextToVideoPreprocessor
-from weights_tools.checkpoint import Checkpoint
+from weights_tools.checkpoint import MOTION, Checkpoint, Component
 from weights_tools.inflation import inflated
 from weights_tools.kerascv import KERASCV_CLASSES, KERASCV_LAYOUTS
 from weights_tools.layouts import LAYOUTS
-from weights_tools.opening import open_source
+from weights_tools.opening import (
+    ANIMATEDIFF_DEFAULTS,
+    ANIMATEDIFF_SCHEDULE,
+    MOTION_VERSIONS,
+    open_source,
+)
 from weights_tools.saving import DTYPES, save
 
 # Files are written in the one format of their layout.
@@ -74,6 +80,7 @@ def convert(
     base: str | os.PathLike[str] | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
     inflating: bool | Literal["auto"] = False,
+    motion: str | os.PathLike[str] | keras.Model | None = None,
     force: bool = False,
     progress: bool | Callable[[int, int], None] = False,
 ) -> ConversionReport:
@@ -89,7 +96,9 @@ def convert(
             the layout's format, `.safetensors`, `.msgpack` or `.h5`.
         layout: `"keras"` (a preset of ours), `"makeavid_torch"`, `"makeavid_flax"`,
             `"diffusers"` (the image model: temporal parts are dropped), `"ldm"` or
-            `"kerascv"`.
+            `"kerascv"`. Of models with motion modules also `"diffusers_motion"` (a
+            `UNetMotionModel`), and `"animatediff"` and `"diffusers_adapter"` (the
+            modules alone: all else is dropped).
         dtype: `"float32"`, `"float16"`, `"bfloat16"`, or `None` to keep each
             tensor's.
         part: The one part to convert, such as `"unet"`. `None` converts all.
@@ -102,6 +111,9 @@ def convert(
         tokenizer: Folder of the tokenizer, for a source that has none.
         inflating: `True` makes a video model of the image model first, as `inflate`
             does; `"auto"` does so if the source has an image model.
+        motion: Where it inflates: a source of motion modules, such as
+            `"mm_sd_v15_v2.ckpt"`, or `"v1"`, `"v2"` or `"v3"` for new ones of that
+            form. `None` makes the pseudo-3D model.
         force: Replace what is at `out`.
         progress: `True` shows a bar by bytes; a function is called as
             `progress(done, total)`.
@@ -131,10 +143,16 @@ def convert(
             f'inflating must be True, False or "auto". Received: {inflating!r}'
         )
     out = _checked_target(out, layout, dtype, force)
-    with _opened(source, part, variant, overrides, base, tokenizer) as checkpoint:
+    told, told_of_modules = _told(overrides or {}, motion)
+    with ExitStack() as stack:
+        opened = _opened(source, part, variant, told, base, tokenizer)
+        checkpoint = stack.enter_context(opened)
         parts = checkpoint.components
         image = [c for k, c in parts.items() if k == "unet" and not c.is_video]
-        if inflating is True or (inflating and image):
+        if motion is not None:
+            modules = _open_motion(motion, told_of_modules, checkpoint, stack)
+            parts["unet"] = inflated(checkpoint.component("unet"), modules)
+        elif inflating is True or (inflating and image):
             parts["unet"] = inflated(checkpoint.component("unet"))
         return _save(checkpoint, out, layout, dtype, progress)
 
@@ -148,14 +166,17 @@ def inflate(
     """Make a video model of a Stable Diffusion 1.x image model, of the same function.
 
     A still video gives the image model's output in each frame. A model of 4 channels
-    becomes one of 9 by zero weights for mask and hint (see `inflated`). Of a whole
-    pipeline, and of a checkpoint of LDM, it makes a complete `TextToVideo` preset.
+    becomes one of 9 by zero weights for mask and hint (see `inflated`). With
+    `motion=` it gets motion modules in place of pseudo-3D convolutions, and keeps its
+    channels. Of a whole pipeline, and of a checkpoint of LDM, it makes a complete
+    `TextToVideo` preset.
 
     Args:
         source: As for `convert`.
         out: What to write.
         layout: As for `convert`, of those that hold video models.
-        **options: Further arguments of `convert`, such as `dtype="float16"`.
+        **options: Further arguments of `convert`, such as `dtype="float16"` or
+            `motion="mm_sd_v15_v2.ckpt"`.
 
     Returns:
         A `ConversionReport`.
@@ -175,6 +196,35 @@ def inflate(
     return convert(source, out, layout, inflating=True, **options)
 
 
+def _told(overrides, motion) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is known of the UNet, and of the motion modules that it is to get."""
+    of_modules = {
+        key: value
+        for key, value in overrides.items()
+        if motion is not None and ("motion" in key or key.startswith("residual_norm"))
+    }
+    return {k: v for k, v in overrides.items() if k not in of_modules}, of_modules
+
+
+def _open_motion(motion, overrides, checkpoint, stack) -> Component | dict[str, Any]:
+    """Open motion modules, or take the arguments of new ones.
+
+    The checkpoint is told the noise that they were trained with, which for new ones is
+    the image model's.
+    """
+    if motion in MOTION_VERSIONS:
+        return {"temporal": MOTION_MODULES, **MOTION_VERSIONS[motion], **overrides}
+    opened = stack.enter_context(open_source(motion, overrides=overrides))
+    modules = opened.components.get(MOTION) or opened.component("unet")
+    checkpoint.schedule = opened.schedule or ANIMATEDIFF_SCHEDULE
+    checkpoint.defaults = {
+        **ANIMATEDIFF_DEFAULTS,
+        **opened.defaults,
+        **checkpoint.defaults,
+    }
+    return modules
+
+
 @contextmanager
 def _opened(source, part, variant, overrides, base, tokenizer) -> Iterator[Checkpoint]:
     """What is to be written, of the source, its base and its tokenizer."""
@@ -189,7 +239,7 @@ def _opened(source, part, variant, overrides, base, tokenizer) -> Iterator[Check
         if part is not None:
             component = mine.component(part)
             # Alone, the UNet of first frames is a UNet like any other.
-            components = {component.kind: component}
+            components = {component.part: component}
         preprocessor = mine.preprocessor or other.preprocessor
         if tokenizer is not None:
             preprocessor = TextToVideoPreprocessor.from_hub_folder(os.fspath(tokenizer))
@@ -197,7 +247,7 @@ def _opened(source, part, variant, overrides, base, tokenizer) -> Iterator[Check
             components,
             preprocessor,
             mine.schedule or other.schedule,
-            mine.defaults or other.defaults,
+            {**other.defaults, **mine.defaults},
             mine.left_out,
         )
 

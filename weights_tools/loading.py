@@ -164,7 +164,8 @@ def _best_layout(file, kind, name, paths) -> tuple[Layout, str]:
 
     def matches(candidate):
         layout, root = candidate
-        return sum(layout.tensor_name(path, root) in file.specs for path in paths)
+        held = filter(layout.holds, paths)
+        return sum(layout.tensor_name(path, root) in file.specs for path in held)
 
     best = max(candidates, key=matches)
     if not matches(best):

@@ -20,6 +20,7 @@ import keras
 
 from keras_makeavid.json_files import parse_json
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS
+from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
 from keras_makeavid.presets import HUB_PREFIX, is_preset, preset_folder, repository_of
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor
@@ -27,6 +28,7 @@ from weights_tools import kerascv
 from weights_tools.architectures import KINDS, MODELS, complete, infer_arguments
 from weights_tools.checkpoint import (
     METADATA,
+    MOTION,
     TASK_FILE,
     TASK_PARTS,
     TASK_WEIGHTS_FILE,
@@ -59,6 +61,16 @@ _KNOWN_ARGUMENTS = {
 # training scripts of diffusers leave it.
 _MEAN = "ema"
 _MEAN_FOLDER = "unet_ema"
+
+# What a task with AnimateDiff's motion modules does unless the source tells otherwise.
+ANIMATEDIFF_SCHEDULE = NoiseSchedule(beta_schedule="linear")
+ANIMATEDIFF_DEFAULTS = {"num_frames": 16, "guidance_scale": 7.5}
+# Arguments of new modules in the published forms.
+MOTION_VERSIONS: dict[Any, dict[str, Any]] = {
+    "v1": {"motion_positions": 24, "residual_norm_over_frames": True},
+    "v2": {"motion_mid_block": True},
+    "v3": {},
+}
 
 # The stems that the libraries use, and the formats from the safest on; Flax's last,
 # which lies beside PyTorch's where a model was converted to it.
@@ -114,7 +126,17 @@ def open_source(
     else:
         path = Path(preset_folder(name))
     with ExitStack() as stack:
-        yield _open_path(path, stack, {**known, **(overrides or {})}, variant)
+        told = {**known, **(overrides or {})}
+        yield _as_animatediff(_open_path(path, stack, told, variant))
+
+
+def _as_animatediff(checkpoint: Checkpoint) -> Checkpoint:
+    """Tell what files of AnimateDiff leave out, if it has motion modules."""
+    for part in {"unet", MOTION} & checkpoint.components.keys():
+        if checkpoint.components[part].arguments["temporal"] == MOTION_MODULES:
+            checkpoint.schedule = checkpoint.schedule or ANIMATEDIFF_SCHEDULE
+            checkpoint.defaults = {**ANIMATEDIFF_DEFAULTS, **checkpoint.defaults}
+    return checkpoint
 
 
 def _open_path(path, stack, overrides, variant) -> Checkpoint:
@@ -259,14 +281,14 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
     checkpoint = Checkpoint()
     used: set[str] = set()
     for layout, root in found:
-        if layout.kind in checkpoint.components:
-            raise FormatError(path, f"holds more than one {layout.kind}")
         beside = path.parent / "config.json"
         # The one beside our own weights is of Keras.
         is_theirs = layout.name != "keras" and beside.is_file()
         config = beside if is_theirs and len(found) == 1 else None
         component = _component(file, layout, root, config, overrides)
-        checkpoint.components[layout.kind] = component
+        if component.part in checkpoint.components:
+            raise FormatError(path, f"holds more than one {component.part}")
+        checkpoint.components[component.part] = component
         used |= {layout.tensor_name(p, root) for p in component.weights.specs}
     checkpoint.left_out = _left_out(file, used)
     if checkpoint.components.keys() == MODELS.keys():
@@ -365,12 +387,18 @@ def _open_pipeline(folder, stack, overrides, variant) -> Checkpoint:
     parts = [part for part in MODELS if (folder / part).is_dir()]
     if not parts:
         component = _open_folder(folder, None, stack, overrides, variant)
-        return Checkpoint({component.kind: component})
+        return Checkpoint({component.part: component})
     others = sorted(p.name for p in folder.iterdir() if p.is_dir())
     folders = {part: folder / part for part in parts}
     if variant == _MEAN:
         folders["unet"], variant = folder / _MEAN_FOLDER, None
-    known = ("tokenizer", "scheduler", *(path.name for path in folders.values()))
+    # A motion adapter's modules are in the UNet beside it.
+    known = (
+        "tokenizer",
+        "scheduler",
+        "motion_adapter",
+        *(path.name for path in folders.values()),
+    )
     left_out = tuple(f"{name}: a folder" for name in others if name not in known)
     checkpoint = Checkpoint(left_out=left_out)
     for part, path in folders.items():

@@ -13,7 +13,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from weights_tools import kerascv
 from weights_tools.architectures import KINDS, MODELS, weightless_model
 from weights_tools.checkpoint import (
     METADATA,
+    MOTION,
     TASK_FILE,
     TASK_PARTS,
     TASK_WEIGHTS_FILE,
@@ -43,7 +44,7 @@ from weights_tools.checkpoint import (
     Component,
     all_finite,
 )
-from weights_tools.configs import their_config
+from weights_tools.configs import adapter_config, their_config
 from weights_tools.formats import TensorSpec, create_tensors
 from weights_tools.layouts import LAYOUTS, Layout
 
@@ -73,6 +74,10 @@ _PIPELINE = {
     "feature_extractor": [None, None],
     "requires_safety_checker": False,
 }
+
+# What diffusers and single files have, and of which layouts it is the modules alone.
+_PARTS = (*KINDS, MOTION)
+_OF_MODULES = ("animatediff", "diffusers_adapter")
 
 # PyTorch's loaders ask a safetensors file what wrote it.
 _OF_PYTORCH = {"format": "pt"}
@@ -144,6 +149,12 @@ def save(
     Returns:
         The layout of each part that was written, and the bytes of all weights.
     """
+    if layout in _OF_MODULES:
+        parts = {"unet", MOTION} & checkpoint.components.keys()
+        taken = {part: checkpoint.components[part] for part in parts}
+        if not taken:
+            raise ValueError(f"{sorted(checkpoint.components)} hold no motion modules")
+        checkpoint = replace(checkpoint, components=taken)
     if layout == "kerascv":
         plan = _plan_kerascv(checkpoint, out.name if to_file else None)
     elif to_file:
@@ -217,21 +228,21 @@ def _as_dtype(value: np.ndarray, dtype: str, name: str) -> np.ndarray:
 
 def _plan_file(checkpoint: Checkpoint, layout: str) -> _Plan:
     """One file of weights, of one model or of a whole checkpoint of LDM."""
-    components = [c for part, c in checkpoint.components.items() if part in KINDS]
+    components = [c for part, c in checkpoint.components.items() if part in _PARTS]
     if layout != "ldm" and len(components) > 1:
         raise ValueError(
             f"A file in layout {layout!r} holds one model: write a folder, or name "
             f"the part. Received: {sorted(checkpoint.components)}"
         )
-    layouts = {c.kind: c.require_layout(layout) for c in components}
-    container = layouts[components[0].kind].container
+    layouts = {c.part: c.require_layout(layout) for c in components}
+    container = layouts[components[0].part].container
     arguments = {component.kind: component.arguments for component in components}
     metadata = {METADATA: json.dumps(arguments)}
     if container == "safetensors":
         metadata |= _OF_PYTORCH
     elif container == "flax_msgpack":
         metadata = {}
-    parts = [(c, layouts[c.kind], None) for c in components]
+    parts = [(c, layouts[c.part], None) for c in components]
     return _Plan(layouts, [_File("", parts, metadata)])
 
 
@@ -386,7 +397,7 @@ def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
     VAE and text encoder, which the video layouts do not have, are as diffusers has
     them.
     """
-    models = {p: c for p, c in checkpoint.components.items() if p in KINDS}
+    models = {p: c for p, c in checkpoint.components.items() if p in _PARTS}
     known = {(each.kind, each.name) for each in LAYOUTS}
     layouts = {
         part: c.require_layout(layout if (c.kind, layout) in known else "diffusers")
@@ -396,12 +407,14 @@ def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
     files, others = [], {}
     configs = {
         # The layouts of image models hold nothing temporal.
-        part: their_config(c.kind, c.arguments, is_video=layouts[part].absent is None)
+        part: adapter_config(c.arguments)
+        if layout in _OF_MODULES
+        else their_config(c.kind, c.arguments, is_video=layouts[part].absent is None)
         for part, c in models.items()
     }
     for part, component in models.items():
         folder = "" if alone else f"{part}/"
-        if part == "unet":
+        if part == "unet" and not alone:
             configs[part] |= _sample_size(checkpoint)
         others[f"{folder}config.json"] = configs[part]
         container = layouts[part].container
@@ -438,6 +451,15 @@ def _sample_size(checkpoint: Checkpoint) -> dict[str, Any]:
 def _index(unet: Mapping[str, Any]) -> dict[str, Any]:
     inpainting = unet.get("in_channels") != unet.get("out_channels")
     is_video = "Pseudo3D" in unet.get("_class_name", "")
+    if unet.get("_class_name") == "UNetMotionModel":
+        own = ("text_encoder", "tokenizer", "scheduler", "vae", "feature_extractor")
+        return {
+            "_class_name": "AnimateDiffPipeline",
+            **{part: _PIPELINE[part] for part in own},
+            "unet": ["diffusers", "UNetMotionModel"],
+            "motion_adapter": [None, None],
+            "image_encoder": [None, None],
+        }
     return {
         "_class_name": f"StableDiffusion{'Inpaint' if inpainting else ''}Pipeline",
         **_PIPELINE,

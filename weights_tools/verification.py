@@ -14,7 +14,9 @@ import numpy as np
 from keras import ops
 
 from keras_makeavid.compilation import compile_inference
-from weights_tools.checkpoint import KERNEL_IN, Component
+from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
+from weights_tools.checkpoint import KERNEL_IN, MOTION, Component
+from weights_tools.configs import motion_version
 from weights_tools.opening import open_source
 
 _FRAMES = 3
@@ -33,6 +35,8 @@ class PartInspection:
         temporal_parameters: How many of them are temporal.
         dtypes: Number of parameters of each dtype.
         config: Arguments of our class, those of its architecture.
+        motion: Which version of AnimateDiff its motion modules are of, if it has any:
+            `"v1"`, `"v2"` (AnimateLCM and Lightning too) or `"v3"`.
     """
 
     kind: str
@@ -43,6 +47,7 @@ class PartInspection:
     temporal_parameters: int
     dtypes: dict[str, int]
     config: dict[str, Any]
+    motion: str | None = None
 
 
 class Inspection(dict[str, PartInspection]):
@@ -74,8 +79,8 @@ def inspect(
 
     Returns:
         A `PartInspection` of each part: `"unet"`, `"vae"`, `"text_encoder"`,
-        `"image_unet"`, `"tiny_vae"`. Its attribute `left_out` lists what else is in
-        the source.
+        `"image_unet"`, `"tiny_vae"`, `"motion"` (motion modules alone). Its attribute
+        `left_out` lists what else is in the source.
 
     Raises:
         FileNotFoundError: There is nothing.
@@ -96,6 +101,8 @@ def _inspected(component: Component) -> PartInspection:
     dtypes: Counter[str] = Counter()
     for path, spec in component.weights.specs.items():
         dtypes[spec.dtype] += sizes[path]
+    arguments = component.arguments
+    has_modules = component.is_video and arguments.get("temporal") == MOTION_MODULES
     return PartInspection(
         kind=component.kind,
         layout=component.layout,
@@ -104,7 +111,8 @@ def _inspected(component: Component) -> PartInspection:
         parameters=sum(sizes.values()),
         temporal_parameters=sum(n for p, n in sizes.items() if "temporal" in p),
         dtypes=dict(dtypes),
-        config=component.arguments,
+        config=arguments,
+        motion=motion_version(arguments) if has_modules else None,
     )
 
 
@@ -218,6 +226,9 @@ def _difference(a, b, path) -> float:
 
 
 def _forward_difference(a: Component, b: Component) -> float:
+    if MOTION in (a.part, b.part):
+        # Modules alone are no function of an image or a video.
+        return 0.0
     # One after the other: two full-size models need not fit into memory at once.
     outputs = [_forward(component, _input(a, b)) for component in (a, b)]
     if outputs[0].ndim < outputs[1].ndim:

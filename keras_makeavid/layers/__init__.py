@@ -8,6 +8,7 @@ from keras_makeavid.layers.convolution import (
     TemporalIdentity,
 )
 from keras_makeavid.layers.feed_forward import FeedForward
+from keras_makeavid.layers.motion_module import FramePositions, MotionModule
 from keras_makeavid.layers.normalization import GroupNormalization, LayerNormalization
 from keras_makeavid.layers.resampling import Downsample, Upsample
 from keras_makeavid.layers.residual_block import ResidualBlock
@@ -24,8 +25,10 @@ __all__ = [
     "Attention",
     "Downsample",
     "FeedForward",
+    "FramePositions",
     "GroupNormalization",
     "LayerNormalization",
+    "MotionModule",
     "PseudoConv3D",
     "ResidualBlock",
     "SpatialConv",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_makeavid.layers.operations.group_normalization import group_normalization
 from keras_makeavid.layers.operations.layer_normalization import layer_normalization
@@ -16,8 +17,8 @@ class GroupNormalization(keras.layers.Layer):
     """Group normalisation over every axis between batch and channels.
 
     On a video `(B, F, H, W, C)` the statistics run over frames and space, as the
-    residual blocks want; for statistics per frame, fold the frames into the
-    batch first, as the transformer does (docs/model.md, Traps).
+    residual blocks want, or over the space of each frame alone, as motion modules
+    want (docs/model.md, Traps).
 
     Statistics are accumulated in float32 under every dtype policy.
 
@@ -25,6 +26,7 @@ class GroupNormalization(keras.layers.Layer):
         groups: Number of channel groups; divides C.
         epsilon: Added to the variance.
         activated: Whether SiLU follows, in the same operation.
+        per_frame: Whether each frame of a video has statistics of its own.
 
     Example:
     ```python
@@ -33,12 +35,18 @@ class GroupNormalization(keras.layers.Layer):
     """
 
     def __init__(
-        self, groups: int = 32, epsilon: float = 1e-5, activated: bool = False, **kwargs
+        self,
+        groups: int = 32,
+        epsilon: float = 1e-5,
+        activated: bool = False,
+        per_frame: bool = False,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.groups = groups
         self.epsilon = epsilon
         self.activated = activated
+        self.per_frame = per_frame
 
     def build(self, input_shape) -> None:
         channels = input_shape[-1]
@@ -54,9 +62,14 @@ class GroupNormalization(keras.layers.Layer):
 
     def call(self, inputs) -> Tensor:
         """Normalise `(B, ..., C)`; the shape stays."""
-        return group_normalization(
+        shape = ops.shape(inputs)
+        folds = self.per_frame and len(shape) == 5
+        if folds:
+            inputs = ops.reshape(inputs, (-1, *shape[2:]))
+        outputs = group_normalization(
             inputs, self.gamma, self.beta, self.groups, self.epsilon, self.activated
         )
+        return ops.reshape(outputs, shape) if folds else outputs
 
     def compute_output_shape(self, input_shape) -> Shape:
         return input_shape
@@ -67,6 +80,7 @@ class GroupNormalization(keras.layers.Layer):
             "groups": self.groups,
             "epsilon": self.epsilon,
             "activated": self.activated,
+            "per_frame": self.per_frame,
         }
 
 

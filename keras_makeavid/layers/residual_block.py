@@ -18,14 +18,16 @@ from keras_makeavid.tensor import Shape, Tensor
 class ResidualBlock(keras.layers.Layer):
     """Norm, SiLU, conv, add time; norm, SiLU, conv; add the input.
 
-    See docs/model.md, UNet. The statistics of both norms run over frames and space. The
-    input passes a 1x1 pseudo-3D convolution where the width changes.
+    See docs/model.md, UNet. The statistics of both norms run over frames and space,
+    unless `norm_per_frame`. The input passes a 1x1 pseudo-3D convolution where the
+    width changes.
 
     Args:
         channels: Number of output channels.
         groups: Groups of the norms.
         epsilon: Epsilon of the norms.
         temporal: Whether the convolutions have temporal parts.
+        norm_per_frame: Whether each frame has statistics of its own.
 
     Example:
     ```python
@@ -41,6 +43,7 @@ class ResidualBlock(keras.layers.Layer):
         groups: int = 32,
         epsilon: float = 1e-5,
         temporal: bool = True,
+        norm_per_frame: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -48,11 +51,12 @@ class ResidualBlock(keras.layers.Layer):
         self.groups = groups
         self.epsilon = epsilon
         self.temporal = temporal
+        self.norm_per_frame = norm_per_frame
         policy = self.dtype_policy
 
         def norm(name):
             return GroupNormalization(
-                groups, epsilon, activated=True, dtype=policy, name=name
+                groups, epsilon, True, norm_per_frame, dtype=policy, name=name
             )
 
         def conv(name):
@@ -108,4 +112,5 @@ class ResidualBlock(keras.layers.Layer):
             "groups": self.groups,
             "epsilon": self.epsilon,
             "temporal": self.temporal,
+            "norm_per_frame": self.norm_per_frame,
         }

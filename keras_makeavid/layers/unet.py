@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -36,6 +37,9 @@ class UNet(keras.layers.Layer):
         epsilon: float,
         transformer_epsilon: float,
         temporal: bool,
+        motion: Mapping[str, Any] | None = None,
+        motion_mid_block: bool = False,
+        norm_per_frame: bool = False,
         **kwargs,
     ):
         # Timesteps must stay exact in half precision; `call` casts what may be.
@@ -45,13 +49,15 @@ class UNet(keras.layers.Layer):
         self.block_channels = block_channels
         self.layers_per_block = layers_per_block
         self.context_dim = context_dim
-        self.temporal = temporal
+        self.is_video = temporal or motion is not None
         self.time_width = 4 * block_channels[0]
 
         last = len(block_channels) - 1
         policy = self.dtype_policy
 
-        def block(kind, level, num_layers, num_transformers, name, **extra):
+        def block(
+            kind, level, num_layers, num_transformers, name, motion=motion, **extra
+        ):
             return kind(
                 channels=block_channels[level],
                 num_layers=num_layers,
@@ -62,6 +68,8 @@ class UNet(keras.layers.Layer):
                 epsilon=epsilon,
                 transformer_epsilon=transformer_epsilon,
                 temporal=temporal,
+                norm_per_frame=norm_per_frame,
+                motion=motion,
                 dtype=policy,
                 name=name,
                 **extra,
@@ -84,7 +92,8 @@ class UNet(keras.layers.Layer):
             )
             for level in range(last + 1)
         ]
-        self.mid_block = block(MidBlock, last, 2, 1, "mid_block")
+        mid_motion = motion if motion_mid_block else None
+        self.mid_block = block(MidBlock, last, 2, 1, "mid_block", mid_motion)
         self.up_blocks = [
             block(
                 UpBlock,
@@ -97,7 +106,7 @@ class UNet(keras.layers.Layer):
             for level in reversed(range(last + 1))
         ]
         self.conv_norm_out = GroupNormalization(
-            groups, epsilon, activated=True, dtype=policy, name="conv_norm_out"
+            groups, epsilon, True, norm_per_frame, dtype=policy, name="conv_norm_out"
         )
         self.conv_out = PseudoConv3D(
             out_channels, temporal=temporal, dtype=policy, name="conv_out"
@@ -144,7 +153,7 @@ class UNet(keras.layers.Layer):
         text = inputs["context"]
         if not isinstance(text, dict):
             text = self.project_context(text)
-        if (spatial_only or not self.temporal) and len(sample.shape) == 5:
+        if (spatial_only or not self.is_video) and len(sample.shape) == 5:
             return self._call_on_frames(sample, timesteps, text)
 
         embedding = self.time_embedding(timesteps)

@@ -35,10 +35,9 @@ def check_parts(
                 f"Received: a UNet with context_dim={unet.context_dim}"
             )
     channels = vae.latent_channels
-    inpainting = 2 * channels + 1
-    _check_channels("backbone", backbone, [inpainting], channels)
+    takes = [channels, 2 * channels + 1]
+    _check_channels("backbone", backbone, takes, channels)
     if image_backbone is not None:
-        takes = [channels, inpainting]
         _check_channels("image_backbone", image_backbone, takes, channels)
 
 

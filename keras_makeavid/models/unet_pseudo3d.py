@@ -1,4 +1,4 @@
-"""The inflated inpainting UNet."""
+"""Stable Diffusion's UNet, inflated to video."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import keras_hub
 from keras_makeavid.json_files import read_json, write_json
 from keras_makeavid.layers.feed_forward import GELU_APPROXIMATIONS
 from keras_makeavid.layers.int8 import network_policy
+from keras_makeavid.layers.motion_module import check_frames
 from keras_makeavid.layers.unet import UNet
 from keras_makeavid.models.int8_weights import Int8Weights
 from keras_makeavid.models.loading import FromPreset
 from keras_makeavid.tensor import Shape, Tensor
+
+# What `temporal` may be besides true and false.
+PSEUDO_3D, MOTION_MODULES = "pseudo3d", "motion_modules"
 
 # The class that a preset of this backbone is loaded by.
 _TASK = "TextToVideo"
@@ -23,14 +27,17 @@ _TASK = "TextToVideo"
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class UNetPseudo3D(Int8Weights, FromPreset, keras_hub.models.Backbone):
-    """Stable Diffusion 1.5's inpainting UNet, inflated to video (docs/model.md).
+    """Stable Diffusion 1.5's UNet, inflated to video (docs/model.md).
 
     One instance takes video and image; on an image every temporal part is
     skipped. A new model's temporal parts start as the identity, so that a still
     video of F equal frames gives the image model's output in each frame.
 
-    The defaults are the full-size published model: 1,100,578,616 parameters, of
-    which 241,043,252 temporal.
+    Its temporal parts are those of Make-A-Video, or AnimateDiff's motion modules
+    (docs/animatediff.md). The name is of the former: presets are loaded by it.
+
+    The defaults are the full-size published model of Make-A-Video SD: 1,100,578,616
+    parameters, of which 241,043,252 temporal.
 
     Args:
         in_channels: Channels of `sample`: noisy latent (4), mask (1), hint (4).
@@ -46,8 +53,20 @@ class UNetPseudo3D(Int8Weights, FromPreset, keras_hub.models.Backbone):
         epsilon: Epsilon of the residual blocks' group norms.
         transformer_epsilon: Epsilon of the transformers' group norms; 1e-6 in
             Stable Diffusion 1.5 and in lxj616's video model.
-        temporal: Whether there are temporal parts. Without, it is an image model,
-            and takes the frames of a video each on its own.
+        temporal: `"pseudo3d"`, which `True` means too: convolutions and attentions
+            over frames inside of blocks. `"motion_modules"`: a `MotionModule` behind
+            each residual block and its transformer. `False`: an image model, which
+            takes the frames of a video each on its own.
+        motion_num_heads: Attention heads of the motion modules. This and what follows
+            is for `temporal="motion_modules"`; the defaults are AnimateDiff v3's.
+        motion_positions: Number of frames that the modules have positions for: 24 in
+            v1, 32 in v2 and v3.
+        motion_interpolation: Whether more frames than that stretch the table.
+        motion_mid_block: Whether there is a module in the middle block, as in v2.
+        motion_norm_over_frames: Whether the statistics of the modules' own group norm
+            run over all frames, as in diffusers; each frame has its own in AnimateDiff.
+        residual_norm_over_frames: Whether those of the residual blocks and of the last
+            norm do: in v1; each frame has its own in v2, v3 and diffusers.
         dtype: Dtype or dtype policy of computation and weights.
 
     Call arguments:
@@ -88,7 +107,13 @@ class UNetPseudo3D(Int8Weights, FromPreset, keras_hub.models.Backbone):
         groups: int = 32,
         epsilon: float = 1e-5,
         transformer_epsilon: float = 1e-5,
-        temporal: bool = True,
+        temporal: bool | str = True,
+        motion_num_heads: int = 8,
+        motion_positions: int = 32,
+        motion_interpolation: bool = False,
+        motion_mid_block: bool = False,
+        motion_norm_over_frames: bool = False,
+        residual_norm_over_frames: bool = False,
         dtype=None,
         **kwargs,
     ):
@@ -108,18 +133,41 @@ class UNetPseudo3D(Int8Weights, FromPreset, keras_hub.models.Backbone):
             "groups": groups,
             "epsilon": epsilon,
             "transformer_epsilon": transformer_epsilon,
-            "temporal": temporal,
+            # As presets have it that are older than motion modules.
+            "temporal": True if temporal == PSEUDO_3D else temporal,
         }
         heads_of_levels = (
             (num_heads,) * len(block_channels)
             if isinstance(num_heads, int)
             else num_heads
         )
+        has_modules = temporal == MOTION_MODULES
+        modules: dict[str, Any] = {
+            "num_heads": motion_num_heads,
+            "positions": motion_positions,
+            "interpolate": motion_interpolation,
+            "norm_over_frames": motion_norm_over_frames,
+        }
+        network_arguments = {
+            **config,
+            "num_heads": heads_of_levels,
+            "temporal": config["temporal"] is True,
+            "motion": modules if has_modules else None,
+            "motion_mid_block": motion_mid_block,
+            "norm_per_frame": has_modules and not residual_norm_over_frames,
+        }
+        if has_modules:
+            config |= {
+                "motion_num_heads": motion_num_heads,
+                "motion_positions": motion_positions,
+                "motion_interpolation": motion_interpolation,
+                "motion_mid_block": motion_mid_block,
+                "motion_norm_over_frames": motion_norm_over_frames,
+                "residual_norm_over_frames": residual_norm_over_frames,
+            }
         _check_config(config, heads_of_levels)
 
-        network = UNet(
-            **{**config, "num_heads": heads_of_levels}, dtype=dtype, name="unet"
-        )
+        network = UNet(**network_arguments, dtype=dtype, name="unet")
         network.build()
         inputs = {
             "sample": keras.Input((None, None, None, in_channels), name="sample"),
@@ -135,6 +183,11 @@ class UNetPseudo3D(Int8Weights, FromPreset, keras_hub.models.Backbone):
         self._config = config
         for key, value in config.items():
             setattr(self, key, value)
+
+    def check_frames(self, frames: int) -> None:
+        """Refuse videos of more frames than the motion modules have positions for."""
+        if self.temporal == MOTION_MODULES:
+            check_frames(frames, self.motion_positions, self.motion_interpolation)
 
     def call(self, inputs, spatial_only: bool = False) -> Tensor:
         return self.network(inputs, spatial_only=spatial_only)
@@ -181,6 +234,16 @@ def _check_config(config, heads_of_levels):
         raise ValueError(
             "num_heads must be one number or one for each of block_channels. "
             f"Received: num_heads={config['num_heads']}, block_channels={channels}"
+        )
+    if config["temporal"] not in (True, False, MOTION_MODULES):
+        raise ValueError(
+            f"temporal must be {PSEUDO_3D!r}, {MOTION_MODULES!r}, True or False. "
+            f"Received: {config['temporal']!r}"
+        )
+    if any(width % config.get("motion_num_heads", 1) for width in channels):
+        raise ValueError(
+            "Each of block_channels must be a multiple of motion_num_heads. Received: "
+            f"block_channels={channels}, motion_num_heads={config['motion_num_heads']}"
         )
     if config["gelu"] not in GELU_APPROXIMATIONS:
         raise ValueError(

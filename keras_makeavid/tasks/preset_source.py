@@ -11,32 +11,52 @@ from pathlib import Path
 
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.json_files import read_json, write_json
-from keras_makeavid.presets import HUB_PREFIX, PRESETS, is_preset, repository_of
+from keras_makeavid.presets import (
+    HUB_PREFIX,
+    PRESETS,
+    is_preset,
+    preset_folder,
+    repository_of,
+)
 
 # Written last into a converted preset: the sizes of its files.
 _RECORD = "converted.json"
 
 
-def as_preset(preset: str | os.PathLike) -> str:
+def as_preset(
+    preset: str | os.PathLike, motion: str | os.PathLike | None = None
+) -> str:
     """The preset itself, or the one that a checkpoint was converted to.
+
+    With `motion`, AnimateDiff's motion modules or the name of new ones, it is one that
+    a checkpoint was inflated to with these.
 
     What is converted is a repository of the hub or a folder in diffusers' layout, or a
     single file, and no KerasHub preset. Its conversion is kept in `cache_folder()`
     under a key of the repository's commit, or of paths, sizes and times of the files.
     """
     preset = os.fspath(preset)
+    if motion is not None:
+        return _converted(*_found(preset), *_found(os.fspath(motion)))
     if preset in PRESETS or is_preset(preset):
         return preset
-    if preset.startswith(HUB_PREFIX):
-        return _converted(*_on_hub(preset))
     # KerasHub's error says what a preset may be.
-    return _converted(*_on_disk(Path(preset))) if Path(preset).exists() else preset
+    is_there = preset.startswith(HUB_PREFIX) or Path(preset).exists()
+    return _converted(*_found(preset)) if is_there else preset
 
 
 def cache_folder() -> Path:
     """Where converted checkpoints are kept: in `KERAS_HOME`, or the user's cache."""
     home = os.environ.get("KERAS_HOME") or os.environ.get("XDG_CACHE_HOME")
     return Path(home or Path.home() / ".cache") / "keras_makeavid" / "presets"
+
+
+def _found(source: str) -> tuple[str, str]:
+    """A source, and what identifies its content: its name, where there is no file."""
+    if source.startswith(HUB_PREFIX):
+        return _on_hub(source)
+    path = Path(preset_folder(source))
+    return _on_disk(path) if path.exists() else (source, source)
 
 
 def _on_hub(handle: str) -> tuple[str, str]:
@@ -63,9 +83,11 @@ def _on_disk(path: Path) -> tuple[str, str]:
     return str(path), json.dumps(facts)
 
 
-def _converted(source: str, identity: str) -> str:
+def _converted(
+    source: str, identity: str, motion: str | None = None, of_motion: str = ""
+) -> str:
     name = re.sub(r"[^\w.-]+", "-", source.removeprefix(HUB_PREFIX).partition("@")[0])
-    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    key = hashlib.sha256((identity + of_motion).encode()).hexdigest()[:16]
     folder = cache_folder() / f"{name.strip('-')[-60:]}-{key}"
     if _is_whole(folder):
         return str(folder)
@@ -75,7 +97,14 @@ def _converted(source: str, identity: str) -> str:
     folder.parent.mkdir(parents=True, exist_ok=True)
     print(f"{source} is converted once, to {folder}", file=sys.stderr)
     with folder_written_aside(folder) as aside:
-        convert(source, aside, inflating="auto", force=True, progress=True)
+        convert(
+            source,
+            aside,
+            inflating="auto",
+            motion=motion,
+            force=True,
+            progress=True,
+        )
         sizes = _sizes(aside)
         write_json(aside / _RECORD, sizes)
     print(f"{folder}: {sum(sizes.values()) / 1e9:.2f} GB", file=sys.stderr)

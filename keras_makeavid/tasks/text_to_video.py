@@ -46,13 +46,14 @@ if TYPE_CHECKING:
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class TextToVideo(FromPreset, keras_hub.models.Task):
-    """Generates videos from prompts, and from a hint image if there is one.
+    """Generates videos from prompts, and from a hint image if its UNet takes one.
 
     `compile` and `fit` train its UNet on latent videos. Weights of the UNet are the
     preset's backbone weights; those of the other parts are its task weights.
 
     Args:
-        backbone: The `UNetPseudo3D`.
+        backbone: The `UNetPseudo3D`. One that takes latents alone, and no mask and
+            hint, makes videos of prompts alone.
         preprocessor: Turns prompts into token ids.
         text_encoder: Takes `{"token_ids"}`, returns text states `(B, L, D)`.
         vae: The `AutoencoderKL`.
@@ -139,6 +140,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         preset: str | os.PathLike,
         load_weights: bool = True,
         *,
+        motion: str | os.PathLike | None = None,
         dtype: str | keras.DTypePolicy | None = None,
         low_memory: bool = False,
         **kwargs: Any,
@@ -155,6 +157,9 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 diffusers' layout, a repository of one, or a `.safetensors` or `.ckpt`
                 file.
             load_weights: Whether to load its weights; `False` draws new ones.
+            motion: AnimateDiff's motion modules, which make an image model a video
+                model in place of pseudo-3D parts: a file, folder or repository of
+                them, or `"v1"`, `"v2"` or `"v3"` for new ones of that form.
             dtype: Dtype policy of all parts, or its name: of Keras, or
                 `"stored_bfloat16"` and `"stored_float16"` (see `StoredPolicy`). `None`
                 is half precision on an accelerator, bfloat16 where it has that, and
@@ -180,7 +185,9 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
 
         kwargs["dtype"] = policy_of(dtype)
         with made_on_host(low_memory):
-            task = super().from_preset(as_preset(preset), load_weights, **kwargs)
+            task = super().from_preset(
+                as_preset(preset, motion), load_weights, **kwargs
+            )
         task.low_memory = low_memory
         return task
 
@@ -462,7 +469,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             prompts: One prompt or a list of them.
             negative_prompts: What to avoid: one for all, one for each, or `None`.
             hint_image: The picture to set in motion: uint8 `(H, W, 3)` for all, or
-                `(B, H, W, 3)`. With none, a first frame is made by the image model.
+                `(B, H, W, 3)`. With none, a first frame is made by the image model. A
+                UNet that takes latents alone takes no picture, and makes no such frame.
             mask_image: `(H, W)` or `(B, H, W)`, bool, uint8 or float in `[0, 1]`:
                 1 is to be filled, 0 is given by `hint_image`. `None` is 0 everywhere.
             num_frames: Number of frames F; `None` is the task's own.
@@ -516,6 +524,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         width = self._checked_size("width", self.width if width is None else width)
         num_frames = self.num_frames if num_frames is None else num_frames
         num_frames = as_count("num_frames", num_frames)
+        self.backbone.check_frames(num_frames)
         check_videos(batch, num_frames, height, width)
         num_steps = as_count("num_steps", num_steps)
         if guidance_scale is None:
@@ -553,6 +562,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         guided = np.flatnonzero((low <= levels) & (levels <= high))
         guided_steps = range(guided[0], guided[-1] + 1) if guided.size else range(0)
         if hint_image is not None:
+            self._check_takes_hint()
             hint_image = as_hint_images(hint_image, batch, height, width)
         elif mask_image is not None:
             raise ValueError(
@@ -574,9 +584,14 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             "negative_context": negative_context,
             "guidance_rescale": guidance_rescale,
         }
-        total = num_steps * (1 if hint_image is not None else 2)
+        makes_frame = hint_image is None and self._takes_hint()
+        shape = (num_frames, *self._latent_shape(height, width))
+        total = num_steps * (1 + makes_frame)
         with step_progress(progress, total) as report:
-            if hint_image is None:
+            done = 0
+            if not self._takes_hint():
+                hint = mask = np.zeros((batch, 1, 1, 1), "float32")
+            elif hint_image is None:
                 hint, mask = self._first_frame(
                     text,
                     image_guidance_scale,
@@ -590,16 +605,15 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 done = num_steps
             else:
                 hint, mask = self._encode_hint(hint_image, mask_image, tile_size)
-                done = 0
             previewed = preview and self._preview(
                 lambda step, frames: preview(done + step, total, frames),
                 preview_every,
-                hint,
+                hint if self._takes_hint() else _noise(seeds, "colours", shape[1:]),
                 (height, width),
             )
             with self._at_work(self.backbone):
                 latents = self._video_loop(
-                    _noise(seeds, "video", (num_frames, *hint.shape[1:])),
+                    _noise(seeds, "video", shape),
                     Conditions(
                         **text,
                         guidance_scale=guidance_scale,
@@ -622,15 +636,15 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 frames = self.vae.decode_video(latents, tile_size=tile_size)
         return _crop(frames, height, width)
 
-    def _preview(self, show, every, hint, size) -> Preview:
-        """How a video of these hint latents is shown, cropped as `generate` does."""
+    def _preview(self, show, every, latents, size) -> Preview:
+        """How a video of latents like these is shown, cropped as `generate` does."""
         tiny = self._fast.model
         step = self.vae.downsampling_factor if tiny is None else 1
         height, width = (math.ceil(side / step) for side in size)
         colours = None
         if tiny is None:
             with self._at_work(self.vae):
-                colours = fit_colours(self.vae, hint)
+                colours = fit_colours(self.vae, latents)
         return Preview(
             lambda done, frames: show(done, _crop(frames, height, width)),
             every,
@@ -655,6 +669,17 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         token_ids = self.preprocessor.tokenize(prompts)
         with self._at_work(self.text_encoder):
             return self._encode_text(token_ids)
+
+    def _takes_hint(self) -> bool:
+        return self.backbone.in_channels > self.backbone.out_channels
+
+    def _check_takes_hint(self):
+        if not self._takes_hint():
+            raise ValueError(
+                "The UNet takes latents alone, and no mask and hint: give no "
+                "hint_image, or make the task of an inpainting model. "
+                f"Received: hint_image for in_channels={self.backbone.in_channels}"
+            )
 
     def _first_frame(
         self, text, guidance_scale, table, guided_steps, seeds, size, tile_size, report

@@ -23,10 +23,10 @@ class VideoDiffusion(DiffusionModel):
     It is for those who hold parts only: `TextToVideo.compile` makes one with all that
     the task knows. A batch is a dict of `latents` `(B, F, H, W, C)`, as the VAE's
     posterior gives them, in half precision if you like, and `context` `(B, L, D)`.
-    Everything else is drawn or made on the device: timesteps, noise, hint (the first
-    frame's latent, repeated) and mask (zeros). The loss is the mean squared error of
-    the prediction, in float32. One that is not finite makes every gradient so, for
-    `AdamW` to skip.
+    Everything else is drawn or made on the device: timesteps, noise, and, for a UNet
+    that takes them, hint (the first frame's latent, repeated) and mask (zeros). The
+    loss is the mean squared error of the prediction, in float32. One that is not finite
+    makes every gradient so, for `AdamW` to skip.
 
     Args:
         unet: The `UNetPseudo3D` to train.
@@ -122,8 +122,10 @@ class VideoDiffusion(DiffusionModel):
         """
         latents = ops.cast(latents, "float32") * self.latent_scale
         noisy, timesteps, target = self.noised(latents)
-        mask = ops.zeros_like(latents[..., :1])
-        sample = ops.concatenate([noisy, mask, self._hint(latents)], axis=-1)
+        sample = noisy
+        if self.unet.in_channels > self.unet.out_channels:
+            mask = ops.zeros_like(latents[..., :1])
+            sample = ops.concatenate([noisy, mask, self._hint(latents)], axis=-1)
         if self.caption_dropout:
             empty = ops.convert_to_tensor(self.empty_context)
             context = self.with_dropout(ops.cast(context, "float32"), empty)

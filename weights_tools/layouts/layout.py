@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -40,6 +40,10 @@ class Layout:
             `(1, 2)` merges the last two of three, 0 is an axis of size 1.
         roots: Prefixes that every name may have; the first is written.
         marker: Path of the variable whose tensor name identifies this layout in a file.
+        beside: Path of a variable whose tensor must be there besides the marker's.
+        without: Path of a variable whose tensor tells that it is another layout.
+        temporal: The one form of temporal parts that it holds, as `UNetPseudo3D` takes
+            it. `None` holds any, or none.
         absent: Pattern of paths that the layout does not hold.
         ignored: Pattern of names in the file that are not weights.
         defaults: Arguments of models in this layout that their configuration omits.
@@ -55,6 +59,9 @@ class Layout:
     axes: Sequence[tuple[str, tuple[int, ...]]] = ()
     groups: Sequence[tuple[str, tuple[int, ...]]] = ()
     roots: Sequence[str] = ("",)
+    beside: str | None = None
+    without: str | None = None
+    temporal: bool | str | None = None
     absent: str | None = None
     ignored: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -71,6 +78,13 @@ class Layout:
     def ignores(self, name: str) -> bool:
         """Whether the tensor of this name in the file is no weight."""
         return self.ignored is not None and bool(re.search(self.ignored, name))
+
+    def names(self, tensors: Container[str], root: str) -> bool:
+        """Whether a model of this layout is among tensors of these names."""
+        there, gone = (self.marker, self.beside), self.without
+        return all(
+            path is None or self.tensor_name(path, root) in tensors for path in there
+        ) and (gone is None or self.tensor_name(gone, root) not in tensors)
 
     def tensor_name(self, path: str, root: str | None = None) -> str:
         """Name in the file of the variable at `path`."""

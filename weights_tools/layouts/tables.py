@@ -29,6 +29,10 @@ _UNTOLD = {"num_heads": 8, "groups": 32, "epsilon": 1e-5}
 # Stable Diffusion's image models; the inflated ones have the model's own defaults.
 _IMAGE_MODEL = {"gelu": "exact", "transformer_epsilon": 1e-6}
 
+# Paths by which a UNet and motion modules are told.
+_CONV_IN = "conv_in/spatial_conv/kernel"
+_MODULE = "down_blocks_0/temporal_modules_0/norm/gamma"
+
 # A slash is a dot in the end (`TORCH_LEAVES`).
 _NUMBERED = (
     (r"(down_blocks|up_blocks|resnets|attentions|downsamplers|upsamplers)_", r"\1/"),
@@ -39,13 +43,20 @@ _TRANSFORMER = (
     (r"ff/proj_in/", "ff/net/0/proj/"),
     (r"ff/proj_out/", "ff/net/2/"),
 )
-_UNET_RENAMES = (*_NUMBERED, *_TRANSFORMER)
+# diffusers has one table of positions for both attentions, which are equal.
+_MODULES = (
+    (r"(temporal_modules_\d+)/(?!norm/|proj_)", r"\1/transformer_blocks/0/"),
+    (r"temporal_modules_", "motion_modules/"),
+    (r"positions\d/embeddings$", "pos_embed/pe"),
+)
+_UNET_RENAMES = (*_MODULES, *_NUMBERED, *_TRANSFORMER)
 
 UNET_MAKEAVID_TORCH = _unet(
     name="makeavid_torch",
     **_TORCH,
     renames=(*_UNET_RENAMES, *TORCH_LEAVES),
     marker="conv_in/temporal_conv/kernel",
+    temporal=True,
     assumed={"gelu": "exact", "transformer_epsilon": 1e-5},
 )
 
@@ -61,6 +72,7 @@ UNET_MAKEAVID_FLAX = _unet(
         (r"beta$", "bias"),
     ),
     marker="conv_in/temporal_conv/kernel",
+    temporal=True,
     assumed={"gelu": "tanh", "transformer_epsilon": 1e-5, **_UNTOLD},
 )
 
@@ -68,8 +80,51 @@ UNET_DIFFUSERS = _unet(
     name="diffusers",
     **_TORCH,
     renames=((r"spatial_conv/", ""), *_UNET_RENAMES, *TORCH_LEAVES),
+    without=_MODULE,
     absent=r"temporal",
     defaults=_IMAGE_MODEL,
+)
+
+# AnimateDiff: diffusers' UNetMotionModel and MotionAdapter, and the original's files.
+
+UNET_DIFFUSERS_MOTION = replace(
+    UNET_DIFFUSERS,
+    name="diffusers_motion",
+    marker=_MODULE,
+    beside=_CONV_IN,
+    without=None,
+    temporal="motion_modules",
+    absent=None,
+    groups=((r"positions\d/embeddings$", (0, 1, 1)),),
+    # What diffusers computes, whatever the modules were trained with.
+    assumed={"motion_norm_over_frames": True, "residual_norm_over_frames": False},
+)
+
+MOTION_DIFFUSERS = replace(
+    UNET_DIFFUSERS_MOTION,
+    name="diffusers_adapter",
+    beside=None,
+    without=_CONV_IN,
+    absent=r"^(?!.*temporal)",
+)
+
+MOTION_ANIMATEDIFF = replace(
+    MOTION_DIFFUSERS,
+    name="animatediff",
+    renames=(
+        (r"positions(\d)/embeddings$", r"attn\1/pos_encoder/pe"),
+        *((rf"/attn{i + 1}/", f"/attention_blocks/{i}/") for i in range(2)),
+        *((rf"/norm{i + 1}/", f"/norms/{i}/") for i in range(2)),
+        (r"/norm3/", "/ff_norm/"),
+        *_MODULES[:1],
+        (r"temporal_modules_(\d+)/", r"motion_modules/\1/temporal_transformer/"),
+        *_NUMBERED,
+        *_TRANSFORMER,
+        *TORCH_LEAVES,
+    ),
+    # Some trainers wrap the model.
+    roots=("", "module."),
+    assumed={**_UNTOLD, "motion_num_heads": 8, "motion_norm_over_frames": False},
 )
 
 # Stable Diffusion 1.x has two layers a block. LDM numbers what is on the way down and
@@ -149,6 +204,7 @@ UNET_KERAS = _unet(
         *keras_list("up_blocks", "up_blocks", "up_block"),
         *keras_list("resnets", "resnets", "residual_block"),
         *keras_list("attentions", "attentions", "spatio_temporal_transformer"),
+        *keras_list("temporal_modules", "temporal_modules", "motion_module"),
         (r"(down|up)samplers_0/", r"\1sampler/"),
         *KERAS_LEAVES,
     ),
@@ -297,7 +353,10 @@ LAYOUTS: tuple[Layout, ...] = (
     UNET_KERAS,
     UNET_MAKEAVID_TORCH,
     UNET_MAKEAVID_FLAX,
+    MOTION_ANIMATEDIFF,
+    MOTION_DIFFUSERS,
     UNET_DIFFUSERS,
+    UNET_DIFFUSERS_MOTION,
     UNET_LDM,
     UNET_LDM_EMA,
     VAE_KERAS,

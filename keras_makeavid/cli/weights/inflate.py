@@ -10,10 +10,15 @@ EXAMPLE = "makeavid weights inflate sd-v1-5-inpainting.ckpt PRESET"
 def add_arguments(option) -> None:
     """Declare the options."""
     add_target_options(option)
+    option(
+        "--motion",
+        help="AnimateDiff's motion modules, to add in place of pseudo-3D parts: file, "
+        "folder or hf:// repository of them, or v1, v2 or v3 for new ones",
+    )
 
 
 def run(options) -> None:
     """Write, and say what was written."""
     import weights_tools
 
-    run_with(weights_tools.inflate, options)
+    run_with(weights_tools.inflate, options, motion=options.motion)

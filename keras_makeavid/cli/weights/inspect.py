@@ -39,6 +39,12 @@ def run(options) -> None:
         print(f"  parameters: {found.parameters:,}")
         if found.video:
             print(f"  temporal parameters: {found.temporal_parameters:,}")
+        if found.motion:
+            middle = "a" if found.config["motion_mid_block"] else "no"
+            print(
+                f"  motion modules: AnimateDiff {found.motion}, positions for "
+                f"{found.config['motion_positions']} frames, {middle} middle module"
+            )
         print(f"  dtypes: {', '.join(found.dtypes)}")
         for key, value in found.config.items():
             print(f"  {key}: {value}")

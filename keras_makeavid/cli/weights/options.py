@@ -10,7 +10,10 @@ SOURCE_HELP = (
     "file, folder in our, diffusers' or the hub's layout, or hf://owner/name[@revision]"
 )
 # As in `weights_tools`, which the help does not wait for.
-LAYOUTS = ("keras", "makeavid_torch", "makeavid_flax", "diffusers", "ldm", "kerascv")
+LAYOUTS = (
+    *("keras", "makeavid_torch", "makeavid_flax", "diffusers", "ldm", "kerascv"),
+    *("diffusers_motion", "diffusers_adapter", "animatediff"),
+)
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -65,7 +68,7 @@ def add_target_options(option) -> None:
     add_source_options(option)
 
 
-def run_with(function, options) -> None:
+def run_with(function, options, **further: Any) -> None:
     """Call `convert` or `inflate` with the options, and say what was written."""
     report = function(
         options.source,
@@ -79,6 +82,7 @@ def run_with(function, options) -> None:
         tokenizer=options.tokenizer,
         force=options.force,
         progress=True,
+        **further,
     )
     parts = ", ".join(report.parts)
     print(f"{report.out}: {parts} in layout {report.layout}, {report.nbytes:,} bytes")

@@ -38,6 +38,11 @@ CASES = {
         [TOKENS],
         TOKENS,
     ),
+    "FramePositions": (
+        lambda **k: layers.FramePositions(2, interpolate=True, **k),
+        [(2, 3, 5, 8)],
+        (2, 3, 5, 8),
+    ),
     "GroupNormalization": (
         lambda **k: layers.GroupNormalization(groups=2, epsilon=1e-3, **k),
         [VIDEO],
@@ -52,6 +57,13 @@ CASES = {
         lambda **k: layers.TemporalAttention(8, 2, output_initializer="ones", **k),
         [(2, 3, 5, 8)],
         (2, 3, 5, 8),
+    ),
+    "MotionModule": (
+        lambda **k: layers.MotionModule(
+            8, 2, positions=4, groups=2, norm_over_frames=True, interpolate=True, **k
+        ),
+        [VIDEO],
+        VIDEO,
     ),
     "PseudoConv3D": (
         lambda **k: layers.PseudoConv3D(4, 5, 2, temporal_kernel_size=5, **k),

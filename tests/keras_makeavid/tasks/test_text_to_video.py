@@ -588,13 +588,13 @@ def test_a_scheduler_of_another_noise_schedule_is_refused(task):
 
 
 def test_parts_that_do_not_fit_each_other_are_refused(task, make_unet):
-    four = make_unet(1, in_channels=4)
-    with pytest.raises(ValueError, match="backbone must take 9 .* in_channels=4"):
-        variant(task, backbone=four)
+    five = make_unet(1, in_channels=5)
+    with pytest.raises(ValueError, match="backbone must take 4 or 9 .* in_channels=5"):
+        variant(task, backbone=five)
     with pytest.raises(
         ValueError, match="image_backbone must take 4 or 9 .* in_channels=5"
     ):
-        variant(task, image_backbone=make_unet(1, in_channels=5))
+        variant(task, image_backbone=five)
     narrow = TextEncoder(
         vocabulary_size=58,
         embedding_dim=8,

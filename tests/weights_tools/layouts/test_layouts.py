@@ -131,14 +131,77 @@ def test_every_tensor_goes_to_the_layout_and_back(layout):
 
 
 @pytest.mark.parametrize("layout", EVERY_LAYOUT, ids=lambda x: f"{x.kind}-{x.name}")
-def test_no_two_layouts_are_told_by_the_same_name(layout):
-    names = {
-        other.tensor_name(other.marker, root)
-        for other in EVERY_LAYOUT
-        if other is not layout
-        for root in other.roots
+def test_no_two_layouts_are_told_by_the_same_names(layout):
+    model = MODULES if layout.temporal == "motion_modules" else FULL_SIZE[layout.kind]
+    paths = [p for p in shapes_of(layout.kind, model) if layout.holds(p)]
+    for root in layout.roots:
+        names = {layout.tensor_name(path, root) for path in paths}
+        known = KERASCV_LAYOUTS if layout in KERASCV_LAYOUTS else LAYOUTS
+        told = [x for x in known for r in x.roots if x.names(names, r)]
+        assert told == [layout]
+
+
+MODULES = {"in_channels": 4, "temporal": "motion_modules", "motion_mid_block": True}
+
+
+@pytest.mark.parametrize("mid_block", [False, True])
+@pytest.mark.parametrize("name", ["MotionAdapter", "UNetMotionModel"])
+def test_motion_modules_are_those_of_diffusers(name, mid_block):
+    import diffusers
+    import torch
+
+    model = {**MODULES, "motion_mid_block": mid_block}
+    config = {"use_motion_mid_block": mid_block}
+    if name == "UNetMotionModel":
+        config["cross_attention_dim"] = 768
+    with torch.device("meta"):
+        peer = getattr(diffusers, name)(**config)
+    layout = get_layout(
+        "unet", "diffusers_" + ("adapter" if name == "MotionAdapter" else "motion")
+    )
+    made = {
+        layout.tensor_name(path): list(layout.shape(path, shape))
+        for path, shape in shapes_of("unet", model).items()
+        if layout.holds(path)
     }
-    assert not names & {layout.tensor_name(layout.marker, r) for r in layout.roots}
+    assert made == {n: list(t.shape) for n, t in peer.state_dict().items()}
+
+
+def test_motion_modules_have_as_many_parameters_as_published():
+    counts = []
+    for mid_block in (False, True):
+        model = {**MODULES, "motion_mid_block": mid_block}
+        sizes = {
+            path: math.prod(shape)
+            for path, shape in shapes_of("unet", model).items()
+            if "temporal" in path and not path.endswith("embeddings")
+        }
+        counts.append(sum(sizes.values()))
+    assert [round(count / 1e6) for count in counts] == [417, 453]
+
+
+def test_the_original_files_name_motion_modules_so():
+    layout = get_layout("unet", "animatediff")
+    place = "up_blocks_3/temporal_modules_2/"
+    there = "up_blocks.3.motion_modules.2.temporal_transformer."
+    block = f"{there}transformer_blocks.0."
+    names = {
+        "norm/gamma": f"{there}norm.weight",
+        "proj_in/kernel": f"{there}proj_in.weight",
+        "norm1/beta": f"{block}norms.0.bias",
+        "attn1/to_q/kernel": f"{block}attention_blocks.0.to_q.weight",
+        "positions1/embeddings": f"{block}attention_blocks.0.pos_encoder.pe",
+        "norm2/gamma": f"{block}norms.1.weight",
+        "attn2/to_out/bias": f"{block}attention_blocks.1.to_out.0.bias",
+        "positions2/embeddings": f"{block}attention_blocks.1.pos_encoder.pe",
+        "norm3/gamma": f"{block}ff_norm.weight",
+        "ff/proj_in/kernel": f"{block}ff.net.0.proj.weight",
+        "ff/proj_out/bias": f"{block}ff.net.2.bias",
+        "proj_out/kernel": f"{there}proj_out.weight",
+    }
+    assert {path: layout.tensor_name(place + path) for path in names} == names
+    paths = [path for path in shapes_of("unet", MODULES) if layout.holds(path)]
+    assert len({layout.tensor_name(path) for path in paths}) == len(paths)
 
 
 def test_torch_kernels_are_turned():
