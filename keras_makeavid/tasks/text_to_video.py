@@ -34,6 +34,7 @@ from keras_makeavid.tasks.inputs import (
 from keras_makeavid.text import TextToVideoPreprocessor
 
 if TYPE_CHECKING:
+    from keras_makeavid.tasks.adapters import LoadedAdapters
     from keras_makeavid.training.video_diffusion import VideoDiffusion
 
 
@@ -105,6 +106,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         self.input_spec = None
         self.autocast = False
         self._training: _Training | None = None
+        self._loaded_adapters: LoadedAdapters | None = None
         self.height = height
         self.width = width
         self.num_frames = num_frames
@@ -458,6 +460,94 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             keras.ops.convert_to_numpy(latents), tile_size=tile_size
         )
         return _crop(frames, height, width)
+
+    def load_lora(
+        self, path: str | os.PathLike, scale: float = 1.0, name: str | None = None
+    ) -> str:
+        """Load adapters (LoRA) for the UNet and the text encoder from a file.
+
+        They are merged into the weights: generating costs the same with them, and
+        nothing is compiled anew when they are loaded, scaled or unloaded. Several add
+        up. A file that is saved of the task has them merged.
+
+        Args:
+            path: A file in the form of kohya, diffusers or PEFT, or a folder of the
+                last two.
+            scale: Weight of what they add.
+            name: Name for the methods below; `None` is the file's, without its suffix.
+
+        Returns:
+            The name.
+
+        Raises:
+            FileNotFoundError: If there is nothing at `path`.
+            ValueError: If the file is damaged, of another kind of adapter (LoKr, DoRA
+                and so on), or does not fit the models whole, or the name is taken.
+
+        Example:
+        ```python
+        task.load_lora("style.safetensors", scale=0.8)
+        task.load_lora("lcm-lora-sdv1-5.safetensors", name="lcm")
+        ```
+        """
+        return self._adapters().load(path, scale, name)
+
+    @property
+    def lora_scales(self) -> dict[str, float]:
+        """The scale of each loaded adapter by name."""
+        return self._adapters().scales
+
+    def set_lora_scales(self, scales: dict[str, float]) -> None:
+        """Change the scales of loaded adapters.
+
+        Args:
+            scales: New scales by name; others stay. 0 turns an adapter off.
+
+        Raises:
+            ValueError: If a name is not loaded, a scale is no finite number, or the
+                weights have changed since, by training or loading others.
+
+        Example:
+        ```python
+        task.set_lora_scales({"style": 0.5, "lcm": 1.0})
+        ```
+        """
+        self._adapters().set_scales(scales)
+
+    def unload_lora(self, name: str | None = None) -> None:
+        """Take adapters out again; with the last, the weights are as before to the bit.
+
+        Args:
+            name: Of the adapter; `None` takes out all.
+
+        Raises:
+            ValueError: As for `set_lora_scales`.
+
+        Example:
+        ```python
+        task.unload_lora("style")
+        ```
+        """
+        self._adapters().unload(name)
+
+    def fuse_lora(self) -> None:
+        """Keep the weights as adapters made them, and forget the adapters.
+
+        This frees the memory of the weights as they were.
+
+        Example:
+        ```python
+        task.fuse_lora()
+        ```
+        """
+        self._adapters().fuse()
+
+    def _adapters(self):
+        if self._loaded_adapters is None:
+            from keras_makeavid.tasks.adapters import LoadedAdapters
+
+            self._loaded_adapters = LoadedAdapters(self)
+        return self._loaded_adapters
 
     def encode_prompts(self, prompts: Sequence[str]):
         """Compute the text states that the UNet attends to.
