@@ -25,6 +25,8 @@ NEED_MORE = {
     "weights_tools.conversion",
     "weights_tools.loading.load_weights",
     "weights_tools.loading.load_model",
+    "weights_tools.lora.convert_lora",
+    "weights_tools.lora.read_lora",
     "weights_tools.opening.open_source",
     "weights_tools.verification",
     "weights_tools.loading.load_into_kerascv",

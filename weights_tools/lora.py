@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from keras_makeavid.json_files import parse_json, read_json
+from weights_tools.architectures import shapes_of
 from weights_tools.checkpoint import FLOATS, all_finite
 from weights_tools.formats import (
     FormatError,
@@ -24,6 +25,7 @@ from weights_tools.formats import (
     reading,
 )
 from weights_tools.layouts import Layout, get_layout
+from weights_tools.opening import open_source
 
 # The names of kernels in these layouts are those that files of adapters use, with dots
 # or, in kohya's form, underscores. The first that holds a kernel is written.
@@ -58,6 +60,18 @@ _OTHER_KINDS = {
     "a Tucker decomposition": r"\.lora_mid\.",
     "full differences": r"\.diff(_b)?$|\.[wb]_norm$",
     "LoRA with biases": r"lora_B(\.default)?\.bias$",
+}
+# Arguments of the full-size models.
+_SD_15: dict[str, dict[str, Any]] = {
+    "unet": {},
+    "text_encoder": {
+        "vocabulary_size": 49408,
+        "embedding_dim": 768,
+        "hidden_dim": 768,
+        "num_layers": 12,
+        "num_heads": 12,
+        "intermediate_dim": 3072,
+    },
 }
 _FILES = ("pytorch_lora_weights", "adapter_model")
 _METADATA = "lora_adapter_metadata"
@@ -120,7 +134,7 @@ def read_lora(path: str | os.PathLike[str], shapes: Shapes) -> Adapters:
 
     Example:
     ```python
-    shapes = {"unet": weights_tools.architectures.shapes_of("unet", {})}
+    shapes = {"unet": shapes_of("unet", {})}
     adapters = read_lora("lcm-lora-sdv1-5.safetensors", shapes)
     adapters["unet"]["conv_in/spatial_conv/kernel"].rank  # 64
     ```
@@ -364,7 +378,9 @@ def write_lora(
 
     Example:
     ```python
-    write_lora("style_kohya.safetensors", read_lora("style", shapes), form="kohya")
+    path = "down_blocks_0/attentions_0/transformer_block/attn1/to_q/kernel"
+    down, up = np.ones((4, 320), "float32"), np.zeros((320, 4), "float32")
+    write_lora("style.safetensors", {"unet": {path: LowRank(down, up, alpha=4.0)}})
     ```
     """
     if form not in LORA_FORMS:
@@ -382,6 +398,53 @@ def write_lora(
     with create_tensors(path, specs, "safetensors", metadata) as writer:
         for name, array in tensors.items():
             writer.write(name, array)
+
+
+def convert_lora(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    form: str = "diffusers",
+    *,
+    base: str | os.PathLike[str] | None = None,
+    force: bool = False,
+) -> int:
+    """Bring a file of adapters into another form; its numbers stay to the bit.
+
+    Args:
+        source: As for `read_lora`.
+        out: The file to write, `.safetensors`.
+        form: `"diffusers"` or `"kohya"`.
+        base: A source of the models that the adapters are for, as `convert` takes it.
+            `None` is for Stable Diffusion 1.5 in full size.
+        force: Replace what is at `out`.
+
+    Returns:
+        The number of layers with adapters.
+
+    Raises:
+        FileExistsError: There is something at `out`, and not `force`.
+        FileNotFoundError: There is no source.
+        ValueError: The source does not fit the models; also as for `write_lora`.
+
+    Example:
+    ```python
+    convert_lora("runs/lora/lora.safetensors", "style.safetensors", form="kohya")
+    ```
+    """
+    if Path(out).exists() and not force:
+        raise FileExistsError(f"{out} exists: give another name, or force")
+    if base is None:
+        shapes: Shapes = {k: shapes_of(k, arguments) for k, arguments in _SD_15.items()}
+    else:
+        with open_source(base) as checkpoint:
+            shapes = {
+                kind: component.shapes
+                for kind, component in checkpoint.components.items()
+                if kind in _LAYOUTS
+            }
+    adapters = read_lora(source, shapes)
+    write_lora(out, adapters, form)
+    return sum(map(len, adapters.values()))
 
 
 def _written_name(kind: str, path: str) -> str:

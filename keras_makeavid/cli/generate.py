@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -68,8 +69,26 @@ def add_arguments(option) -> None:
         help="pixels a side of the tiles in which large frames are coded, for less "
         "memory; whole frames if not given",
     )
+    option(
+        "--lora",
+        metavar="FILE[:SCALE]",
+        action="append",
+        default=[],
+        type=_lora,
+        help="adapters (LoRA) to load, in the form of kohya or diffusers, and their "
+        "weight, 1 if not given; may be given again",
+    )
     option("--seed", type=int, help="a random one if not given")
     option("--dtype", default="float32", help="dtype policy")
+
+
+def _lora(text: str) -> tuple[str, float]:
+    """The file and the scale, without which a colon is the name's own."""
+    path, colon, scale = text.rpartition(":")
+    if colon and not os.path.exists(text):
+        with contextlib.suppress(ValueError):
+            return path, float(scale)
+    return text, 1.0
 
 
 def prepare(options) -> None:
@@ -94,6 +113,9 @@ def prepare(options) -> None:
         options.hint = video.read_image(options.hint, background=options.background)
     if options.mask is not None:
         options.mask = video.read_mask(options.mask, background=options.background)
+    for path, _ in options.lora:
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"--lora: there is no file {path}")
     if options.preset == DEFAULT_PRESET:
         from keras_makeavid.moving_shapes import note_on
 
@@ -107,6 +129,8 @@ def run(options) -> None:
     from keras_makeavid import TextToVideo, video
 
     task = TextToVideo.from_preset(options.preset, dtype=options.dtype)
+    for path, scale in options.lora:
+        task.load_lora(path, scale)
     fps = task.fps if options.fps is None else options.fps
     video.check_video_path(options.out, fps)
     frames = task.generate(

@@ -542,6 +542,31 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         """
         self._adapters().fuse()
 
+    def save_lora(self, path: str | os.PathLike, form: str = "diffusers") -> int:
+        """Write the adapters that the UNet trains to a file for `load_lora`.
+
+        Args:
+            path: The file, `.safetensors`; what is there is replaced.
+            form: `"diffusers"` or `"kohya"`.
+
+        Returns:
+            The number of layers with adapters.
+
+        Raises:
+            ValueError: If `compile(trainable="lora")` has added no adapters, or the
+                form or the suffix is another.
+
+        Example:
+        ```python
+        task.compile(trainable="lora")
+        task.fit(windows, epochs=10)
+        task.save_lora("style.safetensors")
+        ```
+        """
+        from keras_makeavid.training.lora import save_lora
+
+        return save_lora(self.backbone, path, form)
+
     def _adapters(self):
         if self._loaded_adapters is None:
             from keras_makeavid.tasks.adapters import LoadedAdapters

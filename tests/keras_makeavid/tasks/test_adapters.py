@@ -14,8 +14,10 @@ from safetensors.torch import load_file, save_file
 
 import weights_tools
 from keras_makeavid.models import UNetPseudo3D
+from keras_makeavid.training import add_lora
 from keras_makeavid.training.phase_model import with_parts
 from weights_tools.architectures import variables_of
+from weights_tools.lora import LORA_FORMS
 
 if keras.config.backend() == "torch":
     torch.set_num_threads(1)
@@ -219,6 +221,24 @@ def test_other_forms_compute_what_they_do_in_diffusers(
     theirs = peer_outputs(folder, {"other": (path, 0.8)})
     assert max(differences(ours, theirs)) < TOLERANCE
     assert min(differences(ours, plain)) > 1e-2
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("form", LORA_FORMS)
+def test_adapters_that_were_trained_here_do_the_same_in_diffusers(
+    lora_task, folder, form, tmp_path
+):
+    task = copy_of(lora_task)
+    add_lora(task.backbone, rank=3, alpha=2.0, layers="attn1|attn2")
+    random = np.random.default_rng(0)
+    for variable in task.backbone.variables:
+        if "lora_kernel" in variable.path:
+            variable.assign(0.3 * random.standard_normal(variable.shape, "float32"))
+    path = tmp_path / "trained.safetensors"
+    assert task.save_lora(path, form) == 32
+    ours = our_outputs(task)
+    assert max(differences(ours, peer_outputs(folder, {"x": (path, 1.0)}))) < TOLERANCE
+    assert np.abs(ours[0] - our_outputs(lora_task)[0]).max() > 1e-2
 
 
 @pytest.mark.once
