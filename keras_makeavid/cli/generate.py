@@ -78,6 +78,13 @@ def add_arguments(option) -> None:
         help="adapters (LoRA) to load, in the form of kohya or diffusers, and their "
         "weight, 1 if not given; may be given again",
     )
+    option(
+        "--embedding",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="learnt token (textual inversion) to load; may be given again",
+    )
     option("--seed", type=int, help="a random one if not given")
     option("--dtype", default="float32", help="dtype policy")
 
@@ -113,9 +120,11 @@ def prepare(options) -> None:
         options.hint = video.read_image(options.hint, background=options.background)
     if options.mask is not None:
         options.mask = video.read_mask(options.mask, background=options.background)
-    for path, _ in options.lora:
+    files = [("--lora", path) for path, _ in options.lora]
+    files += [("--embedding", path) for path in options.embedding]
+    for name, path in files:
         if not os.path.exists(path):
-            raise FileNotFoundError(f"--lora: there is no file {path}")
+            raise FileNotFoundError(f"{name}: there is no file {path}")
     if options.preset == DEFAULT_PRESET:
         from keras_makeavid.moving_shapes import note_on
 
@@ -129,6 +138,8 @@ def run(options) -> None:
     from keras_makeavid import TextToVideo, video
 
     task = TextToVideo.from_preset(options.preset, dtype=options.dtype)
+    for path in options.embedding:
+        task.load_embedding(path)
     for path, scale in options.lora:
         task.load_lora(path, scale)
     fps = task.fps if options.fps is None else options.fps

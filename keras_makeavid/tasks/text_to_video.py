@@ -114,9 +114,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         self.fps = fps
         check_parts(backbone, text_encoder, vae, image_backbone)
 
-        self._encode_text = compile_inference(
-            lambda token_ids: text_encoder({"token_ids": token_ids}), [text_encoder]
-        )
+        self._make_text_program()
         self._make_denoising_loops()
 
     @classmethod
@@ -157,6 +155,12 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         """Load the weights of all parts but the backbone, from a file of a preset."""
         check_weights_file(filepath)
         super().load_task_weights(filepath)
+
+    def _make_text_program(self):
+        text_encoder = self.text_encoder
+        self._encode_text = compile_inference(
+            lambda token_ids: text_encoder({"token_ids": token_ids}), [text_encoder]
+        )
 
     def _make_denoising_loops(self):
         self._video_loop = self._image_loop = DenoisingLoop(self.backbone)
@@ -566,6 +570,42 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         from keras_makeavid.training.lora import save_lora
 
         return save_lora(self.backbone, path, form)
+
+    def load_embedding(
+        self, path: str | os.PathLike, token: str | None = None
+    ) -> list[str]:
+        """Load the vectors of a learnt token (textual inversion) from a file.
+
+        Then a prompt may hold the token. A preset that is saved keeps it.
+
+        Args:
+            path: A `.safetensors`, `.pt` or `.bin` file of diffusers or of
+                AUTOMATIC1111.
+            token: The token; `None` is the file's own, or the name of the file.
+
+        Returns:
+            The tokens that are new: `token`, and `token_1` and so on for further
+            vectors, all of which the first one in a prompt stands for.
+
+        Raises:
+            FileNotFoundError: If there is nothing at `path`.
+            ValueError: If the file is damaged or for another text encoder, or the
+                token is known already.
+
+        Example:
+        ```python
+        task.load_embedding("learned_embeds.safetensors")  # ["<cat-toy>"]
+        task.generate("a <cat-toy> in the snow")
+        ```
+        """
+        from keras_makeavid.tasks.embeddings import with_embedding
+
+        old = (self.preprocessor, self.text_encoder)
+        tokens, self.preprocessor, self.text_encoder = with_embedding(*old, path, token)
+        for part in old:
+            self._tracker.untrack(part)
+        self._make_text_program()
+        return tokens
 
     def _adapters(self):
         if self._loaded_adapters is None:

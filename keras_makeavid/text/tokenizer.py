@@ -18,6 +18,7 @@ from keras_makeavid.text.vocabulary import (
     MERGES_FILE,
     START_TOKEN,
     VOCABULARY_FILE,
+    AddedToken,
     Vocabulary,
     read_folder,
     read_object,
@@ -203,6 +204,41 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
             raise ValueError(f"prompt must be a string. Received: {prompt!r}")
         return len(self._encode(prompt)[0])
 
+    def with_tokens(self, tokens: Sequence[str]) -> TextToVideoPreprocessor:
+        """Make a preprocessor that knows some tokens more.
+
+        They have the next ids, as by `tokenizer.add_tokens` of transformers. Tokens
+        `x`, `x_1`, `x_2` and so on are the vectors of one: `x` in a prompt stands for
+        all of them, as in diffusers.
+
+        Args:
+            tokens: New tokens.
+
+        Returns:
+            The preprocessor; this one stays as it is.
+
+        Raises:
+            ValueError: If a token is known already, or no vocabulary is loaded.
+
+        Example:
+        ```python
+        preprocessor = TextToVideoPreprocessor(*openai_clip_vocabulary())
+        preprocessor = preprocessor.with_tokens(["<cat-toy>", "<cat-toy>_1"])
+        preprocessor.count_tokens("a <cat-toy>")  # 3
+        ```
+        """
+        old = self._loaded_vocabulary()
+        known = [token for token in tokens if token in old.tokens]
+        if known:
+            raise ValueError(f"The vocabulary has these tokens already: {known}")
+        ids = {token: len(old.tokens) + i for i, token in enumerate(tokens)}
+        added = (*old.added, *(AddedToken(token) for token in tokens))
+        preprocessor = type(self).from_config(self.get_config())
+        preprocessor._set_vocabulary(
+            Vocabulary({**old.tokens, **ids}, old.merges, added)
+        )
+        return preprocessor
+
     def get_config(self) -> dict:
         """Return the arguments that rebuild this layer, vocabulary apart."""
         own = {"sequence_length": self.sequence_length, "pad_token": self.pad_token}
@@ -306,11 +342,16 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         _check_prompts(prompts)
         # Truncation and padding are left to `tokenize`: the library keeps them as
         # state of the tokenizer, which two threads would change under each other.
-        return self._load_clip_tokenizer()(
+        texts = self._load_clip_tokenizer()(
             [self._lowered(prompt) for prompt in prompts],
             add_special_tokens=False,
             return_attention_mask=False,
         )["input_ids"]
+        vectors = self._loaded_vocabulary().vectors
+        return [
+            [i for first in text for i in vectors.get(first, (first,))]
+            for text in texts
+        ]
 
     def _lowered(self, prompt):
         """A prompt in lower case, but for tokens that are found as they are written.
@@ -331,7 +372,8 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
 
     def _load_clip_tokenizer(self):
         if self._clip_tokenizer is None:
-            from transformers import AddedToken, CLIPTokenizer
+            from transformers import AddedToken as TheirToken
+            from transformers import CLIPTokenizer
 
             vocabulary = self._loaded_vocabulary()
             tokenizer = CLIPTokenizer(
@@ -340,7 +382,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
                 pad_token=self.pad_token,
             )
             tokenizer.add_tokens(
-                [AddedToken(**msgspec.structs.asdict(t)) for t in vocabulary.added]
+                [TheirToken(**msgspec.structs.asdict(t)) for t in vocabulary.added]
             )
             self._clip_tokenizer = tokenizer
         return self._clip_tokenizer
