@@ -34,9 +34,8 @@ def read_embedding(path: str | os.PathLike[str], width: int) -> tuple[str, np.nd
 
     Example:
     ```python
-    vectors = {"<cat-toy>": np.zeros((2, 768), "float32")}
-    safetensors.numpy.save_file(vectors, "learned_embeds.safetensors")
-    read_embedding("learned_embeds.safetensors", 768)[0]  # "<cat-toy>"
+    token, vectors = read_embedding("learned_embeds.safetensors", width=768)
+    token, vectors.shape  # "<cat-toy>", (1, 768)
     ```
     """
     with open_tensors(path) as file:

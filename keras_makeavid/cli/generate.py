@@ -85,6 +85,16 @@ def add_arguments(option) -> None:
         default=[],
         help="learnt token (textual inversion) to load; may be given again",
     )
+    option(
+        "--prompt-weighting",
+        action="store_true",
+        help="let (word), (word:1.3) and [word] weigh words",
+    )
+    option(
+        "--long-prompts",
+        action="store_true",
+        help="read a prompt of more than 75 tokens in windows, and do not cut it",
+    )
     option("--seed", type=int, help="a random one if not given")
     option("--dtype", default="float32", help="dtype policy")
 
@@ -158,6 +168,8 @@ def run(options) -> None:
         scheduler=options.scheduler,
         seed=options.seed,
         tile_size=options.tile,
+        prompt_weighting=options.prompt_weighting,
+        long_prompts=options.long_prompts,
         progress=True,
     )[0]
     video.write_video(options.out, frames, fps=fps)

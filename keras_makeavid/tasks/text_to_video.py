@@ -32,6 +32,7 @@ from keras_makeavid.tasks.inputs import (
     is_integer,
 )
 from keras_makeavid.text import TextToVideoPreprocessor
+from keras_makeavid.text.weighting import weigh
 
 if TYPE_CHECKING:
     from keras_makeavid.tasks.adapters import LoadedAdapters
@@ -354,6 +355,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         seed: int | Sequence[int] | None = None,
         progress: bool | Callable[[int, int], None] = False,
         tile_size: int | None = None,
+        prompt_weighting: bool = False,
+        long_prompts: bool = False,
     ) -> np.ndarray:
         """Generate a video for each prompt.
 
@@ -383,6 +386,11 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 `progress(step, num_steps)` after each step.
             tile_size: Side in pixels of the overlapping tiles in which the VAE codes
                 larger frames, for less memory; `None` codes whole frames.
+            prompt_weighting: Whether `(word)`, `(word:1.3)` and `[word]` weigh words,
+                in `prompts` and `negative_prompts` (see `text.parse_weights`).
+            long_prompts: Whether a prompt of more tokens than the text encoder takes
+                is read in windows, 75 tokens each, and not cut. All prompts of a call
+                then have as many windows as the longest.
 
         Returns:
             uint8 `(B, F, H, W, 3)`.
@@ -410,6 +418,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             image_guidance_scale = guidance_scale
         check_number("image_guidance_scale", image_guidance_scale)
         check_flag("spatial_only", spatial_only)
+        check_flag("prompt_weighting", prompt_weighting)
+        check_flag("long_prompts", long_prompts)
         if not callable(progress):
             check_flag("progress", progress)
         if tile_size is not None:
@@ -426,11 +436,9 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             mask_image = as_masks(mask_image, batch, height, width)
         self.vae.check_tile_size(tile_size)
 
-        token_ids, negative_ids = map(self.preprocessor.tokenize, (prompts, negatives))
-        text = {
-            "context": self._encode_text(token_ids),
-            "negative_context": self._encode_text(negative_ids),
-        }
+        # Together, as both must have as many windows.
+        context = self._encode([*prompts, *negatives], prompt_weighting, long_prompts)
+        text = {"context": context[:batch], "negative_context": context[batch:]}
         total = num_steps * (1 if hint_image is not None else 2)
         with step_progress(progress, total) as report:
             if hint_image is None:
@@ -614,21 +622,38 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             self._loaded_adapters = LoadedAdapters(self)
         return self._loaded_adapters
 
-    def encode_prompts(self, prompts: Sequence[str]):
+    def encode_prompts(
+        self,
+        prompts: Sequence[str],
+        prompt_weighting: bool = False,
+        long_prompts: bool = False,
+    ):
         """Compute the text states that the UNet attends to.
 
         Args:
             prompts: A list of them.
+            prompt_weighting: As for `generate`.
+            long_prompts: As for `generate`.
 
         Returns:
-            A tensor `(B, L, D)`.
+            A tensor `(B, L, D)`; with `long_prompts` L is that of a window times their
+            number.
 
         Example:
         ```python
         task.encode_prompts(["a cat", ""]).shape  # (2, 77, 768)
         ```
         """
-        return self._encode_text(self.preprocessor.tokenize(prompts))
+        return self._encode(prompts, prompt_weighting, long_prompts)
+
+    def _encode(self, prompts, weighted, long):
+        if not weighted and not long:
+            return self._encode_text(self.preprocessor.tokenize(prompts))
+        ids, weights = self.preprocessor.tokenize_windows(prompts, weighted, long)
+        length = ids.shape[-1]
+        states = self._encode_text(ids.reshape(-1, length))
+        states = weigh(states, weights.reshape(-1, length))
+        return keras.ops.reshape(states, (len(ids), -1, states.shape[-1]))
 
     def _first_frame(self, text, guidance_scale, table, seeds, size, tile_size, report):
         """Latents `(B, h, w, C)` of first frames by the image model, and mask 0."""

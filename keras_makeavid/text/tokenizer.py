@@ -24,6 +24,7 @@ from keras_makeavid.text.vocabulary import (
     read_object,
     read_vocabulary,
 )
+from keras_makeavid.text.weighting import parse_weights
 
 # Where KerasHub's own tokenizers keep theirs in a preset.
 ASSET_FOLDER = "assets/tokenizer"
@@ -168,24 +169,73 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         Raises:
             ValueError: If `prompts` is anything else, or no vocabulary is loaded.
         """
+        return self._rows([self._cut(text) for text in self._encode(prompts)])
+
+    def tokenize_windows(
+        self, prompts: Sequence[str], weighted: bool = False, long: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Turn prompts into rows of token ids, several for one, with weights.
+
+        Args:
+            prompts: A list of `B` prompts.
+            weighted: Whether brackets weigh, as in `(red:1.3)` (see `parse_weights`).
+            long: Whether a prompt that is too long for a row takes as many as it
+                needs, each with a start and an end token, and all others as many.
+
+        Returns:
+            int32 ids `(B, rows, sequence_length)`, and the weight of each.
+
+        Raises:
+            ValueError: As for `tokenize`.
+
+        Example:
+        ```python
+        preprocessor = TextToVideoPreprocessor(*openai_clip_vocabulary())
+        ids, weights = preprocessor.tokenize_windows(["a (red:1.3) cat"], weighted=True)
+        weights[0, 0, 2]  # 1.3
+        ```
+        """
+        _check_prompts(prompts)
+        most = self.sequence_length - 2
+        texts, weights = [], []
+        for prompt in prompts:
+            runs = parse_weights(prompt) if weighted else [(prompt, 1.0)]
+            ids = self._encode([text for text, _ in runs])
+            text = [i for run in ids for i in run]
+            texts.append(text if long else self._cut(text))
+            weights.append(np.repeat([w for _, w in runs], [len(run) for run in ids]))
+        rows = max(1, *(-(-len(text) // most) for text in texts))
+        starts = range(0, rows * most, most)
+        windows = [text[i : i + most] for text in texts for i in starts]
+        shape = (len(prompts), rows, self.sequence_length)
+        weight = np.ones(shape, "float32")
+        for row, values in zip(weight, weights, strict=True):
+            values = values[: rows * most]
+            row[:, 1:-1].flat[: len(values)] = values
+        return self._rows(windows).reshape(shape), weight
+
+    def _cut(self, text: list[int]) -> list[int]:
+        """As many ids of a text as fit into a row, with a warning if not all do."""
+        most = self.sequence_length - 2
+        if len(text) > most:
+            decode = self._load_clip_tokenizer().decode
+            warnings.warn(
+                f"A prompt of {len(text)} tokens is cut to {most}, the most that "
+                f"the text encoder takes. Kept: {decode(text[:most])!r}. Left out: "
+                f"{decode(text[most:])!r}.",
+                stacklevel=3,
+            )
+        return text[:most]
+
+    def _rows(self, texts: Sequence[list[int]]) -> np.ndarray:
+        """Ids `(N, sequence_length)` of texts that fit into a row."""
         start, end, pad = (
             self.vocabulary[token] for token in (START_TOKEN, END_TOKEN, self.pad_token)
         )
-        texts = self._encode(prompts)
-        ids = np.full((len(texts), self.sequence_length), pad, "int32")
-        most = self.sequence_length - 2
-        for row, text in zip(ids, texts, strict=True):
-            if len(text) > most:
-                decode = self._load_clip_tokenizer().decode
-                warnings.warn(
-                    f"A prompt of {len(text)} tokens is cut to {most}, the most that "
-                    f"the text encoder takes. Kept: {decode(text[:most])!r}. Left out: "
-                    f"{decode(text[most:])!r}.",
-                    stacklevel=2,
-                )
-                text = text[:most]
+        rows = np.full((len(texts), self.sequence_length), pad, "int32")
+        for row, text in zip(rows, texts, strict=True):
             row[: len(text) + 2] = [start, *text, end]
-        return ids
+        return rows
 
     def count_tokens(self, prompt: str) -> int:
         """Count a prompt's tokens, to know whether it will be cut.

@@ -59,7 +59,7 @@ def lora_task(task):
     for weight in unet.weights:
         value = ops.convert_to_numpy(weight)
         weight.assign(value + 0.1 * random.standard_normal(value.shape, "float32"))
-    return with_parts(task, backbone=unet)
+    return copy_of(with_parts(task, backbone=unet))
 
 
 @pytest.fixture(scope="module")
@@ -150,10 +150,13 @@ def differences(ours, theirs):
 
 
 def copy_of(task):
-    """A task with a UNet of its own."""
-    unet = type(task.backbone).from_config(task.backbone.get_config())
-    unet.set_weights(task.backbone.get_weights())
-    return with_parts(task, backbone=unet)
+    """A task with weights of its own."""
+    parts = {}
+    for part in ("backbone", "text_encoder"):
+        model = getattr(task, part)
+        parts[part] = type(model).from_config(model.get_config())
+        parts[part].set_weights(model.get_weights())
+    return with_parts(task, **parts)
 
 
 def test_two_files_of_diffusers_add_up_as_they_do_there(lora_task, folder, files):
@@ -341,7 +344,7 @@ def test_the_model_of_first_frames_takes_what_it_has_a_place_for(
     image = type(lora_task.backbone).from_config(
         {**lora_task.backbone.get_config(), "in_channels": 4, "temporal": False}
     )
-    task = with_parts(lora_task, image_backbone=image)
+    task = with_parts(copy_of(lora_task), image_backbone=image)
     before = {p: ops.convert_to_numpy(v).copy() for p, v in variables_of(image).items()}
     task.load_lora(files / "first.safetensors")
     changed = [
