@@ -24,15 +24,9 @@ from weights_tools.formats import (
     open_tensors,
     reading,
 )
-from weights_tools.layouts import Layout, get_layout
+from weights_tools.layouts import LAYOUTS, Layout, get_layout
 from weights_tools.opening import open_source
 
-# The names of kernels in these layouts are those that files of adapters use, with dots
-# or, in kohya's form, underscores. The first that holds a kernel is written.
-_LAYOUTS = {
-    "unet": ("diffusers", "makeavid_torch", "ldm"),
-    "text_encoder": ("diffusers",),
-}
 # diffusers' earlier names of the projections in attention.
 _OLDER_NAMES = (
     (r"_to_out_0$", "_to_out"),
@@ -62,7 +56,7 @@ _OTHER_KINDS = {
     "LoRA with biases": r"lora_B(\.default)?\.bias$",
 }
 # Arguments of the full-size models.
-_SD_15: dict[str, dict[str, Any]] = {
+SD_15: dict[str, dict[str, Any]] = {
     "unet": {},
     "text_encoder": {
         "vocabulary_size": 49408,
@@ -254,17 +248,25 @@ def kernel_names(kind: str, paths: Sequence[str] | Mapping[str, Any]) -> dict[st
     for path in paths:
         for layout in _layouts(kind, path):
             name = _layer_name(layout, path).replace(".", "_")
-            names[name] = path
-            for pattern, older in _OLDER_NAMES:
-                names[re.sub(pattern, older, name)] = path
+            for pattern, older in (("$", ""), *_OLDER_NAMES):
+                names.setdefault(re.sub(pattern, older, name), path)
     return names
 
 
 def _layouts(kind: str, path: str) -> list[Layout]:
-    if not path.endswith("/kernel"):
-        return []
-    layouts = [get_layout(kind, name) for name in _LAYOUTS[kind]]
-    return [layout for layout in layouts if layout.holds(path)]
+    """Layouts whose name for a kernel files may use; the first one is written.
+
+    A name has dots, or in kohya's form underscores. diffusers' are usual; those of
+    motion modules are another layout's.
+    """
+    layouts = [
+        layout
+        for layout in LAYOUTS
+        if (layout.kind, layout.container) == (kind, "safetensors")
+        and path.endswith("/kernel")
+        and layout.holds(path)
+    ]
+    return sorted(layouts, key=lambda layout: layout.name != "diffusers")
 
 
 def _layer_name(layout: Layout, path: str) -> str:
@@ -336,7 +338,7 @@ def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
             config = read_json(beside)
             if not isinstance(config, dict):
                 raise ValueError("must hold an object")
-            configs = dict.fromkeys(_LAYOUTS, config)
+            configs = dict.fromkeys(_PREFIXES, config)
 
     def alpha(kind: str, layer: str, rank: int) -> float:
         config = configs.get(kind, {})
@@ -434,13 +436,13 @@ def convert_lora(
     if Path(out).exists() and not force:
         raise FileExistsError(f"{out} exists: give another name, or force")
     if base is None:
-        shapes: Shapes = {k: shapes_of(k, arguments) for k, arguments in _SD_15.items()}
+        shapes: Shapes = {k: shapes_of(k, arguments) for k, arguments in SD_15.items()}
     else:
         with open_source(base) as checkpoint:
             shapes = {
                 kind: component.shapes
                 for kind, component in checkpoint.components.items()
-                if kind in _LAYOUTS
+                if kind in _PREFIXES
             }
     adapters = read_lora(source, shapes)
     write_lora(out, adapters, form)

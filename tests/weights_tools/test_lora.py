@@ -9,7 +9,14 @@ from safetensors.numpy import load_file, save_file
 
 from weights_tools.architectures import shapes_of
 from weights_tools.formats import FormatError
-from weights_tools.lora import LowRank, read_lora, write_lora
+from weights_tools.layouts import get_layout
+from weights_tools.lora import (
+    SD_15,
+    LowRank,
+    kernel_names,
+    read_lora,
+    write_lora,
+)
 
 UNET = {
     "block_channels": [8, 16],
@@ -253,3 +260,31 @@ def test_another_form_or_suffix_is_refused(tmp_path):
         write_lora(tmp_path / "x.safetensors", random_adapters(), "peft")
     with pytest.raises(ValueError, match=r"must end in \.safetensors.*x\.ckpt"):
         write_lora(tmp_path / "x.ckpt", random_adapters())
+
+
+def test_each_layer_of_stable_diffusion_has_its_name_in_kohyas_form():
+    import torch
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with torch.device("meta"):
+        models = {
+            "unet": UNet2DConditionModel(in_channels=9, cross_attention_dim=768),
+            "text_encoder": CLIPTextModel(
+                CLIPTextConfig(hidden_size=768, intermediate_size=3072)
+            ),
+        }
+    layers = (torch.nn.Linear, torch.nn.Conv2d)
+    for kind, model in models.items():
+        shapes = shapes_of(kind, SD_15[kind])
+        names = kernel_names(kind, shapes)
+        found = set()
+        for name, layer in model.named_modules():
+            if isinstance(layer, layers):
+                path = names[name.removeprefix("text_model.").replace(".", "_")]
+                layout = "makeavid_torch" if kind == "unet" else "diffusers"
+                shape = get_layout(kind, layout).shape(path, shapes[path])
+                assert shape == tuple(layer.weight.shape)
+                found.add(path)
+        kernels = {p for p in shapes if p.endswith("kernel") and "temporal" not in p}
+        assert found == kernels
