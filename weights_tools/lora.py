@@ -94,15 +94,15 @@ class LowRank:
         """Rank of the product."""
         return self.down.shape[0]
 
-    def delta(self, kind: str, path: str, shape: Sequence[int]) -> np.ndarray:
-        """The product, float32, for our kernel of a `shape` at `path`."""
-        layout = _axes(kind)
+    def delta(
+        self, kind: str, path: str, shape: Sequence[int], scale: float = 1.0
+    ) -> np.ndarray:
+        """The product times a scale, float32, for our kernel of a `shape` at `path`."""
+        # Turned before the product, which is large, and then has our axes.
+        order = np.argsort(_axes(kind).order(path, self.down.ndim))
+        down = self.down.transpose(order).reshape(-1, self.rank).astype("float32")
         up = self.up.reshape(-1, self.rank).astype("float32")
-        down = self.down.reshape(self.rank, -1).astype("float32")
-        product = (self.alpha / self.rank) * (up @ down)
-        return layout.from_layout(
-            path, product.reshape(layout.shape(path, shape)), shape
-        )
+        return (down @ (scale * self.alpha / self.rank * up.T)).reshape(shape)
 
 
 # By the kind of a model, then by the path of a kernel in it.

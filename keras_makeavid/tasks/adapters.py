@@ -151,8 +151,7 @@ class LoadedAdapters:
             kind = kind_of(models[place.part])
             with np.errstate(over="ignore", invalid="ignore"):
                 for term in terms:
-                    delta = term.pair.delta(kind, place.path, base.shape)
-                    total += term.scale * delta
+                    total += term.pair.delta(kind, place.path, base.shape, term.scale)
                 value = total.astype(base.dtype)
             if not all_finite(value):
                 raise ValueError(
