@@ -98,9 +98,11 @@ class LowRank:
         self, kind: str, path: str, shape: Sequence[int], scale: float = 1.0
     ) -> np.ndarray:
         """The product times a scale, float32, for our kernel of a `shape` at `path`."""
+        layout = _axes(kind)
+        down = self.down.reshape(self.rank, *layout.shape(path, shape)[1:])
         # Turned before the product, which is large, and then has our axes.
-        order = np.argsort(_axes(kind).order(path, self.down.ndim))
-        down = self.down.transpose(order).reshape(-1, self.rank).astype("float32")
+        order = np.argsort(layout.order(path, down.ndim))
+        down = down.transpose(order).reshape(-1, self.rank).astype("float32")
         up = self.up.reshape(-1, self.rank).astype("float32")
         return (down @ (scale * self.alpha / self.rank * up.T)).reshape(shape)
 

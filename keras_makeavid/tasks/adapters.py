@@ -64,7 +64,8 @@ class LoadedAdapters:
     def load(self, path: str | os.PathLike[str], scale: float, name: str | None):
         """Read a file, which must fit whole, and add its adapters; returns the name."""
         check_number("scale", scale)
-        name = Path(path).stem if name is None else name
+        if name is None:
+            name = Path(path).name if os.path.isdir(path) else Path(path).stem
         if name in self._scales:
             raise ValueError(
                 f"An adapter {name!r} is loaded already: unload it, or give another "

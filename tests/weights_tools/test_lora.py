@@ -73,6 +73,25 @@ def test_without_alpha_the_product_is_added_as_it_is(path):
     )
 
 
+def test_a_convolution_of_one_pixel_and_a_matrix_are_the_same(path):
+    layer = "lora_unet_mid_block_attentions_0_proj_in"
+    for name, width, kernel in (
+        (layer, 16, "mid_block/attentions_0/proj_in/kernel"),
+        (LAYER, 8, QUERY),
+    ):
+        deltas = []
+        for sides in ((), (1, 1)):
+            tensors = {
+                n: a.reshape(*a.shape, *sides)
+                for n, a in pair(name, width=width).items()
+            }
+            found = read(path, tensors)["unet"][kernel]
+            deltas.append(found.delta("unet", kernel, SHAPES["unet"][kernel]))
+        np.testing.assert_array_equal(*deltas)
+        down, up = pair(name, width=width).values()
+        np.testing.assert_allclose(np.squeeze(deltas[0]), (up @ down).T, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "name",
     [

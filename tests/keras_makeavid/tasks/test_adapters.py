@@ -159,6 +159,20 @@ def copy_of(task):
     return with_parts(task, **parts)
 
 
+class Batches(keras.utils.PyDataset):
+    """One batch, twice."""
+
+    def __init__(self, batch):
+        super().__init__()
+        self.batch = batch
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return self.batch
+
+
 def test_two_files_of_diffusers_add_up_as_they_do_there(lora_task, folder, files):
     adapters = {
         name: (files / f"{name}.safetensors", scale)
@@ -335,6 +349,26 @@ def test_weights_that_training_changed_are_not_put_back(lora_task, files):
         task.unload_lora()
     np.testing.assert_array_equal(ops.convert_to_numpy(kernel), changed)
     assert task.lora_scales == {"first": 1.0}
+
+
+@pytest.mark.once
+def test_new_adapters_train_on_top_of_those_that_are_loaded(lora_task, files):
+    task = copy_of(lora_task)
+    before = task.backbone.get_weights()
+    task.load_lora(files / "first.safetensors")
+    loaded = our_outputs(task)
+    task.compile(trainable="lora", seed=0)
+    random = np.random.default_rng(0)
+    batch = {
+        "latents": random.standard_normal((1, 2, 8, 8, 4), "float32"),
+        "context": random.standard_normal((1, 5, 16), "float32"),
+    }
+    task.fit(Batches(batch), verbose=0)
+    assert np.abs(our_outputs(task)[0] - loaded[0]).max() > 0
+    task.unload_lora()
+    kernels = [v for v in task.backbone.weights if "lora_kernel" not in v.path]
+    for variable, value in zip(kernels, before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
 
 
 @pytest.mark.once
