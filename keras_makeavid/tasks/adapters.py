@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_makeavid.tasks.inputs import check_number
 from weights_tools.architectures import kind_of, variables_of
-from weights_tools.checkpoint import all_finite, assign, tensors_of_model
+from weights_tools.checkpoint import FLOATS, all_finite, assign, tensors_of_model
 from weights_tools.lora import Adapters, LowRank, read_lora
 
 if TYPE_CHECKING:
@@ -127,6 +127,11 @@ class LoadedAdapters:
                     f"{place.path} has changed since adapters were merged into it, by "
                     "training or by loading weights: `fuse_lora` forgets them, and "
                     "keeps it as it is"
+                )
+            if value.dtype.name not in FLOATS:
+                raise ValueError(
+                    f"Adapters are merged into kernels of {FLOATS}: load them before "
+                    f"the task is quantized. Received: {place.path} {value.dtype}"
                 )
             if kernel is None:
                 # A copy: under torch it is the variable's own memory.

@@ -372,6 +372,19 @@ def test_new_adapters_train_on_top_of_those_that_are_loaded(lora_task, files):
 
 
 @pytest.mark.once
+def test_kernels_of_whole_numbers_take_no_adapters(lora_task, files):
+    task = copy_of(lora_task)
+    attention = task.backbone.network.mid_block.attentions[0].transformer_block.attn1
+    attention.to_q.quantize("int8")
+    kernels = [ops.convert_to_numpy(v).copy() for v in task.backbone.weights]
+    with pytest.raises(ValueError, match="attn1/to_q/kernel int8"):
+        task.load_lora(files / "first.safetensors")
+    for variable, value in zip(task.backbone.weights, kernels, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
+    assert task.lora_scales == {}
+
+
+@pytest.mark.once
 def test_the_model_of_first_frames_takes_what_it_has_a_place_for(
     lora_task, make_unet, files
 ):
