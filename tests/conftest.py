@@ -88,6 +88,7 @@ ONCE = [
     "weights_tools/test_conversion.py",
     "weights_tools/test_damaged_configurations.py",
     "weights_tools/test_full_size.py",
+    "weights_tools/test_lora.py",
     "weights_tools/test_opening.py",
 ]
 

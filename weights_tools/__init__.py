@@ -11,6 +11,7 @@ from weights_tools.configs import (
 )
 from weights_tools.conversion import ConversionReport, convert, inflate
 from weights_tools.loading import load_into_kerascv, load_model, load_weights
+from weights_tools.lora import LORA_FORMS, convert_lora
 from weights_tools.opening import open_source
 from weights_tools.verification import (
     Inspection,
@@ -21,12 +22,14 @@ from weights_tools.verification import (
 )
 
 __all__ = [
+    "LORA_FORMS",
     "ConversionReport",
     "Inspection",
     "PartComparison",
     "PartInspection",
     "autoencoder_from_diffusers_config",
     "convert",
+    "convert_lora",
     "inflate",
     "inspect",
     "load_into_kerascv",

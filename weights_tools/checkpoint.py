@@ -51,7 +51,7 @@ TASK_PARTS = {
 METADATA = "makeavid_config"
 
 _LISTED = 20
-_DTYPES = ("float16", "bfloat16", "float32", "float64")
+FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 # Bits of the exponent of half precision.
 _EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80}
@@ -263,8 +263,8 @@ def weights_from_file(
         raise FormatError(file.path, problem)
     for name in names.values():
         dtype = file.specs[name].dtype
-        if dtype not in _DTYPES:
-            reason = f"a weight must be one of {_DTYPES}. Received: {dtype}"
+        if dtype not in FLOATS:
+            reason = f"a weight must be one of {FLOATS}. Received: {dtype}"
             raise FormatError(file.path, reason, tensor=name)
 
     def read(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -108,6 +109,32 @@ def add_arguments(option) -> None:
         help="decode by the tiny decoder of this folder, file or handle, such as "
         "hf://madebyollin/taesd",
     )
+    option(
+        "--lora",
+        metavar="FILE[:SCALE]",
+        action="append",
+        default=[],
+        type=_lora,
+        help="adapters (LoRA) to load, in the form of kohya or diffusers, and their "
+        "weight, 1 if not given; may be given again",
+    )
+    option(
+        "--embedding",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="learnt token (textual inversion) to load; may be given again",
+    )
+    option(
+        "--prompt-weighting",
+        action="store_true",
+        help="let (word), (word:1.3) and [word] weigh words",
+    )
+    option(
+        "--long-prompts",
+        action="store_true",
+        help="read a prompt of more than 75 tokens in windows, and do not cut it",
+    )
     option("--seed", type=int, help="a random one if not given")
     option(
         "--dtype",
@@ -126,6 +153,15 @@ def add_arguments(option) -> None:
         help="keep the weights of UNet and VAE in int8: a third of the memory of "
         "float32",
     )
+
+
+def _lora(text: str) -> tuple[str, float]:
+    """The file and the scale, without which a colon is the name's own."""
+    path, colon, scale = text.rpartition(":")
+    if colon and not os.path.exists(text):
+        with contextlib.suppress(ValueError):
+            return path, float(scale)
+    return text, 1.0
 
 
 def prepare(options) -> None:
@@ -157,6 +193,11 @@ def prepare(options) -> None:
         options.hint = video.read_image(options.hint, background=options.background)
     if options.mask is not None:
         options.mask = video.read_mask(options.mask, background=options.background)
+    files = [("--lora", path) for path, _ in options.lora]
+    files += [("--embedding", path) for path in options.embedding]
+    for name, path in files:
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"{name}: there is no file {path}")
     if options.preset == DEFAULT_PRESET:
         from keras_makeavid.moving_shapes import note_on
 
@@ -187,6 +228,10 @@ def _load_task(options):
     )
     if options.fast_decode is not None:
         task.load_fast_decoder(options.fast_decode)
+    for path in options.embedding:
+        task.load_embedding(path)
+    for path, scale in options.lora:
+        task.load_lora(path, scale)
     return task
 
 
@@ -216,6 +261,8 @@ def run(options) -> int:
         seed=options.seed,
         tile_size=options.tile,
         fast_decode=options.fast_decode is not None,
+        prompt_weighting=options.prompt_weighting,
+        long_prompts=options.long_prompts,
         progress=True,
     )[0]
     video.write_video(options.out, frames, fps=fps)
@@ -247,6 +294,8 @@ def _run_many(options):
         "scheduler": options.scheduler,
         "tile_size": options.tile,
         "fast_decode": options.fast_decode is not None,
+        "prompt_weighting": options.prompt_weighting,
+        "long_prompts": options.long_prompts,
     }
     with progress_bar(len(requests), "generate", unit="video") as bar:
         report = generate_many(

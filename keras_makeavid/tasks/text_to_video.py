@@ -38,9 +38,11 @@ from keras_makeavid.tasks.inputs import (
 )
 from keras_makeavid.tensor import Tensor
 from keras_makeavid.text import TextToVideoPreprocessor
+from keras_makeavid.text.weighting import weigh
 from keras_makeavid.validation import shown
 
 if TYPE_CHECKING:
+    from keras_makeavid.tasks.adapters import LoadedAdapters
     from keras_makeavid.training.video_diffusion import VideoDiffusion
 
 
@@ -120,6 +122,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         self.autocast = False
         # A `_Training`, after `compile`.
         self._training: Any = None
+        self._loaded_adapters: LoadedAdapters | None = None
         self.low_memory = False
         self._fast = _FastDecoder()
         self.height = height
@@ -129,9 +132,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         self.fps = fps
         check_parts(backbone, text_encoder, vae, image_backbone)
 
-        self._encode_text = compile_inference(
-            lambda token_ids: text_encoder({"token_ids": token_ids}), [text_encoder]
-        )
+        self._make_text_program()
         self._make_denoising_loops()
 
     @classmethod
@@ -253,6 +254,12 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                     f"Received: {received}"
                 )
         self._fast.model = tiny
+
+    def _make_text_program(self):
+        text_encoder = self.text_encoder
+        self._encode_text = compile_inference(
+            lambda token_ids: text_encoder({"token_ids": token_ids}), [text_encoder]
+        )
 
     def _make_denoising_loops(self):
         self._video_loop = self._image_loop = DenoisingLoop(self.backbone)
@@ -456,6 +463,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         seed: int | Sequence[int] | None = None,
         progress: bool | Callable[[int, int], None] = False,
         tile_size: int | None = None,
+        prompt_weighting: bool = False,
+        long_prompts: bool = False,
         fast_decode: bool = False,
         preview: Callable[[int, int, np.ndarray], None] | None = None,
         preview_every: int = 5,
@@ -497,6 +506,11 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 `progress(step, num_steps)` after each step.
             tile_size: Side in pixels of the overlapping tiles in which the VAE codes
                 larger frames, for less memory; `None` codes whole frames.
+            prompt_weighting: Whether `(word)`, `(word:1.3)` and `[word]` weigh words,
+                in `prompts` and `negative_prompts` (see `text.parse_weights`).
+            long_prompts: Whether a prompt of more tokens than the text encoder takes
+                is read in windows, 75 tokens each, and not cut. All prompts of a call
+                then have as many windows as the longest.
             fast_decode: Whether the decoder of `load_fast_decoder` decodes the video,
                 in place of the VAE.
             preview: Called as `preview(step, num_steps, frames)` every `preview_every`
@@ -540,6 +554,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             )
         low, high = as_interval("guidance_interval", guidance_interval)
         check_flag("spatial_only", spatial_only)
+        check_flag("prompt_weighting", prompt_weighting)
+        check_flag("long_prompts", long_prompts)
         if not callable(progress):
             check_flag("progress", progress, ", or a function of (step, total)")
         if tile_size is not None:
@@ -573,15 +589,11 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             mask_image = as_masks(mask_image, batch, height, width)
         self.vae.check_tile_size(tile_size)
 
-        # Both before one is encoded: what is cut is told first.
-        token_ids = [
-            self.preprocessor.tokenize(texts) for texts in (prompts, negatives)
-        ]
-        with self._at_work(self.text_encoder):
-            context, negative_context = map(self._encode_text, token_ids)
+        # Together, as both must have as many windows.
+        context = self._encode([*prompts, *negatives], prompt_weighting, long_prompts)
         text = {
-            "context": context,
-            "negative_context": negative_context,
+            "context": context[:batch],
+            "negative_context": context[batch:],
             "guidance_rescale": guidance_rescale,
         }
         makes_frame = hint_image is None and self._takes_hint()
@@ -652,23 +664,190 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             colours,
         )
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+    def load_lora(
+        self, path: str | os.PathLike, scale: float = 1.0, name: str | None = None
+    ) -> str:
+        """Load adapters (LoRA) for the UNet and the text encoder from a file.
+
+        They are merged into the weights: generating costs the same with them, and
+        nothing is compiled anew when they are loaded, scaled or unloaded. Several add
+        up. A file that is saved of the task has them merged.
+
+        Args:
+            path: A file in the form of kohya, diffusers or PEFT, or a folder of the
+                last two.
+            scale: Weight of what they add.
+            name: Name for the methods below; `None` is the file's, without its suffix.
+
+        Returns:
+            The name.
+
+        Raises:
+            FileNotFoundError: If there is nothing at `path`.
+            ValueError: If the file is damaged, of another kind of adapter (LoKr, DoRA
+                and so on), or does not fit the models whole, or the name is taken.
+
+        Example:
+        ```python
+        task.load_lora("style.safetensors", scale=0.8)
+        task.load_lora("lcm-lora-sdv1-5.safetensors", name="lcm")
+        ```
+        """
+        return self._adapters().load(path, scale, name)
+
+    @property
+    def lora_scales(self) -> dict[str, float]:
+        """The scale of each loaded adapter by name."""
+        return self._adapters().scales
+
+    def set_lora_scales(self, scales: dict[str, float]) -> None:
+        """Change the scales of loaded adapters.
+
+        Args:
+            scales: New scales by name; others stay. 0 turns an adapter off.
+
+        Raises:
+            ValueError: If a name is not loaded, a scale is no finite number, or the
+                weights have changed since, by training or loading others.
+
+        Example:
+        ```python
+        task.set_lora_scales({"style": 0.5, "lcm": 1.0})
+        ```
+        """
+        self._adapters().set_scales(scales)
+
+    def unload_lora(self, name: str | None = None) -> None:
+        """Take adapters out again; with the last, the weights are as before to the bit.
+
+        Args:
+            name: Of the adapter; `None` takes out all.
+
+        Raises:
+            ValueError: As for `set_lora_scales`.
+
+        Example:
+        ```python
+        task.unload_lora("style")
+        ```
+        """
+        self._adapters().unload(name)
+
+    def fuse_lora(self) -> None:
+        """Keep the weights as adapters made them, and forget the adapters.
+
+        This frees the memory of the weights as they were.
+
+        Example:
+        ```python
+        task.fuse_lora()
+        ```
+        """
+        self._adapters().fuse()
+
+    def save_lora(self, path: str | os.PathLike, form: str = "diffusers") -> int:
+        """Write the adapters that the UNet trains to a file for `load_lora`.
+
+        Args:
+            path: The file, `.safetensors`; what is there is replaced.
+            form: `"diffusers"` or `"kohya"`.
+
+        Returns:
+            The number of layers with adapters.
+
+        Raises:
+            ValueError: If `compile(trainable="lora")` has added no adapters, or the
+                form or the suffix is another.
+
+        Example:
+        ```python
+        task.compile(trainable="lora")
+        task.fit(windows, epochs=10)
+        task.save_lora("style.safetensors")
+        ```
+        """
+        from keras_makeavid.training.lora import save_lora
+
+        return save_lora(self.backbone, path, form)
+
+    def load_embedding(
+        self, path: str | os.PathLike, token: str | None = None
+    ) -> list[str]:
+        """Load the vectors of a learnt token (textual inversion) from a file.
+
+        Then a prompt may hold the token. A preset that is saved keeps it.
+
+        Args:
+            path: A `.safetensors`, `.pt` or `.bin` file of diffusers or of
+                AUTOMATIC1111.
+            token: The token; `None` is the file's own, or the name of the file.
+
+        Returns:
+            The tokens that are new: `token`, and `token_1` and so on for further
+            vectors, all of which the first one in a prompt stands for.
+
+        Raises:
+            FileNotFoundError: If there is nothing at `path`.
+            ValueError: If the file is damaged or for another text encoder, or the
+                token is known already.
+
+        Example:
+        ```python
+        task.load_embedding("learned_embeds.safetensors")  # ["<cat-toy>"]
+        task.generate("a <cat-toy> in the snow")
+        ```
+        """
+        from keras_makeavid.tasks.embeddings import with_embedding
+
+        old = (self.preprocessor, self.text_encoder)
+        tokens, self.preprocessor, self.text_encoder = with_embedding(*old, path, token)
+        for part in old:
+            self._tracker.untrack(part)
+        self._make_text_program()
+        return tokens
+
+    def _adapters(self):
+        if self._loaded_adapters is None:
+            from keras_makeavid.tasks.adapters import LoadedAdapters
+
+            self._loaded_adapters = LoadedAdapters(self)
+        return self._loaded_adapters
+
+    def encode_prompts(
+        self,
+        prompts: Sequence[str],
+        prompt_weighting: bool = False,
+        long_prompts: bool = False,
+    ) -> Tensor:
         """Compute the text states that the UNet attends to.
 
         Args:
             prompts: A list of them.
+            prompt_weighting: As for `generate`.
+            long_prompts: As for `generate`.
 
         Returns:
-            A tensor `(B, L, D)`.
+            A tensor `(B, L, D)`; with `long_prompts` L is that of a window times their
+            number.
 
         Example:
         ```python
         task.encode_prompts(["a cat", ""]).shape  # (2, 77, 768)
         ```
         """
-        token_ids = self.preprocessor.tokenize(prompts)
+        return self._encode(prompts, prompt_weighting, long_prompts)
+
+    def _encode(self, prompts, weighted, long):
+        if not weighted and not long:
+            token_ids = self.preprocessor.tokenize(prompts)
+            with self._at_work(self.text_encoder):
+                return self._encode_text(token_ids)
+        ids, weights = self.preprocessor.tokenize_windows(prompts, weighted, long)
+        length = ids.shape[-1]
         with self._at_work(self.text_encoder):
-            return self._encode_text(token_ids)
+            states = self._encode_text(ids.reshape(-1, length))
+        states = weigh(states, weights.reshape(-1, length))
+        return keras.ops.reshape(states, (len(ids), -1, states.shape[-1]))
 
     def _takes_hint(self) -> bool:
         return self.backbone.in_channels > self.backbone.out_channels

@@ -20,10 +20,12 @@ from keras_makeavid.text.vocabulary import (
     MERGES_FILE,
     START_TOKEN,
     VOCABULARY_FILE,
+    AddedToken,
     Vocabulary,
     read_folder,
     read_vocabulary,
 )
+from keras_makeavid.text.weighting import parse_weights
 from keras_makeavid.validation import shown
 
 # Where KerasHub's own tokenizers keep theirs in a preset.
@@ -169,24 +171,75 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         Raises:
             ValueError: If `prompts` is anything else, or no vocabulary is loaded.
         """
+        return self._rows(
+            [self._cut(text) for text in self._encode(as_texts("prompts", prompts))]
+        )
+
+    def tokenize_windows(
+        self, prompts: Sequence[str], weighted: bool = False, long: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Turn prompts into rows of token ids, several for one, with weights.
+
+        Args:
+            prompts: A list of `B` prompts.
+            weighted: Whether brackets weigh, as in `(red:1.3)` (see `parse_weights`).
+            long: Whether a prompt that is too long for a row takes as many as it
+                needs, each with a start and an end token, and all others as many.
+
+        Returns:
+            int32 ids `(B, rows, sequence_length)`, and the weight of each.
+
+        Raises:
+            ValueError: As for `tokenize`.
+
+        Example:
+        ```python
+        preprocessor = TextToVideoPreprocessor(*openai_clip_vocabulary())
+        ids, weights = preprocessor.tokenize_windows(["a (red:1.3) cat"], weighted=True)
+        weights[0, 0, 2]  # 1.3
+        ```
+        """
+        prompts = as_texts("prompts", prompts)
+        most = self.sequence_length - 2
+        texts, weights = [], []
+        for prompt in prompts:
+            runs = parse_weights(prompt) if weighted else [(prompt, 1.0)]
+            ids = self._encode([text for text, _ in runs])
+            text = [i for run in ids for i in run]
+            texts.append(text if long else self._cut(text))
+            weights.append(np.repeat([w for _, w in runs], [len(run) for run in ids]))
+        rows = max(1, *(-(-len(text) // most) for text in texts))
+        starts = range(0, rows * most, most)
+        windows = [text[i : i + most] for text in texts for i in starts]
+        shape = (len(prompts), rows, self.sequence_length)
+        weight = np.ones(shape, "float32")
+        for row, values in zip(weight, weights, strict=True):
+            values = values[: rows * most]
+            row[:, 1:-1].flat[: len(values)] = values
+        return self._rows(windows).reshape(shape), weight
+
+    def _cut(self, text: list[int]) -> list[int]:
+        """As many ids of a text as fit into a row, with a warning if not all do."""
+        most = self.sequence_length - 2
+        if len(text) > most:
+            decode = self._load_clip_tokenizer().decode
+            warnings.warn(
+                f"A prompt of {len(text)} tokens is cut to {most}, the most that "
+                f"the text encoder takes. Kept: {decode(text[:most])!r}. Left out: "
+                f"{decode(text[most:])!r}.",
+                stacklevel=3,
+            )
+        return text[:most]
+
+    def _rows(self, texts: Sequence[list[int]]) -> np.ndarray:
+        """Ids `(N, sequence_length)` of texts that fit into a row."""
         start, end, pad = (
             self.vocabulary[token] for token in (START_TOKEN, END_TOKEN, self.pad_token)
         )
-        texts = self._encode(prompts)
-        ids = np.full((len(texts), self.sequence_length), pad, "int32")
-        most = self.sequence_length - 2
-        for row, text in zip(ids, texts, strict=True):
-            if len(text) > most:
-                decode = self._load_clip_tokenizer().decode
-                warnings.warn(
-                    f"A prompt of {len(text)} tokens is cut to {most}, the most that "
-                    f"the text encoder takes. Kept: {decode(text[:most])!r}. Left out: "
-                    f"{decode(text[most:])!r}.",
-                    stacklevel=2,
-                )
-                text = text[:most]
+        rows = np.full((len(texts), self.sequence_length), pad, "int32")
+        for row, text in zip(rows, texts, strict=True):
             row[: len(text) + 2] = [start, *text, end]
-        return ids
+        return rows
 
     def count_tokens(self, prompt: str) -> int:
         """Count a prompt's tokens, to know whether it will be cut.
@@ -203,7 +256,42 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         """
         if not isinstance(prompt, str):
             raise ValueError(f"prompt must be a string. Received: {prompt!r}")
-        return len(self._encode(prompt)[0])
+        return len(self._encode(as_texts("prompts", prompt))[0])
+
+    def with_tokens(self, tokens: Sequence[str]) -> TextToVideoPreprocessor:
+        """Make a preprocessor that knows some tokens more.
+
+        They have the next ids, as by `tokenizer.add_tokens` of transformers. Tokens
+        `x`, `x_1`, `x_2` and so on are the vectors of one: `x` in a prompt stands for
+        all of them, as in diffusers.
+
+        Args:
+            tokens: New tokens.
+
+        Returns:
+            The preprocessor; this one stays as it is.
+
+        Raises:
+            ValueError: If a token is known already, or no vocabulary is loaded.
+
+        Example:
+        ```python
+        preprocessor = TextToVideoPreprocessor(*openai_clip_vocabulary())
+        preprocessor = preprocessor.with_tokens(["<cat-toy>", "<cat-toy>_1"])
+        preprocessor.count_tokens("a <cat-toy>")  # 3
+        ```
+        """
+        old = self._loaded_vocabulary()
+        known = [token for token in tokens if token in old.tokens]
+        if known:
+            raise ValueError(f"The vocabulary has these tokens already: {known}")
+        ids = {token: len(old.tokens) + i for i, token in enumerate(tokens)}
+        added = (*old.added, *(AddedToken(token) for token in tokens))
+        preprocessor = type(self).from_config(self.get_config())
+        preprocessor._set_vocabulary(
+            Vocabulary({**old.tokens, **ids}, old.merges, added)
+        )
+        return preprocessor
 
     def get_config(self) -> dict:
         """Return the arguments that rebuild this layer, vocabulary apart."""
@@ -302,15 +390,20 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
             )
         return self._vocabulary
 
-    def _encode(self, prompts: str | Sequence[str]) -> list[list[int]]:
+    def _encode(self, prompts: list[str]) -> list[list[int]]:
         """The ids of each prompt's text, without start and end token."""
         # Truncation and padding are left to `tokenize`: the library keeps them as
         # state of the tokenizer, which two threads would change under each other.
-        return self._load_clip_tokenizer()(
-            [self._lowered(prompt) for prompt in as_texts("prompts", prompts)],
+        texts = self._load_clip_tokenizer()(
+            [self._lowered(prompt) for prompt in prompts],
             add_special_tokens=False,
             return_attention_mask=False,
         )["input_ids"]
+        vectors = self._loaded_vocabulary().vectors
+        return [
+            [i for first in text for i in vectors.get(first, (first,))]
+            for text in texts
+        ]
 
     def _lowered(self, prompt):
         """A prompt in lower case, but for tokens that are found as they are written.
@@ -331,7 +424,8 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
 
     def _load_clip_tokenizer(self):
         if self._clip_tokenizer is None:
-            from transformers import AddedToken, CLIPTokenizer
+            from transformers import AddedToken as TheirToken
+            from transformers import CLIPTokenizer
 
             vocabulary = self._loaded_vocabulary()
             tokenizer = CLIPTokenizer(
@@ -340,7 +434,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
                 pad_token=self.pad_token,
             )
             tokenizer.add_tokens(
-                [AddedToken(**msgspec.structs.asdict(t)) for t in vocabulary.added]
+                [TheirToken(**msgspec.structs.asdict(t)) for t in vocabulary.added]
             )
             self._clip_tokenizer = tokenizer
         return self._clip_tokenizer

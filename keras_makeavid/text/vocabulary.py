@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -87,6 +89,23 @@ class Vocabulary:
         for token in self.added:
             if token.content not in self.tokens:
                 raise ValueError(f"The added token {token.content!r} has no id.")
+
+    @functools.cached_property
+    def vectors(self) -> dict[int, list[int]]:
+        """For an added token `x` the ids of `x`, `x_1`, `x_2` and so on, if there are.
+
+        They are the vectors of one token that was learnt (textual inversion).
+        """
+        found = {}
+        names = {token.content for token in self.added}
+        for name in names:
+            rest = itertools.takewhile(
+                names.__contains__, (f"{name}_{i}" for i in itertools.count(1))
+            )
+            ids = [self.tokens[part] for part in (name, *rest)]
+            if len(ids) > 1:
+                found[ids[0]] = ids
+        return found
 
     def save(self, folder: StrPath, config: Mapping[str, Any] | None = None) -> None:
         """Write `vocab.json` and `merges.txt` in the hub's format into a folder.

@@ -6,7 +6,7 @@ from keras_makeavid.training.hosts import ProcessLost
 from keras_makeavid.training.image_autoencoding import ImageAutoencoding
 from keras_makeavid.training.image_diffusion import ImageDiffusion
 from keras_makeavid.training.logs import read_metrics
-from keras_makeavid.training.lora import add_lora, without_lora
+from keras_makeavid.training.lora import add_lora, save_lora, without_lora
 from keras_makeavid.training.optimizer import AdamW, WarmupSchedule
 from keras_makeavid.training.run import TrainingFailed, TrainingResult, train
 from keras_makeavid.training.trainable import set_trainable
@@ -25,6 +25,7 @@ __all__ = [
     "make_distribution",
     "read_metrics",
     "rematerialise_blocks",
+    "save_lora",
     "set_trainable",
     "train",
     "without_lora",

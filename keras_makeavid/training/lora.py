@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 from keras_makeavid.layers import Attention
 
@@ -71,6 +74,49 @@ def matching_attentions(model: keras.Model, layers: str) -> list[Attention]:
 def has_lora(model: keras.Model) -> bool:
     """Whether any layer of the model has an adapter."""
     return any(ADAPTER_WEIGHT in variable.path for variable in model.variables)
+
+
+def save_lora(
+    model: keras.Model, path: str | os.PathLike[str], form: str = "diffusers"
+) -> int:
+    """Write a UNet's adapters to a file that `TextToVideo.load_lora` takes.
+
+    Other programs take those of spatial layers; they have no layers over frames.
+
+    Args:
+        model: A `UNetPseudo3D` that has adapters by `add_lora`.
+        path: The file, `.safetensors`; what is there is replaced.
+        form: `"diffusers"` or `"kohya"`, of names and of where alpha stands.
+
+    Returns:
+        The number of layers with adapters.
+
+    Raises:
+        ValueError: If the model has no adapters, or the form or the suffix is another.
+
+    Example:
+    ```python
+    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
+    add_lora(unet, rank=4, alpha=4.0)
+    save_lora(unet, "style.safetensors", form="kohya")  # 72
+    ```
+    """
+    from weights_tools.architectures import variables_of
+    from weights_tools.lora import LowRank, write_lora
+
+    paths = {id(variable): name for name, variable in variables_of(model).items()}
+    pairs = {}
+    for layer in model._flatten_layers(include_self=False):
+        if getattr(layer, "lora_enabled", False):
+            down, up = (
+                np.ascontiguousarray(ops.convert_to_numpy(kernel).T)
+                for kernel in (layer.lora_kernel_a, layer.lora_kernel_b)
+            )
+            pairs[paths[id(layer._kernel)]] = LowRank(down, up, layer.lora_alpha)
+    if not pairs:
+        raise ValueError("The model has no adapters: `add_lora` adds them")
+    write_lora(path, {"unet": pairs}, form)
+    return len(pairs)
 
 
 def without_lora(model: keras.Model) -> keras.Model:

@@ -23,7 +23,7 @@ from keras_makeavid.training.hosts import distributed
 from keras_makeavid.training.image_autoencoding import with_unit_latents
 from keras_makeavid.training.interruption import Interruption, SharedInterruption
 from keras_makeavid.training.logs import RunLog, SilentLog, StepLog
-from keras_makeavid.training.lora import has_lora, without_lora
+from keras_makeavid.training.lora import has_lora, save_lora, without_lora
 from keras_makeavid.training.phase_model import (
     fit_input,
     phase_model,
@@ -459,6 +459,7 @@ class _Run:
     def _write_preset(self):
         task = self._task
         if has_lora(task.backbone):
+            save_lora(task.backbone, self._folder.lora)
             task = with_parts(task, backbone=without_lora(task.backbone))
         if self._phase.stage.objective == "autoencoder":
             loader = open_loader(self._phase.stage, self._recipe.run.seed, task)

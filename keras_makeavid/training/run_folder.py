@@ -46,6 +46,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.samples = self.path / "samples"
         self.preset = self.path / "preset"
+        self.lora = self.path / "lora.safetensors"
 
     def check(self, recipe: Recipe, resume: bool) -> None:
         """Make sure that the folder is free, or holds this run, which is continued.

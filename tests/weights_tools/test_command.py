@@ -71,3 +71,23 @@ def test_an_error_is_one_line_and_exit_code_2(words, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_lora_writes_another_form(video_unet, tmp_path, capsys):
+    from keras_makeavid.training import add_lora, save_lora, without_lora
+
+    base = str(tmp_path / "base.safetensors")
+    weights_tools.convert(video_unet, base, "makeavid_torch")
+    unet = without_lora(video_unet)
+    add_lora(unet, rank=2, alpha=2.0)
+    source, out = (str(tmp_path / f"{name}.safetensors") for name in ("a", "b"))
+    save_lora(unet, source)
+    command = ["weights", "lora", source, out, "--form", "kohya", "--base", base]
+    assert main(command) == 0
+    assert f"{out}: adapters of 48 layers in the form of kohya" in (
+        capsys.readouterr().out
+    )
+    assert main(command) == 2
+    assert f"{out} exists" in capsys.readouterr().err
+    assert main(["weights", "lora", source, str(tmp_path / "c.safetensors")]) == 2
+    assert "are misshapen" in capsys.readouterr().err

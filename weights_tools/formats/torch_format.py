@@ -31,7 +31,7 @@ _MOST_OBJECTS = 500_000
 # Five pickles stand before the tensors of an old checkpoint.
 _OLD_PICKLES = 5
 # Where a training checkpoint keeps its weights, if not at the top.
-_STATE_DICTS = ("state_dict", "model_state_dict", "model", "module")
+_STATE_DICTS = ("state_dict", "model_state_dict", "model", "module", "string_to_param")
 
 # Objects that training tools leave beside the weights: all of these packages, these
 # names, and each class of a package that is neither PyTorch nor Python's own.

@@ -161,6 +161,10 @@ def test_the_version_is_printed(capsys):
             "generate: error: There is no file missing.png",
         ),
         (
+            ["generate", "a cat", "--preset", "PRESET", "--lora", "missing:0.5"],
+            "generate: error: --lora: there is no file missing",
+        ),
+        (
             ["generate", "a cat", "--preset", "PRESET", "--height", "100"],
             "generate: error: height must be a positive multiple of 32 pixels. "
             "Received: 100",
@@ -461,6 +465,51 @@ def test_generate_writes_the_frames_that_the_task_generates(
     np.testing.assert_array_equal(frames, expected)
     sheet = video.read_image(tmp_path / "sheet.png")
     np.testing.assert_array_equal(sheet, video.contact_sheet(frames))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("style.safetensors", ("style.safetensors", 1.0)),
+        ("style.safetensors:0.5", ("style.safetensors", 0.5)),
+        ("style.safetensors:-1", ("style.safetensors", -1.0)),
+        (r"C:\loras\style.safetensors", (r"C:\loras\style.safetensors", 1.0)),
+        (r"C:\loras\style.safetensors:.5", (r"C:\loras\style.safetensors", 0.5)),
+        ("a:b/style.safetensors", ("a:b/style.safetensors", 1.0)),
+    ],
+)
+def test_a_lora_may_have_a_scale_after_a_colon(text, expected):
+    arguments = ["generate", "a cat", "--lora", text, "--lora", "other:2"]
+    assert _parser().parse_args(arguments).lora == [expected, ("other", 2.0)]
+
+
+@pytest.mark.once
+def test_generate_loads_adapters(preset, task, picture, hint, tmp_path):
+    from keras_makeavid.training import add_lora, save_lora, without_lora
+
+    unet = without_lora(task.backbone)
+    add_lora(unet, rank=2, alpha=2.0)
+    for variable in unet.variables:
+        if "lora_kernel" in variable.path:
+            variable.assign(0.3 * keras.ops.ones(variable.shape))
+    # A name that ends as a scale would.
+    path = tmp_path / "style:1.safetensors"
+    save_lora(unet, path)
+    code = run(
+        *("generate", "a cat", "--seed", 3, "--lora", f"{path}:0.5"),
+        *("--preset", preset, "--hint", picture, "--frames", 2, "--steps", 1),
+        *("--out", tmp_path / "frames"),
+    )
+    assert code == 0
+    task.load_lora(path, scale=0.5)
+    (expected,) = task.generate(
+        "a cat", hint_image=hint, num_frames=2, num_steps=1, seed=3
+    )
+    task.unload_lora()
+    paths = sorted((tmp_path / "frames").iterdir())
+    frames = np.stack([video.read_image(path) for path in paths])
+    np.testing.assert_array_equal(frames, expected)
 
 
 @pytest.mark.once

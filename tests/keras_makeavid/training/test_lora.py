@@ -5,8 +5,15 @@ from keras import ops
 from running import runner
 
 from keras_makeavid.models import UNetPseudo3D
-from keras_makeavid.training import add_lora, set_trainable, without_lora
+from keras_makeavid.training import (
+    add_lora,
+    save_lora,
+    set_trainable,
+    without_lora,
+)
 from keras_makeavid.training.lora import has_lora
+from weights_tools.architectures import variables_of
+from weights_tools.lora import LORA_FORMS, read_lora
 
 INPUTS = {
     "sample": np.random.default_rng(0).standard_normal((1, 3, 2, 2, 9), "float32"),
@@ -89,6 +96,31 @@ def test_adapters_begin_alike_in_every_process(unet):
     add_lora(other, rank=2, alpha=2.0, seed=5)
     for one, two in zip(unet.variables, other.variables, strict=True):
         np.testing.assert_array_equal(*map(ops.convert_to_numpy, (one, two)))
+
+
+@pytest.mark.parametrize("form", LORA_FORMS)
+def test_written_adapters_come_back_the_same_to_the_bit(unet, tmp_path, form):
+    add_lora(unet, rank=2, alpha=0.1)
+    set_trainable(unet, "lora")
+    train_adapters(unet)
+    path = tmp_path / "style.safetensors"
+    assert save_lora(unet, path, form) == 12
+    shapes = {n: tuple(v.shape) for n, v in variables_of(without_lora(unet)).items()}
+    found = read_lora(path, {"unet": shapes})["unet"]
+    layers = [x for x in unet._flatten_layers() if getattr(x, "lora_enabled", False)]
+    assert len(found) == len(layers)
+    for layer in layers:
+        pair = found[layer._kernel.path.removeprefix("unet/")]
+        down, up = map(ops.convert_to_numpy, (layer.lora_kernel_a, layer.lora_kernel_b))
+        np.testing.assert_array_equal(pair.down, down.T)
+        np.testing.assert_array_equal(pair.up, up.T)
+        assert pair.alpha == 0.1
+
+
+@pytest.mark.once
+def test_without_adapters_there_is_nothing_to_write(unet, tmp_path):
+    with pytest.raises(ValueError, match="has no adapters"):
+        save_lora(unet, tmp_path / "style.safetensors")
 
 
 def test_layers_that_are_no_attention_are_refused(unet):

@@ -14,6 +14,7 @@ import pytest
 from keras import ops
 from run_datasets import write_dataset
 
+import weights_tools
 from keras_makeavid import TextToVideo, video
 from keras_makeavid.training import (
     TrainingFailed,
@@ -163,6 +164,36 @@ def test_a_stage_of_adapters_leaves_a_merged_preset(make_recipe, preset):
     moved = {n for n in before if not np.allclose(before[n], after[n], atol=1e-6)}
     assert moved
     assert all("attn_temporal/to_" in name for name in moved)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("form", weights_tools.LORA_FORMS)
+def test_the_adapters_of_the_last_stage_are_a_file_for_the_preset_before(
+    make_recipe, preset, form, tmp_path
+):
+    stage = {
+        "name": "clips",
+        "trainable": "lora",
+        "length": "2 steps",
+        "learning_rate": {"peak": 1e-1},
+        "lora": {"rank": 2, "alpha": 3.0},
+    }
+    result = train(make_recipe(stage=[stage], optimizer={"ema": 0.1}))
+    file = tmp_path / "style.safetensors"
+    made = result.folder / "lora.safetensors"
+    weights_tools.convert_lora(made, file, form, base=preset)
+    task = TextToVideo.from_preset(preset)
+    task.load_lora(file)
+    expected = TextToVideo.from_preset(result.preset).backbone.get_weights()
+    moved = 0
+    before = TextToVideo.from_preset(preset).backbone.get_weights()
+    for old, one, other in zip(
+        before, task.backbone.get_weights(), expected, strict=True
+    ):
+        moved += (old != other).any()
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    # Three attentions of four layers.
+    assert moved == 12
 
 
 @pytest.mark.once

@@ -1,0 +1,189 @@
+"""Adapters (LoRA) that a task has loaded, merged into its kernels."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from keras_makeavid.tasks.inputs import as_scale
+from weights_tools.architectures import kind_of, variables_of
+from weights_tools.checkpoint import FLOATS, all_finite, assign, tensors_of_model
+from weights_tools.lora import Adapters, LowRank, read_lora
+
+if TYPE_CHECKING:
+    from keras_makeavid.tasks.text_to_video import TextToVideo
+
+# The parts of a task that adapters are for, by their attribute of it.
+_PARTS = ("backbone", "image_backbone", "text_encoder")
+
+
+class _Place(NamedTuple):
+    """A kernel of a task."""
+
+    part: str
+    path: str
+
+
+class _Term(NamedTuple):
+    """What one adapter adds to a kernel."""
+
+    pair: LowRank
+    scale: float
+
+
+class _Kernel(NamedTuple):
+    """A kernel as it was, and the checksum of what it was made."""
+
+    base: np.ndarray
+    checksum: int
+
+
+class LoadedAdapters:
+    """The adapters of a task, each with a name and a scale.
+
+    Kernels become `base + sum(scale * delta)`, computed in float32: adapters cost
+    nothing when a video is generated, and no change of them compiles anything anew. The
+    kernels as they were stay on the host, and unloading puts them back to the bit.
+    """
+
+    def __init__(self, task: TextToVideo):
+        self._task = task
+        self._scales: dict[str, float] = {}
+        self._adapters: dict[str, Adapters] = {}
+        self._kernels: dict[_Place, _Kernel] = {}
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """The scale of each adapter by name."""
+        return dict(self._scales)
+
+    def load(
+        self, path: str | os.PathLike[str], scale: float, name: str | None
+    ) -> Tensor:
+        """Read a file, which must fit whole, and add its adapters; returns the name."""
+        as_scale("scale", scale)
+        if name is None:
+            name = Path(path).name if os.path.isdir(path) else Path(path).stem
+        if name in self._scales:
+            raise ValueError(
+                f"An adapter {name!r} is loaded already: unload it, or give another "
+                f"name. Loaded: {sorted(self._scales)}"
+            )
+        shapes = {}
+        for model in (self._task.backbone, self._task.text_encoder):
+            variables = variables_of(model)
+            shapes[kind_of(model)] = {n: tuple(v.shape) for n, v in variables.items()}
+        adapters = read_lora(path, shapes)
+        self._apply({**self._adapters, name: adapters}, {**self._scales, name: scale})
+        return name
+
+    def set_scales(self, scales: dict[str, float]) -> None:
+        """Change the scales of some adapters."""
+        for name, scale in scales.items():
+            self._check(name)
+            as_scale(f"The scale of {name!r}", scale)
+        self._apply(self._adapters, {**self._scales, **scales})
+
+    def unload(self, name: str | None) -> None:
+        """Take out the adapters of a name, or all."""
+        if name is not None:
+            self._check(name)
+        gone = self._scales if name is None else {name}
+        self._apply(
+            {n: a for n, a in self._adapters.items() if n not in gone},
+            {n: s for n, s in self._scales.items() if n not in gone},
+        )
+
+    def fuse(self) -> None:
+        """Keep the kernels as they are, and forget the adapters."""
+        self._scales, self._adapters, self._kernels = {}, {}, {}
+
+    def _check(self, name: str) -> None:
+        if name not in self._scales:
+            raise ValueError(
+                f"There is no adapter {name!r}. Loaded: {sorted(self._scales)}"
+            )
+
+    def _apply(self, adapters: dict[str, Adapters], scales: dict[str, float]) -> None:
+        """Make each kernel what these adapters make of it; all of them or none."""
+        models = {part: getattr(self._task, part) for part in _PARTS}
+        models = {part: model for part, model in models.items() if model is not None}
+        variables = {part: variables_of(model) for part, model in models.items()}
+        old = _terms(models, variables, self._adapters, self._scales)
+        new = _terms(models, variables, adapters, scales)
+        changed = [p for p in {**old, **new} if old.get(p) != new.get(p)]
+        held = {
+            part: tensors_of_model(model, variables[part])
+            for part, model in models.items()
+        }
+        new_kernels = {}
+        for place in changed:
+            value = held[place.part].read(place.path)
+            kernel = self._kernels.get(place)
+            if kernel is not None and _checksum(value) != kernel.checksum:
+                raise ValueError(
+                    f"{place.path} has changed since adapters were merged into it, by "
+                    "training or by loading weights: `fuse_lora` forgets them, and "
+                    "keeps it as it is"
+                )
+            if value.dtype.name not in FLOATS:
+                raise ValueError(
+                    f"Adapters are merged into kernels of {FLOATS}: load them before "
+                    f"the task is quantized. Received: {place.path} {value.dtype}"
+                )
+            if kernel is None:
+                # A copy: under torch it is the variable's own memory.
+                new_kernels[place] = _Kernel(np.array(value), _checksum(value))
+        self._kernels |= new_kernels
+        try:
+            for place in changed:
+                self._merge(place, models, variables, new.get(place, []))
+        except BaseException:
+            for place in changed:
+                self._merge(place, models, variables, old.get(place, []))
+            raise
+        self._adapters, self._scales = adapters, scales
+        for place in changed:
+            if place not in new:
+                del self._kernels[place]
+
+    def _merge(self, place: _Place, models, variables, terms: list[_Term]) -> None:
+        base = self._kernels[place].base
+        value = base
+        if any(term.scale for term in terms):
+            total = base.astype("float32")
+            kind = kind_of(models[place.part])
+            with np.errstate(over="ignore", invalid="ignore"):
+                for term in terms:
+                    total += term.pair.delta(kind, place.path, base.shape, term.scale)
+                value = total.astype(base.dtype)
+            if not all_finite(value):
+                raise ValueError(
+                    f"With these scales {place.path} has values beyond {base.dtype}"
+                )
+        assign(variables[place.part][place.path], value)
+        self._kernels[place] = _Kernel(base, _checksum(value))
+
+
+def _terms(models, variables, adapters, scales) -> dict[_Place, list[_Term]]:
+    """What is added to each kernel, in the order of loading."""
+    terms: dict[_Place, list[_Term]] = {}
+    for name, kinds in adapters.items():
+        for part, model in models.items():
+            kind = kind_of(model)
+            fitted = variables["backbone" if kind == "unet" else part]
+            for path, pair in kinds.get(kind, {}).items():
+                # An image model has nothing temporal, and may take fewer channels.
+                variable = variables[part].get(path)
+                if variable is not None and variable.shape == fitted[path].shape:
+                    term = _Term(pair, scales[name])
+                    terms.setdefault(_Place(part, path), []).append(term)
+    return terms
+
+
+def _checksum(value: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(value).view("u1").data)

@@ -1,0 +1,490 @@
+"""Files of low-rank adapters (LoRA), in each form that people have."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_makeavid.json_files import parse_json, read_json
+from weights_tools.architectures import shapes_of
+from weights_tools.checkpoint import FLOATS, all_finite
+from weights_tools.formats import (
+    FormatError,
+    TensorFile,
+    TensorSpec,
+    create_tensors,
+    open_tensors,
+    reading,
+)
+from weights_tools.layouts import LAYOUTS, Layout, get_layout
+from weights_tools.opening import open_source
+
+# diffusers' earlier names of the projections in attention.
+_OLDER_NAMES = (
+    (r"_to_out_0$", "_to_out"),
+    (r"_self_attn_([qkv])_proj$", r"_self_attn_to_\1"),
+    (r"_self_attn_out_proj$", "_self_attn_to_out"),
+)
+_PREFIXES = {
+    "unet": ("unet.", "lora_unet_"),
+    "text_encoder": ("text_encoder.", "lora_te_", "lora_te1_"),
+}
+_WRAPPERS = ("base_model.model.", "module.")
+_ROLES = {
+    "down": r"[._]lora(_down|_linear_layer\.down|\.down|_A(\.default)?)\.weight$",
+    "up": r"[._]lora(_up|_linear_layer\.up|\.up|_B(\.default)?)\.weight$",
+    "alpha": r"([._]lora)?\.alpha$",
+}
+# What is no pair of matrices, by a pattern of names. Mostly LyCORIS's.
+_OTHER_KINDS = {
+    "LoKr": r"\.lokr_",
+    "LoHa": r"\.hada_",
+    "OFT": r"\.oft_",
+    "(IA)^3": r"\.on_input$|\.ia3_",
+    "GLoRA": r"\.[ab][12]\.weight$",
+    "DoRA": r"\.dora_scale$|\.lora_magnitude_vector",
+    "a Tucker decomposition": r"\.lora_mid\.",
+    "full differences": r"\.diff(_b)?$|\.[wb]_norm$",
+    "LoRA with biases": r"lora_B(\.default)?\.bias$",
+}
+# Arguments of the full-size models.
+SD_15: dict[str, dict[str, Any]] = {
+    "unet": {},
+    "text_encoder": {
+        "vocabulary_size": 49408,
+        "embedding_dim": 768,
+        "hidden_dim": 768,
+        "num_layers": 12,
+        "num_heads": 12,
+        "intermediate_dim": 3072,
+    },
+}
+_FILES = ("pytorch_lora_weights", "adapter_model")
+_METADATA = "lora_adapter_metadata"
+_MOST_RANK = 4096
+_LISTED = 5
+
+LORA_FORMS = ("diffusers", "kohya")
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """What is added to one kernel: `alpha / rank * up @ down`, in PyTorch's axes.
+
+    Args:
+        down: `(rank, in)`, or `(rank, in, *sides)` of a convolution.
+        up: `(out, rank)`, or `(out, rank, 1, ...)` of a convolution.
+        alpha: Scales the product.
+    """
+
+    down: np.ndarray
+    up: np.ndarray
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        """Rank of the product."""
+        return self.down.shape[0]
+
+    def delta(
+        self, kind: str, path: str, shape: Sequence[int], scale: float = 1.0
+    ) -> np.ndarray:
+        """The product times a scale, float32, for our kernel of a `shape` at `path`."""
+        layout = _axes(kind)
+        down = self.down.reshape(self.rank, *layout.shape(path, shape)[1:])
+        # Turned before the product, which is large, and then has our axes.
+        order = np.argsort(layout.order(path, down.ndim))
+        down = down.transpose(order).reshape(-1, self.rank).astype("float32")
+        up = self.up.reshape(-1, self.rank).astype("float32")
+        return (down @ (scale * self.alpha / self.rank * up.T)).reshape(shape)
+
+
+# By the kind of a model, then by the path of a kernel in it.
+Adapters = Mapping[str, Mapping[str, LowRank]]
+Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
+
+
+def read_lora(path: str | os.PathLike[str], shapes: Shapes) -> Adapters:
+    """Read a file of adapters for models of ours.
+
+    Args:
+        path: A file in the form of kohya, of diffusers (today's and earlier ones) or of
+            PEFT, or a folder of the last two with one such file.
+        shapes: For `"unet"` and `"text_encoder"`, shapes of variables by path.
+
+    Returns:
+        For each kind of model that the file is for, a `LowRank` by path of kernel.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        FormatError: The file is damaged, of another kind of adapter, such as LoKr, or
+            some of it does not fit the models. The text lists names.
+
+    Example:
+    ```python
+    shapes = {"unet": shapes_of("unet", {})}
+    adapters = read_lora("lcm-lora-sdv1-5.safetensors", shapes)
+    adapters["unet"]["conv_in/spatial_conv/kernel"].rank  # 64
+    ```
+    """
+    path = _file_of(Path(path))
+    with open_tensors(path) as file:
+        found = _by_kernel(file, shapes)
+        settings = _settings(file)
+        adapters: dict[str, dict[str, LowRank]] = {}
+        for (kind, kernel), names in found.items():
+            down, up = (_read(file, names[role]) for role in ("down", "up"))
+            if "alpha" in names:
+                alpha = float(_read(file, names["alpha"], (*FLOATS, "int64")).item())
+            else:
+                alpha = settings(kind, _module(names["down"]), down.shape[0])
+            adapters.setdefault(kind, {})[kernel] = LowRank(down, up, alpha)
+    return adapters
+
+
+def _file_of(path: Path) -> Path:
+    """The file of adapters in a folder, under the names of diffusers and PEFT."""
+    if not path.is_dir():
+        return path
+    names = [f"{stem}.{end}" for end in ("safetensors", "bin") for stem in _FILES]
+    for name in names:
+        if (path / name).is_file():
+            return path / name
+    raise FileNotFoundError(f"{path} has none of {', '.join(names)}")
+
+
+def _by_kernel(file: TensorFile, shapes: Shapes) -> dict[tuple[str, str], dict]:
+    """The names of down, up and alpha for each kernel; all of them fit."""
+    _refuse_other_kinds(file)
+    kernels = {kind: kernel_names(kind, shapes[kind]) for kind in shapes}
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    homeless, repeated = [], []
+    for name in file.specs:
+        role = next((r for r, end in _ROLES.items() if re.search(end, name)), None)
+        kind, module = _target(name)
+        kinds = [kind] if kind else list(kernels)
+        flat = re.sub(_ROLES[role], "", module).replace(".", "_") if role else ""
+        flat = flat.removeprefix("text_model_")
+        homes = [(k, kernels[k][flat]) for k in kinds if flat in kernels.get(k, ())]
+        if role is None or not homes:
+            homeless.append(name)
+        elif role in found.setdefault(homes[0], {}):
+            repeated.append(name)
+        else:
+            found[homes[0]][role] = name
+    lonely = [
+        name
+        for names in found.values()
+        if not {"down", "up"} <= names.keys()
+        for name in names.values()
+    ]
+    misshapen = [
+        problem
+        for (kind, path), names in found.items()
+        if {"down", "up"} <= names.keys()
+        and (problem := _misfit(file, names, kind, path, shapes[kind][path]))
+    ]
+    problems = {
+        "have no place in the models": homeless,
+        "stand there twice": repeated,
+        "lack their other half": lonely,
+        "are misshapen": misshapen,
+    }
+    told = [
+        f"{len(names)} {problem}: {_listing(names)}"
+        for problem, names in problems.items()
+        if names
+    ]
+    if told or not found:
+        raise FormatError(
+            file.path,
+            f"must be adapters (LoRA) for {' and '.join(shapes)}. Received: "
+            f"{len(file.specs)} tensors, of which " + (" | ".join(told) or "none fit"),
+        )
+    return found
+
+
+def _refuse_other_kinds(file: TensorFile) -> None:
+    for kind, pattern in _OTHER_KINDS.items():
+        names = [name for name in file.specs if re.search(pattern, name)]
+        if names:
+            raise FormatError(
+                file.path,
+                f"holds {kind}, and only plain LoRA is taken: {len(names)} tensors, "
+                + _listing(names),
+            )
+
+
+def _target(name: str) -> tuple[str | None, str]:
+    """The kind of model that a name is of, if it tells, and the name without that."""
+    kind = None
+    rest = name
+    while True:
+        before = rest
+        for wrapper in _WRAPPERS:
+            rest = rest.removeprefix(wrapper)
+        for candidate, prefixes in _PREFIXES.items():
+            for prefix in prefixes:
+                if kind is None and rest.startswith(prefix):
+                    kind, rest = candidate, rest.removeprefix(prefix)
+        if rest == before:
+            return kind, rest.replace(".processor.", ".")
+
+
+def _module(name: str) -> str:
+    """The name of the layer that the `down` of a name is of."""
+    return re.sub(_ROLES["down"], "", _target(name)[1])
+
+
+def kernel_names(kind: str, paths: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
+    """Paths of kernels by each name that a file may have for them, in underscores."""
+    names: dict[str, str] = {}
+    for path in paths:
+        for layout in _layouts(kind, path):
+            name = _layer_name(layout, path).replace(".", "_")
+            for pattern, older in (("$", ""), *_OLDER_NAMES):
+                names.setdefault(re.sub(pattern, older, name), path)
+    return names
+
+
+def _layouts(kind: str, path: str) -> list[Layout]:
+    """Layouts whose name for a kernel files may use; the first one is written.
+
+    A name has dots, or in kohya's form underscores. diffusers' are usual; those of
+    motion modules are another layout's.
+    """
+    layouts = [
+        layout
+        for layout in LAYOUTS
+        if (layout.kind, layout.container) == (kind, "safetensors")
+        and path.endswith("/kernel")
+        and layout.holds(path)
+    ]
+    return sorted(layouts, key=lambda layout: layout.name != "diffusers")
+
+
+def _layer_name(layout: Layout, path: str) -> str:
+    return layout.tensor_name(path, "").removesuffix(".weight")
+
+
+def _axes(kind: str) -> Layout:
+    """A layout with the axes of all kernels: those of PyTorch are the same in each."""
+    return get_layout(kind, "makeavid_torch" if kind == "unet" else "diffusers")
+
+
+def _misfit(file, names, kind, path, shape) -> str | None:
+    """What of two tensors does not fit a kernel."""
+    down, up = (file.specs[names[role]].shape for role in ("down", "up"))
+    out, *rest = _axes(kind).shape(path, shape)
+    if len(down) < 2 or not 1 <= down[0] <= _MOST_RANK:
+        return f"{names['down']} {down}, expected a rank of 1 to {_MOST_RANK}"
+    # A convolution of 1 x 1 may be a matrix.
+    if _without_ones(down[1:]) != _without_ones(rest):
+        return f"{names['down']} {down}, expected {(down[0], *rest)}"
+    if up[:2] != (out, down[0]) or math.prod(up) != out * down[0]:
+        return f"{names['up']} {up}, expected {(out, down[0])}"
+    if "alpha" in names and math.prod(file.specs[names["alpha"]].shape) != 1:
+        return f"{names['alpha']} {file.specs[names['alpha']].shape}, expected a number"
+    return None
+
+
+def _without_ones(sizes: Sequence[int]) -> list[int]:
+    return [sizes[0], *(size for size in sizes[1:] if size != 1)]
+
+
+def _read(file: TensorFile, name: str, dtypes=FLOATS) -> np.ndarray:
+    if file.specs[name].dtype not in dtypes:
+        reason = f"must be one of {dtypes}. Received: {file.specs[name].dtype}"
+        raise FormatError(file.path, reason, tensor=name)
+    # A copy: what is read may be a view of the file.
+    value = np.array(file.read(name))
+    if not all_finite(value):
+        raise FormatError(file.path, "holds NaN or infinity", tensor=name)
+    return value
+
+
+def _listing(names: Sequence[str]) -> str:
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+# What files say of alpha where no tensor does.
+
+
+def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
+    """A function of kind, layer and rank that tells alpha.
+
+    diffusers writes the configurations of PEFT into the header of a file, and PEFT
+    writes one beside it.
+    """
+    beside = file.path.with_name("adapter_config.json")
+    is_peft = all(name.startswith(_WRAPPERS[0]) for name in file.specs)
+    configs: dict[str, dict[str, Any]] = {}
+    with reading(file.path):
+        told = parse_json(file.metadata.get(_METADATA, "{}"), _METADATA)
+        if not isinstance(told, dict):
+            raise ValueError(f"{_METADATA} must be an object")
+        for key, value in told.items():
+            kind, _, setting = key.partition(".")
+            configs.setdefault(kind, {})[setting] = value
+    if not told and is_peft and beside.is_file():
+        with reading(beside):
+            config = read_json(beside)
+            if not isinstance(config, dict):
+                raise ValueError("must hold an object")
+            configs = dict.fromkeys(_PREFIXES, config)
+
+    def alpha(kind: str, layer: str, rank: int) -> float:
+        config = configs.get(kind, {})
+        if config.get("use_dora"):
+            raise FormatError(file.path, "is DoRA, and only plain LoRA is taken")
+        value = config.get("lora_alpha", rank)
+        patterns = config.get("alpha_pattern") or {}
+        for pattern, other in patterns.items() if isinstance(patterns, dict) else ():
+            if layer == pattern.lstrip("^") or f".{layer}".endswith(f".{pattern}"):
+                value = other
+                break
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            reason = f"has an alpha that is no number: {value!r} for {layer}"
+            raise FormatError(file.path, reason)
+        # PEFT's rank-stabilised form divides by the root of the rank.
+        return float(value) * (math.sqrt(rank) if config.get("use_rslora") else 1.0)
+
+    return alpha
+
+
+# Writing.
+
+
+def write_lora(
+    path: str | os.PathLike[str], adapters: Adapters, form: str = "diffusers"
+) -> None:
+    """Write adapters to a file of safetensors; `read_lora` gives the same again.
+
+    Temporal layers have the names of the layout `"makeavid_torch"`, all others those of
+    diffusers.
+
+    Args:
+        path: The file; what is there is replaced.
+        adapters: As `read_lora` gives them.
+        form: `"diffusers"` or `"kohya"`.
+
+    Raises:
+        ValueError: The form is another one, or the file's name has another suffix.
+
+    Example:
+    ```python
+    path = "down_blocks_0/attentions_0/transformer_block/attn1/to_q/kernel"
+    down, up = np.ones((4, 320), "float32"), np.zeros((320, 4), "float32")
+    write_lora("style.safetensors", {"unet": {path: LowRank(down, up, alpha=4.0)}})
+    ```
+    """
+    if form not in LORA_FORMS:
+        raise ValueError(f"form must be one of {LORA_FORMS}. Received: {form!r}")
+    if Path(path).suffix != ".safetensors":
+        raise ValueError(f"A LoRA file must end in .safetensors. Received: {path}")
+    tensors: dict[str, np.ndarray] = {}
+    for kind, pairs in adapters.items():
+        for kernel, pair in pairs.items():
+            tensors |= _named(form, kind, _written_name(kind, kernel), pair)
+    specs = {name: TensorSpec(a.shape, a.dtype.name) for name, a in tensors.items()}
+    metadata = {"format": "pt"}
+    if form == "diffusers":
+        metadata[_METADATA] = json.dumps(_peft_config(adapters))
+    with create_tensors(path, specs, "safetensors", metadata) as writer:
+        for name, array in tensors.items():
+            writer.write(name, array)
+
+
+def convert_lora(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    form: str = "diffusers",
+    *,
+    base: str | os.PathLike[str] | None = None,
+    force: bool = False,
+) -> int:
+    """Bring a file of adapters into another form; its numbers stay to the bit.
+
+    Args:
+        source: As for `read_lora`.
+        out: The file to write, `.safetensors`.
+        form: `"diffusers"` or `"kohya"`.
+        base: A source of the models that the adapters are for, as `convert` takes it.
+            `None` is for Stable Diffusion 1.5 in full size.
+        force: Replace what is at `out`.
+
+    Returns:
+        The number of layers with adapters.
+
+    Raises:
+        FileExistsError: There is something at `out`, and not `force`.
+        FileNotFoundError: There is no source.
+        ValueError: The source does not fit the models; also as for `write_lora`.
+
+    Example:
+    ```python
+    convert_lora("runs/lora/lora.safetensors", "style.safetensors", form="kohya")
+    ```
+    """
+    if Path(out).exists() and not force:
+        raise FileExistsError(f"{out} exists: give another name, or force")
+    if base is None:
+        shapes: Shapes = {k: shapes_of(k, arguments) for k, arguments in SD_15.items()}
+    else:
+        with open_source(base) as checkpoint:
+            shapes = {
+                kind: component.shapes
+                for kind, component in checkpoint.components.items()
+                if kind in _PREFIXES
+            }
+    adapters = read_lora(source, shapes)
+    write_lora(out, adapters, form)
+    return sum(map(len, adapters.values()))
+
+
+def _written_name(kind: str, path: str) -> str:
+    name = _layer_name(_layouts(kind, path)[0], path)
+    return f"text_model.{name}" if kind == "text_encoder" else name
+
+
+def _named(form, kind, layer, pair: LowRank) -> dict[str, np.ndarray]:
+    if form == "diffusers":
+        name = _PREFIXES[kind][0] + layer
+        return {f"{name}.lora_A.weight": pair.down, f"{name}.lora_B.weight": pair.up}
+    name = _PREFIXES[kind][1] + layer.replace(".", "_")
+    alpha = np.float32(pair.alpha)
+    exact = alpha if float(alpha) == pair.alpha else np.float64(pair.alpha)
+    return {
+        f"{name}.lora_down.weight": pair.down,
+        f"{name}.lora_up.weight": pair.up,
+        f"{name}.alpha": np.asarray(exact),
+    }
+
+
+def _peft_config(adapters: Adapters) -> dict[str, Any]:
+    """What diffusers makes PEFT's `LoraConfig` of."""
+    config: dict[str, Any] = {}
+    for kind, pairs in adapters.items():
+        layers = {_written_name(kind, path): pair for path, pair in pairs.items()}
+        first = next(iter(pairs.values()))
+        config |= {
+            f"{kind}.r": first.rank,
+            f"{kind}.lora_alpha": first.alpha,
+            f"{kind}.target_modules": list(layers),
+            f"{kind}.rank_pattern": {
+                f"^{n}": p.rank for n, p in layers.items() if p.rank != first.rank
+            },
+            f"{kind}.alpha_pattern": {
+                f"^{n}": p.alpha for n, p in layers.items() if p.alpha != first.alpha
+            },
+        }
+    return config
