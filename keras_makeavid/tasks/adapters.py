@@ -63,7 +63,7 @@ class LoadedAdapters:
 
     def load(
         self, path: str | os.PathLike[str], scale: float, name: str | None
-    ) -> Tensor:
+    ) -> str:
         """Read a file, which must fit whole, and add its adapters; returns the name."""
         as_scale("scale", scale)
         if name is None:
