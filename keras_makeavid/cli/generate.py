@@ -167,12 +167,10 @@ def _lora(text: str) -> tuple[str, float]:
 def prepare(options) -> None:
     """Refuse wrong files and numbers, read the pictures, fill in the paths to write."""
     from keras_makeavid import video
-    from keras_makeavid.schedulers import get_scheduler
 
     if (options.prompt is None) == (options.prompts is None):
         raise ValueError("One of PROMPT and --prompts is wanted, and not both.")
     check_at_least_one(options, "frames", "steps", "batch_size")
-    get_scheduler(options.scheduler)
     if options.prompts is not None:
         _prepare_many(options)
         return
@@ -216,7 +214,9 @@ def _prepare_many(options):
 def _load_task(options):
     from keras_makeavid import TextToVideo
     from keras_makeavid.dtype_policies import policy_of
+    from keras_makeavid.schedulers import get_scheduler
 
+    get_scheduler(options.scheduler)
     dtype = options.dtype
     if options.quantize is not None:
         widened = policy_of(dtype).compute_dtype

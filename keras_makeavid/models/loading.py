@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import keras
 import keras_hub
-from keras_hub.src.utils.preset_utils import load_json
+from keras_hub.src.utils.preset_utils import check_file_exists, load_json
 
 from keras_makeavid.json_files import read_object
 
@@ -97,9 +97,7 @@ class FromPreset:
         parent: Any = super()
         if issubclass(cls, keras_hub.models.Backbone) and kwargs.get("dtype") is None:
             # KerasHub forgets that weights are in int8, but of a task's backbone.
-            saved = load_json(preset)["config"].get("dtype")
-            if isinstance(saved, dict) and "mode" in saved["config"]:
-                kwargs["dtype"] = keras.dtype_policies.get(saved)
+            kwargs["dtype"] = int8_policy_of(preset)
         if not (load_weights and _can_follow()):
             return parent.from_preset(preset, load_weights=load_weights, **kwargs)
         model = parent.from_preset(preset, **{**kwargs, WEIGHTS_FOLLOW: True})
@@ -116,6 +114,16 @@ class FromPreset:
             return without_weights(lambda: cls.from_config(config))
         parent: Any = super()
         return parent.from_config(config)
+
+
+def int8_policy_of(preset: str) -> keras.DTypePolicy | None:
+    """The dtype policy of a preset with weights in int8; `None` of any other."""
+    if not check_file_exists(preset, "config.json"):
+        return None
+    saved = load_json(preset)["config"].get("dtype")
+    if isinstance(saved, dict) and "mode" in saved["config"]:
+        return keras.dtype_policies.get(saved)
+    return None
 
 
 def _can_follow() -> bool:

@@ -112,7 +112,10 @@ def scheduler_from_diffusers_config(config: dict[str, Any]) -> Scheduler:
         raise ValueError(
             f"Unknown keys {unknown} of a {name}, expected some of {sorted(known)}."
         )
-    for key, value in _DEMANDED.items():
+    demanded = dict(_DEMANDED)
+    if scheduler is UniPC:
+        demanded["lower_order_final"] = True
+    for key, value in demanded.items():
         if config.get(key) is not None and config[key] != value:
             raise ValueError(
                 f"{name} with {key}={config[key]!r} is not supported; expected {value}."

@@ -61,9 +61,7 @@ class LoadedAdapters:
         """The scale of each adapter by name."""
         return dict(self._scales)
 
-    def load(
-        self, path: str | os.PathLike[str], scale: float, name: str | None
-    ) -> str:
+    def load(self, path: str | os.PathLike[str], scale: float, name: str | None) -> str:
         """Read a file, which must fit whole, and add its adapters; returns the name."""
         as_scale("scale", scale)
         if name is None:

@@ -18,7 +18,12 @@ from keras_makeavid.devices import made_on_host, on_device
 from keras_makeavid.dtype_policies import policy_of, without_overflow
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.models import AutoencoderKL, AutoencoderTiny, UNetPseudo3D
-from keras_makeavid.models.loading import WEIGHTS_FOLLOW, FromPreset, check_weights_file
+from keras_makeavid.models.loading import (
+    WEIGHTS_FOLLOW,
+    FromPreset,
+    check_weights_file,
+    int8_policy_of,
+)
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS, check_parts
 from keras_makeavid.previews import Preview, fit_colours
 from keras_makeavid.progress import step_progress
@@ -165,8 +170,9 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 `"stored_bfloat16"` and `"stored_float16"` (see `StoredPolicy`). `None`
                 is half precision on an accelerator, bfloat16 where it has that, and
                 float32 on a CPU; a policy set by `keras.config.set_dtype_policy` goes
-                first. To train, ask for `"float32"` or `"mixed_bfloat16"`. Where the
-                UNet calculates in float16, VAE and text encoder do in float32.
+                first, and int8 that the preset was saved in. To train, ask for
+                `"float32"` or `"mixed_bfloat16"`. Where the UNet calculates in float16,
+                VAE and text encoder do in float32.
             low_memory: The task's `low_memory`.
             **kwargs: As those of KerasHub's method.
 
@@ -184,11 +190,11 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         """
         from keras_makeavid.tasks.preset_source import as_preset
 
-        kwargs["dtype"] = policy_of(dtype)
+        preset = as_preset(preset, motion)
+        if dtype is not None or int8_policy_of(preset) is None:
+            kwargs["dtype"] = policy_of(dtype)
         with made_on_host(low_memory):
-            task = super().from_preset(
-                as_preset(preset, motion), load_weights, **kwargs
-            )
+            task = super().from_preset(preset, load_weights, **kwargs)
         task.low_memory = low_memory
         return task
 

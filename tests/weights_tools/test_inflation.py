@@ -12,7 +12,9 @@ from keras_makeavid import TextToVideo
 def inputs():
     random = np.random.default_rng(0)
     return {
-        "sample": random.standard_normal((2, 8, 8, 9), "float32"),
+        # At 8 x 8 a group of the deepest norms has two values: where these are nearly
+        # the same, any rounding grows up to 300 times, diffusers' own too.
+        "sample": random.standard_normal((2, 16, 16, 9), "float32"),
         "timesteps": np.array([7, 981]),
         "context": random.standard_normal((2, 5, 64), "float32"),
     }
@@ -30,8 +32,8 @@ def test_each_frame_of_a_still_video_is_the_image_models_output(
     expected = image_output(image_unet, inputs)
     video = our_output(unet, {**inputs, "sample": still(inputs["sample"])})
     for frame in range(video.shape[1]):
-        np.testing.assert_allclose(video[:, frame], expected, rtol=0, atol=5e-5)
-    np.testing.assert_allclose(our_output(unet, inputs), expected, rtol=0, atol=5e-5)
+        np.testing.assert_allclose(video[:, frame], expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(our_output(unet, inputs), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.once
@@ -42,7 +44,7 @@ def test_a_model_of_latents_alone_ignores_mask_and_hint(inputs, tmp_path):
     unet = weights_tools.load_model(tmp_path / "preset")
     expected = image_output(peer, {**inputs, "sample": inputs["sample"][..., :4]})
     ours = our_output(unet, inputs)
-    np.testing.assert_allclose(ours, expected, rtol=0, atol=5e-5)
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
 
 
 def make_image_unet(in_channels):
@@ -154,4 +156,4 @@ def test_a_preset_without_temporal_parts_gets_them(image_unet, inputs, tmp_path)
     unet = weights_tools.load_model(tmp_path / "video")
     video = our_output(unet, {**inputs, "sample": still(inputs["sample"])})
     expected = image_output(image_unet, inputs)
-    np.testing.assert_allclose(video[:, 1], expected, rtol=0, atol=5e-5)
+    np.testing.assert_allclose(video[:, 1], expected, rtol=0, atol=1e-5)

@@ -115,7 +115,7 @@ def test_help_of_a_command_ends_with_an_example_that_parses(command, capsys):
 @pytest.mark.parametrize(
     ("command", "defaults"),
     [
-        ("generate", ["20", "dpm++2m", "float32"]),
+        ("generate", ["20", "dpm++2m"]),
         ("evaluate", ["24", "4", "20", "evaluation"]),
         ("encode", ["0.0"]),
         ("train", ["never"]),
@@ -178,10 +178,10 @@ def test_the_version_is_printed(capsys):
             "generate: error: fps must be positive and finite. Received: 0",
         ),
         (
-            ["generate", "a cat", "--scheduler", "unipcm"],
+            ["generate", "a red star moving left", "--scheduler", "unipcm"],
             "generate: error: Unknown scheduler 'unipcm', .* Did you mean 'unipc'",
         ),
-        (["generate"], "generate: error: the following .* required: prompt"),
+        (["generate"], "generate: error: One of PROMPT and --prompts"),
         (
             [*("generate", "a cat", "--preset", "PRESET"), *OTHER_FORMAT],
             "generate: error: --format gif does not go with --out video.mp4",

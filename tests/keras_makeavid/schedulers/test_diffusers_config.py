@@ -119,6 +119,13 @@ def test_what_would_change_the_result_is_refused_by_name(changes, message):
         scheduler_from_diffusers_config(file_of("dpm++2m")[0] | changes)
 
 
+def test_unipc_ends_in_lower_orders_or_is_refused():
+    config, _ = file_of("unipc")
+    scheduler_from_diffusers_config(config | {"lower_order_final": True})
+    with pytest.raises(ValueError, match="lower_order_final=False is not supported"):
+        scheduler_from_diffusers_config(config | {"lower_order_final": False})
+
+
 def test_a_setting_that_diffusers_does_not_have_is_not_written():
     with pytest.raises(ValueError, match="EulerAncestral.* has no karras_sigmas"):
         scheduler_to_diffusers_config(EulerAncestral(karras_sigmas=True))
