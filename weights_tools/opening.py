@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,7 @@ from weights_tools.configs import (
     sides_of,
 )
 from weights_tools.formats import FormatError, TensorFile, open_tensors, reading
+from weights_tools.formats.torch_format import MEANS
 from weights_tools.layouts import Layout
 
 # What the configurations in these repositories do not tell (see docs/model.md).
@@ -268,13 +268,16 @@ def _keras_arguments(config: Any) -> tuple[str, dict[str, Any]]:
 def _open_file(path, stack, overrides, variant) -> Checkpoint:
     """Open a file; a `config.json` beside the file of a single model is read too."""
     file = _unwrapped(stack.enter_context(open_tensors(path)))
+    if variant == _MEAN and (mean := _mean_of(file)):
+        file, variant = mean, None
     if kerascv.is_kerascv_file(file) and variant != _MEAN:
         return kerascv.open_files([file], overrides)
     # With none it raises the error that says what is in the file.
     found = find_layouts(file) or [_find_layout(file)]
     unets = {layout.name for layout, _ in found if layout.kind == "unet"}
     if variant == _MEAN and "ldm_ema" not in unets:
-        raise FormatError(path, "has no running mean of its weights, model_ema.*")
+        places = ", ".join(f"{place}.*" for place in MEANS)
+        raise FormatError(path, f"has no running mean of its weights: {places}")
     if {"ldm", "ldm_ema"} <= unets:
         other = "ldm" if variant == _MEAN else "ldm_ema"
         found = [(x, root) for x, root in found if (x.kind, x.name) != ("unet", other)]
@@ -301,14 +304,29 @@ def _unwrapped(file: TensorFile) -> TensorFile:
     """A file without the prefix that PyTorch gives all names of a wrapped model."""
     for prefix in ("module.", "_orig_mod."):
         if all(name.startswith(prefix) for name in file.specs) and file.specs:
-            specs = {name.removeprefix(prefix): s for name, s in file.specs.items()}
-            read = partial(_read_with, file.read, prefix)
-            file = TensorFile(file.path, specs, read, file.metadata)
+            file = _renamed(file, {n.removeprefix(prefix): n for n in file.specs})
     return file
 
 
-def _read_with(read, prefix, name):
-    return read(prefix + name)
+def _mean_of(file: TensorFile) -> TensorFile | None:
+    """The file with its running mean in place of its weights, if it has one apart."""
+    for place in MEANS:
+        prefix = f"{place}."
+        mean = {n.removeprefix(prefix): n for n in file.specs if n.startswith(prefix)}
+        # The weights become what is apart, and are listed as left out.
+        others = {f"weights.{n}": n for n in file.specs if not n.startswith(prefix)}
+        swapped = _renamed(file, {**mean, **others})
+        if any(layout.kind == "unet" for layout, _ in find_layouts(swapped)):
+            return swapped
+    return None
+
+
+def _renamed(file: TensorFile, names: dict[str, str]) -> TensorFile:
+    """The file under other names, which lead to its own."""
+    specs = {name: file.specs[own] for name, own in names.items()}
+    return TensorFile(
+        file.path, specs, lambda name: file.read(names[name]), file.metadata
+    )
 
 
 def _left_out(file: TensorFile, used: set[str]) -> tuple[str, ...]:

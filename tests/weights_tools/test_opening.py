@@ -321,6 +321,28 @@ def test_the_running_mean_of_the_weights_is_taken_where_asked_for_or_alone(
     assert list(report.left_out) == left_out
 
 
+@pytest.mark.parametrize("place", ["ema", "state_dict_ema"])
+@pytest.mark.parametrize("also", [True, False], ids=["both", "mean alone"])
+def test_a_running_mean_in_a_dict_of_its_own_is_listed_and_taken(
+    ldm, expected, tmp_path, place, also
+):
+    prefix = "model.diffusion_model."
+    unet = {n: t for n, t in ldm.items() if n.startswith(prefix)}
+    content = {place: {n: t + 1 for n, t in unet.items()}, "epoch": 3}
+    if also:
+        content["state_dict"] = unet
+    path = tmp_path / "trained.ckpt"
+    torch.save(content, path)
+    mean = {name: value + 1 for name, value in expected.items()}
+    assert_same(read(path), expected if also else mean)
+    listed = list(weights_tools.inspect(path).left_out)
+    assert [text.split(":")[0] for text in listed] == ([f"{place}.*"] if also else [])
+    if also:
+        assert_same(read(path, variant="ema"), mean)
+        listed = list(weights_tools.inspect(path, variant="ema").left_out)
+        assert listed[0].startswith(f"weights.*: {len(unet)} tensors of ")
+
+
 def test_a_running_mean_that_is_not_there_is_not_taken(ldm, tmp_path):
     save_file(ldm, tmp_path / "sd.safetensors")
     assert weights_tools.inspect(tmp_path / "sd.safetensors").left_out == ()

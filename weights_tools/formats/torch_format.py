@@ -32,6 +32,8 @@ _MOST_OBJECTS = 500_000
 _OLD_PICKLES = 5
 # Where a training checkpoint keeps its weights, if not at the top.
 _STATE_DICTS = ("state_dict", "model_state_dict", "model", "module", "string_to_param")
+# And their running mean.
+MEANS = ("ema", "model_ema", "ema_model", "ema_state_dict", "state_dict_ema")
 
 # Objects that training tools leave beside the weights: all of these packages, these
 # names, and each class of a package that is neither PyTorch nor Python's own.
@@ -250,19 +252,27 @@ def _made(stack: list, opcode: Any, names: dict[str, type], item: tuple) -> tupl
 def _tensors_of(file: MappedFile, content: Any, torch: Any) -> dict[str, Any]:
     """The tensors of a checkpoint: its own, or those of the state dict in it.
 
-    Other entries, such as a step count, are left out.
+    The tensors of further state dicts have its name and a dot before theirs. Other
+    entries, such as a step count, are left out.
     """
     if not isinstance(content, dict):
         kind = type(content).__name__
         raise FormatError(file.path, f"holds a {kind}, expected a dict of tensors")
-    for candidate in (*(content.get(name) for name in _STATE_DICTS), content):
-        found = candidate if isinstance(candidate, dict) else {}
-        tensors = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
-        if tensors:
-            break
-    else:
+
+    def tensors_in(value):
+        found = value if isinstance(value, dict) else {}
+        return {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
+
+    places = {name: tensors_in(content.get(name)) for name in _STATE_DICTS}
+    places[""] = tensors_in(content)
+    places |= {name: tensors_in(content.get(name)) for name in MEANS}
+    chosen = next((name for name, found in places.items() if found), None)
+    if chosen is None:
         keys = shortened(", ".join(str(key) for key in list(content)[:20]))
         raise FormatError(file.path, f"holds no tensors, only entries {keys}")
+    tensors = places.pop(chosen)
+    for place, found in places.items():
+        tensors |= {f"{place}.{k}": v for k, v in found.items() if place}
     for name, tensor in tensors.items():
         if not isinstance(name, str):
             raise FormatError(file.path, f"name is no string: {shortened(name)}")
