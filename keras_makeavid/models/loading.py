@@ -120,7 +120,10 @@ def int8_policy_of(preset: str) -> keras.DTypePolicy | None:
     """The dtype policy of a preset with weights in int8; `None` of any other."""
     if not check_file_exists(preset, "config.json"):
         return None
-    saved = load_json(preset)["config"].get("dtype")
+    file = os.path.join(preset, "config.json")
+    config = read_object(file) if os.path.exists(file) else load_json(preset)
+    settings = config.get("config")
+    saved = settings.get("dtype") if isinstance(settings, dict) else None
     if isinstance(saved, dict) and "mode" in saved["config"]:
         return keras.dtype_policies.get(saved)
     return None
