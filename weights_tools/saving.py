@@ -77,6 +77,8 @@ _PIPELINE = {
 
 # What diffusers and single files have, and of which layouts it is the modules alone.
 _PARTS = (*KINDS, MOTION)
+# Whose folders ours are like. It does not load an inpainting pipeline that has none.
+_DIFFUSERS_VERSION = "0.42.1"
 _OF_MODULES = ("animatediff", "diffusers_adapter")
 
 # PyTorch's loaders ask a safetensors file what wrote it.
@@ -455,6 +457,7 @@ def _index(unet: Mapping[str, Any]) -> dict[str, Any]:
         own = ("text_encoder", "tokenizer", "scheduler", "vae", "feature_extractor")
         return {
             "_class_name": "AnimateDiffPipeline",
+            "_diffusers_version": _DIFFUSERS_VERSION,
             **{part: _PIPELINE[part] for part in own},
             "unet": ["diffusers", "UNetMotionModel"],
             "motion_adapter": [None, None],
@@ -462,6 +465,7 @@ def _index(unet: Mapping[str, Any]) -> dict[str, Any]:
         }
     return {
         "_class_name": f"StableDiffusion{'Inpaint' if inpainting else ''}Pipeline",
+        "_diffusers_version": _DIFFUSERS_VERSION,
         **_PIPELINE,
         "unet": ["makeavid_sd" if is_video else "diffusers", unet.get("_class_name")],
     }

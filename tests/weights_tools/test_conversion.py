@@ -531,3 +531,14 @@ def assert_equal_states(first, second):
     states = first.state_dict(), second.state_dict()
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_diffusers_loads_a_pipeline_that_was_written(inflated, image_unet, tmp_path):
+    from diffusers import StableDiffusionInpaintPipeline
+
+    weights_tools.convert(inflated, tmp_path / "pipeline", layout="diffusers")
+    pipeline = StableDiffusionInpaintPipeline.from_pretrained(tmp_path / "pipeline")
+    for name, value in image_unet.state_dict().items():
+        assert torch.equal(pipeline.unet.state_dict()[name], value)
+    assert pipeline.scheduler.config.beta_schedule == "scaled_linear"
