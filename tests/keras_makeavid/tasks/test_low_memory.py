@@ -29,7 +29,7 @@ text = np.zeros((1, 4, 16), "float32")
 given = Conditions(text, text, 5.0, noise[..., :1], noise)
 with open("/proc/self/status") as status:
     data = next(line for line in status if line.startswith("VmData")).split()[1]
-most = 1024 * int(data) + 275 * 2**20
+most = 1024 * int(data) + 250 * 2**20
 resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 table = get_scheduler("ddim").table(1)
 DenoisingLoop(unet)(noise, given, table, low_memory=sys.argv[1] == "low")
