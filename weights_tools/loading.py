@@ -31,16 +31,16 @@ def load_model(
 
     Args:
         source: A file, a folder, or `hf://owner/name[@revision]`.
-        part: `"unet"`, `"vae"`, `"text_encoder"` or `"image_unet"`. `None` is for a
-            source of one model.
+        part: `"unet"`, `"vae"`, `"text_encoder"`, `"image_unet"` or `"tiny_vae"`.
+            `None` is for a source of one model.
         dtype: Dtype or dtype policy of the model. `None` is Keras's default.
         variant: `"fp16"` prefers files of this variant in a diffusers folder.
         overrides: Arguments of `UNetPseudo3D` that are known better than the source
             tells.
 
     Returns:
-        A `UNetPseudo3D`, `AutoencoderKL` or `TextEncoder`. An image UNet's temporal
-        parts are as in a new model: they do nothing.
+        A `UNetPseudo3D`, `AutoencoderKL`, `TextEncoder` or `AutoencoderTiny`. An image
+        UNet's temporal parts are as in a new model: they do nothing.
 
     Raises:
         FileNotFoundError: There is nothing.

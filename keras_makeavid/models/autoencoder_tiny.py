@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ from keras_makeavid.layers.tiny_autoencoder import TinyAutoencoder
 from keras_makeavid.models.frame_coding import FrameCoding
 from keras_makeavid.models.int8_weights import Int8Weights
 from keras_makeavid.models.loading import FromPreset
-from keras_makeavid.presets import is_preset
 from keras_makeavid.tensor import Shape, Tensor
 
 
@@ -97,40 +95,6 @@ class AutoencoderTiny(FrameCoding, Int8Weights, FromPreset, keras_hub.models.Bac
         self.encoder_blocks = encoder_blocks
         self.decoder_blocks = decoder_blocks
         self.scaling_factor = scaling_factor
-
-    @classmethod
-    def from_preset(
-        cls, preset: str | os.PathLike, load_weights: bool = True, **kwargs: Any
-    ) -> AutoencoderTiny:
-        """Make the model of a preset, or of weights as diffusers writes them.
-
-        Args:
-            preset: A preset's folder; or a folder of diffusers' class (`config.json`
-                and `diffusion_pytorch_model.safetensors`), its file of weights alone,
-                or a repository of one, such as `hf://madebyollin/taesd`.
-            load_weights: Whether to load the weights of a preset; those of diffusers
-                always are.
-            **kwargs: `dtype`, and for a preset the others of KerasHub's method.
-
-        Returns:
-            The model.
-
-        Raises:
-            FileNotFoundError: If there is nothing.
-            ValueError: If it is damaged, or another model.
-
-        Example:
-        ```python
-        tiny = AutoencoderTiny.from_preset("hf://madebyollin/taesd")
-        ```
-        """
-        preset = os.fspath(preset)
-        if is_preset(preset):
-            return super().from_preset(preset, load_weights, **kwargs)
-        # Presets need none of it.
-        from weights_tools import load_model
-
-        return load_model(preset, "tiny_vae", **kwargs)
 
     @property
     def downsampling_factor(self) -> int:

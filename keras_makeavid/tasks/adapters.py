@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import keras
 import numpy as np
 
 from keras_makeavid.tasks.inputs import as_scale
 from weights_tools.architectures import kind_of, variables_of
 from weights_tools.checkpoint import FLOATS, all_finite, assign, tensors_of_model
 from weights_tools.lora import Adapters, LowRank, read_lora
-
-if TYPE_CHECKING:
-    from keras_makeavid.tasks.text_to_video import TextToVideo
 
 # The parts of a task that adapters are for, by their attribute of it.
 _PARTS = ("backbone", "image_backbone", "text_encoder")
@@ -50,7 +48,7 @@ class LoadedAdapters:
     kernels as they were stay on the host, and unloading puts them back to the bit.
     """
 
-    def __init__(self, task: TextToVideo):
+    def __init__(self, task: keras.Model):
         self._task = task
         self._scales: dict[str, float] = {}
         self._adapters: dict[str, Adapters] = {}

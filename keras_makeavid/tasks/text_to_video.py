@@ -236,7 +236,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         It is no part of the task, and presets do not hold it.
 
         Args:
-            source: An `AutoencoderTiny`, or what its `from_preset` takes, such as
+            source: An `AutoencoderTiny`; or a preset of one, a folder of diffusers'
+                class, its file of weights alone, or a repository of one, such as
                 `"hf://madebyollin/taesd"`.
 
         Raises:
@@ -251,7 +252,10 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         """
         tiny = source
         if not isinstance(tiny, AutoencoderTiny):
-            tiny = AutoencoderTiny.from_preset(tiny, dtype=self.vae.compute_dtype)
+            # Those without one do not wait for it to be imported.
+            from weights_tools import load_model
+
+            tiny = load_model(tiny, "tiny_vae", dtype=self.vae.compute_dtype)
         for name in ("in_channels", "latent_channels", "downsampling_factor"):
             received, expected = getattr(tiny, name), getattr(self.vae, name)
             if received != expected:

@@ -39,6 +39,10 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("tiny")
 
 
+def load(source, **options):
+    return weights_tools.load_model(source, "tiny_vae", **options)
+
+
 @pytest.fixture(scope="module")
 def peer(folder):
     return written_peer(folder, **SMALL)
@@ -46,7 +50,7 @@ def peer(folder):
 
 @pytest.fixture(scope="module")
 def tiny(folder, peer):
-    return AutoencoderTiny.from_preset(folder)
+    return load(folder)
 
 
 def normal(*shape):
@@ -91,7 +95,7 @@ def test_both_coders_equal_those_of_diffusers(tiny, peer):
 
 def test_the_default_is_the_architecture_of_taesd(tmp_path):
     peer = written_peer(tmp_path)
-    tiny = AutoencoderTiny.from_preset(tmp_path)
+    tiny = load(tmp_path)
     assert tiny.get_config() == AutoencoderTiny(name=tiny.name).get_config()
     assert tiny.count_params() == 2_445_063
     check_parity(tiny, peer, height=24, width=16)
@@ -99,7 +103,7 @@ def test_the_default_is_the_architecture_of_taesd(tmp_path):
 
 def test_latents_are_scaled_as_the_configuration_says(tmp_path):
     peer = written_peer(tmp_path, **SMALL, scaling_factor=0.5)
-    tiny = AutoencoderTiny.from_preset(tmp_path)
+    tiny = load(tmp_path)
     latents = normal(1, 3, 2, 4)
     np.testing.assert_allclose(
         run(tiny, tiny.decode, latents),
@@ -118,7 +122,7 @@ def test_latents_are_scaled_as_the_configuration_says(tmp_path):
 
 @pytest.mark.once
 def test_a_file_alone_tells_the_architecture(tiny, folder):
-    alone = AutoencoderTiny.from_preset(folder / WEIGHTS)
+    alone = load(folder / WEIGHTS)
     assert {**alone.get_config(), "name": tiny.name} == tiny.get_config()
     for value, expected in zip(alone.get_weights(), tiny.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
@@ -127,7 +131,9 @@ def test_a_file_alone_tells_the_architecture(tiny, folder):
 @pytest.mark.once
 def test_weights_go_to_a_preset_and_back_to_diffusers(folder, peer, tmp_path):
     weights_tools.convert(folder, tmp_path / "converted")
-    AutoencoderTiny.from_preset(tmp_path / "converted").save_to_preset(tmp_path / "own")
+    AutoencoderTiny.from_preset(str(tmp_path / "converted")).save_to_preset(
+        tmp_path / "own"
+    )
     weights_tools.convert(tmp_path / "own", tmp_path / "back", layout="diffusers")
     back = load_file(tmp_path / "back" / WEIGHTS)
     for name, value in load_file(folder / WEIGHTS).items():
@@ -151,7 +157,7 @@ def test_videos_are_coded_by_frame_and_to_uint8(tiny):
 
 
 def test_half_precision_is_close(tiny, folder):
-    half = AutoencoderTiny.from_preset(folder, dtype="bfloat16")
+    half = load(folder, dtype="bfloat16")
     latents = normal(1, 4, 4, 4)
     images = run(half, half.decode, latents)
     expected = run(tiny, tiny.decode, latents)
@@ -188,22 +194,22 @@ def test_other_architectures_are_refused(folder, tmp_path, changed, message):
     (tmp_path / "config.json").write_text(json.dumps({**config, **changed}))
     (tmp_path / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes())
     with pytest.raises(ValueError, match=message):
-        AutoencoderTiny.from_preset(tmp_path)
+        load(tmp_path)
 
 
 @pytest.mark.once
 def test_what_is_no_tiny_autoencoder_is_refused(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="There is nothing at"):
-        AutoencoderTiny.from_preset(tmp_path / "nowhere")
+        load(tmp_path / "nowhere")
     tensors = load_file(folder / WEIGHTS)
     del tensors["encoder.layers.1.conv.2.bias"]
     save_file(tensors, tmp_path / WEIGHTS)
     with pytest.raises(ValueError, match=r"1 missing: encoder\.layers\.1\.conv\.2\."):
-        AutoencoderTiny.from_preset(tmp_path / WEIGHTS)
+        load(tmp_path / WEIGHTS)
     config = {"block_out_channels": [4], "layers_per_block": 1, "norm_num_groups": 2}
     diffusers.AutoencoderKL(**config).save_pretrained(tmp_path / "vae")
     with pytest.raises(ValueError, match=r"no tiny_vae in the source. .*'vae'"):
-        AutoencoderTiny.from_preset(tmp_path / "vae")
+        load(tmp_path / "vae")
 
 
 @pytest.mark.once
