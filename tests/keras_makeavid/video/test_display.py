@@ -180,13 +180,19 @@ def test_what_h264_says_itself_of_crop_and_rotation_holds(tmp_path, corners, fil
 
 def _with_element(contents, video, element):
     """Adds to the settings of a track, whose sizes have eight bytes or one."""
-    grown = bytearray(contents)
+    grown, after = bytearray(contents), 0
     for kind in (b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"):
         at = video if kind == b"\xe0" else contents.rfind(kind, 0, video)
+        if kind == b"\xae":
+            # Right at the beginning of the tracks, after a checksum if there is one:
+            # its byte may be in one of their random numbers, too.
+            at = after + (6 if contents[after] == 0xBF else 0)
+            assert contents[at] == 0xAE
         at += len(kind)
         length = 9 - contents[at].bit_length()
         size = int.from_bytes(contents[at : at + length], "big") + len(element)
         grown[at : at + length] = size.to_bytes(length, "big")
+        after = at + length
     end = at + length + (contents[at] & 0x7F if length == 1 else 0)
     if length != 1:
         mask = (1 << 7 * length) - 1
