@@ -293,7 +293,7 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
             raise FormatError(path, f"holds more than one {component.part}")
         checkpoint.components[component.part] = component
         used |= {layout.tensor_name(p, root) for p in component.weights.specs}
-    checkpoint.left_out = _left_out(file, used)
+    checkpoint.left_out = (*_left_out(file, used), *file.left_out)
     if checkpoint.components.keys() == MODELS.keys():
         # Stable Diffusion's checkpoints have everything but the vocabulary.
         checkpoint.schedule = NoiseSchedule()
@@ -325,7 +325,11 @@ def _renamed(file: TensorFile, names: dict[str, str]) -> TensorFile:
     """The file under other names, which lead to its own."""
     specs = {name: file.specs[own] for name, own in names.items()}
     return TensorFile(
-        file.path, specs, lambda name: file.read(names[name]), file.metadata
+        file.path,
+        specs,
+        lambda name: file.read(names[name]),
+        file.metadata,
+        left_out=file.left_out,
     )
 
 

@@ -114,7 +114,7 @@ class Int8Kernel:
 
     def quantize(
         self, mode: str = MODE, type_check: bool = True, config: Any = None
-    ) -> Tensor:
+    ) -> None:
         """Round the kernel to int8, as `keras.layers.Layer.quantize`."""
         policy = int8_policy(self.dtype_policy)
         if mode != MODE:

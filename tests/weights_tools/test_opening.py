@@ -343,6 +343,20 @@ def test_a_running_mean_in_a_dict_of_its_own_is_listed_and_taken(
         assert listed[0].startswith(f"weights.*: {len(unet)} tensors of ")
 
 
+def test_the_state_of_an_optimizer_is_listed(ldm, expected, tmp_path):
+    moments = {0: {"step": 3, "exp_avg": torch.ones(5)}, 1: [torch.ones(2, 2)]}
+    ring = [torch.ones(7)]
+    ring.append(ring)
+    content = {"state_dict": ldm, "optimizer_states": [{"state": moments}], "epoch": 3}
+    content["ring"] = ring
+    torch.save(content, tmp_path / "trained.ckpt")
+    assert_same(read(tmp_path / "trained.ckpt"), expected)
+    assert list(weights_tools.inspect(tmp_path / "trained.ckpt").left_out) == [
+        "optimizer_states: 2 tensors of 9 numbers",
+        "ring: 1 tensors of 7 numbers",
+    ]
+
+
 def test_a_running_mean_that_is_not_there_is_not_taken(ldm, tmp_path):
     save_file(ldm, tmp_path / "sd.safetensors")
     assert weights_tools.inspect(tmp_path / "sd.safetensors").left_out == ()

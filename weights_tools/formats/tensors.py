@@ -8,7 +8,7 @@ import math
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -153,6 +153,7 @@ class TensorFile:
         read: Returns the array of a name.
         metadata: What the file says about itself; an attribute too.
         close: Closes the file.
+        left_out: What else with tensors is in the file, in words; an attribute too.
     """
 
     def __init__(
@@ -162,8 +163,10 @@ class TensorFile:
         read: Callable[[str], np.ndarray],
         metadata: Mapping[str, str] | None = None,
         close: Callable[[], object] = lambda: None,
+        left_out: Sequence[str] = (),
     ):
         self.path = Path(path)
+        self.left_out = tuple(left_out)
         self.specs: Mapping[str, TensorSpec] = MappingProxyType(dict(specs))
         self.metadata: dict[str, str] = dict(metadata or {})
         self._read: Callable[[str], np.ndarray] | None = read

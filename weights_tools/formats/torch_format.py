@@ -131,7 +131,37 @@ def open_torch(file: MappedFile) -> TensorFile:
             pages.touch(storage, [Extent(storage.data_ptr(), storage.nbytes())])
         return _array(tensors[name], specs[name].numpy_dtype, torch)
 
-    return TensorFile(file.path, specs, read)
+    others = _others_in(content, torch)
+    return TensorFile(file.path, specs, read, left_out=others)
+
+
+def _others_in(content: dict, torch: Any) -> list[str]:
+    """What of a checkpoint holds tensors and is no state dict, such as an optimizer."""
+    seen: set[int] = set()
+
+    def sizes(value):
+        if isinstance(value, torch.Tensor):
+            return [value.numel()]
+        # A list of a damaged file may hold itself.
+        if id(value) in seen:
+            return []
+        seen.add(id(value))
+        if isinstance(value, dict):
+            value = list(value.values())
+        found = value if isinstance(value, list | tuple) else []
+        return [size for each in found for size in sizes(each)]
+
+    taken = {*_STATE_DICTS, *MEANS}
+    counted = {
+        key: sizes(value)
+        for key, value in content.items()
+        if key not in taken and not isinstance(value, torch.Tensor)
+    }
+    return [
+        f"{shortened(str(key))[1:-1]}: {len(found)} tensors of {sum(found):,} numbers"
+        for key, found in counted.items()
+        if found
+    ]
 
 
 def _array(tensor: Any, dtype: np.dtype, torch: Any) -> np.ndarray:
