@@ -23,6 +23,7 @@ from keras_makeavid.models import AutoencoderTiny
 from keras_makeavid.previews import Preview, preview_frames
 from keras_makeavid.schedulers import SamplerState, StepTable, step, step_noise
 from keras_makeavid.schedulers.step_table import StepRow
+from keras_makeavid.windows import Windows
 
 # Each call has an int32 number, by which the program finds its progress callback.
 _MOST_CALLS = 2**31
@@ -33,7 +34,7 @@ _LEAST_ROWS = 1000
 class Conditions(NamedTuple):
     """What a latent is denoised towards; tensors only."""
 
-    context: Any  # Text states `(B, L, D)`.
+    context: Any  # Text states `(B, L, D)`; of K texts that change, `(B, K, L, D)`.
     negative_context: Any  # The same, to move away from.
     guidance_scale: Any  # A scalar.
     mask: Any  # `(B, F, H, W, 1)` or `(B, H, W, 1)`: 1 is to be filled, 0 is given.
@@ -84,6 +85,9 @@ class DenoisingLoop:
         low_memory: bool = False,
         guided_steps: range | None = None,
         preview: Preview | None = None,
+        latents: np.ndarray | None = None,
+        windows: Windows | None = None,
+        text_shares: np.ndarray | None = None,
     ):
         """Denoise.
 
@@ -100,6 +104,12 @@ class DenoisingLoop:
             guided_steps: Steps with guidance, a UNet pass for each prompt; the others
                 make one pass. `None` is all.
             preview: How the expected result `(B, F, H, W, C)` is shown on the way.
+            latents: Clean latents of the shape of `noise` to start from; the table is
+                then one of a `strength`.
+            windows: Windows of frames that are denoised one after the other in each
+                step, and blended. `None` is all frames at once.
+            text_shares: `(B, F, K)`, how much of each of K texts a frame is told, for
+                `Conditions` with so many; a row adds up to one.
 
         Returns:
             Latents of the shape of `noise`, float32.
@@ -111,8 +121,16 @@ class DenoisingLoop:
         rescaled = float(conditions.guidance_rescale) != 0.0
         start, *arguments = keras.tree.map_structure(
             lambda x: ops.convert_to_tensor(x, "float32"),
-            (noise * table.initial_sigma, tuple(conditions), _padded(table)),
+            (table.start(noise, latents), tuple(conditions), _padded(table)),
         )
+        over_time = None
+        if windows is not None or text_shares is not None:
+            dtypes = ("int32", "float32", "float32")
+            values = (*(windows or (None, None))[:2], text_shares)
+            over_time = tuple(
+                None if value is None else ops.convert_to_tensor(value, dtype)
+                for value, dtype in zip(values, dtypes, strict=True)
+            )
         if noise_keys is not None:
             noise_keys = ops.convert_to_tensor(noise_keys, "int32")
         state = tuple(SamplerState.start(start))
@@ -147,6 +165,7 @@ class DenoisingLoop:
                     ops.convert_to_tensor(steps.stop, "int32"),
                     ops.convert_to_tensor(number, "int32"),
                     shown,
+                    over_time,
                 )
             wait_for_host_callbacks()
         finally:
@@ -170,13 +189,18 @@ class DenoisingLoop:
         program = self._compile(_Program())
         state, number = SamplerState(*[noise] * 4), jax.ShapeDtypeStruct((), "int32")
         return program.lower(
-            tuple(state), conditions, table, None, number, number, number, None
+            tuple(state), conditions, table, None, number, number, number, None, None
         )
 
     def _compile(self, kind: _Program):
-        def program(state, conditions, table, noise_keys, first, stop, number, shown):
-            conditions = Conditions(*conditions)
-            predict = compile_part(self._predictor(conditions, kind))
+        def program(
+            state, conditions, table, noise_keys, first, stop, number, shown, over_time
+        ):
+            starts, shares, text_shares = over_time or (None, None, None)
+            predict = self._predictor(Conditions(*conditions), kind, text_shares)
+            if starts is not None:
+                predict = _in_windows(predict, starts, shares)
+            predict = compile_part(predict)
 
             def body(i, state):
                 state = SamplerState(*state)
@@ -213,13 +237,19 @@ class DenoisingLoop:
         calls_host = kind.reports or kind.previews
         return compile_inference(program, layers, calls_host=calls_host)
 
-    def _predictor(self, conditions: Conditions, kind: _Program):
-        """Function of (sample, timestep) that gives the guided prediction."""
+    def _predictor(self, conditions: Conditions, kind: _Program, text_shares):
+        """Function of (sample, timestep) that gives the guided prediction.
+
+        Its third argument are the first frame and the number of those in the sample,
+        where that is a window.
+        """
         context = conditions.context
         if kind.guided:
             context = ops.concatenate([conditions.negative_context, context], axis=0)
         # The text's keys and values are the same in every step: once, outside the loop.
-        text = self._unet.project_context(context)
+        projected = self._unet.project_context(context)
+        if text_shares is not None and kind.guided:
+            text_shares = ops.concatenate([text_shares, text_shares], axis=0)
         takes_hint = self._unet.in_channels > self._unet.out_channels
 
         def run(inputs, timestep, text):
@@ -230,7 +260,17 @@ class DenoisingLoop:
             )
             return shard_batch(ops.cast(prediction, "float32"))
 
-        def run_both(inputs, timestep):
+        def text_of(frames):
+            if text_shares is None:
+                return projected
+            shares = _frames_of(text_shares, frames)
+            # Keys and values are linear in the text: those between two are as well.
+            return keras.tree.map_structure(
+                lambda x: ops.einsum("bfk,bk...->bf...", ops.cast(shares, x.dtype), x),
+                projected,
+            )
+
+        def run_both(inputs, timestep, text):
             if kind.low_memory:
                 batch = conditions.context.shape[0]
                 halves = keras.tree.map_structure(
@@ -242,14 +282,15 @@ class DenoisingLoop:
             both = run(inputs, timestep, text)
             return tuple(map(shard_batch, ops.split(both, 2, axis=0)))
 
-        def predict(sample, timestep):
-            inputs = [sample]
+        def predict(sample, timestep, frames=None):
+            inputs, text = [sample], text_of(frames)
             if takes_hint:
-                inputs += [conditions.mask, conditions.hint]
+                given = (conditions.mask, conditions.hint)
+                inputs += [_frames_of(x, frames) for x in given]
             inputs = ops.concatenate(inputs, axis=-1)
             if not kind.guided:
                 return run(shard_batch(inputs), timestep, text)
-            negative, positive = run_both(inputs, timestep)
+            negative, positive = run_both(inputs, timestep, text)
             result = negative + conditions.guidance_scale * (positive - negative)
             if not kind.rescaled:
                 return result
@@ -289,6 +330,34 @@ def rescale_guided(guided: Any, positive: Any, share: Any) -> Any:
     axes = tuple(range(1, len(guided.shape)))
     own, blown = (ops.std(x, axis=axes, keepdims=True) for x in (positive, guided))
     return guided * (share * (own / blown) + (1.0 - share))
+
+
+def _in_windows(predict, starts, shares):
+    """Predictions of windows of frames, one after the other, blended by shares."""
+    count, window = shares.shape
+
+    def predict_all(sample, timestep):
+        def add(i, total):
+            start = starts[i]
+            part = predict(
+                _frames_of(sample, (start, window)), timestep, (start, window)
+            )
+            part = part * ops.reshape(shares[i], (1, -1, 1, 1, 1))
+            part = part + _frames_of(total, (start, window))
+            return ops.slice_update(total, (0, start, 0, 0, 0), part)
+
+        return ops.fori_loop(0, count, add, ops.zeros_like(sample))
+
+    return predict_all
+
+
+def _frames_of(x, frames):
+    """Some frames of `(B, F, ...)`, by the first and their number; `None` is all."""
+    if frames is None:
+        return x
+    start, count = frames
+    rest = len(x.shape) - 2
+    return ops.slice(x, (0, start, *[0] * rest), (x.shape[0], count, *x.shape[2:]))
 
 
 def _stretches(guided: range, num_steps: int) -> list[range]:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from keras_makeavid.given_frames import Shares
 from keras_makeavid.json_files import read_object
 from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
@@ -54,6 +55,7 @@ _ARGUMENTS: dict[str, Any] = {
     **_each("epsilon transformer_epsilon layer_norm_epsilon", _Fraction),
     **_each("scaling_factor fps", _Factor),
     "guidance_scale": float,
+    "given_frames": Shares,
     **_each("gelu intermediate_activation", str),
     "temporal": bool | str,
     **_each("motion_num_heads motion_positions", _Size),

@@ -16,8 +16,10 @@ from keras_makeavid.cli import (
     dataset,
     encode,
     evaluate,
+    extend,
     generate,
     info,
+    interpolate,
     plan,
     train,
     weights,
@@ -25,6 +27,8 @@ from keras_makeavid.cli import (
 
 _COMMANDS = {
     "generate": generate,
+    "interpolate": interpolate,
+    "extend": extend,
     "evaluate": evaluate,
     "encode": encode,
     "dataset": dataset,

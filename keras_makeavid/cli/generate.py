@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sys
+from typing import TYPE_CHECKING, Any
 
 from keras_makeavid.cli.checks import check_at_least_one
 from keras_makeavid.presets import DEFAULT_PRESET
 
 EXAMPLE = 'makeavid generate "a red star moving left" --seed 7 --out star.mp4'
+
+if TYPE_CHECKING:
+    from keras_makeavid import TextToVideo
 
 _FORMATS = ("mp4", "gif", "webp", "png")
 
@@ -33,6 +38,57 @@ def add_arguments(option) -> None:
     option("--workers", type=int, default=1, help="workers, with --ray")
     option("--gpus", type=float, default=0.0, help="GPUs of each worker, with --ray")
     option(
+        "--prompt-at",
+        metavar="N=TEXT",
+        action="append",
+        default=[],
+        type=_at_frame,
+        help="another prompt from frame N on, which that before it turns into; may be "
+        "given again",
+    )
+    option("--hint", help="picture to set in motion")
+    option("--mask", help="picture: white is to be filled, black is kept")
+    option(
+        "--keyframe",
+        metavar="N=PICTURE",
+        action="append",
+        default=[],
+        type=_at_frame,
+        help="picture of frame N, from 0, or from -1 for the last one; may be given "
+        "again",
+    )
+    option("--video", help="video to change, in the place of --frames")
+    option(
+        "--strength",
+        type=float,
+        default=0.6,
+        help="how much of --video may change, up to 1",
+    )
+    option("--frames", type=int, help="number of frames; the preset's if not given")
+    option(
+        "--image-guidance",
+        type=float,
+        help="the same for a generated first frame; --guidance if not given",
+    )
+    option(
+        "--window",
+        type=int,
+        help="frames that are made at once, for longer videos; all if not given",
+    )
+    option(
+        "--overlap", type=int, help="frames that windows share; a quarter if not given"
+    )
+    option(
+        "--shared-noise",
+        action="store_true",
+        help="let all windows start from the noise of the first, in other orders",
+    )
+    add_sampling_arguments(option)
+
+
+def add_sampling_arguments(option) -> None:
+    """Declare what all commands have that make videos: files, model, sampling."""
+    option(
         "--preset",
         default=DEFAULT_PRESET,
         help="folder or handle of a TextToVideo preset",
@@ -52,15 +108,12 @@ def add_arguments(option) -> None:
         help="picture of all frames to write too (.png); beside the video if not given",
     )
     option("--negative", default="", help="what to avoid")
-    option("--hint", help="picture to set in motion")
-    option("--mask", help="picture: white is to be filled, black is kept")
     option(
         "--background",
         default="white",
-        help="colour behind transparent parts of --hint and --mask, such as black or "
+        help="colour behind transparent parts of pictures and clips, such as black or "
         "#808080",
     )
-    option("--frames", type=int, help="number of frames; the preset's if not given")
     option(
         "--height", type=int, help="pixels, a multiple of 32; the preset's if not given"
     )
@@ -71,11 +124,6 @@ def add_arguments(option) -> None:
     option("--steps", type=int, default=20, help="sampling steps")
     option(
         "--guidance", type=float, help="weight of the prompt; the preset's if not given"
-    )
-    option(
-        "--image-guidance",
-        type=float,
-        help="the same for a generated first frame; --guidance if not given",
     )
     option(
         "--guidance-rescale",
@@ -155,6 +203,17 @@ def add_arguments(option) -> None:
     )
 
 
+def _at_frame(text: str) -> tuple[int, str]:
+    """A frame's number and what is said of it."""
+    frame, _, value = text.partition("=")
+    try:
+        return int(frame), value
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be a frame's number, = and a value. Received: {text!r}"
+        ) from None
+
+
 def _lora(text: str) -> tuple[str, float]:
     """The file and the scale, without which a colon is the name's own."""
     path, colon, scale = text.rpartition(":")
@@ -174,6 +233,40 @@ def prepare(options) -> None:
     if options.prompts is not None:
         _prepare_many(options)
         return
+    prepare_sampling(options)
+    if options.hint is not None:
+        options.hint = video.read_image(options.hint, background=options.background)
+    if options.mask is not None:
+        options.mask = video.read_mask(options.mask, background=options.background)
+    options.keyframes = {
+        frame: video.read_image(path, background=options.background)
+        for frame, path in options.keyframe
+    }
+    if len(options.keyframes) < len(options.keyframe):
+        raise ValueError("--keyframe takes one picture for a frame")
+    if options.video is not None:
+        options.video = video.read_video(
+            options.video,
+            fps=options.fps,
+            num_frames=options.frames,
+            background=options.background,
+        )
+    if options.prompt_at:
+        options.prompt = {0: options.prompt, **dict(options.prompt_at)}
+        if len(options.prompt) <= len(options.prompt_at):
+            raise ValueError("--prompt-at takes one text for a frame above 0")
+    elif options.preset == DEFAULT_PRESET:
+        from keras_makeavid.moving_shapes import note_on
+
+        note = note_on(options.prompt)
+        if note is not None:
+            print(f"note: {note}", file=sys.stderr)
+
+
+def prepare_sampling(options) -> None:
+    """Refuse wrong files of what all commands have, fill in the paths to write."""
+    from keras_makeavid import video
+
     if options.out is None:
         suffix = f".{options.format or 'mp4'}"
         options.out = "video" if suffix == ".png" else f"video{suffix}"
@@ -187,31 +280,25 @@ def prepare(options) -> None:
         options.sheet = f"{os.path.splitext(options.out.rstrip(os.sep))[0]}_sheet.png"
     video.check_video_path(options.out, 8 if options.fps is None else options.fps)
     video.check_image_path(options.sheet)
-    if options.hint is not None:
-        options.hint = video.read_image(options.hint, background=options.background)
-    if options.mask is not None:
-        options.mask = video.read_mask(options.mask, background=options.background)
     files = [("--lora", path) for path, _ in options.lora]
     files += [("--embedding", path) for path in options.embedding]
     for name, path in files:
         if not os.path.exists(path):
             raise FileNotFoundError(f"{name}: there is no file {path}")
-    if options.preset == DEFAULT_PRESET:
-        from keras_makeavid.moving_shapes import note_on
-
-        note = note_on(options.prompt)
-        if note is not None:
-            print(f"note: {note}", file=sys.stderr)
 
 
 def _prepare_many(options):
     if options.sheet is not None or options.format == "png":
         raise ValueError("--prompts writes video files alone: no --sheet, no PNG.")
+    for name in ("keyframe", "video", "window", "prompt_at"):
+        if getattr(options, name):
+            raise ValueError(f"--{name.replace('_', '-')} does not go with --prompts")
     options.out = options.out or "videos"
     options.suffix = f".{options.format or 'mp4'}"
 
 
-def _load_task(options):
+def load_task(options) -> TextToVideo:
+    """The task of the options, with what they load."""
     from keras_makeavid import TextToVideo
     from keras_makeavid.dtype_policies import policy_of
     from keras_makeavid.schedulers import get_scheduler
@@ -241,35 +328,55 @@ def run(options) -> int:
 
     if options.prompts is not None:
         return _run_many(options)
-    task = _load_task(options)
+    task = load_task(options)
     fps = task.fps if options.fps is None else options.fps
     video.check_video_path(options.out, fps)
     frames = task.generate(
         options.prompt,
-        negative_prompts=options.negative,
         hint_image=options.hint,
         mask_image=options.mask,
+        keyframes=options.keyframes or None,
+        video=options.video,
+        strength=options.strength,
         num_frames=options.frames,
-        height=options.height,
-        width=options.width,
-        num_steps=options.steps,
-        guidance_scale=options.guidance,
+        window=options.window,
+        overlap=options.overlap,
+        shared_noise=options.shared_noise,
         image_guidance_scale=options.image_guidance,
-        guidance_rescale=options.guidance_rescale,
-        guidance_interval=options.guidance_interval,
-        scheduler=options.scheduler,
-        seed=options.seed,
-        tile_size=options.tile,
-        fast_decode=options.fast_decode is not None,
-        prompt_weighting=options.prompt_weighting,
-        long_prompts=options.long_prompts,
-        progress=True,
+        guidance_scale=options.guidance,
+        **sampling_arguments(options),
     )[0]
+    write(options, frames, fps)
+    return 0
+
+
+def sampling_arguments(options) -> dict[str, Any]:
+    """What all commands that make videos hand on to `generate`."""
+    return {
+        "negative_prompts": options.negative,
+        "height": options.height,
+        "width": options.width,
+        "num_steps": options.steps,
+        "guidance_rescale": options.guidance_rescale,
+        "guidance_interval": options.guidance_interval,
+        "scheduler": options.scheduler,
+        "seed": options.seed,
+        "tile_size": options.tile,
+        "fast_decode": options.fast_decode is not None,
+        "prompt_weighting": options.prompt_weighting,
+        "long_prompts": options.long_prompts,
+        "progress": True,
+    }
+
+
+def write(options, frames, fps: float) -> None:
+    """Write a video `(F, H, W, 3)` and its sheet, and say where they are."""
+    from keras_makeavid import video
+
     video.write_video(options.out, frames, fps=fps)
     video.write_image(options.sheet, video.contact_sheet(frames))
     print(options.out)
     print(options.sheet)
-    return 0
 
 
 def _run_many(options):
@@ -280,7 +387,7 @@ def _run_many(options):
     requests, problems = read_requests(options.prompts)
     for problem in problems.values():
         print(problem, file=sys.stderr)
-    task = _load_task(options)
+    task = load_task(options)
     defaults = {
         "negative_prompt": options.negative or None,
         "hint_image": options.hint and os.path.abspath(options.hint),

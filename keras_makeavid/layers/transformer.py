@@ -80,7 +80,7 @@ class TransformerBlock(keras.layers.Layer):
         self.ff.build(tokens)
 
     def project_context(self, context) -> Any:
-        """Keys and values of the text `(B, L, D)`, the same for every frame."""
+        """Keys and values of the text `(B, L, D)`, or `(B, F, L, D)` for each frame."""
         if not self.built:
             self.build((None, None, None, self.width), ops.shape(context))
         return self.attn2.project(context)
@@ -90,7 +90,8 @@ class TransformerBlock(keras.layers.Layer):
 
         Args:
             inputs: Tokens `(B, F, N, width)`.
-            context: Text `(B, L, D)`, or what `project_context` made of it.
+            context: Text `(B, L, D)`, or `(B, F, L, D)` with one for each frame, or
+                what `project_context` made of it.
             temporal: Whether to attend over frames.
 
         Returns:
@@ -99,9 +100,15 @@ class TransformerBlock(keras.layers.Layer):
         batch, frames, tokens, width = ops.shape(inputs)
         x = ops.reshape(inputs, (-1, tokens, width))
         x = x + self.attn1(self.norm1(x))
-        # All frames of a video ask the same text: one set of keys serves them.
-        x = ops.reshape(x, (batch, -1, width))
+        if not isinstance(context, tuple):
+            context = self.project_context(context)
+        if len(context[0].shape) == 5:
+            context = tuple(ops.reshape(x, (-1, *x.shape[2:])) for x in context)
+        else:
+            # All frames of a video ask the same text: one set of keys serves them.
+            x = ops.reshape(x, (batch, -1, width))
         x = x + self.attn2(self.norm2(x), context)
+        x = ops.reshape(x, (batch, -1, width))
         if temporal and self.temporal:
             x = ops.reshape(x, (batch, frames, tokens, width))
             x = x + self.attn_temporal(self.norm_temporal(x))

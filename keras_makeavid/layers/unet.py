@@ -171,12 +171,17 @@ class UNet(keras.layers.Layer):
     def _call_on_frames(self, sample, timesteps, text):
         shape = ops.shape(sample)
         frames = shape[1]
+
+        def for_each_frame(x):
+            # Text that changes over time has an axis of frames already.
+            if len(x.shape) == 5:
+                return ops.reshape(x, (-1, *x.shape[2:]))
+            return ops.repeat(x, frames, axis=0)
+
         images = {
             "sample": ops.reshape(sample, (-1, *shape[2:])),
             "timesteps": ops.repeat(timesteps, frames, axis=0),
-            "context": keras.tree.map_structure(
-                lambda x: ops.repeat(x, frames, axis=0), text
-            ),
+            "context": keras.tree.map_structure(for_each_frame, text),
         }
         prediction = self.call(images)
         return ops.reshape(prediction, (*shape[:-1], self.out_channels))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from keras_makeavid.given_frames import REPEATED
 from keras_makeavid.models.autoencoder_kl import AutoencoderKL
 from keras_makeavid.models.unet_pseudo3d import UNetPseudo3D
 
@@ -17,6 +18,7 @@ TASK_DEFAULTS = {
     "num_frames": 24,
     "guidance_scale": 15.0,
     "fps": 8.0,
+    "given_frames": REPEATED,
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from keras_makeavid.files import read_text
+from keras_makeavid.given_frames import GivenFrames
 from keras_makeavid.json_files import check_levels
 from keras_makeavid.recipes.duration import Duration
 from keras_makeavid.recipes.schema import Recipe
@@ -130,6 +131,8 @@ def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, Duration):
             return str(value)
+        if isinstance(value, GivenFrames):
+            return dict(value.shares)
         if isinstance(value, msgspec.Struct):
             fields = msgspec.structs.asdict(value)
             return {name: plain(field) for name, field in fields.items()}

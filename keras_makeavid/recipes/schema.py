@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from keras_makeavid.given_frames import Shares
 from keras_makeavid.recipes.duration import Duration
 from keras_makeavid.validation import Table
 
@@ -96,11 +97,21 @@ class Data(Table, frozen=True):
 class Loss(Table, frozen=True):
     """How the samples become a loss."""
 
+    given_frames: Shares | None = None
     hint_spacing: Positive | None = None
     caption_dropout: BelowOne = 0.0
     min_snr_gamma: Above0 | None = None
     full_mask_share: Share = 0.5
     kl_weight: NotNegative = 1e-4
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        spacing = self.hint_spacing
+        if spacing is not None and self.given_frames is not None:
+            yield (
+                "hint_spacing",
+                f"is given_frames = {{'repeated every {spacing}' = 1}}: set one of "
+                "them. Received: both",
+            )
 
 
 class Optimizer(Table, frozen=True):

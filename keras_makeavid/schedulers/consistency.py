@@ -66,8 +66,8 @@ class LCM(ConsistencyScheduler):
 
     timestep_scaling: float = 10.0
 
-    def _table(self, num_steps: int) -> StepTable:
-        timesteps = self._timesteps(num_steps)
+    def _table(self, num_steps: int, first: int) -> StepTable:
+        timesteps = self._timesteps(num_steps)[first:]
         alphas = self.schedule.alphas_cumprod[timesteps]
         # The last step ends at the clean latents.
         next_alphas = np.append(alphas[1:], 1.0)
@@ -113,8 +113,8 @@ class TCD(ConsistencyScheduler):
         if not 0.0 <= self.gamma <= 1.0:
             raise ValueError(f"gamma must be from 0 to 1. Received: {self.gamma!r}")
 
-    def _table(self, num_steps: int) -> StepTable:
-        timesteps = self._timesteps(num_steps)
+    def _table(self, num_steps: int, first: int) -> StepTable:
+        timesteps = self._timesteps(num_steps)[first:]
         next_timesteps = np.append(timesteps[1:], 0)
         # Rounding to float32 decides which whole timestep a product falls to.
         low = np.float32(1.0 - self.gamma) * next_timesteps.astype("float32")

@@ -42,8 +42,9 @@ class DDIM(SpacedScheduler):
         if not 0.0 <= self.eta <= 1.0:
             raise ValueError(f"eta must be from 0 to 1. Received: {self.eta!r}")
 
-    def _table(self, num_steps: int) -> StepTable:
+    def _table(self, num_steps: int, first: int) -> StepTable:
         timesteps = np.round(self._spaced_timesteps(num_steps)).astype(int)
+        timesteps = timesteps[first:]
         next_timesteps = timesteps - self.schedule.num_train_steps // num_steps
         alphas_cumprod = self.schedule.alphas_cumprod
         final = 1.0 if self.set_alpha_to_one else alphas_cumprod[0]

@@ -52,8 +52,8 @@ class Euler(SpacedScheduler):
         super().__post_init__()
         check_choice("final_sigmas_type", self.final_sigmas_type, FINAL_SIGMAS)
 
-    def _table(self, num_steps: int) -> StepTable:
-        timesteps, sigmas = self._noise_levels(num_steps)
+    def _table(self, num_steps: int, first: int) -> StepTable:
+        timesteps, sigmas = (x[first:] for x in self._noise_levels(num_steps))
         sigmas, next_sigmas = sigmas[:-1], sigmas[1:]
         signal = signal_scale(sigmas)
         denoised_from_input, denoised_from_prediction = self._denoised_coefficients(
@@ -69,6 +69,7 @@ class Euler(SpacedScheduler):
             next_from_denoised=1.0 - next_from_sample,
             next_from_noise=next_from_noise * next_sigmas,
             initial_sigma=self._initial_sigma(sigmas[0]),
+            start_from_noise=sigmas[0],
         )
 
     def _shares(self, ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray | float]:

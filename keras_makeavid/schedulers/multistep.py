@@ -47,13 +47,13 @@ class MultistepScheduler(SpacedScheduler):
         check_count("solver_order", self.solver_order, 1, 3)
         check_choice("final_sigmas_type", self.final_sigmas_type, FINAL_SIGMAS)
 
-    def _table(self, num_steps: int) -> StepTable:
-        timesteps, sigmas = self._noise_levels(num_steps)
+    def _table(self, num_steps: int, first: int) -> StepTable:
+        timesteps, sigmas = (x[first:] for x in self._noise_levels(num_steps))
         signal = signal_scale(sigmas)
         noise = sigmas * signal
         with np.errstate(divide="ignore"):
             strides = -np.diff(np.log(sigmas))
-        orders = _attainable(self._orders(num_steps), strides)
+        orders = _attainable(self._orders(num_steps)[first:], strides)
         # Of the denoised sample that comes next, this one and the two before it.
         predicted, corrected = (
             signal[1:] * weights.T for weights in self._weights(strides, orders)

@@ -47,19 +47,22 @@ class Scheduler(abc.ABC):
             if field.type == "bool" and not isinstance(value, bool):
                 raise ValueError(f"{field.name} must be a bool. Received: {value!r}")
 
-    def table(self, num_steps: int) -> StepTable:
+    def table(self, num_steps: int, strength: float = 1.0) -> StepTable:
         """Work out the coefficients of every step.
 
         Args:
             num_steps: Int, from `1` to `schedule.num_train_steps`, or to
                 `original_inference_steps` for LCM and TCD.
+            strength: Float above `0`, at most `1`: the share of the steps that are
+                taken, the last ones. What is denoised then starts from latents that
+                there are, with noise added (`StepTable.start`).
 
         Returns:
-            A `StepTable` of `num_steps` rows.
+            A `StepTable` of `int(num_steps * strength)` rows.
 
         Raises:
-            ValueError: If `num_steps` is outside of that range, or a step would ask
-                a noise-predicting model about pure noise.
+            ValueError: If `num_steps` is outside of that range, no step is left of it,
+                or one would ask a noise-predicting model about pure noise.
 
         Example:
         ```python
@@ -67,14 +70,20 @@ class Scheduler(abc.ABC):
         ```
         """
         check_count("num_steps", num_steps, 1, self._most_steps())
-        return self._table(int(num_steps))
+        number = isinstance(strength, int | float) and not isinstance(strength, bool)
+        if not number or not 1 <= num_steps * strength <= num_steps:
+            raise ValueError(
+                "strength must be a number up to 1 that leaves a step of the "
+                f"{num_steps}: at least {1 / num_steps:g}. Received: {strength!r}"
+            )
+        return self._table(int(num_steps), int(num_steps) - int(num_steps * strength))
 
     def _most_steps(self) -> int:
         return self.schedule.num_train_steps
 
     @abc.abstractmethod
-    def _table(self, num_steps: int) -> StepTable:
-        """Build the table for a number of steps already found valid."""
+    def _table(self, num_steps: int, first: int) -> StepTable:
+        """Build the table for a number of steps already found valid, from a step on."""
 
     def _train_sigmas(self) -> np.ndarray:
         """Ratio of noise to signal at each timestep, rising."""
@@ -94,6 +103,8 @@ class Scheduler(abc.ABC):
             denoised_from_sample=of_sample,
             denoised_from_prediction=of_prediction,
             initial_sigma=1.0,
+            start_from_latents=signal[0],
+            start_from_noise=noise[0],
             **columns,
         )
 

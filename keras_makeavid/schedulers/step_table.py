@@ -96,6 +96,8 @@ class StepTable:
         next_from_sample: Array or number.
         next_from_denoised: Array or number.
         initial_sigma: Float, factor of the standard normal noise to start from.
+        start_from_latents: Float, of clean latents where those are started from ...
+        start_from_noise: ... and of the noise that is added to them.
         next_from_previous_denoised: Array or number, `0` in the first step.
         next_from_earlier_denoised: Array or number, `0` in the first two steps.
         next_from_noise: Array or number.
@@ -123,6 +125,8 @@ class StepTable:
     next_from_sample: Column
     next_from_denoised: Column
     initial_sigma: float
+    start_from_latents: float = 1.0
+    start_from_noise: float = 0.0
     next_from_previous_denoised: Column = 0.0
     next_from_earlier_denoised: Column = 0.0
     next_from_noise: Column = 0.0
@@ -149,6 +153,20 @@ class StepTable:
             with `StepTable.row`. `initial_sigma` is not in it.
         """
         return np.stack([getattr(self, name) for name in _COLUMNS], axis=-1)
+
+    def start(self, noise: Any, latents: Any | None = None) -> Any:
+        """Make the sample that the first step takes.
+
+        Args:
+            noise: Array `(B, ...)`, standard normal.
+            latents: Array of that shape to start from, clean; `None` is pure noise.
+
+        Returns:
+            An array of that shape.
+        """
+        if latents is None:
+            return noise * self.initial_sigma
+        return latents * self.start_from_latents + noise * self.start_from_noise
 
     @staticmethod
     def row(array_slice: Any) -> StepRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from keras_makeavid.text.tokenizer import as_texts
 from keras_makeavid.validation import shown
 from keras_makeavid.video import cover_crop
+from keras_makeavid.windows import BLENDS, Windows
 
 _MAX_SEED = 2**63
 # A prediction of float16 times this is finite still.
@@ -19,10 +20,26 @@ _MAX_BYTES = 2**34
 
 
 def as_prompts(
-    prompts: str | Sequence[str], negative_prompts: str | Sequence[str] | None
-) -> tuple[list[str], list[str]]:
-    """Return prompts, and as many negative ones: one for all, one for each, or none."""
-    texts = as_texts("prompts", prompts)
+    prompts: str | Mapping[int, str] | Sequence[str | Mapping[int, str]],
+    negative_prompts: str | Sequence[str] | None,
+) -> tuple[list[dict[int, str]], list[str]]:
+    """Return prompts, and as many negative ones: one for all, one for each, or none.
+
+    A prompt is a dict of texts by frame; one that does not change has frame 0 alone.
+    """
+    if isinstance(prompts, Mapping):
+        prompts = [prompts]
+    texts: list[dict[int, str]] = []
+    for prompt in as_list_of_prompts(prompts):
+        if not isinstance(prompt, Mapping):
+            prompt = {0: prompt}
+        if not prompt or not all(map(is_integer, prompt)):
+            raise ValueError(
+                "A prompt that changes must be a dict of texts by frame, such as "
+                f"{{0: 'a seed', 16: 'a tree'}}. Received: {shown(prompt)}"
+            )
+        words = as_texts("prompts", list(prompt.values()))
+        texts.append({int(f): word for f, word in zip(prompt, words, strict=True)})
     if negative_prompts is None:
         negative_prompts = ""
     negatives = as_texts("negative_prompts", negative_prompts)
@@ -34,6 +51,147 @@ def as_prompts(
             f"{len(texts)} prompts. Received: {len(negatives)}"
         )
     return texts, negatives
+
+
+def as_list_of_prompts(prompts: Any) -> list[Any]:
+    """Return the prompts of a list, or the only one, as a list."""
+    if isinstance(prompts, list | tuple) and any(
+        isinstance(p, Mapping) for p in prompts
+    ):
+        return list(prompts)
+    return as_texts("prompts", prompts)
+
+
+def over_time(
+    prompts: Sequence[Mapping[int, str]], num_frames: int
+) -> tuple[list[list[str]], np.ndarray | None]:
+    """Lay prompts that change over the frames of a video.
+
+    Returns:
+        As many texts for each prompt, and float32 `(B, F, K)`, how much a frame is told
+        of each; `None` if no prompt changes.
+    """
+    count = max(map(len, prompts))
+    rows, shares = [], np.zeros((len(prompts), num_frames, count), "float32")
+    for row, prompt in enumerate(prompts):
+        at = {frame_index("The frames of prompts", f, num_frames): f for f in prompt}
+        if len(at) < len(prompt):
+            raise ValueError(
+                f"A prompt must have one text at a frame. Received: {shown(prompt)}"
+            )
+        places = sorted(at)
+        texts = [prompt[at[place]] for place in places]
+        rows.append(texts + texts[-1:] * (count - len(texts)))
+        for k, corner in enumerate(np.eye(len(places))):
+            shares[row, :, k] = np.interp(np.arange(num_frames), places, corner)
+    return rows, shares if count > 1 else None
+
+
+def frame_index(name: str, frame: Any, num_frames: int) -> int:
+    """Return the number of a frame, counted from 0, or from -1 for the last one."""
+    if not is_integer(frame) or not -num_frames <= frame < num_frames:
+        raise ValueError(
+            f"{name} must be from 0 to {num_frames - 1}, or from -1, the last one, to "
+            f"{-num_frames}. Received: {shown(frame)}"
+        )
+    return int(frame) % num_frames
+
+
+def as_windows(
+    window: Any, overlap: Any, blend: Any, num_frames: int
+) -> Windows | None:
+    """Return the windows of a video; `None` if it is made at once."""
+    if window is None:
+        return None
+    window = as_count("window", window)
+    if overlap is None:
+        overlap = window // 4
+    if not is_integer(overlap) or not 0 <= overlap < window:
+        raise ValueError(
+            f"overlap must be an integer from 0 to {window - 1}, below window. "
+            f"Received: {shown(overlap)}"
+        )
+    if blend not in BLENDS:
+        raise ValueError(f"blend must be one of {BLENDS}. Received: {shown(blend)}")
+    if window > num_frames:
+        raise ValueError(
+            f"window must be at most num_frames, {num_frames}. Received: {window}"
+        )
+    return Windows.over(num_frames, window, int(overlap), blend)
+
+
+def as_videos(
+    videos: Any, batch: int, num_frames: Any, height: int, width: int
+) -> np.ndarray:
+    """Return videos as uint8 `(B, F, height, width, 3)`.
+
+    They are uint8 `(F, H, W, 3)`, one for all samples, or `(B, F, H, W, 3)`.
+    """
+    videos = np.asarray(videos)
+    if videos.ndim == 4:
+        videos = videos[None]
+    fits = videos.dtype == np.uint8 and videos.ndim == 5 and videos.shape[-1] == 3
+    if not fits or not videos.size or len(videos) not in (1, batch):
+        raise ValueError(
+            "video must be uint8 (F, H, W, 3), or (B, F, H, W, 3) with one for each of "
+            f"the {batch} prompts. Received: {videos.dtype} {videos.shape}"
+        )
+    if num_frames is not None and num_frames != videos.shape[1]:
+        raise ValueError(
+            f"num_frames must be that of the video, {videos.shape[1]}, or None. "
+            f"Received: {shown(num_frames)}"
+        )
+    frames = [cover_crop(frame, height, width) for video in videos for frame in video]
+    videos = np.stack(frames).reshape(*videos.shape[:2], height, width, 3)
+    return np.broadcast_to(videos, (batch, *videos.shape[1:]))
+
+
+def as_keyframes(
+    hint_image: Any,
+    mask_image: Any,
+    keyframes: Any,
+    num_frames: int,
+    size: tuple[int, int, int],
+    latent_shape: tuple[int, ...],
+) -> dict[int, tuple[np.ndarray, np.ndarray | None]]:
+    """Return the pictures that are given, and their masks, by frame.
+
+    Pictures are as `as_hint_images` returns them, or latents, and masks as `as_masks`
+    does. The `size` is that of the batch, height and width.
+    """
+    if keyframes is None:
+        if hint_image is None and mask_image is not None:
+            raise ValueError(
+                "mask_image says which part of hint_image to keep. "
+                "Received: mask_image without hint_image"
+            )
+        if hint_image is None:
+            return {}
+        masks = None if mask_image is None else as_masks(mask_image, *size)
+        return {0: (as_hint_images(hint_image, *size), masks)}
+    if not isinstance(keyframes, Mapping) or not keyframes:
+        raise ValueError(
+            "keyframes must be a dict of pictures by frame, such as {0: first, -1: "
+            f"last}}. Received: {shown(keyframes)}"
+        )
+    if hint_image is not None or mask_image is not None:
+        raise ValueError(
+            "keyframes take the place of hint_image, which is keyframes={0: image}, "
+            "and have no mask. Received: both"
+        )
+    found: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
+    for frame, image in keyframes.items():
+        place = frame_index("The frames of keyframes", frame, num_frames)
+        if place in found:
+            raise ValueError(
+                f"keyframes must have one picture at a frame. Received: two at {place}"
+            )
+        if np.shape(image) == (size[0], *latent_shape[1:]):
+            images = np.asarray(image, "float32")
+        else:
+            images = as_hint_images(image, *size, name=f"keyframes[{frame}]")
+        found[place] = images, None
+    return found
 
 
 def as_seeds(seed: int | Sequence[int] | None, batch: int) -> list[int]:
@@ -55,7 +213,9 @@ def as_seeds(seed: int | Sequence[int] | None, batch: int) -> list[int]:
     return [int(s) for s in seeds]
 
 
-def as_hint_images(images, batch: int, height: int, width: int) -> np.ndarray:
+def as_hint_images(
+    images, batch: int, height: int, width: int, name: str = "hint_image"
+) -> np.ndarray:
     """Return hint images as float32 `(B, height, width, 3)` in `[-1, 1]`.
 
     They are uint8 `(H, W, 3)`, one for all samples, or `(B, H, W, 3)`, or a list of any
@@ -71,7 +231,7 @@ def as_hint_images(images, batch: int, height: int, width: int) -> np.ndarray:
     )
     if len(images) != batch or not fits:
         raise ValueError(
-            "hint_image must be uint8 (H, W, 3), or (B, H, W, 3) with one for each of "
+            f"{name} must be uint8 (H, W, 3), or (B, H, W, 3) with one for each of "
             f"the {batch} prompts. Received: {_described(images)}"
         )
     images = np.stack([cover_crop(image, height, width) for image in images])

@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import warnings
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
-import keras_hub
 import numpy as np
 
 from keras_makeavid.compilation import compile_inference
 from keras_makeavid.devices import made_on_host, on_device
 from keras_makeavid.dtype_policies import policy_of, without_overflow
 from keras_makeavid.files import folder_written_aside
+from keras_makeavid.given_frames import REPEATED, GivenFrames
 from keras_makeavid.models import AutoencoderKL, AutoencoderTiny, UNetPseudo3D
 from keras_makeavid.models.loading import (
     WEIGHTS_FOLLOW,
@@ -29,30 +28,30 @@ from keras_makeavid.previews import Preview, fit_colours
 from keras_makeavid.progress import step_progress
 from keras_makeavid.sampling import Conditions, DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule, Scheduler, get_scheduler
+from keras_makeavid.tasks.adaptable import AdaptableTask
 from keras_makeavid.tasks.inputs import (
     as_count,
-    as_hint_images,
     as_interval,
-    as_masks,
+    as_keyframes,
     as_prompts,
     as_scale,
     as_seeds,
+    as_videos,
+    as_windows,
     check_flag,
     check_videos,
     is_integer,
+    over_time,
 )
 from keras_makeavid.tensor import Tensor
 from keras_makeavid.text import TextToVideoPreprocessor
 from keras_makeavid.text.weighting import weigh
 from keras_makeavid.validation import shown
-
-if TYPE_CHECKING:
-    from keras_makeavid.tasks.adapters import LoadedAdapters
-    from keras_makeavid.training.video_diffusion import VideoDiffusion
+from keras_makeavid.windows import share_noise
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class TextToVideo(FromPreset, keras_hub.models.Task):
+class TextToVideo(FromPreset, AdaptableTask):
     """Generates videos from prompts, and from a hint image if its UNet takes one.
 
     `compile` and `fit` train its UNet on latent videos. Weights of the UNet are the
@@ -72,6 +71,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         num_frames: Default number of frames.
         guidance_scale: Default weight of the prompt.
         fps: Frames a second that its videos are meant for.
+        given_frames: Which frames the UNet was trained to fill videos in from: the
+            shares of a `GivenFrames`, or that itself. `None` is the published form.
 
     Attributes:
         low_memory: Whether `generate` takes less memory, and longer: the two passes of
@@ -108,6 +109,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         num_frames: int = 24,
         guidance_scale: float = 15.0,
         fps: float = 8.0,
+        given_frames: GivenFrames | Mapping[str, float] | None = None,
         **kwargs,
     ):
         inputs = backbone.input
@@ -125,9 +127,6 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         # Batches to train on reach `call` as they are, besides the UNet's inputs.
         self.input_spec = None
         self.autocast = False
-        # A `_Training`, after `compile`.
-        self._training: Any = None
-        self._loaded_adapters: LoadedAdapters | None = None
         self.low_memory = False
         self._fast = _FastDecoder()
         self.height = height
@@ -135,6 +134,9 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         self.num_frames = num_frames
         self.guidance_scale = guidance_scale
         self.fps = fps
+        if not isinstance(given_frames, GivenFrames):
+            given_frames = GivenFrames(given_frames or REPEATED)
+        self._given_frames = given_frames
         check_parts(backbone, text_encoder, vae, image_backbone)
 
         self._make_text_program()
@@ -197,6 +199,11 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             task = super().from_preset(preset, load_weights, **kwargs)
         task.low_memory = low_memory
         return task
+
+    @property
+    def given_frames(self) -> dict[str, float]:
+        """The patterns of `GivenFrames` that the UNet was trained with, and shares."""
+        return dict(self._given_frames.shares)
 
     def load_task_weights(self, filepath: str) -> None:
         """Load the weights of all parts but the backbone, from a file of a preset."""
@@ -276,193 +283,23 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         if self.image_backbone:
             self._image_loop = DenoisingLoop(self.image_backbone)
 
-    def compile(
-        self,
-        optimizer: str | keras.optimizers.Optimizer | None = None,
-        trainable: str = "temporal",
-        *,
-        hint_spacing: int | None = None,
-        caption_dropout: float = 0.0,
-        min_snr_gamma: float | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Make the UNet ready to train on latent videos with `fit`.
-
-        Noise schedule, scale of the latents and the empty prompt are the task's own.
-        VAE, text encoder and `image_backbone` do not train.
-
-        Args:
-            optimizer: As for `keras.Model.compile`; `None` is this package's `AdamW`
-                with the settings of the published model.
-            trainable: What trains: `"temporal"`, `"spatial"`, `"all"`, a regular
-                expression on paths of layers (see `set_trainable`), or `"lora"`:
-                adapters, which are added to every attention, of rank 8, where
-                `add_lora` has added none before.
-            hint_spacing: The hint is every `hint_spacing`-th frame, repeated that many
-                times; `None` is the first frame only.
-            caption_dropout: Share of the samples that train with the empty prompt
-                instead of theirs, for guidance.
-            min_snr_gamma: Weighs the timesteps by min-SNR-gamma; `None` does not.
-            seed: Seed of timesteps, noise, dropout and new adapters.
-            **kwargs: See `keras.Model.compile`, such as `run_eagerly`.
-
-        Raises:
-            ValueError: If an argument makes no sense, nothing would train, or the task
-                was loaded to generate only (`low_memory`, or half precision weights).
-
-        Example:
-        ```python
-        task.compile(optimizer="adam", trainable="lora", seed=0)
-        ```
-        """
-        # Those who only generate do not wait for it to be imported.
-        from keras_makeavid.recipes.schema import Lora
-        from keras_makeavid.training.lora import add_lora, has_lora
-        from keras_makeavid.training.optimizer import AdamW
-        from keras_makeavid.training.video_diffusion import objective_of
-
-        if self.low_memory or self.backbone.variable_dtype != "float32":
-            dtype = self.backbone.dtype_policy.name
-            raise ValueError(
-                "To train, load the task with dtype='float32' or 'mixed_bfloat16' and "
-                f"without low_memory. Received: dtype={dtype!r}, "
-                f"low_memory={self.low_memory}"
-            )
-        if trainable == "lora" and not has_lora(self.backbone):
-            lora = Lora()
-            add_lora(self.backbone, lora.rank, lora.alpha, lora.layers, seed or 0)
-            # The programs compiled before do not know the adapters.
-            self._make_denoising_loops()
-        settings: dict[str, Any] = {
-            "trainable": trainable,
-            "hint_spacing": hint_spacing,
-            "caption_dropout": caption_dropout,
-            "min_snr_gamma": min_snr_gamma,
-            "seed": seed,
-        }
-        objective = objective_of(self, **settings)
-        for part in (self.vae, self.text_encoder, self.image_backbone):
-            if part is not None:
-                part.trainable = False
-        if self._training is None:
-            self.seed_generator = objective.seed_generator
-        else:
-            self.seed_generator.state.assign(objective.seed_generator.state)
-            objective.seed_generator = self.seed_generator
-        self._training = _Training(objective, settings)
-        super().compile(optimizer=optimizer or AdamW(), **kwargs)
-
-    def fit(
-        self, x: Any = None, *, allow_other_encoder: bool = False, **kwargs: Any
-    ) -> keras.callbacks.History:
-        """Train on latent videos, after `compile`.
-
-        For each batch Keras runs `call` and `compute_loss`, which here are those of the
-        `VideoDiffusion` that `compile` made: it draws noise and compares predictions.
-
-        Args:
-            x: A `LatentDataset`; or batches, in any form that Keras takes, of a dict
-                of `latents` `(B, F, H, W, C)`, not scaled, and `context` `(B, L, D)`.
-            allow_other_encoder: Whether a `LatentDataset` may be of another VAE or
-                text encoder than the task's.
-            **kwargs: See `keras.Model.fit`, such as `epochs` and `callbacks`.
-
-        Returns:
-            Keras's `History`, of `loss`.
-
-        Raises:
-            ValueError: If another VAE or text encoder made the dataset.
-
-        Example:
-        ```python
-        task.compile()
-        windows = LatentDataset("dataset", num_frames=task.num_frames)
-        task.fit(windows, epochs=10, callbacks=[keras.callbacks.CSVLogger("log.csv")])
-        ```
-        """
-        self._check_datasets(x, kwargs.get("validation_data"), allow_other_encoder)
-        if kwargs.get("initial_epoch") and _is_latent_dataset(x):
-            x.epoch = kwargs["initial_epoch"]
-        # Past KerasHub's own, which would preprocess.
-        return keras.Model.fit(self, x, **kwargs)
-
-    def evaluate(
-        self, x: Any = None, *, allow_other_encoder: bool = False, **kwargs: Any
-    ) -> Any:
-        """Compute the loss on latent videos, after `compile`.
-
-        Args:
-            x: As for `fit`.
-            allow_other_encoder: As for `fit`.
-            **kwargs: See `keras.Model.evaluate`.
-
-        Returns:
-            The loss, or what else Keras was asked for.
-
-        Raises:
-            ValueError: As for `fit`.
-
-        Example:
-        ```python
-        task.evaluate(LatentDataset("held_out", num_frames=task.num_frames))  # 0.031
-        ```
-        """
-        if not kwargs.get("_use_cached_eval_dataset"):
-            self._check_datasets(x, None, allow_other_encoder)
-        return keras.Model.evaluate(self, x, **kwargs)
-
-    def call(self, inputs, training=None, mask=None, **kwargs) -> Tensor:
-        if isinstance(inputs, dict) and "latents" in inputs:
-            return self._training.objective.call(inputs)
-        return super().call(inputs, training=training, mask=mask, **kwargs)
-
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ) -> Tensor:
-        objective = self._training.objective
-        return objective.compute_loss(x, y, y_pred, sample_weight, training)
-
-    def preprocess_samples(self, x, y=None, sample_weight=None) -> Any:
-        # Training batches hold text states, and the tokenizer has no say in them.
-        return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
-
-    def make_train_function(self, force=False) -> Callable[..., Any]:
-        self._update_empty_prompt()
-        # TensorFlow traces a step that makes variables on its way a second time.
-        if not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
-        return super().make_train_function(force)
-
-    def make_test_function(self, force=False) -> Callable[..., Any]:
-        self._update_empty_prompt()
-        return super().make_test_function(force)
-
-    def _update_empty_prompt(self):
-        objective = self._training.objective
-        if objective.caption_dropout:
-            # Now, as `compile` comes before the weights where a file is loaded.
-            objective.empty_context.assign(self.encode_prompts([""])[0])
-
-    def _check_datasets(self, x, validation_data, allow_other_encoder):
-        from keras_makeavid.data.clip_encoder import check_encoder
-
-        for dataset in (x, validation_data):
-            if _is_latent_dataset(dataset) and not allow_other_encoder:
-                note = check_encoder(dataset.reader, self.vae, self.text_encoder)
-                if note is not None:
-                    warnings.warn(note, stacklevel=3)
-
     def generate(
         self,
-        prompts: str | Sequence[str],
+        prompts: str | Mapping[int, str] | Sequence[str | Mapping[int, str]],
         *,
         negative_prompts: str | Sequence[str] | None = None,
         hint_image: np.ndarray | Sequence[Any] | None = None,
         mask_image: np.ndarray | None = None,
+        keyframes: Mapping[int, Any] | None = None,
+        video: np.ndarray | None = None,
+        strength: float = 0.6,
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
+        window: int | None = None,
+        overlap: int | None = None,
+        blend: str = "pyramid",
+        shared_noise: bool = False,
         num_steps: int = 20,
         guidance_scale: float | None = None,
         image_guidance_scale: float | None = None,
@@ -478,6 +315,7 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         fast_decode: bool = False,
         preview: Callable[[int, int, np.ndarray], None] | None = None,
         preview_every: int = 5,
+        output: str = "video",
     ) -> np.ndarray:
         """Generate a video for each prompt.
 
@@ -485,17 +323,37 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         start from, and the noise that some schedulers add in each step.
 
         Args:
-            prompts: One prompt or a list of them.
+            prompts: One prompt or a list of them. A prompt that changes is a dict of
+                the frames at which it is such and such; frames between two are told
+                of both, each as much as it is near.
             negative_prompts: What to avoid: one for all, one for each, or `None`.
             hint_image: The picture to set in motion: uint8 `(H, W, 3)` for all, or
                 `(B, H, W, 3)`. With none, a first frame is made by the image model. A
                 UNet that takes latents alone takes no picture, and makes no such frame.
             mask_image: `(H, W)` or `(B, H, W)`, bool, uint8 or float in `[0, 1]`:
                 1 is to be filled, 0 is given by `hint_image`. `None` is 0 everywhere.
-            num_frames: Number of frames F; `None` is the task's own.
+            keyframes: Pictures by frame, from 0, or from -1 for the last one, each as
+                `hint_image`, or latents `(B, h, w, C)` of an earlier result. They come
+                back as they are, but for what the VAE loses; those between are made to
+                fit.
+            video: A video to change, uint8 `(F, H, W, 3)` for all prompts, or
+                `(B, F, H, W, 3)`. It is what sampling starts from, with noise added.
+                Without hint or keyframes, its first frame is changed likewise, by the
+                image model.
+            strength: How much of a `video` may change: the share of the steps taken.
+            num_frames: Number of frames F; `None` is the task's own, or the video's.
             height: Height in pixels, a multiple of 32 (less for models of fewer
                 levels); `None` is the task's own.
             width: Width in pixels, likewise.
+            window: Frames that the model makes at once, for longer videos: they are
+                made in windows, whose predictions are blended in each step, in the
+                memory of one. `None` makes all frames at once.
+            overlap: Frames that a window shares with the one before it; `None` is a
+                quarter.
+            blend: How much a window counts in its frames: more towards its middle,
+                `"pyramid"`, or all alike, `"uniform"`.
+            shared_noise: Whether all windows start from the noise of the first, in
+                other orders, which makes them more alike (FreeNoise, arXiv 2310.15169).
             num_steps: Number of sampling steps.
             guidance_scale: Weight of the prompt against the negative prompt; `None`
                 is the task's own. 1 is without guidance and costs half.
@@ -529,9 +387,10 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 from the decoder of `load_fast_decoder`; without one, of the size of
                 the latents by a linear map.
             preview_every: Number of steps.
+            output: `"video"`, or `"latents"` to have what is not decoded.
 
         Returns:
-            uint8 `(B, F, H, W, 3)`.
+            uint8 `(B, F, H, W, 3)`; or latents, float32 `(B, F, h, w, C)`.
 
         Raises:
             ValueError: If an argument does not fit; before anything is computed.
@@ -541,15 +400,22 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         task.generate(["a cat", "a dog"], negative_prompts="blurry", seed=1)
         ```
         """
-        prompts, negatives = as_prompts(prompts, negative_prompts)
-        batch = len(prompts)
+        changing, negatives = as_prompts(prompts, negative_prompts)
+        batch = len(changing)
         seeds = as_seeds(seed, batch)
         height = self._checked_size("height", self.height if height is None else height)
         width = self._checked_size("width", self.width if width is None else width)
+        if video is not None:
+            video = as_videos(video, batch, num_frames, height, width)
+            num_frames = video.shape[1]
         num_frames = self.num_frames if num_frames is None else num_frames
         num_frames = as_count("num_frames", num_frames)
-        self.backbone.check_frames(num_frames)
         check_videos(batch, num_frames, height, width)
+        windows = as_windows(window, overlap, blend, num_frames)
+        at_once = num_frames if windows is None else windows.shares.shape[1]
+        self.backbone.check_frames(at_once)
+        check_flag("shared_noise", shared_noise)
+        texts, text_shares = over_time(changing, num_frames)
         num_steps = as_count("num_steps", num_steps)
         if guidance_scale is None:
             guidance_scale = self.guidance_scale
@@ -583,38 +449,38 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 f"Received: {preview!r}"
             )
         preview_every = as_count("preview_every", preview_every)
-        table = get_scheduler(scheduler, self.schedule).table(num_steps)
+        if output not in ("video", "latents"):
+            raise ValueError(
+                f"output must be 'video' or 'latents'. Received: {shown(output)}"
+            )
+        strength = 1.0 if video is None else as_scale("strength", strength)
+        table = get_scheduler(scheduler, self.schedule).table(num_steps, strength)
         levels = self.schedule.noise_scale(table.timesteps)
         guided = np.flatnonzero((low <= levels) & (levels <= high))
         guided_steps = range(guided[0], guided[-1] + 1) if guided.size else range(0)
-        if hint_image is not None:
+        shape = (num_frames, *self._latent_shape(height, width))
+        pictures = as_keyframes(
+            hint_image, mask_image, keyframes, num_frames, (batch, height, width), shape
+        )
+        if pictures:
             self._check_takes_hint()
-            hint_image = as_hint_images(hint_image, batch, height, width)
-        elif mask_image is not None:
-            raise ValueError(
-                "mask_image says which part of hint_image to keep. "
-                "Received: mask_image without hint_image"
-            )
-        if mask_image is not None:
-            mask_image = as_masks(mask_image, batch, height, width)
         self.vae.check_tile_size(tile_size)
 
         # Together, as both must have as many windows.
-        context = self._encode([*prompts, *negatives], prompt_weighting, long_prompts)
-        text = {
-            "context": context[:batch],
-            "negative_context": context[batch:],
-            "guidance_rescale": guidance_rescale,
-        }
-        makes_frame = hint_image is None and self._takes_hint()
-        shape = (num_frames, *self._latent_shape(height, width))
-        total = num_steps * (1 + makes_frame)
+        context = self._encode(
+            [text for row in texts for text in row] + negatives,
+            prompt_weighting,
+            long_prompts,
+        )
+        text = _context(context, len(texts[0]), guidance_rescale)
+        clip = None if video is None else self._encode_frames(video, tile_size)
+        makes_frame = not pictures and self._takes_hint()
+        steps = len(table.timesteps)
+        total = steps * (1 + makes_frame)
         with step_progress(progress, total) as report:
             done = 0
-            if not self._takes_hint():
-                hint = mask = np.zeros((batch, 1, 1, 1), "float32")
-            elif hint_image is None:
-                hint, mask = self._first_frame(
+            if makes_frame:
+                given = self._first_frame(
                     text,
                     image_guidance_scale,
                     table,
@@ -623,24 +489,42 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                     (height, width),
                     tile_size,
                     report,
+                    None if clip is None else clip[:, 0],
                 )
-                done = num_steps
+                done = steps
             else:
-                hint, mask = self._encode_hint(hint_image, mask_image, tile_size)
+                given = {
+                    frame: self._encode_hint(*picture, tile_size)
+                    for frame, picture in pictures.items()
+                }
+            masked = self._given_frames.masked or keyframes is not None
+            hint, mask = _hint_and_mask(given, num_frames, batch, masked)
+            # What colours look like: a frame, or noise for want of one.
+            colours = hint[:, 0]
+            if not given:
+                colours = (
+                    _noise(seeds, "colours", shape[1:]) if clip is None else clip[:, 0]
+                )
             previewed = preview and self._preview(
                 lambda step, frames: preview(done + step, total, frames),
                 preview_every,
-                hint if self._takes_hint() else _noise(seeds, "colours", shape[1:]),
+                colours,
                 (height, width),
             )
+            noise = _noise(seeds, "video", shape)
+            if windows is not None and shared_noise:
+                rngs = [_generator(each, "windows") for each in seeds]
+                noise = np.stack(
+                    [
+                        share_noise(each, at_once, windows.stride, rng)
+                        for each, rng in zip(noise, rngs, strict=True)
+                    ]
+                )
             with self._at_work(self.backbone):
                 latents = self._video_loop(
-                    _noise(seeds, "video", shape),
+                    noise,
                     Conditions(
-                        **text,
-                        guidance_scale=guidance_scale,
-                        mask=_over_frames(mask, num_frames),
-                        hint=_over_frames(hint, num_frames),
+                        **text, guidance_scale=guidance_scale, mask=mask, hint=hint
                     ),
                     table,
                     _noise_keys(seeds, "video", table),
@@ -649,14 +533,164 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                     low_memory=self.low_memory,
                     guided_steps=guided_steps,
                     preview=previewed,
+                    latents=clip,
+                    windows=windows,
+                    text_shares=text_shares,
                 )
-        latents = keras.ops.convert_to_numpy(latents)
+        latents = np.array(keras.ops.convert_to_numpy(latents))
+        if masked:
+            # What is given is known: it comes back as it was.
+            for frame, (known, mask) in given.items():
+                if not mask.any():
+                    latents[:, frame] = known
+        if output == "latents":
+            return latents
+        return self._decode(latents, (height, width), tile_size, fast_decode)
+
+    def _decode(self, latents, size, tile_size=None, fast_decode=False) -> np.ndarray:
         if fast_decode and self._fast.model:
             frames = self._fast.model.decode_video(latents, tile_size=tile_size)
         else:
             with self._at_work(self.vae):
                 frames = self.vae.decode_video(latents, tile_size=tile_size)
-        return _crop(frames, height, width)
+        return _crop(frames, *size)
+
+    def interpolate(
+        self,
+        video: np.ndarray,
+        factor: int = 4,
+        prompts: str | Mapping[int, str] | Sequence[str | Mapping[int, str]] = "",
+        **arguments: Any,
+    ) -> np.ndarray:
+        """Make frames between those of a video.
+
+        Args:
+            video: uint8 `(F, H, W, 3)`, or `(B, F, H, W, 3)` with one for each prompt.
+            factor: How many frames there are then for one: the new ones are a `factor`
+                times closer.
+            prompts: As for `generate`. With no prompt the default guidance is 1.
+            **arguments: As for `generate`. A video of more frames than the task's own
+                is made in windows of so many, unless `window` says otherwise.
+
+        Returns:
+            uint8 `(B, (F - 1) * factor + 1, height, width, 3)`.
+
+        Raises:
+            ValueError: If an argument does not fit, such as a model that takes no
+                pictures.
+
+        Example:
+        ```python
+        smooth = task.interpolate(read_video("clip.mp4", fps=8), factor=4)
+        write_video("smooth.mp4", smooth[0], fps=32)
+        ```
+        """
+        video, prompts = self._with_clip(video, prompts, arguments)
+        factor = as_count("factor", factor)
+        num_frames = (video.shape[1] - 1) * factor + 1
+        if num_frames > self.num_frames:
+            arguments.setdefault("window", self.num_frames)
+            if factor >= self.num_frames:
+                raise ValueError(
+                    "factor must leave two frames of the video to a window of "
+                    f"{self.num_frames}. Received: {factor}"
+                )
+        keyframes = {i * factor: video[:, i] for i in range(video.shape[1])}
+        return self.generate(
+            prompts, keyframes=keyframes, num_frames=num_frames, **arguments
+        )
+
+    def extend(
+        self,
+        video: np.ndarray,
+        num_frames: int,
+        prompts: str | Sequence[str] = "",
+        *,
+        context_frames: int = 4,
+        seed: int | Sequence[int] | None = None,
+        **arguments: Any,
+    ) -> np.ndarray:
+        """Continue a video.
+
+        The last frames are given, the model makes the next ones, and so on.
+
+        Args:
+            video: uint8 `(F, H, W, 3)`, or `(B, F, H, W, 3)` with one for each prompt.
+            num_frames: Frames of the result, those of the video too: more than it has.
+            prompts: As for `generate`, but for changes over time. With no prompt the
+                default guidance is 1.
+            context_frames: How many frames are given each time.
+            seed: As for `generate`.
+            **arguments: As for `generate`.
+
+        Returns:
+            uint8 `(B, num_frames, height, width, 3)`. The frames of the video are as it
+            has them, at the size of the result.
+
+        Raises:
+            ValueError: If an argument does not fit, such as a model that takes no
+                pictures.
+
+        Example:
+        ```python
+        longer = task.extend(read_video("clip.mp4", fps=task.fps), num_frames=64)
+        ```
+        """
+        video, prompts = self._with_clip(video, prompts, arguments)
+        batch, have = video.shape[:2]
+        num_frames = as_count("num_frames", num_frames)
+        context_frames = as_count("context_frames", context_frames)
+        most = min(have, self.num_frames - 1)
+        if num_frames <= have or context_frames > most:
+            raise ValueError(
+                f"A video of {have} frames must be extended to more, from at most "
+                f"{most} of them. Received: num_frames={num_frames}, "
+                f"context_frames={context_frames}"
+            )
+        for name in ("output", "video", "window", "keyframes", "hint_image"):
+            if name in arguments:
+                raise ValueError(f"extend has no {name}. Received: {name}")
+        seeds = as_seeds(seed, batch)
+        given = [video[:, i] for i in range(have - context_frames, have)]
+        parts: list[np.ndarray] = []
+        count = have
+        while count < num_frames:
+            latents = self.generate(
+                prompts,
+                keyframes=dict(enumerate(given)),
+                num_frames=self.num_frames,
+                # A part has a noise of its own.
+                seed=[(s + len(parts) * 2**32) % 2**63 for s in seeds],
+                output="latents",
+                **arguments,
+            )
+            parts.append(latents[:, context_frames:])
+            count += self.num_frames - context_frames
+            given = [latents[:, i] for i in range(-context_frames, 0)]
+        made = np.concatenate(parts, axis=1)[:, : num_frames - have]
+        names = ("tile_size", "fast_decode")
+        options = {name: arguments[name] for name in names if name in arguments}
+        size = arguments["height"], arguments["width"]
+        frames = self._decode(made, size, **options)
+        return np.concatenate([video, frames], axis=1)
+
+    def _with_clip(self, video, prompts, arguments):
+        """A clip at the size of the result, and as many prompts as there are of it.
+
+        Arguments get defaults for them.
+        """
+        for side in ("height", "width"):
+            size = arguments.get(side)
+            arguments[side] = getattr(self, side) if size is None else size
+        if not prompts:
+            arguments.setdefault("guidance_scale", 1.0)
+        video = np.asarray(video)
+        if isinstance(prompts, str | Mapping):
+            prompts = [prompts] * (len(video) if video.ndim == 5 else 1)
+        size = [
+            self._checked_size(side, arguments[side]) for side in ("height", "width")
+        ]
+        return as_videos(video, len(prompts), None, *size), prompts
 
     def _preview(self, show, every, latents, size) -> Preview:
         """How a video of latents like these is shown, cropped as `generate` does."""
@@ -673,155 +707,6 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             tiny,
             colours,
         )
-
-    def load_lora(
-        self, path: str | os.PathLike, scale: float = 1.0, name: str | None = None
-    ) -> str:
-        """Load adapters (LoRA) for the UNet and the text encoder from a file.
-
-        They are merged into the weights: generating costs the same with them, and
-        nothing is compiled anew when they are loaded, scaled or unloaded. Several add
-        up. A file that is saved of the task has them merged.
-
-        Args:
-            path: A file in the form of kohya, diffusers or PEFT, or a folder of the
-                last two.
-            scale: Weight of what they add.
-            name: Name for the methods below; `None` is the file's, without its suffix.
-
-        Returns:
-            The name.
-
-        Raises:
-            FileNotFoundError: If there is nothing at `path`.
-            ValueError: If the file is damaged, of another kind of adapter (LoKr, DoRA
-                and so on), or does not fit the models whole, or the name is taken.
-
-        Example:
-        ```python
-        task.load_lora("style.safetensors", scale=0.8)
-        task.load_lora("lcm-lora-sdv1-5.safetensors", name="lcm")
-        ```
-        """
-        return self._adapters().load(path, scale, name)
-
-    @property
-    def lora_scales(self) -> dict[str, float]:
-        """The scale of each loaded adapter by name."""
-        return self._adapters().scales
-
-    def set_lora_scales(self, scales: dict[str, float]) -> None:
-        """Change the scales of loaded adapters.
-
-        Args:
-            scales: New scales by name; others stay. 0 turns an adapter off.
-
-        Raises:
-            ValueError: If a name is not loaded, a scale is no finite number, or the
-                weights have changed since, by training or loading others.
-
-        Example:
-        ```python
-        task.set_lora_scales({"style": 0.5, "lcm": 1.0})
-        ```
-        """
-        self._adapters().set_scales(scales)
-
-    def unload_lora(self, name: str | None = None) -> None:
-        """Take adapters out again; with the last, the weights are as before to the bit.
-
-        Args:
-            name: Of the adapter; `None` takes out all.
-
-        Raises:
-            ValueError: As for `set_lora_scales`.
-
-        Example:
-        ```python
-        task.unload_lora("style")
-        ```
-        """
-        self._adapters().unload(name)
-
-    def fuse_lora(self) -> None:
-        """Keep the weights as adapters made them, and forget the adapters.
-
-        This frees the memory of the weights as they were.
-
-        Example:
-        ```python
-        task.fuse_lora()
-        ```
-        """
-        self._adapters().fuse()
-
-    def save_lora(self, path: str | os.PathLike, form: str = "diffusers") -> int:
-        """Write the adapters that the UNet trains to a file for `load_lora`.
-
-        Args:
-            path: The file, `.safetensors`; what is there is replaced.
-            form: `"diffusers"` or `"kohya"`.
-
-        Returns:
-            The number of layers with adapters.
-
-        Raises:
-            ValueError: If `compile(trainable="lora")` has added no adapters, or the
-                form or the suffix is another.
-
-        Example:
-        ```python
-        task.compile(trainable="lora")
-        task.fit(windows, epochs=10)
-        task.save_lora("style.safetensors")
-        ```
-        """
-        from keras_makeavid.training.lora import save_lora
-
-        return save_lora(self.backbone, path, form)
-
-    def load_embedding(
-        self, path: str | os.PathLike, token: str | None = None
-    ) -> list[str]:
-        """Load the vectors of a learnt token (textual inversion) from a file.
-
-        Then a prompt may hold the token. A preset that is saved keeps it.
-
-        Args:
-            path: A `.safetensors`, `.pt` or `.bin` file of diffusers or of
-                AUTOMATIC1111.
-            token: The token; `None` is the file's own, or the name of the file.
-
-        Returns:
-            The tokens that are new: `token`, and `token_1` and so on for further
-            vectors, all of which the first one in a prompt stands for.
-
-        Raises:
-            FileNotFoundError: If there is nothing at `path`.
-            ValueError: If the file is damaged or for another text encoder, or the
-                token is known already.
-
-        Example:
-        ```python
-        task.load_embedding("learned_embeds.safetensors")  # ["<cat-toy>"]
-        task.generate("a <cat-toy> in the snow")
-        ```
-        """
-        from keras_makeavid.tasks.embeddings import with_embedding
-
-        old = (self.preprocessor, self.text_encoder)
-        tokens, self.preprocessor, self.text_encoder = with_embedding(*old, path, token)
-        for part in old:
-            self._tracker.untrack(part)
-        self._make_text_program()
-        return tokens
-
-    def _adapters(self):
-        if self._loaded_adapters is None:
-            from keras_makeavid.tasks.adapters import LoadedAdapters
-
-            self._loaded_adapters = LoadedAdapters(self)
-        return self._loaded_adapters
 
     def encode_prompts(
         self,
@@ -871,9 +756,12 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             )
 
     def _first_frame(
-        self, text, guidance_scale, table, guided_steps, seeds, size, tile_size, report
+        self, text, scale, table, guided_steps, seeds, size, tile_size, report, latents
     ):
-        """Latents `(B, h, w, C)` of first frames by the image model, and mask 0."""
+        """What is given of videos whose first frames the image model makes.
+
+        They are `(B, h, w, C)`, from noise or from `latents`; the mask is 0.
+        """
         shape = self._latent_shape(*size)
         # An inpainting UNet paints it all: mask 1, hint the latent of a zero image.
         zeros = np.zeros((1, *self._canvas(*size), 3), "float32")
@@ -882,8 +770,8 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             latents = self._image_loop(
                 _noise(seeds, "image", shape),
                 Conditions(
-                    **text,
-                    guidance_scale=guidance_scale,
+                    **_at_first_frame(text),
+                    guidance_scale=scale,
                     mask=np.ones_like(hint[..., :1]),
                     hint=hint,
                 ),
@@ -892,12 +780,15 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 progress=report,
                 low_memory=self.low_memory,
                 guided_steps=guided_steps,
+                latents=latents,
             )
         latents = keras.ops.convert_to_numpy(latents)
-        return latents, np.zeros_like(latents[..., :1])
+        return {0: (latents, np.zeros_like(latents[..., :1]))}
 
     def _encode_hint(self, images, masks, tile_size):
         """Latents `(B, h, w, C)` of the hint images, and masks on their grid."""
+        if images.shape[-1] == self.vae.latent_channels:
+            return images, np.zeros_like(images[..., :1])
         images = _pad_to(images, self._canvas(*images.shape[1:3]))
         if masks is None:
             masks = np.zeros_like(images[..., :1])
@@ -907,6 +798,12 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
         step = self.vae.downsampling_factor
         centre = step // 2
         return latents, masks[:, centre::step, centre::step]
+
+    def _encode_frames(self, videos, tile_size):
+        frames = videos.reshape(-1, *videos.shape[2:])
+        frames = _pad_to(frames, self._canvas(*frames.shape[1:3]))
+        latents = self._encode_images(frames / np.float32(127.5) - 1.0, tile_size)
+        return latents.reshape(*videos.shape[:2], *latents.shape[1:])
 
     def _encode_images(self, images, tile_size=None):
         with self._at_work(self.vae):
@@ -992,18 +889,6 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
             **{name: getattr(self, name) for name in TASK_DEFAULTS},
         }
 
-    def get_compile_config(self) -> dict[str, Any] | None:
-        # A file has no adapters, and so nothing that would train.
-        if not self.compiled or self._training.settings["trainable"] == "lora":
-            return None
-        return {**super().get_compile_config(), **self._training.settings}
-
-    def compile_from_config(self, config) -> None:
-        config = dict(config)
-        config["optimizer"] = keras.saving.deserialize_keras_object(config["optimizer"])
-        self.compile(**config)
-        self.optimizer.build(self.trainable_variables)
-
     @classmethod
     def from_config(cls, config):
         config = dict(config)
@@ -1015,19 +900,6 @@ class TextToVideo(FromPreset, keras_hub.models.Task):
                 part = _with_dtype_of(config["backbone"], config[key], key)
                 config[key] = keras.saving.deserialize_keras_object(part)
         return super().from_config(config)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Training:
-    """How a task trains. Keras does not look for layers to save in here.
-
-    Args:
-        objective: Around the task's own UNet, with the task's own seeds.
-        settings: Arguments of `compile`.
-    """
-
-    objective: VideoDiffusion
-    settings: dict[str, Any]
 
 
 @dataclasses.dataclass
@@ -1077,8 +949,45 @@ def _generator(seed, purpose):
     return np.random.default_rng([seed, *purpose.encode()])
 
 
-def _over_frames(latents, num_frames):
-    return np.repeat(latents[:, None], num_frames, axis=1)
+def _context(states, count, guidance_rescale):
+    """Text states of `count` texts a prompt and of negative ones, as conditions."""
+    batch = len(states) // (count + 1)
+    context, negative = states[: batch * count], states[batch * count :]
+    if count > 1:
+        shape = (batch, count, *states.shape[1:])
+        context = keras.ops.reshape(context, shape)
+        negative = keras.ops.broadcast_to(negative[:, None], shape)
+    return {
+        "context": context,
+        "negative_context": negative,
+        "guidance_rescale": guidance_rescale,
+    }
+
+
+def _at_first_frame(text):
+    """The conditions of a picture: what changes is as it is at first."""
+    names = ("context", "negative_context")
+    first = {n: text[n][:, 0] for n in names if len(text[n].shape) == 4}
+    return {**text, **first}
+
+
+def _hint_and_mask(given, num_frames, batch, masked):
+    """Hint `(B, F, h, w, C)` and mask of videos, some frames of which are given.
+
+    Those are `(hint, mask)` by frame. If the model is not `masked`, it is the first
+    one alone, and all frames get its hint and its mask.
+    """
+    if not given:
+        return (np.zeros((batch, num_frames, 1, 1, 1), "float32"),) * 2
+    frames = sorted(given)
+    hints, masks = (np.stack([given[f][i] for f in frames], axis=1) for i in (0, 1))
+    distance = np.abs(np.arange(num_frames)[:, None] - frames)
+    # Of two that are as near, the earlier.
+    nearest = distance.argmin(axis=1)
+    hints, masks = hints[:, nearest], masks[:, nearest]
+    if masked:
+        masks = np.where((distance > 0).all(axis=1)[:, None, None, None], 1.0, masks)
+    return hints, masks.astype("float32")
 
 
 def _pad_to(images, size):
@@ -1095,9 +1004,3 @@ def _crop(frames, height, width):
     top = (frames.shape[2] - height) // 2
     left = (frames.shape[3] - width) // 2
     return frames[:, :, top : top + height, left : left + width]
-
-
-def _is_latent_dataset(data) -> bool:
-    from keras_makeavid.data.latent_dataset import LatentDataset
-
-    return isinstance(data, LatentDataset)

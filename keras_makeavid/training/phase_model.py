@@ -28,6 +28,11 @@ def phase_task(task: TextToVideo, recipe: Recipe, phase: Phase) -> TextToVideo:
     It is the task that the phase before left, where nothing changes.
     """
     lora = phase.stage.lora
+    # A stage that says nothing goes on as those before it.
+    until = recipe.stage.index(phase.stage) + 1
+    for stage in recipe.stage[:until]:
+        if stage.objective == "video" and stage.loss.given_frames is not None:
+            task = with_parts(task, given_frames=stage.loss.given_frames)
     if has_lora(task.backbone):
         task = with_parts(task, backbone=without_lora(task.backbone))
     if lora is not None:
@@ -69,8 +74,12 @@ def fit_input(objective: str, batch: dict[str, np.ndarray]) -> tuple:
 
 
 def _of_videos(task, stage, seed):
-    hint_spacing = stage.loss.hint_spacing
-    model = objective_of(task, hint_spacing=hint_spacing, **_of_both(stage, seed))
+    model = objective_of(
+        task,
+        given_frames=stage.loss.given_frames,
+        hint_spacing=stage.loss.hint_spacing,
+        **_of_both(stage, seed),
+    )
     if model.empty_context is not None:
         empty = ops.convert_to_numpy(task.encode_prompts([""])[0])
         model.empty_context.assign(empty)

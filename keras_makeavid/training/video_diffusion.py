@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_makeavid.given_frames import REPEATED, GivenFrames
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.tensor import Tensor
@@ -24,9 +26,9 @@ class VideoDiffusion(DiffusionModel):
     the task knows. A batch is a dict of `latents` `(B, F, H, W, C)`, as the VAE's
     posterior gives them, in half precision if you like, and `context` `(B, L, D)`.
     Everything else is drawn or made on the device: timesteps, noise, and, for a UNet
-    that takes them, hint (the first frame's latent, repeated) and mask (zeros). The
-    loss is the mean squared error of the prediction, in float32. One that is not finite
-    makes every gradient so, for `AdamW` to skip.
+    that takes them, the mask and hint of the frames that are given. The loss is the
+    mean squared error of the prediction, in float32. One that is not finite makes every
+    gradient so, for `AdamW` to skip.
 
     Args:
         unet: The `UNetPseudo3D` to train.
@@ -34,8 +36,10 @@ class VideoDiffusion(DiffusionModel):
         latent_scale: What latents are multiplied by, in float32: `scaling_factor` of
             the VAE that encoded them.
         trainable: What trains, see `set_trainable`.
-        hint_spacing: The hint is every `hint_spacing`-th frame, repeated that many
-            times; `None` is the first frame only.
+        given_frames: The `GivenFrames` that it fills videos in from, or the shares of
+            its patterns. `None` is the published form: the hint is the first frame,
+            repeated, and the mask is 0 everywhere.
+        hint_spacing: Short for `given_frames={"repeated every N": 1}`.
         caption_dropout: Share of the samples that train with the empty prompt instead
             of theirs, for guidance.
         empty_context: Text states `(L, D)` of the empty prompt, for `caption_dropout`.
@@ -62,6 +66,7 @@ class VideoDiffusion(DiffusionModel):
         schedule: NoiseSchedule | dict,
         latent_scale: float,
         trainable: str = "temporal",
+        given_frames: GivenFrames | Mapping[str, float] | None = None,
         hint_spacing: int | None = None,
         caption_dropout: float = 0.0,
         empty_context: np.ndarray | None = None,
@@ -76,10 +81,19 @@ class VideoDiffusion(DiffusionModel):
             seed,
             **{"dtype": unet.dtype_policy, **kwargs},
         )
-        if hint_spacing is not None and hint_spacing < 1:
-            raise ValueError(
-                f"hint_spacing must be None or at least 1. Received: {hint_spacing}"
-            )
+        if hint_spacing is not None:
+            if hint_spacing < 1:
+                raise ValueError(
+                    f"hint_spacing must be None or at least 1. Received: {hint_spacing}"
+                )
+            if given_frames is not None:
+                raise ValueError(
+                    "hint_spacing is short for given_frames: give one of them. "
+                    f"Received: {hint_spacing} and {given_frames}"
+                )
+            given_frames = {f"repeated every {hint_spacing}": 1}
+        if not isinstance(given_frames, GivenFrames):
+            given_frames = GivenFrames(given_frames or REPEATED)
         if not isinstance(latent_scale, int | float) or not 0 < latent_scale < math.inf:
             raise ValueError(
                 f"latent_scale must be a positive number. Received: {latent_scale!r}"
@@ -91,7 +105,7 @@ class VideoDiffusion(DiffusionModel):
         self.unet = unet
         self.latent_scale = latent_scale
         self.trainable_part = trainable
-        self.hint_spacing = hint_spacing
+        self.given_frames = given_frames
         self.empty_context = None
         if empty_context is not None:
             self.empty_context = self.add_weight(
@@ -124,18 +138,40 @@ class VideoDiffusion(DiffusionModel):
         noisy, timesteps, target = self.noised(latents)
         sample = noisy
         if self.unet.in_channels > self.unet.out_channels:
-            mask = ops.zeros_like(latents[..., :1])
-            sample = ops.concatenate([noisy, mask, self._hint(latents)], axis=-1)
+            conditions = self._conditions(latents)
+            sample = ops.concatenate([noisy, *conditions], axis=-1)
         if self.caption_dropout:
             empty = ops.convert_to_tensor(self.empty_context)
             context = self.with_dropout(ops.cast(context, "float32"), empty)
         inputs = {"sample": sample, "timesteps": timesteps, "context": context}
         return inputs, target
 
-    def _hint(self, latents):
-        frames = latents.shape[1]
-        spacing = min(self.hint_spacing or frames, frames)
-        return ops.repeat(latents[:, ::spacing], spacing, axis=1)[:, :frames]
+    def _conditions(self, latents):
+        """Mask `(B, F, H, W, 1)` and hint, for patterns drawn for each video."""
+        patterns = list(self.given_frames.shares)
+        given, held = map(np.array, self.given_frames.tables(latents.shape[1]))
+        if len(held) == 1 and (held >= 0).all():
+            return ops.zeros_like(latents[..., :1]), ops.take(latents, held[0], axis=1)
+        is_random = np.array([[pattern == "random"] for pattern in patterns])
+        batch, frames = ops.shape(latents)[0], latents.shape[1]
+        drawn = keras.random.uniform(
+            (batch, frames + 2), dtype="float32", seed=self.seed_generator
+        )
+        shares = np.array([*self.given_frames.shares.values()])
+        bounds = ops.convert_to_tensor(np.cumsum(shares)[:-1] / shares.sum(), "float32")
+        above = ops.greater_equal(drawn[:, :1], bounds)
+        chosen = ops.sum(ops.cast(above, "int32"), axis=1)
+        given, held, is_random = (
+            ops.take(ops.convert_to_tensor(table), chosen, axis=0)
+            for table in (given, held.astype("int32"), is_random)
+        )
+        given = ops.where(is_random, drawn[:, 2:] < drawn[:, 1:2], given)
+        sources = ops.where(held < 0, nearest_given(given), held)
+        hint = ops.take_along_axis(latents, sources[:, :, None, None, None], axis=1)
+        some = ops.cast(ops.any(given, axis=1), "float32")
+        mask = 1.0 - ops.cast(given, "float32")
+        mask = ops.zeros_like(latents[..., :1]) + mask[:, :, None, None, None]
+        return mask, hint * some[:, None, None, None, None]
 
     def get_config(self) -> dict[str, Any]:
         shape = None if self.empty_context is None else list(self.empty_context.shape)
@@ -143,7 +179,7 @@ class VideoDiffusion(DiffusionModel):
             **super().get_config(),
             "latent_scale": self.latent_scale,
             "trainable": self.trainable_part,
-            "hint_spacing": self.hint_spacing,
+            "given_frames": dict(self.given_frames.shares),
             # The values are a weight, and come with the weights.
             "empty_context": shape,
         }
@@ -155,8 +191,29 @@ class VideoDiffusion(DiffusionModel):
         return super().from_config({**config, "empty_context": empty_context})
 
 
+def nearest_given(given: Any) -> Any:
+    """Find the given frame that is nearest to each, the earlier of two.
+
+    Args:
+        given: Bool `(B, F)`.
+
+    Returns:
+        Int32 `(B, F)`, indices of frames; of no meaning where none is given.
+    """
+    frames = np.arange(given.shape[1])
+    distance = np.abs(frames[:, None] - frames) + 0.25 * (frames > frames[:, None])
+    far = ops.where(ops.expand_dims(given, 1), 0.0, 2.0 * len(frames))
+    distance = ops.convert_to_tensor(distance, "float32")
+    return ops.cast(ops.argmin(distance + far, axis=-1), "int32")
+
+
 def objective_of(task: Any, caption_dropout: float, **options: Any) -> VideoDiffusion:
-    """Make the objective of a `TextToVideo`; states of the empty prompt are zeros."""
+    """Make the objective of a `TextToVideo`; states of the empty prompt are zeros.
+
+    If options say nothing of given frames, they are what the task was trained with.
+    """
+    if options["given_frames"] is None and options["hint_spacing"] is None:
+        options["given_frames"] = task.given_frames
     empty = task.preprocessor.sequence_length, task.backbone.context_dim
     return VideoDiffusion(
         task.backbone,

@@ -83,6 +83,44 @@ def test_a_trajectory_is_that_of_diffusers_pipeline(pipeline, tmp_path):
     np.testing.assert_allclose(ops.convert_to_numpy(ours), theirs, rtol=0, atol=1e-4)
 
 
+def test_a_video_is_changed_as_by_diffusers_pipeline(pipeline, tmp_path):
+    pipeline, folder = pipeline
+    weights_tools.convert(folder, tmp_path / "preset", overrides=DIFFUSERS_NORMS)
+    task = TextToVideo.from_preset(str(tmp_path / "preset"))
+    clip = np.random.default_rng(1).standard_normal((1, 6, 8, 12, 4), "float32")
+    channels_first = torch.from_numpy(np.moveaxis(clip, -1, 1).copy()).double()
+    other = diffusers.AnimateDiffVideoToVideoPipeline(**pipeline.components)
+    other.set_progress_bar_config(disable=True)
+    other.to(torch.float64)
+    theirs = other(
+        **PROMPTS,
+        latents=channels_first,
+        # Three of five steps.
+        num_inference_steps=3,
+        strength=0.6,
+        enforce_inference_steps=True,
+        generator=torch.Generator().manual_seed(0),
+        height=64,
+        width=96,
+        guidance_scale=7.5,
+        output_type="latent",
+    ).frames
+    shape = channels_first.shape
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+    noise = np.moveaxis(noise.float().numpy(), 1, -1)
+    context, negative = (task.encode_prompts([text]) for text in PROMPTS.values())
+    unused = np.zeros((1, 1, 1, 1, 1), "float32")
+    ours = DenoisingLoop(task.backbone)(
+        noise,
+        Conditions(context, negative, 7.5, unused, unused),
+        get_scheduler("ddim", task.schedule).table(5, strength=0.6),
+        latents=clip,
+    )
+    theirs = np.moveaxis(theirs.float().numpy(), 1, -1)
+    np.testing.assert_allclose(ops.convert_to_numpy(ours), theirs, rtol=0, atol=1e-4)
+
+
 @pytest.fixture(scope="module")
 def stable_diffusion(tmp_path_factory):
     return save_stable_diffusion(tmp_path_factory.mktemp("sd") / "sd")

@@ -17,11 +17,13 @@ def halves(height, width, left, right):
 @pytest.mark.parametrize(
     "prompts, negatives, expected",
     [
-        ("a cat", None, (["a cat"], [""])),
-        (["a", "b"], None, (["a", "b"], ["", ""])),
-        (("a", "b"), "blurry", (["a", "b"], ["blurry", "blurry"])),
-        (["a", "b"], ["c", "d"], (["a", "b"], ["c", "d"])),
-        ("a", ["c"], (["a"], ["c"])),
+        ("a cat", None, ([{0: "a cat"}], [""])),
+        (["a", "b"], None, ([{0: "a"}, {0: "b"}], ["", ""])),
+        (("a", "b"), "blurry", ([{0: "a"}, {0: "b"}], ["blurry", "blurry"])),
+        (["a", "b"], ["c", "d"], ([{0: "a"}, {0: "b"}], ["c", "d"])),
+        ("a", ["c"], ([{0: "a"}], ["c"])),
+        ({0: "a", 4: "b"}, "c", ([{0: "a", 4: "b"}], ["c"])),
+        (["a", {2: "b"}], "c", ([{0: "a"}, {2: "b"}], ["c", "c"])),
     ],
 )
 def test_every_prompt_gets_a_negative_prompt(prompts, negatives, expected):

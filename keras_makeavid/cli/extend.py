@@ -1,0 +1,53 @@
+"""Continue a clip."""
+
+from __future__ import annotations
+
+from keras_makeavid.cli.checks import check_at_least_one
+from keras_makeavid.cli.generate import (
+    add_sampling_arguments,
+    load_task,
+    sampling_arguments,
+    write,
+)
+from keras_makeavid.cli.interpolate import add_clip_arguments, prepare_clip
+
+EXAMPLE = "makeavid extend clip.mp4 --frames 64 --out longer.mp4"
+
+
+def add_arguments(option) -> None:
+    """Declare the options."""
+    add_clip_arguments(option)
+    option(
+        "--frames",
+        type=int,
+        required=True,
+        help="frames of the result, those of the clip too",
+    )
+    option(
+        "--context-frames",
+        type=int,
+        default=4,
+        help="last frames that each continuation is made from",
+    )
+    add_sampling_arguments(option)
+
+
+def prepare(options) -> None:
+    """Refuse wrong files and numbers; read the clip and its rate."""
+    check_at_least_one(options, "frames", "context_frames", "steps")
+    prepare_clip(options)
+
+
+def run(options) -> None:
+    """Load, extend and write."""
+    arguments = sampling_arguments(options)
+    if options.guidance is not None:
+        arguments["guidance_scale"] = options.guidance
+    frames = load_task(options).extend(
+        options.clip,
+        options.frames,
+        options.prompt,
+        context_frames=options.context_frames,
+        **arguments,
+    )
+    write(options, frames[0], options.fps)
