@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from weights_tools.checkpoint import FLOATS, all_finite
+from weights_tools.checkpoint import all_finite, check_floats
 from weights_tools.formats import FormatError, open_tensors
 
 # Under which AUTOMATIC1111 keeps vectors, whatever their token; its name is the file's.
@@ -17,20 +17,11 @@ _MOST_VECTORS = 75
 
 
 def read_embedding(path: str | os.PathLike[str], width: int) -> tuple[str, np.ndarray]:
-    """Read the vectors of a token from a file.
+    """Read a token and its vectors `(N, width)` from a file.
 
-    Args:
-        path: A `.safetensors`, `.pt` or `.bin` file: of diffusers, with one tensor by
-            the name of the token, or of AUTOMATIC1111.
-        width: Width of the text encoder's embeddings.
-
-    Returns:
-        The token, which is the name of the file where it does not tell, and its
-        vectors `(N, width)`.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        FormatError: It is damaged, of another form or another text encoder.
+    It is `.safetensors`, `.pt` or `.bin`: of diffusers, with one tensor by the name of
+    the token, or of AUTOMATIC1111, whose token is the file's own name. One that is
+    damaged, or of another form or another text encoder, is a `FormatError`.
 
     Example:
     ```python
@@ -55,9 +46,7 @@ def read_embedding(path: str | os.PathLike[str], width: int) -> tuple[str, np.nd
                 f"encoder has. Received: shape {spec.shape}",
                 tensor=name,
             )
-        if spec.dtype not in FLOATS:
-            reason = f"must be one of {FLOATS}. Received: {spec.dtype}"
-            raise FormatError(file.path, reason, tensor=name)
+        check_floats(file, name)
         vectors = np.array(file.read(name), "float32").reshape(count, width)
     if not all_finite(vectors):
         raise FormatError(path, "holds NaN or infinity", tensor=name)

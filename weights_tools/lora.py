@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_makeavid.json_files import parse_json, read_json
 from weights_tools.architectures import shapes_of
-from weights_tools.checkpoint import FLOATS, all_finite
+from weights_tools.checkpoint import FLOATS, alike, read_floats, told
 from weights_tools.formats import (
     FormatError,
     TensorFile,
@@ -24,6 +24,7 @@ from weights_tools.formats import (
     open_tensors,
     reading,
 )
+from weights_tools.kerascv import TEXT_ENCODER
 from weights_tools.layouts import LAYOUTS, Layout, get_layout
 from weights_tools.opening import open_source
 
@@ -58,14 +59,7 @@ _OTHER_KINDS = {
 # Arguments of the full-size models.
 SD_15: dict[str, dict[str, Any]] = {
     "unet": {},
-    "text_encoder": {
-        "vocabulary_size": 49408,
-        "embedding_dim": 768,
-        "hidden_dim": 768,
-        "num_layers": 12,
-        "num_heads": 12,
-        "intermediate_dim": 3072,
-    },
+    "text_encoder": {"vocabulary_size": 49408, **TEXT_ENCODER.defaults},
 }
 _FILES = ("pytorch_lora_weights", "adapter_model")
 _METADATA = "lora_adapter_metadata"
@@ -113,27 +107,10 @@ Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
 
 
 def read_lora(path: str | os.PathLike[str], shapes: Shapes) -> Adapters:
-    """Read a file of adapters for models of ours.
+    """Read a file of adapters for models of ours, of these shapes by kind and path.
 
-    Args:
-        path: A file in the form of kohya, of diffusers (today's and earlier ones) or of
-            PEFT, or a folder of the last two with one such file.
-        shapes: For `"unet"` and `"text_encoder"`, shapes of variables by path.
-
-    Returns:
-        For each kind of model that the file is for, a `LowRank` by path of kernel.
-
-    Raises:
-        FileNotFoundError: There is nothing.
-        FormatError: The file is damaged, of another kind of adapter, such as LoKr, or
-            some of it does not fit the models. The text lists names.
-
-    Example:
-    ```python
-    shapes = {"unet": shapes_of("unet", {})}
-    adapters = read_lora("lcm-lora-sdv1-5.safetensors", shapes)
-    adapters["unet"]["conv_in/spatial_conv/kernel"].rank  # 64
-    ```
+    It is in the form of kohya, of diffusers (today's and earlier ones) or of PEFT, or a
+    folder of the last two with one such file. What does not fit is a `FormatError`.
     """
     path = _file_of(Path(path))
     with open_tensors(path) as file:
@@ -141,11 +118,14 @@ def read_lora(path: str | os.PathLike[str], shapes: Shapes) -> Adapters:
         settings = _settings(file)
         adapters: dict[str, dict[str, LowRank]] = {}
         for (kind, kernel), names in found.items():
-            down, up = (_read(file, names[role]) for role in ("down", "up"))
+            # Copies: what is read may be a view of the file.
+            down, up = (np.array(read_floats(file, names[r])) for r in ("down", "up"))
             if "alpha" in names:
-                alpha = float(_read(file, names["alpha"], (*FLOATS, "int64")).item())
+                value = read_floats(file, names["alpha"], (*FLOATS, "int64"))
+                alpha = float(value.item())
             else:
-                alpha = settings(kind, _module(names["down"]), down.shape[0])
+                layer = re.sub(_ROLES["down"], "", _target(names["down"])[1])
+                alpha = settings(kind, layer, down.shape[0])
             adapters.setdefault(kind, {})[kernel] = LowRank(down, up, alpha)
     return adapters
 
@@ -180,17 +160,16 @@ def _by_kernel(file: TensorFile, shapes: Shapes) -> dict[tuple[str, str], dict]:
             repeated.append(name)
         else:
             found[homes[0]][role] = name
-    lonely = [
-        name
-        for names in found.values()
-        if not {"down", "up"} <= names.keys()
-        for name in names.values()
-    ]
+    whole = {
+        place: names for place, names in found.items() if {"down", "up"} <= names.keys()
+    }
     misshapen = [
         problem
-        for (kind, path), names in found.items()
-        if {"down", "up"} <= names.keys()
-        and (problem := _misfit(file, names, kind, path, shapes[kind][path]))
+        for (kind, path), names in whole.items()
+        if (problem := _misfit(file, names, kind, path, shapes[kind][path]))
+    ]
+    lonely = [
+        n for key, names in found.items() if key not in whole for n in names.values()
     ]
     problems = {
         "have no place in the models": homeless,
@@ -198,16 +177,12 @@ def _by_kernel(file: TensorFile, shapes: Shapes) -> dict[tuple[str, str], dict]:
         "lack their other half": lonely,
         "are misshapen": misshapen,
     }
-    told = [
-        f"{len(names)} {problem}: {_listing(names)}"
-        for problem, names in problems.items()
-        if names
-    ]
-    if told or not found:
+    if any(problems.values()) or not found:
         raise FormatError(
             file.path,
             f"must be adapters (LoRA) for {' and '.join(shapes)}. Received: "
-            f"{len(file.specs)} tensors, of which " + (" | ".join(told) or "none fit"),
+            f"{len(file.specs)} tensors, of which "
+            + (told(problems, _LISTED) or "none fit"),
         )
     return found
 
@@ -218,8 +193,8 @@ def _refuse_other_kinds(file: TensorFile) -> None:
         if names:
             raise FormatError(
                 file.path,
-                f"holds {kind}, and only plain LoRA is taken: {len(names)} tensors, "
-                + _listing(names),
+                f"holds {kind}, and only plain LoRA is taken: "
+                + told({"tensors": names}, _LISTED),
             )
 
 
@@ -237,11 +212,6 @@ def _target(name: str) -> tuple[str | None, str]:
                     kind, rest = candidate, rest.removeprefix(prefix)
         if rest == before:
             return kind, rest.replace(".processor.", ".")
-
-
-def _module(name: str) -> str:
-    """The name of the layer that the `down` of a name is of."""
-    return re.sub(_ROLES["down"], "", _target(name)[1])
 
 
 def kernel_names(kind: str, paths: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
@@ -287,33 +257,13 @@ def _misfit(file, names, kind, path, shape) -> str | None:
     if len(down) < 2 or not 1 <= down[0] <= _MOST_RANK:
         return f"{names['down']} {down}, expected a rank of 1 to {_MOST_RANK}"
     # A convolution of 1 x 1 may be a matrix.
-    if _without_ones(down[1:]) != _without_ones(rest):
+    if not alike(down[1:], rest):
         return f"{names['down']} {down}, expected {(down[0], *rest)}"
     if up[:2] != (out, down[0]) or math.prod(up) != out * down[0]:
         return f"{names['up']} {up}, expected {(out, down[0])}"
     if "alpha" in names and math.prod(file.specs[names["alpha"]].shape) != 1:
         return f"{names['alpha']} {file.specs[names['alpha']].shape}, expected a number"
     return None
-
-
-def _without_ones(sizes: Sequence[int]) -> list[int]:
-    return [sizes[0], *(size for size in sizes[1:] if size != 1)]
-
-
-def _read(file: TensorFile, name: str, dtypes=FLOATS) -> np.ndarray:
-    if file.specs[name].dtype not in dtypes:
-        reason = f"must be one of {dtypes}. Received: {file.specs[name].dtype}"
-        raise FormatError(file.path, reason, tensor=name)
-    # A copy: what is read may be a view of the file.
-    value = np.array(file.read(name))
-    if not all_finite(value):
-        raise FormatError(file.path, "holds NaN or infinity", tensor=name)
-    return value
-
-
-def _listing(names: Sequence[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 # What files say of alpha where no tensor does.
@@ -371,14 +321,6 @@ def write_lora(
 
     Temporal layers have the names of the layout `"makeavid_torch"`, all others those of
     diffusers.
-
-    Args:
-        path: The file; what is there is replaced.
-        adapters: As `read_lora` gives them.
-        form: `"diffusers"` or `"kohya"`.
-
-    Raises:
-        ValueError: The form is another one, or the file's name has another suffix.
 
     Example:
     ```python
