@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import keras
 
-from keras_makeavid.files import check_replaceable_folder, existing_parent
+from keras_makeavid.files import StrPath, check_replaceable_folder, existing_parent
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
 from keras_makeavid.text import TextToVideoPreprocessor
 from weights_tools.checkpoint import MOTION, Checkpoint, Component
@@ -69,18 +69,18 @@ class ConversionReport:
 
 
 def convert(
-    source: str | os.PathLike[str] | keras.Model,
-    out: str | os.PathLike[str],
+    source: StrPath | keras.Model,
+    out: StrPath,
     layout: str = "keras",
     *,
     dtype: str | None = None,
     part: str | None = None,
     variant: str | None = None,
     overrides: Mapping[str, Any] | None = None,
-    base: str | os.PathLike[str] | None = None,
-    tokenizer: str | os.PathLike[str] | None = None,
+    base: StrPath | None = None,
+    tokenizer: StrPath | None = None,
     inflating: bool | Literal["auto"] = False,
-    motion: str | os.PathLike[str] | keras.Model | None = None,
+    motion: StrPath | keras.Model | None = None,
     force: bool = False,
     progress: bool | Callable[[int, int], None] = False,
 ) -> ConversionReport:
@@ -158,8 +158,8 @@ def convert(
 
 
 def inflate(
-    source: str | os.PathLike[str] | keras.Model,
-    out: str | os.PathLike[str],
+    source: StrPath | keras.Model,
+    out: StrPath,
     layout: str = "keras",
     **options: Any,
 ) -> ConversionReport:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
+from keras_makeavid.files import StrPath
 from weights_tools.checkpoint import all_finite, check_floats
 from weights_tools.formats import FormatError, open_tensors
 
@@ -16,7 +16,7 @@ _NAMELESS = ("emb_params", "*")
 _MOST_VECTORS = 75
 
 
-def read_embedding(path: str | os.PathLike[str], width: int) -> tuple[str, np.ndarray]:
+def read_embedding(path: StrPath, width: int) -> tuple[str, np.ndarray]:
     """Read a token and its vectors `(N, width)` from a file.
 
     It is `.safetensors`, `.pt` or `.bin`: of diffusers, with one tensor by the name of

@@ -445,9 +445,7 @@ def _in_order(file: Hdf5Tensors) -> tuple[KerasCVClass, TensorFile]:
         raise FormatError(file.path, "is named but not there", tensor=missing[0])
     with reading(file.path):
         names = _named(known, [len(names) for names in layers])
-    old = dict(zip(names, tensors, strict=True))
-    specs = {name: file.specs[tensor] for name, tensor in old.items()}
-    return known, TensorFile(file.path, specs, lambda name: file.read(old[name]))
+    return known, file.renamed(dict(zip(names, tensors, strict=True)))
 
 
 def _layers_in(file: Hdf5Tensors) -> list[list[str]]:
@@ -501,15 +499,13 @@ def _checkpoint(
 
 
 def _joined(halves: Sequence[Component]) -> Component:
-    first, second = halves
-
-    def read(path):
-        half = first if path in first.weights.specs else second
-        return half.weights.read(path)
-
-    path = first.path.with_name(f"{first.path.name} and {second.path.name}")
-    specs = {**first.weights.specs, **second.weights.specs}
-    return replace(first, weights=TensorFile(path, specs, read))
+    held = {path: half.weights for half in halves for path in half.weights.specs}
+    specs = {path: weights.specs[path] for path, weights in held.items()}
+    names = " and ".join(half.path.name for half in halves)
+    weights = TensorFile(
+        halves[0].path.with_name(names), specs, lambda path: held[path].read(path)
+    )
+    return replace(halves[0], weights=weights)
 
 
 # Writing.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_makeavid.files import StrPath
 from weights_tools import kerascv
 from weights_tools.architectures import kind_of, variables_of
 from weights_tools.checkpoint import assign, assign_weights, misfit, weights_from_file
@@ -20,7 +20,7 @@ from weights_tools.opening import open_source
 
 
 def load_model(
-    source: str | os.PathLike[str],
+    source: StrPath,
     part: str | None = None,
     *,
     dtype: str | None = None,
@@ -62,7 +62,7 @@ def load_model(
 
 def load_weights(
     model: keras.Model,
-    source: Mapping[str, np.ndarray] | str | os.PathLike[str],
+    source: Mapping[str, np.ndarray] | StrPath,
     layout: str = "auto",
 ) -> None:
     """Load weights of a published layout into a model.
@@ -96,7 +96,7 @@ def load_weights(
 
 def load_into_kerascv(
     model: keras.Model,
-    source: str | os.PathLike[str] | keras.Model | Sequence[keras.Model],
+    source: StrPath | keras.Model | Sequence[keras.Model],
     part: str | None = None,
     *,
     variant: str | None = None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.json_files import parse_json, read_json
 from weights_tools.architectures import shapes_of
 from weights_tools.checkpoint import FLOATS, alike, read_floats, told
@@ -106,7 +106,7 @@ Adapters = Mapping[str, Mapping[str, LowRank]]
 Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
 
 
-def read_lora(path: str | os.PathLike[str], shapes: Shapes) -> Adapters:
+def read_lora(path: StrPath, shapes: Shapes) -> Adapters:
     """Read a file of adapters for models of ours, of these shapes by kind and path.
 
     It is in the form of kohya, of diffusers (today's and earlier ones) or of PEFT, or a
@@ -314,9 +314,7 @@ def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
 # Writing.
 
 
-def write_lora(
-    path: str | os.PathLike[str], adapters: Adapters, form: str = "diffusers"
-) -> None:
+def write_lora(path: StrPath, adapters: Adapters, form: str = "diffusers") -> None:
     """Write adapters to a file of safetensors; `read_lora` gives the same again.
 
     Temporal layers have the names of the layout `"makeavid_torch"`, all others those of
@@ -347,11 +345,11 @@ def write_lora(
 
 
 def convert_lora(
-    source: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    source: StrPath,
+    out: StrPath,
     form: str = "diffusers",
     *,
-    base: str | os.PathLike[str] | None = None,
+    base: StrPath | None = None,
     force: bool = False,
 ) -> int:
     """Bring a file of adapters into another form; its numbers stay to the bit.

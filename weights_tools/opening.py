@@ -17,6 +17,7 @@ from typing import Any
 
 import keras
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.json_files import parse_json
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
@@ -85,7 +86,7 @@ _WEIGHTS_NAME = re.compile(
 
 @contextmanager
 def open_source(
-    source: str | os.PathLike[str] | keras.Model | Sequence[keras.Model],
+    source: StrPath | keras.Model | Sequence[keras.Model],
     variant: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Iterator[Checkpoint]:
@@ -304,7 +305,7 @@ def _unwrapped(file: TensorFile) -> TensorFile:
     """A file without the prefix that PyTorch gives all names of a wrapped model."""
     for prefix in ("module.", "_orig_mod."):
         if all(name.startswith(prefix) for name in file.specs) and file.specs:
-            file = _renamed(file, {n.removeprefix(prefix): n for n in file.specs})
+            file = file.renamed({n.removeprefix(prefix): n for n in file.specs})
     return file
 
 
@@ -315,22 +316,10 @@ def _mean_of(file: TensorFile) -> TensorFile | None:
         mean = {n.removeprefix(prefix): n for n in file.specs if n.startswith(prefix)}
         # The weights become what is apart, and are listed as left out.
         others = {f"weights.{n}": n for n in file.specs if not n.startswith(prefix)}
-        swapped = _renamed(file, {**mean, **others})
+        swapped = file.renamed({**mean, **others})
         if any(layout.kind == "unet" for layout, _ in find_layouts(swapped)):
             return swapped
     return None
-
-
-def _renamed(file: TensorFile, names: dict[str, str]) -> TensorFile:
-    """The file under other names, which lead to its own."""
-    specs = {name: file.specs[own] for name, own in names.items()}
-    return TensorFile(
-        file.path,
-        specs,
-        lambda name: file.read(names[name]),
-        file.metadata,
-        left_out=file.left_out,
-    )
 
 
 def _left_out(file: TensorFile, used: set[str]) -> tuple[str, ...]:

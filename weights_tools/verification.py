@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_makeavid.compilation import compile_inference
+from keras_makeavid.files import StrPath
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
 from weights_tools.checkpoint import KERNEL_IN, MOTION, Component
 from weights_tools.configs import motion_version
@@ -64,7 +64,7 @@ class Inspection(dict[str, PartInspection]):
 
 
 def inspect(
-    source: str | os.PathLike[str] | keras.Model,
+    source: StrPath | keras.Model,
     *,
     variant: str | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -141,8 +141,8 @@ class PartComparison:
 
 
 def verify(
-    first: str | os.PathLike[str] | keras.Model,
-    second: str | os.PathLike[str] | keras.Model,
+    first: StrPath | keras.Model,
+    second: StrPath | keras.Model,
     *,
     part: str | None = None,
     variant: str | None = None,

@@ -74,11 +74,8 @@ class _Objects(DataObjects):
 class Hdf5Tensors(TensorFile):
     """Tensors of an HDF5 file: views, but for those that are cut into chunks.
 
-    Its groups are walked through once; nothing but structure is read, and nothing
-    outside the file.
-
-    Attributes:
-        groups: The object of each group by its name; the root's is `""`.
+    Its groups are walked through once, and are an attribute: the object of each by its
+    name; the root's is `""`.
     """
 
     def __init__(self, file: MappedFile):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.json_files import read_json
 from weights_tools.formats.flax_format import is_flax, open_flax
 from weights_tools.formats.hdf5_format import Hdf5Tensors
@@ -50,7 +50,7 @@ _TEXTS = {
 }
 
 
-def open_tensors(path: str | os.PathLike[str]) -> TensorFile:
+def open_tensors(path: StrPath) -> TensorFile:
     """Open a file of named tensors; nothing but its header is read.
 
     The format is told by the content, then by the suffix: safetensors, checkpoints of
