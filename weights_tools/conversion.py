@@ -148,13 +148,26 @@ def convert(
         opened = _opened(source, part, variant, told, base, tokenizer)
         checkpoint = stack.enter_context(opened)
         parts = checkpoint.components
-        image = [c for k, c in parts.items() if k == "unet" and not c.is_video]
+        is_image = "unet" in parts and not parts["unet"].is_video
         if motion is not None:
             modules = _open_motion(motion, told_of_modules, checkpoint, stack)
             parts["unet"] = inflated(checkpoint.component("unet"), modules)
-        elif inflating is True or (inflating and image):
+        elif inflating is True or (inflating and is_image):
             parts["unet"] = inflated(checkpoint.component("unet"))
-        return _save(checkpoint, out, layout, dtype, progress)
+        to_file = out.suffix in _SUFFIXES.values()
+        layouts, nbytes = save(
+            checkpoint, out, layout, to_file=to_file, dtype=dtype, progress=progress
+        )
+        stated = () if to_file or layout == "kerascv" else _IN_CONFIG
+        return ConversionReport(
+            out,
+            layout,
+            tuple(layouts),
+            nbytes,
+            _dropped(checkpoint, layouts),
+            _changed(checkpoint, layouts, stated),
+            checkpoint.left_out,
+        )
 
 
 def inflate(
@@ -217,11 +230,7 @@ def _open_motion(motion, overrides, checkpoint, stack) -> Component | dict[str, 
     opened = stack.enter_context(open_source(motion, overrides=overrides))
     modules = opened.components.get(MOTION) or opened.component("unet")
     checkpoint.schedule = opened.schedule or ANIMATEDIFF_SCHEDULE
-    checkpoint.defaults = {
-        **ANIMATEDIFF_DEFAULTS,
-        **opened.defaults,
-        **checkpoint.defaults,
-    }
+    checkpoint.defaults = ANIMATEDIFF_DEFAULTS | opened.defaults | checkpoint.defaults
     return modules
 
 
@@ -275,23 +284,6 @@ def _checked_target(out, layout: str, dtype: str | None, force: bool) -> Path:
     if out.is_dir() and not any((out / marker).is_file() for marker in _MARKERS):
         check_replaceable_folder(out, " or ".join(_MARKERS))
     return out
-
-
-def _save(checkpoint: Checkpoint, out: Path, layout, dtype, progress):
-    to_file = out.suffix in _SUFFIXES.values()
-    layouts, nbytes = save(
-        checkpoint, out, layout, to_file=to_file, dtype=dtype, progress=progress
-    )
-    stated = () if to_file or layout == "kerascv" else _IN_CONFIG
-    return ConversionReport(
-        out,
-        layout,
-        tuple(layouts),
-        nbytes,
-        _dropped(checkpoint, layouts),
-        _changed(checkpoint, layouts, stated),
-        checkpoint.left_out,
-    )
 
 
 def _dropped(checkpoint: Checkpoint, layouts) -> dict[str, int]:

@@ -34,9 +34,8 @@ def load_model(
         part: `"unet"`, `"vae"`, `"text_encoder"`, `"image_unet"` or `"tiny_vae"`.
             `None` is for a source of one model.
         dtype: Dtype or dtype policy of the model. `None` is Keras's default.
-        variant: `"fp16"` prefers files of this variant in a diffusers folder.
-        overrides: Arguments of `UNetPseudo3D` that are known better than the source
-            tells.
+        variant: As for `convert`.
+        overrides: As for `convert`.
 
     Returns:
         A `UNetPseudo3D`, `AutoencoderKL`, `TextEncoder` or `AutoencoderTiny`. An image
