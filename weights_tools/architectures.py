@@ -20,7 +20,7 @@ from keras_makeavid.models.loading import without_weights
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
 from keras_makeavid.text import TextEncoder
 from weights_tools.configs import architecture, check_arguments, motion_version
-from weights_tools.formats import FormatError, TensorFile
+from weights_tools.formats import TensorFile
 from weights_tools.layouts import Layout
 
 # The models of a pipeline, and what may stand beside one.
@@ -117,16 +117,14 @@ class _Shapes:
         name = self._layout.tensor_name(path, self._root)
         spec = self._file.specs.get(name)
         if spec is None:
-            raise FormatError(
-                self._file.path,
+            raise self._file.error(
                 f"must be there in a {self._layout.kind} in layout "
                 f"{self._layout.name!r}",
                 tensor=name,
             )
         rank = len(spec.shape)
         if rank <= back:
-            raise FormatError(
-                self._file.path,
+            raise self._file.error(
                 f"must have {back + 1} axes or more. Received: shape {spec.shape}",
                 tensor=name,
             )

@@ -27,8 +27,8 @@ from weights_tools.architectures import (
     variables_of,
 )
 from weights_tools.configs import architecture
-from weights_tools.formats import FormatError, TensorFile, TensorSpec
-from weights_tools.layouts import LAYOUTS, Layout, get_layout
+from weights_tools.formats import TensorFile, TensorSpec
+from weights_tools.layouts import Layout, get_layout
 
 # The part of motion modules that come without a UNet.
 MOTION = "motion"
@@ -183,18 +183,6 @@ class Checkpoint:
         return self.components[part]
 
 
-def find_layouts(
-    file: TensorFile, layouts: Sequence[Layout] = LAYOUTS
-) -> list[tuple[Layout, str]]:
-    """Pairs of layout and root, which stands before every name: one for each model."""
-    return [
-        (layout, root)
-        for layout in layouts
-        for root in layout.roots
-        if layout.names(file.specs, root)
-    ]
-
-
 def component_from_file(
     file: TensorFile,
     layout: Layout,
@@ -204,8 +192,7 @@ def component_from_file(
 ) -> Component:
     """View one of the models in a file as a component.
 
-    Arguments of our class that are left out have its defaults; `overrides` are those of
-    the UNet that are known better. A `ValueError` says what does not fit.
+    `overrides` are arguments of the UNet that are known better.
     """
     if layout.kind == "unet":
         arguments = {**arguments, **(overrides or {})}
@@ -237,10 +224,7 @@ def tensors_of_model(
 
 
 def weights_from_file(
-    file: TensorFile,
-    layout: Layout,
-    root: str,
-    shapes: Mapping[str, tuple[int, ...]],
+    file: TensorFile, layout: Layout, root: str, shapes: Mapping[str, tuple[int, ...]]
 ) -> TensorFile:
     """View a file's tensors as the weights of a model, of these shapes by path.
 
@@ -260,7 +244,7 @@ def weights_from_file(
             received[name] = expected[name]
     problem = misfit(expected, received, layout)
     if problem:
-        raise FormatError(file.path, problem)
+        raise file.error(problem)
     for name in names.values():
         check_floats(file, name)
 
@@ -282,8 +266,7 @@ def check_floats(file: TensorFile, name: str, dtypes: Sequence[str] = FLOATS) ->
     """Check that a tensor is of floats, or of these dtypes."""
     dtype = file.specs[name].dtype
     if dtype not in dtypes:
-        reason = f"must be one of {dtypes}. Received: {dtype}"
-        raise FormatError(file.path, reason, tensor=name)
+        raise file.error(f"must be one of {dtypes}. Received: {dtype}", tensor=name)
 
 
 def read_floats(
@@ -293,7 +276,7 @@ def read_floats(
     check_floats(file, name, dtypes)
     value = file.read(name)
     if not all_finite(value):
-        raise FormatError(file.path, "holds NaN or infinity", tensor=name)
+        raise file.error("holds NaN or infinity", tensor=name)
     return value
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -145,8 +145,7 @@ def convert(
     out = _checked_target(out, layout, dtype, force)
     told, told_of_modules = _told(overrides or {}, motion)
     with ExitStack() as stack:
-        opened = _opened(source, part, variant, told, base, tokenizer)
-        checkpoint = stack.enter_context(opened)
+        checkpoint = _opened(source, part, variant, told, base, tokenizer, stack)
         parts = checkpoint.components
         is_image = "unet" in parts and not parts["unet"].is_video
         if motion is not None:
@@ -171,10 +170,7 @@ def convert(
 
 
 def inflate(
-    source: StrPath | keras.Model,
-    out: StrPath,
-    layout: str = "keras",
-    **options: Any,
+    source: StrPath | keras.Model, out: StrPath, layout: str = "keras", **options: Any
 ) -> ConversionReport:
     """Make a video model of a Stable Diffusion 1.x image model, of the same function.
 
@@ -234,31 +230,25 @@ def _open_motion(motion, overrides, checkpoint, stack) -> Component | dict[str, 
     return modules
 
 
-@contextmanager
-def _opened(source, part, variant, overrides, base, tokenizer) -> Iterator[Checkpoint]:
+def _opened(source, part, variant, overrides, base, tokenizer, stack) -> Checkpoint:
     """What is to be written, of the source, its base and its tokenizer."""
-    with ExitStack() as stack:
-        mine = stack.enter_context(open_source(source, variant, overrides))
-        other = Checkpoint()
-        if base is not None:
-            # The mean is that of the source.
-            same = None if variant == "ema" else variant
-            other = stack.enter_context(open_source(base, same))
-        components = {**other.components, **mine.components}
-        if part is not None:
-            component = mine.component(part)
-            # Alone, the UNet of first frames is a UNet like any other.
-            components = {component.part: component}
-        preprocessor = mine.preprocessor or other.preprocessor
-        if tokenizer is not None:
-            preprocessor = TextToVideoPreprocessor.from_hub_folder(os.fspath(tokenizer))
-        yield Checkpoint(
-            components,
-            preprocessor,
-            mine.schedule or other.schedule,
-            {**other.defaults, **mine.defaults},
-            mine.left_out,
-        )
+    mine = stack.enter_context(open_source(source, variant, overrides))
+    other = Checkpoint()
+    if base is not None:
+        # The mean is that of the source.
+        same = None if variant == "ema" else variant
+        other = stack.enter_context(open_source(base, same))
+    components = {**other.components, **mine.components}
+    if part is not None:
+        component = mine.component(part)
+        # Alone, the UNet of first frames is a UNet like any other.
+        components = {component.part: component}
+    preprocessor = mine.preprocessor or other.preprocessor
+    if tokenizer is not None:
+        preprocessor = TextToVideoPreprocessor.from_hub_folder(os.fspath(tokenizer))
+    schedule = mine.schedule or other.schedule
+    defaults = {**other.defaults, **mine.defaults}
+    return Checkpoint(components, preprocessor, schedule, defaults, mine.left_out)
 
 
 def _checked_target(out, layout: str, dtype: str | None, force: bool) -> Path:

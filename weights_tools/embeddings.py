@@ -31,17 +31,15 @@ def read_embedding(path: StrPath, width: int) -> tuple[str, np.ndarray]:
     """
     with open_tensors(path) as file:
         if len(file.specs) != 1:
-            raise FormatError(
-                file.path,
+            raise file.error(
                 "must hold the vectors of one token. Received: "
-                f"{len(file.specs)} tensors, such as {', '.join(list(file.specs)[:5])}",
+                f"{len(file.specs)} tensors, such as {', '.join(list(file.specs)[:5])}"
             )
         ((name, spec),) = file.specs.items()
         *sizes, received = spec.shape or (0,)
         count = sizes[0] if sizes else 1
         if received != width or len(sizes) > 1 or not 1 <= count <= _MOST_VECTORS:
-            raise FormatError(
-                file.path,
+            raise file.error(
                 f"must be 1 to {_MOST_VECTORS} vectors of {width} numbers, as the text "
                 f"encoder has. Received: shape {spec.shape}",
                 tensor=name,

@@ -27,7 +27,7 @@ from weights_tools.checkpoint import (
     component_from_file,
     tensors_of_model,
 )
-from weights_tools.formats import FormatError, TensorFile, reading
+from weights_tools.formats import TensorFile
 from weights_tools.formats.hdf5_format import Hdf5Tensors
 from weights_tools.layouts import Layout
 from weights_tools.layouts.layout import CONVOLVED_ATTENTION, HEADS, KERAS_LEAVES
@@ -413,10 +413,9 @@ def _recognised(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
         return _in_order(file)
     found = _classes_in(file)
     if len(found) != 1:
-        raise FormatError(
-            file.path,
+        raise file.error(
             f"must have the weights of one of {[c.name for c in KERASCV_CLASSES]}. "
-            f"Received: {len(file.specs)} tensors such as {list(file.specs)[:5]}",
+            f"Received: {len(file.specs)} tensors such as {list(file.specs)[:5]}"
         )
     return found[0], file
 
@@ -433,17 +432,16 @@ def _in_order(file: Hdf5Tensors) -> tuple[KerasCVClass, TensorFile]:
     numbers = {len(known.layers): known for known in KERASCV_CLASSES}
     if len(layers) not in numbers:
         listed = ", ".join(f"{known.name} {n}" for n, known in numbers.items())
-        raise FormatError(
-            file.path,
+        raise file.error(
             f"has {len(layers)} layers with weights, and no class of KerasCV's Stable "
-            f"Diffusion 1.x has so many: {listed}",
+            f"Diffusion 1.x has so many: {listed}"
         )
     known = numbers[len(layers)]
     tensors = [name for names in layers for name in names]
     missing = [name for name in tensors if name not in file.specs]
     if missing:
-        raise FormatError(file.path, "is named but not there", tensor=missing[0])
-    with reading(file.path):
+        raise file.error("is named but not there", tensor=missing[0])
+    with file.reading():
         names = _named(known, [len(names) for names in layers])
     return known, file.renamed(dict(zip(names, tensors, strict=True)))
 
@@ -459,8 +457,7 @@ def _layers_in(file: Hdf5Tensors) -> list[list[str]]:
     for layer in _listed(file.texts(root), "layer_names"):
         group = f"{root}/{layer}".removeprefix("/")
         if group not in file.groups:
-            reason = f"names a layer that is not there: {layer!r:.80}"
-            raise FormatError(file.path, reason)
+            raise file.error(f"names a layer that is not there: {layer!r:.80}")
         names = _listed(file.texts(group), "weight_names")
         if names:
             layers.append([f"{group}/{name}" for name in names])
@@ -480,8 +477,9 @@ def _checkpoint(
     components: dict[str, Component] = {}
     for known, file in found:
         if known.name in components:
-            reason = f"is a second {known.name}, beside {components[known.name].path}"
-            raise FormatError(file.path, reason)
+            raise file.error(
+                f"is a second {known.name}, beside {components[known.name].path}"
+            )
         layout = known.layout
         # Half of an autoencoder does not tell the architecture: there is but one.
         is_half = layout.kind == "vae"

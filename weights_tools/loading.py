@@ -15,7 +15,7 @@ from weights_tools import kerascv
 from weights_tools.architectures import kind_of, variables_of
 from weights_tools.checkpoint import assign, assign_weights, misfit, weights_from_file
 from weights_tools.formats import TensorFile, TensorSpec, open_tensors
-from weights_tools.layouts import LAYOUTS, Layout
+from weights_tools.layouts import LAYOUTS, Layout, get_layout
 from weights_tools.opening import open_source
 
 
@@ -60,9 +60,7 @@ def load_model(
 
 
 def load_weights(
-    model: keras.Model,
-    source: Mapping[str, np.ndarray] | StrPath,
-    layout: str = "auto",
+    model: keras.Model, source: Mapping[str, np.ndarray] | StrPath, layout: str = "auto"
 ) -> None:
     """Load weights of a published layout into a model.
 
@@ -154,12 +152,12 @@ def _best_layout(file, kind, name, paths) -> tuple[Layout, str]:
         for layout in (*LAYOUTS, *kerascv.KERASCV_LAYOUTS)
         if layout.kind == kind and name in ("auto", layout.name)
     ]
-    if not layouts:
-        known = sorted(layout.name for layout in LAYOUTS if layout.kind == kind)
-        raise ValueError(
-            f"layout must be one of {known} for a {kind}. Received: {name!r}"
-        )
-    candidates = [(layout, root) for layout in layouts for root in layout.roots]
+    # With none it raises the error that lists them.
+    candidates = [
+        (layout, root)
+        for layout in layouts or [get_layout(kind, name)]
+        for root in layout.roots
+    ]
 
     def matches(candidate):
         layout, root = candidate

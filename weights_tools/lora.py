@@ -17,7 +17,6 @@ from keras_makeavid.json_files import parse_json, read_json
 from weights_tools.architectures import shapes_of
 from weights_tools.checkpoint import FLOATS, alike, read_floats, told
 from weights_tools.formats import (
-    FormatError,
     TensorFile,
     TensorSpec,
     create_tensors,
@@ -25,7 +24,7 @@ from weights_tools.formats import (
     reading,
 )
 from weights_tools.kerascv import TEXT_ENCODER
-from weights_tools.layouts import LAYOUTS, Layout, get_layout
+from weights_tools.layouts import LAYOUTS, Layout
 from weights_tools.opening import open_source
 
 # diffusers' earlier names of the projections in attention.
@@ -92,7 +91,7 @@ class LowRank:
         self, kind: str, path: str, shape: Sequence[int], scale: float = 1.0
     ) -> np.ndarray:
         """The product times a scale, float32, for our kernel of a `shape` at `path`."""
-        layout = _axes(kind)
+        layout = _layouts(kind, path)[0]
         down = self.down.reshape(self.rank, *layout.shape(path, shape)[1:])
         # Turned before the product, which is large, and then has our axes.
         order = np.argsort(layout.order(path, down.ndim))
@@ -178,11 +177,10 @@ def _by_kernel(file: TensorFile, shapes: Shapes) -> dict[tuple[str, str], dict]:
         "are misshapen": misshapen,
     }
     if any(problems.values()) or not found:
-        raise FormatError(
-            file.path,
+        raise file.error(
             f"must be adapters (LoRA) for {' and '.join(shapes)}. Received: "
             f"{len(file.specs)} tensors, of which "
-            + (told(problems, _LISTED) or "none fit"),
+            + (told(problems, _LISTED) or "none fit")
         )
     return found
 
@@ -191,10 +189,9 @@ def _refuse_other_kinds(file: TensorFile) -> None:
     for kind, pattern in _OTHER_KINDS.items():
         names = [name for name in file.specs if re.search(pattern, name)]
         if names:
-            raise FormatError(
-                file.path,
+            raise file.error(
                 f"holds {kind}, and only plain LoRA is taken: "
-                + told({"tensors": names}, _LISTED),
+                + told({"tensors": names}, _LISTED)
             )
 
 
@@ -229,7 +226,7 @@ def _layouts(kind: str, path: str) -> list[Layout]:
     """Layouts whose name for a kernel files may use; the first one is written.
 
     A name has dots, or in kohya's form underscores. diffusers' are usual; those of
-    motion modules are another layout's.
+    motion modules are another layout's. All have the axes of PyTorch.
     """
     layouts = [
         layout
@@ -245,15 +242,10 @@ def _layer_name(layout: Layout, path: str) -> str:
     return layout.tensor_name(path, "").removesuffix(".weight")
 
 
-def _axes(kind: str) -> Layout:
-    """A layout with the axes of all kernels: those of PyTorch are the same in each."""
-    return get_layout(kind, "makeavid_torch" if kind == "unet" else "diffusers")
-
-
 def _misfit(file, names, kind, path, shape) -> str | None:
     """What of two tensors does not fit a kernel."""
     down, up = (file.specs[names[role]].shape for role in ("down", "up"))
-    out, *rest = _axes(kind).shape(path, shape)
+    out, *rest = _layouts(kind, path)[0].shape(path, shape)
     if len(down) < 2 or not 1 <= down[0] <= _MOST_RANK:
         return f"{names['down']} {down}, expected a rank of 1 to {_MOST_RANK}"
     # A convolution of 1 x 1 may be a matrix.
@@ -278,7 +270,7 @@ def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
     beside = file.path.with_name("adapter_config.json")
     is_peft = all(name.startswith(_WRAPPERS[0]) for name in file.specs)
     configs: dict[str, dict[str, Any]] = {}
-    with reading(file.path):
+    with file.reading():
         told = parse_json(file.metadata.get(_METADATA, "{}"), _METADATA)
         if not isinstance(told, dict):
             raise ValueError(f"{_METADATA} must be an object")
@@ -295,7 +287,7 @@ def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
     def alpha(kind: str, layer: str, rank: int) -> float:
         config = configs.get(kind, {})
         if config.get("use_dora"):
-            raise FormatError(file.path, "is DoRA, and only plain LoRA is taken")
+            raise file.error("is DoRA, and only plain LoRA is taken")
         value = config.get("lora_alpha", rank)
         patterns = config.get("alpha_pattern") or {}
         for pattern, other in patterns.items() if isinstance(patterns, dict) else ():
@@ -303,8 +295,7 @@ def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
                 value = other
                 break
         if not isinstance(value, int | float) or not math.isfinite(value):
-            reason = f"has an alpha that is no number: {value!r} for {layer}"
-            raise FormatError(file.path, reason)
+            raise file.error(f"has an alpha that is no number: {value!r} for {layer}")
         # PEFT's rank-stabilised form divides by the root of the rank.
         return float(value) * (math.sqrt(rank) if config.get("use_rslora") else 1.0)
 

@@ -25,11 +25,7 @@ from keras_makeavid.files import folder_written_aside
 from keras_makeavid.json_files import write_json
 from keras_makeavid.models.parts import TASK_DEFAULTS, check_parts
 from keras_makeavid.progress import step_progress
-from keras_makeavid.schedulers import (
-    DDIM,
-    NoiseSchedule,
-    scheduler_to_diffusers_config,
-)
+from keras_makeavid.schedulers import DDIM, NoiseSchedule, scheduler_to_diffusers_config
 from keras_makeavid.text import TextToVideoPreprocessor, openai_clip_vocabulary
 from weights_tools import kerascv
 from weights_tools.architectures import KINDS, MODELS, weightless_model

@@ -25,7 +25,6 @@ from weights_tools.formats.tensors import (
     SEPARATOR,
     BoundedReader,
     Extent,
-    FormatError,
     MappedFile,
     NameCollector,
     StoredTensor,
@@ -34,7 +33,6 @@ from weights_tools.formats.tensors import (
     checked_spec,
     nested,
     read_only,
-    reading,
     shortened,
 )
 
@@ -99,7 +97,7 @@ class Hdf5Tensors(TensorFile):
     def texts(self, group: str) -> dict[str, str | list[str]]:
         """Attributes of a group (`""` is the root): texts, or lists of texts."""
         if group not in self.groups:
-            raise FormatError(self.path, f"has no group {shortened(group)}")
+            raise self.error(f"has no group {shortened(group)}")
         with self._reading(group):
             return _texts(self.groups[group])
 
@@ -110,7 +108,7 @@ class Hdf5Tensors(TensorFile):
     def _reading(self, *path: str) -> AbstractContextManager[None]:
         # Damage meets the library in many ways.
         reason = "is damaged, or unlike what Keras writes"
-        return reading(self._file.path, SEPARATOR.join(path) or None, reason)
+        return self._file.reading(SEPARATOR.join(path) or None, reason)
 
     def _visit(self, address: int, path: tuple[str, ...]) -> None:
         with self._reading(*path):

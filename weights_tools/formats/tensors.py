@@ -9,7 +9,7 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -127,7 +127,23 @@ def checked_spec(shape: object, dtype: object) -> TensorSpec:
     return TensorSpec(tuple(shape), dtype)
 
 
-class TensorFile:
+class _Located:
+    """What has a place, which its errors name."""
+
+    path: Path
+
+    def error(self, reason: str, tensor: str | None = None) -> FormatError:
+        """The error that says what is wrong with it, or with a tensor of it."""
+        return FormatError(self.path, reason, tensor)
+
+    def reading(
+        self, tensor: str | None = None, reason: str = "is not understood"
+    ) -> AbstractContextManager[None]:
+        """As the function, for what it says, or what a tensor of it does."""
+        return reading(self.path, tensor, reason)
+
+
+class TensorFile(_Located):
     """Named tensors in a file, read one at a time. A context manager.
 
     Args:
@@ -162,9 +178,9 @@ class TensorFile:
         It may be a view of the mapped file, not always aligned, and outlives `close`.
         """
         if name not in self.specs:
-            raise FormatError(self.path, "there is no such tensor", tensor=name)
+            raise self.error("there is no such tensor", tensor=name)
         if self._read is None:
-            raise FormatError(self.path, "is closed", tensor=name)
+            raise self.error("is closed", tensor=name)
         return self._read(name)
 
     def check_readable(self) -> None:
@@ -232,7 +248,7 @@ class Pages:
             ctypes.CDLL(None).madvise(ctypes.c_void_p(start), size, mmap.MADV_DONTNEED)
 
 
-class MappedFile:
+class MappedFile(_Located):
     """The bytes of an ordinary file, mapped: none is read before it is touched."""
 
     def __init__(self, path: StrPath):
@@ -240,11 +256,11 @@ class MappedFile:
         if not self.path.exists():
             raise FileNotFoundError(f"There is no file {self.path}.")
         if not self.path.is_file():
-            raise FormatError(self.path, "is a folder or device, expected a file")
+            raise self.error("is a folder or device, expected a file")
         with self.path.open("rb") as file:
             self.size = os.fstat(file.fileno()).st_size
             if self.size == 0:
-                raise FormatError(self.path, "is empty (0 bytes)")
+                raise self.error("is empty (0 bytes)")
             self.map = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_READ)
         self._pages = Pages()
 
@@ -255,10 +271,9 @@ class MappedFile:
     def piece(self, offset: int, nbytes: int, what: str) -> bytes:
         """Copy the bytes of `what` (named in the error where the file ends before)."""
         if not self.holds(offset, nbytes):
-            raise FormatError(
-                self.path,
+            raise self.error(
                 f"is truncated or damaged: {what} would take the bytes {offset} to "
-                f"{offset + nbytes} of {self.size}",
+                f"{offset + nbytes} of {self.size}"
             )
         return self.map[offset : offset + nbytes]
 
