@@ -80,11 +80,7 @@ def open_flax(file: MappedFile) -> TensorFile:
 
 
 class _Walk:
-    """Goes through a file of Flax once and notes its arrays.
-
-    Attributes:
-        at: Offset of the next object.
-    """
+    """Goes through a file of Flax once, object by object, and notes its arrays."""
 
     def __init__(self, file: MappedFile):
         self.file = file

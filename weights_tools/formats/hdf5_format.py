@@ -138,20 +138,19 @@ class Hdf5Tensors(TensorFile):
             raise ValueError("has no shape")
         self._found[name] = spec = checked_spec(found.shape, _dtype(found))
         _, layout, at = found.get_id_storage_params()
-        stored = StoredTensor(spec, ())
-        if spec.nbytes and layout == _CHUNKED:
+        if not spec.nbytes:
+            self._arrays[name] = lambda: self._file.view(StoredTensor(spec, ()))
+        elif layout == _CHUNKED:
             dataset = self._checked_chunks(found, spec)
             self._arrays[name] = lambda: self._joined_chunks(dataset, spec)
-            return
-        if spec.nbytes and layout == _COMPACT:
+        elif layout == _COMPACT:
             (nbytes,) = struct.unpack_from("<H", found.msg_data, at)
             data = bytes(found.msg_data[at + 2 : at + 2 + nbytes])
             if len(data) != spec.nbytes:
                 raise ValueError(f"{nbytes} bytes are not of shape {spec.shape}")
             array = np.frombuffer(data, spec.numpy_dtype).reshape(spec.shape)
             self._arrays[name] = lambda: array
-            return
-        if spec.nbytes and layout == _CONTIGUOUS:
+        elif layout == _CONTIGUOUS:
             extent = Extent(*struct.unpack_from("<2Q", found.msg_data, at))
             if extent.offset == 2**64 - 1:
                 raise ValueError("has no data: nothing was ever written to it")
@@ -161,9 +160,9 @@ class Hdf5Tensors(TensorFile):
                     f"{extent.nbytes} at {extent.offset} do not fit the file"
                 )
             stored = StoredTensor(spec, (extent,))
-        elif spec.nbytes:
+            self._arrays[name] = lambda: self._file.view(stored)
+        else:
             raise elsewhere
-        self._arrays[name] = lambda: self._file.view(stored)
 
     def _checked_chunks(self, found: _Objects, spec: TensorSpec) -> DatasetID:
         """Check the chunks of a dataset, so that it takes no more than its size."""

@@ -57,16 +57,7 @@ def open_tensors(path: StrPath) -> TensorFile:
     PyTorch (nothing in them is run), Flax's msgpack, HDF5 as Keras writes it, or the
     `index.json` of files in any of these.
 
-    Args:
-        path: The file, or the index of a sharded set.
-
-    Returns:
-        A `TensorFile`, to be closed.
-
-    Raises:
-        FileNotFoundError: If there is nothing at `path`, or a shard is missing.
-        ImportError: If it is a checkpoint of PyTorch, which is not installed.
-        FormatError: If it is damaged, dangerous or of no known format.
+    What is damaged, dangerous or of no known format is a `FormatError`.
 
     Example:
     ```python

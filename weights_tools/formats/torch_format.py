@@ -210,11 +210,9 @@ def _is_passed_over(name: str) -> bool:
 def _names_in(stream: io.BytesIO, count: int) -> dict[str, type]:
     """The names that pickles ask for, and what can stand for each; nothing is run.
 
-    Their objects are counted as well: tuples that hold each other twice over could
-    take for ever to hash, and some that nest deeply would end the process.
-
-    Raises:
-        ValueError: If they nest too deeply or unfold to too many objects.
+    Their objects are counted as well, up to a `ValueError`: tuples that hold each other
+    twice over could take for ever to hash, and some that nest deeply would end the
+    process.
     """
     names: dict[str, type] = {}
     objects = 0

@@ -120,21 +120,8 @@ def create_tensors(
             maps) or `"hdf5"` (they become groups).
         metadata: What the file shall say about itself.
 
-    Returns:
-        A `TensorWriter`.
-
-    Raises:
-        FileNotFoundError: If the folder to write it in is missing.
-        IsADirectoryError: If a folder is at `path`.
-        ValueError: If the format is unknown or cannot hold such tensors.
-        OSError: If the disk has not enough space.
-
-    Example:
-    ```python
-    specs = {"weight": TensorSpec((2, 3), "float32")}
-    with create_tensors("model.safetensors", specs, "safetensors") as writer:
-        writer.write("weight", np.zeros((2, 3), "float32"))
-    ```
+    A `ValueError` says what the format cannot hold, and an `OSError` that the disk has
+    not enough space.
     """
     if format not in _FORMATS:
         raise ValueError(f"format must be one of {_FORMATS}. Received: {format!r}")
