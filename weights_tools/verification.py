@@ -238,7 +238,7 @@ def _max_difference(x, y) -> float:
     return math.inf if np.isnan(difference) else float(difference)
 
 
-def _input(a: Component, b: Component) -> dict[str, Any]:
+def _input(a: Component, b: Component) -> Any:
     """What both models are given; an image model takes the first frame."""
     random = np.random.default_rng(0)
     sizes = a.arguments
@@ -248,7 +248,7 @@ def _input(a: Component, b: Component) -> dict[str, Any]:
     side = 2 ** len(sizes.get("block_channels") or sizes["encoder_blocks"])
     if a.kind.endswith("vae"):
         shape = (1, side, side, sizes["in_channels"])
-        return {"images": random.uniform(-1, 1, shape).astype("float32")}
+        return random.uniform(-1, 1, shape).astype("float32")
     channels = max(c.arguments["in_channels"] for c in (a, b))
     both_video = a.is_video and b.is_video
     shape = (1, _FRAMES if both_video else 1, side, side, channels)
@@ -265,8 +265,6 @@ def _forward(component: Component, inputs) -> np.ndarray:
     if component.kind == "unet":
         sample = inputs["sample"][..., : component.arguments["in_channels"]]
         inputs = {**inputs, "sample": sample if component.is_video else sample[:, 0]}
-    elif component.kind.endswith("vae"):
-        inputs = inputs["images"]
     # As one program: JAX would compile each operation of each shape by itself.
     run = compile_inference(model, [model])
     output = run(keras.tree.map_structure(ops.convert_to_tensor, inputs))
