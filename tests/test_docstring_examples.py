@@ -32,7 +32,6 @@ NEED_MORE = {
     "weights_tools.loading.load_model",
     "weights_tools.embeddings",
     "weights_tools.lora.convert_lora",
-    "weights_tools.lora.read_lora",
     "weights_tools.opening.open_source",
     "weights_tools.verification",
     "weights_tools.loading.load_into_kerascv",

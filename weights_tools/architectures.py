@@ -20,7 +20,7 @@ from keras_makeavid.models.loading import without_weights
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
 from keras_makeavid.text import TextEncoder
 from weights_tools.configs import architecture, check_arguments, motion_version
-from weights_tools.formats import FormatError, TensorFile
+from weights_tools.formats import TensorFile
 from weights_tools.layouts import Layout
 
 # The models of a pipeline, and what may stand beside one.
@@ -76,13 +76,7 @@ def complete(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shapes_of(kind: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Shapes by path of the variables that a model would have; no weight is made.
-
-    Example:
-    ```python
-    len(shapes_of("unet", {"context_dim": 768}))  # 930
-    ```
-    """
+    """Shapes by path of the variables that a model would have; no weight is made."""
     variables = variables_of(weightless_model(kind, arguments))
     return {path: tuple(variable.shape) for path, variable in variables.items()}
 
@@ -110,7 +104,7 @@ def infer_arguments(file: TensorFile, layout: Layout, root: str) -> dict[str, An
 
 
 class _Shapes:
-    """Shapes in a file by the path of our variable."""
+    """Shapes in a file by the path of our variable; `{}` in one is 0, 1, ..."""
 
     def __init__(self, file: TensorFile, layout: Layout, root: str):
         self._file, self._layout, self._root = file, layout, root
@@ -118,49 +112,49 @@ class _Shapes:
     def __contains__(self, path):
         return self._layout.tensor_name(path, self._root) in self._file.specs
 
-    def sizes(self, path: str, least: int) -> tuple[int, ...]:
-        """Sizes there of our axes, `least` or more, from the last one on."""
+    def size(self, path: str, back: int = 0) -> int:
+        """Size of our last axis there, or of one some places before it."""
         name = self._layout.tensor_name(path, self._root)
         spec = self._file.specs.get(name)
         if spec is None:
-            raise FormatError(
-                self._file.path,
+            raise self._file.error(
                 f"must be there in a {self._layout.kind} in layout "
                 f"{self._layout.name!r}",
                 tensor=name,
             )
-        if len(spec.shape) < least:
-            raise FormatError(
-                self._file.path,
-                f"must have {least} axes or more. Received: shape {spec.shape}",
+        rank = len(spec.shape)
+        if rank <= back:
+            raise self._file.error(
+                f"must have {back + 1} axes or more. Received: shape {spec.shape}",
                 tensor=name,
             )
-        order = self._layout.order(path, len(spec.shape))
-        return tuple(spec.shape[order.index(axis)] for axis in range(len(order)))[::-1]
+        return spec.shape[self._layout.order(path, rank).index(rank - 1 - back)]
 
-    def count(self, path: Callable[[int], str]) -> int:
+    def count(self, row: str) -> int:
         """How many of a row of paths there are, from 0 on."""
-        return next(i for i in itertools.count() if path(i) not in self)
+        return next(i for i in itertools.count() if row.format(i) not in self)
+
+    def sizes(self, row: str) -> list[int]:
+        """The size of each of a row of vectors."""
+        return [self.size(row.format(i)) for i in range(self.count(row))]
 
 
 def _motion(shapes: _Shapes) -> dict[str, Any]:
     """Arguments of the modules, and of a Stable Diffusion 1.x around them."""
-
-    def norm(level, i=0):
-        return f"down_blocks_{level}/temporal_modules_{i}/norm/gamma"
-
-    levels = shapes.count(norm)
-    table = shapes.sizes("down_blocks_0/temporal_modules_0/positions1/embeddings", 2)
+    channels = shapes.sizes("down_blocks_{}/temporal_modules_0/norm/gamma")
+    positions = "down_blocks_0/temporal_modules_0/positions1/embeddings"
     modules = {
         "temporal": MOTION_MODULES,
-        "motion_positions": table[1],
+        "motion_positions": shapes.size(positions, 1),
         "motion_mid_block": "mid_block/temporal_modules_0/norm/gamma" in shapes,
     }
     return {
         "in_channels": 4,
-        "block_channels": [shapes.sizes(norm(i), 1)[0] for i in range(levels)],
-        "layers_per_block": shapes.count(lambda i: norm(0, i)),
-        "attention_levels": [True] * (levels - 1) + [False],
+        "block_channels": channels,
+        "layers_per_block": shapes.count(
+            "down_blocks_0/temporal_modules_{}/norm/gamma"
+        ),
+        "attention_levels": [True] * (len(channels) - 1) + [False],
         **modules,
         "residual_norm_over_frames": motion_version(modules) == "v1",
     }
@@ -171,81 +165,59 @@ def _unet(shapes: _Shapes) -> dict[str, Any]:
     motion = _motion(shapes) if has_modules else {}
     if KERNEL_IN not in shapes:
         return motion
-
-    def first_norm(level, name="resnets_0/norm1"):
-        return f"down_blocks_{level}/{name}/gamma"
-
-    levels = shapes.count(first_norm)
-    attention = [first_norm(i, "attentions_0/norm") in shapes for i in range(levels)]
-    context = shapes.sizes(
-        "mid_block/attentions_0/transformer_block/attn2/to_k/kernel", 2
-    )
-    kernel_in = shapes.sizes(KERNEL_IN, 2)
+    channels = shapes.sizes("down_blocks_{}/resnets_0/conv2/spatial_conv/bias")
+    context = "mid_block/attentions_0/transformer_block/attn2/to_k/kernel"
     return {
         **motion,
-        "in_channels": kernel_in[1],
-        "out_channels": shapes.sizes("conv_out/spatial_conv/bias", 1)[0],
-        "block_channels": [
-            shapes.sizes(f"down_blocks_{i}/resnets_0/conv2/spatial_conv/bias", 1)[0]
-            for i in range(levels)
+        "in_channels": shapes.size(KERNEL_IN, 1),
+        "out_channels": shapes.size("conv_out/spatial_conv/bias"),
+        "block_channels": channels,
+        "layers_per_block": shapes.count("down_blocks_0/resnets_{}/norm1/gamma"),
+        "attention_levels": [
+            f"down_blocks_{i}/attentions_0/norm/gamma" in shapes
+            for i in range(len(channels))
         ],
-        "layers_per_block": shapes.count(
-            lambda i: f"down_blocks_0/resnets_{i}/norm1/gamma"
-        ),
-        "attention_levels": attention,
-        "context_dim": context[1],
+        "context_dim": shapes.size(context, 1),
     }
 
 
 def _vae(shapes: _Shapes) -> dict[str, Any]:
-    levels = shapes.count(lambda i: f"encoder/down_blocks_{i}/resnets_0/norm1/gamma")
+    first_level = "encoder/down_blocks_0/resnets_{}/norm1/gamma"
     return {
-        "in_channels": shapes.sizes("encoder/conv_in/kernel", 2)[1],
-        "latent_channels": shapes.sizes("post_quant_conv/kernel", 2)[1],
-        "block_channels": [
-            shapes.sizes(f"encoder/down_blocks_{i}/resnets_0/conv2/bias", 1)[0]
-            for i in range(levels)
-        ],
-        "layers_per_block": shapes.count(
-            lambda i: f"encoder/down_blocks_0/resnets_{i}/norm1/gamma"
-        ),
+        "in_channels": shapes.size("encoder/conv_in/kernel", 1),
+        "latent_channels": shapes.size("post_quant_conv/kernel", 1),
+        "block_channels": shapes.sizes("encoder/down_blocks_{}/resnets_0/conv2/bias"),
+        "layers_per_block": shapes.count(first_level),
     }
 
 
 def _text_encoder(shapes: _Shapes) -> dict[str, Any]:
-    width, vocabulary = shapes.sizes("embedding/token_embedding/embeddings", 2)[:2]
-    length = shapes.sizes("embedding/position_embedding/embeddings", 2)[1]
+    width = shapes.size("embedding/token_embedding/embeddings")
     return {
-        "vocabulary_size": vocabulary,
+        "vocabulary_size": shapes.size("embedding/token_embedding/embeddings", 1),
         "embedding_dim": width,
         "hidden_dim": width,
-        "num_layers": shapes.count(lambda i: f"encoder_block_{i}/layer_norm_1/gamma"),
+        "num_layers": shapes.count("encoder_block_{}/layer_norm_1/gamma"),
         "num_heads": max(1, width // _TEXT_HEAD_WIDTH),
-        "intermediate_dim": shapes.sizes("encoder_block_0/dense_1/bias", 1)[0],
+        "intermediate_dim": shapes.size("encoder_block_0/dense_1/bias"),
         "intermediate_activation": "quick_gelu",
-        "max_sequence_length": length,
+        "max_sequence_length": shapes.size(
+            "embedding/position_embedding/embeddings", 1
+        ),
     }
 
 
 def _tiny_vae(shapes: _Shapes) -> dict[str, Any]:
     def blocks(coder):
         # Those of a level follow each other; convolutions stand between levels.
-        places = {
-            place
-            for place in range(_MOST_STEPS)
-            if f"{coder}/layers_{place}/conv_0/kernel" in shapes
-        }
-        firsts = sorted(place for place in places if place - 1 not in places)
-        return [
-            next(n for n in itertools.count() if first + n not in places)
-            for first in firsts
-        ]
+        names = (f"{coder}/layers_{i}/conv_0/kernel" for i in range(_MOST_STEPS))
+        runs = itertools.groupby(name in shapes for name in names)
+        return [len(list(run)) for is_block, run in runs if is_block]
 
-    kernel_in = shapes.sizes("encoder/layers_0/kernel", 2)
     return {
-        "in_channels": kernel_in[1],
-        "channels": kernel_in[0],
-        "latent_channels": shapes.sizes("decoder/layers_0/kernel", 2)[1],
+        "in_channels": shapes.size("encoder/layers_0/kernel", 1),
+        "channels": shapes.size("encoder/layers_0/kernel"),
+        "latent_channels": shapes.size("decoder/layers_0/kernel", 1),
         "encoder_blocks": blocks("encoder"),
         "decoder_blocks": blocks("decoder"),
     }

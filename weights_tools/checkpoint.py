@@ -27,8 +27,8 @@ from weights_tools.architectures import (
     variables_of,
 )
 from weights_tools.configs import architecture
-from weights_tools.formats import FormatError, TensorFile, TensorSpec
-from weights_tools.layouts import LAYOUTS, Layout, get_layout
+from weights_tools.formats import TensorFile, TensorSpec
+from weights_tools.layouts import Layout, get_layout
 
 # The part of motion modules that come without a UNet.
 MOTION = "motion"
@@ -50,7 +50,6 @@ TASK_PARTS = {
 # neither the number of heads nor what is computed otherwise.
 METADATA = "makeavid_config"
 
-_LISTED = 20
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 # Bits of the exponent of half precision.
@@ -184,18 +183,6 @@ class Checkpoint:
         return self.components[part]
 
 
-def find_layouts(
-    file: TensorFile, layouts: Sequence[Layout] = LAYOUTS
-) -> list[tuple[Layout, str]]:
-    """Pairs of layout and root, which stands before every name: one for each model."""
-    return [
-        (layout, root)
-        for layout in layouts
-        for root in layout.roots
-        if layout.names(file.specs, root)
-    ]
-
-
 def component_from_file(
     file: TensorFile,
     layout: Layout,
@@ -205,8 +192,7 @@ def component_from_file(
 ) -> Component:
     """View one of the models in a file as a component.
 
-    Arguments of our class that are left out have its defaults; `overrides` are those of
-    the UNet that are known better. A `ValueError` says what does not fit.
+    `overrides` are arguments of the UNet that are known better.
     """
     if layout.kind == "unet":
         arguments = {**arguments, **(overrides or {})}
@@ -238,10 +224,7 @@ def tensors_of_model(
 
 
 def weights_from_file(
-    file: TensorFile,
-    layout: Layout,
-    root: str,
-    shapes: Mapping[str, tuple[int, ...]],
+    file: TensorFile, layout: Layout, root: str, shapes: Mapping[str, tuple[int, ...]]
 ) -> TensorFile:
     """View a file's tensors as the weights of a model, of these shapes by path.
 
@@ -256,31 +239,45 @@ def weights_from_file(
         if name.startswith(root) and not layout.ignores(name)
     }
     for path, name in names.items():
-        if path.endswith("kernel") and _same_numbers(name, received, expected):
+        shape = received.get(name, (0,))
+        if path.endswith("kernel") and alike(shape, expected[name]):
             received[name] = expected[name]
     problem = misfit(expected, received, layout)
     if problem:
-        raise FormatError(file.path, problem)
+        raise file.error(problem)
     for name in names.values():
-        dtype = file.specs[name].dtype
-        if dtype not in FLOATS:
-            reason = f"a weight must be one of {FLOATS}. Received: {dtype}"
-            raise FormatError(file.path, reason, tensor=name)
+        check_floats(file, name)
 
     def read(path):
-        tensor = file.read(names[path]).reshape(expected[names[path]])
-        if not all_finite(tensor):
-            raise FormatError(file.path, "holds NaN or infinity", tensor=names[path])
+        tensor = read_floats(file, names[path]).reshape(expected[names[path]])
         return layout.from_layout(path, tensor, shapes[path])
 
     specs = {p: TensorSpec(shapes[p], file.specs[n].dtype) for p, n in names.items()}
     return TensorFile(file.path, specs, read)
 
 
-def _same_numbers(name, received, expected) -> bool:
-    """Whether a kernel may differ in axes of size 1, as a matrix from a convolution."""
-    sizes = [[n for n in of.get(name, (0,)) if n != 1] for of in (received, expected)]
+def alike(first: Sequence[int], second: Sequence[int]) -> bool:
+    """Whether shapes differ in axes of size 1 alone, as a matrix and a convolution."""
+    sizes = [[size for size in shape if size != 1] for shape in (first, second)]
     return sizes[0] == sizes[1]
+
+
+def check_floats(file: TensorFile, name: str, dtypes: Sequence[str] = FLOATS) -> None:
+    """Check that a tensor is of floats, or of these dtypes."""
+    dtype = file.specs[name].dtype
+    if dtype not in dtypes:
+        raise file.error(f"must be one of {dtypes}. Received: {dtype}", tensor=name)
+
+
+def read_floats(
+    file: TensorFile, name: str, dtypes: Sequence[str] = FLOATS
+) -> np.ndarray:
+    """Read a tensor, which must be of these dtypes and finite."""
+    check_floats(file, name, dtypes)
+    value = file.read(name)
+    if not all_finite(value):
+        raise file.error("holds NaN or infinity", tensor=name)
+    return value
 
 
 def misfit(
@@ -298,22 +295,22 @@ def misfit(
             if n in received and received[n] != s
         ],
     }
-    found = [
-        f"{len(lines)} {problem}: {_listing(lines)}"
-        for problem, lines in problems.items()
-        if lines
-    ]
+    found = told(problems)
     if not found:
         return None
     return (
-        f"the tensors do not fit the {layout.kind} in layout {layout.name!r}. "
-        + " | ".join(found)
+        f"the tensors do not fit the {layout.kind} in layout {layout.name!r}. {found}"
     )
 
 
-def _listing(lines) -> str:
-    more = len(lines) - _LISTED
-    return "; ".join(lines[:_LISTED]) + (f"; and {more} more" if more > 0 else "")
+def told(problems: Mapping[str, Sequence[str]], most: int = 20) -> str:
+    """How many cases there are of each problem, and the first; empty with none."""
+    return " | ".join(
+        f"{len(cases)} {problem}: {'; '.join(cases[:most])}"
+        + (f"; and {len(cases) - most} more" if len(cases) > most else "")
+        for problem, cases in problems.items()
+        if cases
+    )
 
 
 def all_finite(array: np.ndarray) -> bool:

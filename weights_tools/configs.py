@@ -43,13 +43,13 @@ def _each(keys: str, value: Any) -> dict[str, Any]:
 
 # The type of each argument of our models, and of a task.
 _ARGUMENTS: dict[str, Any] = {
-    **_each("in_channels out_channels latent_channels context_dim groups", _Size),
+    **_each("in_channels out_channels latent_channels channels context_dim", _Size),
     **_each("embedding_dim hidden_dim intermediate_dim vocabulary_size", _Size),
-    **_each("max_sequence_length height width num_frames", _Size),
+    **_each("max_sequence_length height width num_frames groups", _Size),
+    **_each("motion_num_heads motion_positions", _Size),
     "num_heads": _Size | _Sizes,
     "block_channels": _Sizes,
     "attention_levels": _Switches,
-    "channels": _Size,
     **_each("encoder_blocks decoder_blocks", _Counts),
     **_each("layers_per_block num_layers", _Count),
     **_each("epsilon transformer_epsilon layer_norm_epsilon", _Fraction),
@@ -58,7 +58,6 @@ _ARGUMENTS: dict[str, Any] = {
     "given_frames": Shares,
     **_each("gelu intermediate_activation", str),
     "temporal": bool | str,
-    **_each("motion_num_heads motion_positions", _Size),
     **_each("motion_interpolation motion_mid_block motion_norm_over_frames", bool),
     "residual_norm_over_frames": bool,
 }
@@ -71,43 +70,32 @@ class _Format:
     Args:
         model: What it configures, for the text of errors.
         renamed: Our names of their keys.
+        further: The types of further keys: mostly what our architecture has, or `Any`.
         own: Our arguments that it may hold too, and that override.
-        only: For each further key, the values that our model supports. Others would
-            be another architecture.
-        blocks: Keys that list the kinds of blocks.
-        ignored: Keys that do not change the function. `None` ignores all others.
         required: Keys that must be there.
+        strict: Whether there may be no other keys.
     """
 
     model: str
     renamed: Mapping[str, str]
-    own: Sequence[str]
-    only: Mapping[str, tuple]
-    blocks: Sequence[str] = ()
-    ignored: Sequence[str] | None = ()
+    further: Mapping[str, Any]
+    own: Sequence[str] = ()
     required: Sequence[str] = ()
+    strict: bool = True
 
     @functools.cached_property
-    def _types(self) -> dict[str, Any]:
-        return {
-            **dict.fromkeys(self.ignored or (), Any),
-            **{key: _one_of(values) for key, values in self.only.items()},
-            **dict.fromkeys(self.blocks, _Names),
+    def _table(self) -> Any:
+        types = {
+            **self.further,
             **{key: _ARGUMENTS.get(key, Any) for key in self.own},
             **{theirs: _ARGUMENTS[ours] for theirs, ours in self.renamed.items()},
         }
-
-    @functools.cached_property
-    def _table(self) -> type:
         fields: list[Any] = [
             (key, kind) if key in self.required else (key, kind, None)
-            for key, kind in self._types.items()
+            for key, kind in types.items()
         ]
         return msgspec.defstruct(
-            "Config",
-            fields,
-            kw_only=True,
-            forbid_unknown_fields=self.ignored is not None,
+            "Config", fields, kw_only=True, forbid_unknown_fields=self.strict
         )
 
     def read(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +105,8 @@ class _Format:
         known = {
             key: value
             for key, value in config.items()
-            if key in self._types or not (str(key).startswith("_") or value is None)
+            if key in self._table.__struct_fields__
+            or not (str(key).startswith("_") or value is None)
         }
         _check(known, self._table, f"The {self.model} config")
         arguments = {o: config[t] for t, o in self.renamed.items() if t in config}
@@ -136,71 +125,57 @@ def _check(value: Any, kind: Any, what: str) -> Any:
         raise ValueError(f"{what}: {'; '.join(error.problems)}") from error
 
 
-def _one_of(values: tuple) -> Any:
+def _only(*values: Any) -> Any:
+    """The type of a key of which our architecture has these values alone."""
+
     def check(value):
         if value not in values:
             raise ValueError(value)
 
     listed = " or ".join(map(repr, values))
-    return Annotated[
-        Any,
-        Meta(
-            description=f"{listed} in this architecture",
-            extra={"check": check},
-        ),
-    ]
+    said = f"{listed} in this architecture"
+    return Annotated[Any, Meta(description=said, extra={"check": check})]
 
+
+_UNET_KEYS = {
+    "in_channels": "in_channels",
+    "out_channels": "out_channels",
+    "block_out_channels": "block_channels",
+    "layers_per_block": "layers_per_block",
+    "cross_attention_dim": "context_dim",
+    "norm_num_groups": "groups",
+    "norm_eps": "epsilon",
+}
 
 _UNET = _Format(
     model="UNet",
-    renamed={
-        "in_channels": "in_channels",
-        "out_channels": "out_channels",
-        "block_out_channels": "block_channels",
-        "layers_per_block": "layers_per_block",
-        "attention_head_dim": "num_heads",
-        "cross_attention_dim": "context_dim",
-        "norm_num_groups": "groups",
-        "norm_eps": "epsilon",
-    },
-    own=tuple(
-        _each(
-            "block_channels num_heads context_dim attention_levels gelu groups epsilon "
-            "transformer_epsilon name dtype",
-            None,
-        )
-    ),
-    blocks=("down_block_types", "up_block_types"),
-    only={
-        **_each(
-            "center_input_sample use_linear_projection dual_cross_attention "
-            "only_cross_attention resnet_skip_time_act class_embeddings_concat",
-            (False,),
+    renamed={**_UNET_KEYS, "attention_head_dim": "num_heads"},
+    further={
+        **_each("down_block_types up_block_types", _Names),
+        **_each("center_input_sample use_linear_projection", _only(False)),
+        **_each("dual_cross_attention only_cross_attention", _only(False)),
+        **_each("resnet_skip_time_act class_embeddings_concat", _only(False)),
+        "flip_sin_to_cos": _only(True),
+        **_each("freq_shift dropout", _only(0)),
+        **_each("downsample_padding transformer_layers_per_block", _only(1)),
+        **_each("mid_block_scale_factor resnet_out_scale_factor", _only(1)),
+        **_each("conv_in_kernel conv_out_kernel", _only(3)),
+        **_each("resnet_time_scale_shift attention_type", _only("default")),
+        "act_fn": _only("silu", "swish"),
+        "time_embedding_type": _only("positional"),
+        "mid_block_only_cross_attention": _only(None, False),
+        "mid_block_type": _only(
+            *(f"UNetMidBlock{kind}CrossAttn" for kind in ("2D", "Pseudo3D", "3D"))
         ),
-        "flip_sin_to_cos": (True,),
-        **_each("freq_shift dropout", (0,)),
-        **_each(
-            "downsample_padding transformer_layers_per_block mid_block_scale_factor "
-            "resnet_out_scale_factor",
-            (1,),
-        ),
-        **_each("conv_in_kernel conv_out_kernel", (3,)),
-        **_each("resnet_time_scale_shift attention_type", ("default",)),
-        "act_fn": ("silu", "swish"),
-        "time_embedding_type": ("positional",),
-        "mid_block_only_cross_attention": (None, False),
-        "mid_block_type": (
-            "UNetMidBlock2DCrossAttn",
-            "UNetMidBlockPseudo3DCrossAttn",
-            "UNetMidBlock3DCrossAttn",
-        ),
-    },
-    # The size that it was trained at, and hints.
-    ignored=(
-        *("sample_size", "upcast_attention", "addition_time_embed_dim"),
-        *("addition_embed_type_num_heads", "use_memory_efficient_attention"),
+        # The size that it was trained at, and hints.
+        **_each("sample_size upcast_attention use_memory_efficient_attention", Any),
+        **_each("addition_time_embed_dim addition_embed_type_num_heads", Any),
         # Of Flax: the dtype is the new model's own affair.
-        "param_dtype",
+        "param_dtype": Any,
+    },
+    own=(
+        *("block_channels", "num_heads", "context_dim", "attention_levels", "gelu"),
+        *("groups", "epsilon", "transformer_epsilon", "name", "dtype"),
     ),
 )
 
@@ -213,12 +188,16 @@ _DOWN_BLOCKS = {
 _UP_BLOCKS = {name.replace("Down", "Up"): attn for name, attn in _DOWN_BLOCKS.items()}
 
 # AnimateDiff's motion modules, by themselves and in a UNet.
-_OWN_MOTION = "motion_interpolation motion_norm_over_frames residual_norm_over_frames"
 _MODULES = {
     "motion_num_attention_heads": "motion_num_heads",
     "motion_max_seq_length": "motion_positions",
     "use_motion_mid_block": "motion_mid_block",
 }
+_OWN_OF_MODULES = (
+    "motion_interpolation",
+    "motion_norm_over_frames",
+    "residual_norm_over_frames",
+)
 
 _ADAPTER = _Format(
     model="motion adapter",
@@ -228,34 +207,44 @@ _ADAPTER = _Format(
         "motion_norm_num_groups": "groups",
         **_MODULES,
     },
-    own=tuple(_each(_OWN_MOTION, None)),
-    only=_each(
-        "motion_transformer_layers_per_block motion_mid_block_layers_per_block "
-        "motion_transformer_layers_per_mid_block",
-        (1,),
-    ),
+    further={
+        "motion_transformer_layers_per_block": _only(1),
+        "motion_mid_block_layers_per_block": _only(1),
+        "motion_transformer_layers_per_mid_block": _only(1),
+    },
+    own=_OWN_OF_MODULES,
 )
 
 _UNET_MOTION = replace(
     _UNET,
     model="motion UNet",
-    renamed={
-        theirs: ours
-        for theirs, ours in _UNET.renamed.items()
-        if theirs != "attention_head_dim"
-    }
-    | {"num_attention_heads": "num_heads", **_MODULES},
-    own=(*_UNET.own, *_each(_OWN_MOTION, None)),
-    only={
-        **{k: v for k, v in _UNET.only.items() if k != "mid_block_type"},
-        **_each(
-            "temporal_transformer_layers_per_block mid_block_layers "
-            "temporal_transformer_layers_per_mid_block",
-            (1,),
-        ),
-        "transformer_layers_per_mid_block": (None, 1),
+    renamed={**_UNET_KEYS, "num_attention_heads": "num_heads", **_MODULES},
+    further={
+        **{k: kind for k, kind in _UNET.further.items() if k != "mid_block_type"},
+        **_each("temporal_transformer_layers_per_block mid_block_layers", _only(1)),
+        "temporal_transformer_layers_per_mid_block": _only(1),
+        "transformer_layers_per_mid_block": _only(None, 1),
     },
+    own=(*_UNET.own, *_OWN_OF_MODULES),
 )
+
+# Of each class of diffusers the form of its config, and our arguments where that is
+# silent. Any other class is the pseudo-3D model, with the defaults of ours.
+_IMAGE_MODEL = {"in_channels": 4, "gelu": "exact", "transformer_epsilon": 1e-6}
+_MOTION_MODEL = {**_IMAGE_MODEL, "temporal": MOTION_MODULES, "motion_mid_block": True}
+_UNETS: dict[str, tuple[_Format, dict[str, Any]]] = {
+    "UNet2DConditionModel": (_UNET, {**_IMAGE_MODEL, "context_dim": 1280}),
+    "UNetMotionModel": (_UNET_MOTION, {**_MOTION_MODEL, "context_dim": 1280}),
+    "MotionAdapter": (
+        _ADAPTER,
+        {**_MOTION_MODEL, "block_channels": (320, 640, 1280, 1280)},
+    ),
+}
+# Our own arguments that none of their configs tells, where ours have other values.
+_UNTOLD = {
+    **{"gelu": "tanh", "transformer_epsilon": 1e-5},
+    **dict.fromkeys(_OWN_OF_MODULES, False),
+}
 
 _AUTOENCODER = _Format(
     model="autoencoder",
@@ -267,24 +256,21 @@ _AUTOENCODER = _Format(
         "norm_num_groups": "groups",
         "scaling_factor": "scaling_factor",
     },
-    own=("block_channels", "groups", "epsilon", "name", "dtype"),
-    blocks=("down_block_types", "up_block_types"),
-    only={
-        "_class_name": ("AutoencoderKL", "FlaxAutoencoderKL"),
-        "act_fn": ("silu", "swish"),
-        "use_quant_conv": (True,),
-        "use_post_quant_conv": (True,),
-        "mid_block_add_attention": (True,),
+    further={
+        **_each("down_block_types up_block_types", _Names),
+        "_class_name": _only("AutoencoderKL", "FlaxAutoencoderKL"),
+        "act_fn": _only("silu", "swish"),
+        **_each("use_quant_conv use_post_quant_conv", _only(True)),
+        "mid_block_add_attention": _only(True),
+        **_each("sample_size force_upcast out_channels", Any),
     },
-    ignored=("sample_size", "force_upcast", "out_channels"),
+    own=("block_channels", "groups", "epsilon", "name", "dtype"),
 )
 
 _CODER_BLOCKS = {
     "down_block_types": "DownEncoderBlock2D",
     "up_block_types": "UpDecoderBlock2D",
 }
-
-_TINY_CHANNELS = ("encoder_block_out_channels", "decoder_block_out_channels")
 
 _TINY_AUTOENCODER = _Format(
     model="tiny autoencoder",
@@ -295,20 +281,19 @@ _TINY_AUTOENCODER = _Format(
         "num_decoder_blocks": "decoder_blocks",
         "scaling_factor": "scaling_factor",
     },
-    own=("channels", "name", "dtype"),
-    only={
-        "_class_name": ("AutoencoderTiny",),
-        "act_fn": ("relu",),
-        "upsample_fn": ("nearest",),
-        "upsampling_scaling_factor": (2,),
-        "shift_factor": (0,),
-    },
-    ignored=(
+    further={
+        "_class_name": _only("AutoencoderTiny"),
+        "act_fn": _only("relu"),
+        "upsample_fn": _only("nearest"),
+        "upsampling_scaling_factor": _only(2),
+        "shift_factor": _only(0),
         # How latents are kept as bytes, which neither coder does.
-        *("latent_magnitude", "latent_shift", "force_upcast"),
+        **_each("latent_magnitude latent_shift force_upcast", Any),
         # Read by themselves: all channels are one number.
-        *("out_channels", "block_out_channels", *_TINY_CHANNELS),
-    ),
+        **_each("out_channels block_out_channels", Any),
+        **_each("encoder_block_out_channels decoder_block_out_channels", Any),
+    },
+    own=("channels", "name", "dtype"),
 )
 
 _TEXT_SIZES = {
@@ -323,11 +308,10 @@ _TEXT_SIZES = {
 _TEXT_ENCODER = _Format(
     model="CLIP text",
     renamed={**_TEXT_SIZES, "layer_norm_eps": "layer_norm_epsilon"},
-    own=(),
     # Both libraries use the same two names, "gelu" being the exact form.
-    only={"hidden_act": ("quick_gelu", "gelu")},
-    ignored=None,
+    further={"hidden_act": _only("quick_gelu", "gelu")},
     required=tuple(_TEXT_SIZES),
+    strict=False,
 )
 
 
@@ -424,58 +408,81 @@ def their_config(
     """The config of diffusers, transformers or the original for all our arguments.
 
     With `is_video` it describes the original's pseudo-3D UNet, or diffusers'
-    `UNetMotionModel`, not the image model inside. Our own keys are in it where the
-    class that it names would have another value.
+    `UNetMotionModel`, not the image model inside.
     """
     if kind == "unet":
         return _unet_config(arguments, is_video)
-    if kind == "vae":
-        return _autoencoder_config(arguments)
+    if kind == "text_encoder":
+        return {
+            "architectures": ["CLIPTextModel"],
+            "model_type": "clip_text_model",
+            **_TEXT_ENCODER.write(arguments),
+            "hidden_act": arguments["intermediate_activation"],
+            "projection_dim": arguments["hidden_dim"],
+        }
     if kind == "tiny_vae":
-        return _tiny_autoencoder_config(arguments)
+        config = _TINY_AUTOENCODER.write(arguments)
+        for coder in ("encoder", "decoder"):
+            levels = len(arguments[f"{coder}_blocks"])
+            config[f"{coder}_block_out_channels"] = [arguments["channels"]] * levels
+        config["out_channels"] = arguments["in_channels"]
+        return {"_class_name": "AutoencoderTiny", **config}
+    levels = len(arguments["block_channels"])
+    # diffusers has no key for it.
+    own = {} if arguments["epsilon"] == 1e-6 else {"epsilon": arguments["epsilon"]}
     return {
-        "architectures": ["CLIPTextModel"],
-        "model_type": "clip_text_model",
-        **_TEXT_ENCODER.write(arguments),
-        "hidden_act": arguments["intermediate_activation"],
-        "projection_dim": arguments["hidden_dim"],
+        "_class_name": "AutoencoderKL",
+        **_AUTOENCODER.write(arguments),
+        "out_channels": arguments["in_channels"],
+        "act_fn": "silu",
+        **{key: [block] * levels for key, block in _CODER_BLOCKS.items()},
+        **own,
     }
+
+
+def adapter_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of diffusers' `MotionAdapter` for all our arguments."""
+    return _with_own({"_class_name": "MotionAdapter"}, arguments)
+
+
+def _unet_config(arguments: Mapping[str, Any], is_video: bool) -> dict[str, Any]:
+    has_modules = is_video and arguments["temporal"] == MOTION_MODULES
+    name = "Motion" if has_modules else "Pseudo3D" if is_video else "2D"
+    down = [
+        f"{'CrossAttn' if attention else ''}DownBlock{name}"
+        for attention in arguments["attention_levels"]
+    ]
+    config: dict[str, Any] = {
+        "_class_name": f"UNet{name}{'' if has_modules else 'Condition'}Model",
+        "down_block_types": down,
+        "up_block_types": [block.replace("Down", "Up") for block in reversed(down)],
+    }
+    if not has_modules:
+        config["mid_block_type"] = f"UNetMidBlock{name}CrossAttn"
+    return _with_own(config, arguments)
+
+
+def _with_own(config: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Add all arguments; those in our names that would be read otherwise without."""
+    form, _ = _UNETS.get(config["_class_name"], (_UNET, {}))
+    config = config | form.write(arguments)
+    read = {**_UNTOLD, **_read_unet(config)}
+    own = [k for k in _UNTOLD if k in form.own and arguments[k] != read[k]]
+    return config | {key: arguments[key] for key in own}
 
 
 def _read_unet(config: Mapping[str, Any]) -> dict[str, Any]:
-    if config.get("_class_name") in ("MotionAdapter", "UNetMotionModel"):
-        return _read_motion(config)
-    told = _UNET.read(config)
-    arguments: dict[str, Any] = {}
-    if config.get("_class_name") == "UNet2DConditionModel":
-        # diffusers' own defaults, where its config file is silent.
-        arguments = {
-            "in_channels": 4,
-            "context_dim": 1280,
-            "gelu": "exact",
-            "transformer_epsilon": 1e-6,
-        }
-    return arguments | _attention_levels(config) | told
-
-
-def _read_motion(config: Mapping[str, Any]) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "in_channels": 4,
-        "gelu": "exact",
-        "transformer_epsilon": 1e-6,
-        "temporal": MOTION_MODULES,
-        # diffusers' default.
-        "motion_mid_block": True,
-    }
-    if config["_class_name"] == "MotionAdapter":
-        arguments |= _ADAPTER.read(config)
-        levels = len(arguments.get("block_channels", (320, 640, 1280, 1280)))
+    form, defaults = _UNETS.get(str(config.get("_class_name")), (_UNET, {}))
+    arguments = {**defaults, **form.read(config)}
+    if form is _ADAPTER:
+        levels = len(arguments["block_channels"])
         arguments["attention_levels"] = (True,) * (levels - 1) + (False,)
     else:
-        arguments["context_dim"] = 1280
-        arguments |= _attention_levels(config) | _UNET_MOTION.read(config)
-    is_v1 = motion_version(arguments) == "v1"
-    return {"residual_norm_over_frames": is_v1, **arguments}
+        arguments = _attention_levels(config) | arguments
+    if form is not _UNET:
+        is_v1 = motion_version(arguments) == "v1"
+        arguments.setdefault("residual_norm_over_frames", is_v1)
+    return arguments
 
 
 def motion_version(arguments: Mapping[str, Any]) -> str:
@@ -489,27 +496,6 @@ def motion_version(arguments: Mapping[str, Any]) -> str:
     return "v1" if arguments.get("motion_positions", 32) <= 24 else "v3"
 
 
-def adapter_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of diffusers' `MotionAdapter` for all our arguments."""
-    config = {"_class_name": "MotionAdapter", **_ADAPTER.write(arguments)}
-    return config | _own_motion(config, arguments)
-
-
-def _own_motion(config, arguments) -> dict[str, Any]:
-    """Arguments for which their config has no key, where ours would differ."""
-    defaults = {
-        "motion_interpolation": False,
-        "motion_norm_over_frames": False,
-        "gelu": "exact",
-        "transformer_epsilon": 1e-6,
-        **_read_motion(config),
-    }
-    own = _OWN_MOTION.split()
-    if config["_class_name"] == "UNetMotionModel":
-        own += ["gelu", "transformer_epsilon"]
-    return {k: arguments[k] for k in own if arguments[k] != defaults[k]}
-
-
 def _attention_levels(config) -> dict[str, Any]:
     down = _levels(config, "down_block_types", _DOWN_BLOCKS)
     up = _levels(config, "up_block_types", _UP_BLOCKS)
@@ -519,42 +505,16 @@ def _attention_levels(config) -> dict[str, Any]:
             f"down_block_types={list(config['down_block_types'])}, "
             f"up_block_types={list(config['up_block_types'])}"
         )
-    levels = down or (up and up[::-1])
+    levels = down or up[::-1]
     return {"attention_levels": levels} if levels else {}
 
 
-def _levels(config, key, kinds) -> tuple[bool, ...] | None:
-    if key not in config:
-        return None
-    unknown = [name for name in config[key] if name not in kinds]
+def _levels(config, key, kinds) -> tuple[bool, ...]:
+    names = config.get(key, ())
+    unknown = [name for name in names if name not in kinds]
     if unknown:
         raise ValueError(f"{key} must be of {sorted(kinds)}. Received: {unknown}")
-    return tuple(kinds[name] for name in config[key])
-
-
-def _unet_config(arguments: Mapping[str, Any], is_video: bool) -> dict[str, Any]:
-    has_modules = is_video and arguments["temporal"] == MOTION_MODULES
-    name = "Motion" if has_modules else "Pseudo3D" if is_video else "2D"
-    down = [
-        f"{'CrossAttn' if attention else ''}DownBlock{name}"
-        for attention in arguments["attention_levels"]
-    ]
-    blocks = {
-        "down_block_types": down,
-        "up_block_types": [block.replace("Down", "Up") for block in reversed(down)],
-    }
-    if has_modules:
-        config = {"_class_name": "UNetMotionModel", **_UNET_MOTION.write(arguments)}
-        return config | blocks | _own_motion(config | blocks, arguments)
-    config = {
-        "_class_name": f"UNet{name}ConditionModel",
-        **_UNET.write(arguments),
-        **blocks,
-        "mid_block_type": f"UNetMidBlock{name}CrossAttn",
-    }
-    defaults = {"gelu": "tanh", "transformer_epsilon": 1e-5, **_read_unet(config)}
-    own = ("gelu", "transformer_epsilon")
-    return config | {k: arguments[k] for k in own if arguments[k] != defaults[k]}
+    return tuple(kinds[name] for name in names)
 
 
 def _read_autoencoder(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -582,20 +542,6 @@ def _check_out_channels(config, arguments):
         )
 
 
-def _autoencoder_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    levels = len(arguments["block_channels"])
-    # diffusers has no key for it.
-    own = {} if arguments["epsilon"] == 1e-6 else {"epsilon": arguments["epsilon"]}
-    return {
-        "_class_name": "AutoencoderKL",
-        **_AUTOENCODER.write(arguments),
-        "out_channels": arguments["in_channels"],
-        "act_fn": "silu",
-        **{key: [kind] * levels for key, kind in _CODER_BLOCKS.items()},
-        **own,
-    }
-
-
 def _read_tiny_autoencoder(config: Mapping[str, Any]) -> dict[str, Any]:
     arguments = {
         "in_channels": 3,
@@ -604,7 +550,8 @@ def _read_tiny_autoencoder(config: Mapping[str, Any]) -> dict[str, Any]:
         **_TINY_AUTOENCODER.read(config),
     }
     _check_out_channels(config, arguments)
-    for coder, key in zip(("encoder", "decoder"), _TINY_CHANNELS, strict=True):
+    for coder in ("encoder", "decoder"):
+        key = f"{coder}_block_out_channels"
         levels = len(arguments[f"{coder}_blocks"])
         channels = list(_check(config.get(key, (64,) * levels), _Sizes, key))
         # A block keeps the channels of its input.
@@ -614,19 +561,6 @@ def _read_tiny_autoencoder(config: Mapping[str, Any]) -> dict[str, Any]:
                 f"{arguments['channels']} in this architecture. Received: {channels}"
             )
     return arguments
-
-
-def _tiny_autoencoder_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    channels = [
-        [arguments["channels"]] * len(arguments[f"{coder}_blocks"])
-        for coder in ("encoder", "decoder")
-    ]
-    return {
-        "_class_name": "AutoencoderTiny",
-        **_TINY_AUTOENCODER.write(arguments),
-        "out_channels": arguments["in_channels"],
-        **dict(zip(_TINY_CHANNELS, channels, strict=True)),
-    }
 
 
 def _read_text_encoder(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
 
-from keras_makeavid.files import check_replaceable_folder, existing_parent
+from keras_makeavid.files import StrPath, check_replaceable_folder, existing_parent
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
 from keras_makeavid.text import TextToVideoPreprocessor
 from weights_tools.checkpoint import MOTION, Checkpoint, Component
@@ -69,18 +69,18 @@ class ConversionReport:
 
 
 def convert(
-    source: str | os.PathLike[str] | keras.Model,
-    out: str | os.PathLike[str],
+    source: StrPath | keras.Model,
+    out: StrPath,
     layout: str = "keras",
     *,
     dtype: str | None = None,
     part: str | None = None,
     variant: str | None = None,
     overrides: Mapping[str, Any] | None = None,
-    base: str | os.PathLike[str] | None = None,
-    tokenizer: str | os.PathLike[str] | None = None,
+    base: StrPath | None = None,
+    tokenizer: StrPath | None = None,
     inflating: bool | Literal["auto"] = False,
-    motion: str | os.PathLike[str] | keras.Model | None = None,
+    motion: StrPath | keras.Model | None = None,
     force: bool = False,
     progress: bool | Callable[[int, int], None] = False,
 ) -> ConversionReport:
@@ -145,23 +145,32 @@ def convert(
     out = _checked_target(out, layout, dtype, force)
     told, told_of_modules = _told(overrides or {}, motion)
     with ExitStack() as stack:
-        opened = _opened(source, part, variant, told, base, tokenizer)
-        checkpoint = stack.enter_context(opened)
+        checkpoint = _opened(source, part, variant, told, base, tokenizer, stack)
         parts = checkpoint.components
-        image = [c for k, c in parts.items() if k == "unet" and not c.is_video]
+        is_image = "unet" in parts and not parts["unet"].is_video
         if motion is not None:
             modules = _open_motion(motion, told_of_modules, checkpoint, stack)
             parts["unet"] = inflated(checkpoint.component("unet"), modules)
-        elif inflating is True or (inflating and image):
+        elif inflating is True or (inflating and is_image):
             parts["unet"] = inflated(checkpoint.component("unet"))
-        return _save(checkpoint, out, layout, dtype, progress)
+        to_file = out.suffix in _SUFFIXES.values()
+        layouts, nbytes = save(
+            checkpoint, out, layout, to_file=to_file, dtype=dtype, progress=progress
+        )
+        stated = () if to_file or layout == "kerascv" else _IN_CONFIG
+        return ConversionReport(
+            out,
+            layout,
+            tuple(layouts),
+            nbytes,
+            _dropped(checkpoint, layouts),
+            _changed(checkpoint, layouts, stated),
+            checkpoint.left_out,
+        )
 
 
 def inflate(
-    source: str | os.PathLike[str] | keras.Model,
-    out: str | os.PathLike[str],
-    layout: str = "keras",
-    **options: Any,
+    source: StrPath | keras.Model, out: StrPath, layout: str = "keras", **options: Any
 ) -> ConversionReport:
     """Make a video model of a Stable Diffusion 1.x image model, of the same function.
 
@@ -217,39 +226,29 @@ def _open_motion(motion, overrides, checkpoint, stack) -> Component | dict[str, 
     opened = stack.enter_context(open_source(motion, overrides=overrides))
     modules = opened.components.get(MOTION) or opened.component("unet")
     checkpoint.schedule = opened.schedule or ANIMATEDIFF_SCHEDULE
-    checkpoint.defaults = {
-        **ANIMATEDIFF_DEFAULTS,
-        **opened.defaults,
-        **checkpoint.defaults,
-    }
+    checkpoint.defaults = ANIMATEDIFF_DEFAULTS | opened.defaults | checkpoint.defaults
     return modules
 
 
-@contextmanager
-def _opened(source, part, variant, overrides, base, tokenizer) -> Iterator[Checkpoint]:
+def _opened(source, part, variant, overrides, base, tokenizer, stack) -> Checkpoint:
     """What is to be written, of the source, its base and its tokenizer."""
-    with ExitStack() as stack:
-        mine = stack.enter_context(open_source(source, variant, overrides))
-        other = Checkpoint()
-        if base is not None:
-            # The mean is that of the source.
-            same = None if variant == "ema" else variant
-            other = stack.enter_context(open_source(base, same))
-        components = {**other.components, **mine.components}
-        if part is not None:
-            component = mine.component(part)
-            # Alone, the UNet of first frames is a UNet like any other.
-            components = {component.part: component}
-        preprocessor = mine.preprocessor or other.preprocessor
-        if tokenizer is not None:
-            preprocessor = TextToVideoPreprocessor.from_hub_folder(os.fspath(tokenizer))
-        yield Checkpoint(
-            components,
-            preprocessor,
-            mine.schedule or other.schedule,
-            {**other.defaults, **mine.defaults},
-            mine.left_out,
-        )
+    mine = stack.enter_context(open_source(source, variant, overrides))
+    other = Checkpoint()
+    if base is not None:
+        # The mean is that of the source.
+        same = None if variant == "ema" else variant
+        other = stack.enter_context(open_source(base, same))
+    components = {**other.components, **mine.components}
+    if part is not None:
+        component = mine.component(part)
+        # Alone, the UNet of first frames is a UNet like any other.
+        components = {component.part: component}
+    preprocessor = mine.preprocessor or other.preprocessor
+    if tokenizer is not None:
+        preprocessor = TextToVideoPreprocessor.from_hub_folder(os.fspath(tokenizer))
+    schedule = mine.schedule or other.schedule
+    defaults = {**other.defaults, **mine.defaults}
+    return Checkpoint(components, preprocessor, schedule, defaults, mine.left_out)
 
 
 def _checked_target(out, layout: str, dtype: str | None, force: bool) -> Path:
@@ -275,23 +274,6 @@ def _checked_target(out, layout: str, dtype: str | None, force: bool) -> Path:
     if out.is_dir() and not any((out / marker).is_file() for marker in _MARKERS):
         check_replaceable_folder(out, " or ".join(_MARKERS))
     return out
-
-
-def _save(checkpoint: Checkpoint, out: Path, layout, dtype, progress):
-    to_file = out.suffix in _SUFFIXES.values()
-    layouts, nbytes = save(
-        checkpoint, out, layout, to_file=to_file, dtype=dtype, progress=progress
-    )
-    stated = () if to_file or layout == "kerascv" else _IN_CONFIG
-    return ConversionReport(
-        out,
-        layout,
-        tuple(layouts),
-        nbytes,
-        _dropped(checkpoint, layouts),
-        _changed(checkpoint, layouts, stated),
-        checkpoint.left_out,
-    )
 
 
 def _dropped(checkpoint: Checkpoint, layouts) -> dict[str, int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
-from weights_tools.checkpoint import FLOATS, all_finite
+from keras_makeavid.files import StrPath
+from weights_tools.checkpoint import all_finite, check_floats
 from weights_tools.formats import FormatError, open_tensors
 
 # Under which AUTOMATIC1111 keeps vectors, whatever their token; its name is the file's.
@@ -16,21 +16,12 @@ _NAMELESS = ("emb_params", "*")
 _MOST_VECTORS = 75
 
 
-def read_embedding(path: str | os.PathLike[str], width: int) -> tuple[str, np.ndarray]:
-    """Read the vectors of a token from a file.
+def read_embedding(path: StrPath, width: int) -> tuple[str, np.ndarray]:
+    """Read a token and its vectors `(N, width)` from a file.
 
-    Args:
-        path: A `.safetensors`, `.pt` or `.bin` file: of diffusers, with one tensor by
-            the name of the token, or of AUTOMATIC1111.
-        width: Width of the text encoder's embeddings.
-
-    Returns:
-        The token, which is the name of the file where it does not tell, and its
-        vectors `(N, width)`.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        FormatError: It is damaged, of another form or another text encoder.
+    It is `.safetensors`, `.pt` or `.bin`: of diffusers, with one tensor by the name of
+    the token, or of AUTOMATIC1111, whose token is the file's own name. One that is
+    damaged, or of another form or another text encoder, is a `FormatError`.
 
     Example:
     ```python
@@ -40,24 +31,20 @@ def read_embedding(path: str | os.PathLike[str], width: int) -> tuple[str, np.nd
     """
     with open_tensors(path) as file:
         if len(file.specs) != 1:
-            raise FormatError(
-                file.path,
+            raise file.error(
                 "must hold the vectors of one token. Received: "
-                f"{len(file.specs)} tensors, such as {', '.join(list(file.specs)[:5])}",
+                f"{len(file.specs)} tensors, such as {', '.join(list(file.specs)[:5])}"
             )
         ((name, spec),) = file.specs.items()
         *sizes, received = spec.shape or (0,)
         count = sizes[0] if sizes else 1
         if received != width or len(sizes) > 1 or not 1 <= count <= _MOST_VECTORS:
-            raise FormatError(
-                file.path,
+            raise file.error(
                 f"must be 1 to {_MOST_VECTORS} vectors of {width} numbers, as the text "
                 f"encoder has. Received: shape {spec.shape}",
                 tensor=name,
             )
-        if spec.dtype not in FLOATS:
-            reason = f"must be one of {FLOATS}. Received: {spec.dtype}"
-            raise FormatError(file.path, reason, tensor=name)
+        check_floats(file, name)
         vectors = np.array(file.read(name), "float32").reshape(count, width)
     if not all_finite(vectors):
         raise FormatError(path, "holds NaN or infinity", tensor=name)

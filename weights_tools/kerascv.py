@@ -27,7 +27,7 @@ from weights_tools.checkpoint import (
     component_from_file,
     tensors_of_model,
 )
-from weights_tools.formats import FormatError, TensorFile, reading
+from weights_tools.formats import TensorFile
 from weights_tools.formats.hdf5_format import Hdf5Tensors
 from weights_tools.layouts import Layout
 from weights_tools.layouts.layout import CONVOLVED_ATTENTION, HEADS, KERAS_LEAVES
@@ -40,9 +40,8 @@ def _row(ours: str, layer: str, count: int) -> _Layers:
     return tuple((f"{ours}_{i}", layer) for i in range(count))
 
 
-def _pairs(level: str) -> _Layers:
+def _pairs(level: str, layers: int) -> _Layers:
     """The residual blocks of a level, each with the transformer that follows it."""
-    layers = 2 if level.startswith("down") else 3
     blocks = _row(f"{level}/resnets", "res_block", layers)
     transformers = _row(f"{level}/attentions", "spatial_transformer", layers)
     return tuple(x for pair in zip(blocks, transformers, strict=True) for x in pair)
@@ -53,25 +52,23 @@ _UNET: _Layers = (
     ("time_embedding/linear_1", "dense"),
     ("conv_in", "padded_conv2d"),
     ("time_embedding/linear_2", "dense"),
-    *(
-        layer
-        for level in range(3)
-        for layer in (
-            *_pairs(f"down_blocks_{level}"),
-            (f"down_blocks_{level}/downsamplers_0/conv", "padded_conv2d"),
-        )
-    ),
+    *_pairs("down_blocks_0", 2),
+    ("down_blocks_0/downsamplers_0/conv", "padded_conv2d"),
+    *_pairs("down_blocks_1", 2),
+    ("down_blocks_1/downsamplers_0/conv", "padded_conv2d"),
+    *_pairs("down_blocks_2", 2),
+    ("down_blocks_2/downsamplers_0/conv", "padded_conv2d"),
     *_row("down_blocks_3/resnets", "res_block", 2),
     ("mid_block/resnets_0", "res_block"),
     ("mid_block/attentions_0", "spatial_transformer"),
     ("mid_block/resnets_1", "res_block"),
     *_row("up_blocks_0/resnets", "res_block", 3),
     ("up_blocks_0/upsamplers_0", "upsample"),
-    *_pairs("up_blocks_1"),
+    *_pairs("up_blocks_1", 3),
     ("up_blocks_1/upsamplers_0", "upsample"),
-    *_pairs("up_blocks_2"),
+    *_pairs("up_blocks_2", 3),
     ("up_blocks_2/upsamplers_0", "upsample"),
-    *_pairs("up_blocks_3"),
+    *_pairs("up_blocks_3", 3),
     ("conv_norm_out", "group_normalization"),
     ("conv_out", "padded_conv2d"),
 )
@@ -82,9 +79,9 @@ def _levels(name: str, layers: int, sampler: str) -> _Layers:
     found: _Layers = ()
     for level in range(4):
         found += _row(f"{name}_{level}/resnets", "resnet_block", layers)
-        if level < 3:
-            found += ((f"{name}_{level}/{sampler}", "padded_conv2d"),)
-    return found
+        found += ((f"{name}_{level}/{sampler}", "padded_conv2d"),)
+    # The last one has no sampler.
+    return found[:-1]
 
 
 def _middle(name: str) -> _Layers:
@@ -215,11 +212,16 @@ def _renames(layers: _Layers) -> tuple[tuple[str, str], ...]:
     )
 
 
-UNET = Layout(
-    name="kerascv",
-    kind="unet",
-    container="hdf5",
-    renames=((r"spatial_conv/", ""), *_renames(_UNET), *KERAS_LEAVES),
+def _layout(kind: str, layers: _Layers, **further: Any) -> Layout:
+    renames = ((r"spatial_conv/", ""), *_renames(layers), *KERAS_LEAVES)
+    return Layout(
+        name="kerascv", kind=kind, container="hdf5", renames=renames, **further
+    )
+
+
+UNET = _layout(
+    "unet",
+    _UNET,
     marker="mid_block/attentions_0/norm/gamma",
     absent=r"temporal",
     defaults={
@@ -238,11 +240,9 @@ UNET = Layout(
 )
 
 # The autoencoder is two classes, of which each file has one.
-DECODER = Layout(
-    name="kerascv",
-    kind="vae",
-    container="hdf5",
-    renames=(*_renames(_DECODER), *KERAS_LEAVES),
+DECODER = _layout(
+    "vae",
+    _DECODER,
     groups=CONVOLVED_ATTENTION,
     marker="decoder/up_blocks_2/resnets_0/conv_shortcut/kernel",
     absent=r"^(encoder|quant_conv)/",
@@ -257,18 +257,18 @@ DECODER = Layout(
     },
 )
 
-IMAGE_ENCODER = replace(
-    DECODER,
-    renames=(*_renames(_IMAGE_ENCODER), *KERAS_LEAVES),
+IMAGE_ENCODER = _layout(
+    "vae",
+    _IMAGE_ENCODER,
+    groups=CONVOLVED_ATTENTION,
     marker="encoder/down_blocks_2/resnets_0/conv_shortcut/kernel",
     absent=r"^(decoder|post_quant_conv)/",
+    defaults=DECODER.defaults,
 )
 
-TEXT_ENCODER = Layout(
-    name="kerascv",
-    kind="text_encoder",
-    container="hdf5",
-    renames=(*_renames(_TEXT_ENCODER), *KERAS_LEAVES),
+TEXT_ENCODER = _layout(
+    "text_encoder",
+    _TEXT_ENCODER,
     groups=HEADS,
     marker="embedding/token_embedding/embeddings",
     defaults={
@@ -287,14 +287,7 @@ KERASCV_LAYOUTS = (UNET, DECODER, IMAGE_ENCODER, TEXT_ENCODER)
 
 @dataclass(frozen=True)
 class KerasCVClass:
-    """One of KerasCV's classes, and the file that its weights are in.
-
-    Args:
-        name: Name of the class.
-        layout: Names of its weights.
-        layers: Its layers that have weights, in its order.
-        published: Name of the file of its weights on the hub.
-    """
+    """One of KerasCV's classes, its weights, and the file of them on the hub."""
 
     name: str
     layout: Layout
@@ -307,11 +300,7 @@ class KerasCVClass:
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.name).lower() + ".weights.h5"
 
     def weight_names(self) -> list[list[str]]:
-        """Names of the weights of each layer, in its order.
-
-        A residual block's last two are those of its shortcut, which not all blocks
-        have.
-        """
+        """Names of the weights of each layer, in its order; some are not in all."""
         return [
             [
                 f"{place}{theirs}vars/{number}"
@@ -424,10 +413,9 @@ def _recognised(file: TensorFile) -> tuple[KerasCVClass, TensorFile]:
         return _in_order(file)
     found = _classes_in(file)
     if len(found) != 1:
-        raise FormatError(
-            file.path,
+        raise file.error(
             f"must have the weights of one of {[c.name for c in KERASCV_CLASSES]}. "
-            f"Received: {len(file.specs)} tensors such as {list(file.specs)[:5]}",
+            f"Received: {len(file.specs)} tensors such as {list(file.specs)[:5]}"
         )
     return found[0], file
 
@@ -444,21 +432,18 @@ def _in_order(file: Hdf5Tensors) -> tuple[KerasCVClass, TensorFile]:
     numbers = {len(known.layers): known for known in KERASCV_CLASSES}
     if len(layers) not in numbers:
         listed = ", ".join(f"{known.name} {n}" for n, known in numbers.items())
-        raise FormatError(
-            file.path,
+        raise file.error(
             f"has {len(layers)} layers with weights, and no class of KerasCV's Stable "
-            f"Diffusion 1.x has so many: {listed}",
+            f"Diffusion 1.x has so many: {listed}"
         )
     known = numbers[len(layers)]
     tensors = [name for names in layers for name in names]
     missing = [name for name in tensors if name not in file.specs]
     if missing:
-        raise FormatError(file.path, "is named but not there", tensor=missing[0])
-    with reading(file.path):
+        raise file.error("is named but not there", tensor=missing[0])
+    with file.reading():
         names = _named(known, [len(names) for names in layers])
-    old = dict(zip(names, tensors, strict=True))
-    specs = {name: file.specs[tensor] for name, tensor in old.items()}
-    return known, TensorFile(file.path, specs, lambda name: file.read(old[name]))
+    return known, file.renamed(dict(zip(names, tensors, strict=True)))
 
 
 def _layers_in(file: Hdf5Tensors) -> list[list[str]]:
@@ -472,8 +457,7 @@ def _layers_in(file: Hdf5Tensors) -> list[list[str]]:
     for layer in _listed(file.texts(root), "layer_names"):
         group = f"{root}/{layer}".removeprefix("/")
         if group not in file.groups:
-            reason = f"names a layer that is not there: {layer!r:.80}"
-            raise FormatError(file.path, reason)
+            raise file.error(f"names a layer that is not there: {layer!r:.80}")
         names = _listed(file.texts(group), "weight_names")
         if names:
             layers.append([f"{group}/{name}" for name in names])
@@ -493,8 +477,9 @@ def _checkpoint(
     components: dict[str, Component] = {}
     for known, file in found:
         if known.name in components:
-            reason = f"is a second {known.name}, beside {components[known.name].path}"
-            raise FormatError(file.path, reason)
+            raise file.error(
+                f"is a second {known.name}, beside {components[known.name].path}"
+            )
         layout = known.layout
         # Half of an autoencoder does not tell the architecture: there is but one.
         is_half = layout.kind == "vae"
@@ -512,15 +497,13 @@ def _checkpoint(
 
 
 def _joined(halves: Sequence[Component]) -> Component:
-    first, second = halves
-
-    def read(path):
-        half = first if path in first.weights.specs else second
-        return half.weights.read(path)
-
-    path = first.path.with_name(f"{first.path.name} and {second.path.name}")
-    specs = {**first.weights.specs, **second.weights.specs}
-    return replace(first, weights=TensorFile(path, specs, read))
+    held = {path: half.weights for half in halves for path in half.weights.specs}
+    specs = {path: weights.specs[path] for path, weights in held.items()}
+    names = " and ".join(half.path.name for half in halves)
+    weights = TensorFile(
+        halves[0].path.with_name(names), specs, lambda path: held[path].read(path)
+    )
+    return replace(halves[0], weights=weights)
 
 
 # Writing.

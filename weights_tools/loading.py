@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,17 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_makeavid.files import StrPath
 from weights_tools import kerascv
 from weights_tools.architectures import kind_of, variables_of
 from weights_tools.checkpoint import assign, assign_weights, misfit, weights_from_file
 from weights_tools.formats import TensorFile, TensorSpec, open_tensors
-from weights_tools.layouts import LAYOUTS, Layout
+from weights_tools.layouts import LAYOUTS, Layout, get_layout
 from weights_tools.opening import open_source
 
 
 def load_model(
-    source: str | os.PathLike[str],
+    source: StrPath,
     part: str | None = None,
     *,
     dtype: str | None = None,
@@ -34,9 +34,8 @@ def load_model(
         part: `"unet"`, `"vae"`, `"text_encoder"`, `"image_unet"` or `"tiny_vae"`.
             `None` is for a source of one model.
         dtype: Dtype or dtype policy of the model. `None` is Keras's default.
-        variant: `"fp16"` prefers files of this variant in a diffusers folder.
-        overrides: Arguments of `UNetPseudo3D` that are known better than the source
-            tells.
+        variant: As for `convert`.
+        overrides: As for `convert`.
 
     Returns:
         A `UNetPseudo3D`, `AutoencoderKL`, `TextEncoder` or `AutoencoderTiny`. An image
@@ -61,9 +60,7 @@ def load_model(
 
 
 def load_weights(
-    model: keras.Model,
-    source: Mapping[str, np.ndarray] | str | os.PathLike[str],
-    layout: str = "auto",
+    model: keras.Model, source: Mapping[str, np.ndarray] | StrPath, layout: str = "auto"
 ) -> None:
     """Load weights of a published layout into a model.
 
@@ -96,7 +93,7 @@ def load_weights(
 
 def load_into_kerascv(
     model: keras.Model,
-    source: str | os.PathLike[str] | keras.Model | Sequence[keras.Model],
+    source: StrPath | keras.Model | Sequence[keras.Model],
     part: str | None = None,
     *,
     variant: str | None = None,
@@ -155,12 +152,12 @@ def _best_layout(file, kind, name, paths) -> tuple[Layout, str]:
         for layout in (*LAYOUTS, *kerascv.KERASCV_LAYOUTS)
         if layout.kind == kind and name in ("auto", layout.name)
     ]
-    if not layouts:
-        known = sorted(layout.name for layout in LAYOUTS if layout.kind == kind)
-        raise ValueError(
-            f"layout must be one of {known} for a {kind}. Received: {name!r}"
-        )
-    candidates = [(layout, root) for layout in layouts for root in layout.roots]
+    # With none it raises the error that lists them.
+    candidates = [
+        (layout, root)
+        for layout in layouts or [get_layout(kind, name)]
+        for root in layout.roots
+    ]
 
     def matches(candidate):
         layout, root = candidate

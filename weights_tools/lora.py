@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.json_files import parse_json, read_json
 from weights_tools.architectures import shapes_of
-from weights_tools.checkpoint import FLOATS, all_finite
+from weights_tools.checkpoint import FLOATS, alike, read_floats, told
 from weights_tools.formats import (
-    FormatError,
     TensorFile,
     TensorSpec,
     create_tensors,
     open_tensors,
     reading,
 )
-from weights_tools.layouts import LAYOUTS, Layout, get_layout
+from weights_tools.kerascv import TEXT_ENCODER
+from weights_tools.layouts import LAYOUTS, Layout
 from weights_tools.opening import open_source
 
 # diffusers' earlier names of the projections in attention.
@@ -58,14 +58,7 @@ _OTHER_KINDS = {
 # Arguments of the full-size models.
 SD_15: dict[str, dict[str, Any]] = {
     "unet": {},
-    "text_encoder": {
-        "vocabulary_size": 49408,
-        "embedding_dim": 768,
-        "hidden_dim": 768,
-        "num_layers": 12,
-        "num_heads": 12,
-        "intermediate_dim": 3072,
-    },
+    "text_encoder": {"vocabulary_size": 49408, **TEXT_ENCODER.defaults},
 }
 _FILES = ("pytorch_lora_weights", "adapter_model")
 _METADATA = "lora_adapter_metadata"
@@ -98,7 +91,7 @@ class LowRank:
         self, kind: str, path: str, shape: Sequence[int], scale: float = 1.0
     ) -> np.ndarray:
         """The product times a scale, float32, for our kernel of a `shape` at `path`."""
-        layout = _axes(kind)
+        layout = _layouts(kind, path)[0]
         down = self.down.reshape(self.rank, *layout.shape(path, shape)[1:])
         # Turned before the product, which is large, and then has our axes.
         order = np.argsort(layout.order(path, down.ndim))
@@ -112,28 +105,11 @@ Adapters = Mapping[str, Mapping[str, LowRank]]
 Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
 
 
-def read_lora(path: str | os.PathLike[str], shapes: Shapes) -> Adapters:
-    """Read a file of adapters for models of ours.
+def read_lora(path: StrPath, shapes: Shapes) -> Adapters:
+    """Read a file of adapters for models of ours, of these shapes by kind and path.
 
-    Args:
-        path: A file in the form of kohya, of diffusers (today's and earlier ones) or of
-            PEFT, or a folder of the last two with one such file.
-        shapes: For `"unet"` and `"text_encoder"`, shapes of variables by path.
-
-    Returns:
-        For each kind of model that the file is for, a `LowRank` by path of kernel.
-
-    Raises:
-        FileNotFoundError: There is nothing.
-        FormatError: The file is damaged, of another kind of adapter, such as LoKr, or
-            some of it does not fit the models. The text lists names.
-
-    Example:
-    ```python
-    shapes = {"unet": shapes_of("unet", {})}
-    adapters = read_lora("lcm-lora-sdv1-5.safetensors", shapes)
-    adapters["unet"]["conv_in/spatial_conv/kernel"].rank  # 64
-    ```
+    It is in the form of kohya, of diffusers (today's and earlier ones) or of PEFT, or a
+    folder of the last two with one such file. What does not fit is a `FormatError`.
     """
     path = _file_of(Path(path))
     with open_tensors(path) as file:
@@ -141,11 +117,14 @@ def read_lora(path: str | os.PathLike[str], shapes: Shapes) -> Adapters:
         settings = _settings(file)
         adapters: dict[str, dict[str, LowRank]] = {}
         for (kind, kernel), names in found.items():
-            down, up = (_read(file, names[role]) for role in ("down", "up"))
+            # Copies: what is read may be a view of the file.
+            down, up = (np.array(read_floats(file, names[r])) for r in ("down", "up"))
             if "alpha" in names:
-                alpha = float(_read(file, names["alpha"], (*FLOATS, "int64")).item())
+                value = read_floats(file, names["alpha"], (*FLOATS, "int64"))
+                alpha = float(value.item())
             else:
-                alpha = settings(kind, _module(names["down"]), down.shape[0])
+                layer = re.sub(_ROLES["down"], "", _target(names["down"])[1])
+                alpha = settings(kind, layer, down.shape[0])
             adapters.setdefault(kind, {})[kernel] = LowRank(down, up, alpha)
     return adapters
 
@@ -180,17 +159,16 @@ def _by_kernel(file: TensorFile, shapes: Shapes) -> dict[tuple[str, str], dict]:
             repeated.append(name)
         else:
             found[homes[0]][role] = name
-    lonely = [
-        name
-        for names in found.values()
-        if not {"down", "up"} <= names.keys()
-        for name in names.values()
-    ]
+    whole = {
+        place: names for place, names in found.items() if {"down", "up"} <= names.keys()
+    }
     misshapen = [
         problem
-        for (kind, path), names in found.items()
-        if {"down", "up"} <= names.keys()
-        and (problem := _misfit(file, names, kind, path, shapes[kind][path]))
+        for (kind, path), names in whole.items()
+        if (problem := _misfit(file, names, kind, path, shapes[kind][path]))
+    ]
+    lonely = [
+        n for key, names in found.items() if key not in whole for n in names.values()
     ]
     problems = {
         "have no place in the models": homeless,
@@ -198,16 +176,11 @@ def _by_kernel(file: TensorFile, shapes: Shapes) -> dict[tuple[str, str], dict]:
         "lack their other half": lonely,
         "are misshapen": misshapen,
     }
-    told = [
-        f"{len(names)} {problem}: {_listing(names)}"
-        for problem, names in problems.items()
-        if names
-    ]
-    if told or not found:
-        raise FormatError(
-            file.path,
+    if any(problems.values()) or not found:
+        raise file.error(
             f"must be adapters (LoRA) for {' and '.join(shapes)}. Received: "
-            f"{len(file.specs)} tensors, of which " + (" | ".join(told) or "none fit"),
+            f"{len(file.specs)} tensors, of which "
+            + (told(problems, _LISTED) or "none fit")
         )
     return found
 
@@ -216,10 +189,9 @@ def _refuse_other_kinds(file: TensorFile) -> None:
     for kind, pattern in _OTHER_KINDS.items():
         names = [name for name in file.specs if re.search(pattern, name)]
         if names:
-            raise FormatError(
-                file.path,
-                f"holds {kind}, and only plain LoRA is taken: {len(names)} tensors, "
-                + _listing(names),
+            raise file.error(
+                f"holds {kind}, and only plain LoRA is taken: "
+                + told({"tensors": names}, _LISTED)
             )
 
 
@@ -239,11 +211,6 @@ def _target(name: str) -> tuple[str | None, str]:
             return kind, rest.replace(".processor.", ".")
 
 
-def _module(name: str) -> str:
-    """The name of the layer that the `down` of a name is of."""
-    return re.sub(_ROLES["down"], "", _target(name)[1])
-
-
 def kernel_names(kind: str, paths: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
     """Paths of kernels by each name that a file may have for them, in underscores."""
     names: dict[str, str] = {}
@@ -259,7 +226,7 @@ def _layouts(kind: str, path: str) -> list[Layout]:
     """Layouts whose name for a kernel files may use; the first one is written.
 
     A name has dots, or in kohya's form underscores. diffusers' are usual; those of
-    motion modules are another layout's.
+    motion modules are another layout's. All have the axes of PyTorch.
     """
     layouts = [
         layout
@@ -275,45 +242,20 @@ def _layer_name(layout: Layout, path: str) -> str:
     return layout.tensor_name(path, "").removesuffix(".weight")
 
 
-def _axes(kind: str) -> Layout:
-    """A layout with the axes of all kernels: those of PyTorch are the same in each."""
-    return get_layout(kind, "makeavid_torch" if kind == "unet" else "diffusers")
-
-
 def _misfit(file, names, kind, path, shape) -> str | None:
     """What of two tensors does not fit a kernel."""
     down, up = (file.specs[names[role]].shape for role in ("down", "up"))
-    out, *rest = _axes(kind).shape(path, shape)
+    out, *rest = _layouts(kind, path)[0].shape(path, shape)
     if len(down) < 2 or not 1 <= down[0] <= _MOST_RANK:
         return f"{names['down']} {down}, expected a rank of 1 to {_MOST_RANK}"
     # A convolution of 1 x 1 may be a matrix.
-    if _without_ones(down[1:]) != _without_ones(rest):
+    if not alike(down[1:], rest):
         return f"{names['down']} {down}, expected {(down[0], *rest)}"
     if up[:2] != (out, down[0]) or math.prod(up) != out * down[0]:
         return f"{names['up']} {up}, expected {(out, down[0])}"
     if "alpha" in names and math.prod(file.specs[names["alpha"]].shape) != 1:
         return f"{names['alpha']} {file.specs[names['alpha']].shape}, expected a number"
     return None
-
-
-def _without_ones(sizes: Sequence[int]) -> list[int]:
-    return [sizes[0], *(size for size in sizes[1:] if size != 1)]
-
-
-def _read(file: TensorFile, name: str, dtypes=FLOATS) -> np.ndarray:
-    if file.specs[name].dtype not in dtypes:
-        reason = f"must be one of {dtypes}. Received: {file.specs[name].dtype}"
-        raise FormatError(file.path, reason, tensor=name)
-    # A copy: what is read may be a view of the file.
-    value = np.array(file.read(name))
-    if not all_finite(value):
-        raise FormatError(file.path, "holds NaN or infinity", tensor=name)
-    return value
-
-
-def _listing(names: Sequence[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 # What files say of alpha where no tensor does.
@@ -328,7 +270,7 @@ def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
     beside = file.path.with_name("adapter_config.json")
     is_peft = all(name.startswith(_WRAPPERS[0]) for name in file.specs)
     configs: dict[str, dict[str, Any]] = {}
-    with reading(file.path):
+    with file.reading():
         told = parse_json(file.metadata.get(_METADATA, "{}"), _METADATA)
         if not isinstance(told, dict):
             raise ValueError(f"{_METADATA} must be an object")
@@ -345,7 +287,7 @@ def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
     def alpha(kind: str, layer: str, rank: int) -> float:
         config = configs.get(kind, {})
         if config.get("use_dora"):
-            raise FormatError(file.path, "is DoRA, and only plain LoRA is taken")
+            raise file.error("is DoRA, and only plain LoRA is taken")
         value = config.get("lora_alpha", rank)
         patterns = config.get("alpha_pattern") or {}
         for pattern, other in patterns.items() if isinstance(patterns, dict) else ():
@@ -353,8 +295,7 @@ def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
                 value = other
                 break
         if not isinstance(value, int | float) or not math.isfinite(value):
-            reason = f"has an alpha that is no number: {value!r} for {layer}"
-            raise FormatError(file.path, reason)
+            raise file.error(f"has an alpha that is no number: {value!r} for {layer}")
         # PEFT's rank-stabilised form divides by the root of the rank.
         return float(value) * (math.sqrt(rank) if config.get("use_rslora") else 1.0)
 
@@ -364,21 +305,11 @@ def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
 # Writing.
 
 
-def write_lora(
-    path: str | os.PathLike[str], adapters: Adapters, form: str = "diffusers"
-) -> None:
+def write_lora(path: StrPath, adapters: Adapters, form: str = "diffusers") -> None:
     """Write adapters to a file of safetensors; `read_lora` gives the same again.
 
     Temporal layers have the names of the layout `"makeavid_torch"`, all others those of
     diffusers.
-
-    Args:
-        path: The file; what is there is replaced.
-        adapters: As `read_lora` gives them.
-        form: `"diffusers"` or `"kohya"`.
-
-    Raises:
-        ValueError: The form is another one, or the file's name has another suffix.
 
     Example:
     ```python
@@ -405,11 +336,11 @@ def write_lora(
 
 
 def convert_lora(
-    source: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    source: StrPath,
+    out: StrPath,
     form: str = "diffusers",
     *,
-    base: str | os.PathLike[str] | None = None,
+    base: StrPath | None = None,
     force: bool = False,
 ) -> int:
     """Bring a file of adapters into another form; its numbers stay to the bit.

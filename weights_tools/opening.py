@@ -17,6 +17,7 @@ from typing import Any
 
 import keras
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.json_files import parse_json
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
@@ -36,7 +37,6 @@ from weights_tools.checkpoint import (
     Component,
     component_from_file,
     component_of_model,
-    find_layouts,
 )
 from weights_tools.configs import (
     architecture,
@@ -47,14 +47,14 @@ from weights_tools.configs import (
 )
 from weights_tools.formats import FormatError, TensorFile, open_tensors, reading
 from weights_tools.formats.torch_format import MEANS
-from weights_tools.layouts import Layout
+from weights_tools.layouts import LAYOUTS, Layout
 
 # What the configurations in these repositories do not tell (see docs/model.md).
 _KNOWN_ARGUMENTS = {
     "lxj616/make-a-stable-diffusion-video-timelapse": {
         "gelu": "exact",
         "transformer_epsilon": 1e-6,
-    },
+    }
 }
 
 # The running mean of a UNet: the variant that asks for it, and the folder in which
@@ -85,7 +85,7 @@ _WEIGHTS_NAME = re.compile(
 
 @contextmanager
 def open_source(
-    source: str | os.PathLike[str] | keras.Model | Sequence[keras.Model],
+    source: StrPath | keras.Model | Sequence[keras.Model],
     variant: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Iterator[Checkpoint]:
@@ -203,7 +203,7 @@ def _open_task(folder, stack, checkpoint):
     if not isinstance(task, dict):
         raise FormatError(path, "is no task's configuration")
     file = stack.enter_context(open_tensors(folder / TASK_WEIGHTS_FILE))
-    for layout, root in find_layouts(file):
+    for layout, root in _layouts_in(file):
         part = root.split("/")[0]
         with reading(path):
             kind, arguments = _keras_arguments(task.get(part))
@@ -273,7 +273,7 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
     if kerascv.is_kerascv_file(file) and variant != _MEAN:
         return kerascv.open_files([file], overrides)
     # With none it raises the error that says what is in the file.
-    found = find_layouts(file) or [_find_layout(file)]
+    found = _layouts_in(file) or [_find_layout(file)]
     unets = {layout.name for layout, _ in found if layout.kind == "unet"}
     if variant == _MEAN and "ldm_ema" not in unets:
         places = ", ".join(f"{place}.*" for place in MEANS)
@@ -304,7 +304,7 @@ def _unwrapped(file: TensorFile) -> TensorFile:
     """A file without the prefix that PyTorch gives all names of a wrapped model."""
     for prefix in ("module.", "_orig_mod."):
         if all(name.startswith(prefix) for name in file.specs) and file.specs:
-            file = _renamed(file, {n.removeprefix(prefix): n for n in file.specs})
+            file = file.renamed({n.removeprefix(prefix): n for n in file.specs})
     return file
 
 
@@ -315,22 +315,10 @@ def _mean_of(file: TensorFile) -> TensorFile | None:
         mean = {n.removeprefix(prefix): n for n in file.specs if n.startswith(prefix)}
         # The weights become what is apart, and are listed as left out.
         others = {f"weights.{n}": n for n in file.specs if not n.startswith(prefix)}
-        swapped = _renamed(file, {**mean, **others})
-        if any(layout.kind == "unet" for layout, _ in find_layouts(swapped)):
+        swapped = file.renamed({**mean, **others})
+        if any(layout.kind == "unet" for layout, _ in _layouts_in(swapped)):
             return swapped
     return None
-
-
-def _renamed(file: TensorFile, names: dict[str, str]) -> TensorFile:
-    """The file under other names, which lead to its own."""
-    specs = {name: file.specs[own] for name, own in names.items()}
-    return TensorFile(
-        file.path,
-        specs,
-        lambda name: file.read(names[name]),
-        file.metadata,
-        left_out=file.left_out,
-    )
 
 
 def _left_out(file: TensorFile, used: set[str]) -> tuple[str, ...]:
@@ -359,22 +347,31 @@ def _only_file(folder: Path) -> Path | None:
     return files[0]
 
 
+def _layouts_in(file: TensorFile) -> list[tuple[Layout, str]]:
+    """Pairs of layout and root, which stands before every name: one for each model."""
+    return [
+        (layout, root)
+        for layout in LAYOUTS
+        for root in layout.roots
+        if layout.names(file.specs, root)
+    ]
+
+
 def _find_layout(
     file: TensorFile, kind: str | None = None, name: str | None = None
 ) -> tuple[Layout, str]:
     """The layout of the one model in a file, of this kind and this layout."""
     found = [
         pair
-        for pair in find_layouts(file)
+        for pair in _layouts_in(file)
         if kind in (None, pair[0].kind) and name in (None, pair[0].name)
     ]
     if len(found) != 1:
         wanted = " ".join(filter(None, (name, kind or "known model")))
         names = list(file.specs)
-        raise FormatError(
-            file.path,
+        raise file.error(
             f"must hold one {wanted}. Received: {len(found)} of them, in "
-            f"{len(names)} tensors such as {', '.join(names[:5]) or 'none'}",
+            f"{len(names)} tensors such as {', '.join(names[:5]) or 'none'}"
         )
     return found[0]
 
@@ -388,7 +385,7 @@ def _component(
     off the tensors.
     """
     kind = layout.kind
-    with reading(file.path):
+    with file.reading():
         told = parse_json(file.metadata.get(METADATA, "{}"), METADATA)
         if not isinstance(told, dict) or not isinstance(told.get(kind, {}), dict):
             raise ValueError(f"{METADATA} must map kinds to arguments")
@@ -406,21 +403,16 @@ def _component(
 
 def _open_pipeline(folder, stack, overrides, variant) -> Checkpoint:
     """Open a folder with `unet/`, `vae/` and so on, or one of these alone."""
-    parts = [part for part in MODELS if (folder / part).is_dir()]
-    if not parts:
+    folders = {part: folder / part for part in MODELS if (folder / part).is_dir()}
+    if not folders:
         component = _open_folder(folder, None, stack, overrides, variant)
         return Checkpoint({component.part: component})
-    others = sorted(p.name for p in folder.iterdir() if p.is_dir())
-    folders = {part: folder / part for part in parts}
     if variant == _MEAN:
         folders["unet"], variant = folder / _MEAN_FOLDER, None
     # A motion adapter's modules are in the UNet beside it.
-    known = (
-        "tokenizer",
-        "scheduler",
-        "motion_adapter",
-        *(path.name for path in folders.values()),
-    )
+    known = {"tokenizer", "scheduler", "motion_adapter"}
+    known |= {path.name for path in folders.values()}
+    others = sorted(p.name for p in folder.iterdir() if p.is_dir())
     left_out = tuple(f"{name}: a folder" for name in others if name not in known)
     checkpoint = Checkpoint(left_out=left_out)
     for part, path in folders.items():
@@ -479,10 +471,9 @@ def _default_size(folder, vae) -> dict[str, int]:
         sides = sides_of(sample_size)
     factor = 2 ** (len(vae.arguments["block_channels"]) - 1)
     height, width = (side * factor for side in sides)
-    if height % SIZE_STEP or width % SIZE_STEP:
-        # A task would refuse it, where nobody asked for it.
-        return {}
-    return {"height": height, "width": width}
+    # A task would refuse others, where nobody asked for them.
+    fits = not (height % SIZE_STEP or width % SIZE_STEP)
+    return {"height": height, "width": width} if fits else {}
 
 
 # The hub.

@@ -25,11 +25,7 @@ from keras_makeavid.files import folder_written_aside
 from keras_makeavid.json_files import write_json
 from keras_makeavid.models.parts import TASK_DEFAULTS, check_parts
 from keras_makeavid.progress import step_progress
-from keras_makeavid.schedulers import (
-    DDIM,
-    NoiseSchedule,
-    scheduler_to_diffusers_config,
-)
+from keras_makeavid.schedulers import DDIM, NoiseSchedule, scheduler_to_diffusers_config
 from keras_makeavid.text import TextToVideoPreprocessor, openai_clip_vocabulary
 from weights_tools import kerascv
 from weights_tools.architectures import KINDS, MODELS, weightless_model
@@ -56,13 +52,12 @@ _THREADS = 2
 # Which of Keras's two formats a file is read as, it tells by this.
 _KERAS_SUFFIX = ".weights.h5"
 
+# As diffusers names files of weights; transformers has another name.
 _HUB_FILES = {
-    ("unet", "safetensors"): "diffusion_pytorch_model.safetensors",
-    ("unet", "flax_msgpack"): "diffusion_flax_model.msgpack",
-    ("vae", "safetensors"): "diffusion_pytorch_model.safetensors",
-    ("tiny_vae", "safetensors"): "diffusion_pytorch_model.safetensors",
-    ("text_encoder", "safetensors"): "model.safetensors",
+    "safetensors": "diffusion_pytorch_model.safetensors",
+    "flax_msgpack": "diffusion_flax_model.msgpack",
 }
+_TEXT_FILE = "model.safetensors"
 
 # Entries that diffusers' pipelines ask for in the index of their parts.
 _PIPELINE = {
@@ -70,9 +65,7 @@ _PIPELINE = {
     "tokenizer": ["transformers", "CLIPTokenizer"],
     "scheduler": ["diffusers", "DDIMScheduler"],
     "vae": ["diffusers", "AutoencoderKL"],
-    "safety_checker": [None, None],
     "feature_extractor": [None, None],
-    "requires_safety_checker": False,
 }
 
 # What diffusers and single files have, and of which layouts it is the modules alone.
@@ -87,13 +80,10 @@ _OF_PYTORCH = {"format": "pt"}
 
 @dataclass(frozen=True)
 class _File:
-    """One file of weights.
+    """One file of weights, at its place in the folder.
 
-    Args:
-        name: Its place in the folder.
-        parts: For each model in it the weights, the layout and the root of its names.
-            `None` is the layout's own root. All layouts have one container.
-        metadata: What the file says of itself.
+    For each model in it there are the weights, the layout and the root of its names,
+    where `None` is the layout's own. All layouts have one container.
     """
 
     name: str
@@ -114,22 +104,14 @@ class _File:
         """Shape and dtype of each tensor by name."""
         specs = {}
         for name, (component, layout, path) in self.tensors.items():
-            spec = component.weights.specs[path]
-            shape = layout.shape(path, spec.shape)
-            specs[name] = TensorSpec(shape, dtype or spec.dtype)
+            shape, own = component.weights.specs[path]
+            specs[name] = TensorSpec(layout.shape(path, shape), dtype or own)
         return specs
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be written.
-
-    Args:
-        layouts: The layout of each part that is written.
-        files: The files of weights.
-        others: For the place of each other file what it says, in JSON.
-        write_tokenizer: Writes the tokenizer into the folder.
-    """
+    """What is to be written: files of weights, and others in JSON by their place."""
 
     layouts: dict[str, Layout]
     files: Sequence[_File]
@@ -148,8 +130,7 @@ def save(
 ) -> tuple[dict[str, Layout], int]:
     """Write a checkpoint, complete or not at all; two tensors are on their way.
 
-    Returns:
-        The layout of each part that was written, and the bytes of all weights.
+    Returns the layout of each part that was written, and the bytes of all weights.
     """
     if layout in _OF_MODULES:
         parts = {"unet", MOTION} & checkpoint.components.keys()
@@ -407,37 +388,33 @@ def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
     }
     alone = len(models) == 1
     files, others = [], {}
-    configs = {
-        # The layouts of image models hold nothing temporal.
-        part: adapter_config(c.arguments)
-        if layout in _OF_MODULES
-        else their_config(c.kind, c.arguments, is_video=layouts[part].absent is None)
-        for part, c in models.items()
-    }
+    write_tokenizer = _Plan.write_tokenizer
     for part, component in models.items():
-        folder = "" if alone else f"{part}/"
+        own, folder = layouts[part], "" if alone else f"{part}/"
+        if layout in _OF_MODULES:
+            config = adapter_config(component.arguments)
+        else:
+            # The layouts of image models hold nothing temporal.
+            is_video = own.absent is None
+            config = their_config(component.kind, component.arguments, is_video)
         if part == "unet" and not alone:
-            configs[part] |= _sample_size(checkpoint)
-        others[f"{folder}config.json"] = configs[part]
-        container = layouts[part].container
-        metadata = _OF_PYTORCH if container == "safetensors" else {}
-        name = folder + _HUB_FILES[component.kind, container]
-        files.append(_File(name, [(component, layouts[part], None)], metadata))
-    preprocessor = checkpoint.preprocessor
-    if alone:
-        return _Plan(layouts, files, others)
-    others["scheduler/scheduler_config.json"] = scheduler_to_diffusers_config(
-        DDIM(checkpoint.schedule or NoiseSchedule())
-    )
-    others["model_index.json"] = _index(configs.get("unet", {}))
-    if preprocessor is None:
-        return _Plan(layouts, files, others)
-    return _Plan(
-        layouts,
-        files,
-        others,
-        lambda folder: preprocessor.save_hub_folder(f"{folder}/tokenizer"),
-    )
+            config |= _sample_size(checkpoint)
+        others[f"{folder}config.json"] = config
+        is_text = component.kind == "text_encoder"
+        name = _TEXT_FILE if is_text else _HUB_FILES[own.container]
+        metadata = _OF_PYTORCH if own.container == "safetensors" else {}
+        files.append(_File(folder + name, [(component, own, None)], metadata))
+    if not alone:
+        scheduler = DDIM(checkpoint.schedule or NoiseSchedule())
+        config = scheduler_to_diffusers_config(scheduler)
+        others["scheduler/scheduler_config.json"] = config
+        others["model_index.json"] = _index(others.get("unet/config.json", {}))
+        if (preprocessor := checkpoint.preprocessor) is not None:
+
+            def write_tokenizer(folder: str) -> None:
+                preprocessor.save_hub_folder(f"{folder}/tokenizer")
+
+    return _Plan(layouts, files, others, write_tokenizer)
 
 
 def _sample_size(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -451,21 +428,17 @@ def _sample_size(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _index(unet: Mapping[str, Any]) -> dict[str, Any]:
+    name = unet.get("_class_name", "")
     inpainting = unet.get("in_channels") != unet.get("out_channels")
-    is_video = "Pseudo3D" in unet.get("_class_name", "")
-    if unet.get("_class_name") == "UNetMotionModel":
-        own = ("text_encoder", "tokenizer", "scheduler", "vae", "feature_extractor")
-        return {
-            "_class_name": "AnimateDiffPipeline",
-            "_diffusers_version": _DIFFUSERS_VERSION,
-            **{part: _PIPELINE[part] for part in own},
-            "unet": ["diffusers", "UNetMotionModel"],
-            "motion_adapter": [None, None],
-            "image_encoder": [None, None],
-        }
+    pipeline = f"StableDiffusion{'Inpaint' if inpainting else ''}Pipeline"
+    further = {"safety_checker": [None, None], "requires_safety_checker": False}
+    if name == "UNetMotionModel":
+        pipeline = "AnimateDiffPipeline"
+        further = dict.fromkeys(("motion_adapter", "image_encoder"), [None, None])
     return {
-        "_class_name": f"StableDiffusion{'Inpaint' if inpainting else ''}Pipeline",
+        "_class_name": pipeline,
         "_diffusers_version": _DIFFUSERS_VERSION,
         **_PIPELINE,
-        "unet": ["makeavid_sd" if is_video else "diffusers", unet.get("_class_name")],
+        **further,
+        "unet": ["makeavid_sd" if "Pseudo3D" in name else "diffusers", name or None],
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_makeavid.compilation import compile_inference
+from keras_makeavid.files import StrPath
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
 from weights_tools.checkpoint import KERNEL_IN, MOTION, Component
 from weights_tools.configs import motion_version
@@ -64,7 +64,7 @@ class Inspection(dict[str, PartInspection]):
 
 
 def inspect(
-    source: str | os.PathLike[str] | keras.Model,
+    source: StrPath | keras.Model,
     *,
     variant: str | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -72,10 +72,9 @@ def inspect(
     """Tell the layout and the content of a source; only headers are read.
 
     Args:
-        source: A file, a folder, `hf://owner/name[@revision]`, or a live model.
-        variant: `"fp16"` prefers files of this variant in a diffusers folder.
-        overrides: Arguments of `UNetPseudo3D` that are known better than the source
-            tells.
+        source: As for `convert`.
+        variant: As for `convert`.
+        overrides: As for `convert`.
 
     Returns:
         A `PartInspection` of each part: `"unet"`, `"vae"`, `"text_encoder"`,
@@ -141,8 +140,8 @@ class PartComparison:
 
 
 def verify(
-    first: str | os.PathLike[str] | keras.Model,
-    second: str | os.PathLike[str] | keras.Model,
+    first: StrPath | keras.Model,
+    second: StrPath | keras.Model,
     *,
     part: str | None = None,
     variant: str | None = None,
@@ -155,14 +154,12 @@ def verify(
     and hint that the first does not see.
 
     Args:
-        first: A file, a folder, `hf://owner/name[@revision]`, or a live model.
+        first: A source, as for `convert`.
         second: Likewise.
         part: The one part to compare, such as `"unet"`. `None` compares all.
-        variant: `"fp16"` prefers files of this variant in a diffusers folder; `"ema"`
-            the running mean in a checkpoint of LDM as `first`.
-        overrides: Arguments of `UNetPseudo3D` that are known better than `first`
-            tells. `second` is taken as it is: what both are said to be would not
-            differ.
+        variant: As for `convert`; `"ema"` is of `first` alone.
+        overrides: As for `convert`, of `first`. `second` is taken as it is: what both
+            are said to be would not differ.
 
     Returns:
         A `PartComparison` of each part that one of them has.
@@ -203,12 +200,8 @@ def _compare(a: Component | None, b: Component | None) -> PartComparison:
     same_architecture = all(map(math.isfinite, tensors.values())) and all(
         "temporal" in path for path in only_first + only_second
     )
-    return PartComparison(
-        tensors,
-        only_first,
-        only_second,
-        _forward_difference(a, b) if same_architecture else math.inf,
-    )
+    forward = _forward_difference(a, b) if same_architecture else math.inf
+    return PartComparison(tensors, only_first, only_second, forward)
 
 
 def _difference(a, b, path) -> float:
@@ -230,12 +223,13 @@ def _forward_difference(a: Component, b: Component) -> float:
         # Modules alone are no function of an image or a video.
         return 0.0
     # One after the other: two full-size models need not fit into memory at once.
-    outputs = [_forward(component, _input(a, b)) for component in (a, b)]
-    if outputs[0].ndim < outputs[1].ndim:
-        outputs[0] = np.broadcast_to(outputs[0][:, None], outputs[1].shape)
-    if outputs[1].ndim < outputs[0].ndim:
-        outputs[1] = np.broadcast_to(outputs[1][:, None], outputs[0].shape)
-    return _max_difference(*outputs)
+    x, y = (_forward(component, _input(a, b)) for component in (a, b))
+    # Each frame of a video is compared with the image.
+    x, y = (
+        value if value.ndim >= other.ndim else value[:, None]
+        for value, other in ((x, y), (y, x))
+    )
+    return _max_difference(x, y)
 
 
 def _max_difference(x, y) -> float:
@@ -244,7 +238,7 @@ def _max_difference(x, y) -> float:
     return math.inf if np.isnan(difference) else float(difference)
 
 
-def _input(a: Component, b: Component) -> dict[str, Any]:
+def _input(a: Component, b: Component) -> Any:
     """What both models are given; an image model takes the first frame."""
     random = np.random.default_rng(0)
     sizes = a.arguments
@@ -254,7 +248,7 @@ def _input(a: Component, b: Component) -> dict[str, Any]:
     side = 2 ** len(sizes.get("block_channels") or sizes["encoder_blocks"])
     if a.kind.endswith("vae"):
         shape = (1, side, side, sizes["in_channels"])
-        return {"images": random.uniform(-1, 1, shape).astype("float32")}
+        return random.uniform(-1, 1, shape).astype("float32")
     channels = max(c.arguments["in_channels"] for c in (a, b))
     both_video = a.is_video and b.is_video
     shape = (1, _FRAMES if both_video else 1, side, side, channels)
@@ -271,8 +265,6 @@ def _forward(component: Component, inputs) -> np.ndarray:
     if component.kind == "unet":
         sample = inputs["sample"][..., : component.arguments["in_channels"]]
         inputs = {**inputs, "sample": sample if component.is_video else sample[:, 0]}
-    elif component.kind.endswith("vae"):
-        inputs = inputs["images"]
     # As one program: JAX would compile each operation of each shape by itself.
     run = compile_inference(model, [model])
     output = run(keras.tree.map_structure(ops.convert_to_tensor, inputs))

@@ -163,7 +163,7 @@ def test_settings_in_the_header_that_make_no_sense_are_refused(path, metadata):
 )
 def test_other_kinds_of_adapters_are_refused_by_name(path, name, kind):
     tensors = {**pair(), f"{LAYER}.{name}": np.ones(3, "float32")}
-    with pytest.raises(FormatError, match=rf"{kind}.*: 1 tensors, {LAYER}\.{name}"):
+    with pytest.raises(FormatError, match=rf"{kind}.*: 1 tensors: {LAYER}\.{name}"):
         read(path, tensors)
 
 

@@ -26,7 +26,6 @@ from weights_tools.formats.tensors import (
     checked_spec,
     mapped_tensors,
     nested,
-    reading,
 )
 
 # Flax's extension types; a NumPy scalar is an array without dimensions.
@@ -72,21 +71,16 @@ def open_flax(file: MappedFile) -> TensorFile:
         raise
     except Exception as error:
         # Damage meets the library in many ways.
-        raise FormatError(
-            file.path,
-            f"is truncated or damaged at byte {walk.at}: {error!r:.200}",
+        raise file.error(
+            f"is truncated or damaged at byte {walk.at}: {error!r:.200}"
         ) from error
     if walk.at != file.size:
-        raise FormatError(file.path, f"{file.size - walk.at} bytes follow the map")
+        raise file.error(f"{file.size - walk.at} bytes follow the map")
     return mapped_tensors(file, walk.tensors)
 
 
 class _Walk:
-    """Goes through a file of Flax once and notes its arrays.
-
-    Attributes:
-        at: Offset of the next object.
-    """
+    """Goes through a file of Flax once, object by object, and notes its arrays."""
 
     def __init__(self, file: MappedFile):
         self.file = file
@@ -166,7 +160,7 @@ class _Walk:
         """Shape, dtype and extent of an array from the body of its extension."""
         end, self.at = self.at, body.offset
         parts = "expected shape, dtype and bytes"
-        with reading(self.file.path, SEPARATOR.join(path), parts):
+        with self.file.reading(SEPARATOR.join(path), parts):
             count = self.library("read_array_header")
             shape, dtype = self.library("unpack"), self.library("unpack")
             if count != 3 or self.kind() != "bin":
@@ -203,7 +197,7 @@ class _Walk:
                     raise self.error(path, "a chunk is no array")
         if not chunks:
             raise self.error(path, "a chunked array has no chunks")
-        with reading(self.file.path, name):
+        with self.file.reading(name):
             spec = checked_spec(shape, chunks[0].spec.dtype)
         if any(len(c.spec.shape) != 1 or c.spec.dtype != spec.dtype for c in chunks):
             raise self.error(path, f"chunks are not flat arrays of {spec.dtype}")
@@ -212,7 +206,7 @@ class _Walk:
         self.tensors[name] = StoredTensor(spec, tuple(c.extents[0] for c in chunks))
 
     def error(self, path: tuple[str, ...], reason: str) -> FormatError:
-        return FormatError(self.file.path, reason, SEPARATOR.join(path) or None)
+        return self.file.error(reason, SEPARATOR.join(path) or None)
 
 
 # A file in order: heads as bytes, and data as the tensor's name and a count of bytes.

@@ -25,7 +25,6 @@ from weights_tools.formats.tensors import (
     SEPARATOR,
     BoundedReader,
     Extent,
-    FormatError,
     MappedFile,
     NameCollector,
     StoredTensor,
@@ -34,7 +33,6 @@ from weights_tools.formats.tensors import (
     checked_spec,
     nested,
     read_only,
-    reading,
     shortened,
 )
 
@@ -74,11 +72,8 @@ class _Objects(DataObjects):
 class Hdf5Tensors(TensorFile):
     """Tensors of an HDF5 file: views, but for those that are cut into chunks.
 
-    Its groups are walked through once; nothing but structure is read, and nothing
-    outside the file.
-
-    Attributes:
-        groups: The object of each group by its name; the root's is `""`.
+    Its groups are walked through once, and are an attribute: the object of each by its
+    name; the root's is `""`.
     """
 
     def __init__(self, file: MappedFile):
@@ -102,7 +97,7 @@ class Hdf5Tensors(TensorFile):
     def texts(self, group: str) -> dict[str, str | list[str]]:
         """Attributes of a group (`""` is the root): texts, or lists of texts."""
         if group not in self.groups:
-            raise FormatError(self.path, f"has no group {shortened(group)}")
+            raise self.error(f"has no group {shortened(group)}")
         with self._reading(group):
             return _texts(self.groups[group])
 
@@ -113,7 +108,7 @@ class Hdf5Tensors(TensorFile):
     def _reading(self, *path: str) -> AbstractContextManager[None]:
         # Damage meets the library in many ways.
         reason = "is damaged, or unlike what Keras writes"
-        return reading(self._file.path, SEPARATOR.join(path) or None, reason)
+        return self._file.reading(SEPARATOR.join(path) or None, reason)
 
     def _visit(self, address: int, path: tuple[str, ...]) -> None:
         with self._reading(*path):
@@ -143,20 +138,19 @@ class Hdf5Tensors(TensorFile):
             raise ValueError("has no shape")
         self._found[name] = spec = checked_spec(found.shape, _dtype(found))
         _, layout, at = found.get_id_storage_params()
-        stored = StoredTensor(spec, ())
-        if spec.nbytes and layout == _CHUNKED:
+        if not spec.nbytes:
+            self._arrays[name] = lambda: self._file.view(StoredTensor(spec, ()))
+        elif layout == _CHUNKED:
             dataset = self._checked_chunks(found, spec)
             self._arrays[name] = lambda: self._joined_chunks(dataset, spec)
-            return
-        if spec.nbytes and layout == _COMPACT:
+        elif layout == _COMPACT:
             (nbytes,) = struct.unpack_from("<H", found.msg_data, at)
             data = bytes(found.msg_data[at + 2 : at + 2 + nbytes])
             if len(data) != spec.nbytes:
                 raise ValueError(f"{nbytes} bytes are not of shape {spec.shape}")
             array = np.frombuffer(data, spec.numpy_dtype).reshape(spec.shape)
             self._arrays[name] = lambda: array
-            return
-        if spec.nbytes and layout == _CONTIGUOUS:
+        elif layout == _CONTIGUOUS:
             extent = Extent(*struct.unpack_from("<2Q", found.msg_data, at))
             if extent.offset == 2**64 - 1:
                 raise ValueError("has no data: nothing was ever written to it")
@@ -166,9 +160,9 @@ class Hdf5Tensors(TensorFile):
                     f"{extent.nbytes} at {extent.offset} do not fit the file"
                 )
             stored = StoredTensor(spec, (extent,))
-        elif spec.nbytes:
+            self._arrays[name] = lambda: self._file.view(stored)
+        else:
             raise elsewhere
-        self._arrays[name] = lambda: self._file.view(stored)
 
     def _checked_chunks(self, found: _Objects, spec: TensorSpec) -> DatasetID:
         """Check the chunks of a dataset, so that it takes no more than its size."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.json_files import read_json
 from weights_tools.formats.flax_format import is_flax, open_flax
 from weights_tools.formats.hdf5_format import Hdf5Tensors
@@ -50,23 +50,14 @@ _TEXTS = {
 }
 
 
-def open_tensors(path: str | os.PathLike[str]) -> TensorFile:
+def open_tensors(path: StrPath) -> TensorFile:
     """Open a file of named tensors; nothing but its header is read.
 
     The format is told by the content, then by the suffix: safetensors, checkpoints of
     PyTorch (nothing in them is run), Flax's msgpack, HDF5 as Keras writes it, or the
     `index.json` of files in any of these.
 
-    Args:
-        path: The file, or the index of a sharded set.
-
-    Returns:
-        A `TensorFile`, to be closed.
-
-    Raises:
-        FileNotFoundError: If there is nothing at `path`, or a shard is missing.
-        ImportError: If it is a checkpoint of PyTorch, which is not installed.
-        FormatError: If it is damaged, dangerous or of no known format.
+    What is damaged, dangerous or of no known format is a `FormatError`.
 
     Example:
     ```python
@@ -92,16 +83,15 @@ def _open_one(file: MappedFile) -> TensorFile:
             return candidate.open(file)
     for text, what in _TEXTS.items():
         if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(text):
-            raise FormatError(file.path, what)
+            raise file.error(what)
     # A zero is ASCII too, and in no text.
     is_text = start.isascii() and b"\0" not in file.map[:_SHOWN]
     for candidate in _FORMATS:
         if file.path.suffix in candidate.suffixes and not is_text:
             return candidate.open(file)
-    raise FormatError(
-        file.path,
+    raise file.error(
         "is no safetensors file, checkpoint of PyTorch, msgpack of Flax, HDF5 file or "
-        f"index of such. It begins with {start[:_SHOWN]!r}",
+        f"index of such. It begins with {start[:_SHOWN]!r}"
     )
 
 
@@ -119,12 +109,14 @@ def _open_sharded(index: MappedFile) -> TensorFile:
                 if weight_map.get(name) != shard:
                     home = weight_map.get(name)
                     listed = f"in {shortened(home)}" if home else "nowhere"
-                    reason = f"is here and, by {index.path.name}, {listed}"
-                    raise FormatError(file.path, reason, name)
+                    raise file.error(
+                        f"is here and, by {index.path.name}, {listed}", name
+                    )
         for name, shard in weight_map.items():
             if name not in opened[shard].specs:
-                reason = f"is absent, but {index.path.name} lists it"
-                raise FormatError(opened[shard].path, reason, name)
+                raise opened[shard].error(
+                    f"is absent, but {index.path.name} lists it", name
+                )
         homes = {name: opened[shard] for name, shard in weight_map.items()}
         specs = {name: home.specs[name] for name, home in homes.items()}
         metadata = next(iter(homes.values())).metadata
@@ -136,14 +128,15 @@ def _weight_map(index: MappedFile) -> dict[str, str]:
     try:
         content = read_json(index.path, min(index.size, _LONGEST_INDEX))
     except ValueError as error:
-        raise FormatError(index.path, f"is no index of shards: {error}") from error
+        raise index.error(f"is no index of shards: {error}") from error
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise FormatError(index.path, "has no weight_map of names to files")
+        raise index.error("has no weight_map of names to files")
     for name, shard in weight_map.items():
         if not isinstance(shard, str):
-            reason = f"file must be a string. Received: {shortened(shard)}"
-            raise FormatError(index.path, reason, name)
+            raise index.error(
+                f"file must be a string. Received: {shortened(shard)}", name
+            )
     return weight_map
 
 

@@ -10,14 +10,12 @@ from safetensors import SafetensorError, safe_open
 
 from weights_tools.formats.tensors import (
     Extent,
-    FormatError,
     MappedFile,
     StoredTensor,
     TensorFile,
     TensorSpec,
     checked_spec,
     mapped_tensors,
-    reading,
     shortened,
 )
 
@@ -50,13 +48,13 @@ def open_safetensors(file: MappedFile) -> TensorFile:
             for name in opened.offset_keys():
                 header = opened.get_slice(name)
                 code = header.get_dtype()
-                with reading(file.path, name):
+                with file.reading(name):
                     spec = checked_spec(header.get_shape(), _DTYPES.get(code, code))
                 tensors[name] = StoredTensor(spec, (Extent(position, spec.nbytes),))
                 position += spec.nbytes
     except SafetensorError as error:
-        raise FormatError(
-            file.path, f"is no whole safetensors file: {shortened(str(error))}"
+        raise file.error(
+            f"is no whole safetensors file: {shortened(str(error))}"
         ) from error
     return mapped_tensors(file, tensors, metadata)
 

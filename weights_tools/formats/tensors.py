@@ -9,13 +9,15 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
+
+from keras_makeavid.files import StrPath
 
 _LONGEST_SHOWN = 120
 # What NumPy can index: dimensions, and bytes of an array.
@@ -42,10 +44,7 @@ DTYPES: dict[str, np.dtype] = {
 class FormatError(ValueError):
     """A file of tensors is damaged, dangerous or not supported.
 
-    Args:
-        path: The file.
-        reason: What is wrong with it, as the rest of a sentence.
-        tensor: Name of the tensor that it is about, if it is about one.
+    The reason is the rest of a sentence about the file, or about a tensor in it.
 
     Example:
     ```python
@@ -54,9 +53,7 @@ class FormatError(ValueError):
     ```
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], reason: str, tensor: str | None = None
-    ):
+    def __init__(self, path: StrPath, reason: str, tensor: str | None = None):
         where = "" if tensor is None else f"tensor {shortened(tensor)}: "
         super().__init__(f"{os.fspath(path)}: {where}{reason}")
 
@@ -67,10 +64,7 @@ def reading(
 ) -> Iterator[None]:
     """Makes any error in what a file says a `FormatError` that names the file.
 
-    Args:
-        path: The file.
-        tensor: Name of the tensor that is read, if it is one.
-        reason: What to say of errors but `ValueError`, of which libraries have many.
+    The reason is said of errors but `ValueError`, of which libraries have many.
     """
     try:
         yield
@@ -99,17 +93,7 @@ def shortened(received: object) -> str:
 
 
 class TensorSpec(NamedTuple):
-    """Shape and dtype of a tensor.
-
-    Args:
-        shape: Its dimensions.
-        dtype: Name of its dtype, as NumPy and ml_dtypes name it.
-
-    Example:
-    ```python
-    TensorSpec((320, 9, 3, 3), "bfloat16").nbytes  # 51840
-    ```
-    """
+    """Shape of a tensor, and its dtype as NumPy and ml_dtypes name it."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -143,13 +127,29 @@ def checked_spec(shape: object, dtype: object) -> TensorSpec:
     return TensorSpec(tuple(shape), dtype)
 
 
-class TensorFile:
+class _Located:
+    """What has a place, which its errors name."""
+
+    path: Path
+
+    def error(self, reason: str, tensor: str | None = None) -> FormatError:
+        """The error that says what is wrong with it, or with a tensor of it."""
+        return FormatError(self.path, reason, tensor)
+
+    def reading(
+        self, tensor: str | None = None, reason: str = "is not understood"
+    ) -> AbstractContextManager[None]:
+        """As the function, for what it says, or what a tensor of it does."""
+        return reading(self.path, tensor, reason)
+
+
+class TensorFile(_Located):
     """Named tensors in a file, read one at a time. A context manager.
 
     Args:
         path: The file, or what its tensors come from, for messages; an attribute too.
-        specs: Shape and dtype of each tensor by name, in the order of the file, as the
-            header alone tells; an attribute too.
+        specs: Shape and dtype of each tensor by name, in the order of the file; an
+            attribute too.
         read: Returns the array of a name.
         metadata: What the file says about itself; an attribute too.
         close: Closes the file.
@@ -158,7 +158,7 @@ class TensorFile:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: StrPath,
         specs: Mapping[str, TensorSpec],
         read: Callable[[str], np.ndarray],
         metadata: Mapping[str, str] | None = None,
@@ -173,28 +173,30 @@ class TensorFile:
         self._close = close
 
     def read(self, name: str) -> np.ndarray:
-        """Read one tensor; the bytes of the others are not touched.
+        """Read one tensor as a read-only array; the bytes of the others stay untouched.
 
-        Args:
-            name: One of `specs`.
-
-        Returns:
-            A read-only array of the shape and dtype in `specs`. It may be a view of
-            the mapped file, not always aligned, and outlives `close`.
-
-        Raises:
-            FormatError: If there is no such tensor, or its data is damaged.
+        It may be a view of the mapped file, not always aligned, and outlives `close`.
         """
         if name not in self.specs:
-            raise FormatError(self.path, "there is no such tensor", tensor=name)
+            raise self.error("there is no such tensor", tensor=name)
         if self._read is None:
-            raise FormatError(self.path, "is closed", tensor=name)
+            raise self.error("is closed", tensor=name)
         return self._read(name)
 
     def check_readable(self) -> None:
         """Read all tensors once, and keep none: a damaged one is a `FormatError`."""
         for name in self.specs:
             self.read(name)
+
+    def renamed(self, names: Mapping[str, str]) -> TensorFile:
+        """The file under other names, each of which leads to one of its own."""
+        return TensorFile(
+            self.path,
+            {name: self.specs[own] for name, own in names.items()},
+            lambda name: self.read(names[name]),
+            self.metadata,
+            left_out=self.left_out,
+        )
 
     def close(self) -> None:
         """Close the file. Arrays that were read stay valid, and hold what they need."""
@@ -246,19 +248,19 @@ class Pages:
             ctypes.CDLL(None).madvise(ctypes.c_void_p(start), size, mmap.MADV_DONTNEED)
 
 
-class MappedFile:
+class MappedFile(_Located):
     """The bytes of an ordinary file, mapped: none is read before it is touched."""
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: StrPath):
         self.path = Path(path)
         if not self.path.exists():
             raise FileNotFoundError(f"There is no file {self.path}.")
         if not self.path.is_file():
-            raise FormatError(self.path, "is a folder or device, expected a file")
+            raise self.error("is a folder or device, expected a file")
         with self.path.open("rb") as file:
             self.size = os.fstat(file.fileno()).st_size
             if self.size == 0:
-                raise FormatError(self.path, "is empty (0 bytes)")
+                raise self.error("is empty (0 bytes)")
             self.map = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_READ)
         self._pages = Pages()
 
@@ -269,10 +271,9 @@ class MappedFile:
     def piece(self, offset: int, nbytes: int, what: str) -> bytes:
         """Copy the bytes of `what` (named in the error where the file ends before)."""
         if not self.holds(offset, nbytes):
-            raise FormatError(
-                self.path,
+            raise self.error(
                 f"is truncated or damaged: {what} would take the bytes {offset} to "
-                f"{offset + nbytes} of {self.size}",
+                f"{offset + nbytes} of {self.size}"
             )
         return self.map[offset : offset + nbytes]
 
@@ -304,13 +305,10 @@ class BoundedReader(io.RawIOBase):
     """The structure of a mapped file as a library reads it, up to so many bytes.
 
     A library that follows a damaged structure may read the same bytes without end.
-
-    Attributes:
-        left: Bytes that may still be read.
     """
 
     def __init__(self, file: MappedFile, left: int):
-        self._file, self.left, self._position = file, left, 0
+        self._file, self._left, self._position = file, left, 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         starts = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}
@@ -326,8 +324,8 @@ class BoundedReader(io.RawIOBase):
             raise EOFError(f"the file ends before {nbytes} bytes at {start}")
         self._position += nbytes
         # An empty read counts too, or it could go on for ever.
-        self.left -= nbytes or 1
-        if self.left < 0:
+        self._left -= nbytes or 1
+        if self._left < 0:
             raise EOFError("its structure leads in circles")
         return self._file.map[start : start + nbytes]
 

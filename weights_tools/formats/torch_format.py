@@ -15,13 +15,11 @@ import numpy as np
 from weights_tools.formats.tensors import (
     DEEPEST,
     Extent,
-    FormatError,
     MappedFile,
     Pages,
     TensorFile,
     checked_spec,
     read_only,
-    reading,
     shortened,
 )
 
@@ -110,11 +108,11 @@ def open_torch(file: MappedFile) -> TensorFile:
             reason += "nothing of the pickle was run"
         else:
             reason = f"is damaged, or no checkpoint of weights: {shortened(str(error))}"
-        raise FormatError(file.path, reason) from error
+        raise file.error(reason) from error
     tensors = _tensors_of(file, content, torch)
     specs = {}
     for name, tensor in tensors.items():
-        with reading(file.path, name):
+        with file.reading(name):
             dtype = str(tensor.dtype).removeprefix("torch.")
             specs[name] = spec = checked_spec(tuple(tensor.shape), dtype)
             # A view may repeat elements: cheap in the file, not when it is copied.
@@ -191,8 +189,8 @@ def _zipped_pickle(file: MappedFile) -> bytes:
             return archive.read(pickles[0])
     except Exception as error:
         # Damage meets Python's reader in many ways, not all of them `BadZipFile`.
-        raise FormatError(
-            file.path, f"is no whole zip archive of PyTorch: {shortened(str(error))}"
+        raise file.error(
+            f"is no whole zip archive of PyTorch: {shortened(str(error))}"
         ) from error
 
 
@@ -212,11 +210,9 @@ def _is_passed_over(name: str) -> bool:
 def _names_in(stream: io.BytesIO, count: int) -> dict[str, type]:
     """The names that pickles ask for, and what can stand for each; nothing is run.
 
-    Their objects are counted as well: tuples that hold each other twice over could
-    take for ever to hash, and some that nest deeply would end the process.
-
-    Raises:
-        ValueError: If they nest too deeply or unfold to too many objects.
+    Their objects are counted as well, up to a `ValueError`: tuples that hold each other
+    twice over could take for ever to hash, and some that nest deeply would end the
+    process.
     """
     names: dict[str, type] = {}
     objects = 0
@@ -287,7 +283,7 @@ def _tensors_of(file: MappedFile, content: Any, torch: Any) -> dict[str, Any]:
     """
     if not isinstance(content, dict):
         kind = type(content).__name__
-        raise FormatError(file.path, f"holds a {kind}, expected a dict of tensors")
+        raise file.error(f"holds a {kind}, expected a dict of tensors")
 
     def tensors_in(value):
         found = value if isinstance(value, dict) else {}
@@ -299,15 +295,15 @@ def _tensors_of(file: MappedFile, content: Any, torch: Any) -> dict[str, Any]:
     chosen = next((name for name, found in places.items() if found), None)
     if chosen is None:
         keys = shortened(", ".join(str(key) for key in list(content)[:20]))
-        raise FormatError(file.path, f"holds no tensors, only entries {keys}")
+        raise file.error(f"holds no tensors, only entries {keys}")
     tensors = places.pop(chosen)
     for place, found in places.items():
         tensors |= {f"{place}.{k}": v for k, v in found.items() if place}
     for name, tensor in tensors.items():
         if not isinstance(name, str):
-            raise FormatError(file.path, f"name is no string: {shortened(name)}")
+            raise file.error(f"name is no string: {shortened(name)}")
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-            raise FormatError(file.path, "is no plain tensor, but sparse or such", name)
+            raise file.error("is no plain tensor, but sparse or such", name)
         if tensor.is_conj() or tensor.is_neg():
-            raise FormatError(file.path, "is a conjugated or negated view", name)
+            raise file.error("is a conjugated or negated view", name)
     return tensors

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_makeavid.files import existing_parent, written_aside
+from keras_makeavid.files import StrPath, existing_parent, written_aside
 from weights_tools.formats.flax_format import lay_out_flax
 from weights_tools.formats.hdf5_format import begin_hdf5, check_hdf5
 from weights_tools.formats.safetensors_format import lay_out_safetensors
@@ -30,11 +30,8 @@ class TensorWriter:
     """Writes each tensor of a planned file to its place. A context manager.
 
     The file appears at its path, replacing what was there, when the block ends and
-    every tensor has been written. Any error leaves nothing new behind.
-
-    Args:
-        begin: Writes a new file with everything in it but the tensors, and gives the
-            places of each tensor's bytes.
+    every tensor has been written. Any error leaves nothing new behind. `begin` writes
+    all of it but the tensors, and tells the places of each tensor's bytes.
     """
 
     def __init__(
@@ -108,7 +105,7 @@ class TensorWriter:
 
 
 def create_tensors(
-    path: str | os.PathLike[str],
+    path: StrPath,
     specs: Mapping[str, TensorSpec],
     format: str,
     metadata: Mapping[str, str] | None = None,
@@ -123,21 +120,8 @@ def create_tensors(
             maps) or `"hdf5"` (they become groups).
         metadata: What the file shall say about itself.
 
-    Returns:
-        A `TensorWriter`.
-
-    Raises:
-        FileNotFoundError: If the folder to write it in is missing.
-        IsADirectoryError: If a folder is at `path`.
-        ValueError: If the format is unknown or cannot hold such tensors.
-        OSError: If the disk has not enough space.
-
-    Example:
-    ```python
-    specs = {"weight": TensorSpec((2, 3), "float32")}
-    with create_tensors("model.safetensors", specs, "safetensors") as writer:
-        writer.write("weight", np.zeros((2, 3), "float32"))
-    ```
+    A `ValueError` says what the format cannot hold, and an `OSError` that the disk has
+    not enough space.
     """
     if format not in _FORMATS:
         raise ValueError(f"format must be one of {_FORMATS}. Received: {format!r}")

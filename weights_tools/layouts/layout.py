@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -54,7 +54,7 @@ class Layout:
     name: str
     kind: str
     container: str
-    renames: Sequence[tuple[str, str]]
+    renames: Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
     marker: str
     axes: Sequence[tuple[str, tuple[int, ...]]] = ()
     groups: Sequence[tuple[str, tuple[int, ...]]] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -16,22 +17,23 @@ from weights_tools.layouts.layout import (
     keras_list,
 )
 
-# What every layout of PyTorch has in common.
+# What the layouts of PyTorch, and those of Keras, have in common.
 _TORCH: dict[str, Any] = {"container": "safetensors", "axes": TORCH_AXES}
+_KERAS: dict[str, Any] = {"name": "keras", "container": "hdf5"}
 
 # The UNet: image models and inflated ones.
 
-_unet = functools.partial(Layout, kind="unet", marker="conv_in/spatial_conv/kernel")
+# Paths by which a UNet and motion modules are told.
+_CONV_IN = "conv_in/spatial_conv/kernel"
+_MODULE = "down_blocks_0/temporal_modules_0/norm/gamma"
+
+_unet = functools.partial(Layout, kind="unet", marker=_CONV_IN)
 
 # What a file of Stable Diffusion 1.x does not tell, and a `config.json` does.
 _UNTOLD = {"num_heads": 8, "groups": 32, "epsilon": 1e-5}
 
 # Stable Diffusion's image models; the inflated ones have the model's own defaults.
 _IMAGE_MODEL = {"gelu": "exact", "transformer_epsilon": 1e-6}
-
-# Paths by which a UNet and motion modules are told.
-_CONV_IN = "conv_in/spatial_conv/kernel"
-_MODULE = "down_blocks_0/temporal_modules_0/norm/gamma"
 
 # A slash is a dot in the end (`TORCH_LEAVES`).
 _NUMBERED = (
@@ -51,32 +53,7 @@ _MODULES = (
 )
 _UNET_RENAMES = (*_MODULES, *_NUMBERED, *_TRANSFORMER)
 
-UNET_MAKEAVID_TORCH = _unet(
-    name="makeavid_torch",
-    **_TORCH,
-    renames=(*_UNET_RENAMES, *TORCH_LEAVES),
-    marker="conv_in/temporal_conv/kernel",
-    temporal=True,
-    assumed={"gelu": "exact", "transformer_epsilon": 1e-5},
-)
-
-UNET_MAKEAVID_FLAX = _unet(
-    name="makeavid_flax",
-    container="flax_msgpack",
-    renames=(
-        (r"transformer_block/", "transformer_blocks_0/"),
-        (r"to_out/", "to_out_0/"),
-        (r"ff/proj_in/", "ff/net_0/proj/"),
-        (r"ff/proj_out/", "ff/net_2/"),
-        (r"gamma$", "scale"),
-        (r"beta$", "bias"),
-    ),
-    marker="conv_in/temporal_conv/kernel",
-    temporal=True,
-    assumed={"gelu": "tanh", "transformer_epsilon": 1e-5, **_UNTOLD},
-)
-
-UNET_DIFFUSERS = _unet(
+_UNET_DIFFUSERS = _unet(
     name="diffusers",
     **_TORCH,
     renames=((r"spatial_conv/", ""), *_UNET_RENAMES, *TORCH_LEAVES),
@@ -87,8 +64,8 @@ UNET_DIFFUSERS = _unet(
 
 # AnimateDiff: diffusers' UNetMotionModel and MotionAdapter, and the original's files.
 
-UNET_DIFFUSERS_MOTION = replace(
-    UNET_DIFFUSERS,
+_UNET_MOTION = replace(
+    _UNET_DIFFUSERS,
     name="diffusers_motion",
     marker=_MODULE,
     beside=_CONV_IN,
@@ -99,17 +76,15 @@ UNET_DIFFUSERS_MOTION = replace(
     # What diffusers computes, whatever the modules were trained with.
     assumed={"motion_norm_over_frames": True, "residual_norm_over_frames": False},
 )
-
-MOTION_DIFFUSERS = replace(
-    UNET_DIFFUSERS_MOTION,
+_ADAPTER = replace(
+    _UNET_MOTION,
     name="diffusers_adapter",
     beside=None,
     without=_CONV_IN,
     absent=r"^(?!.*temporal)",
 )
-
-MOTION_ANIMATEDIFF = replace(
-    MOTION_DIFFUSERS,
+_ANIMATEDIFF = replace(
+    _ADAPTER,
     name="animatediff",
     renames=(
         (r"positions(\d)/embeddings$", r"attn\1/pos_encoder/pe"),
@@ -127,38 +102,26 @@ MOTION_ANIMATEDIFF = replace(
     assumed={**_UNTOLD, "motion_num_heads": 8, "motion_norm_over_frames": False},
 )
 
-# Stable Diffusion 1.x has two layers a block. LDM numbers what is on the way down and
-# on the way up in one row each, three places a level.
-_UNET_LDM_BLOCKS = tuple(
-    pair
-    for level in range(8)
-    for pair in (
-        *(
-            (
-                rf"down_blocks_{level}/{ours}_{i}/",
-                f"input_blocks/{3 * level + i + 1}/{j}/",
-            )
-            for j, ours in enumerate(("resnets", "attentions"))
-            for i in range(2)
-        ),
-        (
-            rf"down_blocks_{level}/downsamplers_0/conv/",
-            f"input_blocks/{3 * level + 3}/0/op/",
-        ),
-        *(
-            (rf"up_blocks_{level}/{ours}_{i}/", f"output_blocks/{3 * level + i}/{j}/")
-            for j, ours in enumerate(("resnets", "attentions"))
-            for i in range(3)
-        ),
-        # The deepest level has no transformer, whose place the upsampler takes.
-        (
-            rf"up_blocks_{level}/upsamplers_0/",
-            f"output_blocks/{3 * level + 2}/{2 if level else 1}/",
-        ),
-    )
-)
 
-UNET_LDM = _unet(
+def _ldm_place(path: re.Match[str]) -> str:
+    """Where LDM has a layer of a block.
+
+    Stable Diffusion 1.x has two layers a block. LDM numbers what is on the way down and
+    on the way up in one row each, three places a level.
+    """
+    way, level, kind, i = path[1], int(path[2]), path[3], int(path[4])
+    if kind == "downsamplers":
+        return f"input_blocks/{3 * level + 3}/0/"
+    if kind == "upsamplers":
+        # The deepest level has no transformer, whose place the upsampler takes.
+        return f"output_blocks/{3 * level + 2}/{2 if level else 1}/"
+    row, first, layers = ("input", 1, 2) if way == "down" else ("output", 0, 3)
+    if i >= layers:
+        return path[0]
+    return f"{row}_blocks/{3 * level + first + i}/{int(kind == 'attentions')}/"
+
+
+_UNET_LDM = _unet(
     name="ldm",
     **_TORCH,
     renames=(
@@ -170,7 +133,8 @@ UNET_LDM = _unet(
         (r"(resnets_\d+)/conv2/", r"\1/out_layers/3/"),
         (r"conv_shortcut/", "skip_connection/"),
         *_TRANSFORMER,
-        *_UNET_LDM_BLOCKS,
+        (r"downsamplers_0/conv/", "downsamplers_0/op/"),
+        (r"^(down|up)_blocks_(\d+)/(\w+)_(\d+)/", _ldm_place),
         (r"^mid_block/resnets_0/", "middle_block/0/"),
         (r"^mid_block/attentions_0/", "middle_block/1/"),
         (r"^mid_block/resnets_1/", "middle_block/2/"),
@@ -188,126 +152,142 @@ UNET_LDM = _unet(
     assumed=_UNTOLD,
 )
 
-# The running mean of the weights that LDM keeps beside them, in names without dots.
-UNET_LDM_EMA = replace(
-    UNET_LDM,
-    name="ldm_ema",
-    renames=(*UNET_LDM.renames, (r"\.", "")),
-    roots=("model_ema.diffusion_model",),
-)
-
-UNET_KERAS = _unet(
-    name="keras",
-    container="hdf5",
-    renames=(
-        *keras_list("down_blocks", "down_blocks", "down_block"),
-        *keras_list("up_blocks", "up_blocks", "up_block"),
-        *keras_list("resnets", "resnets", "residual_block"),
-        *keras_list("attentions", "attentions", "spatio_temporal_transformer"),
-        *keras_list("temporal_modules", "temporal_modules", "motion_module"),
-        (r"(down|up)samplers_0/", r"\1sampler/"),
-        *KERAS_LEAVES,
+_UNETS = (
+    _unet(
+        **_KERAS,
+        renames=(
+            *keras_list("down_blocks", "down_blocks", "down_block"),
+            *keras_list("up_blocks", "up_blocks", "up_block"),
+            *keras_list("resnets", "resnets", "residual_block"),
+            *keras_list("attentions", "attentions", "spatio_temporal_transformer"),
+            *keras_list("temporal_modules", "temporal_modules", "motion_module"),
+            (r"(down|up)samplers_0/", r"\1sampler/"),
+            *KERAS_LEAVES,
+        ),
+        roots=("layers/u_net/", "image_backbone/layers/u_net/"),
     ),
-    roots=("layers/u_net/", "image_backbone/layers/u_net/"),
+    _unet(
+        name="makeavid_torch",
+        **_TORCH,
+        renames=(*_UNET_RENAMES, *TORCH_LEAVES),
+        marker="conv_in/temporal_conv/kernel",
+        temporal=True,
+        assumed={"gelu": "exact", "transformer_epsilon": 1e-5},
+    ),
+    _unet(
+        name="makeavid_flax",
+        container="flax_msgpack",
+        renames=(
+            (r"transformer_block/", "transformer_blocks_0/"),
+            (r"to_out/", "to_out_0/"),
+            (r"ff/proj_in/", "ff/net_0/proj/"),
+            (r"ff/proj_out/", "ff/net_2/"),
+            (r"gamma$", "scale"),
+            (r"beta$", "bias"),
+        ),
+        marker="conv_in/temporal_conv/kernel",
+        temporal=True,
+        assumed={"gelu": "tanh", "transformer_epsilon": 1e-5, **_UNTOLD},
+    ),
+    _ANIMATEDIFF,
+    _ADAPTER,
+    _UNET_DIFFUSERS,
+    _UNET_MOTION,
+    _UNET_LDM,
+    # The running mean of the weights that LDM keeps beside them, in names without dots.
+    replace(
+        _UNET_LDM,
+        name="ldm_ema",
+        renames=(*_UNET_LDM.renames, (r"\.", "")),
+        roots=("model_ema.diffusion_model",),
+    ),
 )
 
-# The image autoencoder.
+# The image autoencoder, whose attention has another name for its projections in each
+# layout: they tell it.
 
-# The attention's projections have another name in each layout: they tell it.
 _vae = functools.partial(
     Layout, kind="vae", marker="encoder/mid_block/attention/to_q/kernel"
 )
-
 _VAE_RENAMES = (
     (r"mid_block/attention/", "mid_block/attentions_0/"),
     (r"downsamplers_0/", "downsamplers_0/conv/"),
     *_NUMBERED,
 )
-
-VAE_DIFFUSERS = _vae(
-    name="diffusers",
-    **_TORCH,
-    renames=(*_VAE_RENAMES, (r"to_out/", "to_out.0/"), *TORCH_LEAVES),
-)
-
-# Files from before diffusers 0.15, such as Stable Diffusion 1.5's own.
-VAE_DIFFUSERS_OLD = replace(
-    VAE_DIFFUSERS,
-    name="diffusers_old",
-    renames=(
-        *_VAE_RENAMES,
-        (r"to_q/", "query/"),
-        (r"to_k/", "key/"),
-        (r"to_v/", "value/"),
-        (r"to_out/", "proj_attn/"),
-        *TORCH_LEAVES,
+_VAES = (
+    _vae(
+        **_KERAS,
+        renames=(
+            *keras_list("down_blocks", "down_blocks", "image_block"),
+            *keras_list("up_blocks", "up_blocks", "image_block"),
+            *keras_list("resnets", "resnets", "image_residual_block"),
+            (r"(down|up)samplers_0/", "sampler/"),
+            *KERAS_LEAVES,
+        ),
+        roots=("layers/autoencoder/", "vae/layers/autoencoder/"),
     ),
-)
-
-VAE_LDM = _vae(
-    name="ldm",
-    **_TORCH,
-    renames=(
-        (r"conv_shortcut/", "nin_shortcut/"),
-        (r"mid_block/resnets_0/", "mid/block_1/"),
-        (r"mid_block/resnets_1/", "mid/block_2/"),
-        (r"mid_block/attention/", "mid/attn_1/"),
-        (r"group_norm/", "norm/"),
-        (r"to_([qkv])/", r"\1/"),
-        (r"to_out/", "proj_out/"),
-        (r"down_blocks_(\d+)/", r"down/\1/"),
-        # On the way up LDM counts the four levels from the finest.
-        *((rf"up_blocks_{level}/", f"up/{3 - level}/") for level in range(4)),
-        (r"resnets_(\d+)/", r"block/\1/"),
-        (r"downsamplers_0/", "downsample/conv/"),
-        (r"upsamplers_0/", "upsample/"),
-        (r"conv_norm_out/", "norm_out/"),
-        *TORCH_LEAVES,
+    _vae(
+        name="diffusers",
+        **_TORCH,
+        renames=(*_VAE_RENAMES, (r"to_out/", "to_out.0/"), *TORCH_LEAVES),
     ),
-    groups=CONVOLVED_ATTENTION,
-    roots=("first_stage_model.", ""),
-    # The loss that the autoencoder was trained with may lie beside it.
-    ignored=r"^(first_stage_model\.)?(loss|model_ema)\.",
-)
-
-VAE_KERAS = _vae(
-    name="keras",
-    container="hdf5",
-    renames=(
-        *keras_list("down_blocks", "down_blocks", "image_block"),
-        *keras_list("up_blocks", "up_blocks", "image_block"),
-        *keras_list("resnets", "resnets", "image_residual_block"),
-        (r"(down|up)samplers_0/", "sampler/"),
-        *KERAS_LEAVES,
+    # Files from before diffusers 0.15, such as Stable Diffusion 1.5's own.
+    _vae(
+        name="diffusers_old",
+        **_TORCH,
+        renames=(
+            *_VAE_RENAMES,
+            (r"to_q/", "query/"),
+            (r"to_k/", "key/"),
+            (r"to_v/", "value/"),
+            (r"to_out/", "proj_attn/"),
+            *TORCH_LEAVES,
+        ),
     ),
-    roots=("layers/autoencoder/", "vae/layers/autoencoder/"),
+    _vae(
+        name="ldm",
+        **_TORCH,
+        renames=(
+            (r"conv_shortcut/", "nin_shortcut/"),
+            (r"mid_block/resnets_0/", "mid/block_1/"),
+            (r"mid_block/resnets_1/", "mid/block_2/"),
+            (r"mid_block/attention/", "mid/attn_1/"),
+            (r"group_norm/", "norm/"),
+            (r"to_([qkv])/", r"\1/"),
+            (r"to_out/", "proj_out/"),
+            (r"down_blocks_(\d+)/", r"down/\1/"),
+            # On the way up LDM counts the four levels from the finest.
+            *((rf"up_blocks_{level}/", f"up/{3 - level}/") for level in range(4)),
+            (r"resnets_(\d+)/", r"block/\1/"),
+            (r"downsamplers_0/", "downsample/conv/"),
+            (r"upsamplers_0/", "upsample/"),
+            (r"conv_norm_out/", "norm_out/"),
+            *TORCH_LEAVES,
+        ),
+        groups=CONVOLVED_ATTENTION,
+        roots=("first_stage_model.", ""),
+        # The loss that the autoencoder was trained with may lie beside it.
+        ignored=r"^(first_stage_model\.)?(loss|model_ema)\.",
+    ),
 )
 
 # The tiny autoencoder, whose layers are named by their place.
 
 _tiny_vae = functools.partial(Layout, kind="tiny_vae", marker="decoder/layers_0/kernel")
-
-TINY_VAE_DIFFUSERS = _tiny_vae(
-    name="diffusers",
-    **_TORCH,
-    renames=((r"(layers|conv)_", r"\1/"), *TORCH_LEAVES),
-)
-
-TINY_VAE_KERAS = _tiny_vae(
-    name="keras",
-    container="hdf5",
-    renames=KERAS_LEAVES,
-    roots=("layers/tiny_autoencoder/",),
+_TINY_VAES = (
+    _tiny_vae(**_KERAS, renames=KERAS_LEAVES, roots=("layers/tiny_autoencoder/",)),
+    _tiny_vae(
+        name="diffusers",
+        **_TORCH,
+        renames=((r"(layers|conv)_", r"\1/"), *TORCH_LEAVES),
+    ),
 )
 
 # CLIP's text encoder.
 
-_text = functools.partial(
-    Layout, kind="text_encoder", marker="embedding/token_embedding/embeddings"
-)
-
-TEXT_DIFFUSERS = _text(
+_TEXT_DIFFUSERS = Layout(
     name="diffusers",
+    kind="text_encoder",
     **_TORCH,
     renames=(
         (r"^embedding/", "embeddings/"),
@@ -321,54 +301,41 @@ TEXT_DIFFUSERS = _text(
         (r"dense_(\d)/", r"mlp/fc\1/"),
         *TORCH_LEAVES,
     ),
+    marker="embedding/token_embedding/embeddings",
     groups=HEADS,
     # transformers 5 writes no prefix, and reads both.
     roots=("text_model.", ""),
     # A buffer of 0, 1, 2, ... that older files carry along.
     ignored=r"embeddings\.position_ids$",
 )
-
-TEXT_LDM = replace(
-    TEXT_DIFFUSERS,
-    name="ldm",
-    roots=("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer."),
-)
-
-TEXT_KERAS = _text(
-    name="keras",
-    container="hdf5",
-    renames=(
-        (r"^embedding/", "token_and_position_embedding/"),
-        (r"^encoder_block_0/", "clip_encoder_layer/"),
-        (r"^encoder_block_(\d+)/", r"clip_encoder_layer_\1/"),
-        (r"^layer_norm/", "layer_normalization/"),
-        (r"attention/(query|key|value)/", r"attention/\1_dense/"),
-        (r"attention/attention_output/", "attention/output_dense/"),
-        *KERAS_LEAVES,
+_TEXT_ENCODERS = (
+    Layout(
+        **_KERAS,
+        kind="text_encoder",
+        renames=(
+            (r"^embedding/", "token_and_position_embedding/"),
+            (r"^encoder_block_0/", "clip_encoder_layer/"),
+            (r"^encoder_block_(\d+)/", r"clip_encoder_layer_\1/"),
+            (r"^layer_norm/", "layer_normalization/"),
+            (r"attention/(query|key|value)/", r"attention/\1_dense/"),
+            (r"attention/attention_output/", "attention/output_dense/"),
+            *KERAS_LEAVES,
+        ),
+        marker=_TEXT_DIFFUSERS.marker,
+        roots=("layers/", "text_encoder/layers/"),
     ),
-    roots=("layers/", "text_encoder/layers/"),
+    _TEXT_DIFFUSERS,
+    replace(
+        _TEXT_DIFFUSERS,
+        name="ldm",
+        roots=(
+            "cond_stage_model.transformer.text_model.",
+            "cond_stage_model.transformer.",
+        ),
+    ),
 )
 
-LAYOUTS: tuple[Layout, ...] = (
-    UNET_KERAS,
-    UNET_MAKEAVID_TORCH,
-    UNET_MAKEAVID_FLAX,
-    MOTION_ANIMATEDIFF,
-    MOTION_DIFFUSERS,
-    UNET_DIFFUSERS,
-    UNET_DIFFUSERS_MOTION,
-    UNET_LDM,
-    UNET_LDM_EMA,
-    VAE_KERAS,
-    VAE_DIFFUSERS,
-    VAE_DIFFUSERS_OLD,
-    VAE_LDM,
-    TEXT_KERAS,
-    TEXT_DIFFUSERS,
-    TEXT_LDM,
-    TINY_VAE_KERAS,
-    TINY_VAE_DIFFUSERS,
-)
+LAYOUTS: tuple[Layout, ...] = (*_UNETS, *_VAES, *_TEXT_ENCODERS, *_TINY_VAES)
 
 
 def get_layout(kind: str, name: str) -> Layout:
