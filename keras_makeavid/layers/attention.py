@@ -8,16 +8,17 @@ import keras
 from keras import ops
 
 from keras_makeavid.layers.dense import Dense
+from keras_makeavid.layers.layer import ShapeKeepingLayer
 from keras_makeavid.layers.operations.attention import attention
 from keras_makeavid.layers.operations.attention_over_frames import (
     attention_over_frames,
     has_attention_over_frames,
 )
-from keras_makeavid.tensor import Shape, Tensor
+from keras_makeavid.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class Attention(keras.layers.Layer):
+class Attention(ShapeKeepingLayer):
     """Multi-head attention, q, k and v without bias, the output with one.
 
     The keys and values of the text can be computed ahead (docs/model.md, UNet).
@@ -58,17 +59,11 @@ class Attention(keras.layers.Layer):
         self.num_heads = num_heads
         self.output_initializer = keras.initializers.get(output_initializer)
 
-        def projection(name):
-            return Dense(width, use_bias=False, dtype=self.dtype_policy, name=name)
-
-        self.to_q = projection("to_q")
-        self.to_k = projection("to_k")
-        self.to_v = projection("to_v")
-        self.to_out = Dense(
-            width,
-            kernel_initializer=self.output_initializer,
-            dtype=self.dtype_policy,
-            name="to_out",
+        self.to_q = self.part(Dense, "to_q", width, use_bias=False)
+        self.to_k = self.part(Dense, "to_k", width, use_bias=False)
+        self.to_v = self.part(Dense, "to_v", width, use_bias=False)
+        self.to_out = self.part(
+            Dense, "to_out", width, kernel_initializer=self.output_initializer
         )
 
     def build(self, inputs_shape, context_shape=None) -> None:
@@ -116,16 +111,9 @@ class Attention(keras.layers.Layer):
             x, (*shape[:-1], self.num_heads, self.width // self.num_heads)
         )
 
-    def compute_output_shape(self, inputs_shape, context_shape=None) -> Shape:
-        return inputs_shape
-
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "width": self.width,
-            "num_heads": self.num_heads,
-            "output_initializer": keras.initializers.serialize(self.output_initializer),
-        }
+        initializer = keras.initializers.serialize(self.output_initializer)
+        return {**super().get_config(), "output_initializer": initializer}
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -178,6 +166,3 @@ class TemporalAttention(Attention):
         x = ops.reshape(ops.transpose(inputs, (0, 2, 1, 3)), (-1, frames, width))
         x = ops.reshape(super().call(x), (batch, tokens, frames, width))
         return ops.transpose(x, (0, 2, 1, 3))
-
-    def compute_output_shape(self, inputs_shape) -> Shape:  # type: ignore[override]
-        return inputs_shape

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 
 from keras_makeavid.layers.dense import Dense
+from keras_makeavid.layers.layer import ShapeKeepingLayer
 from keras_makeavid.layers.operations.gated_gelu import gated_gelu
-from keras_makeavid.tensor import Shape, Tensor
+from keras_makeavid.tensor import Tensor
 
 GELU_APPROXIMATIONS = {"exact": False, "tanh": True}
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class FeedForward(keras.layers.Layer):
+class FeedForward(ShapeKeepingLayer):
     """`Dense(value * gelu(gate))`, four times as wide inside (Shazeer, 2020).
 
     Args:
@@ -39,8 +38,8 @@ class FeedForward(keras.layers.Layer):
         self.gelu = gelu
         self.expansion = expansion
         inner = width * expansion
-        self.proj_in = Dense(2 * inner, dtype=self.dtype_policy, name="proj_in")
-        self.proj_out = Dense(width, dtype=self.dtype_policy, name="proj_out")
+        self.proj_in = self.part(Dense, "proj_in", 2 * inner)
+        self.proj_out = self.part(Dense, "proj_out", width)
 
     def build(self, input_shape) -> None:
         self.proj_in.build(input_shape)
@@ -50,14 +49,3 @@ class FeedForward(keras.layers.Layer):
         """Transform `(..., width)`; the shape stays."""
         approximate = GELU_APPROXIMATIONS[self.gelu]
         return self.proj_out(gated_gelu(self.proj_in(inputs), approximate))
-
-    def compute_output_shape(self, input_shape) -> Shape:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "width": self.width,
-            "gelu": self.gelu,
-            "expansion": self.expansion,
-        }

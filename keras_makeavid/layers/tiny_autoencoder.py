@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-import keras
 from keras import ops
 
 from keras_makeavid.layers.convolution import SpatialConv
+from keras_makeavid.layers.layer import Layer, ShapeKeepingLayer
 from keras_makeavid.layers.resampling import double_nearest
-from keras_makeavid.tensor import Shape, Tensor
+from keras_makeavid.tensor import Tensor
 
 # The decoder bounds latents softly by it, whatever its configuration says.
 _LARGEST_LATENT = 3.0
 
 
-class TinyBlock(keras.layers.Layer):
+class TinyBlock(ShapeKeepingLayer):
     """Three convolutions with ReLU between, the input added, and ReLU."""
 
     def __init__(self, channels: int, **kwargs):
         super().__init__(**kwargs)
         # Named by their place, as in published files: the ReLUs have the others.
         self.conv_0, self.conv_2, self.conv_4 = (
-            SpatialConv(channels, dtype=self.dtype_policy, name=f"conv_{place}")
-            for place in (0, 2, 4)
+            self.part(SpatialConv, f"conv_{place}", channels) for place in (0, 2, 4)
         )
         self.filters = channels
 
@@ -38,39 +37,37 @@ class TinyBlock(keras.layers.Layer):
         return ops.relu(inputs + x)
 
 
-class _Stack(keras.layers.Layer):
-    """Steps in a row: layers, named by their place, and functions without weights."""
+class _Stack(Layer):
+    """Steps in a row: layers, named by their place, and functions without weights.
 
-    def __init__(self, steps: Iterable[Callable[..., Tensor]], **kwargs):
+    A step is a function, or the class of a layer with its arguments.
+    """
+
+    def __init__(self, steps: Iterable[tuple], **kwargs):
         super().__init__(**kwargs)
-        self._functions: dict[int, Callable[[Tensor], Tensor]] = {}
-        self.num_steps = 0
-        for place, step in enumerate(steps):
-            self.num_steps = place + 1
+        self._steps: list[str | Callable[[Tensor], Tensor]] = []
+        for place, (make, *arguments) in enumerate(steps):
+            name = f"layers_{place}"
             # Layers are attributes of their own, which Keras saves by these names.
-            if isinstance(step, keras.layers.Layer):
-                setattr(self, f"layers_{place}", step)
-            else:
-                self._functions[place] = step
-
-    def _steps(self):
-        for place in range(self.num_steps):
-            yield self._functions.get(place) or getattr(self, f"layers_{place}")
+            if isinstance(make, type):
+                setattr(self, name, self.part(make, name, *arguments))
+            self._steps.append(name if isinstance(make, type) else make)
 
     def build(self, input_shape):
-        for step in self._steps():
-            if isinstance(step, keras.layers.Layer):
-                step.build(input_shape)
-                input_shape = (None, None, None, step.filters)
+        for step in self._steps:
+            if isinstance(step, str):
+                layer = getattr(self, step)
+                layer.build(input_shape)
+                input_shape = (None, None, None, layer.filters)
 
     def call(self, x):
         """`(N, H, W, C)` through every step."""
-        for step in self._steps():
-            x = step(x)
+        for step in self._steps:
+            x = getattr(self, step)(x) if isinstance(step, str) else step(x)
         return x
 
 
-class TinyAutoencoder(keras.layers.Layer):
+class TinyAutoencoder(ShapeKeepingLayer):
     """The network of `keras_makeavid.models.AutoencoderTiny`, which documents it."""
 
     def __init__(
@@ -84,25 +81,10 @@ class TinyAutoencoder(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.latent_channels = latent_channels
-        policy = self.dtype_policy
-
-        def named(steps):
-            for place, (make, *arguments) in enumerate(steps):
-                if isinstance(make, type):
-                    yield make(*arguments, dtype=policy, name=f"layers_{place}")
-                else:
-                    yield make
-
-        self.encoder = _Stack(
-            named(_encoder_steps(latent_channels, channels, encoder_blocks)),
-            dtype=policy,
-            name="encoder",
-        )
-        self.decoder = _Stack(
-            named(_decoder_steps(in_channels, channels, decoder_blocks)),
-            dtype=policy,
-            name="decoder",
-        )
+        steps = _encoder_steps(latent_channels, channels, encoder_blocks)
+        self.encoder = self.part(_Stack, "encoder", steps)
+        steps = _decoder_steps(in_channels, channels, decoder_blocks)
+        self.decoder = self.part(_Stack, "decoder", steps)
 
     def build(self, input_shape) -> None:
         self.encoder.build(input_shape)
@@ -120,9 +102,6 @@ class TinyAutoencoder(keras.layers.Layer):
     def call(self, images) -> Tensor:
         """Reconstruct `(N, H, W, C)`."""
         return self.decode(self.encode(images))
-
-    def compute_output_shape(self, input_shape) -> Shape:
-        return input_shape
 
 
 def _encoder_steps(latent_channels, channels, blocks):

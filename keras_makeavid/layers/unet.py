@@ -1,4 +1,4 @@
-"""The inflated inpainting UNet as one layer."""
+"""The inflated inpainting UNet as one layer, and the blocks of its levels."""
 
 from __future__ import annotations
 
@@ -9,14 +9,163 @@ import keras
 from keras import ops
 
 from keras_makeavid.layers.convolution import PseudoConv3D
+from keras_makeavid.layers.layer import Layer
+from keras_makeavid.layers.motion_module import MotionModule
 from keras_makeavid.layers.normalization import GroupNormalization
+from keras_makeavid.layers.resampling import Downsample, Upsample
+from keras_makeavid.layers.residual_block import ResidualBlock
 from keras_makeavid.layers.shapes import check_shape
 from keras_makeavid.layers.timestep_embedding import TimestepEmbedding
-from keras_makeavid.layers.unet_blocks import DownBlock, MidBlock, UpBlock
+from keras_makeavid.layers.transformer import SpatioTemporalTransformer
 from keras_makeavid.tensor import Shape, Tensor
 
 
-class UNet(keras.layers.Layer):
+class UNetBlock(Layer):
+    """What down, middle and up blocks share: their parts, and the text.
+
+    `motion` are the arguments of a `MotionModule` behind each transformer, or behind
+    each residual block that has none, and `None` where there is no such module.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_layers: int,
+        num_transformers: int,
+        num_heads: int,
+        gelu: str,
+        groups: int,
+        epsilon: float,
+        transformer_epsilon: float,
+        temporal: bool,
+        norm_per_frame: bool,
+        motion: Mapping[str, Any] | None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.temporal = temporal
+        self.rematerialise = False
+        num_modules = 0 if motion is None else (num_transformers or num_layers)
+
+        def parts(kind, name, count, *arguments, **options):
+            return [
+                self.part(kind, f"{name}_{i}", channels, *arguments, **options)
+                for i in range(count)
+            ]
+
+        block = (groups, epsilon, temporal, norm_per_frame)
+        self.resnets = parts(ResidualBlock, "resnets", num_layers, *block)
+        transformer = (num_heads, gelu, groups, transformer_epsilon, temporal)
+        self.attentions = parts(
+            SpatioTemporalTransformer, "attentions", num_transformers, *transformer
+        )
+        # What is temporal has it in its path, by which training and files tell.
+        module = {"groups": groups, **(motion or {})}
+        self.temporal_modules = parts(
+            MotionModule, "temporal_modules", num_modules, **module
+        )
+
+    def build_parts(self, widths, time_width, context_shape) -> None:
+        """Create the weights of residual blocks of so wide inputs, and transformers."""
+        for resnet, width in zip(self.resnets, widths, strict=True):
+            resnet.build((None, None, None, width), (None, time_width))
+        for attention in self.attentions:
+            attention.build((None, None, None, self.channels), context_shape)
+        for module in self.temporal_modules:
+            module.build((None, None, None, None, self.channels))
+        self.built = True
+
+    def run(self, part, *inputs) -> Tensor:
+        """Call a part; with `rematerialise`, for gradients that compute it again."""
+        return keras.remat(part)(*inputs) if self.rematerialise else part(*inputs)
+
+    def attend(self, i, x, text) -> Tensor:
+        """Pass the transformer and the motion module behind residual block `i`."""
+        if self.attentions:
+            x = self.run(self.attentions[i], x, text[i])
+        # Images pass no motion modules.
+        if self.temporal_modules and len(x.shape) == 5:
+            x = self.run(self.temporal_modules[i], x)
+        return x
+
+    def project_context(self, context) -> list[Any]:
+        """Keys and values of the text for each transformer of this block."""
+        return [attention.project_context(context) for attention in self.attentions]
+
+
+class DownBlock(UNetBlock):
+    """Residual blocks, each with a transformer or none, then a downsampler or none."""
+
+    def __init__(self, downsample: bool, **kwargs):
+        super().__init__(**kwargs)
+        self.downsampler = None
+        if downsample:
+            self.downsampler = self.part(
+                Downsample, "downsamplers_0", self.channels, self.temporal
+            )
+
+    def build(self, input_channels, time_width, context_shape) -> None:
+        widths = [input_channels, *[self.channels] * (len(self.resnets) - 1)]
+        self.build_parts(widths, time_width, context_shape)
+        if self.downsampler is not None:
+            self.downsampler.build((None, None, None, self.channels))
+
+    def call(self, x, time_embedding, text) -> tuple[Tensor, list[Tensor]]:
+        """Return the output and every intermediate that the up path will want."""
+        skips = []
+        for i, resnet in enumerate(self.resnets):
+            x = self.attend(i, self.run(resnet, x, time_embedding), text)
+            skips.append(x)
+        if self.downsampler is not None:
+            x = self.downsampler(x)
+            skips.append(x)
+        return x, skips
+
+
+class MidBlock(UNetBlock):
+    """Residual block, transformer, a motion module or none, residual block."""
+
+    def build(self, time_width, context_shape) -> None:
+        widths = [self.channels] * len(self.resnets)
+        self.build_parts(widths, time_width, context_shape)
+
+    def call(self, x, time_embedding, text) -> Tensor:
+        """`(B, F, H, W, C)` or `(B, H, W, C)`; the shape stays."""
+        first, second = self.resnets
+        x = self.attend(0, self.run(first, x, time_embedding), text)
+        return self.run(second, x, time_embedding)
+
+
+class UpBlock(UNetBlock):
+    """Residual blocks fed with skips, each with a transformer or none; an upsampler."""
+
+    def __init__(self, upsample: bool, **kwargs):
+        super().__init__(**kwargs)
+        self.upsampler = None
+        if upsample:
+            self.upsampler = self.part(
+                Upsample, "upsamplers_0", self.channels, self.temporal
+            )
+
+    def build(self, input_channels, skip_channels, time_width, context_shape) -> None:
+        widths = [input_channels, *[self.channels] * (len(self.resnets) - 1)]
+        widths = [
+            width + skip for width, skip in zip(widths, skip_channels, strict=True)
+        ]
+        self.build_parts(widths, time_width, context_shape)
+        if self.upsampler is not None:
+            self.upsampler.build((None, None, None, self.channels))
+
+    def call(self, x, skips, time_embedding, text) -> Tensor:
+        """Consume `skips` of the size of `x`, one for each residual block, in order."""
+        for i, (resnet, skip) in enumerate(zip(self.resnets, skips, strict=True)):
+            x = ops.concatenate([x, skip], axis=-1)
+            x = self.attend(i, self.run(resnet, x, time_embedding), text)
+        return x if self.upsampler is None else self.upsampler(x)
+
+
+class UNet(Layer):
     """The network of `keras_makeavid.models.UNetPseudo3D`, which documents it.
 
     KerasHub's `Backbone` is a functional model, traced for one form of inputs. A layer
@@ -52,64 +201,60 @@ class UNet(keras.layers.Layer):
         self.is_video = temporal or motion is not None
         self.time_width = 4 * block_channels[0]
 
-        last = len(block_channels) - 1
-        policy = self.dtype_policy
+        first, last = block_channels[0], len(block_channels) - 1
 
-        def block(
-            kind, level, num_layers, num_transformers, name, motion=motion, **extra
-        ):
-            return kind(
-                channels=block_channels[level],
-                num_layers=num_layers,
-                num_transformers=num_transformers,
-                num_heads=num_heads[level],
-                gelu=gelu,
-                groups=groups,
-                epsilon=epsilon,
-                transformer_epsilon=transformer_epsilon,
-                temporal=temporal,
-                norm_per_frame=norm_per_frame,
-                motion=motion,
-                dtype=policy,
-                name=name,
-                **extra,
-            )
+        def block(kind, name, level, num_layers, has_text, **options):
+            common = {
+                "channels": block_channels[level],
+                "num_layers": num_layers,
+                "num_transformers": num_layers if has_text else 0,
+                "num_heads": num_heads[level],
+                "gelu": gelu,
+                "groups": groups,
+                "epsilon": epsilon,
+                "transformer_epsilon": transformer_epsilon,
+                "temporal": temporal,
+                "norm_per_frame": norm_per_frame,
+                "motion": motion,
+            }
+            return self.part(kind, name, **{**common, **options})
 
-        self.conv_in = PseudoConv3D(
-            block_channels[0], temporal=temporal, dtype=policy, name="conv_in"
-        )
-        self.time_embedding = TimestepEmbedding(
-            block_channels[0], self.time_width, dtype=policy, name="time_embedding"
+        self.conv_in = self.part(PseudoConv3D, "conv_in", first, temporal=temporal)
+        self.time_embedding = self.part(
+            TimestepEmbedding, "time_embedding", first, self.time_width
         )
         self.down_blocks = [
             block(
                 DownBlock,
+                f"down_blocks_{level}",
                 level,
                 layers_per_block,
-                layers_per_block if attention_levels[level] else 0,
-                f"down_blocks_{level}",
+                has_text,
                 downsample=level < last,
             )
-            for level in range(last + 1)
+            for level, has_text in enumerate(attention_levels)
         ]
-        mid_motion = motion if motion_mid_block else None
-        self.mid_block = block(MidBlock, last, 2, 1, "mid_block", mid_motion)
+        middle = {
+            "num_transformers": 1,
+            "motion": motion if motion_mid_block else None,
+        }
+        self.mid_block = block(MidBlock, "mid_block", last, 2, True, **middle)
         self.up_blocks = [
             block(
                 UpBlock,
+                f"up_blocks_{last - level}",
                 level,
                 layers_per_block + 1,
-                layers_per_block + 1 if attention_levels[level] else 0,
-                f"up_blocks_{last - level}",
+                attention_levels[level],
                 upsample=level > 0,
             )
             for level in reversed(range(last + 1))
         ]
-        self.conv_norm_out = GroupNormalization(
-            groups, epsilon, True, norm_per_frame, dtype=policy, name="conv_norm_out"
+        self.conv_norm_out = self.part(
+            GroupNormalization, "conv_norm_out", groups, epsilon, True, norm_per_frame
         )
-        self.conv_out = PseudoConv3D(
-            out_channels, temporal=temporal, dtype=policy, name="conv_out"
+        self.conv_out = self.part(
+            PseudoConv3D, "conv_out", out_channels, temporal=temporal
         )
 
     def build(self, input_shape=None) -> None:
