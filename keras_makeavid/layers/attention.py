@@ -9,8 +9,8 @@ from keras import ops
 
 from keras_makeavid.layers.dense import Dense
 from keras_makeavid.layers.layer import ShapeKeepingLayer
-from keras_makeavid.layers.operations.attention import attention
-from keras_makeavid.layers.operations.attention_over_frames import (
+from keras_makeavid.layers.operations.attention import (
+    attention,
     attention_over_frames,
     has_attention_over_frames,
 )

@@ -12,9 +12,9 @@ from keras_makeavid.layers.convolution import SpatialConv
 from keras_makeavid.layers.dense import Dense
 from keras_makeavid.layers.layer import Layer, ShapeKeepingLayer
 from keras_makeavid.layers.normalization import GroupNormalization
+from keras_makeavid.layers.operations.activations import silu
 from keras_makeavid.layers.operations.attention import attention
-from keras_makeavid.layers.operations.conv2d import conv2d
-from keras_makeavid.layers.operations.silu import silu
+from keras_makeavid.layers.operations.products import conv2d
 from keras_makeavid.layers.resampling import double_nearest
 from keras_makeavid.tensor import Tensor
 

@@ -7,12 +7,12 @@ from keras import ops
 
 from keras_makeavid.layers.int8 import Int8Kernel, convolution_policy
 from keras_makeavid.layers.layer import Layer, ShapeKeepingLayer
-from keras_makeavid.layers.operations.conv2d import (
+from keras_makeavid.layers.operations.products import (
     GlorotUniform,
     conv2d,
+    conv_over_frames,
     kernel_initializer,
 )
-from keras_makeavid.layers.operations.conv_over_frames import conv_over_frames
 from keras_makeavid.tensor import Shape, Tensor
 
 

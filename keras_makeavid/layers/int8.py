@@ -13,8 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_makeavid.layers.operations.conv2d import kernel_initializer
-from keras_makeavid.layers.operations.widened import widened
+from keras_makeavid.layers.operations.products import kernel_initializer, widened
 from keras_makeavid.tensor import Tensor
 
 MODE = "int8"

@@ -9,8 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_makeavid.layers.attention import TemporalAttention
-from keras_makeavid.layers.dense import Dense
-from keras_makeavid.layers.feed_forward import FeedForward
+from keras_makeavid.layers.dense import Dense, FeedForward
 from keras_makeavid.layers.layer import ShapeKeepingLayer
 from keras_makeavid.layers.normalization import GroupNormalization, LayerNormalization
 from keras_makeavid.tensor import Tensor

@@ -6,8 +6,10 @@ import keras
 from keras import ops
 
 from keras_makeavid.layers.layer import ShapeKeepingLayer
-from keras_makeavid.layers.operations.group_normalization import group_normalization
-from keras_makeavid.layers.operations.layer_normalization import layer_normalization
+from keras_makeavid.layers.operations.normalization import (
+    group_normalization,
+    layer_normalization,
+)
 from keras_makeavid.tensor import Tensor
 
 

@@ -9,7 +9,7 @@ from keras_makeavid.layers.convolution import PseudoConv3D
 from keras_makeavid.layers.dense import Dense
 from keras_makeavid.layers.layer import Layer
 from keras_makeavid.layers.normalization import GroupNormalization
-from keras_makeavid.layers.operations.silu import silu
+from keras_makeavid.layers.operations.activations import silu
 from keras_makeavid.tensor import Shape, Tensor
 
 

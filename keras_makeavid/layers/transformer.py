@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_makeavid.layers.attention import Attention, TemporalAttention
 from keras_makeavid.layers.convolution import SpatialConv
-from keras_makeavid.layers.feed_forward import FeedForward
+from keras_makeavid.layers.dense import FeedForward
 from keras_makeavid.layers.layer import ShapeKeepingLayer
 from keras_makeavid.layers.normalization import GroupNormalization, LayerNormalization
 from keras_makeavid.tensor import Tensor

@@ -9,12 +9,11 @@ import keras
 from keras import ops
 
 from keras_makeavid.layers.convolution import PseudoConv3D
-from keras_makeavid.layers.layer import Layer
+from keras_makeavid.layers.layer import Layer, check_shape
 from keras_makeavid.layers.motion_module import MotionModule
 from keras_makeavid.layers.normalization import GroupNormalization
 from keras_makeavid.layers.resampling import Downsample, Upsample
 from keras_makeavid.layers.residual_block import ResidualBlock
-from keras_makeavid.layers.shapes import check_shape
 from keras_makeavid.layers.timestep_embedding import TimestepEmbedding
 from keras_makeavid.layers.transformer import SpatioTemporalTransformer
 from keras_makeavid.tensor import Shape, Tensor

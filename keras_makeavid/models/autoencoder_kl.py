@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_makeavid.layers.autoencoder import Autoencoder
 from keras_makeavid.layers.int8 import network_policy
-from keras_makeavid.layers.shapes import check_shape
+from keras_makeavid.layers.layer import check_shape
 from keras_makeavid.models.frame_coding import FrameCoding
 from keras_makeavid.models.int8_weights import Int8Weights
 from keras_makeavid.models.loading import FromPreset

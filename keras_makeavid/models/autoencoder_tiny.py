@@ -9,7 +9,7 @@ import keras
 import keras_hub
 
 from keras_makeavid.layers.int8 import network_policy
-from keras_makeavid.layers.shapes import check_shape
+from keras_makeavid.layers.layer import check_shape
 from keras_makeavid.layers.tiny_autoencoder import TinyAutoencoder
 from keras_makeavid.models.frame_coding import FrameCoding
 from keras_makeavid.models.int8_weights import Int8Weights

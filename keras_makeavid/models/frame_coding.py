@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_makeavid.compilation import compile_inference
-from keras_makeavid.layers.shapes import check_shape
+from keras_makeavid.layers.layer import check_shape
 from keras_makeavid.models.tiling import TileGrid
 from keras_makeavid.tensor import Tensor
 

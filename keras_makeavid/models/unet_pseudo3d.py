@@ -10,7 +10,7 @@ import keras
 import keras_hub
 
 from keras_makeavid.json_files import read_json, write_json
-from keras_makeavid.layers.feed_forward import GELU_APPROXIMATIONS
+from keras_makeavid.layers.dense import GELU_APPROXIMATIONS
 from keras_makeavid.layers.int8 import network_policy
 from keras_makeavid.layers.motion_module import check_frames
 from keras_makeavid.layers.unet import UNet
