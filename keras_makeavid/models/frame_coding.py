@@ -12,37 +12,65 @@ from keras import ops
 
 from keras_makeavid.compilation import compile_inference
 from keras_makeavid.layers.layer import check_shape
+from keras_makeavid.models.int8_weights import Int8Backbone
 from keras_makeavid.models.tiling import TileGrid
-from keras_makeavid.tensor import Tensor
+from keras_makeavid.tensor import Shape, Tensor
 
 
-class FrameCoding:
+class FrameCoding(Int8Backbone):
     """What autoencoders of images have in common: videos, chunks and tiles.
 
-    It is combined with a Keras model that has these:
+    A subclass has `encode` and these:
 
     Attributes:
         network: The layer that holds all weights, with `encode` and `decode`.
         in_channels: Channels of an image.
         latent_channels: Channels of a latent.
+        scaling_factor: What latents are multiplied by.
     """
 
-    network: Any
-    in_channels: int
-    latent_channels: int
-    compute_dtype: str
-    encode: Callable[[Tensor], Tensor]
-    decode: Callable[[Tensor], Tensor]
+    def __init__(self, network: keras.layers.Layer, in_channels: int, dtype, **kwargs):
+        images = keras.Input((None, None, in_channels), name="images")
+        super().__init__(inputs=images, outputs=network(images), dtype=dtype, **kwargs)
+        self.network = network
+        # The graph is of images; `call` folds the frames of videos into the batch.
+        self.input_spec = None
 
     @property
     def downsampling_factor(self) -> int:
         """Pixels of an image in a latent's pixel, along one side."""
         raise NotImplementedError
 
+    def call(self, images) -> Tensor:
+        # The graph that KerasHub wants is of images; this takes videos too.
+        return self.decode(self.encode(images))
+
+    def compute_output_shape(self, input_shape) -> Shape:
+        return input_shape
+
+    def decode(self, latents) -> Tensor:
+        """Decode latents, as `encode` or a UNet returns them, to images.
+
+        Args:
+            latents: `(..., h, w, latent_channels)`.
+
+        Returns:
+            `(..., h * factor, w * factor, in_channels)`, about in [-1, 1], unclipped.
+
+        Raises:
+            ValueError: If the shape does not fit.
+
+        Example:
+        ```python
+        images = keras.ops.clip(autoencoder.decode(latents), -1, 1)
+        ```
+        """
+        check_shape("latents", latents.shape, self.latent_channels)
+        return self._by_frame(self.network.decode, latents / self.scaling_factor)
+
     def quantize(self, *args: Any, **kwargs: Any) -> None:
-        """Quantize the model, as the class that this is combined with does."""
-        parent: Any = super()
-        parent.quantize(*args, **kwargs)
+        """Quantize the model, as `keras.Model.quantize`."""
+        super().quantize(*args, **kwargs)
         # They were compiled for the variables that there were.
         for program in ("_encode_program", "_decode_program"):
             self.__dict__.pop(program, None)

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import keras_hub
 
 from keras_makeavid.json_files import read_json, write_json
 from keras_makeavid.layers.dense import GELU_APPROXIMATIONS
 from keras_makeavid.layers.int8 import network_policy
 from keras_makeavid.layers.motion_module import check_frames
 from keras_makeavid.layers.unet import UNet
-from keras_makeavid.models.int8_weights import Int8Weights
-from keras_makeavid.models.loading import FromPreset
+from keras_makeavid.models.int8_weights import Int8Backbone
 from keras_makeavid.tensor import Shape, Tensor
 
 # What `temporal` may be besides true and false.
@@ -26,7 +24,7 @@ _TASK = "TextToVideo"
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class UNetPseudo3D(Int8Weights, FromPreset, keras_hub.models.Backbone):
+class UNetPseudo3D(Int8Backbone):
     """Stable Diffusion 1.5's UNet, inflated to video (docs/model.md).
 
     One instance takes video and image; on an image every temporal part is
@@ -136,27 +134,24 @@ class UNetPseudo3D(Int8Weights, FromPreset, keras_hub.models.Backbone):
             # As presets have it that are older than motion modules.
             "temporal": True if temporal == PSEUDO_3D else temporal,
         }
-        heads_of_levels = (
-            (num_heads,) * len(block_channels)
-            if isinstance(num_heads, int)
-            else num_heads
-        )
-        has_modules = temporal == MOTION_MODULES
-        modules: dict[str, Any] = {
-            "num_heads": motion_num_heads,
-            "positions": motion_positions,
-            "interpolate": motion_interpolation,
-            "norm_over_frames": motion_norm_over_frames,
-        }
+        is_one = isinstance(num_heads, int)
+        heads_of_levels = (num_heads,) * len(block_channels) if is_one else num_heads
         network_arguments = {
             **config,
             "num_heads": heads_of_levels,
             "temporal": config["temporal"] is True,
-            "motion": modules if has_modules else None,
-            "motion_mid_block": motion_mid_block,
-            "norm_per_frame": has_modules and not residual_norm_over_frames,
         }
-        if has_modules:
+        if temporal == MOTION_MODULES:
+            network_arguments |= {
+                "motion": {
+                    "num_heads": motion_num_heads,
+                    "positions": motion_positions,
+                    "interpolate": motion_interpolation,
+                    "norm_over_frames": motion_norm_over_frames,
+                },
+                "motion_mid_block": motion_mid_block,
+                "norm_per_frame": not residual_norm_over_frames,
+            }
             config |= {
                 "motion_num_heads": motion_num_heads,
                 "motion_positions": motion_positions,
