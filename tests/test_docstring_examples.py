@@ -15,7 +15,6 @@ NEED_MORE = {
     "keras_makeavid.models.frame_coding.FrameCoding.",
     "keras_makeavid.models.int8_weights.Int8Backbone.quantize",
     "keras_makeavid.planning.plan",
-    "keras_makeavid.planning.report",
     "keras_makeavid.ray_workers.RayWorkers",
     "keras_makeavid.schedulers.step_table.StepTable",
     "keras_makeavid.tasks.many",
