@@ -74,28 +74,15 @@ class Attention(ShapeKeepingLayer):
         self.to_out.build(inputs_shape)
 
     def project(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the keys and values of a context.
-
-        Args:
-            context: `(B, S, D)`.
-
-        Returns:
-            A pair of `(B, S, heads, width / heads)`.
-        """
+        """Make keys and values `(B, S, heads, width / heads)` of `(B, S, D)`."""
         if not self.built:
             self.build((None, None, self.width), ops.shape(context))
         return self._heads(self.to_k(context)), self._heads(self.to_v(context))
 
     def call(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
-        """Attend from `inputs` to themselves or to `context`.
+        """Attend from tokens `(B, T, width)` to a context; their shape stays.
 
-        Args:
-            inputs: Tokens `(B, T, width)`.
-            context: `(B, S, D)`, or what `project` made of it. `None` for
-                self-attention.
-
-        Returns:
-            The shape of `inputs`.
+        It is `(B, S, D)`, or what `project` made of it; `None` for self-attention.
         """
         if context is None:
             context = inputs
@@ -150,14 +137,7 @@ class TemporalAttention(Attention):
         super().build(inputs_shape)
 
     def call(self, inputs: Tensor) -> Tensor:  # type: ignore[override]
-        """Let the frames attend to one another at each pixel.
-
-        Args:
-            inputs: Tokens `(B, F, N, width)`.
-
-        Returns:
-            The shape of `inputs`.
-        """
+        """Let the frames of tokens `(B, F, N, width)` meet; the shape stays."""
         if has_attention_over_frames(inputs.shape, self.num_heads):
             query = self._heads(self.to_q(inputs))
             outputs = attention_over_frames(query, *self.project(inputs))

@@ -30,15 +30,7 @@ class TemporalIdentity(keras.initializers.Initializer):
     """
 
     def __call__(self, shape, dtype=None):
-        """Return the kernel.
-
-        Args:
-            shape: `(K, C, C)` with K odd.
-            dtype: Data type of the kernel.
-
-        Raises:
-            ValueError: If `shape` is not of this form.
-        """
+        """Return the kernel of a shape `(K, C, C)` with K odd; others are refused."""
         if len(shape) != 3 or shape[0] % 2 == 0 or shape[1] != shape[2]:
             raise ValueError(
                 "TemporalIdentity makes kernels of shape (odd K, C, C). "
@@ -218,14 +210,7 @@ class PseudoConv3D(Layer):
             self.temporal_conv.build((None, None, None, None, self.filters))
 
     def call(self, inputs) -> Tensor:
-        """Convolve.
-
-        Args:
-            inputs: Video `(B, F, H, W, C)` or image `(B, H, W, C)`.
-
-        Returns:
-            The same rank, H and W divided by `strides`, `filters` channels.
-        """
+        """Convolve video `(B, F, H, W, C)` or image `(B, H, W, C)` to `filters`."""
         if len(inputs.shape) == 4:
             return self.spatial_conv(inputs)
         shape = ops.shape(inputs)

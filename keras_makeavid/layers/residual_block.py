@@ -73,14 +73,9 @@ class ResidualBlock(Layer):
             self.conv_shortcut.build(inputs_shape)
 
     def call(self, inputs, time_embedding) -> Tensor:
-        """Apply the block.
+        """Transform video `(B, F, H, W, C)` or image `(B, H, W, C)` to `channels`.
 
-        Args:
-            inputs: Video `(B, F, H, W, C)` or image `(B, H, W, C)`.
-            time_embedding: `(B, T)`, the same for all frames.
-
-        Returns:
-            The shape of `inputs` with `channels` channels.
+        `time_embedding` is `(B, T)`, the same for all frames.
         """
         x = self.conv1(self.norm1(inputs))
         shift = self.time_emb_proj(silu(time_embedding))

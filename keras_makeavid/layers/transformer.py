@@ -83,15 +83,10 @@ class TransformerBlock(ShapeKeepingLayer):
         return self.attn2.project(context)
 
     def call(self, inputs, context, temporal: bool = True) -> Tensor:
-        """Apply the block.
+        """Transform tokens `(B, F, N, width)`; the shape stays.
 
-        Args:
-            inputs: Tokens `(B, F, N, width)`.
-            context: Text `(B, L, D)`, or what `project_context` made of it.
-            temporal: Whether to attend over frames.
-
-        Returns:
-            `(B, F, N, width)`.
+        `context` is text `(B, L, D)`, or what `project_context` made of it; `temporal`
+        tells whether to attend over frames.
         """
         batch, frames, tokens, width = ops.shape(inputs)
         x = ops.reshape(inputs, (-1, tokens, width))
@@ -172,15 +167,10 @@ class SpatioTemporalTransformer(ShapeKeepingLayer):
         return self.transformer_block.project_context(context)
 
     def call(self, inputs, context) -> Tensor:
-        """Apply the transformer.
+        """Transform video `(B, F, H, W, C)` or image `(B, H, W, C)`; the shape stays.
 
-        Args:
-            inputs: Video `(B, F, H, W, C)` or image `(B, H, W, C)`; on an image the
-                temporal attention is skipped.
-            context: Text `(B, L, D)`, or what `project_context` made of it.
-
-        Returns:
-            The shape of `inputs`.
+        `context` is text `(B, L, D)`, or what `project_context` made of it. On an image
+        the temporal attention is skipped.
         """
         shape = ops.shape(inputs)
         temporal = len(shape) == 5

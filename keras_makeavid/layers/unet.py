@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,29 +20,37 @@ from keras_makeavid.layers.transformer import SpatioTemporalTransformer
 from keras_makeavid.tensor import Shape, Tensor
 
 
-class UNetBlock(Layer):
-    """What down, middle and up blocks share: their parts, and the text.
+@dataclasses.dataclass(frozen=True)
+class UNetDesign:
+    """What all blocks of a UNet have in common, as `UNetPseudo3D` documents it.
 
     `motion` are the arguments of a `MotionModule` behind each transformer, or behind
     each residual block that has none, and `None` where there is no such module.
     """
 
+    gelu: str
+    groups: int
+    epsilon: float
+    transformer_epsilon: float
+    temporal: bool
+    norm_per_frame: bool = False
+    motion: Mapping[str, Any] | None = None
+
+
+class UNetBlock(Layer):
+    """What down, middle and up blocks share: their parts, and the text."""
+
     def __init__(
         self,
+        design: UNetDesign,
         channels: int,
         num_layers: int,
         num_transformers: int,
         num_heads: int,
-        gelu: str,
-        groups: int,
-        epsilon: float,
-        transformer_epsilon: float,
-        temporal: bool,
-        norm_per_frame: bool,
-        motion: Mapping[str, Any] | None,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        groups, temporal, motion = design.groups, design.temporal, design.motion
         self.channels = channels
         self.temporal = temporal
         self.rematerialise = False
@@ -53,11 +62,17 @@ class UNetBlock(Layer):
                 for i in range(count)
             ]
 
-        block = (groups, epsilon, temporal, norm_per_frame)
+        block = (groups, design.epsilon, temporal, design.norm_per_frame)
         self.resnets = parts(ResidualBlock, "resnets", num_layers, *block)
-        transformer = (num_heads, gelu, groups, transformer_epsilon, temporal)
         self.attentions = parts(
-            SpatioTemporalTransformer, "attentions", num_transformers, *transformer
+            SpatioTemporalTransformer,
+            "attentions",
+            num_transformers,
+            num_heads,
+            design.gelu,
+            groups,
+            design.transformer_epsilon,
+            temporal,
         )
         # What is temporal has it in its path, by which training and files tell.
         module = {"groups": groups, **(motion or {})}
@@ -96,8 +111,8 @@ class UNetBlock(Layer):
 class DownBlock(UNetBlock):
     """Residual blocks, each with a transformer or none, then a downsampler or none."""
 
-    def __init__(self, downsample: bool, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, *arguments, downsample: bool, **kwargs):
+        super().__init__(*arguments, **kwargs)
         self.downsampler = None
         if downsample:
             self.downsampler = self.part(
@@ -139,8 +154,8 @@ class MidBlock(UNetBlock):
 class UpBlock(UNetBlock):
     """Residual blocks fed with skips, each with a transformer or none; an upsampler."""
 
-    def __init__(self, upsample: bool, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, *arguments, upsample: bool, **kwargs):
+        super().__init__(*arguments, **kwargs)
         self.upsampler = None
         if upsample:
             self.upsampler = self.part(
@@ -173,6 +188,7 @@ class UNet(Layer):
 
     def __init__(
         self,
+        design: UNetDesign,
         in_channels: int,
         out_channels: int,
         block_channels: tuple[int, ...],
@@ -180,14 +196,7 @@ class UNet(Layer):
         num_heads: tuple[int, ...],
         context_dim: int,
         attention_levels: tuple[bool, ...],
-        gelu: str,
-        groups: int,
-        epsilon: float,
-        transformer_epsilon: float,
-        temporal: bool,
-        motion: Mapping[str, Any] | None = None,
         motion_mid_block: bool = False,
-        norm_per_frame: bool = False,
         **kwargs,
     ):
         # Timesteps must stay exact in half precision; `call` casts what may be.
@@ -197,64 +206,47 @@ class UNet(Layer):
         self.block_channels = block_channels
         self.layers_per_block = layers_per_block
         self.context_dim = context_dim
-        self.is_video = temporal or motion is not None
+        self.is_video = design.temporal or design.motion is not None
         self.time_width = 4 * block_channels[0]
 
         first, last = block_channels[0], len(block_channels) - 1
+        end = (design.groups, design.epsilon, True, design.norm_per_frame)
+        in_time = {"temporal": design.temporal}
+        in_middle = (
+            design if motion_mid_block else dataclasses.replace(design, motion=None)
+        )
 
-        def block(kind, name, level, num_layers, has_text, **options):
-            common = {
-                "channels": block_channels[level],
-                "num_layers": num_layers,
-                "num_transformers": num_layers if has_text else 0,
-                "num_heads": num_heads[level],
-                "gelu": gelu,
-                "groups": groups,
-                "epsilon": epsilon,
-                "transformer_epsilon": transformer_epsilon,
-                "temporal": temporal,
-                "norm_per_frame": norm_per_frame,
-                "motion": motion,
-            }
-            return self.part(kind, name, **{**common, **options})
+        def level(kind, name, number, num_layers, **options):
+            transformers = num_layers if attention_levels[number] else 0
+            sizes = (block_channels[number], num_layers, transformers)
+            heads = num_heads[number]
+            return self.part(kind, name, design, *sizes, heads, **options)
 
-        self.conv_in = self.part(PseudoConv3D, "conv_in", first, temporal=temporal)
+        self.conv_in = self.part(PseudoConv3D, "conv_in", first, **in_time)
         self.time_embedding = self.part(
             TimestepEmbedding, "time_embedding", first, self.time_width
         )
         self.down_blocks = [
-            block(
-                DownBlock,
-                f"down_blocks_{level}",
-                level,
-                layers_per_block,
-                has_text,
-                downsample=level < last,
+            level(
+                DownBlock, f"down_blocks_{i}", i, layers_per_block, downsample=i < last
             )
-            for level, has_text in enumerate(attention_levels)
+            for i in range(last + 1)
         ]
-        middle = {
-            "num_transformers": 1,
-            "motion": motion if motion_mid_block else None,
-        }
-        self.mid_block = block(MidBlock, "mid_block", last, 2, True, **middle)
+        self.mid_block = self.part(
+            MidBlock, "mid_block", in_middle, block_channels[-1], 2, 1, num_heads[-1]
+        )
         self.up_blocks = [
-            block(
+            level(
                 UpBlock,
-                f"up_blocks_{last - level}",
-                level,
+                f"up_blocks_{i}",
+                last - i,
                 layers_per_block + 1,
-                attention_levels[level],
-                upsample=level > 0,
+                upsample=i < last,
             )
-            for level in reversed(range(last + 1))
+            for i in range(last + 1)
         ]
-        self.conv_norm_out = self.part(
-            GroupNormalization, "conv_norm_out", groups, epsilon, True, norm_per_frame
-        )
-        self.conv_out = self.part(
-            PseudoConv3D, "conv_out", out_channels, temporal=temporal
-        )
+        self.conv_norm_out = self.part(GroupNormalization, "conv_norm_out", *end)
+        self.conv_out = self.part(PseudoConv3D, "conv_out", out_channels, **in_time)
 
     def build(self, input_shape=None) -> None:
         """Create every weight; all shapes follow from the configuration."""

@@ -12,7 +12,7 @@ from keras_makeavid.json_files import read_json, write_json
 from keras_makeavid.layers.dense import GELU_APPROXIMATIONS
 from keras_makeavid.layers.int8 import network_policy
 from keras_makeavid.layers.motion_module import check_frames
-from keras_makeavid.layers.unet import UNet
+from keras_makeavid.layers.unet import UNet, UNetDesign
 from keras_makeavid.models.int8_weights import Int8Backbone
 from keras_makeavid.tensor import Shape, Tensor
 
@@ -134,24 +134,28 @@ class UNetPseudo3D(Int8Backbone):
             # As presets have it that are older than motion modules.
             "temporal": True if temporal == PSEUDO_3D else temporal,
         }
-        is_one = isinstance(num_heads, int)
-        heads_of_levels = (num_heads,) * len(block_channels) if is_one else num_heads
-        network_arguments = {
-            **config,
-            "num_heads": heads_of_levels,
-            "temporal": config["temporal"] is True,
+        heads_of_levels = (
+            (num_heads,) * len(block_channels)
+            if isinstance(num_heads, int)
+            else num_heads
+        )
+        has_modules = temporal == MOTION_MODULES
+        modules = {
+            "num_heads": motion_num_heads,
+            "positions": motion_positions,
+            "interpolate": motion_interpolation,
+            "norm_over_frames": motion_norm_over_frames,
         }
-        if temporal == MOTION_MODULES:
-            network_arguments |= {
-                "motion": {
-                    "num_heads": motion_num_heads,
-                    "positions": motion_positions,
-                    "interpolate": motion_interpolation,
-                    "norm_over_frames": motion_norm_over_frames,
-                },
-                "motion_mid_block": motion_mid_block,
-                "norm_per_frame": not residual_norm_over_frames,
-            }
+        design = UNetDesign(
+            gelu,
+            groups,
+            epsilon,
+            transformer_epsilon,
+            temporal=config["temporal"] is True,
+            norm_per_frame=has_modules and not residual_norm_over_frames,
+            motion=modules if has_modules else None,
+        )
+        if has_modules:
             config |= {
                 "motion_num_heads": motion_num_heads,
                 "motion_positions": motion_positions,
@@ -162,7 +166,19 @@ class UNetPseudo3D(Int8Backbone):
             }
         _check_config(config, heads_of_levels)
 
-        network = UNet(**network_arguments, dtype=dtype, name="unet")
+        network = UNet(
+            design,
+            in_channels,
+            out_channels,
+            block_channels,
+            layers_per_block,
+            heads_of_levels,
+            context_dim,
+            attention_levels,
+            motion_mid_block,
+            dtype=dtype,
+            name="unet",
+        )
         network.build()
         inputs = {
             "sample": keras.Input((None, None, None, in_channels), name="sample"),

@@ -64,8 +64,13 @@ def attention(
     )(query, key, value)
 
 
-def _attention_forward(query, key, value, heads, interpret):
-    return attention(query, key, value, heads, interpret), (query, key, value)
+def _keeping_arguments(function):
+    """The forward pass of a kernel whose gradient begins from its arguments."""
+
+    def forward(query, key, value, heads, interpret):
+        return function(query, key, value, heads, interpret), (query, key, value)
+
+    return forward
 
 
 def _attention_backward(heads, interpret, kept, upstream):
@@ -89,7 +94,7 @@ def _attention_backward(heads, interpret, kept, upstream):
     )
 
 
-attention.defvjp(_attention_forward, _attention_backward)
+attention.defvjp(_keeping_arguments(attention), _attention_backward)
 
 
 class _Blocks:
@@ -123,6 +128,11 @@ def parallel(axes: int, in_order: int = 0) -> pltpu.CompilerParams:
     return pltpu.CompilerParams(dimension_semantics=semantics)
 
 
+def _sorted(arrays):
+    """A gradient's inputs, its outputs, and the sums over its programs."""
+    return arrays[:4], arrays[4:7], arrays[7:]
+
+
 def _product(a, b, axis_a, axis_b):
     """Sum over one axis of each, in float32."""
     dimensions = (((axis_a,), (axis_b,)), ((), ()))
@@ -143,19 +153,8 @@ def _forward_kernel(query, key, value, output, *, scale):
     output[...] = (sums / total).astype(output.dtype)
 
 
-def _backward_kernel(
-    query,
-    key,
-    value,
-    upstream,
-    of_query,
-    of_key,
-    of_value,
-    key_sum,
-    value_sum,
-    *,
-    scale,
-):
+def _backward_kernel(*arrays, scale):
+    inputs, (of_query, of_key, of_value), (key_sum, value_sum) = _sorted(arrays)
     run = pl.program_id(2)
 
     @pl.when(run == 0)
@@ -163,7 +162,7 @@ def _backward_kernel(
         key_sum[...] = jnp.zeros_like(key_sum)
         value_sum[...] = jnp.zeros_like(value_sum)
 
-    query, key, value, upstream = (x[...] for x in (query, key, value, upstream))
+    query, key, value, upstream = (x[...] for x in inputs)
     weights, total = _weights(query, key, scale)
     weights = weights / total
     of_weights = _product(value, upstream, 0, 0)
@@ -212,17 +211,14 @@ def attention_over_frames(
     )[0]
 
 
-def _frames_forward(query, key, value, heads, interpret):
-    output = attention_over_frames(query, key, value, heads, interpret)
-    return output, (query, key, value)
-
-
 def _frames_backward(heads, interpret, kept, upstream):
     arrays = (*kept, upstream)
     return _over_frames(_frames_backward_kernel, 5, 3, arrays, heads, interpret)
 
 
-attention_over_frames.defvjp(_frames_forward, _frames_backward)
+attention_over_frames.defvjp(
+    _keeping_arguments(attention_over_frames), _frames_backward
+)
 
 
 def _over_frames(kernel, products, outputs, arrays, heads, interpret):
@@ -275,19 +271,9 @@ def _frames_forward_kernel(query, key, value, output, *, scale):
         output[frame] = sums.astype(output.dtype)
 
 
-def _frames_backward_kernel(
-    query,
-    key,
-    value,
-    upstream,
-    of_query,
-    of_key,
-    of_value,
-    key_sum,
-    value_sum,
-    *,
-    scale,
-):
+def _frames_backward_kernel(*arrays, scale):
+    inputs, (of_query, of_key, of_value), (key_sum, value_sum) = _sorted(arrays)
+    query, key, value, upstream = inputs
     key, value = (x[...].astype(jnp.float32) for x in (key, value))
     key_sum[...] = jnp.zeros_like(key_sum)
     value_sum[...] = jnp.zeros_like(value_sum)
