@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_makeavid.layers.autoencoder import TinyAutoencoder
 from keras_makeavid.layers.int8 import network_policy
 from keras_makeavid.layers.layer import Configured
-from keras_makeavid.layers.tiny_autoencoder import TinyAutoencoder
 from keras_makeavid.models.frame_coding import FrameCoding
 from keras_makeavid.tensor import Tensor
 

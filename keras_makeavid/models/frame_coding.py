@@ -176,14 +176,7 @@ class FrameCoding(Int8Backbone):
         return _on_arrays(compile_inference(decode, [self.network]))
 
     def check_tile_size(self, tile_size: int | None) -> None:
-        """Refuse a side of tiles that `encode_video` and `decode_video` cannot take.
-
-        Args:
-            tile_size: In pixels, or `None` for whole frames.
-
-        Raises:
-            ValueError: If it does not fit.
-        """
+        """Refuse a side of tiles that `encode_video` and `decode_video` cannot take."""
         factor = self.downsampling_factor
         if tile_size is not None and (tile_size % factor or tile_size < 4 * factor):
             raise ValueError(

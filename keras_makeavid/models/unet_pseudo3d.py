@@ -11,6 +11,7 @@ import keras
 from keras_makeavid.json_files import read_json, write_json
 from keras_makeavid.layers.dense import GELU_APPROXIMATIONS
 from keras_makeavid.layers.int8 import network_policy
+from keras_makeavid.layers.layer import Configured
 from keras_makeavid.layers.motion_module import check_frames
 from keras_makeavid.layers.unet import UNet, UNetDesign
 from keras_makeavid.models.int8_weights import Int8Backbone
@@ -24,7 +25,7 @@ _TASK = "TextToVideo"
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class UNetPseudo3D(Int8Backbone):
+class UNetPseudo3D(Configured, Int8Backbone):
     """Stable Diffusion 1.5's UNet, inflated to video (docs/model.md).
 
     One instance takes video and image; on an image every temporal part is
@@ -191,7 +192,6 @@ class UNetPseudo3D(Int8Backbone):
         self.input_spec = None
         self.autocast = False
         self.network = network
-        self._config = config
         for key, value in config.items():
             setattr(self, key, value)
 
@@ -229,9 +229,6 @@ class UNetPseudo3D(Int8Backbone):
         # KerasHub names the base class of a task, which here is `Task` itself.
         path = Path(preset_dir, "metadata.json")
         write_json(path, {**read_json(path), "tasks": [_TASK]}, indent=4)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self._config}
 
 
 def _check_config(config, heads_of_levels):

@@ -110,8 +110,7 @@ class DPMSolverPlusPlus(MultistepScheduler):
     at no noise.
 
     Args:
-        schedule: `NoiseSchedule` that the model was trained with; Stable Diffusion's
-            by default.
+        schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
         timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`.
         steps_offset: Int, the lowest timestep of `"leading"`.
         karras_sigmas: Bool, space the noise levels as arXiv 2206.00364 does; the
@@ -180,8 +179,7 @@ class UniPC(MultistepScheduler):
     Zhao et al., arXiv 2302.04867, algorithms 5 to 8, on the denoised samples.
 
     Args:
-        schedule: `NoiseSchedule` that the model was trained with; Stable Diffusion's
-            by default.
+        schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
         timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`.
         steps_offset: Int, the lowest timestep of `"leading"`.
         karras_sigmas: As for `DPMSolverPlusPlus`.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_makeavid.schedulers.multistep import DPMSolverPlusPlus, UniPC
-from keras_makeavid.schedulers.noise_schedule import NoiseSchedule
+from keras_makeavid.schedulers.noise_schedule import DIFFUSERS_KEYS, NoiseSchedule
 from keras_makeavid.schedulers.scheduler import Scheduler
 from keras_makeavid.schedulers.single_step import DDIM, LCM, TCD, Euler, EulerAncestral
 
@@ -44,15 +44,6 @@ _OURS_ALONE: dict[type[Scheduler], set[str]] = {
 _NAMES = {"karras_sigmas": "use_karras_sigmas"}
 # What a key means that is left out, where that is not our default.
 _LEFT_OUT = {"steps_offset": 0, "set_alpha_to_one": True}
-# Keys of the noise schedule, which `NoiseSchedule` reads.
-_OF_SCHEDULE = {
-    "num_train_timesteps": "num_train_steps",
-    "beta_start": "beta_start",
-    "beta_end": "beta_end",
-    "beta_schedule": "beta_schedule",
-    "prediction_type": "prediction_type",
-    "rescale_betas_zero_snr": "zero_terminal_snr",
-}
 # Keys that would change the result, and the only value of each that is computed here.
 _DEMANDED = {
     "clip_sample": False,
@@ -162,7 +153,7 @@ def scheduler_from_diffusers_config(config: dict[str, Any]) -> Scheduler:
         # Alone among these classes it clips where the file says nothing.
         config = {"clip_sample": True, **config}
     every = {key for other in DIFFUSERS_CLASSES.values() for key in _keys(other)}
-    known = every | _OF_SCHEDULE.keys() | _DEMANDED.keys() | _WITHOUT_EFFECT
+    known = every | DIFFUSERS_KEYS.keys() | _DEMANDED.keys() | _WITHOUT_EFFECT
     unknown = sorted(config.keys() - known)
     if unknown:
         raise ValueError(
@@ -215,14 +206,12 @@ def scheduler_to_diffusers_config(scheduler: Scheduler) -> dict[str, Any]:
                 f"{field.default!r}. Received: {value!r}"
             )
     config: dict[str, Any] = {"_class_name": names[kind]}
-    for key, name in _OF_SCHEDULE.items():
+    for key, name in DIFFUSERS_KEYS.items():
         config[key] = getattr(scheduler.schedule, name)
     for key, field in _keys(kind).items():
         value = getattr(scheduler, field.name)
         config[key] = list(value) if isinstance(value, tuple) else value
-    if kind is DDIM:
-        config["clip_sample"] = False
-    return config
+    return {**config, "clip_sample": False} if kind is DDIM else config
 
 
 def _keys(kind: type[Scheduler]) -> dict[str, dataclasses.Field]:

@@ -26,8 +26,7 @@ class DDIM(SpacedScheduler):
     """Denoising diffusion implicit models (Song et al., arXiv 2010.02502, eq. 12).
 
     Args:
-        schedule: `NoiseSchedule` that the model was trained with; Stable Diffusion's
-            by default.
+        schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
         timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`.
         steps_offset: Int, the lowest timestep of `"leading"`.
         eta: Float in `[0, 1]`, share of fresh noise: `0` is deterministic, `1` is
@@ -84,8 +83,7 @@ class Euler(SigmaScheduler):
     14.6 with Stable Diffusion's schedule. `input_scale` undoes that for the model.
 
     Args:
-        schedule: `NoiseSchedule` that the model was trained with; Stable Diffusion's
-            by default.
+        schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
         timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`. With
             `"linspace"` timesteps may be fractions, and a single step is taken at
             timestep 0, as in diffusers.
@@ -150,15 +148,8 @@ class EulerAncestral(Euler):
     A step goes below the next noise level, and fresh noise leads back up to it: as
     much as ancestral sampling adds (Song et al., arXiv 2011.13456, appendix F).
 
-    Args:
-        schedule: As for `Euler`.
-        timestep_spacing: As for `Euler`.
-        steps_offset: As for `Euler`.
-        karras_sigmas: As for `Euler`; diffusers has no such choice here.
-        final_sigmas_type: As for `Euler`, likewise.
-
-    Raises:
-        ValueError: As for `Euler`.
+    Arguments are those of `Euler`; diffusers has no choice of `karras_sigmas` and
+    `final_sigmas_type` here.
 
     Example:
     ```python
@@ -198,8 +189,7 @@ class LCM(ConsistencyScheduler):
     AnimateLCM, 4 to 8 steps, guidance 1 to 2.
 
     Args:
-        schedule: `NoiseSchedule` that the model was trained with; Stable Diffusion's
-            by default.
+        schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
         original_inference_steps: Int, number of the timesteps of the distillation,
             and the most steps there may be.
         timestep_scaling: Float, how soon the boundary condition at timestep 0 ends.
@@ -240,8 +230,7 @@ class TCD(ConsistencyScheduler):
     leads back up to it. It ends at the noise level of timestep 0.
 
     Args:
-        schedule: `NoiseSchedule` that the model was trained with; Stable Diffusion's
-            by default.
+        schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
         original_inference_steps: As for `LCM`.
         gamma: Float in `[0, 1]`, `eta` of diffusers: `0` is deterministic, `1` goes to
             the clean latents in each step.

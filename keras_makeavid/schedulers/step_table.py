@@ -70,14 +70,7 @@ class SamplerState(NamedTuple):
 
     @classmethod
     def start(cls, sample: Any) -> SamplerState:
-        """Give the state before the first step.
-
-        Args:
-            sample: Array `(B, ...)`, standard normal noise times `initial_sigma`.
-
-        Returns:
-            A `SamplerState`.
-        """
+        """Give the state before the first step, of noise times `initial_sigma`."""
         return cls(sample, sample, 0.0 * sample, 0.0 * sample)
 
 
@@ -97,18 +90,9 @@ class StepTable:
 
     Args:
         timesteps: Array, see `StepRow.timestep`.
-        input_scale: Array or number.
-        denoised_from_sample: Array or number.
-        denoised_from_prediction: Array or number.
-        next_from_sample: Array or number.
-        next_from_denoised: Array or number.
         initial_sigma: Float, factor of the standard normal noise to start from.
-        next_from_previous_denoised: Array or number, `0` in the first step.
-        next_from_earlier_denoised: Array or number, `0` in the first two steps.
-        next_from_noise: Array or number.
-        corrected_from_denoised: Array or number.
-        corrected_from_previous_denoised: Array or number.
-        corrected_from_earlier_denoised: Array or number.
+        next_from_previous_denoised: `0` in the first step.
+        next_from_earlier_denoised: `0` in the first two steps.
 
     Example:
     ```python
@@ -149,24 +133,17 @@ class StepTable:
         return bool(np.any(self.next_from_noise))
 
     def as_array(self) -> np.ndarray:
-        """Give the table as one tensor argument for a compiled loop.
+        """Give the table, without `initial_sigma`, as float32 `(num_steps, 12)`.
 
-        Returns:
-            float32 array `(num_steps, 12)`; its slice `[i]` is step `i`, to be read
-            with `StepTable.row`. `initial_sigma` is not in it.
+        It is one tensor argument for a compiled loop; `StepTable.row` reads its slices.
         """
         return np.stack([getattr(self, name) for name in _COLUMNS], axis=-1)
 
     @staticmethod
     def row(array_slice: Any) -> StepRow:
-        """Read one step out of the table's array.
+        """Read one step out of the table's array: `as_array()[i]`, of any backend.
 
-        Args:
-            array_slice: Array or tensor `(12,)` of any backend: `as_array()[i]`, where
-                `i` may be the traced counter of a loop.
-
-        Returns:
-            A `StepRow` of scalars.
+        `i` may be the traced counter of a loop.
         """
         return StepRow(*(array_slice[i] for i in range(len(StepRow._fields))))
 
