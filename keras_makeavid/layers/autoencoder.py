@@ -6,7 +6,6 @@ The tiny one is of plain convolutions and ReLU, with no norm.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import keras
 from keras import ops
@@ -118,7 +117,10 @@ class ImageUpsample(Layer):
 
 
 class ImageBlock(Layer):
-    """Residual blocks, then a downsampler, an upsampler or neither."""
+    """Residual blocks, then a downsampler, an upsampler or neither.
+
+    If it `attends`, there is an attention behind the first residual block.
+    """
 
     def __init__(
         self,
@@ -126,7 +128,8 @@ class ImageBlock(Layer):
         num_layers: int,
         groups: int,
         epsilon: float,
-        sampler: type[keras.layers.Layer] | None,
+        sampler: type[keras.layers.Layer] | None = None,
+        attends: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -136,43 +139,26 @@ class ImageBlock(Layer):
             self.part(ImageResidualBlock, f"resnets_{i}", *block)
             for i in range(num_layers)
         ]
+        self.attention = (
+            self.part(ImageAttention, "attention", *block) if attends else None
+        )
         self.sampler = sampler(channels, dtype=self.dtype_policy) if sampler else None
 
     def build(self, input_shape) -> None:
         for resnet in self.resnets:
             resnet.build(input_shape)
             input_shape = (*input_shape[:-1], self.channels)
-        if self.sampler is not None:
-            self.sampler.build(input_shape)
+        for layer in (self.attention, self.sampler):
+            if layer is not None:
+                layer.build(input_shape)
 
     def call(self, x) -> Tensor:
         """`(N, H, W, C)` to `(N, H', W', channels)`."""
-        for resnet in self.resnets:
+        for i, resnet in enumerate(self.resnets):
             x = resnet(x)
+            if i == 0 and self.attention is not None:
+                x = self.attention(x)
         return x if self.sampler is None else self.sampler(x)
-
-
-class ImageMidBlock(ShapeKeepingLayer):
-    """Residual block, attention, residual block."""
-
-    def __init__(self, channels: int, groups: int, epsilon: float, **kwargs):
-        super().__init__(**kwargs)
-        self.channels = channels
-        block = (channels, groups, epsilon)
-        self.resnets = [
-            self.part(ImageResidualBlock, f"resnets_{i}", *block) for i in range(2)
-        ]
-        self.attention = self.part(ImageAttention, "attention", *block)
-
-    def build(self, input_shape) -> None:
-        for resnet in self.resnets:
-            resnet.build(input_shape)
-        self.attention.build(input_shape)
-
-    def call(self, x) -> Tensor:
-        """Transform `(N, H, W, channels)`; the shape stays."""
-        first, second = self.resnets
-        return second(self.attention(first(x)))
 
 
 class _Coder(Layer):
@@ -209,7 +195,10 @@ class _Coder(Layer):
             for i, (width, sampler) in enumerate(zip(channels, samplers, strict=True))
         ]
 
-    def _blocks(self) -> list[Any]:
+    def _middle(self, channels, norm) -> ImageBlock:
+        return self.part(ImageBlock, "mid_block", channels, 2, *norm, attends=True)
+
+    def _blocks(self) -> list[ImageBlock]:
         """The blocks in the order in which they are passed."""
         raise NotImplementedError
 
@@ -237,9 +226,9 @@ class Encoder(_Coder):
         self.down_blocks = self._levels(
             "down_blocks", ImageDownsample, channels, num_layers, norm
         )
-        self.mid_block = self.part(ImageMidBlock, "mid_block", channels[-1], *norm)
+        self.mid_block = self._middle(channels[-1], norm)
 
-    def _blocks(self) -> list[Any]:
+    def _blocks(self) -> list[ImageBlock]:
         return [*self.down_blocks, self.mid_block]
 
 
@@ -247,12 +236,12 @@ class Decoder(_Coder):
     """Latents, behind the post-quant convolution, to images."""
 
     def _make_blocks(self, channels, num_layers, norm) -> None:
-        self.mid_block = self.part(ImageMidBlock, "mid_block", channels[0], *norm)
+        self.mid_block = self._middle(channels[0], norm)
         self.up_blocks = self._levels(
             "up_blocks", ImageUpsample, channels, num_layers, norm
         )
 
-    def _blocks(self) -> list[Any]:
+    def _blocks(self) -> list[ImageBlock]:
         return [self.mid_block, *self.up_blocks]
 
 
