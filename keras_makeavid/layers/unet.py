@@ -22,12 +22,19 @@ from keras_makeavid.tensor import Shape, Tensor
 
 @dataclasses.dataclass(frozen=True)
 class UNetDesign:
-    """What all blocks of a UNet have in common, as `UNetPseudo3D` documents it.
+    """How a UNet is made, as `UNetPseudo3D` documents it; `num_heads` of each level.
 
     `motion` are the arguments of a `MotionModule` behind each transformer, or behind
     each residual block that has none, and `None` where there is no such module.
     """
 
+    in_channels: int
+    out_channels: int
+    block_channels: tuple[int, ...]
+    layers_per_block: int
+    num_heads: tuple[int, ...]
+    context_dim: int
+    attention_levels: tuple[bool, ...]
     gelu: str
     groups: int
     epsilon: float
@@ -35,6 +42,7 @@ class UNetDesign:
     temporal: bool
     norm_per_frame: bool = False
     motion: Mapping[str, Any] | None = None
+    motion_mid_block: bool = False
 
 
 class UNetBlock(Layer):
@@ -43,15 +51,15 @@ class UNetBlock(Layer):
     def __init__(
         self,
         design: UNetDesign,
-        channels: int,
+        level: int,
         num_layers: int,
         num_transformers: int,
-        num_heads: int,
+        motion: Mapping[str, Any] | None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        groups, temporal, motion = design.groups, design.temporal, design.motion
-        self.channels = channels
+        groups, temporal = design.groups, design.temporal
+        self.channels = channels = design.block_channels[level]
         self.temporal = temporal
         self.rematerialise = False
         num_modules = 0 if motion is None else (num_transformers or num_layers)
@@ -68,7 +76,7 @@ class UNetBlock(Layer):
             SpatioTemporalTransformer,
             "attentions",
             num_transformers,
-            num_heads,
+            design.num_heads[level],
             design.gelu,
             groups,
             design.transformer_epsilon,
@@ -111,10 +119,13 @@ class UNetBlock(Layer):
 class DownBlock(UNetBlock):
     """Residual blocks, each with a transformer or none, then a downsampler or none."""
 
-    def __init__(self, *arguments, downsample: bool, **kwargs):
-        super().__init__(*arguments, **kwargs)
+    def __init__(self, design: UNetDesign, level: int, **kwargs):
+        num_layers = design.layers_per_block
+        num_transformers = num_layers if design.attention_levels[level] else 0
+        sizes = (num_layers, num_transformers, design.motion)
+        super().__init__(design, level, *sizes, **kwargs)
         self.downsampler = None
-        if downsample:
+        if level < len(design.block_channels) - 1:
             self.downsampler = self.part(
                 Downsample, "downsamplers_0", self.channels, self.temporal
             )
@@ -140,6 +151,10 @@ class DownBlock(UNetBlock):
 class MidBlock(UNetBlock):
     """Residual block, transformer, a motion module or none, residual block."""
 
+    def __init__(self, design: UNetDesign, **kwargs):
+        motion = design.motion if design.motion_mid_block else None
+        super().__init__(design, -1, 2, 1, motion, **kwargs)
+
     def build(self, time_width, context_shape) -> None:
         widths = [self.channels] * len(self.resnets)
         self.build_parts(widths, time_width, context_shape)
@@ -154,10 +169,13 @@ class MidBlock(UNetBlock):
 class UpBlock(UNetBlock):
     """Residual blocks fed with skips, each with a transformer or none; an upsampler."""
 
-    def __init__(self, *arguments, upsample: bool, **kwargs):
-        super().__init__(*arguments, **kwargs)
+    def __init__(self, design: UNetDesign, level: int, **kwargs):
+        num_layers = design.layers_per_block + 1
+        num_transformers = num_layers if design.attention_levels[level] else 0
+        sizes = (num_layers, num_transformers, design.motion)
+        super().__init__(design, level, *sizes, **kwargs)
         self.upsampler = None
-        if upsample:
+        if level > 0:
             self.upsampler = self.part(
                 Upsample, "upsamplers_0", self.channels, self.temporal
             )
@@ -186,79 +204,44 @@ class UNet(Layer):
     of its own also takes images and projected text.
     """
 
-    def __init__(
-        self,
-        design: UNetDesign,
-        in_channels: int,
-        out_channels: int,
-        block_channels: tuple[int, ...],
-        layers_per_block: int,
-        num_heads: tuple[int, ...],
-        context_dim: int,
-        attention_levels: tuple[bool, ...],
-        motion_mid_block: bool = False,
-        **kwargs,
-    ):
+    def __init__(self, design: UNetDesign, **kwargs):
         # Timesteps must stay exact in half precision; `call` casts what may be.
         super().__init__(autocast=False, **kwargs)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.block_channels = block_channels
-        self.layers_per_block = layers_per_block
-        self.context_dim = context_dim
+        self.design = design
         self.is_video = design.temporal or design.motion is not None
-        self.time_width = 4 * block_channels[0]
+        first, levels = design.block_channels[0], range(len(design.block_channels))
+        self.time_width = 4 * first
 
-        first, last = block_channels[0], len(block_channels) - 1
-        end = (design.groups, design.epsilon, True, design.norm_per_frame)
-        in_time = {"temporal": design.temporal}
-        in_middle = (
-            design if motion_mid_block else dataclasses.replace(design, motion=None)
-        )
+        def convolution(name, channels):
+            return self.part(PseudoConv3D, name, channels, temporal=design.temporal)
 
-        def level(kind, name, number, num_layers, **options):
-            transformers = num_layers if attention_levels[number] else 0
-            sizes = (block_channels[number], num_layers, transformers)
-            heads = num_heads[number]
-            return self.part(kind, name, design, *sizes, heads, **options)
-
-        self.conv_in = self.part(PseudoConv3D, "conv_in", first, **in_time)
+        self.conv_in = convolution("conv_in", first)
         self.time_embedding = self.part(
             TimestepEmbedding, "time_embedding", first, self.time_width
         )
         self.down_blocks = [
-            level(
-                DownBlock, f"down_blocks_{i}", i, layers_per_block, downsample=i < last
-            )
-            for i in range(last + 1)
+            self.part(DownBlock, f"down_blocks_{i}", design, i) for i in levels
         ]
-        self.mid_block = self.part(
-            MidBlock, "mid_block", in_middle, block_channels[-1], 2, 1, num_heads[-1]
-        )
+        self.mid_block = self.part(MidBlock, "mid_block", design)
         self.up_blocks = [
-            level(
-                UpBlock,
-                f"up_blocks_{i}",
-                last - i,
-                layers_per_block + 1,
-                upsample=i < last,
-            )
-            for i in range(last + 1)
+            self.part(UpBlock, f"up_blocks_{i}", design, level)
+            for i, level in enumerate(reversed(levels))
         ]
-        self.conv_norm_out = self.part(GroupNormalization, "conv_norm_out", *end)
-        self.conv_out = self.part(PseudoConv3D, "conv_out", out_channels, **in_time)
+        norm = (design.groups, design.epsilon, True, design.norm_per_frame)
+        self.conv_norm_out = self.part(GroupNormalization, "conv_norm_out", *norm)
+        self.conv_out = convolution("conv_out", design.out_channels)
 
     def build(self, input_shape=None) -> None:
         """Create every weight; all shapes follow from the configuration."""
-        channels = self.block_channels
-        context_shape = (None, None, self.context_dim)
-        self.conv_in.build((None, None, None, self.in_channels))
+        context_shape = (None, None, self.design.context_dim)
+        self.conv_in.build((None, None, None, self.design.in_channels))
         self.time_embedding.build((None,))
-        width, skips = channels[0], [channels[0]]
+        width = self.design.block_channels[0]
+        skips = [width]
         for block in self.down_blocks:
             block.build(width, self.time_width, context_shape)
             width = block.channels
-            skips += [width] * (self.layers_per_block + (block.downsampler is not None))
+            skips += [width] * (len(block.resnets) + (block.downsampler is not None))
         self.mid_block.build(self.time_width, context_shape)
         for block in self.up_blocks:
             block_skips = [skips.pop() for _ in block.resnets]
@@ -271,9 +254,9 @@ class UNet(Layer):
     def project_context(self, context) -> dict[str, Any]:
         """Compute the text's keys and values of every transformer, once a video."""
         context = ops.cast(context, self.compute_dtype)
-        if context.shape[-1] != self.context_dim:
+        if context.shape[-1] != self.design.context_dim:
             raise ValueError(
-                f"context must have shape (B, L, {self.context_dim}). "
+                f"context must have shape (B, L, {self.design.context_dim}). "
                 f"Received: {tuple(context.shape)}"
             )
         return {
@@ -284,8 +267,8 @@ class UNet(Layer):
 
     def call(self, inputs, spatial_only: bool = False) -> Tensor:
         sample, timesteps = inputs["sample"], inputs["timesteps"]
-        factor = 2 ** (len(self.block_channels) - 1)
-        check_shape("sample", sample.shape, self.in_channels, factor)
+        factor = 2 ** (len(self.down_blocks) - 1)
+        check_shape("sample", sample.shape, self.design.in_channels, factor)
         text = inputs["context"]
         if not isinstance(text, dict):
             text = self.project_context(text)
@@ -315,7 +298,7 @@ class UNet(Layer):
             ),
         }
         prediction = self.call(images)
-        return ops.reshape(prediction, (*shape[:-1], self.out_channels))
+        return ops.reshape(prediction, (*shape[:-1], self.design.out_channels))
 
     def compute_output_shape(self, input_shape) -> Shape:
-        return (*input_shape["sample"][:-1], self.out_channels)
+        return (*input_shape["sample"][:-1], self.design.out_channels)

@@ -147,15 +147,14 @@ class UNetPseudo3D(Configured, Int8Backbone):
             "interpolate": motion_interpolation,
             "norm_over_frames": motion_norm_over_frames,
         }
-        design = UNetDesign(
-            gelu,
-            groups,
-            epsilon,
-            transformer_epsilon,
-            temporal=config["temporal"] is True,
-            norm_per_frame=has_modules and not residual_norm_over_frames,
-            motion=modules if has_modules else None,
-        )
+        design = {
+            **config,
+            "num_heads": heads_of_levels,
+            "temporal": config["temporal"] is True,
+            "norm_per_frame": has_modules and not residual_norm_over_frames,
+            "motion": modules if has_modules else None,
+            "motion_mid_block": motion_mid_block,
+        }
         if has_modules:
             config |= {
                 "motion_num_heads": motion_num_heads,
@@ -167,19 +166,7 @@ class UNetPseudo3D(Configured, Int8Backbone):
             }
         _check_config(config, heads_of_levels)
 
-        network = UNet(
-            design,
-            in_channels,
-            out_channels,
-            block_channels,
-            layers_per_block,
-            heads_of_levels,
-            context_dim,
-            attention_levels,
-            motion_mid_block,
-            dtype=dtype,
-            name="unet",
-        )
+        network = UNet(UNetDesign(**design), dtype=dtype, name="unet")
         network.build()
         inputs = {
             "sample": keras.Input((None, None, None, in_channels), name="sample"),
