@@ -96,7 +96,7 @@ class StepTable:
 
     Example:
     ```python
-    table = DPMSolverPlusPlus2M().table(20)
+    table = DPMSolverPlusPlus().table(20)
     sample = np.random.default_rng(0).normal(size=(1, 24, 64, 64, 4))
     state = SamplerState.start(sample.astype("float32") * table.initial_sigma)
     for values in table.as_array():
