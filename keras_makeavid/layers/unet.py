@@ -88,10 +88,12 @@ class UNetBlock(Layer):
             MotionModule, "temporal_modules", num_modules, **module
         )
 
-    def build_parts(self, widths, time_width, context_shape) -> None:
-        """Create the weights of residual blocks of so wide inputs, and transformers."""
-        for resnet, width in zip(self.resnets, widths, strict=True):
-            resnet.build((None, None, None, width), (None, time_width))
+    def build_parts(self, width, time_width, context_shape, skips=None) -> None:
+        """Create the weights for inputs of a width, and of skips beside them."""
+        skips = skips or [0] * len(self.resnets)
+        for resnet, skip in zip(self.resnets, skips, strict=True):
+            resnet.build((None, None, None, width + skip), (None, time_width))
+            width = self.channels
         for attention in self.attentions:
             attention.build((None, None, None, self.channels), context_shape)
         for module in self.temporal_modules:
@@ -131,8 +133,7 @@ class DownBlock(UNetBlock):
             )
 
     def build(self, input_channels, time_width, context_shape) -> None:
-        widths = [input_channels, *[self.channels] * (len(self.resnets) - 1)]
-        self.build_parts(widths, time_width, context_shape)
+        self.build_parts(input_channels, time_width, context_shape)
         if self.downsampler is not None:
             self.downsampler.build((None, None, None, self.channels))
 
@@ -156,8 +157,7 @@ class MidBlock(UNetBlock):
         super().__init__(design, -1, 2, 1, motion, **kwargs)
 
     def build(self, time_width, context_shape) -> None:
-        widths = [self.channels] * len(self.resnets)
-        self.build_parts(widths, time_width, context_shape)
+        self.build_parts(self.channels, time_width, context_shape)
 
     def call(self, x, time_embedding, text) -> Tensor:
         """`(B, F, H, W, C)` or `(B, H, W, C)`; the shape stays."""
@@ -181,11 +181,7 @@ class UpBlock(UNetBlock):
             )
 
     def build(self, input_channels, skip_channels, time_width, context_shape) -> None:
-        widths = [input_channels, *[self.channels] * (len(self.resnets) - 1)]
-        widths = [
-            width + skip for width, skip in zip(widths, skip_channels, strict=True)
-        ]
-        self.build_parts(widths, time_width, context_shape)
+        self.build_parts(input_channels, time_width, context_shape, skip_channels)
         if self.upsampler is not None:
             self.upsampler.build((None, None, None, self.channels))
 

@@ -132,12 +132,8 @@ class SpacedScheduler(Scheduler):
         check_count("steps_offset", self.steps_offset, 0, last)
 
     def _spaced_timesteps(self, num_points: int) -> np.ndarray:
-        return spaced_timesteps(
-            self.timestep_spacing,
-            num_points,
-            self.schedule.num_train_steps,
-            self.steps_offset,
-        )
+        steps, offset = self.schedule.num_train_steps, self.steps_offset
+        return spaced_timesteps(self.timestep_spacing, num_points, steps, offset)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
