@@ -116,10 +116,7 @@ def host_callback(callback: Callable[[Any], None], index, state) -> tuple[Tensor
     elif backend == "tensorflow":
         import tensorflow as tf
 
-        with tf.control_dependencies(state):
-            call = tf.py_function(callback, [index], [])
-        with tf.control_dependencies([call]):
-            state = tuple(tf.identity(x) for x in state)
+        return _after(state, lambda: tf.py_function(callback, [index], []))
     else:
         callback(index)
     return state
@@ -148,15 +145,23 @@ def host_callback_when(
             callback(*values)
             return 0
 
-        with tf.control_dependencies(state):
-            call = tf.cond(
-                due, lambda: tf.py_function(called, make(), tf.int32), lambda: 0
-            )
-        with tf.control_dependencies([call]):
-            state = tuple(tf.identity(x) for x in state)
+        def call():
+            return tf.py_function(called, make(), tf.int32)
+
+        return _after(state, lambda: tf.cond(due, call, lambda: 0))
     elif due:
         callback(*make())
     return state
+
+
+def _after(state, call):
+    """Under TensorFlow the state, given only when `call` has been made behind it."""
+    import tensorflow as tf
+
+    with tf.control_dependencies(state):
+        done = call()
+    with tf.control_dependencies([done]):
+        return tuple(tf.identity(x) for x in state)
 
 
 def wait_for_host_callbacks() -> None:

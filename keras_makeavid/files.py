@@ -114,11 +114,8 @@ def folder_written_aside(path: StrPath, replaces: str | None = None) -> Iterator
     """Give a new folder beside `path` that becomes `path` when the block succeeds.
 
     A folder that is there is replaced whole; `replaces` is the `marker` that it must
-    hold, see `check_replaceable_folder`.
-
-    A folder cannot be renamed over one with files in it: between two renames there is
-    neither. A process killed just then leaves the old one as `.NAME.ID.old`, which the
-    next to write there puts back first.
+    hold. Between two renames there is neither: a process killed just then leaves the
+    old one as `.NAME.ID.old`, which the next to write there puts back first.
     """
     put_back(existing_parent(path))
     path = check_replaceable_folder(path, replaces)

@@ -5,26 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
-@contextmanager
 def progress_bar(
     total: int | None, description: str, unit: str = "it", unit_scale: bool = False
-) -> Iterator:
-    """A tqdm bar on standard error; silent where that is no terminal.
+) -> Any:
+    """A tqdm bar on standard error, as a context; silent where that is no terminal.
 
     `unit_scale` counts in thousands, millions and so on.
     """
     from tqdm import tqdm
 
-    with tqdm(
-        total=total,
-        desc=description,
-        unit=unit,
-        unit_scale=unit_scale,
-        disable=not sys.stderr.isatty(),
-    ) as bar:
-        yield bar
+    silent = not sys.stderr.isatty()
+    return tqdm(
+        None, description, total, unit=unit, unit_scale=unit_scale, disable=silent
+    )
 
 
 @contextmanager

@@ -58,15 +58,11 @@ def validate(value: Any, kind: type[T], source: object) -> T:
     be finite. The text of the `ValidationError` names the source and every key, what is
     allowed and what was received.
 
-    Args:
-        value: The value.
-        kind: A `Table`, a `msgspec.Struct`, or any type that msgspec knows, with
-            bounds as `Annotated[int, msgspec.Meta(ge=1)]`. `Meta(description=...)`
-            says in words what is allowed, where the type does not say it well.
-            `Meta(extra={"check": function})` adds a function that raises `ValueError`
-            for what is not allowed. A class with a class method `parse` is made by
-            it.
-        source: Where the value comes from, for the text of the error.
+    The type is a `Table` or any that msgspec knows, with bounds as
+    `Annotated[int, msgspec.Meta(ge=1)]`. `Meta(description=...)` says in words what is
+    allowed, where the type does not say it well. `Meta(extra={"check": function})` adds
+    a function that raises `ValueError` for what is not allowed. A class with a class
+    method `parse` is made by it.
     """
     problems: list[str] = []
     read = _read(value, kind, "", problems)

@@ -7,7 +7,7 @@ from keras_makeavid.layers.convolution import (
     TemporalConv,
     TemporalIdentity,
 )
-from keras_makeavid.layers.feed_forward import FeedForward
+from keras_makeavid.layers.dense import FeedForward
 from keras_makeavid.layers.motion_module import FramePositions, MotionModule
 from keras_makeavid.layers.normalization import GroupNormalization, LayerNormalization
 from keras_makeavid.layers.resampling import Downsample, Upsample

@@ -8,16 +8,17 @@ import keras
 from keras import ops
 
 from keras_makeavid.layers.dense import Dense
-from keras_makeavid.layers.operations.attention import attention
-from keras_makeavid.layers.operations.attention_over_frames import (
+from keras_makeavid.layers.layer import ShapeKeepingLayer
+from keras_makeavid.layers.operations.attention import (
+    attention,
     attention_over_frames,
     has_attention_over_frames,
 )
-from keras_makeavid.tensor import Shape, Tensor
+from keras_makeavid.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class Attention(keras.layers.Layer):
+class Attention(ShapeKeepingLayer):
     """Multi-head attention, q, k and v without bias, the output with one.
 
     The keys and values of the text can be computed ahead (docs/model.md, UNet).
@@ -58,17 +59,11 @@ class Attention(keras.layers.Layer):
         self.num_heads = num_heads
         self.output_initializer = keras.initializers.get(output_initializer)
 
-        def projection(name):
-            return Dense(width, use_bias=False, dtype=self.dtype_policy, name=name)
-
-        self.to_q = projection("to_q")
-        self.to_k = projection("to_k")
-        self.to_v = projection("to_v")
-        self.to_out = Dense(
-            width,
-            kernel_initializer=self.output_initializer,
-            dtype=self.dtype_policy,
-            name="to_out",
+        self.to_q = self.part(Dense, "to_q", width, use_bias=False)
+        self.to_k = self.part(Dense, "to_k", width, use_bias=False)
+        self.to_v = self.part(Dense, "to_v", width, use_bias=False)
+        self.to_out = self.part(
+            Dense, "to_out", width, kernel_initializer=self.output_initializer
         )
 
     def build(self, inputs_shape, context_shape=None) -> None:
@@ -79,28 +74,15 @@ class Attention(keras.layers.Layer):
         self.to_out.build(inputs_shape)
 
     def project(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the keys and values of a context.
-
-        Args:
-            context: `(B, S, D)`.
-
-        Returns:
-            A pair of `(B, S, heads, width / heads)`.
-        """
+        """Make keys and values `(B, S, heads, width / heads)` of `(B, S, D)`."""
         if not self.built:
             self.build((None, None, self.width), ops.shape(context))
         return self._heads(self.to_k(context)), self._heads(self.to_v(context))
 
     def call(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
-        """Attend from `inputs` to themselves or to `context`.
+        """Attend from tokens `(B, T, width)` to a context; their shape stays.
 
-        Args:
-            inputs: Tokens `(B, T, width)`.
-            context: `(B, S, D)`, or what `project` made of it. `None` for
-                self-attention.
-
-        Returns:
-            The shape of `inputs`.
+        It is `(B, S, D)`, or what `project` made of it; `None` for self-attention.
         """
         if context is None:
             context = inputs
@@ -116,16 +98,9 @@ class Attention(keras.layers.Layer):
             x, (*shape[:-1], self.num_heads, self.width // self.num_heads)
         )
 
-    def compute_output_shape(self, inputs_shape, context_shape=None) -> Shape:
-        return inputs_shape
-
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "width": self.width,
-            "num_heads": self.num_heads,
-            "output_initializer": keras.initializers.serialize(self.output_initializer),
-        }
+        initializer = keras.initializers.serialize(self.output_initializer)
+        return {**super().get_config(), "output_initializer": initializer}
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -162,14 +137,7 @@ class TemporalAttention(Attention):
         super().build(inputs_shape)
 
     def call(self, inputs: Tensor) -> Tensor:  # type: ignore[override]
-        """Let the frames attend to one another at each pixel.
-
-        Args:
-            inputs: Tokens `(B, F, N, width)`.
-
-        Returns:
-            The shape of `inputs`.
-        """
+        """Let the frames of tokens `(B, F, N, width)` meet; the shape stays."""
         if has_attention_over_frames(inputs.shape, self.num_heads):
             query = self._heads(self.to_q(inputs))
             outputs = attention_over_frames(query, *self.project(inputs))
@@ -178,6 +146,3 @@ class TemporalAttention(Attention):
         x = ops.reshape(ops.transpose(inputs, (0, 2, 1, 3)), (-1, frames, width))
         x = ops.reshape(super().call(x), (batch, tokens, frames, width))
         return ops.transpose(x, (0, 2, 1, 3))
-
-    def compute_output_shape(self, inputs_shape) -> Shape:  # type: ignore[override]
-        return inputs_shape

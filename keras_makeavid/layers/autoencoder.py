@@ -1,33 +1,39 @@
-"""The image autoencoder as one layer: no time, no text, statistics per image."""
+"""The networks of both image autoencoders, each as one layer: no time, no text.
+
+The tiny one is of plain convolutions and ReLU, with no norm.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 from keras import ops
 
 from keras_makeavid.layers.convolution import SpatialConv
 from keras_makeavid.layers.dense import Dense
+from keras_makeavid.layers.layer import Layer, ShapeKeepingLayer
 from keras_makeavid.layers.normalization import GroupNormalization
+from keras_makeavid.layers.operations.activations import silu
 from keras_makeavid.layers.operations.attention import attention
-from keras_makeavid.layers.operations.conv2d import conv2d
-from keras_makeavid.layers.operations.silu import silu
+from keras_makeavid.layers.operations.products import conv2d
 from keras_makeavid.layers.resampling import double_nearest
-from keras_makeavid.tensor import Shape, Tensor
+from keras_makeavid.tensor import Tensor
+
+# The decoder bounds latents softly by it, whatever its configuration says.
+_LARGEST_LATENT = 3.0
 
 
-class ImageResidualBlock(keras.layers.Layer):
+class ImageResidualBlock(Layer):
     """Norm, SiLU, conv, twice; add the input, through a 1x1 conv if it widens."""
 
     def __init__(self, channels: int, groups: int, epsilon: float, **kwargs):
         super().__init__(**kwargs)
         self.channels = channels
-        policy = self.dtype_policy
-        self.norm1 = GroupNormalization(groups, epsilon, dtype=policy, name="norm1")
-        self.conv1 = SpatialConv(channels, dtype=policy, name="conv1")
-        self.norm2 = GroupNormalization(groups, epsilon, dtype=policy, name="norm2")
-        self.conv2 = SpatialConv(channels, dtype=policy, name="conv2")
+        self.norm1 = self.part(GroupNormalization, "norm1", groups, epsilon)
+        self.conv1 = self.part(SpatialConv, "conv1", channels)
+        self.norm2 = self.part(GroupNormalization, "norm2", groups, epsilon)
+        self.conv2 = self.part(SpatialConv, "conv2", channels)
         self.conv_shortcut: SpatialConv | None = None
 
     def build(self, input_shape) -> None:
@@ -37,11 +43,8 @@ class ImageResidualBlock(keras.layers.Layer):
         self.norm2.build(widened)
         self.conv2.build(widened)
         if input_shape[-1] != self.channels:
-            self.conv_shortcut = SpatialConv(
-                self.channels,
-                kernel_size=1,
-                dtype=self.dtype_policy,
-                name="conv_shortcut",
+            self.conv_shortcut = self.part(
+                SpatialConv, "conv_shortcut", self.channels, kernel_size=1
             )
             self.conv_shortcut.build(input_shape)
 
@@ -54,7 +57,7 @@ class ImageResidualBlock(keras.layers.Layer):
         return inputs + x
 
 
-class ImageAttention(keras.layers.Layer):
+class ImageAttention(ShapeKeepingLayer):
     """Attention of one head over the pixels of an image, pre-normed, added back.
 
     Unlike the UNet's, q, k and v have biases.
@@ -62,14 +65,11 @@ class ImageAttention(keras.layers.Layer):
 
     def __init__(self, channels: int, groups: int, epsilon: float, **kwargs):
         super().__init__(**kwargs)
-        policy = self.dtype_policy
-        self.group_norm = GroupNormalization(
-            groups, epsilon, dtype=policy, name="group_norm"
-        )
-        self.to_q = Dense(channels, dtype=policy, name="to_q")
-        self.to_k = Dense(channels, dtype=policy, name="to_k")
-        self.to_v = Dense(channels, dtype=policy, name="to_v")
-        self.to_out = Dense(channels, dtype=policy, name="to_out")
+        self.group_norm = self.part(GroupNormalization, "group_norm", groups, epsilon)
+        self.to_q = self.part(Dense, "to_q", channels)
+        self.to_k = self.part(Dense, "to_k", channels)
+        self.to_v = self.part(Dense, "to_v", channels)
+        self.to_out = self.part(Dense, "to_out", channels)
 
     def build(self, input_shape) -> None:
         self.group_norm.build(input_shape)
@@ -101,12 +101,12 @@ class ImageDownsample(SpatialConv):
         return conv2d(padded, self.kernel, self.bias, self.strides, padding="valid")
 
 
-class ImageUpsample(keras.layers.Layer):
+class ImageUpsample(Layer):
     """Doubles height and width by nearest neighbour, then a convolution."""
 
     def __init__(self, channels: int, name: str = "upsamplers_0", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.conv = SpatialConv(channels, dtype=self.dtype_policy, name="conv")
+        self.conv = self.part(SpatialConv, "conv", channels)
 
     def build(self, input_shape) -> None:
         self.conv.build(input_shape)
@@ -116,8 +116,11 @@ class ImageUpsample(keras.layers.Layer):
         return self.conv(double_nearest(inputs))
 
 
-class ImageBlock(keras.layers.Layer):
-    """Residual blocks, then a downsampler, an upsampler or neither."""
+class ImageBlock(Layer):
+    """Residual blocks, then a downsampler, an upsampler or neither.
+
+    If it `attends`, there is an attention behind the first residual block.
+    """
 
     def __init__(
         self,
@@ -125,185 +128,124 @@ class ImageBlock(keras.layers.Layer):
         num_layers: int,
         groups: int,
         epsilon: float,
-        sampler: type[keras.layers.Layer] | None,
+        sampler: type[keras.layers.Layer] | None = None,
+        attends: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.channels = channels
-        policy = self.dtype_policy
+        block = (channels, groups, epsilon)
         self.resnets = [
-            ImageResidualBlock(
-                channels, groups, epsilon, dtype=policy, name=f"resnets_{i}"
-            )
+            self.part(ImageResidualBlock, f"resnets_{i}", *block)
             for i in range(num_layers)
         ]
-        self.sampler = sampler(channels, dtype=policy) if sampler else None
+        self.attention = (
+            self.part(ImageAttention, "attention", *block) if attends else None
+        )
+        self.sampler = sampler(channels, dtype=self.dtype_policy) if sampler else None
 
     def build(self, input_shape) -> None:
         for resnet in self.resnets:
             resnet.build(input_shape)
             input_shape = (*input_shape[:-1], self.channels)
-        if self.sampler is not None:
-            self.sampler.build(input_shape)
+        for layer in (self.attention, self.sampler):
+            if layer is not None:
+                layer.build(input_shape)
 
     def call(self, x) -> Tensor:
         """`(N, H, W, C)` to `(N, H', W', channels)`."""
-        for resnet in self.resnets:
+        for i, resnet in enumerate(self.resnets):
             x = resnet(x)
+            if i == 0 and self.attention is not None:
+                x = self.attention(x)
         return x if self.sampler is None else self.sampler(x)
 
 
-class ImageMidBlock(keras.layers.Layer):
-    """Residual block, attention, residual block."""
+class _Coder(Layer):
+    """Blocks of several levels between a convolution in, and a norm and one out.
 
-    def __init__(self, channels: int, groups: int, epsilon: float, **kwargs):
-        super().__init__(**kwargs)
-        policy = self.dtype_policy
-        self.resnets = [
-            ImageResidualBlock(
-                channels, groups, epsilon, dtype=policy, name=f"resnets_{i}"
-            )
-            for i in range(2)
-        ]
-        self.attention = ImageAttention(
-            channels, groups, epsilon, dtype=policy, name="attention"
-        )
-
-    def build(self, input_shape) -> None:
-        for resnet in self.resnets:
-            resnet.build(input_shape)
-        self.attention.build(input_shape)
-
-    def call(self, x) -> Tensor:
-        """Transform `(N, H, W, channels)`; the shape stays."""
-        first, second = self.resnets
-        return second(self.attention(first(x)))
-
-
-class Encoder(keras.layers.Layer):
-    """Images to the moments of their latents, before the quant convolution."""
-
-    def __init__(
-        self,
-        latent_channels: int,
-        block_channels: Sequence[int],
-        layers_per_block: int,
-        groups: int,
-        epsilon: float,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        policy = self.dtype_policy
-        self.conv_in = SpatialConv(block_channels[0], dtype=policy, name="conv_in")
-        last = len(block_channels) - 1
-        self.down_blocks = [
-            ImageBlock(
-                channels,
-                layers_per_block,
-                groups,
-                epsilon,
-                ImageDownsample if i < last else None,
-                dtype=policy,
-                name=f"down_blocks_{i}",
-            )
-            for i, channels in enumerate(block_channels)
-        ]
-        self.mid_block = ImageMidBlock(
-            block_channels[-1], groups, epsilon, dtype=policy, name="mid_block"
-        )
-        self.conv_norm_out = GroupNormalization(
-            groups, epsilon, dtype=policy, name="conv_norm_out"
-        )
-        self.conv_out = SpatialConv(2 * latent_channels, dtype=policy, name="conv_out")
-
-    def build(self, input_shape) -> None:
-        self.conv_in.build(input_shape)
-        channels = self.conv_in.filters
-        for block in self.down_blocks:
-            block.build((None, None, None, channels))
-            channels = block.channels
-        for layer in (self.mid_block, self.conv_norm_out, self.conv_out):
-            layer.build((None, None, None, channels))
-
-    def compute_output_shape(self, input_shape) -> Shape:
-        batch, height, width, _ = input_shape
-        factor = 2 ** (len(self.down_blocks) - 1)
-        sides = (None if n is None else n // factor for n in (height, width))
-        return (batch, *sides, self.conv_out.filters)
-
-    def call(self, images) -> Tensor:
-        """`(N, H, W, C)` to `(N, H / factor, W / factor, 2 * latent_channels)`."""
-        x = self.conv_in(images)
-        for block in self.down_blocks:
-            x = block(x)
-        x = self.mid_block(x)
-        return self.conv_out(silu(self.conv_norm_out(x)))
-
-
-class Decoder(keras.layers.Layer):
-    """Latents, behind the post-quant convolution, to images.
-
-    Its levels have one residual block more than the encoder's `layers_per_block`.
+    `channels` are those of the levels, in the order in which they are passed.
     """
 
     def __init__(
         self,
+        channels: Sequence[int],
         out_channels: int,
-        block_channels: Sequence[int],
-        layers_per_block: int,
+        num_layers: int,
         groups: int,
         epsilon: float,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        policy = self.dtype_policy
-        self.conv_in = SpatialConv(block_channels[-1], dtype=policy, name="conv_in")
-        self.mid_block = ImageMidBlock(
-            block_channels[-1], groups, epsilon, dtype=policy, name="mid_block"
-        )
-        last = len(block_channels) - 1
-        self.up_blocks = [
-            ImageBlock(
-                channels,
-                layers_per_block + 1,
-                groups,
-                epsilon,
-                ImageUpsample if i < last else None,
-                dtype=policy,
-                name=f"up_blocks_{i}",
-            )
-            for i, channels in enumerate(reversed(block_channels))
+        norm = (groups, epsilon)
+        self.conv_in = self.part(SpatialConv, "conv_in", channels[0])
+        self._make_blocks(channels, num_layers, norm)
+        self.conv_norm_out = self.part(GroupNormalization, "conv_norm_out", *norm)
+        self.conv_out = self.part(SpatialConv, "conv_out", out_channels)
+
+    def _make_blocks(self, channels, num_layers, norm) -> None:
+        """Make the blocks, in attributes by whose names they are saved."""
+        raise NotImplementedError
+
+    def _levels(self, name, sampler, channels, num_layers, norm) -> list[ImageBlock]:
+        """A block for each level; all but the last end with a sampler."""
+        samplers = [sampler] * (len(channels) - 1) + [None]
+        return [
+            self.part(ImageBlock, f"{name}_{i}", width, num_layers, *norm, sampler)
+            for i, (width, sampler) in enumerate(zip(channels, samplers, strict=True))
         ]
-        self.conv_norm_out = GroupNormalization(
-            groups, epsilon, dtype=policy, name="conv_norm_out"
-        )
-        self.conv_out = SpatialConv(out_channels, dtype=policy, name="conv_out")
+
+    def _middle(self, channels, norm) -> ImageBlock:
+        return self.part(ImageBlock, "mid_block", channels, 2, *norm, attends=True)
+
+    def _blocks(self) -> list[ImageBlock]:
+        """The blocks in the order in which they are passed."""
+        raise NotImplementedError
 
     def build(self, input_shape) -> None:
         self.conv_in.build(input_shape)
-        channels = self.conv_in.filters
-        self.mid_block.build((None, None, None, channels))
-        for block in self.up_blocks:
-            block.build((None, None, None, channels))
-            channels = block.channels
-        for layer in (self.conv_norm_out, self.conv_out):
-            layer.build((None, None, None, channels))
+        shape = (None, None, None, self.conv_in.filters)
+        for block in self._blocks():
+            block.build(shape)
+            shape = (None, None, None, block.channels)
+        self.conv_norm_out.build(shape)
+        self.conv_out.build(shape)
 
-    def compute_output_shape(self, input_shape) -> Shape:
-        batch, height, width, _ = input_shape
-        factor = 2 ** (len(self.up_blocks) - 1)
-        sides = (None if n is None else n * factor for n in (height, width))
-        return (batch, *sides, self.conv_out.filters)
-
-    def call(self, latents) -> Tensor:
-        """`(N, h, w, C)` to `(N, h * factor, w * factor, out_channels)`."""
-        x = self.mid_block(self.conv_in(latents))
-        for block in self.up_blocks:
+    def call(self, inputs) -> Tensor:
+        """`(N, H, W, C)` to `(N, H', W', out_channels)`."""
+        x = self.conv_in(inputs)
+        for block in self._blocks():
             x = block(x)
         return self.conv_out(silu(self.conv_norm_out(x)))
 
 
-class Autoencoder(keras.layers.Layer):
+class Encoder(_Coder):
+    """Images to the moments of their latents, before the quant convolution."""
+
+    def _make_blocks(self, channels, num_layers, norm) -> None:
+        self.down_blocks = self._levels(
+            "down_blocks", ImageDownsample, channels, num_layers, norm
+        )
+        self.mid_block = self._middle(channels[-1], norm)
+
+    def _blocks(self) -> list[ImageBlock]:
+        return [*self.down_blocks, self.mid_block]
+
+
+class Decoder(_Coder):
+    """Latents, behind the post-quant convolution, to images."""
+
+    def _make_blocks(self, channels, num_layers, norm) -> None:
+        self.mid_block = self._middle(channels[0], norm)
+        self.up_blocks = self._levels(
+            "up_blocks", ImageUpsample, channels, num_layers, norm
+        )
+
+    def _blocks(self) -> list[ImageBlock]:
+        return [self.mid_block, *self.up_blocks]
+
+
+class Autoencoder(ShapeKeepingLayer):
     """The network of `keras_makeavid.models.AutoencoderKL`, which documents it."""
 
     def __init__(
@@ -317,17 +259,19 @@ class Autoencoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        policy = self.dtype_policy
         self.latent_channels = latent_channels
-        sizes = (block_channels, layers_per_block, groups, epsilon)
-        self.encoder = Encoder(latent_channels, *sizes, dtype=policy, name="encoder")
-        self.quant_conv = SpatialConv(
-            2 * latent_channels, kernel_size=1, dtype=policy, name="quant_conv"
+        moments, norm = 2 * latent_channels, (groups, epsilon)
+        self.encoder = self.part(
+            Encoder, "encoder", block_channels, moments, layers_per_block, *norm
         )
-        self.post_quant_conv = SpatialConv(
-            latent_channels, kernel_size=1, dtype=policy, name="post_quant_conv"
+        self.quant_conv = self.part(SpatialConv, "quant_conv", moments, kernel_size=1)
+        self.post_quant_conv = self.part(
+            SpatialConv, "post_quant_conv", latent_channels, kernel_size=1
         )
-        self.decoder = Decoder(in_channels, *sizes, dtype=policy, name="decoder")
+        channels, num_layers = block_channels[::-1], layers_per_block + 1
+        self.decoder = self.part(
+            Decoder, "decoder", channels, in_channels, num_layers, *norm
+        )
 
     def build(self, input_shape) -> None:
         latent_shape = (None, None, None, self.latent_channels)
@@ -349,5 +293,110 @@ class Autoencoder(keras.layers.Layer):
         mean, _ = ops.split(self.encode(images), 2, axis=-1)
         return self.decode(mean)
 
-    def compute_output_shape(self, input_shape) -> Shape:
-        return input_shape
+
+class TinyBlock(ShapeKeepingLayer):
+    """Three convolutions with ReLU between, the input added, and ReLU."""
+
+    def __init__(self, channels: int, **kwargs):
+        super().__init__(**kwargs)
+        # Named by their place, as in published files: the ReLUs have the others.
+        self.conv_0, self.conv_2, self.conv_4 = (
+            self.part(SpatialConv, f"conv_{place}", channels) for place in (0, 2, 4)
+        )
+        self.filters = channels
+
+    def build(self, input_shape) -> None:
+        for conv in (self.conv_0, self.conv_2, self.conv_4):
+            conv.build(input_shape)
+
+    def call(self, inputs) -> Tensor:
+        """Transform `(N, H, W, channels)`; the shape stays."""
+        x = ops.relu(self.conv_0(inputs))
+        x = self.conv_4(ops.relu(self.conv_2(x)))
+        return ops.relu(inputs + x)
+
+
+class _Stack(Layer):
+    """Steps in a row: layers, named by their place, and functions without weights.
+
+    A step is a function, or the class of a layer with its arguments.
+    """
+
+    def __init__(self, steps: Iterable[tuple], **kwargs):
+        super().__init__(**kwargs)
+        self._steps: list[str | Callable[[Tensor], Tensor]] = []
+        for place, (make, *arguments) in enumerate(steps):
+            name = f"layers_{place}"
+            # Layers are attributes of their own, which Keras saves by these names.
+            if isinstance(make, type):
+                setattr(self, name, self.part(make, name, *arguments))
+            self._steps.append(name if isinstance(make, type) else make)
+
+    def build(self, input_shape):
+        for step in self._steps:
+            if isinstance(step, str):
+                layer = getattr(self, step)
+                layer.build(input_shape)
+                input_shape = (None, None, None, layer.filters)
+
+    def call(self, x):
+        """`(N, H, W, C)` through every step."""
+        for step in self._steps:
+            x = getattr(self, step)(x) if isinstance(step, str) else step(x)
+        return x
+
+
+class TinyAutoencoder(ShapeKeepingLayer):
+    """The network of `keras_makeavid.models.AutoencoderTiny`, which documents it."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        latent_channels: int,
+        channels: int,
+        encoder_blocks: Sequence[int],
+        decoder_blocks: Sequence[int],
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.latent_channels = latent_channels
+        steps = _encoder_steps(latent_channels, channels, encoder_blocks)
+        self.encoder = self.part(_Stack, "encoder", steps)
+        steps = _decoder_steps(in_channels, channels, decoder_blocks)
+        self.decoder = self.part(_Stack, "decoder", steps)
+
+    def build(self, input_shape) -> None:
+        self.encoder.build(input_shape)
+        self.decoder.build((None, None, None, self.latent_channels))
+
+    def encode(self, images) -> Tensor:
+        """`(N, H, W, C)` in [-1, 1] to `(N, h, w, latent_channels)`."""
+        return self.encoder((images + 1) / 2)
+
+    def decode(self, latents) -> Tensor:
+        """`(N, h, w, latent_channels)` to `(N, H, W, C)`, about in [-1, 1]."""
+        bounded = ops.tanh(latents / _LARGEST_LATENT) * _LARGEST_LATENT
+        return self.decoder(bounded) * 2 - 1
+
+    def call(self, images) -> Tensor:
+        """Reconstruct `(N, H, W, C)`."""
+        return self.decode(self.encode(images))
+
+
+def _encoder_steps(latent_channels, channels, blocks):
+    for level, count in enumerate(blocks):
+        # Filters, side of the kernel, stride, whether there is a bias.
+        yield (SpatialConv, channels, 3, 2 if level else 1, not level)
+        yield from [(TinyBlock, channels)] * count
+    yield (SpatialConv, latent_channels)
+
+
+def _decoder_steps(out_channels, channels, blocks):
+    yield (SpatialConv, channels)
+    yield (ops.relu,)
+    for level, count in enumerate(blocks):
+        yield from [(TinyBlock, channels)] * count
+        if level < len(blocks) - 1:
+            yield (double_nearest,)
+            yield (SpatialConv, channels, 3, 1, False)
+    yield (SpatialConv, out_channels)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from keras_makeavid.layers.int8 import Int8Kernel, convolution_policy
-from keras_makeavid.layers.operations.conv2d import (
+from keras_makeavid.layers.layer import Layer, ShapeKeepingLayer
+from keras_makeavid.layers.operations.products import (
     GlorotUniform,
     conv2d,
+    conv_over_frames,
     kernel_initializer,
 )
-from keras_makeavid.layers.operations.conv_over_frames import conv_over_frames
 from keras_makeavid.tensor import Shape, Tensor
 
 
@@ -31,15 +30,7 @@ class TemporalIdentity(keras.initializers.Initializer):
     """
 
     def __call__(self, shape, dtype=None):
-        """Return the kernel.
-
-        Args:
-            shape: `(K, C, C)` with K odd.
-            dtype: Data type of the kernel.
-
-        Raises:
-            ValueError: If `shape` is not of this form.
-        """
+        """Return the kernel of a shape `(K, C, C)` with K odd; others are refused."""
         if len(shape) != 3 or shape[0] % 2 == 0 or shape[1] != shape[2]:
             raise ValueError(
                 "TemporalIdentity makes kernels of shape (odd K, C, C). "
@@ -49,11 +40,8 @@ class TemporalIdentity(keras.initializers.Initializer):
         side = ops.zeros((shape[0] // 2, *shape[1:]), dtype=dtype)
         return ops.concatenate([side, centre, side], axis=0)
 
-    def get_config(self) -> dict[str, Any]:
-        return {}
 
-
-class _Convolution(Int8Kernel, keras.layers.Layer):
+class _Convolution(Int8Kernel, Layer):
     """A kernel, in int8 or not, and a bias."""
 
     def __init__(self, *, name=None, dtype=None, **kwargs):
@@ -136,18 +124,9 @@ class SpatialConv(_Convolution):
         batch, height, width, _ = input_shape
         return (batch, *_strided((height, width), self.strides), self.filters)
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "strides": self.strides,
-            "use_bias": self.use_bias,
-        }
-
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class TemporalConv(_Convolution):
+class TemporalConv(_Convolution, ShapeKeepingLayer):
     """1-D convolution over frames at each pixel, channels to channels.
 
     Starts as the identity. It is computed as a 2-D convolution of kernel `(K, 1)`
@@ -175,15 +154,9 @@ class TemporalConv(_Convolution):
         """Convolve `(B, F, H, W, C)` over F; the shape stays."""
         return conv_over_frames(inputs, self.kernel, self.bias)
 
-    def compute_output_shape(self, input_shape) -> Shape:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "kernel_size": self.kernel_size}
-
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class PseudoConv3D(keras.layers.Layer):
+class PseudoConv3D(Layer):
     """2-D convolution of each frame, then 1-D convolution over the frames.
 
     Make-A-Video (Singer et al., 2022), section 3.2.1; docs/model.md, UNet. On an
@@ -221,14 +194,14 @@ class PseudoConv3D(keras.layers.Layer):
         self.kernel_size = kernel_size
         self.strides = strides
         self.temporal_kernel_size = temporal_kernel_size
-        self.spatial_conv = SpatialConv(
-            filters, kernel_size, strides, dtype=self.dtype_policy, name="spatial_conv"
+        self.spatial_conv = self.part(
+            SpatialConv, "spatial_conv", filters, kernel_size, strides
         )
         self.temporal = temporal
         self.temporal_conv = None
         if temporal:
-            self.temporal_conv = TemporalConv(
-                temporal_kernel_size, dtype=self.dtype_policy, name="temporal_conv"
+            self.temporal_conv = self.part(
+                TemporalConv, "temporal_conv", temporal_kernel_size
             )
 
     def build(self, input_shape) -> None:
@@ -237,14 +210,7 @@ class PseudoConv3D(keras.layers.Layer):
             self.temporal_conv.build((None, None, None, None, self.filters))
 
     def call(self, inputs) -> Tensor:
-        """Convolve.
-
-        Args:
-            inputs: Video `(B, F, H, W, C)` or image `(B, H, W, C)`.
-
-        Returns:
-            The same rank, H and W divided by `strides`, `filters` channels.
-        """
+        """Convolve video `(B, F, H, W, C)` or image `(B, H, W, C)` to `filters`."""
         if len(inputs.shape) == 4:
             return self.spatial_conv(inputs)
         shape = ops.shape(inputs)
@@ -256,16 +222,6 @@ class PseudoConv3D(keras.layers.Layer):
     def compute_output_shape(self, input_shape) -> Shape:
         *leading, height, width, _ = input_shape
         return (*leading, *_strided((height, width), self.strides), self.filters)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "strides": self.strides,
-            "temporal_kernel_size": self.temporal_kernel_size,
-            "temporal": self.temporal,
-        }
 
 
 def _strided(sizes, strides):

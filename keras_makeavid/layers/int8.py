@@ -13,8 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_makeavid.layers.operations.conv2d import kernel_initializer
-from keras_makeavid.layers.operations.widened import widened
+from keras_makeavid.layers.operations.products import kernel_initializer, widened
 from keras_makeavid.tensor import Tensor
 
 MODE = "int8"
@@ -62,28 +61,20 @@ def int8_policy(policy: keras.dtype_policies.DTypePolicy) -> keras.DTypePolicy:
     return keras.dtype_policies.QuantizedDTypePolicy(MODE, float_policy(policy))
 
 
-class Int8Kernel:
+class Int8Kernel(keras.layers.Layer):
     """What a layer with a kernel `(..., C_in, C_out)` needs to keep it in int8.
 
-    It stands before the Keras layer among the bases. The layer is made in int8 with
-    the dtype policy `"int8_from_float32"`, or becomes so by `quantize("int8")`. Weights
-    of either form can be loaded into either.
+    It stands before another layer among the bases. The layer is made in int8 with the
+    dtype policy `"int8_from_float32"`, or becomes so by `quantize("int8")`. Weights of
+    either form can be loaded into either.
     """
 
-    # Of the layer that this is combined with.
-    path: str
-    add_weight: Any
     dtype_policy: Any
-    quantization_mode: str | None
-    compute_dtype: str
-    call: Any
-    _untrack_variable: Any
 
     def __init__(self, *args: Any, dtype: Any = None, **kwargs: Any):
         if isinstance(dtype, Int8KernelPolicy):
             dtype = int8_policy(dtype)
-        parent: Any = super()
-        parent.__init__(*args, dtype=dtype, **kwargs)
+        super().__init__(*args, dtype=dtype, **kwargs)
 
     @property
     def kernel(self) -> Tensor:

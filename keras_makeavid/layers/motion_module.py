@@ -9,14 +9,14 @@ import numpy as np
 from keras import ops
 
 from keras_makeavid.layers.attention import TemporalAttention
-from keras_makeavid.layers.dense import Dense
-from keras_makeavid.layers.feed_forward import FeedForward
+from keras_makeavid.layers.dense import Dense, FeedForward
+from keras_makeavid.layers.layer import ShapeKeepingLayer
 from keras_makeavid.layers.normalization import GroupNormalization, LayerNormalization
-from keras_makeavid.tensor import Shape, Tensor
+from keras_makeavid.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class FramePositions(keras.layers.Layer):
+class FramePositions(ShapeKeepingLayer):
     """Adds to each frame's tokens a vector of the frame's number.
 
     It is a table of sines and cosines (Vaswani et al., arXiv 1706.03762, section 3.5),
@@ -60,19 +60,9 @@ class FramePositions(keras.layers.Layer):
             )
         return inputs + table[: ops.shape(inputs)[1], None]
 
-    def compute_output_shape(self, input_shape) -> Shape:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "length": self.length,
-            "interpolate": self.interpolate,
-        }
-
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class MotionModule(keras.layers.Layer):
+class MotionModule(ShapeKeepingLayer):
     """Self-attention over the frames of each pixel, twice, and a feed-forward.
 
     GroupNorm, Dense in; twice LayerNorm, add positions, self-attention over frames, add
@@ -117,33 +107,23 @@ class MotionModule(keras.layers.Layer):
         self.groups = groups
         self.norm_over_frames = norm_over_frames
         self.interpolate = interpolate
-        policy = self.dtype_policy
-
-        def norm(name):
-            return LayerNormalization(dtype=policy, name=name)
-
-        def attention(name):
-            return TemporalAttention(
-                channels, num_heads, "glorot_uniform", dtype=policy, name=name
-            )
-
-        def table(name):
-            return FramePositions(positions, interpolate, dtype=policy, name=name)
-
-        self.norm = GroupNormalization(
-            groups, 1e-6, per_frame=not norm_over_frames, dtype=policy, name="norm"
+        part = self.part
+        self.norm = part(
+            GroupNormalization, "norm", groups, 1e-6, per_frame=not norm_over_frames
         )
-        self.proj_in = Dense(channels, dtype=policy, name="proj_in")
+        self.proj_in = part(Dense, "proj_in", channels)
         # Each attention has a table of its own, as in the files of AnimateDiff.
-        self.norm1, self.positions1 = norm("norm1"), table("positions1")
-        self.attn1 = attention("attn1")
-        self.norm2, self.positions2 = norm("norm2"), table("positions2")
-        self.attn2 = attention("attn2")
-        self.norm3 = norm("norm3")
-        self.ff = FeedForward(channels, "exact", dtype=policy, name="ff")
-        self.proj_out = Dense(
-            channels, kernel_initializer="zeros", dtype=policy, name="proj_out"
-        )
+        attention = (channels, num_heads, "glorot_uniform")
+        table = (positions, interpolate)
+        self.norm1 = part(LayerNormalization, "norm1")
+        self.positions1 = part(FramePositions, "positions1", *table)
+        self.attn1 = part(TemporalAttention, "attn1", *attention)
+        self.norm2 = part(LayerNormalization, "norm2")
+        self.positions2 = part(FramePositions, "positions2", *table)
+        self.attn2 = part(TemporalAttention, "attn2", *attention)
+        self.norm3 = part(LayerNormalization, "norm3")
+        self.ff = part(FeedForward, "ff", channels, "exact")
+        self.proj_out = part(Dense, "proj_out", channels, kernel_initializer="zeros")
 
     def build(self, input_shape) -> None:
         tokens = (None, None, None, self.channels)
@@ -163,20 +143,6 @@ class MotionModule(keras.layers.Layer):
         x = x + self.attn2(self.positions2(self.norm2(x)))
         x = x + self.ff(self.norm3(x))
         return inputs + ops.reshape(self.proj_out(x), shape)
-
-    def compute_output_shape(self, input_shape) -> Shape:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "num_heads": self.num_heads,
-            "positions": self.positions,
-            "groups": self.groups,
-            "norm_over_frames": self.norm_over_frames,
-            "interpolate": self.interpolate,
-        }
 
 
 def check_frames(frames: int | None, positions: int, interpolate: bool) -> None:

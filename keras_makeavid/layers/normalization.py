@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 from keras import ops
 
-from keras_makeavid.layers.operations.group_normalization import group_normalization
-from keras_makeavid.layers.operations.layer_normalization import layer_normalization
-from keras_makeavid.tensor import Shape, Tensor
+from keras_makeavid.layers.layer import ShapeKeepingLayer
+from keras_makeavid.layers.operations.normalization import (
+    group_normalization,
+    layer_normalization,
+)
+from keras_makeavid.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class GroupNormalization(keras.layers.Layer):
+class GroupNormalization(ShapeKeepingLayer):
     """Group normalisation over every axis between batch and channels.
 
     On a video `(B, F, H, W, C)` the statistics run over frames and space, as the
@@ -70,18 +71,6 @@ class GroupNormalization(keras.layers.Layer):
             inputs, self.gamma, self.beta, self.groups, self.epsilon, self.activated
         )
         return ops.reshape(outputs, shape) if folds else outputs
-
-    def compute_output_shape(self, input_shape) -> Shape:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "groups": self.groups,
-            "epsilon": self.epsilon,
-            "activated": self.activated,
-            "per_frame": self.per_frame,
-        }
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")

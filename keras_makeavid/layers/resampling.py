@@ -6,10 +6,11 @@ import keras
 from keras import ops
 
 from keras_makeavid.layers.convolution import PseudoConv3D
+from keras_makeavid.layers.layer import Layer
 from keras_makeavid.tensor import Shape, Tensor
 
 
-class _Resampling(keras.layers.Layer):
+class _Resampling(Layer):
     """A pseudo-3D convolution of 3 x 3, and what its subclass does besides."""
 
     strides = 1
@@ -18,23 +19,12 @@ class _Resampling(keras.layers.Layer):
         super().__init__(**kwargs)
         self.channels = channels
         self.temporal = temporal
-        self.conv = PseudoConv3D(
-            channels,
-            strides=self.strides,
-            temporal=temporal,
-            dtype=self.dtype_policy,
-            name="conv",
+        self.conv = self.part(
+            PseudoConv3D, "conv", channels, strides=self.strides, temporal=temporal
         )
 
     def build(self, input_shape):
         self.conv.build(input_shape)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "temporal": self.temporal,
-        }
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")

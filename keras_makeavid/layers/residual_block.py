@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from keras_makeavid.layers.convolution import PseudoConv3D
 from keras_makeavid.layers.dense import Dense
+from keras_makeavid.layers.layer import Layer
 from keras_makeavid.layers.normalization import GroupNormalization
-from keras_makeavid.layers.operations.silu import silu
+from keras_makeavid.layers.operations.activations import silu
 from keras_makeavid.tensor import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class ResidualBlock(keras.layers.Layer):
+class ResidualBlock(Layer):
     """Norm, SiLU, conv, add time; norm, SiLU, conv; add the input.
 
     See docs/model.md, UNet. The statistics of both norms run over frames and space,
@@ -52,19 +51,12 @@ class ResidualBlock(keras.layers.Layer):
         self.epsilon = epsilon
         self.temporal = temporal
         self.norm_per_frame = norm_per_frame
-        policy = self.dtype_policy
-
-        def norm(name):
-            return GroupNormalization(
-                groups, epsilon, True, norm_per_frame, dtype=policy, name=name
-            )
-
-        def conv(name):
-            return PseudoConv3D(channels, temporal=temporal, dtype=policy, name=name)
-
-        self.norm1, self.conv1 = norm("norm1"), conv("conv1")
-        self.time_emb_proj = Dense(channels, dtype=policy, name="time_emb_proj")
-        self.norm2, self.conv2 = norm("norm2"), conv("conv2")
+        norm = (groups, epsilon, True, norm_per_frame)
+        self.norm1 = self.part(GroupNormalization, "norm1", *norm)
+        self.conv1 = self.part(PseudoConv3D, "conv1", channels, temporal=temporal)
+        self.time_emb_proj = self.part(Dense, "time_emb_proj", channels)
+        self.norm2 = self.part(GroupNormalization, "norm2", *norm)
+        self.conv2 = self.part(PseudoConv3D, "conv2", channels, temporal=temporal)
         self.conv_shortcut: PseudoConv3D | None = None
 
     def build(self, inputs_shape, time_embedding_shape) -> None:
@@ -75,24 +67,15 @@ class ResidualBlock(keras.layers.Layer):
         self.norm2.build(widened)
         self.conv2.build(widened)
         if inputs_shape[-1] != self.channels:
-            self.conv_shortcut = PseudoConv3D(
-                self.channels,
-                kernel_size=1,
-                temporal=self.temporal,
-                dtype=self.dtype_policy,
-                name="conv_shortcut",
+            self.conv_shortcut = self.part(
+                PseudoConv3D, "conv_shortcut", self.channels, 1, temporal=self.temporal
             )
             self.conv_shortcut.build(inputs_shape)
 
     def call(self, inputs, time_embedding) -> Tensor:
-        """Apply the block.
+        """Transform video `(B, F, H, W, C)` or image `(B, H, W, C)` to `channels`.
 
-        Args:
-            inputs: Video `(B, F, H, W, C)` or image `(B, H, W, C)`.
-            time_embedding: `(B, T)`, the same for all frames.
-
-        Returns:
-            The shape of `inputs` with `channels` channels.
+        `time_embedding` is `(B, T)`, the same for all frames.
         """
         x = self.conv1(self.norm1(inputs))
         shift = self.time_emb_proj(silu(time_embedding))
@@ -104,13 +87,3 @@ class ResidualBlock(keras.layers.Layer):
 
     def compute_output_shape(self, inputs_shape, time_embedding_shape) -> Shape:
         return (*inputs_shape[:-1], self.channels)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "groups": self.groups,
-            "epsilon": self.epsilon,
-            "temporal": self.temporal,
-            "norm_per_frame": self.norm_per_frame,
-        }

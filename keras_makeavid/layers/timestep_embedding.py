@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_makeavid.layers.dense import Dense
+from keras_makeavid.layers.layer import Layer
 from keras_makeavid.tensor import Shape, Tensor
 
 
@@ -42,7 +42,7 @@ def sinusoidal_embedding(timesteps, width: int) -> Tensor:
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class TimestepEmbedding(keras.layers.Layer):
+class TimestepEmbedding(Layer):
     """Sinusoid, Dense, SiLU, Dense.
 
     Timesteps are never cast to half precision: bfloat16 cannot tell 999 from
@@ -62,10 +62,8 @@ class TimestepEmbedding(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.sinusoid_width = sinusoid_width
         self.width = width
-        self.linear_1 = Dense(
-            width, activation="silu", dtype=self.dtype_policy, name="linear_1"
-        )
-        self.linear_2 = Dense(width, dtype=self.dtype_policy, name="linear_2")
+        self.linear_1 = self.part(Dense, "linear_1", width, activation="silu")
+        self.linear_2 = self.part(Dense, "linear_2", width)
 
     def build(self, input_shape) -> None:
         self.linear_1.build((None, self.sinusoid_width))
@@ -78,10 +76,3 @@ class TimestepEmbedding(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape) -> Shape:
         return (input_shape[0], self.width)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "sinusoid_width": self.sinusoid_width,
-            "width": self.width,
-        }

@@ -9,13 +9,14 @@ from keras import ops
 
 from keras_makeavid.layers.attention import Attention, TemporalAttention
 from keras_makeavid.layers.convolution import SpatialConv
-from keras_makeavid.layers.feed_forward import FeedForward
+from keras_makeavid.layers.dense import FeedForward
+from keras_makeavid.layers.layer import ShapeKeepingLayer
 from keras_makeavid.layers.normalization import GroupNormalization, LayerNormalization
-from keras_makeavid.tensor import Shape, Tensor
+from keras_makeavid.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class TransformerBlock(keras.layers.Layer):
+class TransformerBlock(ShapeKeepingLayer):
     """Spatial, text and temporal attention and a feed-forward, all pre-normed.
 
     In this order (docs/model.md, UNet): self-attention within a frame, cross-attention
@@ -51,22 +52,18 @@ class TransformerBlock(keras.layers.Layer):
         self.gelu = gelu
         self.temporal = temporal
         self.rematerialise_feed_forward = False
-        policy = self.dtype_policy
-
-        def norm(name):
-            return LayerNormalization(dtype=policy, name=name)
-
-        self.norm1 = norm("norm1")
-        self.attn1 = Attention(width, num_heads, dtype=policy, name="attn1")
-        self.norm2 = norm("norm2")
-        self.attn2 = Attention(width, num_heads, dtype=policy, name="attn2")
+        part = self.part
+        self.norm1 = part(LayerNormalization, "norm1")
+        self.attn1 = part(Attention, "attn1", width, num_heads)
+        self.norm2 = part(LayerNormalization, "norm2")
+        self.attn2 = part(Attention, "attn2", width, num_heads)
         if temporal:
-            self.norm_temporal = norm("norm_temporal")
-            self.attn_temporal = TemporalAttention(
-                width, num_heads, dtype=policy, name="attn_temporal"
+            self.norm_temporal = part(LayerNormalization, "norm_temporal")
+            self.attn_temporal = part(
+                TemporalAttention, "attn_temporal", width, num_heads
             )
-        self.norm3 = norm("norm3")
-        self.ff = FeedForward(width, gelu, dtype=policy, name="ff")
+        self.norm3 = part(LayerNormalization, "norm3")
+        self.ff = part(FeedForward, "ff", width, gelu)
 
     def build(self, inputs_shape, context_shape) -> None:
         tokens = (None, None, self.width)
@@ -86,16 +83,11 @@ class TransformerBlock(keras.layers.Layer):
         return self.attn2.project(context)
 
     def call(self, inputs, context, temporal: bool = True) -> Tensor:
-        """Apply the block.
+        """Transform tokens `(B, F, N, width)`; the shape stays.
 
-        Args:
-            inputs: Tokens `(B, F, N, width)`.
-            context: Text `(B, L, D)`, or `(B, F, L, D)` with one for each frame, or
-                what `project_context` made of it.
-            temporal: Whether to attend over frames.
-
-        Returns:
-            `(B, F, N, width)`.
+        `context` is text `(B, L, D)`, or `(B, F, L, D)` with one for each frame, or
+        what `project_context` made of it; `temporal` tells whether to attend over
+        frames.
         """
         batch, frames, tokens, width = ops.shape(inputs)
         x = ops.reshape(inputs, (-1, tokens, width))
@@ -121,21 +113,9 @@ class TransformerBlock(keras.layers.Layer):
     def _normed_feed_forward(self, x):
         return self.ff(self.norm3(x))
 
-    def compute_output_shape(self, inputs_shape, context_shape=None) -> Shape:
-        return inputs_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "width": self.width,
-            "num_heads": self.num_heads,
-            "gelu": self.gelu,
-            "temporal": self.temporal,
-        }
-
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class SpatioTemporalTransformer(keras.layers.Layer):
+class SpatioTemporalTransformer(ShapeKeepingLayer):
     """GroupNorm per frame, 1x1 conv in, a `TransformerBlock`, 1x1 conv out, add.
 
     Args:
@@ -172,13 +152,13 @@ class SpatioTemporalTransformer(keras.layers.Layer):
         self.groups = groups
         self.epsilon = epsilon
         self.temporal = temporal
-        policy = self.dtype_policy
-        self.norm = GroupNormalization(groups, epsilon, dtype=policy, name="norm")
-        self.proj_in = SpatialConv(channels, 1, dtype=policy, name="proj_in")
-        self.transformer_block = TransformerBlock(
-            channels, num_heads, gelu, temporal, dtype=policy, name="transformer_block"
+        self.norm = self.part(GroupNormalization, "norm", groups, epsilon)
+        self.proj_in = self.part(SpatialConv, "proj_in", channels, 1)
+        block = (channels, num_heads, gelu, temporal)
+        self.transformer_block = self.part(
+            TransformerBlock, "transformer_block", *block
         )
-        self.proj_out = SpatialConv(channels, 1, dtype=policy, name="proj_out")
+        self.proj_out = self.part(SpatialConv, "proj_out", channels, 1)
 
     def build(self, inputs_shape, context_shape) -> None:
         image = (None, None, None, self.channels)
@@ -194,15 +174,10 @@ class SpatioTemporalTransformer(keras.layers.Layer):
         return self.transformer_block.project_context(context)
 
     def call(self, inputs, context) -> Tensor:
-        """Apply the transformer.
+        """Transform video `(B, F, H, W, C)` or image `(B, H, W, C)`; the shape stays.
 
-        Args:
-            inputs: Video `(B, F, H, W, C)` or image `(B, H, W, C)`; on an image the
-                temporal attention is skipped.
-            context: Text `(B, L, D)`, or what `project_context` made of it.
-
-        Returns:
-            The shape of `inputs`.
+        `context` is text `(B, L, D)`, or what `project_context` made of it. On an image
+        the temporal attention is skipped.
         """
         shape = ops.shape(inputs)
         temporal = len(shape) == 5
@@ -214,17 +189,3 @@ class SpatioTemporalTransformer(keras.layers.Layer):
         x = self.transformer_block(x, context, temporal=temporal)
         x = self.proj_out(ops.reshape(x, (-1, height, width, channels)))
         return inputs + ops.reshape(x, shape)
-
-    def compute_output_shape(self, inputs_shape, context_shape=None) -> Shape:
-        return inputs_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "num_heads": self.num_heads,
-            "gelu": self.gelu,
-            "groups": self.groups,
-            "epsilon": self.epsilon,
-            "temporal": self.temporal,
-        }

@@ -1,7 +1,8 @@
-"""The inflated inpainting UNet as one layer."""
+"""The inflated inpainting UNet as one layer, and the blocks of its levels."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,120 +10,234 @@ import keras
 from keras import ops
 
 from keras_makeavid.layers.convolution import PseudoConv3D
+from keras_makeavid.layers.layer import Layer, check_shape
+from keras_makeavid.layers.motion_module import MotionModule
 from keras_makeavid.layers.normalization import GroupNormalization
-from keras_makeavid.layers.shapes import check_shape
+from keras_makeavid.layers.resampling import Downsample, Upsample
+from keras_makeavid.layers.residual_block import ResidualBlock
 from keras_makeavid.layers.timestep_embedding import TimestepEmbedding
-from keras_makeavid.layers.unet_blocks import DownBlock, MidBlock, UpBlock
+from keras_makeavid.layers.transformer import SpatioTemporalTransformer
 from keras_makeavid.tensor import Shape, Tensor
 
 
-class UNet(keras.layers.Layer):
+@dataclasses.dataclass(frozen=True)
+class UNetDesign:
+    """How a UNet is made, as `UNetPseudo3D` documents it; `num_heads` of each level.
+
+    `motion` are the arguments of a `MotionModule` behind each transformer, or behind
+    each residual block that has none, and `None` where there is no such module.
+    """
+
+    in_channels: int
+    out_channels: int
+    block_channels: tuple[int, ...]
+    layers_per_block: int
+    num_heads: tuple[int, ...]
+    context_dim: int
+    attention_levels: tuple[bool, ...]
+    gelu: str
+    groups: int
+    epsilon: float
+    transformer_epsilon: float
+    temporal: bool
+    norm_per_frame: bool = False
+    motion: Mapping[str, Any] | None = None
+    motion_mid_block: bool = False
+
+
+class UNetBlock(Layer):
+    """What down, middle and up blocks share: their parts, and the text."""
+
+    def __init__(
+        self,
+        design: UNetDesign,
+        level: int,
+        num_layers: int,
+        num_transformers: int,
+        motion: Mapping[str, Any] | None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        groups, temporal = design.groups, design.temporal
+        self.channels = channels = design.block_channels[level]
+        self.temporal = temporal
+        self.rematerialise = False
+        num_modules = 0 if motion is None else (num_transformers or num_layers)
+
+        def parts(kind, name, count, *arguments, **options):
+            return [
+                self.part(kind, f"{name}_{i}", channels, *arguments, **options)
+                for i in range(count)
+            ]
+
+        block = (groups, design.epsilon, temporal, design.norm_per_frame)
+        self.resnets = parts(ResidualBlock, "resnets", num_layers, *block)
+        self.attentions = parts(
+            SpatioTemporalTransformer,
+            "attentions",
+            num_transformers,
+            design.num_heads[level],
+            design.gelu,
+            groups,
+            design.transformer_epsilon,
+            temporal,
+        )
+        # What is temporal has it in its path, by which training and files tell.
+        module = {"groups": groups, **(motion or {})}
+        self.temporal_modules = parts(
+            MotionModule, "temporal_modules", num_modules, **module
+        )
+
+    def build_parts(self, width, time_width, context_shape, skips=None) -> None:
+        """Create the weights for inputs of a width, and of skips beside them."""
+        skips = skips or [0] * len(self.resnets)
+        for resnet, skip in zip(self.resnets, skips, strict=True):
+            resnet.build((None, None, None, width + skip), (None, time_width))
+            width = self.channels
+        for attention in self.attentions:
+            attention.build((None, None, None, self.channels), context_shape)
+        for module in self.temporal_modules:
+            module.build((None, None, None, None, self.channels))
+        self.built = True
+
+    def run(self, part, *inputs) -> Tensor:
+        """Call a part; with `rematerialise`, for gradients that compute it again."""
+        return keras.remat(part)(*inputs) if self.rematerialise else part(*inputs)
+
+    def attend(self, i, x, text) -> Tensor:
+        """Pass the transformer and the motion module behind residual block `i`."""
+        if self.attentions:
+            x = self.run(self.attentions[i], x, text[i])
+        # Images pass no motion modules.
+        if self.temporal_modules and len(x.shape) == 5:
+            x = self.run(self.temporal_modules[i], x)
+        return x
+
+    def project_context(self, context) -> list[Any]:
+        """Keys and values of the text for each transformer of this block."""
+        return [attention.project_context(context) for attention in self.attentions]
+
+
+class DownBlock(UNetBlock):
+    """Residual blocks, each with a transformer or none, then a downsampler or none."""
+
+    def __init__(self, design: UNetDesign, level: int, **kwargs):
+        num_layers = design.layers_per_block
+        num_transformers = num_layers if design.attention_levels[level] else 0
+        sizes = (num_layers, num_transformers, design.motion)
+        super().__init__(design, level, *sizes, **kwargs)
+        self.downsampler = None
+        if level < len(design.block_channels) - 1:
+            self.downsampler = self.part(
+                Downsample, "downsamplers_0", self.channels, self.temporal
+            )
+
+    def build(self, input_channels, time_width, context_shape) -> None:
+        self.build_parts(input_channels, time_width, context_shape)
+        if self.downsampler is not None:
+            self.downsampler.build((None, None, None, self.channels))
+
+    def call(self, x, time_embedding, text) -> tuple[Tensor, list[Tensor]]:
+        """Return the output and every intermediate that the up path will want."""
+        skips = []
+        for i, resnet in enumerate(self.resnets):
+            x = self.attend(i, self.run(resnet, x, time_embedding), text)
+            skips.append(x)
+        if self.downsampler is not None:
+            x = self.downsampler(x)
+            skips.append(x)
+        return x, skips
+
+
+class MidBlock(UNetBlock):
+    """Residual block, transformer, a motion module or none, residual block."""
+
+    def __init__(self, design: UNetDesign, **kwargs):
+        motion = design.motion if design.motion_mid_block else None
+        super().__init__(design, -1, 2, 1, motion, **kwargs)
+
+    def build(self, time_width, context_shape) -> None:
+        self.build_parts(self.channels, time_width, context_shape)
+
+    def call(self, x, time_embedding, text) -> Tensor:
+        """`(B, F, H, W, C)` or `(B, H, W, C)`; the shape stays."""
+        first, second = self.resnets
+        x = self.attend(0, self.run(first, x, time_embedding), text)
+        return self.run(second, x, time_embedding)
+
+
+class UpBlock(UNetBlock):
+    """Residual blocks fed with skips, each with a transformer or none; an upsampler."""
+
+    def __init__(self, design: UNetDesign, level: int, **kwargs):
+        num_layers = design.layers_per_block + 1
+        num_transformers = num_layers if design.attention_levels[level] else 0
+        sizes = (num_layers, num_transformers, design.motion)
+        super().__init__(design, level, *sizes, **kwargs)
+        self.upsampler = None
+        if level > 0:
+            self.upsampler = self.part(
+                Upsample, "upsamplers_0", self.channels, self.temporal
+            )
+
+    def build(self, input_channels, skip_channels, time_width, context_shape) -> None:
+        self.build_parts(input_channels, time_width, context_shape, skip_channels)
+        if self.upsampler is not None:
+            self.upsampler.build((None, None, None, self.channels))
+
+    def call(self, x, skips, time_embedding, text) -> Tensor:
+        """Consume `skips` of the size of `x`, one for each residual block, in order."""
+        for i, (resnet, skip) in enumerate(zip(self.resnets, skips, strict=True)):
+            x = ops.concatenate([x, skip], axis=-1)
+            x = self.attend(i, self.run(resnet, x, time_embedding), text)
+        return x if self.upsampler is None else self.upsampler(x)
+
+
+class UNet(Layer):
     """The network of `keras_makeavid.models.UNetPseudo3D`, which documents it.
 
     KerasHub's `Backbone` is a functional model, traced for one form of inputs. A layer
     of its own also takes images and projected text.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        block_channels: tuple[int, ...],
-        layers_per_block: int,
-        num_heads: tuple[int, ...],
-        context_dim: int,
-        attention_levels: tuple[bool, ...],
-        gelu: str,
-        groups: int,
-        epsilon: float,
-        transformer_epsilon: float,
-        temporal: bool,
-        motion: Mapping[str, Any] | None = None,
-        motion_mid_block: bool = False,
-        norm_per_frame: bool = False,
-        **kwargs,
-    ):
+    def __init__(self, design: UNetDesign, **kwargs):
         # Timesteps must stay exact in half precision; `call` casts what may be.
         super().__init__(autocast=False, **kwargs)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.block_channels = block_channels
-        self.layers_per_block = layers_per_block
-        self.context_dim = context_dim
-        self.is_video = temporal or motion is not None
-        self.time_width = 4 * block_channels[0]
+        self.design = design
+        self.is_video = design.temporal or design.motion is not None
+        first, levels = design.block_channels[0], range(len(design.block_channels))
+        self.time_width = 4 * first
 
-        last = len(block_channels) - 1
-        policy = self.dtype_policy
+        def convolution(name, channels):
+            return self.part(PseudoConv3D, name, channels, temporal=design.temporal)
 
-        def block(
-            kind, level, num_layers, num_transformers, name, motion=motion, **extra
-        ):
-            return kind(
-                channels=block_channels[level],
-                num_layers=num_layers,
-                num_transformers=num_transformers,
-                num_heads=num_heads[level],
-                gelu=gelu,
-                groups=groups,
-                epsilon=epsilon,
-                transformer_epsilon=transformer_epsilon,
-                temporal=temporal,
-                norm_per_frame=norm_per_frame,
-                motion=motion,
-                dtype=policy,
-                name=name,
-                **extra,
-            )
-
-        self.conv_in = PseudoConv3D(
-            block_channels[0], temporal=temporal, dtype=policy, name="conv_in"
-        )
-        self.time_embedding = TimestepEmbedding(
-            block_channels[0], self.time_width, dtype=policy, name="time_embedding"
+        self.conv_in = convolution("conv_in", first)
+        self.time_embedding = self.part(
+            TimestepEmbedding, "time_embedding", first, self.time_width
         )
         self.down_blocks = [
-            block(
-                DownBlock,
-                level,
-                layers_per_block,
-                layers_per_block if attention_levels[level] else 0,
-                f"down_blocks_{level}",
-                downsample=level < last,
-            )
-            for level in range(last + 1)
+            self.part(DownBlock, f"down_blocks_{i}", design, i) for i in levels
         ]
-        mid_motion = motion if motion_mid_block else None
-        self.mid_block = block(MidBlock, last, 2, 1, "mid_block", mid_motion)
+        self.mid_block = self.part(MidBlock, "mid_block", design)
         self.up_blocks = [
-            block(
-                UpBlock,
-                level,
-                layers_per_block + 1,
-                layers_per_block + 1 if attention_levels[level] else 0,
-                f"up_blocks_{last - level}",
-                upsample=level > 0,
-            )
-            for level in reversed(range(last + 1))
+            self.part(UpBlock, f"up_blocks_{i}", design, level)
+            for i, level in enumerate(reversed(levels))
         ]
-        self.conv_norm_out = GroupNormalization(
-            groups, epsilon, True, norm_per_frame, dtype=policy, name="conv_norm_out"
-        )
-        self.conv_out = PseudoConv3D(
-            out_channels, temporal=temporal, dtype=policy, name="conv_out"
-        )
+        norm = (design.groups, design.epsilon, True, design.norm_per_frame)
+        self.conv_norm_out = self.part(GroupNormalization, "conv_norm_out", *norm)
+        self.conv_out = convolution("conv_out", design.out_channels)
 
     def build(self, input_shape=None) -> None:
         """Create every weight; all shapes follow from the configuration."""
-        channels = self.block_channels
-        context_shape = (None, None, self.context_dim)
-        self.conv_in.build((None, None, None, self.in_channels))
+        context_shape = (None, None, self.design.context_dim)
+        self.conv_in.build((None, None, None, self.design.in_channels))
         self.time_embedding.build((None,))
-        width, skips = channels[0], [channels[0]]
+        width = self.design.block_channels[0]
+        skips = [width]
         for block in self.down_blocks:
             block.build(width, self.time_width, context_shape)
             width = block.channels
-            skips += [width] * (self.layers_per_block + (block.downsampler is not None))
+            skips += [width] * (len(block.resnets) + (block.downsampler is not None))
         self.mid_block.build(self.time_width, context_shape)
         for block in self.up_blocks:
             block_skips = [skips.pop() for _ in block.resnets]
@@ -135,9 +250,9 @@ class UNet(keras.layers.Layer):
     def project_context(self, context) -> dict[str, Any]:
         """Compute the text's keys and values of every transformer, once a video."""
         context = ops.cast(context, self.compute_dtype)
-        if context.shape[-1] != self.context_dim:
+        if context.shape[-1] != self.design.context_dim:
             raise ValueError(
-                f"context must have shape (B, L, {self.context_dim}). "
+                f"context must have shape (B, L, {self.design.context_dim}). "
                 f"Received: {tuple(context.shape)}"
             )
         return {
@@ -148,8 +263,8 @@ class UNet(keras.layers.Layer):
 
     def call(self, inputs, spatial_only: bool = False) -> Tensor:
         sample, timesteps = inputs["sample"], inputs["timesteps"]
-        factor = 2 ** (len(self.block_channels) - 1)
-        check_shape("sample", sample.shape, self.in_channels, factor)
+        factor = 2 ** (len(self.down_blocks) - 1)
+        check_shape("sample", sample.shape, self.design.in_channels, factor)
         text = inputs["context"]
         if not isinstance(text, dict):
             text = self.project_context(text)
@@ -184,7 +299,7 @@ class UNet(keras.layers.Layer):
             "context": keras.tree.map_structure(for_each_frame, text),
         }
         prediction = self.call(images)
-        return ops.reshape(prediction, (*shape[:-1], self.out_channels))
+        return ops.reshape(prediction, (*shape[:-1], self.design.out_channels))
 
     def compute_output_shape(self, input_shape) -> Shape:
-        return (*input_shape["sample"][:-1], self.out_channels)
+        return (*input_shape["sample"][:-1], self.design.out_channels)

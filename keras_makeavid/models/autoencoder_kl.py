@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
-import keras_hub
 from keras import ops
 
 from keras_makeavid.layers.autoencoder import Autoencoder
 from keras_makeavid.layers.int8 import network_policy
-from keras_makeavid.layers.shapes import check_shape
+from keras_makeavid.layers.layer import Configured
 from keras_makeavid.models.frame_coding import FrameCoding
-from keras_makeavid.models.int8_weights import Int8Weights
-from keras_makeavid.models.loading import FromPreset
-from keras_makeavid.tensor import Shape, Tensor
+from keras_makeavid.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class AutoencoderKL(FrameCoding, Int8Weights, FromPreset, keras_hub.models.Backbone):
+class AutoencoderKL(Configured, FrameCoding):
     """Stable Diffusion 1.5's variational autoencoder (Rombach et al., 2022).
 
     It knows images only: the frames of a video `(B, F, H, W, C)` are coded each on
@@ -84,11 +80,7 @@ class AutoencoderKL(FrameCoding, Int8Weights, FromPreset, keras_hub.models.Backb
             dtype=dtype,
             name="autoencoder",
         )
-        images = keras.Input((None, None, in_channels), name="images")
-        super().__init__(inputs=images, outputs=network(images), dtype=dtype, **kwargs)
-        self.network = network
-        # The graph is of images; `call` folds the frames of videos into the batch.
-        self.input_spec = None
+        super().__init__(network, in_channels, dtype, **kwargs)
         self.in_channels = in_channels
         self.latent_channels = latent_channels
         self.block_channels = block_channels
@@ -100,10 +92,6 @@ class AutoencoderKL(FrameCoding, Int8Weights, FromPreset, keras_hub.models.Backb
     @property
     def downsampling_factor(self) -> int:
         return 2 ** (len(self.block_channels) - 1)
-
-    def call(self, images) -> Tensor:
-        # The graph that KerasHub wants is of images; this takes videos too.
-        return self.decode(self.encode(images))
 
     def posterior(self, images) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance of the latents, not yet scaled.
@@ -148,41 +136,6 @@ class AutoencoderKL(FrameCoding, Int8Weights, FromPreset, keras_hub.models.Backb
             noise = keras.random.normal(ops.shape(latents), dtype="float32", seed=seed)
             latents = latents + ops.exp(0.5 * log_variance) * noise
         return ops.cast(latents * self.scaling_factor, self.compute_dtype)
-
-    def decode(self, latents) -> Tensor:
-        """Decode latents, as `encode` returns them, to images.
-
-        Args:
-            latents: `(..., h, w, latent_channels)`.
-
-        Returns:
-            `(..., h * factor, w * factor, in_channels)`, about in [-1, 1], unclipped.
-
-        Raises:
-            ValueError: If the shape does not fit.
-
-        Example:
-        ```python
-        images = keras.ops.clip(autoencoder.decode(latents), -1, 1)
-        ```
-        """
-        check_shape("latents", latents.shape, self.latent_channels)
-        return self._by_frame(self.network.decode, latents / self.scaling_factor)
-
-    def compute_output_shape(self, input_shape) -> Shape:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "in_channels": self.in_channels,
-            "latent_channels": self.latent_channels,
-            "block_channels": self.block_channels,
-            "layers_per_block": self.layers_per_block,
-            "groups": self.groups,
-            "epsilon": self.epsilon,
-            "scaling_factor": self.scaling_factor,
-        }
 
 
 def _check_config(block_channels, groups):

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
-import keras_hub
 
+from keras_makeavid.layers.autoencoder import TinyAutoencoder
 from keras_makeavid.layers.int8 import network_policy
-from keras_makeavid.layers.shapes import check_shape
-from keras_makeavid.layers.tiny_autoencoder import TinyAutoencoder
+from keras_makeavid.layers.layer import Configured
 from keras_makeavid.models.frame_coding import FrameCoding
-from keras_makeavid.models.int8_weights import Int8Weights
-from keras_makeavid.models.loading import FromPreset
-from keras_makeavid.tensor import Shape, Tensor
+from keras_makeavid.tensor import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class AutoencoderTiny(FrameCoding, Int8Weights, FromPreset, keras_hub.models.Backbone):
+class AutoencoderTiny(Configured, FrameCoding):
     """TAESD (Ollin Boer Bohan): Stable Diffusion's autoencoder, distilled.
 
     Its latents are those that the UNet takes: what `AutoencoderKL` multiplies by its
@@ -84,11 +80,7 @@ class AutoencoderTiny(FrameCoding, Int8Weights, FromPreset, keras_hub.models.Bac
             dtype=dtype,
             name="tiny_autoencoder",
         )
-        images = keras.Input((None, None, in_channels), name="images")
-        super().__init__(inputs=images, outputs=network(images), dtype=dtype, **kwargs)
-        self.network = network
-        # The graph is of images; `call` folds the frames of videos into the batch.
-        self.input_spec = None
+        super().__init__(network, in_channels, dtype, **kwargs)
         self.in_channels = in_channels
         self.latent_channels = latent_channels
         self.channels = channels
@@ -99,10 +91,6 @@ class AutoencoderTiny(FrameCoding, Int8Weights, FromPreset, keras_hub.models.Bac
     @property
     def downsampling_factor(self) -> int:
         return 2 ** (len(self.encoder_blocks) - 1)
-
-    def call(self, images) -> Tensor:
-        # The graph that KerasHub wants is of images; this takes videos too.
-        return self.decode(self.encode(images))
 
     def encode(self, images) -> Tensor:
         """Encode images as latents, times `scaling_factor`.
@@ -123,37 +111,3 @@ class AutoencoderTiny(FrameCoding, Int8Weights, FromPreset, keras_hub.models.Bac
         """
         self._check_images(images)
         return self._by_frame(self.network.encode, images) * self.scaling_factor
-
-    def decode(self, latents) -> Tensor:
-        """Decode latents, as `encode` or a UNet returns them, to images.
-
-        Args:
-            latents: `(..., h, w, latent_channels)`.
-
-        Returns:
-            `(..., h * factor, w * factor, in_channels)`, about in [-1, 1], unclipped.
-
-        Raises:
-            ValueError: If the shape does not fit.
-
-        Example:
-        ```python
-        images = keras.ops.clip(autoencoder.decode(latents), -1, 1)
-        ```
-        """
-        check_shape("latents", latents.shape, self.latent_channels)
-        return self._by_frame(self.network.decode, latents / self.scaling_factor)
-
-    def compute_output_shape(self, input_shape) -> Shape:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "in_channels": self.in_channels,
-            "latent_channels": self.latent_channels,
-            "channels": self.channels,
-            "encoder_blocks": self.encoder_blocks,
-            "decoder_blocks": self.decoder_blocks,
-            "scaling_factor": self.scaling_factor,
-        }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,38 +11,68 @@ import numpy as np
 from keras import ops
 
 from keras_makeavid.compilation import compile_inference
-from keras_makeavid.layers.shapes import check_shape
-from keras_makeavid.models.tiling import TileGrid
-from keras_makeavid.tensor import Tensor
+from keras_makeavid.layers.layer import check_shape
+from keras_makeavid.models.int8_weights import Int8Backbone
+from keras_makeavid.tensor import Shape, Tensor
+
+# As in diffusers, neighbours share at least a quarter of a tile.
+_OVERLAP = 4
 
 
-class FrameCoding:
+class FrameCoding(Int8Backbone):
     """What autoencoders of images have in common: videos, chunks and tiles.
 
-    It is combined with a Keras model that has these:
+    A subclass has `encode` and these:
 
     Attributes:
         network: The layer that holds all weights, with `encode` and `decode`.
         in_channels: Channels of an image.
         latent_channels: Channels of a latent.
+        scaling_factor: What latents are multiplied by.
     """
 
-    network: Any
-    in_channels: int
-    latent_channels: int
-    compute_dtype: str
-    encode: Callable[[Tensor], Tensor]
-    decode: Callable[[Tensor], Tensor]
+    def __init__(self, network: keras.layers.Layer, in_channels: int, dtype, **kwargs):
+        images = keras.Input((None, None, in_channels), name="images")
+        super().__init__(inputs=images, outputs=network(images), dtype=dtype, **kwargs)
+        self.network = network
+        # The graph is of images; `call` folds the frames of videos into the batch.
+        self.input_spec = None
 
     @property
     def downsampling_factor(self) -> int:
         """Pixels of an image in a latent's pixel, along one side."""
         raise NotImplementedError
 
+    def call(self, images) -> Tensor:
+        # The graph that KerasHub wants is of images; this takes videos too.
+        return self.decode(self.encode(images))
+
+    def compute_output_shape(self, input_shape) -> Shape:
+        return input_shape
+
+    def decode(self, latents) -> Tensor:
+        """Decode latents, as `encode` or a UNet returns them, to images.
+
+        Args:
+            latents: `(..., h, w, latent_channels)`.
+
+        Returns:
+            `(..., h * factor, w * factor, in_channels)`, about in [-1, 1], unclipped.
+
+        Raises:
+            ValueError: If the shape does not fit.
+
+        Example:
+        ```python
+        images = keras.ops.clip(autoencoder.decode(latents), -1, 1)
+        ```
+        """
+        check_shape("latents", latents.shape, self.latent_channels)
+        return self._by_frame(self.network.decode, latents / self.scaling_factor)
+
     def quantize(self, *args: Any, **kwargs: Any) -> None:
-        """Quantize the model, as the class that this is combined with does."""
-        parent: Any = super()
-        parent.quantize(*args, **kwargs)
+        """Quantize the model, as `keras.Model.quantize`."""
+        super().quantize(*args, **kwargs)
         # They were compiled for the variables that there were.
         for program in ("_encode_program", "_decode_program"):
             self.__dict__.pop(program, None)
@@ -148,14 +178,7 @@ class FrameCoding:
         return _on_arrays(compile_inference(decode, [self.network]))
 
     def check_tile_size(self, tile_size: int | None) -> None:
-        """Refuse a side of tiles that `encode_video` and `decode_video` cannot take.
-
-        Args:
-            tile_size: In pixels, or `None` for whole frames.
-
-        Raises:
-            ValueError: If it does not fit.
-        """
+        """Refuse a side of tiles that `encode_video` and `decode_video` cannot take."""
         factor = self.downsampling_factor
         if tile_size is not None and (tile_size % factor or tile_size < 4 * factor):
             raise ValueError(
@@ -200,3 +223,93 @@ def _map_chunks(function, video: np.ndarray, chunk_size: int) -> np.ndarray:
         results.append(function(chunk)[: chunk_size - missing])
     result = np.concatenate(results)
     return result.reshape(*leading, *result.shape[1:])
+
+
+class TileGrid:
+    """Overlapping tiles of one size that cover a picture.
+
+    Sizes are in cells, the pixels of a latent: the same grid then serves pictures
+    that are a multiple of it. A tile larger than the picture shrinks to it.
+    """
+
+    def __init__(self, height: int, width: int, tile: int):
+        self.size = (height, width)
+        self.tile = (min(tile, height), min(tile, width))
+        self.starts = tuple(map(tile_starts, self.size, self.tile))
+
+    def apply(
+        self,
+        function: Callable[[np.ndarray], np.ndarray],
+        pictures: np.ndarray,
+        scale_in: int,
+        scale_out: int,
+    ) -> np.ndarray:
+        """Apply `function` to each tile and blend what it returns linearly.
+
+        It takes `(N, h, w, C)` pixels, always of one shape. A cell is `scale_in` pixels
+        of `pictures`, and `scale_out` of the result, which is float32.
+        """
+        reads = self._slices(scale_in)
+        writes = self._slices(scale_out)
+        weights = self._weights(scale_out)
+        blended: np.ndarray | None = None
+        for read, write, weight in zip(reads, writes, weights, strict=True):
+            piece = function(pictures[:, *read])
+            if blended is None:
+                height, width = (scale_out * cells for cells in self.size)
+                shape = (len(pictures), height, width, piece.shape[-1])
+                blended = np.zeros(shape, "float32")
+            blended[:, *write] += piece * weight
+        assert blended is not None, "a grid has tiles"
+        return blended
+
+    def _slices(self, scale: int) -> list[tuple[slice, slice]]:
+        height, width = (scale * cells for cells in self.tile)
+        return [
+            (
+                slice(scale * row, scale * row + height),
+                slice(scale * column, scale * column + width),
+            )
+            for row in self.starts[0]
+            for column in self.starts[1]
+        ]
+
+    def _weights(self, scale: int) -> list[np.ndarray]:
+        rows, columns = (
+            blend_weights(
+                [scale * start for start in starts], scale * size, scale * tile
+            )
+            for starts, size, tile in zip(
+                self.starts, self.size, self.tile, strict=True
+            )
+        )
+        return [np.outer(row, column)[..., None] for row in rows for column in columns]
+
+
+def tile_starts(size: int, tile: int) -> list[int]:
+    """Where the fewest tiles start that cover an axis and overlap enough.
+
+    The starts increase, from 0 to `size - tile`.
+    """
+    overlap = tile // _OVERLAP
+    count = -(-(size - overlap) // (tile - overlap))
+    return [i * (size - tile) // max(count - 1, 1) for i in range(count)]
+
+
+def blend_weights(starts: Sequence[int], size: int, tile: int) -> np.ndarray:
+    """Weights `(tiles, tile)` of the tiles along an axis of a length `size`.
+
+    They ramp up and down in overlaps; at each point of the axis they sum to 1.
+    """
+    rise = (np.arange(tile) + 0.5) * _OVERLAP / tile
+    weights = np.ones((len(starts), tile))
+    total = np.zeros(size)
+    for weight, start in zip(weights, starts, strict=True):
+        if start > 0:
+            np.minimum(weight, rise, out=weight)
+        if start + tile < size:
+            np.minimum(weight, rise[::-1], out=weight)
+        total[start : start + tile] += weight
+    for weight, start in zip(weights, starts, strict=True):
+        weight /= total[start : start + tile]
+    return weights.astype("float32")

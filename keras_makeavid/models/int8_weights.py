@@ -1,4 +1,4 @@
-"""Models whose dense and convolution layers can be in int8."""
+"""Backbones whose dense and convolution layers can be in int8."""
 
 from __future__ import annotations
 
@@ -6,21 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import keras_hub
 
 from keras_makeavid.layers.dense import Dense
 from keras_makeavid.layers.int8 import EXACT, MODE, Int8Kernel, int8_policy
+from keras_makeavid.models.loading import FromPreset
 
 
-class Int8Weights:
-    """What quantizes a model of this package, and tells of it in its configuration.
-
-    It stands before the Keras model among the bases.
-    """
-
-    name: str
-    trainable: bool
-    dtype_policy: Any
-    _flatten_layers: Any
+class Int8Backbone(FromPreset, keras_hub.models.Backbone):
+    """What quantizes a model of this package, and tells of it in its configuration."""
 
     def quantize(self, mode: str = MODE, config: Any = None, **kwargs: Any) -> None:
         """Round the kernels of dense and convolution layers to int8.
@@ -70,8 +64,7 @@ class Int8Weights:
 
     def get_config(self) -> dict[str, Any]:
         if all(layer.quantization_mode is None for layer in self._kernels()):
-            parent: Any = super()
-            return parent.get_config()
+            return super().get_config()
         # KerasHub would list each layer.
         policy = int8_policy(self.dtype_policy)
         return {

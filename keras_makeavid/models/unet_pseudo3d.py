@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import keras_hub
 
 from keras_makeavid.json_files import read_json, write_json
-from keras_makeavid.layers.feed_forward import GELU_APPROXIMATIONS
+from keras_makeavid.layers.dense import GELU_APPROXIMATIONS
 from keras_makeavid.layers.int8 import network_policy
+from keras_makeavid.layers.layer import Configured
 from keras_makeavid.layers.motion_module import check_frames
-from keras_makeavid.layers.unet import UNet
-from keras_makeavid.models.int8_weights import Int8Weights
-from keras_makeavid.models.loading import FromPreset
+from keras_makeavid.layers.unet import UNet, UNetDesign
+from keras_makeavid.models.int8_weights import Int8Backbone
 from keras_makeavid.tensor import Shape, Tensor
 
 # What `temporal` may be besides true and false.
@@ -26,7 +25,7 @@ _TASK = "TextToVideo"
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class UNetPseudo3D(Int8Weights, FromPreset, keras_hub.models.Backbone):
+class UNetPseudo3D(Configured, Int8Backbone):
     """Stable Diffusion 1.5's UNet, inflated to video (docs/model.md).
 
     One instance takes video and image; on an image every temporal part is
@@ -142,19 +141,19 @@ class UNetPseudo3D(Int8Weights, FromPreset, keras_hub.models.Backbone):
             else num_heads
         )
         has_modules = temporal == MOTION_MODULES
-        modules: dict[str, Any] = {
+        modules = {
             "num_heads": motion_num_heads,
             "positions": motion_positions,
             "interpolate": motion_interpolation,
             "norm_over_frames": motion_norm_over_frames,
         }
-        network_arguments = {
+        design = {
             **config,
             "num_heads": heads_of_levels,
             "temporal": config["temporal"] is True,
+            "norm_per_frame": has_modules and not residual_norm_over_frames,
             "motion": modules if has_modules else None,
             "motion_mid_block": motion_mid_block,
-            "norm_per_frame": has_modules and not residual_norm_over_frames,
         }
         if has_modules:
             config |= {
@@ -167,7 +166,7 @@ class UNetPseudo3D(Int8Weights, FromPreset, keras_hub.models.Backbone):
             }
         _check_config(config, heads_of_levels)
 
-        network = UNet(**network_arguments, dtype=dtype, name="unet")
+        network = UNet(UNetDesign(**design), dtype=dtype, name="unet")
         network.build()
         inputs = {
             "sample": keras.Input((None, None, None, in_channels), name="sample"),
@@ -180,7 +179,6 @@ class UNetPseudo3D(Int8Weights, FromPreset, keras_hub.models.Backbone):
         self.input_spec = None
         self.autocast = False
         self.network = network
-        self._config = config
         for key, value in config.items():
             setattr(self, key, value)
 
@@ -218,9 +216,6 @@ class UNetPseudo3D(Int8Weights, FromPreset, keras_hub.models.Backbone):
         # KerasHub names the base class of a task, which here is `Task` itself.
         path = Path(preset_dir, "metadata.json")
         write_json(path, {**read_json(path), "tasks": [_TASK]}, indent=4)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self._config}
 
 
 def _check_config(config, heads_of_levels):

@@ -9,17 +9,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-_MEMBERS = {
-    "Plan": "plan",
-    "Sizes": "programs",
-    "Topology": "topology",
-    "find_topology": "topology",
-    "plan_as_json": "report",
-    "plan_lines": "report",
-    "plan_sampling": "plan",
-    "plan_training": "plan",
-}
-
 __all__ = [
     "Plan",
     "Sizes",
@@ -32,14 +21,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from keras_makeavid.planning.plan import Plan, plan_sampling, plan_training
+    from keras_makeavid.planning.plan import (
+        Plan,
+        plan_as_json,
+        plan_lines,
+        plan_sampling,
+        plan_training,
+    )
     from keras_makeavid.planning.programs import Sizes
-    from keras_makeavid.planning.report import plan_as_json, plan_lines
     from keras_makeavid.planning.topology import Topology, find_topology
 
 
 def __getattr__(name: str):
-    if name in _MEMBERS:
-        module = importlib.import_module(f"keras_makeavid.planning.{_MEMBERS[name]}")
-        return getattr(module, name)
-    raise AttributeError(f"module 'keras_makeavid.planning' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = "topology" if name in ("Topology", "find_topology") else "plan"
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

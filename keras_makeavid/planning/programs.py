@@ -54,6 +54,12 @@ def unet_maker(preset: str) -> Callable[[], UNetPseudo3D]:
     return lambda: UNetPseudo3D.from_preset(preset, load_weights=False)
 
 
+def _unet_of(recipe):
+    unet = unet_maker(recipe.model.preset)()
+    set_dtype_policy(unet, recipe.model.dtype)
+    return unet
+
+
 def training_model(recipe: Recipe, stage: Stage, sizes: Sizes) -> ReportingModel:
     """The compiled training model of a stage, as `train` makes it, without weights."""
     if stage.objective != "video":
@@ -63,11 +69,9 @@ def training_model(recipe: Recipe, stage: Stage, sizes: Sizes) -> ReportingModel
         )
     steps = stage.length.steps(_STEPS_PER_EPOCH)
     phase = Phase(0, stage.name, stage, 0, steps, _STEPS_PER_EPOCH)
-    make_unet = unet_maker(recipe.model.preset)
 
     def make():
-        unet = make_unet()
-        set_dtype_policy(unet, recipe.model.dtype)
+        unet = _unet_of(recipe)
         prepare_unet(unet, recipe, stage)
         # What training on latents takes of a `TextToVideo`; the values do not matter.
         states = np.zeros((1, sizes.tokens, unet.context_dim))
@@ -111,14 +115,7 @@ def lower_sampling(
 
     The result are the UNet without weights and a `jax.stages.Lowered`.
     """
-    make_unet = unet_maker(recipe.model.preset)
-
-    def make():
-        unet = make_unet()
-        set_dtype_policy(unet, recipe.model.dtype)
-        return unet
-
-    unet = build_abstract(make)
+    unet = build_abstract(lambda: _unet_of(recipe))
     lowered = DenoisingLoop(unet).lower(
         abstract_batch(
             (batch_size, frames, *sizes.latents, unet.out_channels), "float32"

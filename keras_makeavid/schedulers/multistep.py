@@ -1,4 +1,4 @@
-"""What the solvers share that look back at earlier steps."""
+"""Solvers that look back at earlier steps: DPM-Solver++ and UniPC."""
 
 from __future__ import annotations
 
@@ -9,43 +9,27 @@ import numpy as np
 
 from keras_makeavid.schedulers.noise_schedule import check_choice
 from keras_makeavid.schedulers.scheduler import (
-    FINAL_SIGMAS,
-    SpacedScheduler,
+    SigmaScheduler,
     check_count,
     karras_spacing,
     signal_scale,
     timesteps_of_sigmas,
-    with_final_sigma,
 )
 from keras_makeavid.schedulers.step_table import StepTable
 
+# With fewer steps than these the last ones are of lower order, if so asked.
+_FEW_STEPS = 15
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MultistepScheduler(SpacedScheduler):
-    """A solver in `-log(sigma)`, on the denoised samples.
+class MultistepScheduler(SigmaScheduler):
+    """A solver in `-log(sigma)`; its steps use `solver_order` denoised samples."""
 
-    Args:
-        schedule: As for `Scheduler`.
-        timestep_spacing: As for `SpacedScheduler`.
-        steps_offset: As for `SpacedScheduler`.
-        karras_sigmas: Bool, space the noise levels as arXiv 2206.00364 does; the
-            timesteps are then the nearest whole ones and `timestep_spacing` has no
-            part.
-        solver_order: Int, 1 to 3: how many of the denoised samples a step uses.
-        final_sigmas_type: `"zero"` ends at no noise, `"sigma_min"` at timestep 0's.
-
-    Raises:
-        ValueError: If an argument is none of those.
-    """
-
-    karras_sigmas: bool = False
     solver_order: int = 2
-    final_sigmas_type: str = "zero"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("solver_order", self.solver_order, 1, 3)
-        check_choice("final_sigmas_type", self.final_sigmas_type, FINAL_SIGMAS)
 
     def _table(self, num_steps: int, first: int) -> StepTable:
         timesteps, sigmas = (x[first:] for x in self._noise_levels(num_steps))
@@ -101,7 +85,7 @@ class MultistepScheduler(SpacedScheduler):
             timesteps = self._spaced_timesteps(num_points)[:num_steps]
             timesteps = np.round(timesteps).astype(int)
             sigmas = train_sigmas[timesteps]
-        return timesteps, with_final_sigma(sigmas, self.final_sigmas_type, train_sigmas)
+        return timesteps, self._with_final_sigma(sigmas, train_sigmas)
 
 
 def _attainable(orders: np.ndarray, strides: np.ndarray) -> np.ndarray:
@@ -115,3 +99,144 @@ def _attainable(orders: np.ndarray, strides: np.ndarray) -> np.ndarray:
             attainable[i] = min(orders[i], steps_behind + 1)
         steps_behind = steps_behind + 1 if stride > 0 else 0
     return attainable
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DPMSolverPlusPlus(MultistepScheduler):
+    """DPM-Solver++, multistep (Lu et al., arXiv 2211.01095, algorithm 2).
+
+    The second order is "2M"; the first is DDIM. The first steps are of the order that
+    there is enough to look back at for, the last one is of first order where it ends
+    at no noise.
+
+    Args:
+        schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
+        timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`.
+        steps_offset: Int, the lowest timestep of `"leading"`.
+        karras_sigmas: Bool, space the noise levels as arXiv 2206.00364 does; the
+            timesteps are then the nearest whole ones and `timestep_spacing` has no
+            part.
+        solver_order: Int, 1 to 3.
+        final_sigmas_type: `"zero"` ends at no noise, `"sigma_min"` at timestep 0's.
+        solver_type: `"midpoint"` or `"heun"`, form of the second order.
+        lower_order_final: Bool, with fewer than 15 steps the last is of first order
+            and the one before it of second.
+        euler_at_final: Bool, the last step is always of first order.
+
+    Raises:
+        ValueError: If an argument is none of those.
+
+    Example:
+    ```python
+    table = DPMSolverPlusPlus(karras_sigmas=True).table(20)
+    ```
+    """
+
+    solver_type: str = "midpoint"
+    lower_order_final: bool = True
+    euler_at_final: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("solver_type", self.solver_type, ("midpoint", "heun"))
+
+    def _orders(self, num_steps: int) -> np.ndarray:
+        orders = np.full(num_steps, self.solver_order)
+        few = self.lower_order_final and num_steps < _FEW_STEPS
+        if few:
+            orders[-2:] = np.minimum(orders[-2:], 2)
+        if few or self.euler_at_final or self.final_sigmas_type == "zero":
+            orders[-1] = 1
+        return orders
+
+    def _weights(
+        self, strides: np.ndarray, orders: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        weights = np.zeros((len(strides), 4))
+        weights[:, 1] = first = -np.expm1(-strides)
+        for i in np.flatnonzero(orders > 1):
+            h, stride = strides[i], strides[i - 1]
+            # `first`, `of_slope` and `of_curvature` are integrals of exp times 1, the
+            # distance and its square.
+            slope = np.array([0.0, 1.0, -1.0, 0.0]) * h / stride
+            of_slope = 1.0 - first[i] / h
+            if orders[i] == 2:
+                midpoint = self.solver_type == "midpoint"
+                weights[i] += (0.5 * first[i] if midpoint else of_slope) * slope
+                continue
+            earlier_slope = np.array([0.0, 0.0, 1.0, -1.0]) * h / strides[i - 2]
+            curvature = (slope - earlier_slope) * h / (stride + strides[i - 2])
+            of_curvature = 0.5 - (h - first[i]) / h**2
+            weights[i] += of_slope * (slope + curvature * stride / h)
+            weights[i] += of_curvature * curvature
+        return weights, weights
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UniPC(MultistepScheduler):
+    """UniPC: predicts, then corrects by what the model says there, for no more passes.
+
+    Zhao et al., arXiv 2302.04867, algorithms 5 to 8, on the denoised samples.
+
+    Args:
+        schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
+        timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`.
+        steps_offset: Int, the lowest timestep of `"leading"`.
+        karras_sigmas: As for `DPMSolverPlusPlus`.
+        solver_order: Int, 1 to 3; the last steps are of lower order.
+        final_sigmas_type: `"zero"` ends at no noise, `"sigma_min"` at timestep 0's.
+        solver_type: `"bh1"` or `"bh2"`, the paper's B(h): `h` or `exp(h) - 1`.
+        disable_corrector: Tuple of the steps whose result is not corrected.
+
+    Raises:
+        ValueError: If an argument is none of those.
+
+    Example:
+    ```python
+    table = UniPC(solver_order=3).table(10)
+    ```
+    """
+
+    solver_type: str = "bh2"
+    disable_corrector: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("solver_type", self.solver_type, ("bh1", "bh2"))
+
+    def _orders(self, num_steps: int) -> np.ndarray:
+        return np.minimum(self.solver_order, np.arange(num_steps, 0, -1))
+
+    def _weights(
+        self, strides: np.ndarray, orders: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        predicted, corrected = np.zeros((2, len(strides), 4))
+        for i, order in enumerate(orders):
+            h = strides[i]
+            # Where the denoised samples before this one lie, in units of the stride.
+            nodes = [-strides[i - k : i].sum() / h for k in range(1, order)]
+            predicted[i] = corrected[i] = self._step_weights(h, nodes)
+            last = i + 1 == len(strides)
+            if not last and h > 0 and i not in self.disable_corrector:
+                corrected[i] = self._step_weights(h, [*nodes, 1.0])
+        return predicted, corrected
+
+    def _step_weights(self, h: float, nodes: list[float]) -> np.ndarray:
+        weights = np.array([0.0, -np.expm1(-h), 0.0, 0.0])
+        base = -h if self.solver_type == "bh1" else np.expm1(-h)
+        for k, rho in enumerate(_slope_weights(h, nodes, base)):
+            place = 0 if nodes[k] == 1.0 else k + 2
+            weights[[place, 1]] += np.array([-1.0, 1.0]) * base * rho / nodes[k]
+        return weights
+
+
+def _slope_weights(h: float, nodes: list[float], base: float) -> np.ndarray:
+    """Weights of the slopes to the nodes, exact for polynomials of their number."""
+    if len(nodes) < 2:
+        return np.full(len(nodes), 0.5)
+    phi, factorial, moments = np.expm1(-h) / -h - 1.0, 1, []
+    for k in range(len(nodes)):
+        moments.append(phi * factorial / base)
+        factorial *= k + 2
+        phi = phi / -h - 1.0 / factorial
+    return np.linalg.solve(np.vander(nodes, increasing=True).T, moments)

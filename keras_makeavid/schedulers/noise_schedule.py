@@ -12,6 +12,15 @@ from keras import ops
 
 BETA_SCHEDULES = ("scaled_linear", "linear")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+# Keys of diffusers' files, and the arguments of `NoiseSchedule` that they are.
+DIFFUSERS_KEYS = {
+    "num_train_timesteps": "num_train_steps",
+    "beta_start": "beta_start",
+    "beta_end": "beta_end",
+    "beta_schedule": "beta_schedule",
+    "prediction_type": "prediction_type",
+    "rescale_betas_zero_snr": "zero_terminal_snr",
+}
 # A configuration file is untrusted: its step count must not decide how much memory
 # is taken.
 MAX_TRAIN_STEPS = 100_000
@@ -145,14 +154,9 @@ class NoiseSchedule:
                 "Scheduler configuration gives trained_betas; expected null and betas "
                 f"by a beta_schedule of {BETA_SCHEDULES}."
             )
-        return cls(
-            num_train_steps=config.get("num_train_timesteps", 1000),
-            beta_start=config["beta_start"],
-            beta_end=config["beta_end"],
-            beta_schedule=config["beta_schedule"],
-            prediction_type=config.get("prediction_type", "epsilon"),
-            zero_terminal_snr=config.get("rescale_betas_zero_snr", False),
-        )
+        # What else is left out means the same here.
+        told = DIFFUSERS_KEYS.keys() & config.keys()
+        return cls(**{DIFFUSERS_KEYS[key]: config[key] for key in told})
 
     @functools.cached_property
     def alphas_cumprod(self) -> np.ndarray:
@@ -244,13 +248,9 @@ class NoiseSchedule:
         return signal_scale * noise - noise_scale * latents
 
     def signal_to_noise(self, timesteps: Any) -> Any:
-        """Give the ratio of the signal's variance to the noise's.
+        """Give the ratio of the signal's variance to the noise's, float32 `(B,)`.
 
-        Args:
-            timesteps: Int tensor `(B,)`, in `[0, num_train_steps)`.
-
-        Returns:
-            float32 tensor `(B,)`, from about `1e3` (timestep 0) down to `0`.
+        It falls from about `1e3`, at timestep 0, to `0`.
         """
         ratio = self.alphas_cumprod / (1.0 - self.alphas_cumprod)
         return _look_up(ratio, timesteps)
@@ -262,12 +262,7 @@ class NoiseSchedule:
         error of the noise is SNR times that of the latents, one of the velocity
         `SNR + 1` times: so their weights are divided by SNR and by `SNR + 1`.
 
-        Args:
-            timesteps: Int tensor `(B,)`.
-            gamma: Ratio from which on all timesteps count alike. Theirs is 5.
-
-        Returns:
-            Float32 tensor `(B,)`.
+        From a ratio of `gamma` on all timesteps `(B,)` count alike. Theirs is 5.
         """
         ratio = self.signal_to_noise(timesteps)
         clipped = ops.minimum(ratio, gamma)

@@ -85,13 +85,6 @@ class Scheduler(abc.ABC):
     def _table(self, num_steps: int, first: int) -> StepTable:
         """Build the table for a number of steps already found valid, from a step on."""
 
-    def _train_sigmas(self) -> np.ndarray:
-        """Ratio of noise to signal at each timestep, rising."""
-        alphas_cumprod = self.schedule.alphas_cumprod.copy()
-        if self.schedule.zero_terminal_snr:
-            alphas_cumprod[-1] = SMALLEST_ALPHA_CUMPROD
-        return np.sqrt((1.0 - alphas_cumprod) / alphas_cumprod)
-
     def _table_of_unit_variance(
         self, timesteps: np.ndarray, signal: np.ndarray, noise: np.ndarray, **columns
     ) -> StepTable:
@@ -134,17 +127,10 @@ class Scheduler(abc.ABC):
 class SpacedScheduler(Scheduler):
     """A sampler for any model: its timesteps may lie anywhere.
 
-    Args:
-        schedule: As for `Scheduler`.
-        timestep_spacing: `"leading"` (equal whole strides up from timestep
-            `steps_offset`), `"linspace"` (both ends, fractions between) or
-            `"trailing"` (equal strides down from the last timestep, rounded):
-            arXiv 2305.08891, table 2.
-        steps_offset: Int from `0`, where `"leading"` timesteps begin; Stable
-            Diffusion's is `1`.
-
-    Raises:
-        ValueError: If the spacing is none of those, or the offset no timestep.
+    Their spacing is `"leading"` (equal whole strides up from timestep `steps_offset`;
+    Stable Diffusion's is 1), `"linspace"` (both ends, fractions between) or
+    `"trailing"` (equal strides down from the last timestep, rounded): arXiv 2305.08891,
+    table 2.
     """
 
     timestep_spacing: str = "linspace"
@@ -157,12 +143,36 @@ class SpacedScheduler(Scheduler):
         check_count("steps_offset", self.steps_offset, 0, last)
 
     def _spaced_timesteps(self, num_points: int) -> np.ndarray:
-        return spaced_timesteps(
-            self.timestep_spacing,
-            num_points,
-            self.schedule.num_train_steps,
-            self.steps_offset,
-        )
+        steps, offset = self.schedule.num_train_steps, self.steps_offset
+        return spaced_timesteps(self.timestep_spacing, num_points, steps, offset)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SigmaScheduler(SpacedScheduler):
+    """A sampler that steps through ratios of noise to signal, the sigmas.
+
+    They may be spaced as arXiv 2206.00364 does. They end at none, `"zero"`, or at that
+    of timestep 0, `"sigma_min"`.
+    """
+
+    karras_sigmas: bool = False
+    final_sigmas_type: str = "zero"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("final_sigmas_type", self.final_sigmas_type, FINAL_SIGMAS)
+
+    def _train_sigmas(self) -> np.ndarray:
+        """Ratio of noise to signal at each timestep, rising."""
+        alphas_cumprod = self.schedule.alphas_cumprod.copy()
+        if self.schedule.zero_terminal_snr:
+            alphas_cumprod[-1] = SMALLEST_ALPHA_CUMPROD
+        return np.sqrt((1.0 - alphas_cumprod) / alphas_cumprod)
+
+    def _with_final_sigma(self, sigmas, train_sigmas) -> np.ndarray:
+        """Append the noise level at which the last step ends."""
+        final = 0.0 if self.final_sigmas_type == "zero" else train_sigmas[0]
+        return np.append(sigmas, final)
 
 
 def check_count(name: str, value: Any, least: int, most: int) -> None:
@@ -208,14 +218,6 @@ def karras_spacing(sigma_max: float, sigma_min: float, num_steps: int) -> np.nda
     """
     first, last = sigma_max ** (1 / KARRAS_RHO), sigma_min ** (1 / KARRAS_RHO)
     return np.linspace(first, last, num_steps) ** KARRAS_RHO
-
-
-def with_final_sigma(
-    sigmas: np.ndarray, final_sigmas_type: str, train_sigmas: np.ndarray
-) -> np.ndarray:
-    """Append the noise level at which the last step ends: none, or timestep 0's."""
-    final = 0.0 if final_sigmas_type == "zero" else train_sigmas[0]
-    return np.append(sigmas, final)
 
 
 def timesteps_of_sigmas(sigmas: np.ndarray, train_sigmas: np.ndarray) -> np.ndarray:

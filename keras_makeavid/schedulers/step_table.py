@@ -1,14 +1,21 @@
-"""A sampler's trajectory as a table of numbers, and the one step that all share."""
+"""A sampler's trajectory as a table of numbers; the step that all share, its noise."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from keras import ops
+
+from keras_makeavid.tensor import Tensor
 
 # A float32 array `(num_steps,)`. A number that is given stands for an array of it.
 Column: TypeAlias = Any
+# Of Threefry-2x32.
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
 
 
 class StepRow(NamedTuple):
@@ -63,14 +70,7 @@ class SamplerState(NamedTuple):
 
     @classmethod
     def start(cls, sample: Any) -> SamplerState:
-        """Give the state before the first step.
-
-        Args:
-            sample: Array `(B, ...)`, standard normal noise times `initial_sigma`.
-
-        Returns:
-            A `SamplerState`.
-        """
+        """Give the state before the first step, of noise times `initial_sigma`."""
         return cls(sample, sample, 0.0 * sample, 0.0 * sample)
 
 
@@ -90,24 +90,15 @@ class StepTable:
 
     Args:
         timesteps: Array, see `StepRow.timestep`.
-        input_scale: Array or number.
-        denoised_from_sample: Array or number.
-        denoised_from_prediction: Array or number.
-        next_from_sample: Array or number.
-        next_from_denoised: Array or number.
         initial_sigma: Float, factor of the standard normal noise to start from.
         start_from_latents: Float, of clean latents where those are started from ...
         start_from_noise: ... and of the noise that is added to them.
-        next_from_previous_denoised: Array or number, `0` in the first step.
-        next_from_earlier_denoised: Array or number, `0` in the first two steps.
-        next_from_noise: Array or number.
-        corrected_from_denoised: Array or number.
-        corrected_from_previous_denoised: Array or number.
-        corrected_from_earlier_denoised: Array or number.
+        next_from_previous_denoised: `0` in the first step.
+        next_from_earlier_denoised: `0` in the first two steps.
 
     Example:
     ```python
-    table = DPMSolverPlusPlus2M().table(20)
+    table = DPMSolverPlusPlus().table(20)
     sample = np.random.default_rng(0).normal(size=(1, 24, 64, 64, 4))
     state = SamplerState.start(sample.astype("float32") * table.initial_sigma)
     for values in table.as_array():
@@ -146,11 +137,9 @@ class StepTable:
         return bool(np.any(self.next_from_noise))
 
     def as_array(self) -> np.ndarray:
-        """Give the table as one tensor argument for a compiled loop.
+        """Give the table, without `initial_sigma`, as float32 `(num_steps, 12)`.
 
-        Returns:
-            float32 array `(num_steps, 12)`; its slice `[i]` is step `i`, to be read
-            with `StepTable.row`. `initial_sigma` is not in it.
+        It is one tensor argument for a compiled loop; `StepTable.row` reads its slices.
         """
         return np.stack([getattr(self, name) for name in _COLUMNS], axis=-1)
 
@@ -170,14 +159,9 @@ class StepTable:
 
     @staticmethod
     def row(array_slice: Any) -> StepRow:
-        """Read one step out of the table's array.
+        """Read one step out of the table's array: `as_array()[i]`, of any backend.
 
-        Args:
-            array_slice: Array or tensor `(12,)` of any backend: `as_array()[i]`, where
-                `i` may be the traced counter of a loop.
-
-        Returns:
-            A `StepRow` of scalars.
+        `i` may be the traced counter of a loop.
         """
         return StepRow(*(array_slice[i] for i in range(len(StepRow._fields))))
 
@@ -229,3 +213,59 @@ def step(
         + earlier * row.corrected_from_earlier_denoised
     )
     return SamplerState(next_sample, corrected, denoised, previous)
+
+
+def step_noise(keys: Any, number: Any, shape: tuple[int, ...]) -> Any:
+    """Draw standard normal noise, each sample from its own key.
+
+    A function of key, step and place alone: the same on every backend but for the
+    rounding of `log` and `cos`, and for every batch. Threefry-2x32 (Salmon et al.,
+    "Parallel random numbers: as easy as 1, 2, 3", 2011) and Box-Muller.
+
+    Args:
+        keys: Int32 tensor `(B, 2)`.
+        number: Int32 scalar, number of the step; it may be a loop's traced counter.
+        shape: Tuple `(B, ...)` of ints, the latents' shape.
+
+    Returns:
+        Float32 tensor `shape`.
+
+    Example:
+    ```python
+    noise = step_noise(np.array([[1, 2], [3, 4]], "int32"), 0, (2, 8, 8, 4))
+    noise.shape  # (2, 8, 8, 4)
+    ```
+    """
+    size = math.prod(shape[1:])
+    place = ops.expand_dims(ops.arange((size + 1) // 2, dtype="int32"), 0)
+    number = ops.zeros_like(place) + ops.cast(number, "int32")
+    keys = ops.cast(keys, "int32")
+    first, second = threefry(keys[:, :1], keys[:, 1:], place, number)
+    # From above 0 to 1, and the angle from 0 to below a full turn.
+    radius = ops.sqrt(-2.0 * ops.log((_upper_bits(first) + 1.0) * 2.0**-24))
+    angle = _upper_bits(second) * (2.0 * math.pi * 2.0**-24)
+    normal = ops.concatenate([radius * ops.cos(angle), radius * ops.sin(angle)], -1)
+    return ops.reshape(normal[:, :size], shape)
+
+
+def threefry(
+    key: Any, second_key: Any, counter: Any, second_counter: Any
+) -> tuple[Tensor, Tensor]:
+    """Scramble two 32-bit words by two of a key, in 20 rounds; int32 tensors."""
+    keys = (key, second_key, ops.bitwise_xor(ops.bitwise_xor(key, second_key), _PARITY))
+    x, y = counter + keys[0], second_counter + keys[1]
+    for i in range(5):
+        for bits in _ROTATIONS[i % 2]:
+            x = x + y
+            y = ops.bitwise_xor(_rotated(y, bits), x)
+        x, y = x + keys[(i + 1) % 3], y + keys[(i + 2) % 3] + (i + 1)
+    return x, y
+
+
+def _rotated(x, bits):
+    low = ops.bitwise_and(ops.right_shift(x, 32 - bits), (1 << bits) - 1)
+    return ops.bitwise_or(ops.left_shift(x, bits), low)
+
+
+def _upper_bits(x):
+    return ops.cast(ops.bitwise_and(ops.right_shift(x, 8), 0xFFFFFF), "float32")

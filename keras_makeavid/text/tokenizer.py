@@ -207,7 +207,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
             ids = self._encode([text for text, _ in runs])
             text = [i for run in ids for i in run]
             texts.append(text if long else self._cut(text))
-            weights.append(np.repeat([w for _, w in runs], [len(run) for run in ids]))
+            weights.append(np.repeat([w for _, w in runs], list(map(len, ids))))
         rows = max(1, *(-(-len(text) // most) for text in texts))
         starts = range(0, rows * most, most)
         windows = [text[i : i + most] for text in texts for i in starts]
@@ -464,16 +464,19 @@ def as_texts(name: str, value: Any) -> list[str]:
 
 def _read_settings(folder: str) -> dict:
     """Padding token and length that transformers would take from a tokenizer folder."""
-    config_path = os.path.join(folder, "tokenizer_config.json")
+    config_path = os.path.join(folder, CONFIG_FILE)
     legacy_path = os.path.join(folder, "special_tokens_map.json")
     config = read_object(config_path) if os.path.exists(config_path) else {}
     # transformers lets the older file win, except over configs of its newer form.
     if os.path.exists(legacy_path) and "added_tokens_decoder" not in config:
         config = {**config, **read_object(legacy_path)}
+
+    def content(token):
+        return token.get("content") if isinstance(token, dict) else token
+
     for name, expected in (("bos_token", START_TOKEN), ("eos_token", END_TOKEN)):
         # What a pipeline does not say, transformers fills in so.
-        told = config.get(name) or expected
-        told = told.get("content") if isinstance(told, dict) else told
+        told = content(config.get(name) or expected)
         if told != expected:
             raise ValueError(
                 f"{folder}: {name} must be CLIP's, {expected!r}. Received: {told!r}"
@@ -483,8 +486,7 @@ def _read_settings(folder: str) -> dict:
             raise ValueError(
                 f"{folder}: {name} must be 'right'. Received: {config[name]!r}"
             )
-    token = config.get("pad_token", END_TOKEN)
-    token = token.get("content") if isinstance(token, dict) else token
+    token = content(config.get("pad_token", END_TOKEN))
     if not isinstance(token, str):
         raise ValueError(
             f"{folder}: pad_token must be a string, or an object with a string as "

@@ -134,9 +134,8 @@ class Vocabulary:
 def read_folder(folder: StrPath) -> Vocabulary:
     """Read the vocabulary of a tokenizer's folder, in each form of transformers.
 
-    It holds `tokenizer.json`, or `vocab.json` and `merges.txt`. Added tokens are in
-    `tokenizer.json`, in `tokenizer_config.json`, or, as older versions wrote them, in
-    `added_tokens.json`.
+    It is in `tokenizer.json`, or `vocab.json` and `merges.txt`; added tokens may be in
+    `tokenizer_config.json` as well, or in `added_tokens.json`, as older versions wrote.
     """
     whole = Path(folder, TOKENIZER_FILE)
     if whole.exists():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import re
 
 from keras import ops
@@ -63,28 +65,15 @@ def parse_weights(prompt: str) -> list[tuple[str, float]]:
     for bracket, (_, weight) in zip(opened, _CLOSED.values(), strict=True):
         while opened[bracket]:
             close(bracket, weight)
-    runs: list[tuple[str, float]] = []
-    for text, weight in zip(texts, weights, strict=True):
-        if runs and runs[-1][1] == weight:
-            text = runs.pop()[0] + text
-        runs.append((text, weight))
+    alike = itertools.groupby(zip(weights, texts, strict=True), operator.itemgetter(0))
+    runs = [("".join(text for _, text in run), weight) for weight, run in alike]
     return runs or [("", 1.0)]
 
 
 def weigh(states: Tensor, weights: Tensor) -> Tensor:
-    """Multiply text states by the weights of their tokens, and keep their mean.
+    """Multiply text states `(N, L, D)` by weights `(N, L)`, and keep their mean.
 
-    Args:
-        states: `(N, L, D)`.
-        weights: `(N, L)`.
-
-    Returns:
-        `(N, L, D)`; a row of weights of 1 stays as it is.
-
-    Example:
-    ```python
-    weigh(keras.random.normal((1, 77, 768)), np.ones((1, 77))).shape  # (1, 77, 768)
-    ```
+    A row of weights of 1 stays as it is.
     """
     states = ops.convert_to_tensor(states)
     wide = ops.cast(states, "float32")

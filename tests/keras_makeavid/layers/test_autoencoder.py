@@ -5,7 +5,7 @@ import torch
 from keras import ops
 
 from keras_makeavid.layers.autoencoder import ImageDownsample
-from keras_makeavid.layers.operations.conv2d import _conv2d_portable, conv2d
+from keras_makeavid.layers.operations.products import _conv2d_portable, conv2d
 
 
 def test_the_downsampler_pads_only_below_and_to_the_right():

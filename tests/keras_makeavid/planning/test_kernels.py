@@ -11,10 +11,7 @@ if keras.config.backend() != "jax" or importlib.util.find_spec("libtpu") is None
 import jax
 import jax.numpy as jnp
 
-from keras_makeavid.layers.operations import (
-    pallas_attention,
-    pallas_attention_over_frames,
-)
+from keras_makeavid.layers.operations import pallas_attention
 from keras_makeavid.planning import find_topology
 
 HEADS, FRAMES, TOKENS = 8, 24, 77
@@ -50,6 +47,4 @@ def test_attention_within_a_frame_and_to_the_text_compiles(topology, channels, p
 @levels
 def test_attention_between_frames_fits_the_fast_memory(topology, channels, pixels):
     video = (1, FRAMES, channels, pixels)
-    compile_gradients(
-        pallas_attention_over_frames.attention_over_frames, [video] * 3, topology
-    )
+    compile_gradients(pallas_attention.attention_over_frames, [video] * 3, topology)

@@ -10,8 +10,7 @@ from keras_makeavid.cli import main
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.planning import find_topology, plan_lines, plan_training, programs
 from keras_makeavid.planning.estimate import Estimate, compile_and_estimate
-from keras_makeavid.planning.plan import Plan, find_stage
-from keras_makeavid.planning.report import advice, plan_as_json
+from keras_makeavid.planning.plan import Plan, advice, find_stage, plan_as_json
 from keras_makeavid.recipes import load_recipe
 
 SETTINGS = ["data.frames=3", "model.dtype=float32"]

@@ -22,7 +22,7 @@ import jax, keras
 
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.planning import plan, programs
-from keras_makeavid.planning.collectives import collective_bytes
+from keras_makeavid.planning.estimate import collective_bytes
 from keras_makeavid.recipes import recipe_from_dict
 from keras_makeavid.training.distribution import make_distribution
 

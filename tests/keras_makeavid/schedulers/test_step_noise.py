@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from keras_makeavid.schedulers import step_noise
-from keras_makeavid.schedulers.step_noise import threefry
+from keras_makeavid.schedulers.step_table import threefry
 
 
 def draw(keys, number, shape):

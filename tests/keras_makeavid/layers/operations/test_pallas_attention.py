@@ -10,10 +10,7 @@ if keras.config.backend() != "jax":
 import jax
 import jax.numpy as jnp
 
-from keras_makeavid.layers.operations import (
-    pallas_attention,
-    pallas_attention_over_frames,
-)
+from keras_makeavid.layers.operations import pallas_attention
 from keras_makeavid.layers.operations.attention import _attention_portable
 
 HEADS = 2
@@ -65,11 +62,9 @@ def test_attention_agrees_with_the_portable_one(monkeypatch, tokens, keys):
 
 
 def test_attention_between_frames_agrees_with_the_portable_one(monkeypatch):
-    monkeypatch.setattr(pallas_attention_over_frames, "_FRAME_BYTES", 2**14)
+    monkeypatch.setattr(pallas_attention, "_FRAME_BYTES", 2**14)
     arrays = [normal(2, 6, 16, 256, seed=seed) for seed in range(3)]
-    assert_agree(
-        pallas_attention_over_frames.attention_over_frames, of_frames, arrays, atol=5e-6
-    )
+    assert_agree(pallas_attention.attention_over_frames, of_frames, arrays, atol=5e-6)
 
 
 def test_half_precision_agrees_to_its_digits():
@@ -89,6 +84,4 @@ def test_programs_take_as_many_tokens_as_their_scores_allow(tokens, keys, expect
     ("frames", "pixels", "expected"), [(24, 4096, 256), (24, 64, 64), (200, 4096, None)]
 )
 def test_programs_take_as_many_pixels_as_their_frames_allow(frames, pixels, expected):
-    assert (
-        pallas_attention_over_frames.pixels_per_program(frames, 40, pixels) == expected
-    )
+    assert pallas_attention.pixels_per_program(frames, 40, pixels) == expected

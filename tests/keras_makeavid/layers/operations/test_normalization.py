@@ -1,4 +1,4 @@
-"""Each form of the operation against torch: values, gradients, half precision."""
+"""Each form of the operations against torch: values, gradients, half precision."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from gradients import value_and_gradients
 from keras import ops
 from operation_forms import assert_agrees, forms, normal
 
-from keras_makeavid.layers.operations import group_normalization as module
+from keras_makeavid.layers.operations import normalization as module
 
 
 @pytest.mark.parametrize("group_normalization", forms(module, "group_normalization"))
@@ -56,3 +56,19 @@ def test_group_normalization_has_gradients_where_only_its_scale_trains():
     outputs = module.group_normalization(inputs, np.ones(8), np.zeros(8), 4, 1e-5)
     expected = np.sum(ops.convert_to_numpy(outputs) * inputs, axis=(0, 1, 2, 3))
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layer_normalization", forms(module, "layer_normalization"))
+@pytest.mark.parametrize("mean", [0, 10])
+def test_layer_normalization_agrees_with_torch(layer_normalization, mean):
+    def reference(*arrays):
+        x, *rest = (array.double() for array in arrays)
+        return torch.nn.functional.layer_norm(x, (32,), *rest, 1e-3).float()
+
+    assert_agrees(
+        lambda *arrays: layer_normalization(*arrays, 1e-3),
+        reference,
+        normal(2, 5, 32) + np.float32(mean),
+        normal(32, seed=1),
+        normal(32, seed=2),
+    )

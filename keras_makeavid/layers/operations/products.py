@@ -1,4 +1,4 @@
-"""2-D convolution, padded as Stable Diffusion pads."""
+"""Products with a kernel: dense, 2-D convolution, convolution over frames."""
 
 from __future__ import annotations
 
@@ -8,9 +8,31 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
-from keras_makeavid.devices import summed_in_float32
-from keras_makeavid.layers.operations.dense import dense, given
+from keras_makeavid.devices import platform, summed_in_float32
 from keras_makeavid.tensor import Tensor
+
+
+def dense(inputs: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    """Take the matrix product over the last axis, plus a bias if there is one."""
+    if keras.config.backend() == "torch":
+        # One kernel, which adds the bias inside the product.
+        import torch
+
+        inputs, kernel, *biases = map(
+            ops.convert_to_tensor, given(inputs, kernel, bias)
+        )
+        return torch.nn.functional.linear(inputs, kernel.t(), *biases)
+    return summed_in_float32(_dense_portable, *given(inputs, kernel, bias))
+
+
+def given(*arrays: Tensor | None) -> list[Tensor]:
+    """Leave out what is `None`."""
+    return [array for array in arrays if array is not None]
+
+
+def _dense_portable(inputs, kernel, *bias):
+    outputs = ops.matmul(inputs, kernel)
+    return ops.add(outputs, *bias) if bias else outputs
 
 
 def conv2d(
@@ -103,3 +125,27 @@ def _conv2d_torch(inputs, kernel, bias, strides, padding):
         padding=half if padding == "half" else 0,
     )
     return outputs.permute(0, 2, 3, 1)
+
+
+def conv_over_frames(inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """Convolve `(B, F, H, W, C)` over frames at each pixel, padded by half the kernel.
+
+    The kernel is `(K, C, C)` with odd K. It is a 2-D convolution of kernel `(K, 1)` on
+    `(B, F, H * W, C)`, which needs no transpose: three times as fast as a 1-D
+    convolution after one (PyTorch on two cores of x86-64).
+    """
+    if keras.config.backend() == "jax" and platform() == "tpu":
+        # Height and width stay apart: TPUs would copy them together, and apart again.
+        kernel = ops.reshape(kernel, (kernel.shape[0], 1, 1, *kernel.shape[1:]))
+        outputs = ops.conv(inputs, kernel, padding="same", data_format="channels_last")
+        return ops.add(outputs, bias)
+    shape = ops.shape(inputs)
+    tokens = ops.reshape(inputs, (shape[0], shape[1], -1, shape[4]))
+    outputs = conv2d(tokens, ops.expand_dims(kernel, 1), bias)
+    return ops.reshape(outputs, (*shape[:4], kernel.shape[-1]))
+
+
+def widened(kernel: Tensor, scale: Tensor, dtype: str) -> Tensor:
+    """Divide an int8 kernel `(..., C_out)` by its scales `(C_out,)`, in float32."""
+    kernel, scale = map(ops.convert_to_tensor, (kernel, scale))
+    return ops.cast(ops.cast(kernel, "float32") / scale, dtype)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from keras_makeavid.models.tiling import TileGrid, blend_weights, tile_starts
+from keras_makeavid.models.frame_coding import TileGrid, blend_weights, tile_starts
 
 AXES = [(16, 4), (17, 8), (9, 8), (8, 8), (64, 24), (129, 64), (40, 17)]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from keras_makeavid.planning.collectives import collective_bytes
+from keras_makeavid.planning.estimate import collective_bytes
 
 GROUP = "replica_groups={{0,1,2,3}}"
 

@@ -1,4 +1,4 @@
-"""The gated GELU of a feed-forward."""
+"""SiLU, and the gated GELU of a feed-forward."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ from keras_makeavid.tensor import Tensor
 # Gated numbers whose float32 copies stay in a core's cache: 2 MB. On two cores of an
 # x86-64 server (AMD EPYC), PyTorch 2.13.
 _TORCH_GATED_AT_ONCE = 1 << 19
+
+
+def silu(x: Tensor) -> Tensor:
+    """Apply SiLU, in float32 whatever the dtype: half precision is rounded once."""
+    if keras.config.backend() == "torch":
+        # Its own does so, without a float32 copy.
+        return ops.silu(x)
+    return _silu_portable(x)
+
+
+def _silu_portable(x):
+    return ops.cast(ops.silu(ops.cast(x, "float32")), x.dtype)
 
 
 def gated_gelu(inputs: Tensor, approximate: bool) -> Tensor:

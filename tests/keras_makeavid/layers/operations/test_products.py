@@ -7,7 +7,7 @@ import torch
 from operation_forms import BACKEND, assert_agrees, forms, normal
 
 from keras_makeavid.layers import SpatialConv, TemporalConv
-from keras_makeavid.layers.operations import conv2d as module
+from keras_makeavid.layers.operations import products as module
 
 
 @pytest.mark.parametrize("conv2d", forms(module, "conv2d"))
