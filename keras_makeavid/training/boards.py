@@ -18,10 +18,9 @@ from keras_makeavid.video import write_video
 
 
 class TensorBoardLog:
-    """Writes event files that TensorBoard reads.
+    """Writes event files that TensorBoard reads, each entry at once.
 
-    An entry is on its way to the disk when its method returns: tensorboardX's own
-    writer has a thread, which a full disk ends, and then waits for it for ever.
+    TensorboardX's own writer has a thread, which a full disk lets hang for ever.
     """
 
     def __init__(self, folder: Path, report: Callable[[str], None]):

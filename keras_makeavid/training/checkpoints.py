@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from keras_makeavid.json_files import read_json
-from keras_makeavid.training.hosts import Hosts
+from keras_makeavid.training.distribution import Hosts
 from keras_makeavid.training.state import checksums
 
 _UNFINISHED = ".orbax-checkpoint-tmp"
@@ -33,15 +33,12 @@ class Checkpoints:
     """The checkpoints in a folder: written aside, in the background, and checked.
 
     The `keep` newest are kept, and besides them the `keep_best` of the lowest loss.
-
     A checkpoint appears whole or not at all. What is read is compared with checksums
     of what was written: Orbax itself does not notice a flipped bit. A failure to write
-    (a full disk) is reported and leaves the older ones. A failure to read that is none
-    of the checkpoint's (no memory, too many open files) is raised as it is.
+    is reported and leaves the older ones.
 
-    Where several processes train, each writes and reads its own parts of the arrays,
-    and all call the same methods in the same order. There a failure to write ends the
-    run: not all processes know of it.
+    Of several processes, each writes and reads its own parts of the arrays. There a
+    failure to write ends the run: not all processes know of it.
     """
 
     def __init__(
@@ -88,11 +85,10 @@ class Checkpoints:
         loss: float | None = None,
         extra: bool = False,
     ) -> None:
-        """Begin to write a checkpoint; its arrays may change when this returns.
+        """Begin to write a checkpoint, if it is not there; its arrays may change then.
 
-        One that is there already stays as it is. `facts` are what JSON can hold, to be
-        read before the arrays. An `extra` one is kept only while it is the newest, and
-        in no other's place.
+        `facts`, such as JSON can hold, are read before the arrays. An `extra` one is
+        kept only while it is the newest, and in no other's place.
         """
         if step in self.steps():
             return
@@ -114,10 +110,7 @@ class Checkpoints:
             self._failed(error)
 
     def wait(self) -> bool:
-        """Return when nothing is being written any more.
-
-        The result is whether what was being written is there now.
-        """
+        """Wait until nothing is being written; return whether that is there now."""
         if self._writing is None:
             return True
         try:
@@ -144,10 +137,9 @@ class Checkpoints:
         return self._read_record(step)["facts"]
 
     def restore(self, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
-        """Read the arrays of a checkpoint into the shapes, dtypes and places of `like`.
+        """Read the arrays into the shapes, dtypes and places of `like`.
 
-        `CheckpointError` tells that they are missing, others than asked for, or not
-        what was written.
+        `CheckpointError` tells that they are others than asked for, or than written.
         """
         self.wait()
         state, error = {}, None
@@ -230,7 +222,6 @@ class Checkpoints:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def _remove_unfinished(self):
-        # What a kill or a full disk left unfinished. Orbax finds it only later.
         for unfinished in self.folder.glob(f"*{_UNFINISHED}*"):
             # After a failure Orbax may be at work in it still: the rest goes next time.
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -252,10 +243,9 @@ class Checkpoints:
 
 
 def _read_arrays(folder: Path, like: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the arrays that Orbax wrote, each process the parts on its devices.
+    """Read what Orbax wrote, each process the parts on its devices.
 
-    Orbax itself closes its event loop at the first array that it cannot read, while
-    the others still answer.
+    Orbax closes its event loop at the first array that it cannot read.
     """
     import tensorstore
 
@@ -292,10 +282,9 @@ def _read_array(store, like):
 
 @contextlib.contextmanager
 def _without_tracebacks_of_orbax():
-    """Leave out the pages that a failure to write makes, which is told here in a line.
+    """Leave out the pages on a failure to write, which is told here in a line.
 
-    Orbax logs it, and asyncio that of each array. After the first array that fails,
-    Orbax closes the event loop that the others answer to.
+    Orbax logs it, and asyncio that of each array, as they find their event loop closed.
     """
 
     def keep(record):

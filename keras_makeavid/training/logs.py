@@ -62,8 +62,7 @@ class StepLog:
 class MetricsFile:
     """A file of one JSON object a line, continued if it is there.
 
-    A line is on its way to the disk when `write` returns, so that a killed process
-    loses none. Lines that a full disk refuses are kept and written later.
+    A process that is killed loses no line. Those that a full disk refuses come later.
     """
 
     def __init__(self, path: str | os.PathLike, report: Callable[[str], None] = print):
@@ -184,6 +183,7 @@ class RunLog:
     def __init__(self, recipe: Recipe, folder: RunFolder, total: int):
         self._every = recipe.logs.every
         self._console = ConsoleLog(total)
+        self.message, self.note = self._console.message, self._console.note
         self._metrics = MetricsFile(folder.metrics, self.message)
         self._recent: deque[tuple[str, float | None]] = deque(maxlen=_RECENT_STEPS)
         # Of the last step that the boards were told, with its time.
@@ -231,12 +231,6 @@ class RunLog:
         for board in self._boards:
             board.video(step, name, frames, fps)
 
-    def message(self, text: str) -> None:
-        self._console.message(text)
-
-    def note(self, text: str) -> None:
-        self._console.note(text)
-
     @property
     def has_lines(self) -> bool:
         """Whether steps were told, now or before the run was continued."""
@@ -283,10 +277,7 @@ class SilentLog:
 
 
 def peak_memory_gb() -> float:
-    """The most memory that was in use: the accelerator's, or without one the process's.
-
-    NaN on Windows, which does not tell.
-    """
+    """The most memory in use, the accelerator's or the process's; NaN on Windows."""
     backend = keras.config.backend()
     used = _accelerator_memory(backend)
     if not used:

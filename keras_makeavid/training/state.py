@@ -13,7 +13,7 @@ _WORDS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint32"}
 
 
 def read_state(model: keras.Model) -> dict[str, Any]:
-    """Copy the weights, the random state and the optimizer's variables, by name.
+    """Copy the weights, random state and optimizer's variables, by name.
 
     The arrays are JAX's own on that backend, NumPy's on others.
     """
@@ -65,9 +65,8 @@ def _variables(model):
 def checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
     """A number of 32 bits for each array that any change of its bits changes.
 
-    The bits, read as 32-bit words, are summed with odd weights that differ by place: a
-    flipped bit, a changed value and two swapped ones all show. Arrays on an accelerator
-    stay there.
+    Its 32-bit words are summed with odd weights that differ by place: a flipped bit and
+    two swapped values show. Arrays on an accelerator stay there.
     """
     if keras.config.backend() == "jax" and _not_on_this_host(arrays):
         return checksums_by_jax(arrays)
