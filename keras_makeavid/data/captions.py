@@ -101,10 +101,9 @@ def find_files(
     suffixes: Collection[str],
     passed_over: dict[Path, str] | None = None,
 ) -> list[Path]:
-    """Find the files of a folder and of those inside it.
+    """Find files in a folder and those inside it, but hidden and system files.
 
-    Hidden and system files are passed over, and so are still pictures where `suffixes`
-    are of videos.
+    Still pictures are passed over too where `suffixes` are of videos.
     """
     folder = _existing_folder(folder)
     passed_over = {} if passed_over is None else passed_over

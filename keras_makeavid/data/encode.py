@@ -24,9 +24,8 @@ from keras_makeavid.data.reader import LatentClip
 from keras_makeavid.json_files import write_json
 from keras_makeavid.parallel import map_in_order
 from keras_makeavid.ray_workers import RayWorkers
-from keras_makeavid.video.reader import check_window
+from keras_makeavid.video.reader import check_window, import_scenedetect
 from keras_makeavid.video.resize import check_size
-from keras_makeavid.video.scenes import import_scenedetect
 
 if TYPE_CHECKING:
     import keras
@@ -252,10 +251,7 @@ def _check_arguments(
 
 
 def _places(clips: Collection[Path], stored: Mapping[str, dict]) -> dict[Path, _Place]:
-    """Find each clip in the dataset, or a place for it, by the rules of `encode_clips`.
-
-    A clip that was encoded keeps its id, whatever has come beside it since.
-    """
+    """Find each clip in the dataset, or a place for it, as `encode_clips` says."""
     parts: dict[str, dict[str, dict]] = {}
     for part_id, metadata in stored.items():
         clip_id = part_id.rpartition("-")[0] if "scene" in metadata else part_id

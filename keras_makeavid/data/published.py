@@ -69,10 +69,7 @@ class PublishedReader(LatentReader):
 
 
 class PublishedWriter:
-    """Makes or continues a dataset of the published layout, in float32.
-
-    Methods and attributes are those of `ShardedWriter`.
-    """
+    """Makes or continues a dataset of this layout, in float32, as `ShardedWriter`."""
 
     def __init__(self, folder: str | os.PathLike):
         self._folder = Path(folder)

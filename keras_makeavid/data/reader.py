@@ -56,10 +56,8 @@ class LatentClip:
 class StoredArray:
     """An array that lies in a file in C order, from byte `offset` on.
 
-    Rows are read by plain reads of their very bytes. Through a memory map the first
-    read of a window took three times as long, as the system reads ahead (4.9 times the
-    window's bytes where it was measured), and a disk that fails ends the process
-    without a word.
+    Its rows are read by plain reads. Through a memory map the first read of a window
+    took three times as long, and a disk that fails ends the process without a word.
     """
 
     path: Path

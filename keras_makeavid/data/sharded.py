@@ -139,10 +139,8 @@ class ShardedWriter:
     """Makes or continues a sharded dataset.
 
     Each clip is first a file of its own in `.staged`; when these fill a shard they are
-    packed into one, in the order in which they were added. So a run that was stopped
-    and went on leaves the same files as one that was not.
-
-    `stored` has the metadata of each whole clip of the wanted precision.
+    packed into one, in their order: a run that was stopped and went on leaves the same
+    files. `stored` has the metadata of each whole clip of the wanted precision.
     """
 
     def __init__(

@@ -138,9 +138,9 @@ def _check_frames_folder(path: Path) -> None:
 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Write H.264 with 4:2:0 colour, index first so that it plays while it loads.
+    """Write H.264, index first so that it plays while it loads.
 
-    4:2:0 needs even sides: of an odd one the last row or column is repeated.
+    Its 4:2:0 colour needs even sides: of an odd one the last row or column is repeated.
     """
     import av
 
@@ -174,11 +174,7 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
 
 
 def write_webp(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Write an animated WebP that repeats for ever.
-
-    Neighbouring frames that are equal are stored as one of longer duration, a video
-    of equal frames as a still picture.
-    """
+    """Write an animated WebP, in which neighbours that are equal are one frame."""
     from PIL import Image
 
     first, *rest = map(Image.fromarray, frames)
@@ -194,11 +190,7 @@ def write_webp(path: Path, frames: np.ndarray, fps: float) -> None:
 
 
 def write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Write a GIF that repeats for ever.
-
-    One palette of 256 colours serves the whole video; errors are diffused, as smooth
-    areas show bands otherwise.
-    """
+    """Write a GIF of one palette; errors are diffused, as smooth areas show bands."""
     import av
 
     height, width = frames.shape[1:3]
@@ -221,10 +213,7 @@ def write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
 
 
 def _starts(count: int, ticks: float) -> np.ndarray:
-    """When each of `count` frames starts, and the last ends, in whole ticks.
-
-    Rounded one by one, the times keep the rate on average.
-    """
+    """When each of `count` frames starts, and the last ends, in whole ticks."""
     return np.round(np.arange(count + 1) * ticks).astype(int)
 
 
