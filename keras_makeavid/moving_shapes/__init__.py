@@ -7,8 +7,12 @@ is what can be seen.
 """
 
 from keras_makeavid.moving_shapes.captions import note_on
-from keras_makeavid.moving_shapes.clips import MotionClips
-from keras_makeavid.moving_shapes.encoding import encode_motions, square_size, vae_psnr
+from keras_makeavid.moving_shapes.clips import (
+    MotionClips,
+    encode_motions,
+    square_size,
+    vae_psnr,
+)
 from keras_makeavid.moving_shapes.evaluation import (
     Evaluation,
     GeneratedVideo,

@@ -112,8 +112,7 @@ KNOWN_WORLD = (
 def caption(description: Description, rng: np.random.Generator | None = None) -> str:
     """Say what a clip shows: "a red star moving left on a grey background".
 
-    `rng` draws one of many wordings, the canonical one among them; `None` takes that
-    one. It says nothing of a black background.
+    `rng` draws one of many wordings; `None` takes the canonical one.
     """
     if rng is None or rng.random() < _CANONICAL_SHARE:
         names = rng is not None and rng.random() < _BLACK_NAMED_SHARE
@@ -151,10 +150,7 @@ def _pick(choices, rng):
 
 
 def parse_caption(text: str) -> Description | None:
-    """Read what a text says, in any wording of `caption` and some more.
-
-    `None` if something is missing, said twice differently, or not of this world.
-    """
+    """Read what a text says, in many wordings; `None` if not all is of this world."""
     words = re.findall(r"[^\W_]+", text.lower())
     found: dict[str, set[str]] = {kind: set() for kind in _KINDS}
     while words:

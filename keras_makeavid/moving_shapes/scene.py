@@ -80,9 +80,10 @@ def draw_scene(
     `often` is a motion, and the share of scenes that are sure to show it.
     """
     if often is not None and rng.random() < often[1]:
-        triples = _triples_of_motion(split, often[0])
+        check_choice("motion", often[0], MOTIONS)
+        triples = _triples_with(split, often[0])
     else:
-        triples = _triples_of_shape(split, SHAPES[rng.integers(len(SHAPES))])
+        triples = _triples_with(split, SHAPES[rng.integers(len(SHAPES))])
     triple = triples[rng.integers(len(triples))]
     background = _BACKGROUND_DRAW[rng.integers(len(_BACKGROUND_DRAW))]
     return draw_scene_of(Description(*triple, background=background), rng)
@@ -118,14 +119,8 @@ def draw_scene_of(description: Description, rng: np.random.Generator) -> Scene:
 
 
 @functools.cache
-def _triples_of_shape(split: str, shape: str) -> list[Triple]:
-    return [triple for triple in triples_of(split) if triple[1] == shape]
-
-
-@functools.cache
-def _triples_of_motion(split: str, motion: str) -> list[Triple]:
-    check_choice("motion", motion, MOTIONS)
-    return [triple for triple in triples_of(split) if triple[2] == motion]
+def _triples_with(split: str, name: str) -> list[Triple]:
+    return [triple for triple in triples_of(split) if name in triple]
 
 
 def _draw_geometry(shape, motion, rng):

@@ -26,10 +26,9 @@ REACH = {
 def outline_distance(
     shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray
 ) -> np.ndarray:
-    """Measure how far pixels are from a shape's outline, negative inside of it.
+    """Measure how far pixels, `x` right of the centre and `y` below, are from a shape.
 
-    `x` runs to the right of the centre, `y` below it; the three arrays broadcast. Exact
-    beside the edges, as anti-aliasing needs it; outside of corners too small. Only
+    Exact beside the edges, as anti-aliasing needs it; outside of corners too small. By
     operations that IEEE 754 defines to the last bit: the same on every machine.
     """
     return _DISTANCES[shape](x, y, radius)
