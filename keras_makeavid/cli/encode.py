@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from keras_makeavid.cli.options import add_layout_options
+
 EXAMPLE = "makeavid encode clips dataset --preset PRESET --fps 8"
 
 
@@ -42,13 +44,7 @@ def add_arguments(option) -> None:
     option(
         "--min-fps", type=float, default=0.0, help="drop clips with a lower frame rate"
     )
-    option(
-        "--layout",
-        choices=("sharded", "published"),
-        default="sharded",
-        help="few large files, or TempoFunk's three files a clip",
-    )
-    option("--half", action="store_true", help="store float16 (sharded layout only)")
+    add_layout_options(option)
     option(
         "--workers",
         type=int,

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 
-from keras_makeavid.cli.checks import check_at_least_one
+from keras_makeavid.cli.options import add_sampling_options, check_at_least_one
 from keras_makeavid.presets import DEFAULT_PRESET
 
 EXAMPLE = 'makeavid generate "a red star moving left" --seed 7 --out star.mp4'
@@ -32,11 +32,7 @@ def add_arguments(option) -> None:
     )
     option("--workers", type=int, default=1, help="workers, with --ray")
     option("--gpus", type=float, default=0.0, help="GPUs of each worker, with --ray")
-    option(
-        "--preset",
-        default=DEFAULT_PRESET,
-        help="folder or handle of a TextToVideo preset",
-    )
+    add_sampling_options(option)
     option(
         "--out",
         help="file to write: .mp4, .gif, .webp, or a folder of PNG frames; video.mp4, "
@@ -60,7 +56,6 @@ def add_arguments(option) -> None:
         help="colour behind transparent parts of --hint and --mask, such as black or "
         "#808080",
     )
-    option("--frames", type=int, help="number of frames; the preset's if not given")
     option(
         "--height", type=int, help="pixels, a multiple of 32; the preset's if not given"
     )
@@ -68,10 +63,6 @@ def add_arguments(option) -> None:
         "--width", type=int, help="pixels, a multiple of 32; the preset's if not given"
     )
     option("--fps", type=float, help="frames a second; the preset's if not given")
-    option("--steps", type=int, default=20, help="sampling steps")
-    option(
-        "--guidance", type=float, help="weight of the prompt; the preset's if not given"
-    )
     option(
         "--image-guidance",
         type=float,
@@ -249,27 +240,34 @@ def run(options) -> int:
         negative_prompts=options.negative,
         hint_image=options.hint,
         mask_image=options.mask,
-        num_frames=options.frames,
-        height=options.height,
-        width=options.width,
-        num_steps=options.steps,
-        guidance_scale=options.guidance,
-        image_guidance_scale=options.image_guidance,
         guidance_rescale=options.guidance_rescale,
         guidance_interval=options.guidance_interval,
-        scheduler=options.scheduler,
         seed=options.seed,
-        tile_size=options.tile,
-        fast_decode=options.fast_decode is not None,
-        prompt_weighting=options.prompt_weighting,
-        long_prompts=options.long_prompts,
         progress=True,
+        **_settings(options),
     )[0]
     video.write_video(options.out, frames, fps=fps)
     video.write_image(options.sheet, video.contact_sheet(frames))
     print(options.out)
     print(options.sheet)
     return 0
+
+
+def _settings(options):
+    """Arguments of `generate` that are the same for one video and for many."""
+    return {
+        "num_frames": options.frames,
+        "height": options.height,
+        "width": options.width,
+        "num_steps": options.steps,
+        "guidance_scale": options.guidance,
+        "image_guidance_scale": options.image_guidance,
+        "scheduler": options.scheduler,
+        "tile_size": options.tile,
+        "fast_decode": options.fast_decode is not None,
+        "prompt_weighting": options.prompt_weighting,
+        "long_prompts": options.long_prompts,
+    }
 
 
 def _run_many(options):
@@ -285,17 +283,7 @@ def _run_many(options):
         "negative_prompt": options.negative or None,
         "hint_image": options.hint and os.path.abspath(options.hint),
         "mask_image": options.mask and os.path.abspath(options.mask),
-        "num_frames": options.frames,
-        "height": options.height,
-        "width": options.width,
-        "num_steps": options.steps,
-        "guidance_scale": options.guidance,
-        "image_guidance_scale": options.image_guidance,
-        "scheduler": options.scheduler,
-        "tile_size": options.tile,
-        "fast_decode": options.fast_decode is not None,
-        "prompt_weighting": options.prompt_weighting,
-        "long_prompts": options.long_prompts,
+        **_settings(options),
     }
     with progress_bar(len(requests), "generate", unit="video") as bar:
         report = generate_many(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from keras_makeavid.cli.checks import check_at_least_one
+from keras_makeavid.cli.options import check_at_least_one
 
 EXAMPLE = "makeavid dataset motions dataset --preset PRESET --clips 20000 --half"
 
