@@ -8,11 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_makeavid.moving_shapes.scene import Scene
-from keras_makeavid.moving_shapes.shapes import REACH, outline_distance
+from keras_makeavid.moving_shapes.world import REACH, SQUARE_HALF_SIDE
 
 # Sines and cosines differ in the last bit between processors. Rounded to this part of
 # a pixel they do not, and from there on all is exact by IEEE 754.
 _GRID = 4096
+# Where the outline of a star turns inwards, as a share of its reach.
+_STAR_WAIST = 0.45
 # How x and y change.
 _DIRECTIONS = {
     "moving left": (-1, 0),
@@ -87,6 +89,41 @@ def _outline(scene, times, size):
         sine, cosine = (_on_grid(f(angle))[:, None, None] for f in (np.sin, np.cos))
         x, y = cosine * x + sine * y, cosine * y - sine * x
     return outline_distance(scene.shape, x, y, radius[:, None, None]), top, left
+
+
+def outline_distance(
+    shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray
+) -> np.ndarray:
+    """Measure how far pixels, `x` right of the centre and `y` below, are from a shape.
+
+    Exact beside the edges, as anti-aliasing needs it; outside of corners too small. By
+    operations that IEEE 754 defines to the last bit: the same on every machine.
+    """
+    if shape == "circle":
+        return np.sqrt(x * x + y * y) - radius
+    if shape == "square":
+        return np.maximum(np.abs(x), np.abs(y)) - SQUARE_HALF_SIDE * radius
+    if shape == "triangle":
+        # With one corner up.
+        slanted = math.sqrt(0.75) * np.abs(x) - 0.5 * y
+        return np.maximum(slanted, y) - 0.5 * REACH["triangle"] * radius
+    return _star_distance(x, y, radius)
+
+
+def _star_distance(x, y, radius):
+    """Five points, one up: the plane folded onto the wedge of half a point."""
+    x, y = np.abs(x), -y
+    for side in (1, -1):
+        across, along = side * math.cos(math.pi / 5), -math.sin(math.pi / 5)
+        beyond = 2 * np.maximum(across * x + along * y, 0)
+        x, y = x - across * beyond, y - along * beyond
+    x = np.abs(x)
+    # The outline in the wedge runs from the tip (0, reach) to the waist.
+    edge_x = _STAR_WAIST * math.sin(math.pi / 5)
+    edge_y = _STAR_WAIST * math.cos(math.pi / 5) - 1
+    length = math.sqrt(edge_x**2 + edge_y**2)
+    tip = REACH["star"] * radius
+    return ((y - tip) * edge_x - x * edge_y) / length
 
 
 def _figure(scene, times, size):
@@ -185,7 +222,7 @@ def path_of(scene: Scene, times: np.ndarray) -> Path:
 
 def figure_of(scene: Scene, times: np.ndarray) -> list[Limb]:
     """Follow a dancer: its ten limbs, head and torso among them, at `times` `(F,)`."""
-    pose = _POSES[scene.motion](scene, times)
+    pose = _pose(scene, times)
     height = 2 * scene.radius
     ground = np.stack(
         [np.full_like(times, scene.x), scene.y + scene.radius - pose.lift], axis=-1
@@ -228,27 +265,20 @@ class _Pose(NamedTuple):
     lift: np.ndarray
 
 
-def _jumping(scene, times):
-    height = _hop(times, scene.cycles)
-    zero, arm = np.zeros_like(times), 40 + 100 * height
-    crouch = 0.08 * (1 - height) ** 2
-    return _Pose((arm, arm), (arm, arm), zero, zero, crouch, scene.amount * height)
-
-
-def _waving(scene, times):
+def _pose(scene, times):
     zero = np.zeros_like(times)
-    swing = scene.amount * np.sin(2 * np.pi * scene.cycles * times)
-    left, right = (zero + 40, zero + 30), (110 + 0.4 * swing, 135 + swing)
-    return _Pose(left, right, zero, zero, zero, zero)
-
-
-def _swaying(scene, times):
-    zero, swing = np.zeros_like(times), np.sin(2 * np.pi * scene.cycles * times)
-    arm = zero + 105, zero + 125
-    return _Pose(arm, arm, scene.amount * swing, 0.06 * swing, zero, zero)
-
-
-_POSES = {"jumping": _jumping, "waving": _waving, "swaying": _swaying}
+    if scene.motion == "jumping":
+        height = _hop(times, scene.cycles)
+        arm, crouch = 40 + 100 * height, 0.08 * (1 - height) ** 2
+        lift = scene.amount * height
+        return _Pose((arm, arm), (arm, arm), zero, zero, crouch, lift)
+    swing = np.sin(2 * np.pi * scene.cycles * times)
+    if scene.motion == "waving":
+        swing = scene.amount * swing
+        left, right = (zero + 40, zero + 30), (110 + 0.4 * swing, 135 + swing)
+        return _Pose(left, right, zero, zero, zero, zero)
+    arms = zero + 105, zero + 125
+    return _Pose(arms, arms, scene.amount * swing, 0.06 * swing, zero, zero)
 
 
 def _direction(degrees):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_makeavid.moving_shapes.shapes import REACH
 from keras_makeavid.moving_shapes.world import (
     MOTIONS,
+    REACH,
     SHAPES,
     Description,
     Triple,

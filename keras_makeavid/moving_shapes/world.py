@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
@@ -20,6 +21,16 @@ _SHAPE_MOTIONS = (
 )
 MOTIONS = _SHAPE_MOTIONS + _DANCES
 SPLITS = ("train", "held_out")
+# How far a shape reaches from its centre, in radii: about equal areas for all.
+SQUARE_HALF_SIDE = 0.9
+REACH = {
+    "circle": 1.0,
+    "square": SQUARE_HALF_SIDE * math.sqrt(2),
+    "triangle": 1.45,
+    "star": 1.45,
+    # With an arm up, and the thickness of the arm.
+    "dancer": 1.25,
+}
 
 Triple = tuple[str, str, str]
 
