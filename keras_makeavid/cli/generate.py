@@ -163,7 +163,9 @@ def prepare(options) -> None:
         raise ValueError("One of PROMPT and --prompts is wanted, and not both.")
     check_at_least_one(options, "frames", "steps", "batch_size")
     if options.prompts is not None:
-        _prepare_many(options)
+        if options.sheet is not None or options.format == "png":
+            raise ValueError("--prompts writes video files alone: no --sheet, no PNG.")
+        options.out = options.out or "videos"
         return
     if options.out is None:
         suffix = f".{options.format or 'mp4'}"
@@ -193,13 +195,6 @@ def prepare(options) -> None:
         note = note_on(options.prompt)
         if note is not None:
             print(f"note: {note}", file=sys.stderr)
-
-
-def _prepare_many(options):
-    if options.sheet is not None or options.format == "png":
-        raise ValueError("--prompts writes video files alone: no --sheet, no PNG.")
-    options.out = options.out or "videos"
-    options.suffix = f".{options.format or 'mp4'}"
 
 
 def _load_task(options):
@@ -291,7 +286,7 @@ def _run_many(options):
             requests,
             options.out,
             batch_size=options.batch_size,
-            suffix=options.suffix,
+            suffix=f".{options.format or 'mp4'}",
             fps=options.fps,
             seed=options.seed or 0,
             background=options.background,

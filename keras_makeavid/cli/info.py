@@ -44,9 +44,13 @@ def run(options) -> None:
     elif is_preset(path):
         facts = _preset(path)
     elif path.is_dir():
-        facts = _dataset(path)
+        from keras_makeavid.data import dataset_facts, open_dataset
+
+        facts = dataset_facts(open_dataset(path))
     else:
-        facts = _video(path)
+        from keras_makeavid.video import probe
+
+        facts = vars(probe(path))
     for name, value in facts.items():
         print(f"{name}: {value}")
 
@@ -83,17 +87,3 @@ def _preset(folder):
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} is no preset of ours: {error!r}") from error
-
-
-def _dataset(folder):
-    from keras_makeavid.data import dataset_facts, open_dataset
-
-    return dataset_facts(open_dataset(folder))
-
-
-def _video(path):
-    import dataclasses
-
-    from keras_makeavid.video import probe
-
-    return dataclasses.asdict(probe(path))

@@ -62,9 +62,8 @@ def open_writer(
 ) -> LatentWriter:
     """Make or continue a dataset.
 
-    After `add` a clip survives the end of the process at any moment; after `finish`
-    the dataset can be read. `stored` holds the metadata of each whole clip that the
-    dataset has.
+    What was given to `add` survives the end of the process at any moment; after
+    `finish` the dataset can be read. `stored` holds the metadata of each whole clip.
 
     Args:
         folder: The dataset's folder, made if missing.

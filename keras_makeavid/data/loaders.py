@@ -198,8 +198,7 @@ class LatentLoader(BatchLoader):
         """Read this shard's part of batch `step`, from 0 on through all epochs.
 
         Returns:
-            A dict of `latents` `(B, F, H, W, C)`, as stored, and `context`
-            `(B, L, D)`, both float16, where B is `batch_size / shard_count`.
+            `latents` `(B, F, H, W, C)`, as stored, and `context` `(B, L, D)`, float16.
         """
         samples = self.samples_of(step)
         frame, states = self.reader.latents_shape(0)[1:], self.reader.context_shape(0)
@@ -293,8 +292,8 @@ class PictureLoader(BatchLoader):
         """Make this shard's part of batch `step`, from 0 on through all epochs.
 
         Returns:
-            A dict of `images`, float32 `(B, H, W, 3)` in [-1, 1], and `token_ids`,
-            int32 `(B, L)`, if there is a `tokenize`.
+            `images`, float32 `(B, H, W, 3)` in [-1, 1], and `token_ids`, int32
+            `(B, L)`, if there is a `tokenize`.
         """
         images, captions = self._source.images(self.samples_of(step), self._moment)
         batch = {"images": images.astype("float32") / 127.5 - 1.0}

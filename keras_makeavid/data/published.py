@@ -24,8 +24,7 @@ ID_LIST = "data/id_list.json"
 class PublishedReader(LatentReader):
     """A dataset of the layout of `TempoFunk/tempofunk-sdance`.
 
-    A window of a clip is read without the rest of it. Arguments, attributes and errors
-    are those of `LatentReader`; the folder holds `data/`.
+    Arguments, attributes and errors are those of `LatentReader`.
 
     Example:
     ```python

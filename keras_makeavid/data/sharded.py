@@ -77,11 +77,9 @@ class ClipEntry(msgspec.Struct, frozen=True):
 class ShardedReader(LatentReader):
     """A dataset of few large files: `index.json` beside safetensors shards.
 
-    `index.json` tells where the tensors `ID/latents` and `ID/context` of each clip lie,
-    as docs/data.md shows. Ids in `failed_id_list.json`, if it is there, are left out. A
-    window of a clip is read without the rest of it.
-
-    Arguments, attributes and errors are those of `LatentReader`.
+    The index tells where the tensors `ID/latents` and `ID/context` of each clip lie, as
+    docs/data.md shows. A window of a clip is read without the rest of it. Arguments,
+    attributes and errors are those of `LatentReader`.
 
     Attributes:
         entries: What the index says of each clip, by its id.
@@ -165,8 +163,7 @@ class ShardedWriter:
             if entry.latents.dtype == self._dtype
         }
         self.stored |= self._read_staged()
-        # What the next shard will hold, and the sizes: the last shard is filled up if
-        # it is not full.
+        # What the next shard will hold, and the sizes: the last is filled up first.
         self._queue = self._clips_of_open_shard()
 
     def add(self, clip: LatentClip) -> None:
@@ -322,8 +319,7 @@ def _open_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            # From the end: opening has checked that tensors fill the rest of the file
-            # without a gap.
+            # From the end: opening has checked that the tensors leave no gap.
             offset = path.stat().st_size
             for name in reversed(file.offset_keys()):
                 tensor = file.get_slice(name)
@@ -382,8 +378,7 @@ def _save(
         latents, context = _tensor_names(clip.id)
         tensors |= {latents: clip.latents, context: clip.context}
     with written_aside(path) as aside:
-        # Safetensors makes files that their owner alone may read. A new file shows
-        # what the umask says.
+        # Safetensors makes files for their owner alone: a new one shows the umask.
         aside.touch()
         mode = aside.stat().st_mode
         save_file(tensors, aside, metadata)

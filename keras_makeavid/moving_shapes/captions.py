@@ -116,7 +116,9 @@ def caption(description: Description, rng: np.random.Generator | None = None) ->
     """
     if rng is None or rng.random() < _CANONICAL_SHARE:
         names = rng is not None and rng.random() < _BLACK_NAMED_SHARE
-        return _canonical(description, names or description.background != "black")
+        names = names or description.background != "black"
+        where = f" on a {description.background} background" if names else ""
+        return f"a {description.colour} {description.shape} {description.motion}{where}"
     colour = _pick(_COLOUR_WORDS[description.colour], rng)
     shape = _pick(_SHAPE_WORDS[description.shape], rng)
     doing = _pick(_MOTION_WORDS[description.motion], rng)
@@ -133,11 +135,6 @@ def caption(description: Description, rng: np.random.Generator | None = None) ->
         where=where,
     )
     return re.sub(r"\s+(?=,|$)|,\s*$|^\s+", "", sentence)
-
-
-def _canonical(description, names_background):
-    where = f" on a {description.background} background" if names_background else ""
-    return f"a {description.colour} {description.shape} {description.motion}{where}"
 
 
 def _verb(doing):

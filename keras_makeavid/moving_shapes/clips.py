@@ -27,8 +27,8 @@ _PIXELS_AT_ONCE = 2**16
 class MotionClips:
     """Captioned clips of moving shapes, made when they are asked for.
 
-    Clip `i` is a function of the seed and `i` only: any process, in any order, gets
-    the same. There is no last one, and nothing is kept in memory.
+    Clip `i` is a function of the seed and `i` only. There is no last one, and nothing
+    is kept in memory.
 
     Args:
         seed: Seed of everything.
@@ -85,14 +85,7 @@ class MotionClips:
         return render(scene, self.num_frames, self.size), text
 
     def batch(self, indices: Sequence[int]) -> tuple[np.ndarray, list[str]]:
-        """Make several clips: uint8 `(B, F, H, W, 3)`, and B captions.
-
-        Example:
-            ```python
-            frames, captions = MotionClips().batch(range(8, 16))
-            frames.shape  # (8, 16, 64, 64, 3)
-            ```
-        """
+        """Make several clips: uint8 `(B, F, H, W, 3)`, and B captions."""
         shape = len(indices), self.num_frames, self.size, self.size, 3
         frames, texts = np.empty(shape, "uint8"), []
         for row, index in enumerate(indices):
@@ -107,9 +100,7 @@ class MotionClips:
 
         Args:
             indices: The clips' numbers.
-            moment: From 0, the first frame, to 1, the last. `None` draws one for each
-                clip. A model that makes first frames learns them from first frames:
-                what moves left must begin where there is room on its left.
+            moment: From 0, the first frame, to 1, the last. `None` draws one for each.
 
         Returns:
             uint8 `(B, H, W, 3)`, and B captions.
@@ -155,14 +146,13 @@ def encode_motions(
     """Encode the first `count` clips and their captions as latents and text states.
 
     The counterpart of `encode_clips` for clips that are no files, whose arguments it
-    takes; but `num_workers` processes draw clips while this one encodes them. A script
-    that uses them needs the `if __name__ == "__main__"` of `multiprocessing`. A stopped
-    run goes on where it was; a dataset that has more clips keeps them.
+    takes; its `num_workers` processes draw clips. A stopped run goes on where it was; a
+    dataset that has more clips keeps them.
 
     Returns:
         The number of clips that were encoded now.
     """
-    # Here, as processes that only draw clips need no Keras.
+    # Processes that only draw clips need no Keras.
     from keras_makeavid.data.clip_encoder import ClipEncoder
     from keras_makeavid.data.datasets import open_writer
     from keras_makeavid.data.reader import LatentClip
@@ -217,10 +207,7 @@ def square_size(task: TextToVideo) -> int:
 
 
 def vae_psnr(task: TextToVideo, count: int = 128) -> float:
-    """Measure how well a task's VAE reconstructs pictures that training does not show.
-
-    The mean PSNR of `count` pictures in dB: it bounds how true to detail videos can be.
-    """
+    """Measure the mean PSNR, in dB, of a task's VAE on pictures not of training."""
     size = min(task.height, task.width)
     images, _ = MotionClips(split="held_out", size=size).images(range(count))
     latents = task.vae.encode_video(images, chunk_size=_frames_at_once(size))

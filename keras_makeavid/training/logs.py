@@ -185,6 +185,7 @@ class RunLog:
         self._console = ConsoleLog(total)
         self.message, self.note = self._console.message, self._console.note
         self._metrics = MetricsFile(folder.metrics, self.message)
+        self.last_lines = self._metrics.last
         self._recent: deque[tuple[str, float | None]] = deque(maxlen=_RECENT_STEPS)
         # Of the last step that the boards were told, with its time.
         self._shown: tuple[int, float] | None = None
@@ -241,9 +242,6 @@ class RunLog:
         recent = [loss for of_stage, loss in self._recent if of_stage == stage]
         losses = [loss for loss in recent if loss is not None]
         return float(np.mean(losses)) if losses else float("nan")
-
-    def last_lines(self, count: int) -> list[dict]:
-        return self._metrics.last(count)
 
     def close(self) -> None:
         for board in self._boards:

@@ -83,9 +83,8 @@ class AdamW(keras.optimizers.AdamW):
     """AdamW for long runs: exact epsilon, and no step into NaN.
 
     Loshchilov and Hutter (2017) add epsilon to the bias-corrected root;
-    `keras.optimizers.AdamW` adds it before the correction, which in the first step
-    makes it 32 times as large: weights with small gradients then move by half as
-    much. The defaults are those of the published training (`docs/model.md`).
+    `keras.optimizers.AdamW` adds it before, which in the first step makes it 32 times
+    as large. The defaults are those of the published training (`docs/model.md`).
 
     A gradient that holds a NaN or an infinity changes nothing but the count of steps:
     weights, moments and averages stay, decided on the device. With accumulation,
@@ -164,9 +163,7 @@ class AdamW(keras.optimizers.AdamW):
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
-        """Put the averages in the place of the weights, for as long as the block runs.
-
-        Without `use_ema` the weights stay as they are.
+        """Put the averages of `use_ema` in place of the weights, while a block runs.
 
         Example:
         ```python

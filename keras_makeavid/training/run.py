@@ -82,17 +82,15 @@ def train(
 ) -> TrainingResult:
     """Train by a recipe, through `model.fit`.
 
-    The same recipe gives the same losses and weights, bit for bit, whether it runs in
-    one go or is killed and continued any number of times. SIGTERM and SIGINT end it
-    after the step at work, with a checkpoint.
+    The same recipe gives the same losses and weights, bit for bit, in one go or killed
+    and continued. SIGTERM and SIGINT end it after the step at work, with a checkpoint.
 
     Args:
         recipe: A `Recipe`, the path of one, or the name of one of this package.
         overrides: Keys to set differently in a recipe that is read, as `load_recipe`
             takes them.
-        resume: `"auto"` continues the run in the recipe's folder from its newest
-            checkpoint that is whole, if there is one; `"never"` refuses a folder that
-            holds a run.
+        resume: `"auto"` continues the run in the recipe's folder, if there is one, from
+            its newest whole checkpoint; `"never"` refuses a folder that holds a run.
         allow_other_encoder: Whether a dataset may be of another VAE or text encoder
             than the preset's.
 
@@ -195,10 +193,11 @@ class _Run:
         self._checkpoints = Checkpoints(
             folder.checkpoints, keep, keep_best, self._log.message, hosts
         )
-        resources.push(self._close_checkpoints)
-
-    def _close_checkpoints(self, kind, error, traceback):
-        self._checkpoints.close(finish=not self._hosts.is_process_loss(error))
+        resources.push(
+            lambda kind, error, trace: self._checkpoints.close(
+                finish=not hosts.is_process_loss(error)
+            )
+        )
 
     def go(self, notes: Sequence[str]) -> TrainingResult:
         """Show some notes, and train to the end, or to a signal."""
@@ -212,7 +211,11 @@ class _Run:
                 # Before a signal is obeyed: the next phase begins with a checkpoint.
                 position, ended = self._begin_phase(position.phase + 1, position), False
             if self._interruption.signal is not None:
-                self._tell_where_it_stopped(position)
+                steps = self._checkpoints.steps()
+                self._log.message(
+                    f"Stopped at step {self._steps_done(position)}; --resume auto "
+                    f"continues at step {steps[-1] if steps else 0}"
+                )
                 return self._result(position, signal=self._interruption.signal)
             if ended:
                 return self._result(position, preset=self._save_preset())
@@ -239,8 +242,7 @@ class _Run:
     def _continue(self, rolls_back: bool = False) -> Position | None:
         """Go to the newest checkpoint that can be read, if the run has any.
 
-        A roll-back goes only to one that every such run has, and removes those that a
-        signal left.
+        A roll-back goes to one that every such run has, past those that a signal left.
         """
         steps = self._checkpoints.steps()
         unreadable, passed = [], []
@@ -424,13 +426,6 @@ class _Run:
             write_json(path, value)
         except OSError as error:
             self._log.message(f"{path} cannot be written: {error}")
-
-    def _tell_where_it_stopped(self, position: Position) -> None:
-        steps = self._checkpoints.steps()
-        self._log.message(
-            f"Stopped at step {self._steps_done(position)}; --resume auto continues at "
-            f"step {steps[-1] if steps else 0}"
-        )
 
     def _save_preset(self) -> Path:
         task = self._task

@@ -54,8 +54,7 @@ class VideoInfo:
 def probe(path: StrPath, *, max_bytes: int = MAX_BYTES) -> VideoInfo:
     """Count and time the frames of a video file.
 
-    Every frame is decoded (not converted), as headers of truncated files and of files
-    with a variable rate give counts that are wrong.
+    Every frame is decoded, as headers of truncated files give counts that are wrong.
 
     Args:
         path: A local video file.
@@ -104,10 +103,9 @@ def read_video(
 ) -> np.ndarray:
     """Read a window of a video file.
 
-    Frames are decoded one by one straight into the result, as the file says that they
-    are to be shown: cropped, of square pixels and upright. In MP4, QuickTime, Matroska
-    and WebM files the window is sought; in others, frames before it are decoded and
-    left out. Either way its frames are those that reading from the beginning gives.
+    Frames are as the file says that they are to be shown: cropped, of square pixels and
+    upright. In MP4, QuickTime, Matroska and WebM files the window is sought; in others,
+    frames before it are decoded and left out. Either way they are the same.
 
     Args:
         path: A local video file in any format that FFmpeg reads, or an animated GIF,
@@ -119,8 +117,7 @@ def read_video(
             gives every frame, from the one at `start` (within half a frame).
         height: Rows to scale and crop to, see `cover_crop`. None keeps the file's.
         width: Columns; given with `height` or not at all.
-        max_bytes: Most memory that the result may take; more is refused. By default
-            4 GiB.
+        max_bytes: Most memory that the result may take, by default 4 GiB.
         background: What lies behind transparent parts, as for `read_image`. A clip
             that is open has its own.
 
