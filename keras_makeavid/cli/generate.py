@@ -43,10 +43,7 @@ def add_arguments(option) -> None:
         choices=_FORMATS,
         help="file format if --out is not given (mp4 by default); png writes a folder",
     )
-    option(
-        "--sheet",
-        help="picture of all frames to write too (.png); beside the video if not given",
-    )
+    option("--sheet", help="picture of all frames, .png; beside the video if not given")
     option("--negative", default="", help="what to avoid")
     option("--hint", help="picture to set in motion")
     option("--mask", help="picture: white is to be filled, black is kept")

@@ -12,15 +12,8 @@ EXAMPLE = "makeavid info clips/cat.mp4"
 USES_MODELS = False
 
 _PACKAGES = (
-    "keras-makeavid",
-    "keras",
-    "keras-hub",
-    "jax",
-    "torch",
-    "tensorflow",
-    "transformers",
-    "opencv-python",
-    "av",
+    *("keras-makeavid", "keras", "keras-hub", "jax", "torch", "tensorflow"),
+    *("transformers", "opencv-python", "av"),
 )
 
 

@@ -7,11 +7,7 @@ from keras_makeavid.presets import DEFAULT_PRESET
 
 def add_sampling_options(option) -> None:
     """Declare the options of a command that generates videos."""
-    option(
-        "--preset",
-        default=DEFAULT_PRESET,
-        help="folder or handle of a TextToVideo preset",
-    )
+    option("--preset", default=DEFAULT_PRESET, help="folder or handle of a preset")
     option("--frames", type=int, help="number of frames; the preset's if not given")
     option("--steps", type=int, default=20, help="sampling steps")
     option(

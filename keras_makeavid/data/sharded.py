@@ -217,8 +217,6 @@ class ShardedWriter:
         if not (self._folder / INDEX_NAME).is_file():
             return {}
         entries = ShardedReader(self._folder).entries
-        if not self._failed:
-            return entries
         damaged = ShardedReader(self._folder, self._failed, {}).find_damage()
         return {i: entry for i, entry in entries.items() if i not in damaged}
 

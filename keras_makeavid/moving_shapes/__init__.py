@@ -28,8 +28,12 @@ from keras_makeavid.moving_shapes.generation import (
 from keras_makeavid.moving_shapes.measure import Measured
 from keras_makeavid.moving_shapes.rendering import render_at
 from keras_makeavid.moving_shapes.report import Gallery, markdown_table, write_report
-from keras_makeavid.moving_shapes.scene import Scene, draw_scene_of
-from keras_makeavid.moving_shapes.world import Description, held_out
+from keras_makeavid.moving_shapes.world import (
+    Description,
+    Scene,
+    draw_scene_of,
+    held_out,
+)
 
 __all__ = [
     "Description",

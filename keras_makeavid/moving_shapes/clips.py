@@ -11,8 +11,13 @@ import numpy as np
 from keras_makeavid.moving_shapes.captions import caption
 from keras_makeavid.moving_shapes.measure import psnr
 from keras_makeavid.moving_shapes.rendering import render, render_at
-from keras_makeavid.moving_shapes.scene import Scene, draw_scene
-from keras_makeavid.moving_shapes.world import MOTIONS, SPLITS, check_choice
+from keras_makeavid.moving_shapes.world import (
+    MOTIONS,
+    SPLITS,
+    Scene,
+    check_choice,
+    draw_scene,
+)
 
 if TYPE_CHECKING:
     import keras

@@ -12,11 +12,11 @@ from keras_makeavid.files import StrPath, existing_file, read_text
 from keras_makeavid.moving_shapes.captions import KNOWN_WORLD, caption, parse_caption
 from keras_makeavid.moving_shapes.evaluation import GeneratedVideo
 from keras_makeavid.moving_shapes.rendering import render_at
-from keras_makeavid.moving_shapes.scene import draw_scene_of
 from keras_makeavid.moving_shapes.world import (
     BACKGROUNDS,
     Description,
     Triple,
+    draw_scene_of,
     triples_of,
 )
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_makeavid.moving_shapes.scene import Scene
-from keras_makeavid.moving_shapes.world import REACH, SQUARE_HALF_SIDE
+from keras_makeavid.moving_shapes.world import REACH, SQUARE_HALF_SIDE, Scene
 
 # Sines and cosines differ in the last bit between processors. Rounded to this part of
 # a pixel they do not, and from there on all is exact by IEEE 754.

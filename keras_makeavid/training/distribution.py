@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -165,12 +166,12 @@ class ProcessLost(RuntimeError):
     """Another process of the run has ended, or cannot be reached."""
 
 
+@dataclass(frozen=True)
 class Hosts:
     """This process and its peers, which all call what talks to others, in one order."""
 
-    def __init__(self, number: int = 0, count: int = 1):
-        self.number = number
-        self.count = count
+    number: int = 0
+    count: int = 1
 
     @property
     def is_first(self) -> bool:

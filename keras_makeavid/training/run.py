@@ -16,7 +16,13 @@ import numpy as np
 from keras_makeavid.json_files import write_json
 from keras_makeavid.recipes import Recipe, load_recipe
 from keras_makeavid.tasks import TextToVideo
-from keras_makeavid.training.checkpoints import CheckpointError, Checkpoints
+from keras_makeavid.training.checkpoints import (
+    CheckpointError,
+    Checkpoints,
+    read_state,
+    state_like,
+    write_state,
+)
 from keras_makeavid.training.distribution import check_batch_size, distributed
 from keras_makeavid.training.image_autoencoding import with_unit_latents
 from keras_makeavid.training.logs import RunLog, SilentLog, StepLog
@@ -42,7 +48,6 @@ from keras_makeavid.training.run_callback import (
     UnreadLogs,
 )
 from keras_makeavid.training.run_folder import RunFolder, check_space
-from keras_makeavid.training.state import read_state, state_like, write_state
 from keras_makeavid.video import read_image, write_video
 
 RESUME = ("never", "auto")

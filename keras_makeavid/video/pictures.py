@@ -244,8 +244,8 @@ def as_rgb(colour: Colour) -> np.ndarray:
     from PIL import ImageColor
 
     try:
-        rgb = ImageColor.getrgb(colour) if isinstance(colour, str) else colour
-        levels = np.array(rgb[:3] if isinstance(colour, str) else rgb)
+        named = isinstance(colour, str)
+        levels = np.array(ImageColor.getrgb(colour)[:3] if named else colour)
         if levels.shape == (3,) and levels.min() >= 0 and levels.max() <= 255:
             return levels.astype("uint16")
     except (TypeError, ValueError):
