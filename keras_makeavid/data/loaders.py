@@ -33,11 +33,10 @@ class BatchLoader(abc.ABC):
     Args:
         batch_size: Samples in a batch, over all shards.
         samples_per_epoch: Samples in an epoch.
-        shard_index: Which part of each batch is read here, such as the number of this
-            host; the shards' parts in their order are the batch.
+        shard_index: Which part of each batch is read here, such as this host's number.
         shard_count: Number of parts.
         num_workers: Processes that read ahead, besides threads; 0 for none. A script
-            that uses them needs the `if __name__ == "__main__"` of `multiprocessing`.
+            needs `if __name__ == "__main__"` for them.
         prefetch: Batches read ahead, by each worker if there are any.
 
     Raises:
@@ -124,8 +123,7 @@ class BatchLoader(abc.ABC):
         if not self.num_workers:
             yield self.batch
             return
-        # Not Grain's: they have their settings from absl's flags, which only a program
-        # of absl may parse.
+        # Not Grain's: their settings are absl's flags, which absl's programs parse.
         with worker_pool(self.num_workers, _keep, self) as pool:
             yield lambda step: pool.submit(_kept_batch, step).result()
 
@@ -254,8 +252,8 @@ class PictureLoader(BatchLoader):
         tokenize: Turns a list of captions into token ids `(B, L)`. `None` leaves
             captions out.
         moment: As for `source.images`.
-        samples_per_epoch: Pictures in an epoch. `None` is one of each picture of the
-            source; one that draws without end needs a number.
+        samples_per_epoch: Pictures in an epoch; `None` is one of each, if there is an
+            end of them.
         **kwargs: See `BatchLoader`.
 
     Raises:

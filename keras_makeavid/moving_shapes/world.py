@@ -154,9 +154,8 @@ class Scene(Description):
         x: Centre at the start.
         y: Centre at the start. Of a dancer the middle between feet and crown.
         radius: Radius at the start. Of a dancer half the height.
-        amount: How far the motion goes in the whole clip. The way of a shape that
-            moves, the height of a bounce or jump; the factor by which it grows or
-            shrinks; degrees of a spin, of a wave to either side, of a sway likewise.
+        amount: How far the motion goes in the whole clip: the way, the height of a
+            bounce or jump, the factor of growth; degrees of a spin, a wave or a sway.
         cycles: How many times a bounce or dance repeats.
     """
 

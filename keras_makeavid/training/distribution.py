@@ -36,8 +36,7 @@ def make_distribution(
 
     Args:
         options: The recipe's table.
-        devices: JAX's, of all processes, or those of a topology that is not there;
-            `None` takes all there are.
+        devices: JAX's, of all processes or of a topology; `None` takes all there are.
 
     Returns:
         A `DataParallel`, or a `FullySharded` where several devices share a copy.

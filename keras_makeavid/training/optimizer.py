@@ -86,13 +86,11 @@ class AdamW(keras.optimizers.AdamW):
     `keras.optimizers.AdamW` adds it before, which in the first step makes it 32 times
     as large. The defaults are those of the published training (`docs/model.md`).
 
-    A gradient that holds a NaN or an infinity changes nothing but the count of steps:
-    weights, moments and averages stay, decided on the device. With accumulation,
-    only the bad micro-batch is left out of the mean.
+    A gradient that is not finite changes nothing but the count of steps, decided on the
+    device. With accumulation, only the bad micro-batch is left out of the mean.
 
     The average (`use_ema`) follows the weights of the updates made, at first faster
-    than `ema_momentum` says. It never replaces the weights by itself, not even when
-    `fit` ends: `averaged_weights` shows it.
+    than `ema_momentum` says. It never replaces them: `averaged_weights` shows it.
 
     Args:
         learning_rate: Number or schedule, of the number of steps.
@@ -132,8 +130,7 @@ class AdamW(keras.optimizers.AdamW):
             **kwargs,
         )
         self.skip_nonfinite = skip_nonfinite
-        # `iterations` counts steps, as schedules and data do; bias correction and
-        # averages go by the updates that were made.
+        # Schedules go by `iterations`, bias correction and averages by updates made.
         self.updates = self._scalar("updates", "int32")
         self.skipped_steps = self._scalar("skipped_steps", "int32")
         self.learning_rate_scale = self._scalar("learning_rate_scale", "float32")

@@ -317,9 +317,8 @@ def dtype_policy(model: keras.Model, policy: str) -> Iterator[None]:
 def rematerialise_blocks(unet: UNetPseudo3D, rematerialise: bool | str = True) -> None:
     """Compute the inside of residual blocks and transformers again for gradients.
 
-    Only what passes between them is kept from the forward pass, for a second forward
-    pass of each of them. Of the feed-forwards alone, it is the widest activations that
-    are not kept, two fifths of all, for one product each.
+    Only what passes between them is kept, for a second forward pass of each. Of the
+    feed-forwards alone, two fifths of all activations are not kept.
 
     Args:
         unet: The model, before its training function is compiled.

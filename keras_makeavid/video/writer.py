@@ -41,8 +41,7 @@ def write_video(path: StrPath, frames: np.ndarray, fps: float = 8) -> None:
     | `.webp` | animated WebP, repeats for ever |
     | no suffix, a slash at the end, a folder | `frame_0000.png`, ... |
 
-    The same frames give the same bytes. What was there is replaced at the end, whole
-    or not at all.
+    The same frames give the same bytes. What was there is replaced whole at the end.
 
     Args:
         path: The file or folder to write, in a folder that exists.
