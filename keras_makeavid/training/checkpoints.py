@@ -24,6 +24,7 @@ from keras_makeavid.training.distribution import Hosts
 _UNFINISHED = ".orbax-checkpoint-tmp"
 # How tensorstore tells failures of the system, which leave the file as it is.
 _OF_THE_SYSTEM = ("RESOURCE_EXHAUSTED", "[OS error")
+# What the bits of an element are read as, by its size.
 _WORDS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint32"}
 
 
