@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from keras_makeavid.cli.options import add_layout_options
+
 EXAMPLE = "makeavid encode clips dataset --preset PRESET --fps 8"
 
 
@@ -13,9 +15,7 @@ def add_arguments(option) -> None:
     """Declare the options."""
     option("clips", help="folder of video files, each with a .txt beside")
     option("out", help="dataset folder, continued if it is there")
-    option(
-        "--preset", required=True, help="TextToVideo preset whose VAE and text to use"
-    )
+    option("--preset", required=True, help="preset whose VAE and text encoder to use")
     option(
         "--captions",
         help="table with the columns file and caption, or file_name and text, .csv or "
@@ -33,22 +33,9 @@ def add_arguments(option) -> None:
         help="make each scene between two cuts a clip of its own",
     )
     option("--min-frames", type=int, default=0, help="drop clips with fewer frames")
-    option(
-        "--min-size",
-        type=int,
-        default=0,
-        help="drop clips with a side below, in pixels",
-    )
-    option(
-        "--min-fps", type=float, default=0.0, help="drop clips with a lower frame rate"
-    )
-    option(
-        "--layout",
-        choices=("sharded", "published"),
-        default="sharded",
-        help="few large files, or TempoFunk's three files a clip",
-    )
-    option("--half", action="store_true", help="store float16 (sharded layout only)")
+    option("--min-size", type=int, default=0, help="drop clips of fewer pixels a side")
+    option("--min-fps", type=float, default=0.0, help="drop clips of a lower rate")
+    add_layout_options(option)
     option(
         "--workers",
         type=int,

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from keras_makeavid.cli.checks import check_at_least_one
-from keras_makeavid.presets import DEFAULT_PRESET
+from keras_makeavid.cli.options import add_sampling_options, check_at_least_one
 
 EXAMPLE = "makeavid evaluate --seeds 4 --out evaluation"
 
@@ -17,11 +16,8 @@ _RATES = ("colour", "shape", "motion", "background")
 
 def add_arguments(option) -> None:
     """Declare the options."""
-    option(
-        "--preset",
-        default=DEFAULT_PRESET,
-        help="folder or handle of a TextToVideo preset",
-    )
+    option("--frames", type=int, help="number of frames; the preset's if not given")
+    add_sampling_options(option)
     option(
         "--prompts",
         help="text file, a prompt a line; a balanced list of triples that training "
@@ -34,11 +30,6 @@ def add_arguments(option) -> None:
         help="say each prompt of that list in one of many wordings",
     )
     option("--seeds", type=int, default=4, help="videos of each prompt")
-    option("--frames", type=int, help="number of frames; the preset's if not given")
-    option("--steps", type=int, default=20, help="sampling steps")
-    option(
-        "--guidance", type=float, help="weight of the prompt; the preset's if not given"
-    )
     option(
         "--hints",
         action="store_true",

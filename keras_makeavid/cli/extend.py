@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from keras_makeavid.cli.checks import check_at_least_one
 from keras_makeavid.cli.generate import (
-    add_sampling_arguments,
+    add_video_options,
     load_task,
-    sampling_arguments,
+    settings,
     write,
 )
 from keras_makeavid.cli.interpolate import add_clip_arguments, prepare_clip
+from keras_makeavid.cli.options import check_at_least_one
 
 EXAMPLE = "makeavid extend clip.mp4 --frames 64 --out longer.mp4"
 
@@ -29,7 +29,7 @@ def add_arguments(option) -> None:
         default=4,
         help="last frames that each continuation is made from",
     )
-    add_sampling_arguments(option)
+    add_video_options(option)
 
 
 def prepare(options) -> None:
@@ -40,7 +40,7 @@ def prepare(options) -> None:
 
 def run(options) -> None:
     """Load, extend and write."""
-    arguments = sampling_arguments(options)
+    arguments = settings(options)
     if options.guidance is not None:
         arguments["guidance_scale"] = options.guidance
     frames = load_task(options).extend(

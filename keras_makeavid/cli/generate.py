@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from keras_makeavid.cli.checks import check_at_least_one
+from keras_makeavid.cli.options import add_sampling_options, check_at_least_one
 from keras_makeavid.presets import DEFAULT_PRESET
 
 EXAMPLE = 'makeavid generate "a red star moving left" --seed 7 --out star.mp4'
@@ -83,16 +83,12 @@ def add_arguments(option) -> None:
         action="store_true",
         help="let all windows start from the noise of the first, in other orders",
     )
-    add_sampling_arguments(option)
+    add_video_options(option)
 
 
-def add_sampling_arguments(option) -> None:
+def add_video_options(option) -> None:
     """Declare what all commands have that make videos: files, model, sampling."""
-    option(
-        "--preset",
-        default=DEFAULT_PRESET,
-        help="folder or handle of a TextToVideo preset",
-    )
+    add_sampling_options(option)
     option(
         "--out",
         help="file to write: .mp4, .gif, .webp, or a folder of PNG frames; video.mp4, "
@@ -103,10 +99,7 @@ def add_sampling_arguments(option) -> None:
         choices=_FORMATS,
         help="file format if --out is not given (mp4 by default); png writes a folder",
     )
-    option(
-        "--sheet",
-        help="picture of all frames to write too (.png); beside the video if not given",
-    )
+    option("--sheet", help="picture of all frames, .png; beside the video if not given")
     option("--negative", default="", help="what to avoid")
     option(
         "--background",
@@ -121,10 +114,6 @@ def add_sampling_arguments(option) -> None:
         "--width", type=int, help="pixels, a multiple of 32; the preset's if not given"
     )
     option("--fps", type=float, help="frames a second; the preset's if not given")
-    option("--steps", type=int, default=20, help="sampling steps")
-    option(
-        "--guidance", type=float, help="weight of the prompt; the preset's if not given"
-    )
     option(
         "--guidance-rescale",
         type=float,
@@ -231,7 +220,13 @@ def prepare(options) -> None:
         raise ValueError("One of PROMPT and --prompts is wanted, and not both.")
     check_at_least_one(options, "frames", "steps", "batch_size")
     if options.prompts is not None:
-        _prepare_many(options)
+        if options.sheet is not None or options.format == "png":
+            raise ValueError("--prompts writes video files alone: no --sheet, no PNG.")
+        for name in ("keyframe", "video", "window", "prompt_at"):
+            if getattr(options, name):
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} does not go with --prompts")
+        options.out = options.out or "videos"
         return
     prepare_sampling(options)
     if options.hint is not None:
@@ -287,16 +282,6 @@ def prepare_sampling(options) -> None:
             raise FileNotFoundError(f"{name}: there is no file {path}")
 
 
-def _prepare_many(options):
-    if options.sheet is not None or options.format == "png":
-        raise ValueError("--prompts writes video files alone: no --sheet, no PNG.")
-    for name in ("keyframe", "video", "window", "prompt_at"):
-        if getattr(options, name):
-            raise ValueError(f"--{name.replace('_', '-')} does not go with --prompts")
-    options.out = options.out or "videos"
-    options.suffix = f".{options.format or 'mp4'}"
-
-
 def load_task(options) -> TextToVideo:
     """The task of the options, with what they load."""
     from keras_makeavid import TextToVideo
@@ -338,34 +323,25 @@ def run(options) -> int:
         keyframes=options.keyframes or None,
         video=options.video,
         strength=options.strength,
-        num_frames=options.frames,
         window=options.window,
         overlap=options.overlap,
         shared_noise=options.shared_noise,
-        image_guidance_scale=options.image_guidance,
-        guidance_scale=options.guidance,
-        **sampling_arguments(options),
+        **_own_settings(options),
+        **settings(options),
     )[0]
     write(options, frames, fps)
     return 0
 
 
-def sampling_arguments(options) -> dict[str, Any]:
-    """What all commands that make videos hand on to `generate`."""
+def settings(options) -> dict[str, Any]:
+    """Arguments of `generate` that all commands have that make a video."""
     return {
         "negative_prompts": options.negative,
-        "height": options.height,
-        "width": options.width,
-        "num_steps": options.steps,
         "guidance_rescale": options.guidance_rescale,
         "guidance_interval": options.guidance_interval,
-        "scheduler": options.scheduler,
         "seed": options.seed,
-        "tile_size": options.tile,
-        "fast_decode": options.fast_decode is not None,
-        "prompt_weighting": options.prompt_weighting,
-        "long_prompts": options.long_prompts,
         "progress": True,
+        **_shared_settings(options),
     }
 
 
@@ -377,6 +353,29 @@ def write(options, frames, fps: float) -> None:
     video.write_image(options.sheet, video.contact_sheet(frames))
     print(options.out)
     print(options.sheet)
+
+
+def _own_settings(options):
+    """Those of `makeavid generate` alone, for one video and for many."""
+    return {
+        "num_frames": options.frames,
+        "guidance_scale": options.guidance,
+        "image_guidance_scale": options.image_guidance,
+    }
+
+
+def _shared_settings(options):
+    """Those of every command, for one video and for many."""
+    return {
+        "height": options.height,
+        "width": options.width,
+        "num_steps": options.steps,
+        "scheduler": options.scheduler,
+        "tile_size": options.tile,
+        "fast_decode": options.fast_decode is not None,
+        "prompt_weighting": options.prompt_weighting,
+        "long_prompts": options.long_prompts,
+    }
 
 
 def _run_many(options):
@@ -392,25 +391,21 @@ def _run_many(options):
         "negative_prompt": options.negative or None,
         "hint_image": options.hint and os.path.abspath(options.hint),
         "mask_image": options.mask and os.path.abspath(options.mask),
-        "num_frames": options.frames,
-        "height": options.height,
-        "width": options.width,
-        "num_steps": options.steps,
-        "guidance_scale": options.guidance,
-        "image_guidance_scale": options.image_guidance,
-        "scheduler": options.scheduler,
-        "tile_size": options.tile,
-        "fast_decode": options.fast_decode is not None,
-        "prompt_weighting": options.prompt_weighting,
-        "long_prompts": options.long_prompts,
+        **_own_settings(options),
+        **_shared_settings(options),
     }
+    # What is not said does not change the names of files that are there already.
+    if options.guidance_rescale:
+        defaults["guidance_rescale"] = options.guidance_rescale
+    if tuple(options.guidance_interval) != (0.0, 1.0):
+        defaults["guidance_interval"] = list(options.guidance_interval)
     with progress_bar(len(requests), "generate", unit="video") as bar:
         report = generate_many(
             task,
             requests,
             options.out,
             batch_size=options.batch_size,
-            suffix=options.suffix,
+            suffix=f".{options.format or 'mp4'}",
             fps=options.fps,
             seed=options.seed or 0,
             background=options.background,

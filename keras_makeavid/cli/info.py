@@ -12,15 +12,8 @@ EXAMPLE = "makeavid info clips/cat.mp4"
 USES_MODELS = False
 
 _PACKAGES = (
-    "keras-makeavid",
-    "keras",
-    "keras-hub",
-    "jax",
-    "torch",
-    "tensorflow",
-    "transformers",
-    "opencv-python",
-    "av",
+    *("keras-makeavid", "keras", "keras-hub", "jax", "torch", "tensorflow"),
+    *("transformers", "opencv-python", "av"),
 )
 
 
@@ -44,9 +37,13 @@ def run(options) -> None:
     elif is_preset(path):
         facts = _preset(path)
     elif path.is_dir():
-        facts = _dataset(path)
+        from keras_makeavid.data import dataset_facts, open_dataset
+
+        facts = dataset_facts(open_dataset(path))
     else:
-        facts = _video(path)
+        from keras_makeavid.video import probe
+
+        facts = vars(probe(path))
     for name, value in facts.items():
         print(f"{name}: {value}")
 
@@ -83,17 +80,3 @@ def _preset(folder):
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} is no preset of ours: {error!r}") from error
-
-
-def _dataset(folder):
-    from keras_makeavid.data import dataset_facts, open_dataset
-
-    return dataset_facts(open_dataset(folder))
-
-
-def _video(path):
-    import dataclasses
-
-    from keras_makeavid.video import probe
-
-    return dataclasses.asdict(probe(path))

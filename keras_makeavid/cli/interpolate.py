@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from keras_makeavid.cli.checks import check_at_least_one
 from keras_makeavid.cli.generate import (
-    add_sampling_arguments,
+    add_video_options,
     load_task,
     prepare_sampling,
-    sampling_arguments,
+    settings,
     write,
 )
+from keras_makeavid.cli.options import check_at_least_one
 
 EXAMPLE = "makeavid interpolate clip.mp4 --factor 4 --out smooth.mp4"
 
@@ -18,7 +18,7 @@ def add_arguments(option) -> None:
     """Declare the options."""
     add_clip_arguments(option)
     option("--factor", type=int, default=4, help="frames that there are then for one")
-    add_sampling_arguments(option)
+    add_video_options(option)
 
 
 def add_clip_arguments(option) -> None:
@@ -50,7 +50,7 @@ def run(options) -> None:
 
     fps = options.fps * options.factor
     video.check_video_path(options.out, fps)
-    arguments = sampling_arguments(options)
+    arguments = settings(options)
     if options.guidance is not None:
         arguments["guidance_scale"] = options.guidance
     task = load_task(options)

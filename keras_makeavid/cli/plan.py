@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+from keras_makeavid.cli.options import add_recipe_options
+
 EXAMPLE = "makeavid plan tempofunk --topology v4-8"
 PROGRAMS = ("both", "training", "sampling")
 
 
 def add_arguments(option) -> None:
     """Declare the options."""
-    option("recipe", help="a .toml file, or the name of a recipe of this package")
+    add_recipe_options(option, "model.rematerialise=true")
     option(
         "--topology",
         required=True,
         help="a slice of TPUs, such as v4-8, v5e-16, v5p-32 or v6e-16",
-    )
-    option(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="set a key of the recipe differently, such as model.rematerialise=true; "
-        "can be given again",
     )
     option("--stage", help="of the recipe; the first if not given")
     option("--program", choices=PROGRAMS, default="both", help="what to compile")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from keras_makeavid.cli.options import add_recipe_options
+
 EXAMPLE = (
     "makeavid train cpu --set model.preset=PRESET --set data.source=dataset "
     "--resume auto"
@@ -15,15 +17,8 @@ PROCESS_LOST = 4
 
 def add_arguments(option) -> None:
     """Declare the options."""
-    option("recipe", help="a .toml file, or the name of a recipe of this package")
-    option(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="set a key of the recipe differently, such as data.batch_size=2 or "
-        "stage.NAME.length='2 epochs' (stage.* for all stages); can be given again",
-    )
+    examples = "data.batch_size=2 or stage.NAME.length='2 epochs' (stage.* for all)"
+    add_recipe_options(option, examples)
     option(
         "--resume",
         choices=("never", "auto"),

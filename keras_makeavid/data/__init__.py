@@ -18,8 +18,7 @@ from keras_makeavid.data.datasets import (
     open_writer,
 )
 from keras_makeavid.data.encode import EncodeReport, encode_clips
-from keras_makeavid.data.loaders import LatentLoader, PictureLoader
-from keras_makeavid.data.picture_folder import PictureFolder
+from keras_makeavid.data.loaders import LatentLoader, PictureFolder, PictureLoader
 from keras_makeavid.data.published import PublishedReader
 from keras_makeavid.data.reader import LatentClip, LatentReader
 from keras_makeavid.data.sharded import ShardedReader

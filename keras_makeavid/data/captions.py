@@ -49,9 +49,8 @@ def read_captions(
         clips: Folder of video files. Folders inside it are searched too.
         captions: A table with the columns or keys `file` (path within `clips`) and
             `caption`, or `file_name` and `text`: `.csv` or `.tsv` with a header, or
-            `.jsonl`. `None` takes the folder's file `captions` of one of these
-            suffixes, or `metadata` if it has these columns, and else the `.txt` file of
-            the same name beside each clip.
+            `.jsonl`. `None` takes the folder's file `captions` or `metadata` of such
+            columns, and else the `.txt` file of the same name beside each clip.
         suffixes: Suffixes of the files to look for, such as `PICTURE_SUFFIXES`.
         passed_over: Takes each file that is not taken in spite of its suffix, and why.
 
@@ -60,8 +59,8 @@ def read_captions(
 
     Raises:
         FileNotFoundError: The folder or table is missing, or has no clips.
-        ValueError: A table is malformed, names a file outside of the folder, a
-            missing one or one twice; or a clip has no caption. The text names them.
+        ValueError: A table is malformed, names a file outside of the folder, missing
+            or twice; or a clip has no caption. The text names them.
 
     Example:
     ```python
@@ -101,10 +100,9 @@ def find_files(
     suffixes: Collection[str],
     passed_over: dict[Path, str] | None = None,
 ) -> list[Path]:
-    """Find the files of a folder and of those inside it.
+    """Find files in a folder and those inside it, but hidden and system files.
 
-    Hidden and system files are passed over, and so are still pictures where `suffixes`
-    are of videos.
+    Still pictures are passed over too where `suffixes` are of videos.
     """
     folder = _existing_folder(folder)
     passed_over = {} if passed_over is None else passed_over

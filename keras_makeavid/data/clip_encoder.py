@@ -13,16 +13,13 @@ from keras_makeavid.compilation import compile_inference
 from keras_makeavid.data.reader import LatentReader
 from keras_makeavid.devices import gathered
 
-# Published datasets have no record. All that are known are of this scale.
+# Of published datasets, which have no record.
 _SD15_SCALE = 0.18215
 _PARTS = {"vae": "VAE", "text_encoder": "text encoder"}
 
 
 class ClipEncoder:
-    """The models that encode clips, and their `encoder_record` as `fingerprint`.
-
-    The VAE codes `chunk_size` frames at once.
-    """
+    """The models that encode clips, and their `encoder_record` as `fingerprint`."""
 
     def __init__(
         self,
@@ -50,10 +47,7 @@ class ClipEncoder:
 
 
 def weights_fingerprint(*models: keras.Model) -> str:
-    """A name of built models' weights, whatever the backend and file they are from.
-
-    It is 16 hexadecimal digits of the SHA-256 of shapes, dtypes and values.
-    """
+    """16 hexadecimal digits of the SHA-256 of weights' shapes, dtypes and values."""
     digest = hashlib.sha256()
     for model in models:
         for weight in model.weights:
@@ -64,10 +58,7 @@ def weights_fingerprint(*models: keras.Model) -> str:
 
 
 def encoder_record(vae: keras.Model, text_encoder: keras.Model) -> dict[str, Any]:
-    """What a dataset records of the models that encoded a clip, as JSON knows it.
-
-    The stored latents are to be multiplied by its `scaling_factor`.
-    """
+    """What a dataset records of the models that encoded a clip, as JSON knows it."""
     return {
         "vae": weights_fingerprint(vae),
         "text_encoder": weights_fingerprint(text_encoder),
@@ -80,8 +71,7 @@ def check_encoder(
 ) -> str | None:
     """Refuse a dataset that others encoded than the models that are to train with it.
 
-    A dataset that does not tell, as the published ones, is taken to be of Stable
-    Diffusion 1.5's VAE and text encoder: what is returned is a note on that.
+    One that does not tell is taken to be of Stable Diffusion 1.5: the result notes it.
     """
     wanted = encoder_record(vae, text_encoder)
     unknown = []

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_makeavid.video.clip import Clip, open_clip
-from keras_makeavid.video.reader import MAX_BYTES, read_video
-from keras_makeavid.video.scenes import find_scenes
+from keras_makeavid.video.reader import MAX_BYTES, find_scenes, read_video
 
 
 @dataclass(frozen=True)
@@ -106,10 +105,7 @@ def read_clip(
     clip_filter: ClipFilter,
     expected_sha256: str | None,
 ) -> ClipContent:
-    """Read what there is to encode of a clip, unless it is the file that is expected.
-
-    A file that cannot be read raises no exception.
-    """
+    """Read what there is to encode of a clip; a broken one raises no exception."""
     try:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()

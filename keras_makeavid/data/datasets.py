@@ -62,9 +62,8 @@ def open_writer(
 ) -> LatentWriter:
     """Make or continue a dataset.
 
-    After `add` a clip survives the end of the process at any moment; after `finish`
-    the dataset can be read. `stored` holds the metadata of each whole clip that the
-    dataset has.
+    What was given to `add` survives the end of the process at any moment; after
+    `finish` the dataset can be read. `stored` holds the metadata of each whole clip.
 
     Args:
         folder: The dataset's folder, made if missing.
@@ -108,13 +107,13 @@ def check_dataset(
 ) -> dict[str, str]:
     """Read every number of a dataset, and tell which clips are damaged.
 
-    Opening a dataset looks at headers only. This finds the rest: numbers that are not
-    finite and, in a sharded dataset, bytes that are not those that were written.
+    Opening looks at headers only. This finds numbers that are not finite and, in a
+    sharded dataset, bytes that are not those that were written.
 
     Args:
         folder: Dataset folder, in either layout.
-        leave_out: Add the damaged clips to `failed_id_list.json`, by which training
-            leaves them out and the next encoding of the same folder repairs them.
+        leave_out: Add the damaged clips to `failed_id_list.json`: training leaves them
+            out, and the next encoding of the same folder repairs them.
         on_clip: Called with each clip's id when it has been read.
 
     Returns:
@@ -180,8 +179,8 @@ def convert_dataset(
 ) -> None:
     """Copy a dataset into another layout.
 
-    Clips of `failed_id_list.json` are left out. Float32 survives the way to the
-    sharded layout and back byte by byte. What is copied is checked.
+    Clips of `failed_id_list.json` are left out. What is copied is checked; float32
+    stays the same to the byte.
 
     Args:
         source: Dataset folder, in either layout, or an opened dataset.

@@ -24,9 +24,8 @@ from keras_makeavid.data.reader import LatentClip
 from keras_makeavid.json_files import write_json
 from keras_makeavid.parallel import map_in_order
 from keras_makeavid.ray_workers import RayWorkers
-from keras_makeavid.video.reader import check_window
+from keras_makeavid.video.reader import check_window, import_scenedetect
 from keras_makeavid.video.resize import check_size
-from keras_makeavid.video.scenes import import_scenedetect
 
 if TYPE_CHECKING:
     import keras
@@ -87,11 +86,10 @@ def encode_clips(
 ) -> EncodeReport:
     """Encode clips and captions as latents and text states.
 
-    A clip is finished when the dataset has it with this very caption, these settings
-    and weights, and from a file of the same bytes: then it is skipped, so that a run
-    that was stopped continues where it was. A broken clip is reported, left out, and
-    tried again by the next run. Clips that the dataset has from other folders stay
-    as they are. What became of each clip is also written as `report.json`.
+    A clip that the dataset has of the same bytes, caption, settings and weights is
+    skipped: a stopped run continues where it was. A broken clip is reported, left out,
+    and tried again by the next run. Clips of other folders stay. What became of each
+    clip is also written as `report.json`.
 
     The id of a clip is its file name without suffix, made fit for a file name. Where
     two clips would have one id, or nothing fit is left, a hash of the path follows. A
@@ -109,15 +107,13 @@ def encode_clips(
         num_frames: Frames to take of each clip. `None` takes all.
         start: Where to begin in each clip, in seconds.
         clip_filter: What to leave out. `None` leaves nothing out.
-        split_scenes: Make each scene between two cuts a clip of its own, `ID-1`,
-            `ID-2` and so on. Scenes of fewer than `num_frames` are dropped.
+        split_scenes: Make each scene between two cuts a clip, `ID-1`, `ID-2` and so on.
+            Scenes of fewer than `num_frames` are dropped.
         layout: `"sharded"`, or `"published"` for that of the published datasets.
         half: Store float16 instead of float32, in the sharded layout only.
-        num_workers: Processes that decode clips, while this one encodes them. 0
-            decodes here. A script that uses them needs the
-            `if __name__ == "__main__"` of `multiprocessing`.
-        ray_workers: Workers of a Ray cluster that decode and encode clips, in the
-            place of this process and of `num_workers`.
+        num_workers: Processes that decode clips while this one encodes them; 0 for
+            none. A script needs `if __name__ == "__main__"` for them.
+        ray_workers: Workers of a Ray cluster that decode and encode in their place.
         on_clip: Called with each clip's id when it is done, skipped or left out.
 
     Returns:
@@ -252,10 +248,7 @@ def _check_arguments(
 
 
 def _places(clips: Collection[Path], stored: Mapping[str, dict]) -> dict[Path, _Place]:
-    """Find each clip in the dataset, or a place for it, by the rules of `encode_clips`.
-
-    A clip that was encoded keeps its id, whatever has come beside it since.
-    """
+    """Find each clip in the dataset, or a place for it, as `encode_clips` says."""
     parts: dict[str, dict[str, dict]] = {}
     for part_id, metadata in stored.items():
         clip_id = part_id.rpartition("-")[0] if "scene" in metadata else part_id

@@ -17,8 +17,8 @@ from keras_makeavid.data.reader import LatentReader
 class LatentDataset(keras.utils.PyDataset):
     """The batches of a `LatentLoader` as `fit` takes them, epoch after epoch.
 
-    It shuffles by its own seed: each clip comes once an epoch, in a random window.
-    Whether Keras is told to shuffle too makes no difference.
+    It shuffles by its own seed, whatever Keras is told: each clip comes once an epoch,
+    in a random window.
 
     Args:
         source: Dataset folder, or an opened dataset.
@@ -75,8 +75,7 @@ class LatentDataset(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray]]:
         """Read a batch of this epoch, as `LatentLoader.batch` does.
 
-        Keras asks for every index once an epoch, in an order from a seed of its own
-        where it shuffles. So, while it does, the order is that of asking.
+        In an epoch of `fit`, where Keras may shuffle, the order is that of asking.
         """
         if not 0 <= index < len(self):
             raise IndexError(

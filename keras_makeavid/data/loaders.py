@@ -7,13 +7,16 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from keras_makeavid.data.captions import PICTURE_SUFFIXES, find_files, read_captions
 from keras_makeavid.data.datasets import open_dataset
 from keras_makeavid.data.reader import LatentReader
 from keras_makeavid.parallel import worker_pool
+from keras_makeavid.video.pictures import opened_picture, read_image
 
 # Training ends by its own count of steps.
 _ENDLESS = 2**48
@@ -24,18 +27,16 @@ _ORDER, _WINDOW = 1, 2
 class BatchLoader(abc.ABC):
     """What training reads: batch `step`, whenever it is asked for.
 
-    A subclass says what a batch is. It must be a function of its settings and the
-    step only, so that it is the same for any number of workers and after a restart at
-    any step.
+    A batch is a function of the loader's settings and the step only: the same for any
+    number of workers, and after a restart at any step.
 
     Args:
         batch_size: Samples in a batch, over all shards.
         samples_per_epoch: Samples in an epoch.
-        shard_index: Which part of each batch is read here, such as the number of this
-            host; the shards' parts in their order are the batch.
+        shard_index: Which part of each batch is read here, such as this host's number.
         shard_count: Number of parts.
         num_workers: Processes that read ahead, besides threads; 0 for none. A script
-            that uses them needs the `if __name__ == "__main__"` of `multiprocessing`.
+            needs `if __name__ == "__main__"` for them.
         prefetch: Batches read ahead, by each worker if there are any.
 
     Raises:
@@ -92,10 +93,7 @@ class BatchLoader(abc.ABC):
 
     @abc.abstractmethod
     def batch(self, step: int) -> dict[str, np.ndarray]:
-        """Read arrays by name, each with a row for each of `samples_of(step)`.
-
-        Steps count from 0 on through all epochs.
-        """
+        """Read arrays by name, each with a row for each of `samples_of(step)`."""
 
     def batches(self, start_step: int = 0) -> Iterator[dict[str, np.ndarray]]:
         """Give batch after batch without end, from `start_step` on, read ahead."""
@@ -125,8 +123,7 @@ class BatchLoader(abc.ABC):
         if not self.num_workers:
             yield self.batch
             return
-        # Not Grain's: they have their settings from absl's flags, which only a program
-        # of absl may parse.
+        # Not Grain's: their settings are absl's flags, which absl's programs parse.
         with worker_pool(self.num_workers, _keep, self) as pool:
             yield lambda step: pool.submit(_kept_batch, step).result()
 
@@ -144,11 +141,9 @@ def _kept_batch(step):
 class LatentLoader(BatchLoader):
     """Shuffled batches of random windows of a latent dataset.
 
-    A batch is a function of the seed and its step only: the same for any number of
-    workers, and after a restart at any step. Every clip comes once, in a random
-    window, before any comes again. Latents go to the device as they are stored and in
-    half precision, six and a half times less traffic than finished inputs and noise:
-    the training model multiplies them by the VAE's scale there.
+    Every clip comes once, in a random window, before any comes again. A batch is a
+    function of the seed and its step only. Latents go to the device as they are stored
+    and in half precision: the training model scales them there.
 
     Args:
         source: Dataset folder, or an opened dataset.
@@ -201,8 +196,7 @@ class LatentLoader(BatchLoader):
         """Read this shard's part of batch `step`, from 0 on through all epochs.
 
         Returns:
-            A dict of `latents` `(B, F, H, W, C)`, as stored, and `context`
-            `(B, L, D)`, both float16, where B is `batch_size / shard_count`.
+            `latents` `(B, F, H, W, C)`, as stored, and `context` `(B, L, D)`, float16.
         """
         samples = self.samples_of(step)
         frame, states = self.reader.latents_shape(0)[1:], self.reader.context_shape(0)
@@ -244,28 +238,22 @@ class PictureSource(Protocol):
     def images(
         self, indices: Sequence[int], moment: float | None = None
     ) -> tuple[np.ndarray, list[str]]:
-        """Give pictures uint8 `(B, H, W, 3)`, and B captions.
+        """Give pictures uint8 `(B, H, W, 3)` by their numbers, and B captions.
 
-        Args:
-            indices: Their numbers, from 0 and without end.
-            moment: From 0, the first frame of the clips that they are of, to 1. `None`
-                draws one for each. What is no clip has no moments.
+        `moment` is from 0, the first frame of their clips, to 1; `None` draws one.
         """
-        ...
 
 
 class PictureLoader(BatchLoader):
     """Batches of pictures, and of their captions as token ids.
-
-    A batch is a function of the source and its step only.
 
     Args:
         source: The pictures.
         tokenize: Turns a list of captions into token ids `(B, L)`. `None` leaves
             captions out.
         moment: As for `source.images`.
-        samples_per_epoch: Pictures in an epoch. `None` is one of each picture of the
-            source; one that draws without end needs a number.
+        samples_per_epoch: Pictures in an epoch; `None` is one of each, if there is an
+            end of them.
         **kwargs: See `BatchLoader`.
 
     Raises:
@@ -302,8 +290,8 @@ class PictureLoader(BatchLoader):
         """Make this shard's part of batch `step`, from 0 on through all epochs.
 
         Returns:
-            A dict of `images`, float32 `(B, H, W, 3)` in [-1, 1], and `token_ids`,
-            int32 `(B, L)`, if there is a `tokenize`.
+            `images`, float32 `(B, H, W, 3)` in [-1, 1], and `token_ids`, int32
+            `(B, L)`, if there is a `tokenize`.
         """
         images, captions = self._source.images(self.samples_of(step), self._moment)
         batch = {"images": images.astype("float32") / 127.5 - 1.0}
@@ -313,11 +301,10 @@ class PictureLoader(BatchLoader):
 
 
 class WindowSampler:
-    """An endless shuffled order of random windows, with random access.
+    """Passes without end over clips, each a random window of every one in a new order.
 
-    The samples go in passes: each pass holds one random window of every clip, in an
-    order of its own. Sample `i` is a function of the seed and `i` only. `windows` are
-    the numbers of windows of the clips; one begins at each of a clip's first frames.
+    Sample `i` is a function of the seed and `i` only. `windows` are the numbers of
+    windows of the clips; one begins at each of a clip's first frames.
     """
 
     def __init__(self, windows: Sequence[int], seed: int = 0):
@@ -340,3 +327,80 @@ class WindowSampler:
     def _shuffled(self, turn):
         rng = np.random.default_rng([_ORDER, self._seed, turn])
         return rng.permutation(len(self._windows))
+
+
+class PictureFolder:
+    """The pictures of a folder and of those inside it, with their captions.
+
+    They come in passes, each in an order of its own: number `i` is a function of the
+    seed and `i` only. Captions are found as by `read_captions`.
+
+    Args:
+        folder: Folder of PNG, JPEG, WebP, GIF or BMP files.
+        height: Rows to scale and crop to.
+        width: Columns.
+        seed: Seed of the orders.
+        captioned: Whether the pictures have captions. Those of others are empty.
+
+    Raises:
+        FileNotFoundError: The folder is missing or holds no pictures.
+        ValueError: Pictures have no caption, or are none. The text names them.
+
+    Example:
+    ```python
+    pictures = PictureFolder("pictures", 512, 512)
+    images, captions = pictures.images(range(4))  # uint8 (4, 512, 512, 3)
+    ```
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        height: int,
+        width: int,
+        seed: int = 0,
+        captioned: bool = True,
+    ):
+        if captioned:
+            captions = read_captions(folder, suffixes=PICTURE_SUFFIXES)
+        else:
+            captions = dict.fromkeys(find_files(folder, PICTURE_SUFFIXES), "")
+        if not captions:
+            raise FileNotFoundError(
+                f"There are no pictures ({', '.join(PICTURE_SUFFIXES)}) in {folder}"
+            )
+        broken = [str(path) for path in captions if not _begins_a_picture(path)]
+        if broken:
+            raise ValueError(
+                f"{len(broken)} files must be pictures, by what they begin with. "
+                f"Received: {', '.join(broken[:10])}"
+            )
+        self._pairs = list(captions.items())
+        self._size = height, width
+        self._sampler = WindowSampler([1] * len(self._pairs), seed)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def images(
+        self, indices: Sequence[int], moment: float | None = None
+    ) -> tuple[np.ndarray, list[str]]:
+        """Read pictures by their numbers, from 0 and without end.
+
+        Returns:
+            uint8 `(B, H, W, 3)`, scaled to cover and cropped, and B captions.
+
+        Raises:
+            ValueError: A file is damaged. The text names it.
+        """
+        pairs = [self._pairs[self._sampler[index][0]] for index in indices]
+        images = [read_image(path, *self._size) for path, _ in pairs]
+        return np.stack(images), [caption for _, caption in pairs]
+
+
+def _begins_a_picture(path: Path) -> bool:
+    try:
+        with opened_picture(path):
+            return True
+    except (ValueError, OSError):
+        return False

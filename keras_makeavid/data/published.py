@@ -24,8 +24,7 @@ ID_LIST = "data/id_list.json"
 class PublishedReader(LatentReader):
     """A dataset of the layout of `TempoFunk/tempofunk-sdance`.
 
-    A window of a clip is read without the rest of it. Arguments, attributes and errors
-    are those of `LatentReader`; the folder holds `data/`.
+    Arguments, attributes and errors are those of `LatentReader`.
 
     Example:
     ```python
@@ -69,10 +68,7 @@ class PublishedReader(LatentReader):
 
 
 class PublishedWriter:
-    """Makes or continues a dataset of the published layout, in float32.
-
-    Methods and attributes are those of `ShardedWriter`.
-    """
+    """Makes or continues a dataset of this layout, in float32, as `ShardedWriter`."""
 
     def __init__(self, folder: str | os.PathLike):
         self._folder = Path(folder)

@@ -56,10 +56,8 @@ class LatentClip:
 class StoredArray:
     """An array that lies in a file in C order, from byte `offset` on.
 
-    Rows are read by plain reads of their very bytes. Through a memory map the first
-    read of a window took three times as long, as the system reads ahead (4.9 times the
-    window's bytes where it was measured), and a disk that fails ends the process
-    without a word.
+    Its rows are read by plain reads. Through a memory map the first read of a window
+    took three times as long, and a disk that fails ends the process without a word.
     """
 
     path: Path
@@ -78,8 +76,7 @@ class StoredArray:
         stop = self.shape[0] if stop is None else stop
         array = np.empty((stop - start, *self.shape[1:]), self.dtype)
         left = array.reshape(-1).view("uint8").data
-        # Unbuffered: one request to the system for all of it. `np.fromfile` read half
-        # as much again from the disk.
+        # Unbuffered: one request to the system, of these bytes only.
         with self.path.open("rb", buffering=0) as file:
             file.seek(self.offset + start * row_bytes)
             while left:
@@ -172,15 +169,10 @@ class LatentReader(ABC):
     def latents(
         self, index: int, start: int = 0, stop: int | None = None
     ) -> np.ndarray:
-        """Read frames of a clip and no others.
-
-        Args:
-            index: Which clip.
-            start: First frame.
-            stop: End of the frames. `None` is the end of the clip.
+        """Read frames `start` to before `stop` of a clip, as stored, and no others.
 
         Returns:
-            `(stop - start, H, W, C)`, not scaled, as stored.
+            `(stop - start, H, W, C)`, not scaled.
 
         Raises:
             ValueError: The clip has no such frames.
@@ -208,11 +200,7 @@ class LatentReader(ABC):
         return LatentClip(self.ids[index], *parts)
 
     def check(self, index: int) -> LatentClip:
-        """Read all of a clip, and refuse one that is damaged by a `ValueError`.
-
-        Its numbers must be finite and, where the dataset can tell, those that were
-        written.
-        """
+        """Read all of a clip; refuse numbers that are not finite, or not as written."""
         clip = self.clip(index)
         for name, array in (("latents", clip.latents), ("text states", clip.context)):
             if not np.isfinite(array).all():
@@ -224,10 +212,7 @@ class LatentReader(ABC):
     def find_damage(
         self, on_clip: Callable[[str], None] = lambda clip_id: None
     ) -> dict[str, str]:
-        """Check every clip, and tell which are damaged, by their headers too, and why.
-
-        `on_clip` is called with each clip's id when it has been read.
-        """
+        """Check every clip, each told to `on_clip`; return those damaged, and why."""
         damaged = dict(self._damaged)
         for index, clip_id in enumerate(self.ids):
             try:

@@ -77,11 +77,9 @@ class ClipEntry(msgspec.Struct, frozen=True):
 class ShardedReader(LatentReader):
     """A dataset of few large files: `index.json` beside safetensors shards.
 
-    `index.json` tells where the tensors `ID/latents` and `ID/context` of each clip lie,
-    as docs/data.md shows. Ids in `failed_id_list.json`, if it is there, are left out. A
-    window of a clip is read without the rest of it.
-
-    Arguments, attributes and errors are those of `LatentReader`.
+    The index tells where the tensors `ID/latents` and `ID/context` of each clip lie, as
+    docs/data.md shows. A window of a clip is read without the rest of it. Arguments,
+    attributes and errors are those of `LatentReader`.
 
     Attributes:
         entries: What the index says of each clip, by its id.
@@ -139,10 +137,8 @@ class ShardedWriter:
     """Makes or continues a sharded dataset.
 
     Each clip is first a file of its own in `.staged`; when these fill a shard they are
-    packed into one, in the order in which they were added. So a run that was stopped
-    and went on leaves the same files as one that was not.
-
-    `stored` has the metadata of each whole clip of the wanted precision.
+    packed into one, in their order: a run that was stopped and went on leaves the same
+    files. `stored` has the metadata of each whole clip of the wanted precision.
     """
 
     def __init__(
@@ -167,8 +163,7 @@ class ShardedWriter:
             if entry.latents.dtype == self._dtype
         }
         self.stored |= self._read_staged()
-        # What the next shard will hold, and the sizes: the last shard is filled up if
-        # it is not full.
+        # What the next shard will hold, and the sizes: the last is filled up first.
         self._queue = self._clips_of_open_shard()
 
     def add(self, clip: LatentClip) -> None:
@@ -222,8 +217,6 @@ class ShardedWriter:
         if not (self._folder / INDEX_NAME).is_file():
             return {}
         entries = ShardedReader(self._folder).entries
-        if not self._failed:
-            return entries
         damaged = ShardedReader(self._folder, self._failed, {}).find_damage()
         return {i: entry for i, entry in entries.items() if i not in damaged}
 
@@ -324,8 +317,7 @@ def _open_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            # From the end: opening has checked that tensors fill the rest of the file
-            # without a gap.
+            # From the end: opening has checked that the tensors leave no gap.
             offset = path.stat().st_size
             for name in reversed(file.offset_keys()):
                 tensor = file.get_slice(name)
@@ -384,8 +376,7 @@ def _save(
         latents, context = _tensor_names(clip.id)
         tensors |= {latents: clip.latents, context: clip.context}
     with written_aside(path) as aside:
-        # Safetensors makes files that their owner alone may read. A new file shows
-        # what the umask says.
+        # Safetensors makes files for their owner alone: a new one shows the umask.
         aside.touch()
         mode = aside.stat().st_mode
         save_file(tensors, aside, metadata)

@@ -7,8 +7,12 @@ is what can be seen.
 """
 
 from keras_makeavid.moving_shapes.captions import note_on
-from keras_makeavid.moving_shapes.clips import MotionClips
-from keras_makeavid.moving_shapes.encoding import encode_motions, square_size, vae_psnr
+from keras_makeavid.moving_shapes.clips import (
+    MotionClips,
+    encode_motions,
+    square_size,
+    vae_psnr,
+)
 from keras_makeavid.moving_shapes.evaluation import (
     Evaluation,
     GeneratedVideo,
@@ -24,8 +28,12 @@ from keras_makeavid.moving_shapes.generation import (
 from keras_makeavid.moving_shapes.measure import Measured
 from keras_makeavid.moving_shapes.rendering import render_at
 from keras_makeavid.moving_shapes.report import Gallery, markdown_table, write_report
-from keras_makeavid.moving_shapes.scene import Scene, draw_scene_of
-from keras_makeavid.moving_shapes.world import Description, held_out
+from keras_makeavid.moving_shapes.world import (
+    Description,
+    Scene,
+    draw_scene_of,
+    held_out,
+)
 
 __all__ = [
     "Description",

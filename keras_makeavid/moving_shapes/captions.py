@@ -112,12 +112,13 @@ KNOWN_WORLD = (
 def caption(description: Description, rng: np.random.Generator | None = None) -> str:
     """Say what a clip shows: "a red star moving left on a grey background".
 
-    `rng` draws one of many wordings, the canonical one among them; `None` takes that
-    one. It says nothing of a black background.
+    `rng` draws one of many wordings; `None` takes the canonical one.
     """
     if rng is None or rng.random() < _CANONICAL_SHARE:
         names = rng is not None and rng.random() < _BLACK_NAMED_SHARE
-        return _canonical(description, names or description.background != "black")
+        names = names or description.background != "black"
+        where = f" on a {description.background} background" if names else ""
+        return f"a {description.colour} {description.shape} {description.motion}{where}"
     colour = _pick(_COLOUR_WORDS[description.colour], rng)
     shape = _pick(_SHAPE_WORDS[description.shape], rng)
     doing = _pick(_MOTION_WORDS[description.motion], rng)
@@ -136,11 +137,6 @@ def caption(description: Description, rng: np.random.Generator | None = None) ->
     return re.sub(r"\s+(?=,|$)|,\s*$|^\s+", "", sentence)
 
 
-def _canonical(description, names_background):
-    where = f" on a {description.background} background" if names_background else ""
-    return f"a {description.colour} {description.shape} {description.motion}{where}"
-
-
 def _verb(doing):
     first, *rest = doing.split()
     return " ".join([_VERBS[first], *rest])
@@ -151,10 +147,7 @@ def _pick(choices, rng):
 
 
 def parse_caption(text: str) -> Description | None:
-    """Read what a text says, in any wording of `caption` and some more.
-
-    `None` if something is missing, said twice differently, or not of this world.
-    """
+    """Read what a text says, in many wordings; `None` if not all is of this world."""
     words = re.findall(r"[^\W_]+", text.lower())
     found: dict[str, set[str]] = {kind: set() for kind in _KINDS}
     while words:

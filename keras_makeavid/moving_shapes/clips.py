@@ -1,22 +1,39 @@
-"""Clips by number, without end and without files."""
+"""Clips by number, without end and without files, and a model's VAE on them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_makeavid.moving_shapes.captions import caption
+from keras_makeavid.moving_shapes.measure import psnr
 from keras_makeavid.moving_shapes.rendering import render, render_at
-from keras_makeavid.moving_shapes.scene import Scene, draw_scene
-from keras_makeavid.moving_shapes.world import MOTIONS, SPLITS, check_choice
+from keras_makeavid.moving_shapes.world import (
+    MOTIONS,
+    SPLITS,
+    Scene,
+    check_choice,
+    draw_scene,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_makeavid.tasks import TextToVideo
+
+_FPS = 8.0
+# The VAE codes 16 frames of the small model at once, and one of 256 pixels a side.
+_PIXELS_AT_ONCE = 2**16
 
 
 class MotionClips:
     """Captioned clips of moving shapes, made when they are asked for.
 
-    Clip `i` is a function of the seed and `i` only: any process, in any order, gets
-    the same. There is no last one, and nothing is kept in memory.
+    Clip `i` is a function of the seed and `i` only. There is no last one, and nothing
+    is kept in memory.
 
     Args:
         seed: Seed of everything.
@@ -73,14 +90,7 @@ class MotionClips:
         return render(scene, self.num_frames, self.size), text
 
     def batch(self, indices: Sequence[int]) -> tuple[np.ndarray, list[str]]:
-        """Make several clips: uint8 `(B, F, H, W, 3)`, and B captions.
-
-        Example:
-            ```python
-            frames, captions = MotionClips().batch(range(8, 16))
-            frames.shape  # (8, 16, 64, 64, 3)
-            ```
-        """
+        """Make several clips: uint8 `(B, F, H, W, 3)`, and B captions."""
         shape = len(indices), self.num_frames, self.size, self.size, 3
         frames, texts = np.empty(shape, "uint8"), []
         for row, index in enumerate(indices):
@@ -95,9 +105,7 @@ class MotionClips:
 
         Args:
             indices: The clips' numbers.
-            moment: From 0, the first frame, to 1, the last. `None` draws one for each
-                clip. A model that makes first frames learns them from first frames:
-                what moves left must begin where there is room on its left.
+            moment: From 0, the first frame, to 1, the last. `None` draws one for each.
 
         Returns:
             uint8 `(B, H, W, 3)`, and B captions.
@@ -126,3 +134,91 @@ class MotionClips:
     def _generator(self, index):
         # Splits differ in triples; drawn from the same numbers they would be alike.
         return np.random.default_rng([self.seed, SPLITS.index(self.split), index])
+
+
+def encode_motions(
+    clips: MotionClips,
+    count: int,
+    out: str | os.PathLike,
+    vae: keras.Model,
+    text_encoder: keras.Model,
+    tokenize: Callable[[str], np.ndarray],
+    layout: str = "sharded",
+    half: bool = False,
+    num_workers: int = 0,
+    on_clip: Callable[[str], None] = lambda clip_id: None,
+) -> int:
+    """Encode the first `count` clips and their captions as latents and text states.
+
+    The counterpart of `encode_clips` for clips that are no files, whose arguments it
+    takes; its `num_workers` processes draw clips. A stopped run goes on where it was; a
+    dataset that has more clips keeps them.
+
+    Returns:
+        The number of clips that were encoded now.
+    """
+    # Processes that only draw clips need no Keras.
+    from keras_makeavid.data.clip_encoder import ClipEncoder
+    from keras_makeavid.data.datasets import open_writer
+    from keras_makeavid.data.reader import LatentClip
+    from keras_makeavid.parallel import map_in_order
+
+    if count < 1 or num_workers < 0:
+        raise ValueError(
+            "count must be at least 1, and num_workers 0 or more. Received: "
+            f"count={count}, num_workers={num_workers}"
+        )
+    writer = open_writer(out, layout, half)
+    at_once = _frames_at_once(clips.size)
+    encoder = ClipEncoder(vae, text_encoder, tokenize, at_once)
+    source = f"motions of seed {clips.seed}, {clips.split}, {clips.size} pixels"
+    if clips.often is not None:
+        source += ", {} in {} of them".format(*clips.often)
+    facts = {
+        "source": source,
+        "encoder": encoder.fingerprint,
+        "frames": clips.num_frames,
+        "fps": _FPS,
+        "duration": clips.num_frames / _FPS,
+        "text_length": int(np.shape(tokenize(""))[-1]),
+    }
+    ids = {index: f"motions-{index:08}" for index in range(count)}
+    missing = {
+        index: clip_id
+        for index, clip_id in ids.items()
+        if writer.stored.get(clip_id) != {"caption": clips.caption(index), **facts}
+    }
+    drawn = map_in_order(clips.clip, ((index,) for index in missing), num_workers)
+    for index, clip_id in ids.items():
+        if index in missing:
+            frames, caption = next(drawn)
+            encoded = encoder.encode(frames, caption)
+            writer.add(LatentClip(clip_id, *encoded, {"caption": caption, **facts}))
+        else:
+            writer.keep(clip_id)
+        on_clip(clip_id)
+    writer.finish()
+    return len(missing)
+
+
+def square_size(task: TextToVideo) -> int:
+    """Return the side in pixels of the clips that are drawn for a task."""
+    if task.height != task.width:
+        raise ValueError(
+            "Drawn clips are square. Received: a preset of "
+            f"{task.height} x {task.width} pixels"
+        )
+    return task.height
+
+
+def vae_psnr(task: TextToVideo, count: int = 128) -> float:
+    """Measure the mean PSNR, in dB, of a task's VAE on pictures not of training."""
+    size = min(task.height, task.width)
+    images, _ = MotionClips(split="held_out", size=size).images(range(count))
+    latents = task.vae.encode_video(images, chunk_size=_frames_at_once(size))
+    shown = task.vae.decode_video(latents, chunk_size=_frames_at_once(size))
+    return float(np.mean([psnr(*pair) for pair in zip(images, shown, strict=True)]))
+
+
+def _frames_at_once(size):
+    return max(1, _PIXELS_AT_ONCE // size**2)

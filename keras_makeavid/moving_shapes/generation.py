@@ -12,11 +12,11 @@ from keras_makeavid.files import StrPath, existing_file, read_text
 from keras_makeavid.moving_shapes.captions import KNOWN_WORLD, caption, parse_caption
 from keras_makeavid.moving_shapes.evaluation import GeneratedVideo
 from keras_makeavid.moving_shapes.rendering import render_at
-from keras_makeavid.moving_shapes.scene import draw_scene_of
 from keras_makeavid.moving_shapes.world import (
     BACKGROUNDS,
     Description,
     Triple,
+    draw_scene_of,
     triples_of,
 )
 
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 def default_prompts(count: int = 24, wordings: bool = False) -> list[str]:
     """List `count` prompts of triples that training shows, then as many held out of it.
 
-    Every colour, shape, motion and background comes about as often as any other of its
-    kind, and no triple twice. `wordings` draws one of many wordings for each, always
-    the same ones, in place of the canonical.
+    Every colour, shape, motion and background comes about as often as any other, and no
+    triple twice. `wordings` draws a wording for each, always the same ones.
     """
     most = len(triples_of("held_out"))
     if not 1 <= count <= most:

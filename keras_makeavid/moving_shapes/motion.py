@@ -27,17 +27,13 @@ _LEAST_SHARE = 0.4
 
 
 class Track(NamedTuple):
-    """An object over the V frames in which it is visible, each `(V,)`.
-
-    `size` is the logarithm of its length. `gesture` is how much its reach changes in
-    the direction in which that changes most, in its mean reach.
-    """
+    """An object over the V frames in which it is visible, each `(V,)`."""
 
     x: np.ndarray  # Centre, in frame sides.
     y: np.ndarray
-    size: np.ndarray
+    size: np.ndarray  # Logarithm of its length.
     turn: np.ndarray  # Degrees clockwise; 0 of what has no corners.
-    gesture: float
+    gesture: float  # The largest change of its reach in a direction, in mean reaches.
 
 
 def track(segmentation: Segmentation, reach: np.ndarray, shape: str) -> Track:
@@ -56,12 +52,10 @@ def track(segmentation: Segmentation, reach: np.ndarray, shape: str) -> Track:
 
 
 def name_motion(path: Track, shape: str) -> str | None:
-    """Name a motion of a shape, one of `MOTIONS`; `None` of what hardly moves.
-
-    Every motion gets a score: 1 is the least of it that training's clips have.
-    """
+    """Name a motion of a shape, one of `MOTIONS`; `None` of what hardly moves."""
     if len(path.x) < 3:
         return None
+    # 1 is the least of a motion that training's clips have.
     across, down, growth = map(_trend, (path.x, path.y, path.size))
     scores = {
         "moving left": -across / _WAY,

@@ -52,8 +52,12 @@ class Gallery:
 
     def add(self, result: Result, frames: np.ndarray) -> None:
         """Take in a video, as `evaluate` gives it; what is wrong is written in red."""
-        if result.caption not in self._rows and len(self._rows) < self._max_rows:
-            self._rows[result.caption] = _row(result, frames)
+        if result.caption in self._rows or len(self._rows) >= self._max_rows:
+            return
+        sheet = contact_sheet(frames, _FRAMES, max_width=_ROW_WIDTH, max_frames=_FRAMES)
+        row = np.concatenate([_label(result), _blank(len(sheet))])
+        row[_LABEL_HEIGHT:, : sheet.shape[1]] = sheet
+        self._rows[result.caption] = row
 
     def picture(self) -> np.ndarray:
         """All rows in two columns: uint8 `(H, W, 3)`, RGB; one at least."""
@@ -65,13 +69,6 @@ class Gallery:
         even = [np.concatenate([row, _blank(height - len(row))]) for row in rows]
         columns = [even[: len(even) // 2], even[len(even) // 2 :]]
         return np.hstack([np.concatenate(column) for column in columns])
-
-
-def _row(result, frames):
-    sheet = contact_sheet(frames, _FRAMES, max_width=_ROW_WIDTH, max_frames=_FRAMES)
-    row = np.concatenate([_label(result), _blank(len(sheet))])
-    row[_LABEL_HEIGHT:, : sheet.shape[1]] = sheet
-    return row
 
 
 def _label(result):

@@ -37,16 +37,11 @@ _FIGURE_LENGTH = 0.42
 
 
 class Segmentation(NamedTuple):
-    """An object in a video.
+    """An object in a video."""
 
-    `coverage` is how much of each pixel it covers, 0 to about 1, float32 `(F, H, W)`;
-    `rgb` its colour, levels of 255; `visible` in which frames there is enough of it,
-    bool `(F,)`.
-    """
-
-    coverage: np.ndarray
-    rgb: np.ndarray
-    visible: np.ndarray
+    coverage: np.ndarray  # Of each pixel, 0 to about 1, float32 `(F, H, W)`.
+    rgb: np.ndarray  # Its colour, in levels of 255.
+    visible: np.ndarray  # In which frames there is enough of it, bool `(F,)`.
 
 
 def working_frames(frames: np.ndarray) -> np.ndarray:
@@ -74,8 +69,7 @@ def background_of(frames: np.ndarray) -> np.ndarray:
 def segment(frames: np.ndarray) -> Segmentation | None:
     """Find what stands out from the background, of `working_frames`; `None` if nothing.
 
-    A pixel's coverage is how far its colour lies on the way from the background's to
-    the object's: blur and noise leave sums of it as they were.
+    Coverage is how far a pixel's colour is on the way from background to object.
     """
     cv2 = load_cv2()
     smooth = np.stack([cv2.GaussianBlur(frame, (0, 0), _BLUR) for frame in frames])
@@ -114,11 +108,10 @@ def _region(coverage):
 
 
 def outline_reach(segmentation: Segmentation) -> np.ndarray:
-    """Measure how far an object reaches in each direction around its centre.
+    """Sum an object's coverage along rays from its centre: how far it reaches.
 
-    The reach is the coverage summed along a ray, and so hardly depends on how sharp
-    the outline is: in pixels, `(V, 72)` for the V frames in which the object is
-    visible, from the right clockwise.
+    In pixels, `(V, 72)` for the V frames in which it is visible, from the right
+    clockwise.
     """
     cv2 = load_cv2()
     coverage = segmentation.coverage[segmentation.visible]
@@ -130,10 +123,9 @@ def outline_reach(segmentation: Segmentation) -> np.ndarray:
 
 
 def outline_harmonics(reach: np.ndarray) -> np.ndarray:
-    """Find the regularities of an outline, of its reach `(V, 72)`.
+    """Find how strong each `k`-fold symmetry of an outline is, and how it is turned.
 
-    Harmonic `k`, of complex `(V, 37)`, has the strength of a `k`-fold symmetry, and
-    turns with the object.
+    They are complex `(V, 37)`, of the reach `(V, 72)`.
     """
     return 2 / _RAYS * np.fft.rfft(reach / reach.mean(axis=1, keepdims=True))
 
@@ -149,10 +141,7 @@ def name_shape(harmonics: np.ndarray) -> str:
 
 
 def centre_of(coverage: np.ndarray) -> tuple[float, float]:
-    """Find an object's centre of gravity, of its coverage `(H, W)`: x and y in pixels.
-
-    The middle of the first pixel is 0.
-    """
+    """Find the centre of gravity of coverage `(H, W)`: x and y in pixels."""
     total = coverage.sum()
     x = coverage.sum(0) @ np.arange(coverage.shape[1]) / total
     y = coverage.sum(1) @ np.arange(coverage.shape[0]) / total

@@ -16,9 +16,13 @@ from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.sampling import DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule
-from keras_makeavid.training.computation import set_dtype_policy
-from keras_makeavid.training.phase_model import fit_input, phase_model, prepare_unet
-from keras_makeavid.training.phases import Phase
+from keras_makeavid.training.phases import (
+    Phase,
+    fit_input,
+    phase_model,
+    prepare_unet,
+    set_dtype_policy,
+)
 from keras_makeavid.training.training_model import ReportingModel
 
 # What a schedule's steps are does not change the program, but for their number.

@@ -1,4 +1,4 @@
-"""Checkpoints of a run, written by Orbax."""
+"""Checkpoints of a run: its state as arrays, checked and written by Orbax."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+from keras import ops
 
 from keras_makeavid.json_files import read_json
-from keras_makeavid.training.hosts import Hosts
-from keras_makeavid.training.state import checksums
+from keras_makeavid.training.distribution import Hosts
 
 _UNFINISHED = ".orbax-checkpoint-tmp"
 # How tensorstore tells failures of the system, which leave the file as it is.
 _OF_THE_SYSTEM = ("RESOURCE_EXHAUSTED", "[OS error")
+# What the bits of an element are read as, by its size.
+_WORDS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint32"}
 
 
 class CheckpointError(ValueError):
@@ -33,15 +36,12 @@ class Checkpoints:
     """The checkpoints in a folder: written aside, in the background, and checked.
 
     The `keep` newest are kept, and besides them the `keep_best` of the lowest loss.
-
     A checkpoint appears whole or not at all. What is read is compared with checksums
     of what was written: Orbax itself does not notice a flipped bit. A failure to write
-    (a full disk) is reported and leaves the older ones. A failure to read that is none
-    of the checkpoint's (no memory, too many open files) is raised as it is.
+    is reported and leaves the older ones.
 
-    Where several processes train, each writes and reads its own parts of the arrays,
-    and all call the same methods in the same order. There a failure to write ends the
-    run: not all processes know of it.
+    Of several processes, each writes and reads its own parts of the arrays. There a
+    failure to write ends the run: not all processes know of it.
     """
 
     def __init__(
@@ -88,11 +88,10 @@ class Checkpoints:
         loss: float | None = None,
         extra: bool = False,
     ) -> None:
-        """Begin to write a checkpoint; its arrays may change when this returns.
+        """Begin to write a checkpoint, if it is not there; its arrays may change then.
 
-        One that is there already stays as it is. `facts` are what JSON can hold, to be
-        read before the arrays. An `extra` one is kept only while it is the newest, and
-        in no other's place.
+        `facts`, such as JSON can hold, are read before the arrays. An `extra` one is
+        kept only while it is the newest, and in no other's place.
         """
         if step in self.steps():
             return
@@ -114,10 +113,7 @@ class Checkpoints:
             self._failed(error)
 
     def wait(self) -> bool:
-        """Return when nothing is being written any more.
-
-        The result is whether what was being written is there now.
-        """
+        """Wait until nothing is being written; return whether that is there now."""
         if self._writing is None:
             return True
         try:
@@ -144,10 +140,9 @@ class Checkpoints:
         return self._read_record(step)["facts"]
 
     def restore(self, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
-        """Read the arrays of a checkpoint into the shapes, dtypes and places of `like`.
+        """Read the arrays into the shapes, dtypes and places of `like`.
 
-        `CheckpointError` tells that they are missing, others than asked for, or not
-        what was written.
+        `CheckpointError` tells that they are others than asked for, or than written.
         """
         self.wait()
         state, error = {}, None
@@ -230,7 +225,6 @@ class Checkpoints:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def _remove_unfinished(self):
-        # What a kill or a full disk left unfinished. Orbax finds it only later.
         for unfinished in self.folder.glob(f"*{_UNFINISHED}*"):
             # After a failure Orbax may be at work in it still: the rest goes next time.
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -252,10 +246,9 @@ class Checkpoints:
 
 
 def _read_arrays(folder: Path, like: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the arrays that Orbax wrote, each process the parts on its devices.
+    """Read what Orbax wrote, each process the parts on its devices.
 
-    Orbax itself closes its event loop at the first array that it cannot read, while
-    the others still answer.
+    Orbax closes its event loop at the first array that it cannot read.
     """
     import tensorstore
 
@@ -292,10 +285,9 @@ def _read_array(store, like):
 
 @contextlib.contextmanager
 def _without_tracebacks_of_orbax():
-    """Leave out the pages that a failure to write makes, which is told here in a line.
+    """Leave out the pages on a failure to write, which is told here in a line.
 
-    Orbax logs it, and asyncio that of each array. After the first array that fails,
-    Orbax closes the event loop that the others answer to.
+    Orbax logs it, and asyncio that of each array, as they find their event loop closed.
     """
 
     def keep(record):
@@ -345,3 +337,115 @@ def _first_line(error):
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     # Its cause is at the end.
     return line if len(line) < 300 else f"{line[:120]} ... {line[-160:]}"
+
+
+def read_state(model: keras.Model) -> dict[str, Any]:
+    """Copy the weights, random state and optimizer's variables, by name.
+
+    The arrays are JAX's own on that backend, NumPy's on others.
+    """
+    state = state_like(model)
+    if keras.config.backend() == "jax":
+        return state
+    # Unlike JAX's arrays, others may share the memory that training writes to.
+    return {n: np.array(ops.convert_to_numpy(v)) for n, v in state.items()}
+
+
+def state_like(model: keras.Model) -> dict[str, Any]:
+    """What has the shapes, dtypes and places of `read_state`, without copies."""
+    variables = _variables(model)
+    if keras.config.backend() == "jax":
+        return {name: variable.value for name, variable in variables.items()}
+    return variables
+
+
+def write_state(model: keras.Model, state: Mapping[str, Any]) -> None:
+    """Put back what `read_state` gave of the model, or of one made the same way."""
+    variables = _variables(model)
+    if variables.keys() != state.keys():
+        raise ValueError(
+            f"The model has {len(variables)} variables. Received: {len(state)}"
+        )
+    for name, variable in variables.items():
+        if tuple(variable.shape) != tuple(state[name].shape):
+            raise ValueError(
+                f"{name} has the shape {tuple(variable.shape)}. Received: "
+                f"{tuple(state[name].shape)}"
+            )
+        variable.assign(state[name])
+
+
+def _variables(model):
+    groups = {
+        "trainable": model.trainable_variables,
+        "other": model.non_trainable_variables,
+        "optimizer": model.optimizer.variables,
+    }
+    # Paths may hold counters of the process; the order is the model's.
+    return {
+        f"{group}.{number:05}": variable
+        for group, variables in groups.items()
+        for number, variable in enumerate(variables)
+    }
+
+
+def checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
+    """A number of 32 bits for each array that any change of its bits changes.
+
+    Its 32-bit words are summed with odd weights that differ by place: a flipped bit and
+    two swapped values show. Arrays on an accelerator stay there.
+    """
+    if keras.config.backend() == "jax" and _not_on_this_host(arrays):
+        return checksums_by_jax(arrays)
+    return {name: _checksum(np.asarray(array)) for name, array in arrays.items()}
+
+
+def _checksum(array):
+    words = np.ascontiguousarray(array).reshape(-1)
+    words = words.view(_WORDS[array.dtype.itemsize]).astype("uint32")
+    weights = np.arange(words.size, dtype="uint32") * np.uint32(2) + np.uint32(1)
+    return int(np.sum(words * weights, dtype="uint32"))
+
+
+def checksums_by_jax(arrays: Mapping[str, Any]) -> dict[str, int]:
+    """The same of JAX arrays, on their devices."""
+    import jax
+
+    # A program for each shape: one of all arrays would compile for longer. One after
+    # the other: on CPUs, processes that have several under way wait for each other.
+    checksum = jax.jit(_checksum_by_jax)
+    return {name: int(checksum(array)) for name, array in arrays.items()}
+
+
+def _checksum_by_jax(array):
+    import jax
+    import jax.numpy as jnp
+
+    if array.dtype == bool:
+        array = array.astype("uint8")
+    words = jax.lax.bitcast_convert_type(array, _WORDS[array.dtype.itemsize])
+    words = words.astype("uint32")
+    return jnp.sum(words * (2 * _places(words.shape) + 1), dtype="uint32")
+
+
+def _places(shape):
+    """The number of each element, without an array in one row: parts stay apart."""
+    import jax
+    import jax.numpy as jnp
+
+    places = jnp.zeros(shape, "uint32")
+    for axis, size in enumerate(shape):
+        places = places * jnp.uint32(size) + jax.lax.broadcasted_iota(
+            "uint32", shape, axis
+        )
+    return places
+
+
+def _not_on_this_host(arrays):
+    import jax
+
+    values = arrays.values()
+    if not all(isinstance(array, jax.Array) for array in values):
+        return False
+    whole = all(array.is_fully_addressable for array in values)
+    return jax.default_backend() != "cpu" or not whole

@@ -1,15 +1,19 @@
-"""Which device holds what: this model's layout for `keras.distribution`."""
+"""Training on several devices and hosts: which holds what, and what they tell."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras.distribution import DataParallel, DeviceMesh, LayoutMap, TensorLayout
 
+from keras_makeavid.devices import gathered
 from keras_makeavid.recipes.schema import Distribution
 
 # The axes of the mesh: copies of the parameters, and the parts of each copy.
@@ -19,6 +23,10 @@ _OUTPUTS = (
     r".*\bunet/(.*/)?"
     r"(\w*norm\w*|\w+_conv|proj_\w+|time_\w+_proj|to_\w+|linear_\d)"
 )
+_SECONDS_WITHOUT_HEARTBEAT = 30
+# A process that has failed waits for the others at its end, and they for it.
+_SECONDS_TO_END = 60
+_MESSAGE_BYTES = 1024
 
 
 def make_distribution(
@@ -28,8 +36,7 @@ def make_distribution(
 
     Args:
         options: The recipe's table.
-        devices: JAX's, of all processes, or those of a topology that is not there;
-            `None` takes all there are.
+        devices: JAX's, of all processes or of a topology; `None` takes all there are.
 
     Returns:
         A `DataParallel`, or a `FullySharded` where several devices share a copy.
@@ -79,9 +86,8 @@ def check_backend() -> None:
 class FullySharded(keras.distribution.ModelParallel):
     """Parameters in parts over one axis of a mesh, samples over all axes.
 
-    Optimizer state and averages lie as their parameters do. Each device computes its
-    own samples with the whole of each layer's parameters, which are gathered for the
-    moment (Rajbhandari et al., 2020, ZeRO-3, also FSDP).
+    Each device computes its own samples with the whole of each layer's parameters,
+    gathered for the moment (Rajbhandari et al., 2020, ZeRO-3, also FSDP).
     """
 
     def __init__(self, device_mesh: DeviceMesh):
@@ -108,12 +114,9 @@ class FullySharded(keras.distribution.ModelParallel):
     def get_tensor_layout(self, path) -> TensorLayout | None:
         return super().get_tensor_layout(path) if self._keeps_samples_apart else None
 
-    @contextlib.contextmanager
+    @contextmanager
     def samples_apart(self) -> Iterator[None]:
-        """Keep the outputs of the UNet's layers divided by samples, while traced.
-
-        Otherwise XLA may as well divide them by channels, as the kernels are.
-        """
+        """Keep outputs of layers divided by samples, as XLA may not, while traced."""
         self._keeps_samples_apart = True
         try:
             yield
@@ -135,15 +138,13 @@ class FullySharded(keras.distribution.ModelParallel):
 def parameter_axes(shape: Sequence[int], parts: int) -> tuple[str | None, ...]:
     """By which axis a parameter is divided: `PARTS` for that one, `None` for others.
 
-    The input channels of kernels before the output channels: on a TPU the last axis
-    lies in lanes of 128, which parts of it would leave empty. Biases, norms and what
-    no axis divides stay whole.
+    Biases, norms and what no axis divides stay whole.
     """
     rank = len(shape)
+    # Input channels first: on a TPU parts of the last axis leave lanes of 128 empty.
     order = sorted(range(rank), key=lambda axis: (axis != rank - 2, -axis))
-    divided = next((axis for axis in order if shape[axis] % parts == 0), None)
-    if rank < 2:
-        divided = None
+    divisible = [axis for axis in order if shape[axis] % parts == 0 and rank > 1]
+    divided = divisible[0] if divisible else None
     return tuple(PARTS if axis == divided else None for axis in range(rank))
 
 
@@ -158,3 +159,165 @@ def check_batch_size(batch_size: int, stage: str) -> None:
             f"stage.{stage}: data.batch_size must be a multiple of the number of "
             f"devices, {devices}. Received: {batch_size}"
         )
+
+
+class ProcessLost(RuntimeError):
+    """Another process of the run has ended, or cannot be reached."""
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """This process and its peers, which all call what talks to others, in one order."""
+
+    number: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and prints."""
+        return self.number == 0
+
+    def is_process_loss(self, error: BaseException | None) -> bool:
+        """Whether an error is what JAX raises when another process is gone."""
+        if self.count == 1 or error is None:
+            return False
+        import jax
+
+        is_jax_s = isinstance(error, jax.errors.JaxRuntimeError)
+        return is_jax_s and "RESOURCE_EXHAUSTED" not in str(error)
+
+    def first_does(self, action: Callable[[], Any]) -> None:
+        """Let the first process do something; what it raises, all processes raise."""
+        if self.count == 1:
+            action()
+            return
+        error = None
+        if self.is_first:
+            try:
+                action()
+            except Exception as raised:
+                error = raised
+        told = _message_of_first(error)
+        if error is not None:
+            raise error
+        if told:
+            raise RuntimeError(f"The first process failed: {told}")
+
+    def any(self, here: bool) -> bool:
+        """Whether something is so in any process."""
+        if self.count == 1:
+            return here
+        from jax.experimental import multihost_utils
+
+        return bool(multihost_utils.process_allgather(np.array(here)).any())
+
+    def broadcast(self, number: float) -> float:
+        """Return the first process's value in all processes (float32)."""
+        return number if self.count == 1 else float(_of_first(np.float32(number)))
+
+    @contextmanager
+    def holding(self, variables: Iterable[keras.Variable]) -> Iterator[None]:
+        """Bring whole values to the first process's host, for a block that saves.
+
+        In the block no distribution is current: it computes with them alone.
+        """
+        distribution = keras.distribution.distribution()
+        if distribution is None:
+            yield
+            return
+        # Keras's saving (keras/src/saving/saving_lib.py) reads each variable by
+        # itself, which fails where parts of it are in other processes.
+        kept = [(variable, variable.value, variable._layout) for variable in variables]
+        keras.distribution.set_distribution(None)
+        try:
+            for variable, value, _ in kept:
+                whole = gathered(value)
+                variable._layout = None
+                variable._value = whole if self.is_first else value
+            yield
+        finally:
+            keras.distribution.set_distribution(distribution)
+            for variable, value, layout in kept:
+                variable._value, variable._layout = value, layout
+
+
+def _message_of_first(error):
+    message = "" if error is None else str(error) or type(error).__name__
+    written = message.encode()[:_MESSAGE_BYTES]
+    padded = np.frombuffer(written.ljust(_MESSAGE_BYTES, b"\0"), "uint8")
+    return bytes(_of_first(padded)).rstrip(b"\0").decode(errors="ignore")
+
+
+def _of_first(value):
+    """The array that the first of several processes passes."""
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.broadcast_one_to_all(value)
+
+
+@contextmanager
+def distributed(options: Distribution | None) -> Iterator[Hosts]:
+    """Train on the devices that a recipe says, on one if `None`, while a block runs.
+
+    It raises `ProcessLost` when another process is gone. JAX ends one that waits for
+    it by SIGABRT, when there has been no heartbeat for half a minute.
+    """
+    if options is None:
+        yield Hosts()
+        return
+    check_backend()
+    import jax
+
+    connect(options)
+    hosts = Hosts(jax.process_index(), jax.process_count())
+    with make_distribution(options).scope():
+        try:
+            yield hosts
+        except jax.errors.JaxRuntimeError as error:
+            if not hosts.is_process_loss(error):
+                raise
+            told = str(error).partition("\n")[0]
+            raise ProcessLost(
+                f"Process {hosts.number} of {hosts.count} has lost another one: it has "
+                "ended, or the network has failed. Start all of them again with "
+                f"--resume auto. JAX says: {told}"
+            ) from error
+
+
+def connect(options: Distribution) -> None:
+    """Join the other processes, if there are any, before JAX is at work.
+
+    What `options` leave out is of Keras's environment (`KERAS_DISTRIBUTION_...`), or
+    what JAX finds out itself: on Cloud TPU, SLURM, Open MPI.
+    """
+    import jax
+
+    if jax.distributed.is_initialized():
+        return
+    coordinator = _or_environment(options.coordinator, "JOB_ADDRESSES")
+    processes = _or_environment(options.processes, "NUM_PROCESSES")
+    process = _or_environment(options.process, "PROCESS_ID")
+    asked = any(value is not None for value in (coordinator, processes, process))
+    try:
+        # As `keras.distribution.initialize`, which has no heartbeat.
+        jax.distributed.initialize(
+            # Keras takes the addresses of all processes, of which this is the first.
+            coordinator and coordinator.split(",")[0],
+            processes if processes is None else int(processes),
+            process if process is None else int(process),
+            heartbeat_timeout_seconds=_SECONDS_WITHOUT_HEARTBEAT,
+            shutdown_timeout_seconds=_SECONDS_TO_END,
+        )
+    except (ValueError, RuntimeError) as error:
+        # Where nobody tells of others, or JAX is at work, it finds no cluster: there is
+        # this process alone. Its runtime fails where others do not answer.
+        of_runtime = isinstance(error, jax.errors.JaxRuntimeError)
+        if asked or of_runtime or jax.process_count() > 1:
+            raise
+    if jax.process_count() > 1:
+        # All processes must draw the same weights, also where others replace them.
+        keras.utils.set_random_seed(0)
+
+
+def _or_environment(value, variable):
+    return os.environ.get(f"KERAS_DISTRIBUTION_{variable}") if value is None else value

@@ -85,10 +85,9 @@ class ImageAutoencoding(ReportingModel):
 
 
 def with_unit_latents(vae: AutoencoderKL, loader: BatchLoader) -> AutoencoderKL:
-    """Return the same VAE with a `scaling_factor` that gives its latents unit variance.
+    """The same VAE with a `scaling_factor` that gives its latents unit variance.
 
-    As Stable Diffusion's was found: one over the standard deviation of all latents of
-    some images, which are like those that it was trained on.
+    As Stable Diffusion's: one over the standard deviation of the latents of images.
     """
     steps = -(-_IMAGES // loader.batch_size)
     latents = [

@@ -20,15 +20,14 @@ def add_lora(
 ) -> int:
     """Put adapters on the q, k, v and output layers of attention.
 
-    The model computes the same as before until they train. Saving it saves the merged
-    kernels: what is written has no adapters.
+    The model computes the same until they train. Saving it saves the merged kernels.
 
     Args:
         model: A built model, such as `UNetPseudo3D`, without adapters.
         rank: Rank of the adapters.
         alpha: The adapters' output is scaled by `alpha / rank`.
-        layers: A regular expression that is searched for in the path of each
-            attention, such as `"attn_temporal"`.
+        layers: Regular expression, searched for in the path of each attention, such as
+            `"attn_temporal"`.
         seed: Seed of the adapters' first values.
 
     Returns:

@@ -10,8 +10,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_makeavid.training import torch_adamw
-
 DECAYS = ("constant", "cosine")
 
 
@@ -85,17 +83,14 @@ class AdamW(keras.optimizers.AdamW):
     """AdamW for long runs: exact epsilon, and no step into NaN.
 
     Loshchilov and Hutter (2017) add epsilon to the bias-corrected root;
-    `keras.optimizers.AdamW` adds it before the correction, which in the first step
-    makes it 32 times as large: weights with small gradients then move by half as
-    much. The defaults are those of the published training (`docs/model.md`).
+    `keras.optimizers.AdamW` adds it before, which in the first step makes it 32 times
+    as large. The defaults are those of the published training (`docs/model.md`).
 
-    A gradient that holds a NaN or an infinity changes nothing but the count of steps:
-    weights, moments and averages stay, decided on the device. With accumulation,
-    only the bad micro-batch is left out of the mean.
+    A gradient that is not finite changes nothing but the count of steps, decided on the
+    device. With accumulation, only the bad micro-batch is left out of the mean.
 
     The average (`use_ema`) follows the weights of the updates made, at first faster
-    than `ema_momentum` says. It never replaces the weights by itself, not even when
-    `fit` ends: `averaged_weights` shows it.
+    than `ema_momentum` says. It never replaces them: `averaged_weights` shows it.
 
     Args:
         learning_rate: Number or schedule, of the number of steps.
@@ -135,8 +130,7 @@ class AdamW(keras.optimizers.AdamW):
             **kwargs,
         )
         self.skip_nonfinite = skip_nonfinite
-        # `iterations` counts steps, as schedules and data do; bias correction and
-        # averages go by the updates that were made.
+        # Schedules go by `iterations`, bias correction and averages by updates made.
         self.updates = self._scalar("updates", "int32")
         self.skipped_steps = self._scalar("skipped_steps", "int32")
         self.learning_rate_scale = self._scalar("learning_rate_scale", "float32")
@@ -166,9 +160,7 @@ class AdamW(keras.optimizers.AdamW):
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
-        """Put the averages in the place of the weights, for as long as the block runs.
-
-        Without `use_ema` the weights stay as they are.
+        """Put the averages of `use_ema` in place of the weights, while a block runs.
 
         Example:
         ```python
@@ -225,8 +217,7 @@ class AdamW(keras.optimizers.AdamW):
             scale = limit / ops.maximum(norm, limit)
         else:
             grads = self._clip_gradients(grads)
-        values = [variable.value for variable in trainable_variables]
-        if keras.config.backend() == "torch" and torch_adamw.suits(values):
+        if self._are_quicker_together(trainable_variables):
             self._update_together(grads, trainable_variables, scale, learning_rate, due)
         else:
             for gradient, variable in zip(grads, trainable_variables, strict=True):
@@ -279,32 +270,54 @@ class AdamW(keras.optimizers.AdamW):
         for slot, before, after in zip(slots, old, new, strict=True):
             slot.assign(ops.where(due, after, before))
 
+    @staticmethod
+    def _are_quicker_together(variables):
+        """Whether to update all variables by a few calls of PyTorch.
+
+        Hundreds of small tensors take longer to dispatch one by one than to compute
+        (`benchmarks/optimizer.py`). A GPU would have to wait for the norm first.
+        """
+        if keras.config.backend() != "torch":
+            return False
+        import torch
+
+        tensors = [variable.value for variable in variables]
+        return all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
+
     def _update_together(self, gradients, variables, scale, learning_rate, due):
-        """The same of all variables at once."""
+        """The same of all variables at once, in place, by PyTorch."""
         if not due:
             return
+        import torch
+
         indices = [self._get_variable_index(variable) for variable in variables]
 
-        def values(slots):
+        def tensors(slots):
             return [slots[index].value for index in indices]
 
-        count = int(self.updates) + 1
-        torch_adamw.update(
-            [variable.value for variable in variables],
-            gradients,
-            values(self._momentums),
-            values(self._velocities),
-            values(self._model_variables_moving_average) if self.use_ema else [],
-            [self._use_weight_decay(variable) for variable in variables],
-            scale=float(scale),
-            learning_rate=float(learning_rate),
-            weight_decay=self.weight_decay or 0.0,
-            beta_1=self.beta_1,
-            beta_2=self.beta_2,
-            epsilon=self.epsilon,
-            average_momentum=min(self.ema_momentum, count / (count + 9)),
-            count=count,
-        )
+        values = [variable.value for variable in variables]
+        means, squares = tensors(self._momentums), tensors(self._velocities)
+        scale, rate, count = float(scale), float(learning_rate), int(self.updates) + 1
+        with torch.no_grad():
+            if scale != 1.0:
+                gradients = torch._foreach_mul(gradients, scale)
+            steps = torch._foreach_sub(gradients, means)
+            torch._foreach_add_(means, steps, alpha=1.0 - self.beta_1)
+            steps = torch._foreach_mul(gradients, gradients)
+            torch._foreach_sub_(steps, squares)
+            torch._foreach_add_(squares, steps, alpha=1.0 - self.beta_2)
+            roots = torch._foreach_div(squares, 1.0 - self.beta_2**count)
+            torch._foreach_sqrt_(roots)
+            torch._foreach_add_(roots, self.epsilon)
+            decaying = [v.value for v in variables if self._use_weight_decay(v)]
+            if self.weight_decay and decaying:
+                torch._foreach_mul_(decaying, 1.0 - self.weight_decay * rate)
+            unbiased_rate = rate / (1.0 - self.beta_1**count)
+            torch._foreach_addcdiv_(values, means, roots, -unbiased_rate)
+            if self.use_ema:
+                averages = tensors(self._model_variables_moving_average)
+                momentum = min(self.ema_momentum, count / (count + 9))
+                torch._foreach_lerp_(averages, values, 1.0 - momentum)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "skip_nonfinite": self.skip_nonfinite}
@@ -317,6 +330,9 @@ def _bias(beta, count):
 
 def _global_norm(tensors):
     if keras.config.backend() == "torch":
-        return torch_adamw.global_norm(tensors)
+        import torch
+
+        norms = torch._foreach_norm(tensors, dtype=torch.float32)
+        return torch.linalg.vector_norm(torch.stack(norms))
     sums = [ops.sum(ops.square(ops.cast(x, "float32"))) for x in tensors]
     return ops.sqrt(ops.sum(ops.stack(sums)))

@@ -1,21 +1,38 @@
-"""The stages of a recipe as they run, one repeat after the other."""
+"""The stages of a recipe as they run: their steps, their data and their models."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
 
 from keras_makeavid.data import LatentLoader, PictureFolder, PictureLoader
 from keras_makeavid.data.clip_encoder import check_encoder
 from keras_makeavid.data.loaders import BatchLoader, PictureSource
 from keras_makeavid.models import UNetPseudo3D
+from keras_makeavid.models.parts import TASK_DEFAULTS
 from keras_makeavid.moving_shapes import MotionClips, square_size
 from keras_makeavid.recipes import Duration, Recipe
 from keras_makeavid.recipes.schema import DRAWN_PICTURES, Stage
 from keras_makeavid.tasks import TextToVideo
-from keras_makeavid.training.hosts import Hosts
-from keras_makeavid.training.lora import matching_attentions
+from keras_makeavid.training.distribution import Hosts
+from keras_makeavid.training.image_autoencoding import ImageAutoencoding
+from keras_makeavid.training.image_diffusion import ImageDiffusion
+from keras_makeavid.training.lora import (
+    add_lora,
+    has_lora,
+    matching_attentions,
+    without_lora,
+)
+from keras_makeavid.training.optimizer import AdamW, WarmupSchedule
 from keras_makeavid.training.trainable import check_spatial, matching_layers
+from keras_makeavid.training.training_model import ReportingModel
+from keras_makeavid.training.video_diffusion import objective_of
 
 
 @dataclass(frozen=True)
@@ -97,7 +114,7 @@ def open_loader(
     task: TextToVideo | None = None,
     hosts: Hosts | None = None,
 ) -> BatchLoader:
-    """The loader of a stage's data; each of several processes reads its own samples.
+    """The loader of a stage's data, of which each process reads its own samples.
 
     Pictures are made for a task; without one only their number is asked for.
     """
@@ -115,8 +132,8 @@ def open_loader(
         return LatentLoader(data.source, num_frames=data.frames, seed=seed, **options)
     captioned = stage.objective == "image"
     if data.source == DRAWN_PICTURES:
-        size: dict[str, Any] = {"size": square_size(task)} if task else {}
-        source: PictureSource = MotionClips(seed, **size)
+        size = square_size(task) if task else 64
+        source: PictureSource = MotionClips(seed, size=size)
     else:
         height, width = (task.height, task.width) if task else (1, 1)
         source = PictureFolder(data.source, height, width, seed, captioned)
@@ -130,10 +147,7 @@ def open_loader(
 def check_data(
     recipe: Recipe, task: TextToVideo, allow_other_encoder: bool = False
 ) -> list[str]:
-    """Make sure that the data of all stages are such as the task's models make.
-
-    The result are notes for the user on what was assumed.
-    """
+    """Refuse data that the task's models do not fit; note what was assumed of them."""
     notes = []
     for stage in recipe.stage:
         if stage.objective != "video" and stage.data.source == DRAWN_PICTURES:
@@ -181,3 +195,151 @@ def check_patterns(recipe: Recipe, unet: UNetPseudo3D) -> None:
                     check_spatial(layers, stage.trainable)
         except ValueError as error:
             raise ValueError(f"stage.{stage.name}: {error}") from error
+
+
+def phase_task(task: TextToVideo, recipe: Recipe, phase: Phase) -> TextToVideo:
+    """The task as a phase trains it, the same if nothing of its adapters changes."""
+    # A stage that says nothing goes on as those before it.
+    for stage in recipe.stage[: recipe.stage.index(phase.stage) + 1]:
+        if stage.objective == "video" and stage.loss.given_frames is not None:
+            task = with_parts(task, given_frames=stage.loss.given_frames)
+    if has_lora(task.backbone):
+        task = with_parts(task, backbone=without_lora(task.backbone))
+    if phase.stage.lora is not None:
+        # The programs that the old task has compiled do not know the adapters.
+        task = with_parts(task)
+    prepare_unet(task.backbone, recipe, phase.stage)
+    return task
+
+
+def prepare_unet(unet: UNetPseudo3D, recipe: Recipe, stage: Stage) -> None:
+    """Give a UNet without adapters what a stage's training wants of its inside."""
+    lora = stage.lora
+    if lora is not None:
+        add_lora(unet, lora.rank, lora.alpha, lora.layers, seed=recipe.run.seed)
+    rematerialise_blocks(unet, recipe.model.rematerialise)
+
+
+def with_parts(task: TextToVideo, **parts: Any) -> TextToVideo:
+    """A task of the same parts but those given, as arguments of `TextToVideo`."""
+    names = ("backbone", "preprocessor", "text_encoder", "vae", "image_backbone")
+    kept = {name: getattr(task, name) for name in (*names, "schedule", *TASK_DEFAULTS)}
+    return TextToVideo(**{**kept, **parts})
+
+
+def phase_model(task: TextToVideo, recipe: Recipe, phase: Phase) -> ReportingModel:
+    """The training model of a phase, compiled, its optimizer built."""
+    stage = phase.stage
+    # Phases would otherwise all draw the same noise.
+    model = _objective_model(task, stage, recipe.run.seed + phase.number)
+    optimizer = _optimizer(phase, skip_nonfinite=recipe.guard.enabled)
+    model.compile(optimizer=optimizer)
+    optimizer.build(model.trainable_variables)
+    return model
+
+
+def fit_input(objective: str, batch: dict[str, np.ndarray]) -> tuple:
+    """A batch of a stage's loader in the form that `fit` takes."""
+    return (batch["images"] if objective == "autoencoder" else batch,)
+
+
+def _objective_model(task, stage, seed):
+    if stage.objective == "autoencoder":
+        return ImageAutoencoding(task.vae, stage.loss.kl_weight, seed)
+    options = {
+        "trainable": stage.trainable,
+        "caption_dropout": stage.loss.caption_dropout,
+        "min_snr_gamma": stage.loss.min_snr_gamma,
+        "seed": seed,
+    }
+    if stage.objective == "image":
+        return ImageDiffusion(
+            task.backbone,
+            task.vae,
+            task.text_encoder,
+            schedule=task.schedule,
+            train_text_encoder=stage.text_encoder,
+            full_mask_share=stage.loss.full_mask_share,
+            empty_token_ids=task.preprocessor.tokenize("")[0],
+            **options,
+        )
+    loss = stage.loss
+    given = {"given_frames": loss.given_frames, "hint_spacing": loss.hint_spacing}
+    model = objective_of(task, **given, **options)
+    if model.empty_context is not None:
+        empty = ops.convert_to_numpy(task.encode_prompts([""])[0])
+        model.empty_context.assign(empty)
+    return model
+
+
+def _optimizer(phase: Phase, skip_nonfinite: bool) -> AdamW:
+    rate, options = phase.stage.learning_rate, phase.stage.optimizer
+    accumulate = options.accumulate
+    schedule = WarmupSchedule(
+        rate.peak,
+        warmup_steps=rate.warmup.steps(phase.steps_per_epoch),
+        decay=rate.decay,
+        total_steps=phase.steps,
+        final=rate.final,
+    )
+    return AdamW(
+        schedule,
+        weight_decay=options.weight_decay,
+        beta_1=options.beta_1,
+        beta_2=options.beta_2,
+        epsilon=options.epsilon,
+        global_clipnorm=options.clip_norm,
+        skip_nonfinite=skip_nonfinite,
+        use_ema=options.ema > 0,
+        ema_momentum=options.ema or 0.99,
+        # Keras has no accumulation of 1.
+        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
+    )
+
+
+def set_dtype_policy(model: keras.Model, policy: str) -> None:
+    """Let a built model and all its layers compute by another dtype policy."""
+    wanted = keras.dtype_policies.get(policy)
+    if wanted.variable_dtype != model.variable_dtype:
+        raise ValueError(
+            f"The model's parameters are {model.variable_dtype}; {wanted.name} has "
+            f"{wanted.variable_dtype}"
+        )
+    for layer in model._flatten_layers():
+        layer.dtype_policy = wanted
+
+
+@contextmanager
+def dtype_policy(model: keras.Model, policy: str) -> Iterator[None]:
+    """Let a model compute otherwise, as `set_dtype_policy`, while a block runs."""
+    before = model.dtype_policy.name
+    set_dtype_policy(model, policy)
+    try:
+        yield
+    finally:
+        set_dtype_policy(model, before)
+
+
+def rematerialise_blocks(unet: UNetPseudo3D, rematerialise: bool | str = True) -> None:
+    """Compute the inside of residual blocks and transformers again for gradients.
+
+    Only what passes between them is kept, for a second forward pass of each. Of the
+    feed-forwards alone, two fifths of all activations are not kept.
+
+    Args:
+        unet: The model, before its training function is compiled.
+        rematerialise: `True`, `"feed_forward"`, or `False`, which keeps everything
+            again.
+
+    Example:
+    ```python
+    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
+    rematerialise_blocks(unet)
+    ```
+    """
+    network = unet.network
+    for block in (*network.down_blocks, network.mid_block, *network.up_blocks):
+        block.rematerialise = rematerialise is True
+        for attention in block.attentions:
+            transformer = attention.transformer_block
+            transformer.rematerialise_feed_forward = rematerialise == "feed_forward"

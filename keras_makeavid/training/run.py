@@ -16,30 +16,38 @@ import numpy as np
 from keras_makeavid.json_files import write_json
 from keras_makeavid.recipes import Recipe, load_recipe
 from keras_makeavid.tasks import TextToVideo
-from keras_makeavid.training.checkpoints import CheckpointError, Checkpoints
-from keras_makeavid.training.computation import dtype_policy, set_dtype_policy
-from keras_makeavid.training.distribution import check_batch_size
-from keras_makeavid.training.hosts import distributed
+from keras_makeavid.training.checkpoints import (
+    CheckpointError,
+    Checkpoints,
+    read_state,
+    state_like,
+    write_state,
+)
+from keras_makeavid.training.distribution import check_batch_size, distributed
 from keras_makeavid.training.image_autoencoding import with_unit_latents
-from keras_makeavid.training.interruption import Interruption, SharedInterruption
 from keras_makeavid.training.logs import RunLog, SilentLog, StepLog
 from keras_makeavid.training.lora import has_lora, save_lora, without_lora
-from keras_makeavid.training.phase_model import (
-    fit_input,
-    phase_model,
-    phase_task,
-    with_parts,
-)
 from keras_makeavid.training.phases import (
     Phase,
     check_data,
     check_patterns,
+    dtype_policy,
+    fit_input,
     open_loader,
+    phase_model,
+    phase_task,
     plan_phases,
+    set_dtype_policy,
+    with_parts,
 )
-from keras_makeavid.training.run_callback import Position, RunCallback, UnreadLogs
+from keras_makeavid.training.run_callback import (
+    Interruption,
+    Position,
+    RunCallback,
+    SharedInterruption,
+    UnreadLogs,
+)
 from keras_makeavid.training.run_folder import RunFolder, check_space
-from keras_makeavid.training.state import read_state, state_like, write_state
 from keras_makeavid.video import read_image, write_video
 
 RESUME = ("never", "auto")
@@ -79,17 +87,15 @@ def train(
 ) -> TrainingResult:
     """Train by a recipe, through `model.fit`.
 
-    The same recipe gives the same losses and weights, bit for bit, whether it runs in
-    one go or is killed and continued any number of times. SIGTERM and SIGINT end it
-    after the step at work, with a checkpoint.
+    The same recipe gives the same losses and weights, bit for bit, in one go or killed
+    and continued. SIGTERM and SIGINT end it after the step at work, with a checkpoint.
 
     Args:
         recipe: A `Recipe`, the path of one, or the name of one of this package.
         overrides: Keys to set differently in a recipe that is read, as `load_recipe`
             takes them.
-        resume: `"auto"` continues the run in the recipe's folder from its newest
-            checkpoint that is whole, if there is one; `"never"` refuses a folder that
-            holds a run.
+        resume: `"auto"` continues the run in the recipe's folder, if there is one, from
+            its newest whole checkpoint; `"never"` refuses a folder that holds a run.
         allow_other_encoder: Whether a dataset may be of another VAE or text encoder
             than the preset's.
 
@@ -122,7 +128,6 @@ def train(
 
 
 def _check_packages(recipe: Recipe) -> None:
-    """Make sure that all packages that a recipe needs are installed."""
     extras = {"grain": "train", "orbax.checkpoint": "train"}
     if recipe.logs.tensorboard:
         extras["tensorboardX"] = "train"
@@ -193,10 +198,11 @@ class _Run:
         self._checkpoints = Checkpoints(
             folder.checkpoints, keep, keep_best, self._log.message, hosts
         )
-        resources.push(self._close_checkpoints)
-
-    def _close_checkpoints(self, kind, error, traceback):
-        self._checkpoints.close(finish=not self._hosts.is_process_loss(error))
+        resources.push(
+            lambda kind, error, trace: self._checkpoints.close(
+                finish=not hosts.is_process_loss(error)
+            )
+        )
 
     def go(self, notes: Sequence[str]) -> TrainingResult:
         """Show some notes, and train to the end, or to a signal."""
@@ -210,16 +216,18 @@ class _Run:
                 # Before a signal is obeyed: the next phase begins with a checkpoint.
                 position, ended = self._begin_phase(position.phase + 1, position), False
             if self._interruption.signal is not None:
-                self._tell_where_it_stopped(position)
+                steps = self._checkpoints.steps()
+                self._log.message(
+                    f"Stopped at step {self._steps_done(position)}; --resume auto "
+                    f"continues at step {steps[-1] if steps else 0}"
+                )
                 return self._result(position, signal=self._interruption.signal)
             if ended:
                 return self._result(position, preset=self._save_preset())
 
     def _result(self, position, preset=None, signal=None) -> TrainingResult:
-        steps = self._steps_done(position)
-        return TrainingResult(
-            self._folder.path, preset, steps, signal, self._hosts.number
-        )
+        folder, steps = self._folder.path, self._steps_done(position)
+        return TrainingResult(folder, preset, steps, signal, self._hosts.number)
 
     def _begin(self) -> Position:
         """Begin the first phase, and see that checkpoints can be written at all."""
@@ -231,18 +239,15 @@ class _Run:
         return position
 
     def _begin_phase(self, number: int, position: Position) -> Position:
-        position = dataclasses.replace(
-            position, phase=number, step=0, skipped_in_a_row=0
-        )
+        start = dataclasses.replace(position, phase=number, step=0, skipped_in_a_row=0)
         self._enter(number)
-        self._save(position)
-        return position
+        self._save(start)
+        return start
 
     def _continue(self, rolls_back: bool = False) -> Position | None:
         """Go to the newest checkpoint that can be read, if the run has any.
 
-        A roll-back goes only to one that every such run has, and removes those that a
-        signal left.
+        A roll-back goes to one that every such run has, past those that a signal left.
         """
         steps = self._checkpoints.steps()
         unreadable, passed = [], []
@@ -296,14 +301,11 @@ class _Run:
         done = self._steps_done(position)
         frames = stage.data.frames if stage.objective == "video" else 1
         self._log.go_on_at(done, stage.data.batch_size * frames)
-        guard, samples = self._recipe.guard, self._recipe.samples
         callback = RunCallback(
+            self._recipe,
             phase,
             position,
-            guard.patience if guard.enabled else None,
             self._interruption,
-            checkpoint_interval=phase.interval(self._recipe.checkpoints.every),
-            sample_interval=samples and phase.interval(samples.every),
             on_first_step=self._begun,
             on_step=self._step,
             on_checkpoint=self._checkpoint,
@@ -313,15 +315,14 @@ class _Run:
         if remaining:
             loader = open_loader(stage, self._recipe.run.seed, self._task, self._hosts)
             first = done + position.data_shift
+            callbacks = UnreadLogs([callback], add_history=True, model=self._model)
             with _inputs(loader, stage.objective, first) as inputs:
                 self._model.fit(
                     inputs,
                     steps_per_epoch=remaining,
                     shuffle=False,
                     verbose=0,
-                    callbacks=UnreadLogs(
-                        [callback], add_history=True, model=self._model
-                    ),
+                    callbacks=callbacks,
                 )
         if callback.gave_up_at is not None:
             return self._roll_back(position, callback.gave_up_at)
@@ -430,13 +431,6 @@ class _Run:
             write_json(path, value)
         except OSError as error:
             self._log.message(f"{path} cannot be written: {error}")
-
-    def _tell_where_it_stopped(self, position: Position) -> None:
-        steps = self._checkpoints.steps()
-        self._log.message(
-            f"Stopped at step {self._steps_done(position)}; --resume auto continues at "
-            f"step {steps[-1] if steps else 0}"
-        )
 
     def _save_preset(self) -> Path:
         task = self._task

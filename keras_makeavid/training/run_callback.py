@@ -1,8 +1,10 @@
-"""What happens between the steps of `fit` in a run."""
+"""What happens between the steps of `fit` in a run, and signals that end it."""
 
 from __future__ import annotations
 
 import dataclasses
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_makeavid.training.interruption import Interruption
+from keras_makeavid.recipes import Recipe
 from keras_makeavid.training.logs import StepLog
 from keras_makeavid.training.phases import Phase
 
@@ -32,11 +34,77 @@ class Position:
     skipped_in_a_row: int = 0
 
 
+class Interruption:
+    """Notes the first SIGTERM or SIGINT, for training to stop after its step.
+
+    A second one acts as it would without this. Only the main thread gets any.
+    """
+
+    def __init__(self):
+        self.signal: int | None = None
+        self._before = {}
+
+    def step_ended(self) -> None:
+        """Called after each step."""
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception):
+        self._put_back()
+
+    def _note(self, number, frame):
+        self.signal = number
+        self._put_back()
+
+    def _put_back(self):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+
+class SharedInterruption(Interruption):
+    """The same where several processes train: all stop after the same step.
+
+    It is one step later, when a reduction behind that step's own has told all of them.
+    """
+
+    def __init__(self):
+        super().__init__()
+        import jax
+        from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+        mesh = Mesh(np.array(jax.devices()), ("devices",))
+        self._of_each = NamedSharding(mesh, PartitionSpec("devices"))
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        self._largest = jax.jit(jax.numpy.max, out_shardings=everywhere)
+        self._came = 0
+        self._on_its_way = None
+
+    def step_ended(self) -> None:
+        import jax
+
+        if self._on_its_way is not None:
+            self.signal = int(self._on_its_way) or None
+        here = np.full(jax.local_device_count(), self._came, "int32")
+        here = jax.make_array_from_process_local_data(self._of_each, here)
+        self._on_its_way = self._largest(here)
+        if jax.default_backend() == "cpu":
+            # Processes that have several programs under way wait for each other.
+            self._on_its_way.block_until_ready()
+
+    def _note(self, number, frame):
+        self._came = number
+        self._put_back()
+
+
 class UnreadLogs(keras.callbacks.CallbackList):
     """Callbacks that get the logs as they are on the device.
 
-    Keras's own list turns every value into a Python number, and so waits for every
-    step before the next is begun.
+    For Python numbers, as Keras's own list gives, each step would be waited for.
     """
 
     def on_train_batch_end(self, batch, logs=None) -> None:
@@ -47,19 +115,17 @@ class UnreadLogs(keras.callbacks.CallbackList):
 class RunCallback(keras.callbacks.Callback):
     """Reads what each step tells, one step late, and stops where something is due.
 
-    `position` is where the phase has come, and `gave_up_at` the last of `patience`
-    skipped steps in a row, which end this `fit`; `None` is for phases that skip none.
+    `position` is where the phase has come, and `gave_up_at` the last of so many skipped
+    steps in a row that they end this `fit`.
     """
 
     def __init__(
         self,
+        recipe: Recipe,
         phase: Phase,
         position: Position,
-        patience: int | None,
         interruption: Interruption,
         *,
-        checkpoint_interval: int,
-        sample_interval: int | None,
         on_first_step: Callable[[float], None],
         on_step: Callable[[StepLog], None],
         on_checkpoint: Callable[[Position], None],
@@ -69,10 +135,11 @@ class RunCallback(keras.callbacks.Callback):
         self.position = position
         self.gave_up_at: StepLog | None = None
         self._phase = phase
-        self._patience = patience
+        # None of a phase that skips no steps.
+        self._patience = recipe.guard.patience if recipe.guard.enabled else None
         self._interruption = interruption
-        self._checkpoint_interval = checkpoint_interval
-        self._sample_interval = sample_interval
+        self._checkpoint_interval = phase.interval(recipe.checkpoints.every)
+        self._sample_interval = recipe.samples and phase.interval(recipe.samples.every)
         # Told the seconds until the first step was on its way: those of compiling it.
         self._on_first_step: Callable[[float], None] | None = on_first_step
         self._on_step = on_step
@@ -91,11 +158,15 @@ class RunCallback(keras.callbacks.Callback):
             self._on_first_step = None
         step = self.position.step + 1
         self.position = dataclasses.replace(self.position, step=step)
-        self._unread.append((step, _on_its_way(logs)))
+        for value in logs.values():
+            # Its copy to the host begins, where that takes time.
+            if hasattr(value, "copy_to_host_async"):
+                value.copy_to_host_async()
+        self._unread.append((step, logs))
         self._interruption.step_ended()
         stops = self._interruption.signal is not None
         saves = step % self._checkpoint_interval == 0 or step == self._phase.steps
-        shows = self._sample_interval is not None and step % self._sample_interval == 0
+        shows = self._sample_interval and step % self._sample_interval == 0
         self._read(unread=0 if stops or saves or shows else 1)
         if self.gave_up_at is not None:
             self.model.stop_training = True
@@ -137,11 +208,3 @@ class RunCallback(keras.callbacks.Callback):
             rollbacks=len(self.position.rollbacks),
             data_step=self._phase.first_step + step - 1 + self.position.data_shift,
         )
-
-
-def _on_its_way(logs: dict[str, Any]) -> dict[str, Any]:
-    """The logs, their copies to the host begun where that takes time."""
-    for value in logs.values():
-        if hasattr(value, "copy_to_host_async"):
-            value.copy_to_host_async()
-    return logs

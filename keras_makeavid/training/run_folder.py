@@ -49,10 +49,7 @@ class RunFolder:
         self.lora = self.path / "lora.safetensors"
 
     def check(self, recipe: Recipe, resume: bool) -> None:
-        """Make sure that the folder is free, or holds this run, which is continued.
-
-        The error names what differs from the recipe of the run that is there.
-        """
+        """Refuse a folder that is not free, nor holds this run to be continued."""
         if not self.recipe.exists():
             if self.metrics.exists() or self.checkpoints.exists():
                 raise FileNotFoundError(f"{self.recipe} is missing. {_HOW_TO_GO_ON}")
@@ -79,10 +76,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def begun(self, recipe: Recipe) -> Iterator[None]:
-        """Make the folder, note the recipe in it, and keep others out of it.
-
-        On Windows others are not kept out.
-        """
+        """Make the folder, note the recipe, and keep others out but on Windows."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / _LOCK).open("w") as lock:
             try:
@@ -117,10 +111,7 @@ class RunFolder:
 
 
 def check_space(folder: Path, size: int) -> None:
-    """Make sure that a folder's disk has room for some bytes.
-
-    HDF5 ends the process, with no error that Python could catch, where it has not.
-    """
+    """Refuse to fill a disk: there HDF5 ends the process, with no Python exception."""
     free = shutil.disk_usage(folder).free
     if free < size:
         problem = f"{os.strerror(errno.ENOSPC)} for {size:,} bytes, {free:,} are free"

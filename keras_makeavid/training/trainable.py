@@ -22,9 +22,8 @@ def set_trainable(model: keras.Model, trainable: str) -> int:
         model: A built model, such as `UNetPseudo3D`.
         trainable: `"temporal"` (temporal convolutions, attentions and their norms),
             `"spatial"` (the others: those that an image passes), `"all"`, `"lora"`
-            (what `add_lora` added, and nothing else), or a regular expression that is
-            searched for in the path of each layer, such as
-            `"attn_temporal|up_blocks"`.
+            (only what `add_lora` added), or a regular expression that is searched for
+            in the path of each layer, such as `"attn_temporal|up_blocks"`.
 
     Returns:
         The number of trainable parameters.

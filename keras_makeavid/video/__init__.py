@@ -1,6 +1,5 @@
 """Video and picture files: read, resize, resample and write them as uint8 arrays."""
 
-from keras_makeavid.video.contact_sheet import contact_sheet
 from keras_makeavid.video.pictures import (
     check_image_path,
     read_image,
@@ -8,7 +7,7 @@ from keras_makeavid.video.pictures import (
     write_image,
 )
 from keras_makeavid.video.reader import VideoInfo, probe, read_video
-from keras_makeavid.video.resize import cover_crop
+from keras_makeavid.video.resize import contact_sheet, cover_crop
 from keras_makeavid.video.writer import check_video_path, write_video
 
 __all__ = [

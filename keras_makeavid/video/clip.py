@@ -34,8 +34,7 @@ FRAMES_TO_MEASURE_RATE = 50
 SHORTEST_SEEK_SECONDS = 2.0
 # FFmpeg's own decoders of these pass over the transparency that WebM stores.
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-# These time every frame. After a seek in MPEG program streams or AVI frames were seen
-# to have other times than before.
+# After a seek in others, such as AVI, frames were seen to have other times than before.
 SEEKABLE = ("mov,mp4", "matroska")
 
 # PixelCropBottom, PixelCropTop, PixelCropLeft and PixelCropRight of Matroska.
@@ -50,8 +49,7 @@ def open_clip(
 ) -> Iterator[Clip]:
     """Open any local file that FFmpeg reads as video, or an animated WebP.
 
-    What the file declares may take `max_bytes` of memory at most: one frame, or a whole
-    animated WebP. A clip that is open is given as it is, and stays open.
+    A frame, or a whole WebP, may take `max_bytes` of memory. An open clip stays open.
     """
     if isinstance(path, Clip):
         yield path
@@ -73,10 +71,9 @@ def open_clip(
 class VideoClip:
     """The frames of a video file, decoded in order, as they are to be shown.
 
-    `height` and `width` are those of a frame as it is shown: cropped, of square pixels
-    and upright. `rate` is the header's, or measured if that makes no sense.
-    `promised_seconds` are 0 if the header promises none. `end` is when the last frame
-    decoded so far stops being shown, in seconds.
+    That is cropped, of square pixels and upright: so are `height` and `width`. `rate`
+    is the header's, or measured. `promised_seconds` are 0 if the header promises none.
+    `end` is when the last frame decoded so far stops being shown, in seconds.
     """
 
     def __init__(self, path: Path, max_bytes: int, background: np.ndarray):
@@ -92,10 +89,9 @@ class VideoClip:
             raise
 
     def frames(self, start: float = 0.0) -> Frames:
-        """Give each frame's time, strictly increasing, and a function that returns it.
+        """Give each frame's time in seconds since the first, and what returns it.
 
-        Times are seconds since the first frame. Frames that end before `start` may be
-        left out; those given are the same as when read from the beginning.
+        Frames that end before `start` may be left out, and no others change.
         """
         if self._begun is None:
             self._reopen()
@@ -346,8 +342,7 @@ Clip = VideoClip | WebPClip
 def crop_of(stream: Any) -> tuple[int, int, int, int]:
     """Rows at the top and bottom, columns left and right of a stream not to be shown.
 
-    FFmpeg reads a container's crop, and PyAV does not hand it on: so FFmpeg is asked to
-    write a header of Matroska for the stream, in memory.
+    PyAV does not hand them on: FFmpeg writes a header of Matroska that has them.
     """
     import av
 
@@ -373,8 +368,7 @@ def crop_of(stream: Any) -> tuple[int, int, int, int]:
 def upright(image: np.ndarray, matrix: bytes) -> np.ndarray:
     """Turn and mirror a frame as its display matrix says, by quarter turns.
 
-    It is nine 32-bit numbers `a, b, u, c, d, v, x, y, w`, by which the point `(p, q)`
-    is shown at `(a p + c q, b p + d q)`.
+    Of its numbers `a, b, u, c, d, ...`, a point is shown at `(a p + c q, b p + d q)`.
     """
     if len(matrix) < 36:
         return image

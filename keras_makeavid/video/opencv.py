@@ -7,11 +7,7 @@ from types import ModuleType
 
 
 def load_cv2() -> ModuleType:
-    """Import OpenCV, or say what to install, and turn off its log.
-
-    What fails is reported by our own exceptions, so the same news on stderr is noise.
-    `OPENCV_LOG_LEVEL` in the environment takes precedence.
-    """
+    """Import OpenCV, silent unless `OPENCV_LOG_LEVEL` is set, or say how to get it."""
     try:
         import cv2
     except ImportError as error:

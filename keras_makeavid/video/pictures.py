@@ -182,10 +182,9 @@ def encode_image(image: np.ndarray, suffix: str) -> bytes:
 def opened_picture(
     path: StrPath, max_pixels: int = MAX_IMAGE_PIXELS
 ) -> Iterator[ImageFile.ImageFile]:
-    """Open a picture file of at most so many pixels, and name it in every error.
+    """Open a picture file of at most so many pixels, and name it in the block's errors.
 
-    Errors inside the block are named too, and what Pillow warns of there is ignored.
-    Pillow's own bound on sizes plays no part: it belongs to the process.
+    What Pillow warns of there is ignored, and its own bound, which is the process's.
     """
     path = existing_file(path)
     # Uncompressed 16-bit RGBA: no picture within the limit is a larger file.
@@ -245,8 +244,8 @@ def as_rgb(colour: Colour) -> np.ndarray:
     from PIL import ImageColor
 
     try:
-        rgb = ImageColor.getrgb(colour) if isinstance(colour, str) else colour
-        levels = np.array(rgb[:3] if isinstance(colour, str) else rgb)
+        named = isinstance(colour, str)
+        levels = np.array(ImageColor.getrgb(colour)[:3] if named else colour)
         if levels.shape == (3,) and levels.min() >= 0 and levels.max() <= 255:
             return levels.astype("uint16")
     except (TypeError, ValueError):

@@ -1,7 +1,8 @@
-"""Frames and their sizes: checks, and resizing that fills the target."""
+"""Frames and their sizes: checks, resizing that fills the target, contact sheets."""
 
 from __future__ import annotations
 
+import math
 from numbers import Integral
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy as np
 from keras_makeavid.video.opencv import load_cv2
 
 MAX_IMAGE_PIXELS = 2**27
+# Of contact sheets, in pixels and in levels of 255.
+_GAP = 4
+_BACKGROUND = 255
 
 
 def check_frames(frames: np.ndarray) -> np.ndarray:
@@ -81,3 +85,62 @@ def cover_crop(
     else:
         interpolation = cv2.INTER_CUBIC
     return cv2.resize(region, (width, height), interpolation=interpolation)
+
+
+def contact_sheet(
+    frames: np.ndarray,
+    columns: int | None = None,
+    *,
+    max_width: int = 1024,
+    max_frames: int = 24,
+) -> np.ndarray:
+    """Lay frames out in reading order on a white grid with thin gaps.
+
+    Frames are never enlarged. Where there are more than `max_frames`, evenly spaced
+    ones are shown, with the first and the last among them.
+
+    Args:
+        frames: `(F, H, W, 3)`, uint8, RGB.
+        columns: Frames a row. None makes the sheet about square.
+        max_width: Largest width of the sheet, in pixels.
+        max_frames: Most frames shown.
+
+    Returns:
+        `(sheet height, sheet width, 3)`, uint8, RGB.
+
+    Raises:
+        ValueError: The array is no video, a count is not positive, or so many columns
+            do not fit in `max_width`.
+
+    Example:
+    ```python
+    sheet = contact_sheet(np.zeros((24, 256, 256, 3), "uint8"), columns=6)
+    sheet.shape  # (684, 1024, 3)
+    ```
+    """
+    frames = check_frames(frames)
+    counts = {"columns": columns, "max_width": max_width, "max_frames": max_frames}
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1. Received: {value}")
+    if len(frames) > max_frames:
+        frames = frames[np.linspace(0, len(frames) - 1, max_frames).round().astype(int)]
+    count, height, width, _ = frames.shape
+    columns = min(columns or math.ceil(math.sqrt(count * height / width)), count)
+    tile_width = min(width, (max_width - _GAP * (columns + 1)) // columns)
+    if tile_width < 1:
+        raise ValueError(f"{columns} columns do not fit in max_width={max_width}.")
+    tile_height = max(1, round(height * tile_width / width))
+    rows = math.ceil(count / columns)
+    sheet = np.full(
+        (rows * (tile_height + _GAP) + _GAP, columns * (tile_width + _GAP) + _GAP, 3),
+        _BACKGROUND,
+        np.uint8,
+    )
+    for index, frame in enumerate(frames):
+        row, column = divmod(index, columns)
+        top = _GAP + row * (tile_height + _GAP)
+        left = _GAP + column * (tile_width + _GAP)
+        tile = cover_crop(frame, tile_height, tile_width)
+        sheet[top : top + tile_height, left : left + tile_width] = tile
+    return sheet

@@ -41,8 +41,7 @@ def write_video(path: StrPath, frames: np.ndarray, fps: float = 8) -> None:
     | `.webp` | animated WebP, repeats for ever |
     | no suffix, a slash at the end, a folder | `frame_0000.png`, ... |
 
-    The same frames give the same bytes. What was there is replaced at the end, whole
-    or not at all.
+    The same frames give the same bytes. What was there is replaced whole at the end.
 
     Args:
         path: The file or folder to write, in a folder that exists.
@@ -138,9 +137,9 @@ def _check_frames_folder(path: Path) -> None:
 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Write H.264 with 4:2:0 colour, index first so that it plays while it loads.
+    """Write H.264, index first so that it plays while it loads.
 
-    4:2:0 needs even sides: of an odd one the last row or column is repeated.
+    Its 4:2:0 colour needs even sides: of an odd one the last row or column is repeated.
     """
     import av
 
@@ -174,11 +173,7 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
 
 
 def write_webp(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Write an animated WebP that repeats for ever.
-
-    Neighbouring frames that are equal are stored as one of longer duration, a video
-    of equal frames as a still picture.
-    """
+    """Write an animated WebP, in which neighbours that are equal are one frame."""
     from PIL import Image
 
     first, *rest = map(Image.fromarray, frames)
@@ -194,11 +189,7 @@ def write_webp(path: Path, frames: np.ndarray, fps: float) -> None:
 
 
 def write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Write a GIF that repeats for ever.
-
-    One palette of 256 colours serves the whole video; errors are diffused, as smooth
-    areas show bands otherwise.
-    """
+    """Write a GIF of one palette; errors are diffused, as smooth areas show bands."""
     import av
 
     height, width = frames.shape[1:3]
@@ -221,10 +212,7 @@ def write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
 
 
 def _starts(count: int, ticks: float) -> np.ndarray:
-    """When each of `count` frames starts, and the last ends, in whole ticks.
-
-    Rounded one by one, the times keep the rate on average.
-    """
+    """When each of `count` frames starts, and the last ends, in whole ticks."""
     return np.round(np.arange(count + 1) * ticks).astype(int)
 
 

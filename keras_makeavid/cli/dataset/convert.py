@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from keras_makeavid.cli.options import add_layout_options
+
 EXAMPLE = "makeavid dataset convert tempofunk-sdance dataset --half"
 USES_MODELS = False
 
@@ -10,13 +12,7 @@ def add_arguments(option) -> None:
     """Declare the options."""
     option("dataset", help="dataset folder, in either layout")
     option("out", help="folder to make")
-    option(
-        "--layout",
-        choices=("sharded", "published"),
-        default="sharded",
-        help="few large files, or TempoFunk's three files a clip",
-    )
-    option("--half", action="store_true", help="store float16 (sharded layout only)")
+    add_layout_options(option)
 
 
 def run(options) -> None:

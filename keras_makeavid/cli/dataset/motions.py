@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from keras_makeavid.cli.checks import check_at_least_one
+from keras_makeavid.cli.options import check_at_least_one
 
 EXAMPLE = "makeavid dataset motions dataset --preset PRESET --clips 20000 --half"
 
@@ -12,9 +12,7 @@ EXAMPLE = "makeavid dataset motions dataset --preset PRESET --clips 20000 --half
 def add_arguments(option) -> None:
     """Declare the options."""
     option("out", help="dataset folder, continued if it is there")
-    option(
-        "--preset", required=True, help="TextToVideo preset whose VAE and text to use"
-    )
+    option("--preset", required=True, help="preset whose VAE and text encoder to use")
     option("--clips", type=int, default=1000, help="number of clips")
     option("--seed", type=int, default=0, help="of the clips")
     option(

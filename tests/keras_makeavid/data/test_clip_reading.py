@@ -7,7 +7,7 @@ import pytest
 
 from keras_makeavid.data import ClipFilter, clip_reading
 from keras_makeavid.data.clip_reading import ClipSettings, read_clip
-from keras_makeavid.video import reader, scenes, write_video
+from keras_makeavid.video import reader, write_video
 
 
 def test_nothing_is_left_out_unless_asked_for():
@@ -48,7 +48,7 @@ def test_a_negative_least_is_refused(name, value):
 def opened(monkeypatch):
     """Takes the path of each file that is opened as a clip."""
     opened = []
-    for module in (clip_reading, reader, scenes):
+    for module in (clip_reading, reader):
 
         def open_clip(path, *arguments, original=module.open_clip, **options):
             if not isinstance(path, clip_reading.Clip):

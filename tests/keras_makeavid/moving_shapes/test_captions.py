@@ -3,8 +3,7 @@ import pytest
 
 from keras_makeavid.moving_shapes import Description, note_on
 from keras_makeavid.moving_shapes.captions import KNOWN_WORLD, caption, parse_caption
-from keras_makeavid.moving_shapes.scene import draw_scene
-from keras_makeavid.moving_shapes.world import BACKGROUNDS, all_triples
+from keras_makeavid.moving_shapes.world import BACKGROUNDS, all_triples, draw_scene
 
 STAR = Description("red", "star", "moving left")
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_makeavid.moving_shapes import Description, draw_scene_of
-from keras_makeavid.moving_shapes.movement import figure_of, path_of
+from keras_makeavid.moving_shapes.rendering import figure_of, path_of
 from keras_makeavid.moving_shapes.world import motions_of
 
 TIMES = np.linspace(0, 1, 41)

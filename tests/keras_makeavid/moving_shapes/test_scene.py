@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from keras_makeavid.moving_shapes import Description, draw_scene_of, held_out
-from keras_makeavid.moving_shapes.scene import draw_scene
-from keras_makeavid.moving_shapes.world import SHAPES
+from keras_makeavid.moving_shapes.world import SHAPES, draw_scene
 
 
 def scenes(count, split="train", seed=0):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from keras_makeavid.moving_shapes.shapes import REACH, outline_distance
+from keras_makeavid.moving_shapes.rendering import outline_distance
+from keras_makeavid.moving_shapes.world import REACH
 
 SHAPES = ["circle", "square", "triangle", "star"]
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import weights_tools
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.training import add_lora
-from keras_makeavid.training.phase_model import with_parts
+from keras_makeavid.training.phases import with_parts
 from weights_tools.architectures import variables_of
 from weights_tools.lora import LORA_FORMS
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 import weights_tools
 from keras_makeavid import TextToVideo
-from keras_makeavid.training.phase_model import with_parts
+from keras_makeavid.training.phases import with_parts
 
 VECTORS = torch.randn((3, 16), generator=torch.Generator().manual_seed(0))
 PROMPTS = ["a <toy> cat, <toy>", "dog<toy>dog", "a cat"]

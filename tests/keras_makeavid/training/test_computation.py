@@ -2,7 +2,7 @@ import keras
 import pytest
 
 from keras_makeavid.models import UNetPseudo3D
-from keras_makeavid.training.computation import dtype_policy, set_dtype_policy
+from keras_makeavid.training.phases import dtype_policy, set_dtype_policy
 
 
 @pytest.fixture

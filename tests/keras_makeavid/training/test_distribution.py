@@ -21,8 +21,12 @@ from run_datasets import write_dataset
 from keras_makeavid import TextToVideo
 from keras_makeavid.recipes.schema import Distribution
 from keras_makeavid.training import make_distribution, read_metrics, train
-from keras_makeavid.training.distribution import check_batch_size, parameter_axes
-from keras_makeavid.training.hosts import Hosts, connect
+from keras_makeavid.training.distribution import (
+    Hosts,
+    check_batch_size,
+    connect,
+    parameter_axes,
+)
 from keras_makeavid.training.phases import open_loader, plan_phases
 from keras_makeavid.video import write_image
 

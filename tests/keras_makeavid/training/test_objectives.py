@@ -11,7 +11,7 @@ from keras_makeavid.models import AutoencoderKL
 from keras_makeavid.moving_shapes import MotionClips
 from keras_makeavid.recipes import RecipeError
 from keras_makeavid.training import read_metrics, train
-from keras_makeavid.training.phase_model import with_parts
+from keras_makeavid.training.phases import with_parts
 from keras_makeavid.video import write_image
 
 PICTURES = {"source": "motions", "batch_size": 2, "samples_per_epoch": 4}

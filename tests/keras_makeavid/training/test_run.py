@@ -24,8 +24,7 @@ from keras_makeavid.training import (
     set_trainable,
     train,
 )
-from keras_makeavid.training.boards import WandbLog
-from keras_makeavid.training.logs import RunLog, StepLog
+from keras_makeavid.training.logs import RunLog, StepLog, WandbLog
 from keras_makeavid.training.run_folder import RunFolder
 
 not_tensorflow = pytest.mark.skipif(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_makeavid.video import write_video
-from keras_makeavid.video.scenes import find_scenes
+from keras_makeavid.video.reader import find_scenes
 
 
 def test_a_film_of_six_scenes_has_six(real_clip):

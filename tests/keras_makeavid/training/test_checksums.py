@@ -2,7 +2,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from keras_makeavid.training.state import checksums, checksums_by_jax
+from keras_makeavid.training.checkpoints import checksums, checksums_by_jax
 
 RANDOM = np.random.default_rng(0)
 ARRAYS = {

@@ -1,0 +1,46 @@
+"""Options that several commands have, and what they ask of them."""
+
+from __future__ import annotations
+
+from keras_makeavid.presets import DEFAULT_PRESET
+
+
+def add_sampling_options(option) -> None:
+    """Declare the options of a command that generates videos."""
+    option("--preset", default=DEFAULT_PRESET, help="folder or handle of a preset")
+    option("--steps", type=int, default=20, help="sampling steps")
+    option(
+        "--guidance", type=float, help="weight of the prompt; the preset's if not given"
+    )
+
+
+def add_layout_options(option) -> None:
+    """Declare the options of a command that writes a dataset."""
+    option(
+        "--layout",
+        choices=("sharded", "published"),
+        default="sharded",
+        help="few large files, or TempoFunk's three files a clip",
+    )
+    option("--half", action="store_true", help="store float16 (sharded layout only)")
+
+
+def add_recipe_options(option, example: str) -> None:
+    """Declare the options of a command that reads a recipe."""
+    option("recipe", help="a .toml file, or the name of a recipe of this package")
+    option(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"set a key of the recipe differently, such as {example}; can be given "
+        "again",
+    )
+
+
+def check_at_least_one(options, *names: str) -> None:
+    """Refuse counts below 1; those that were not given are left alone."""
+    for name in names:
+        count = getattr(options, name)
+        if count is not None and count < 1:
+            raise ValueError(f"--{name} must be at least 1. Received: {count}")
