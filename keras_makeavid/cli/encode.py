@@ -32,6 +32,11 @@ def add_arguments(option) -> None:
         action="store_true",
         help="make each scene between two cuts a clip of its own",
     )
+    option(
+        "--background",
+        default="white",
+        help="colour behind transparent parts: a name or #rrggbb",
+    )
     option("--min-frames", type=int, default=0, help="drop clips with fewer frames")
     option(
         "--min-size",
@@ -99,6 +104,7 @@ def run(options) -> None:
             num_workers=workers,
             ray_workers=ray_workers,
             on_clip=lambda clip_id: bar.update(1),
+            background=options.background,
         )
     for outcome in ("dropped", "failed"):
         for clip_id, reason in getattr(report, outcome).items():

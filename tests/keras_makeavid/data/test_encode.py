@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from PIL import Image
 
 from keras_makeavid.data import (
     ClipFilter,
@@ -194,6 +195,27 @@ def test_another_caption_or_setting_encodes_again(captions, parts, tmp_path):
 
 
 @pytest.mark.once
+def test_the_colour_behind_transparent_clips_is_a_setting(parts, tmp_path):
+    clip, out = tmp_path / "clear.gif", tmp_path / "out"
+    frames = [Image.new("RGBA", (24, 16), (0, 0, 255, 200 * k)) for k in range(2)]
+    frames[0].save(clip, save_all=True, append_images=frames[1:], duration=250)
+    size = {**SIZE, "num_frames": 1}
+    found = {}
+    for colour in ("white", (0, 0, 0), "#ffffff"):
+        for finished in ([], ["clear"]):
+            report = encode_clips(
+                {clip: "nothing"}, out, *parts, **size, background=colour
+            )
+            assert report.skipped == finished
+        found[colour] = open_dataset(out).latents(0)
+    # As in datasets that were encoded before there was a choice.
+    assert "background" not in metadata_of(out, "clear")["settings"]
+    np.testing.assert_array_equal(found["white"], found["#ffffff"])
+    assert np.abs(found["white"] - found[(0, 0, 0)]).max() > 1e-3
+    with pytest.raises(ValueError, match="A background must be a colour's name"):
+        encode_clips({clip: "nothing"}, out, *parts, **size, background="banana")
+
+
 def test_a_changed_file_encodes_again_and_a_touched_one_does_not(
     captions, parts, tmp_path
 ):
