@@ -17,6 +17,7 @@ from typing import Any
 
 import keras
 
+from keras_makeavid.files import problem_of
 from keras_makeavid.json_files import parse_json
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
@@ -225,7 +226,11 @@ def _open_task(folder, stack, checkpoint):
 def _open_archive(path, stack, overrides) -> Checkpoint:
     """Open a `.keras` file; its weights are unpacked to a temporary folder."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    with reading(path), zipfile.ZipFile(path) as archive:
+    with reading(path):
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+        except zipfile.BadZipFile as error:
+            raise FormatError(path, problem_of(path, error)) from error
         for name in ("config.json", WEIGHTS_FILE):
             found = archive.getinfo(name)
             if found.compress_type != zipfile.ZIP_STORED or found.header_offset < 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import functools
 import io
 import math
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_makeavid.files import StrPath, existing_file
+from keras_makeavid.files import StrPath, existing_file, is_text, substitute_in
 from keras_makeavid.video.pictures import (
     Colour,
     TooLargeError,
@@ -60,9 +59,11 @@ def open_clip(
     path = existing_file(path)
     with path.open("rb") as file:
         head = file.read(4096)
-    if _is_text(head):
+    if is_text(head) and not head.startswith(b"YUV4MPEG2"):
         # Also keeps out playlists, through which FFmpeg would open other files.
-        raise ValueError(f"{path} is a text file, not a video.")
+        raise ValueError(
+            f"{path} {substitute_in(head) or 'is a text file, not a video'}."
+        )
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         yield WebPClip(path, max_bytes, rgb)
         return
@@ -418,13 +419,3 @@ def upright(image: np.ndarray, matrix: bytes) -> np.ndarray:
     if a < 0:
         image = image[:, ::-1]
     return image[::-1] if d < 0 else image
-
-
-def _is_text(head: bytes) -> bool:
-    if b"\0" in head or head.startswith(b"YUV4MPEG2"):
-        return False
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return False
-    return True

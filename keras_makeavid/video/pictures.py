@@ -16,6 +16,7 @@ from keras_makeavid.files import (
     StrPath,
     existing_file,
     existing_parent,
+    substitute_in,
     written_aside,
 )
 from keras_makeavid.video.resize import MAX_IMAGE_PIXELS, check_size, cover_crop
@@ -197,10 +198,9 @@ def opened_picture(
         file.seek(0)
         opener = _opener(head)
         if opener is None:
-            raise ValueError(
-                f"{path} is not a PNG, JPEG, WebP, GIF or BMP picture, or is truncated "
-                "or damaged."
-            )
+            what = "is not a PNG, JPEG, WebP, GIF or BMP picture, or is truncated or "
+            what += "damaged"
+            raise ValueError(f"{path} {substitute_in(head) or what}.")
         try:
             # Pillow has its canvas made with the file's first byte.
             _check_pixels(path, _webp_canvas(head), max_pixels)

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from keras_makeavid.files import missing_file
+
 _LONGEST_SHOWN = 120
 # What NumPy can index: dimensions, and bytes of an array.
 _MOST_DIMENSIONS = 64
@@ -252,7 +254,7 @@ class MappedFile:
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
         if not self.path.exists():
-            raise FileNotFoundError(f"There is no file {self.path}.")
+            raise missing_file(self.path)
         if not self.path.is_file():
             raise FormatError(self.path, "is a folder or device, expected a file")
         with self.path.open("rb") as file:

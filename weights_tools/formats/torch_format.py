@@ -180,7 +180,10 @@ def _zipped_pickle(file: MappedFile) -> bytes:
             entries = {info.filename: info for info in archive.infolist()}
             pickles = [name for name in entries if name.endswith("/data.pkl")]
             if len(pickles) != 1 or len(entries) != len(archive.infolist()):
-                raise ValueError("it has no data.pkl, or more than one of a name")
+                raise ValueError(
+                    "it has no data.pkl, or more than one of a name. If a checkpoint "
+                    "is packed in it, unpack it"
+                )
             if any(info.compress_type for info in entries.values()):
                 raise ValueError("it is compressed")
             order = pickles[0].replace("data.pkl", "byteorder")
