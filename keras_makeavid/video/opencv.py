@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from types import ModuleType
 
 
@@ -13,6 +14,10 @@ def load_cv2() -> ModuleType:
     `OPENCV_LOG_LEVEL` in the environment takes precedence.
     """
     try:
+        if "cv2" not in sys.modules:
+            # What OpenCV leaves where it could not be loaded: the next error would
+            # speak of this, and no more of what is missing.
+            vars(sys).pop("OpenCV_LOADER", None)
         import cv2
     except ImportError as error:
         raise ImportError(
