@@ -69,7 +69,8 @@ def broken(tmp_path):
 
 def write_container(clip, path):
     """Write the first frames of a clip into another container."""
-    codecs = {".wmv": "wmv2", ".flv": "flv", ".mpg": "mpeg2video", ".ts": "mpeg2video"}
+    codecs = dict.fromkeys((".mpg", ".ts", ".m2v"), "mpeg2video")
+    codecs |= {".wmv": "wmv2", ".flv": "flv", ".y4m": "rawvideo", ".h264": "libx264"}
     path.parent.mkdir()
     frames = read_video(clip, num_frames=25, height=64, width=64)
     with av.open(str(path), "w") as container:
@@ -660,7 +661,22 @@ def test_a_clip_of_another_folder_with_the_same_name_is_added(
 
 @pytest.mark.once
 @pytest.mark.parametrize(
-    "suffix", [".mp4", ".mov", ".mkv", ".avi", ".ts", ".wmv", ".flv", ".mpg", ".3gp"]
+    "suffix",
+    [
+        *(
+            ".mp4",
+            ".mov",
+            ".mkv",
+            ".avi",
+            ".ts",
+            ".wmv",
+            ".flv",
+            ".mpg",
+            ".3gp",
+            ".3g2",
+        ),
+        *(".m2v", ".nut", ".y4m", ".h264"),
+    ],
 )
 def test_clips_of_every_container_that_is_found_are_encoded(
     suffix, parts, tmp_path, real_clips
