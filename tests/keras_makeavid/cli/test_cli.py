@@ -676,6 +676,22 @@ def test_info_tells_what_a_video_file_holds(clips, capsys):
     assert shown <= set(lines)
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_name_that_the_console_cannot_spell_ends_no_command(
+    clips, tmp_path, encoding
+):
+    shutil.copy(clips / "man.mp4", tmp_path / "猫.mp4")
+    told = subprocess.run(
+        [sys.executable, "-m", "keras_makeavid", "info", str(tmp_path / "猫.mp4")],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    assert told.returncode == 0, told.stderr
+    name = "猫.mp4".encode(encoding, "backslashreplace")
+    assert told.stdout.splitlines()[0].endswith(name)
+
+
 def test_info_tells_what_is_installed(capsys):
     assert run("info") == 0
     lines = capsys.readouterr().out.splitlines()
