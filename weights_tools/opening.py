@@ -47,7 +47,7 @@ from weights_tools.configs import (
     sides_of,
 )
 from weights_tools.formats import FormatError, TensorFile, open_tensors, reading
-from weights_tools.formats.torch_format import MEANS
+from weights_tools.formats.torch_format import MEAN_ALONE, MEANS
 from weights_tools.layouts import Layout
 
 # What the configurations in these repositories do not tell (see docs/model.md).
@@ -61,6 +61,8 @@ _KNOWN_ARGUMENTS = {
 # The running mean of a UNet: the variant that asks for it, and the folder in which
 # training scripts of diffusers leave it.
 _MEAN = "ema"
+_WEIGHTS = "weights."
+_APART = (*(f"{place}." for place in MEANS), _WEIGHTS)
 _MEAN_FOLDER = "unet_ema"
 
 # What a task with AnimateDiff's motion modules does unless the source tells otherwise.
@@ -275,6 +277,8 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
     file = _unwrapped(stack.enter_context(open_tensors(path)))
     if variant == _MEAN and (mean := _mean_of(file)):
         file, variant = mean, None
+    elif MEAN_ALONE in file.metadata and variant == _MEAN:
+        variant = None
     if kerascv.is_kerascv_file(file) and variant != _MEAN:
         return kerascv.open_files([file], overrides)
     # With none it raises the error that says what is in the file.
@@ -293,7 +297,9 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
         # The one beside our own weights is of Keras.
         is_theirs = layout.name != "keras" and beside.is_file()
         config = beside if is_theirs and len(found) == 1 else None
-        component = _component(file, layout, root, config, overrides)
+        # A model without a prefix is all that has none.
+        others = [] if root else [*_APART, *(other for _, other in found if other)]
+        component = _component(_less(file, others), layout, root, config, overrides)
         if component.part in checkpoint.components:
             raise FormatError(path, f"holds more than one {component.part}")
         checkpoint.components[component.part] = component
@@ -308,22 +314,33 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
 def _unwrapped(file: TensorFile) -> TensorFile:
     """A file without the prefix that PyTorch gives all names of a wrapped model."""
     for prefix in ("module.", "_orig_mod."):
-        if all(name.startswith(prefix) for name in file.specs) and file.specs:
-            file = _renamed(file, {n.removeprefix(prefix): n for n in file.specs})
+        # Before it may stand that of the running mean.
+        wrapped = re.compile(rf"((?:{'|'.join(MEANS)})\.)?{re.escape(prefix)}")
+        if all(wrapped.match(name) for name in file.specs) and file.specs:
+            file = _renamed(file, {wrapped.sub(r"\1", n, 1): n for n in file.specs})
     return file
 
 
 def _mean_of(file: TensorFile) -> TensorFile | None:
     """The file with its running mean in place of its weights, if it has one apart."""
+    roots = tuple(root for layout, root in find_layouts(file) if layout.kind == "unet")
     for place in MEANS:
         prefix = f"{place}."
-        mean = {n.removeprefix(prefix): n for n in file.specs if n.startswith(prefix)}
-        # The weights become what is apart, and are listed as left out.
-        others = {f"weights.{n}": n for n in file.specs if not n.startswith(prefix)}
-        swapped = _renamed(file, {**mean, **others})
+        names = {n.removeprefix(prefix): n for n in file.specs if n.startswith(prefix)}
+        for name in [n for n in file.specs if not n.startswith(prefix)]:
+            # The weights become what is apart, and are listed as left out.
+            is_apart = name in names or name.startswith(roots)
+            names[_WEIGHTS + name if is_apart else name] = name
+        swapped = _renamed(file, names)
         if any(layout.kind == "unet" for layout, _ in find_layouts(swapped)):
             return swapped
     return None
+
+
+def _less(file: TensorFile, prefixes: Sequence[str]) -> TensorFile:
+    """The file without the tensors whose names begin so."""
+    kept = [n for n in file.specs if not n.startswith(tuple(prefixes))]
+    return _renamed(file, dict(zip(kept, kept, strict=True)))
 
 
 def _renamed(file: TensorFile, names: dict[str, str]) -> TensorFile:

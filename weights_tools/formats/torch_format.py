@@ -34,6 +34,7 @@ _OLD_PICKLES = 5
 # Where a training checkpoint keeps its weights, if not at the top.
 _STATE_DICTS = ("state_dict", "model_state_dict", "model", "module", "string_to_param")
 # And their running mean.
+MEAN_ALONE = "mean_alone"
 MEANS = ("ema", "model_ema", "ema_model", "ema_state_dict", "state_dict_ema")
 
 # Objects that training tools leave beside the weights: all of these packages, all that
@@ -117,7 +118,7 @@ def open_torch(file: MappedFile) -> TensorFile:
         else:
             reason = f"is damaged, or no checkpoint of weights: {shortened(str(error))}"
         raise FormatError(file.path, reason) from error
-    tensors = _tensors_of(file, content, torch)
+    tensors, place = _tensors_of(file, content, torch)
     specs = {}
     for name, tensor in tensors.items():
         with reading(file.path, name):
@@ -137,12 +138,16 @@ def open_torch(file: MappedFile) -> TensorFile:
             pages.touch(storage, [Extent(storage.data_ptr(), storage.nbytes())])
         return _array(tensors[name], specs[name].numpy_dtype, torch)
 
-    others = _others_in(content, torch)
-    return TensorFile(file.path, specs, read, left_out=others)
+    others = _others_in(content, place, torch)
+    told = {MEAN_ALONE: place} if place in MEANS else {}
+    return TensorFile(file.path, specs, read, told, left_out=others)
 
 
-def _others_in(content: dict, torch: Any) -> list[str]:
-    """What of a checkpoint holds tensors and is no state dict, such as an optimizer."""
+def _others_in(content: dict, place: str, torch: Any) -> list[str]:
+    """What of a checkpoint holds tensors and is no state dict, such as an optimizer.
+
+    The tensors of the checkpoint itself are taken where that is the `place`, "".
+    """
     seen: set[int] = set()
 
     def sizes(value):
@@ -159,12 +164,19 @@ def _others_in(content: dict, torch: Any) -> list[str]:
         found = value if isinstance(value, list | tuple) else []
         return [size for each in found for size in sizes(each)]
 
-    taken = {*_STATE_DICTS, *MEANS}
-    counted = {
-        key: sizes(value)
+    def beside(key, value):
+        """What of an entry is not among the tensors that are taken."""
+        if key not in (*_STATE_DICTS, *MEANS) or not isinstance(value, dict):
+            return value
+        return [v for v in value.values() if not isinstance(v, torch.Tensor)]
+
+    # All at once: what is seen is told by its place in memory.
+    left = {
+        key: beside(key, value)
         for key, value in content.items()
-        if key not in taken and not isinstance(value, torch.Tensor)
+        if place or not isinstance(value, torch.Tensor)
     }
+    counted = {key: sizes(value) for key, value in left.items()}
     return [
         f"{shortened(str(key))[1:-1]}: {len(found)} tensors of {sum(found):,} numbers"
         for key, found in counted.items()
@@ -301,8 +313,10 @@ def _made(stack: list, opcode: Any, names: dict[str, type], item: tuple) -> tupl
     return count, depth, target
 
 
-def _tensors_of(file: MappedFile, content: Any, torch: Any) -> dict[str, Any]:
-    """The tensors of a checkpoint: its own, or those of the state dict in it.
+def _tensors_of(
+    file: MappedFile, content: Any, torch: Any
+) -> tuple[dict[str, Any], str]:
+    """The tensors of a checkpoint, its own or those of the state dict in it, and where.
 
     The tensors of further state dicts have its name and a dot before theirs. Other
     entries, such as a step count, are left out.
@@ -334,4 +348,4 @@ def _tensors_of(file: MappedFile, content: Any, torch: Any) -> dict[str, Any]:
             raise FormatError(file.path, "is no plain tensor, but sparse or such", name)
         if tensor.is_conj() or tensor.is_neg():
             raise FormatError(file.path, "is a conjugated or negated view", name)
-    return tensors
+    return tensors, chosen

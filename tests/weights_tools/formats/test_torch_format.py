@@ -255,6 +255,19 @@ def test_a_layer_beside_the_weights_is_passed_over_and_its_tensors_are_listed(pa
         assert file.left_out == ("loss: 2 tensors of 8 numbers",)
 
 
+def test_what_lies_deeper_than_a_running_mean_is_listed(path, save):
+    # As diffusers' `EMAModel` has it: by order, not by name.
+    mean = {"decay": 0.99, "shadow_params": [torch.ones(3), torch.ones(4)]}
+    state = {"a": torch.ones(2), "more": {"b": torch.ones(5)}}
+    save({"state_dict": state, "ema": mean})
+    with open_tensors(path) as file:
+        assert list(file.specs) == ["a"]
+        assert file.left_out == (
+            "state_dict: 1 tensors of 5 numbers",
+            "ema: 2 tensors of 7 numbers",
+        )
+
+
 def test_a_whole_model_is_refused_with_the_way_out(path):
     torch.save(torch.nn.Linear(3, 2), path)
     assert "save its state_dict() instead" in refused(path)
