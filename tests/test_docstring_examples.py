@@ -13,7 +13,7 @@ NEED_MORE = {
     "keras_makeavid.models.autoencoder_kl.AutoencoderKL.",
     "keras_makeavid.models.autoencoder_tiny.AutoencoderTiny.",
     "keras_makeavid.models.frame_coding.FrameCoding.",
-    "keras_makeavid.models.int8_weights.Int8Backbone.quantize",
+    "keras_makeavid.models.loading.Int8Backbone.quantize",
     "keras_makeavid.planning.plan",
     "keras_makeavid.ray_workers.RayWorkers",
     "keras_makeavid.schedulers.step_table.StepTable",

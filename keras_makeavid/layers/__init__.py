@@ -1,6 +1,13 @@
 """Pseudo-3D convolution and attention layers, channels-last, on any backend."""
 
 from keras_makeavid.layers.attention import Attention, TemporalAttention
+from keras_makeavid.layers.blocks import (
+    Downsample,
+    ResidualBlock,
+    TimestepEmbedding,
+    Upsample,
+    sinusoidal_embedding,
+)
 from keras_makeavid.layers.convolution import (
     PseudoConv3D,
     SpatialConv,
@@ -10,12 +17,6 @@ from keras_makeavid.layers.convolution import (
 from keras_makeavid.layers.dense import FeedForward
 from keras_makeavid.layers.motion_module import FramePositions, MotionModule
 from keras_makeavid.layers.normalization import GroupNormalization, LayerNormalization
-from keras_makeavid.layers.resampling import Downsample, Upsample
-from keras_makeavid.layers.residual_block import ResidualBlock
-from keras_makeavid.layers.timestep_embedding import (
-    TimestepEmbedding,
-    sinusoidal_embedding,
-)
 from keras_makeavid.layers.transformer import (
     SpatioTemporalTransformer,
     TransformerBlock,

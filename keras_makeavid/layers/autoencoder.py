@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import keras
 from keras import ops
 
+from keras_makeavid.layers.blocks import double_nearest
 from keras_makeavid.layers.convolution import SpatialConv
 from keras_makeavid.layers.dense import Dense
 from keras_makeavid.layers.layer import Layer, ShapeKeepingLayer
@@ -17,7 +18,6 @@ from keras_makeavid.layers.normalization import GroupNormalization
 from keras_makeavid.layers.operations.activations import silu
 from keras_makeavid.layers.operations.attention import attention
 from keras_makeavid.layers.operations.products import conv2d
-from keras_makeavid.layers.resampling import double_nearest
 from keras_makeavid.tensor import Tensor
 
 # The decoder bounds latents softly by it, whatever its configuration says.
@@ -161,10 +161,11 @@ class ImageBlock(Layer):
         return x if self.sampler is None else self.sampler(x)
 
 
-class _Coder(Layer):
+class Coder(Layer):
     """Blocks of several levels between a convolution in, and a norm and one out.
 
-    `channels` are those of the levels, in the order in which they are passed.
+    `channels` are those of the levels, in the order in which they are passed. Behind
+    the last of an encoder, and before the first if it `decodes`, is a middle block.
     """
 
     def __init__(
@@ -174,33 +175,36 @@ class _Coder(Layer):
         num_layers: int,
         groups: int,
         epsilon: float,
+        decodes: bool,
         **kwargs,
     ):
         super().__init__(**kwargs)
         norm = (groups, epsilon)
+        self.decodes = decodes
         self.conv_in = self.part(SpatialConv, "conv_in", channels[0])
-        self._make_blocks(channels, num_layers, norm)
+        sampler = ImageUpsample if decodes else ImageDownsample
+        # All levels but the last end with a sampler.
+        samplers = [sampler] * (len(channels) - 1) + [None]
+        row = "up_blocks" if decodes else "down_blocks"
+        levels = [
+            self.part(ImageBlock, f"{row}_{i}", width, num_layers, *norm, sampler)
+            for i, (width, sampler) in enumerate(zip(channels, samplers, strict=True))
+        ]
+        width = channels[0 if decodes else -1]
+        middle = self.part(ImageBlock, "mid_block", width, 2, *norm, attends=True)
+        # Saved by these names, and weights listed in this order.
+        if decodes:
+            self.mid_block, self.up_blocks = middle, levels
+        else:
+            self.down_blocks, self.mid_block = levels, middle
         self.conv_norm_out = self.part(GroupNormalization, "conv_norm_out", *norm)
         self.conv_out = self.part(SpatialConv, "conv_out", out_channels)
 
-    def _make_blocks(self, channels, num_layers, norm) -> None:
-        """Make the blocks, in attributes by whose names they are saved."""
-        raise NotImplementedError
-
-    def _levels(self, name, sampler, channels, num_layers, norm) -> list[ImageBlock]:
-        """A block for each level; all but the last end with a sampler."""
-        samplers = [sampler] * (len(channels) - 1) + [None]
-        return [
-            self.part(ImageBlock, f"{name}_{i}", width, num_layers, *norm, sampler)
-            for i, (width, sampler) in enumerate(zip(channels, samplers, strict=True))
-        ]
-
-    def _middle(self, channels, norm) -> ImageBlock:
-        return self.part(ImageBlock, "mid_block", channels, 2, *norm, attends=True)
-
     def _blocks(self) -> list[ImageBlock]:
         """The blocks in the order in which they are passed."""
-        raise NotImplementedError
+        if self.decodes:
+            return [self.mid_block, *self.up_blocks]
+        return [*self.down_blocks, self.mid_block]
 
     def build(self, input_shape) -> None:
         self.conv_in.build(input_shape)
@@ -217,32 +221,6 @@ class _Coder(Layer):
         for block in self._blocks():
             x = block(x)
         return self.conv_out(silu(self.conv_norm_out(x)))
-
-
-class Encoder(_Coder):
-    """Images to the moments of their latents, before the quant convolution."""
-
-    def _make_blocks(self, channels, num_layers, norm) -> None:
-        self.down_blocks = self._levels(
-            "down_blocks", ImageDownsample, channels, num_layers, norm
-        )
-        self.mid_block = self._middle(channels[-1], norm)
-
-    def _blocks(self) -> list[ImageBlock]:
-        return [*self.down_blocks, self.mid_block]
-
-
-class Decoder(_Coder):
-    """Latents, behind the post-quant convolution, to images."""
-
-    def _make_blocks(self, channels, num_layers, norm) -> None:
-        self.mid_block = self._middle(channels[0], norm)
-        self.up_blocks = self._levels(
-            "up_blocks", ImageUpsample, channels, num_layers, norm
-        )
-
-    def _blocks(self) -> list[ImageBlock]:
-        return [self.mid_block, *self.up_blocks]
 
 
 class Autoencoder(ShapeKeepingLayer):
@@ -262,7 +240,7 @@ class Autoencoder(ShapeKeepingLayer):
         self.latent_channels = latent_channels
         moments, norm = 2 * latent_channels, (groups, epsilon)
         self.encoder = self.part(
-            Encoder, "encoder", block_channels, moments, layers_per_block, *norm
+            Coder, "encoder", block_channels, moments, layers_per_block, *norm, False
         )
         self.quant_conv = self.part(SpatialConv, "quant_conv", moments, kernel_size=1)
         self.post_quant_conv = self.part(
@@ -270,7 +248,7 @@ class Autoencoder(ShapeKeepingLayer):
         )
         channels, num_layers = block_channels[::-1], layers_per_block + 1
         self.decoder = self.part(
-            Decoder, "decoder", channels, in_channels, num_layers, *norm
+            Coder, "decoder", channels, in_channels, num_layers, *norm, True
         )
 
     def build(self, input_shape) -> None:

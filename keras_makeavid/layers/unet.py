@@ -9,13 +9,16 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_makeavid.layers.blocks import (
+    Downsample,
+    ResidualBlock,
+    TimestepEmbedding,
+    Upsample,
+)
 from keras_makeavid.layers.convolution import PseudoConv3D
 from keras_makeavid.layers.layer import Layer, check_shape
 from keras_makeavid.layers.motion_module import MotionModule
 from keras_makeavid.layers.normalization import GroupNormalization
-from keras_makeavid.layers.resampling import Downsample, Upsample
-from keras_makeavid.layers.residual_block import ResidualBlock
-from keras_makeavid.layers.timestep_embedding import TimestepEmbedding
 from keras_makeavid.layers.transformer import SpatioTemporalTransformer
 from keras_makeavid.tensor import Shape, Tensor
 
@@ -122,10 +125,8 @@ class DownBlock(UNetBlock):
     """Residual blocks, each with a transformer or none, then a downsampler or none."""
 
     def __init__(self, design: UNetDesign, level: int, **kwargs):
-        num_layers = design.layers_per_block
-        num_transformers = num_layers if design.attention_levels[level] else 0
-        sizes = (num_layers, num_transformers, design.motion)
-        super().__init__(design, level, *sizes, **kwargs)
+        count, attends = design.layers_per_block, design.attention_levels[level]
+        super().__init__(design, level, count, count * attends, design.motion, **kwargs)
         self.downsampler = None
         if level < len(design.block_channels) - 1:
             self.downsampler = self.part(
@@ -170,10 +171,8 @@ class UpBlock(UNetBlock):
     """Residual blocks fed with skips, each with a transformer or none; an upsampler."""
 
     def __init__(self, design: UNetDesign, level: int, **kwargs):
-        num_layers = design.layers_per_block + 1
-        num_transformers = num_layers if design.attention_levels[level] else 0
-        sizes = (num_layers, num_transformers, design.motion)
-        super().__init__(design, level, *sizes, **kwargs)
+        count, attends = design.layers_per_block + 1, design.attention_levels[level]
+        super().__init__(design, level, count, count * attends, design.motion, **kwargs)
         self.upsampler = None
         if level > 0:
             self.upsampler = self.part(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from keras import ops
 
 from keras_makeavid.compilation import compile_inference
 from keras_makeavid.layers.layer import check_shape
-from keras_makeavid.models.int8_weights import Int8Backbone
+from keras_makeavid.models.loading import Int8Backbone
 from keras_makeavid.tensor import Shape, Tensor
 
 # As in diffusers, neighbours share at least a quarter of a tile.
@@ -249,41 +250,30 @@ class TileGrid:
         It takes `(N, h, w, C)` pixels, always of one shape. A cell is `scale_in` pixels
         of `pictures`, and `scale_out` of the result, which is float32.
         """
-        reads = self._slices(scale_in)
-        writes = self._slices(scale_out)
-        weights = self._weights(scale_out)
+        scaled = [scale_out * np.array(x) for x in (self.size, self.tile)]
+        # Along each axis, where tiles start and how much their pixels weigh.
+        rows, columns = (
+            zip(
+                starts, blend_weights([scale_out * s for s in starts], *of), strict=True
+            )
+            for starts, *of in zip(self.starts, *scaled, strict=True)
+        )
         blended: np.ndarray | None = None
-        for read, write, weight in zip(reads, writes, weights, strict=True):
-            piece = function(pictures[:, *read])
+        for (top, down), (left, across) in itertools.product(rows, columns):
+
+            def window(scale, starts=(top, left)):
+                return (
+                    slice(scale * start, scale * (start + cells))
+                    for start, cells in zip(starts, self.tile, strict=True)
+                )
+
+            piece = function(pictures[:, *window(scale_in)])
             if blended is None:
-                height, width = (scale_out * cells for cells in self.size)
-                shape = (len(pictures), height, width, piece.shape[-1])
+                shape = (len(pictures), *scaled[0], piece.shape[-1])
                 blended = np.zeros(shape, "float32")
-            blended[:, *write] += piece * weight
+            blended[:, *window(scale_out)] += piece * np.outer(down, across)[..., None]
         assert blended is not None, "a grid has tiles"
         return blended
-
-    def _slices(self, scale: int) -> list[tuple[slice, slice]]:
-        height, width = (scale * cells for cells in self.tile)
-        return [
-            (
-                slice(scale * row, scale * row + height),
-                slice(scale * column, scale * column + width),
-            )
-            for row in self.starts[0]
-            for column in self.starts[1]
-        ]
-
-    def _weights(self, scale: int) -> list[np.ndarray]:
-        rows, columns = (
-            blend_weights(
-                [scale * start for start in starts], scale * size, scale * tile
-            )
-            for starts, size, tile in zip(
-                self.starts, self.size, self.tile, strict=True
-            )
-        )
-        return [np.outer(row, column)[..., None] for row in rows for column in columns]
 
 
 def tile_starts(size: int, tile: int) -> list[int]:

@@ -1,10 +1,10 @@
-"""Models whose weights come from files: none is drawn at random before."""
+"""Models whose weights come from files, none drawn before, and may be in int8."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,8 @@ import keras_hub
 from keras_hub.src.utils.preset_utils import check_file_exists, load_json
 
 from keras_makeavid.json_files import read_object
+from keras_makeavid.layers.dense import Dense
+from keras_makeavid.layers.int8 import EXACT, MODE, Int8Kernel, int8_policy
 
 # KerasHub's `from_preset` puts further arguments into the config that it passes to
 # `from_config`: by this one, our `from_preset` tells our `from_config` to draw nothing.
@@ -114,6 +116,67 @@ class FromPreset:
             return without_weights(lambda: cls.from_config(config))
         parent: Any = super()
         return parent.from_config(config)
+
+
+class Int8Backbone(FromPreset, keras_hub.models.Backbone):
+    """What quantizes a model of this package, and tells of it in its configuration."""
+
+    def quantize(self, mode: str = MODE, config: Any = None, **kwargs: Any) -> None:
+        """Round the kernels of dense and convolution layers to int8.
+
+        They take a quarter of the memory of float32. A few, which matter most, stay as
+        they are (`keras_makeavid.layers.int8.EXACT`). Computation stays as it is: each
+        kernel is widened where it is used. Kernels do not train any more, adapters do.
+
+        Args:
+            mode: `"int8"`.
+            config: Must not say anything beyond the mode, as Keras's wrapper does not.
+            **kwargs: None; Keras's `filters` are not for these models, whose
+                configurations say int8 of all layers or of none.
+
+        Raises:
+            ValueError: If there is another mode or option.
+
+        Example:
+        ```python
+        unet.quantize("int8")
+        unet.save_to_preset("unet_int8")
+        ```
+        """
+        if mode != MODE or kwargs:
+            options = "".join(f", {key}={value!r}" for key, value in kwargs.items())
+            raise ValueError(
+                'quantize takes the mode "int8", for all layers. '
+                f"Received: mode={mode!r}{options}"
+            )
+        for layer in self._kernels():
+            if layer.quantization_mode is None:
+                layer.quantize(MODE)
+        if keras.config.backend() == "torch":
+            for layer in self._flatten_layers():
+                layer._track_variables()
+
+    def _kernels(self) -> Iterator[Any]:
+        return (
+            layer
+            for layer in self._flatten_layers()
+            if isinstance(layer, Dense)
+            or (
+                isinstance(layer, Int8Kernel)
+                and EXACT.isdisjoint(layer.path.split("/"))
+            )
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        if all(layer.quantization_mode is None for layer in self._kernels()):
+            return super().get_config()
+        # KerasHub would list each layer.
+        policy = int8_policy(self.dtype_policy)
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.dtype_policies.serialize(policy),
+        }
 
 
 def int8_policy_of(preset: str) -> keras.DTypePolicy | None:

@@ -14,7 +14,7 @@ from keras_makeavid.layers.int8 import network_policy
 from keras_makeavid.layers.layer import Configured
 from keras_makeavid.layers.motion_module import check_frames
 from keras_makeavid.layers.unet import UNet, UNetDesign
-from keras_makeavid.models.int8_weights import Int8Backbone
+from keras_makeavid.models.loading import Int8Backbone
 from keras_makeavid.tensor import Shape, Tensor
 
 # What `temporal` may be besides true and false.
