@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from keras_makeavid import __version__
 from keras_makeavid.cli import (
@@ -55,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         one line.
     """
     options = _parser().parse_args(arguments)
+    # A console that lacks letters of a name shows their numbers, as stderr does.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if options.prepare is not None:
             options.prepare(options)
@@ -148,7 +153,8 @@ def _add_commands(parser, commands):
 
 def _choose_backend(asked_for: str | None) -> None:
     """Settle the backend before Keras is imported, as Keras itself would choose."""
-    if asked_for is None and os.environ.get("KERAS_BACKEND"):
+    if asked_for is None and (named := os.environ.get("KERAS_BACKEND")):
+        _check_backend(named, "KERAS_BACKEND")
         return
     installed = [name for name in _BACKENDS if importlib.util.find_spec(name)]
     backend = asked_for or _backend_of_keras()
@@ -167,18 +173,31 @@ def _choose_backend(asked_for: str | None) -> None:
     os.environ["KERAS_BACKEND"] = backend
 
 
+def _check_backend(name: Any, source: str) -> None:
+    if name not in _BACKENDS:
+        raise ValueError(
+            f"The backend that {source} names must be one of {', '.join(_BACKENDS)} "
+            f"(--backend chooses one). Received: {name!r}"
+        )
+
+
 def _backend_of_keras() -> str:
     """What Keras takes where no variable names a backend: that of `keras.json`."""
     home = os.path.expanduser("~")
-    folder = os.environ.get("KERAS_HOME") or os.path.join(
-        home if os.access(home, os.W_OK) else "/tmp", ".keras"
-    )
-    with suppress(OSError, ValueError, AttributeError):
-        with open(os.path.join(folder, "keras.json"), encoding="utf-8") as file:
-            backend = json.load(file).get("backend")
-        if isinstance(backend, str):
-            return backend
-    return "tensorflow"
+    usual = os.path.join(home if os.access(home, os.W_OK) else "/tmp", ".keras")
+    folder = os.path.expanduser(os.environ.get("KERAS_HOME", usual))
+    path = os.path.join(folder, "keras.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            settings = json.load(file)
+    # As Keras, which passes over a file that is no JSON.
+    except (OSError, ValueError):
+        return "tensorflow"
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold a JSON object. Received: {settings!r:.80}")
+    backend = settings.get("backend", "tensorflow")
+    _check_backend(backend, path)
+    return backend
 
 
 def _keep_compiled_programs() -> None:
