@@ -164,7 +164,7 @@ def _others_in(content: dict, place: str, torch: Any) -> list[str]:
 
     def beside(key, value):
         """What of an entry is not among the tensors that are taken."""
-        if key not in (*_STATE_DICTS, *MEANS) or not isinstance(value, dict):
+        if key not in (*_STATE_DICTS, *MEANS, place) or not isinstance(value, dict):
             return value
         return [v for v in value.values() if not isinstance(v, torch.Tensor)]
 
@@ -330,6 +330,10 @@ def _tensors_of(
     places = {name: tensors_in(content.get(name)) for name in _STATE_DICTS}
     places[""] = tensors_in(content)
     places |= {name: tensors_in(content.get(name)) for name in MEANS}
+    if not any(t.ndim for found in places.values() for t in found.values()):
+        # Of whatever name: the one that has tensors, where others are numbers at most.
+        inner = {k: tensors_in(v) for k, v in content.items() if tensors_in(v)}
+        places = {**(inner if len(inner) == 1 else {}), **places}
     chosen = next((name for name, found in places.items() if found), None)
     if chosen is None:
         keys = shortened(", ".join(str(key) for key in list(content)[:20]))

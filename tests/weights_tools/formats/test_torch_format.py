@@ -273,11 +273,18 @@ def test_a_whole_model_is_refused_with_the_way_out(path):
     assert "save its state_dict() instead" in refused(path)
 
 
-@pytest.mark.parametrize("name", ["state_dict", "model", "module", "model_state_dict"])
+@pytest.mark.parametrize(
+    "name", ["state_dict", "model", "module", "model_state_dict", "unet", "params", 0]
+)
 def test_weights_one_level_down_are_taken(path, save, name):
     save({name: {"a": torch.ones(2)}, "ema_decay": torch.ones(()), "step": 3})
     with open_tensors(path) as file:
         assert list(file.specs) == ["a"]
+
+
+def test_of_several_dicts_of_other_names_none_is_guessed(path, save):
+    save({"first": {"a": torch.ones(2)}, "second": {"a": torch.ones(2)}})
+    assert "holds no tensors, only entries 'first, second'" in refused(path)
 
 
 def test_without_pytorch_one_line_asks_for_it(path, save, monkeypatch):
