@@ -10,8 +10,8 @@ from code_blocks import code_blocks, modules, public_names
 # What these show needs files, folders, models or a backend that the reader has.
 NEED_MORE = {
     "keras_makeavid.data",
-    "keras_makeavid.models.autoencoder_kl.AutoencoderKL.",
-    "keras_makeavid.models.autoencoder_tiny.AutoencoderTiny.",
+    "keras_makeavid.models.autoencoders.AutoencoderKL.",
+    "keras_makeavid.models.autoencoders.AutoencoderTiny.",
     "keras_makeavid.models.frame_coding.FrameCoding.",
     "keras_makeavid.models.loading.Int8Backbone.quantize",
     "keras_makeavid.planning.plan",

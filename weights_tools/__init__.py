@@ -1,6 +1,6 @@
 """Bring published weights into the models of `keras_makeavid`, and back out.
 
-The road of a checkpoint: `opening` gives a `Checkpoint`, `inflation` makes a video
+The road of a checkpoint: `opening` gives a `Checkpoint`, `conversion` makes a video
 model of an image model, and `saving` writes it in any layout.
 """
 

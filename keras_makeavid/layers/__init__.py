@@ -1,6 +1,5 @@
 """Pseudo-3D convolution and attention layers, channels-last, on any backend."""
 
-from keras_makeavid.layers.attention import Attention, TemporalAttention
 from keras_makeavid.layers.blocks import (
     Downsample,
     ResidualBlock,
@@ -18,7 +17,9 @@ from keras_makeavid.layers.dense import FeedForward
 from keras_makeavid.layers.motion_module import FramePositions, MotionModule
 from keras_makeavid.layers.normalization import GroupNormalization, LayerNormalization
 from keras_makeavid.layers.transformer import (
+    Attention,
     SpatioTemporalTransformer,
+    TemporalAttention,
     TransformerBlock,
 )
 

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_makeavid.layers.attention import TemporalAttention
 from keras_makeavid.layers.dense import Dense, FeedForward
 from keras_makeavid.layers.layer import ShapeKeepingLayer
 from keras_makeavid.layers.normalization import GroupNormalization, LayerNormalization
+from keras_makeavid.layers.transformer import TemporalAttention
 from keras_makeavid.tensor import Tensor
 
 

@@ -2,8 +2,7 @@
 
 from keras_hub.src.utils.preset_utils import register_presets
 
-from keras_makeavid.models.autoencoder_kl import AutoencoderKL
-from keras_makeavid.models.autoencoder_tiny import AutoencoderTiny
+from keras_makeavid.models.autoencoders import AutoencoderKL, AutoencoderTiny
 from keras_makeavid.models.frame_coding import FrameCoding
 from keras_makeavid.models.unet_pseudo3d import UNetPseudo3D
 from keras_makeavid.presets import PRESETS

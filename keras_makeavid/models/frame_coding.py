@@ -30,19 +30,28 @@ class FrameCoding(Int8Backbone):
         in_channels: Channels of an image.
         latent_channels: Channels of a latent.
         scaling_factor: What latents are multiplied by.
+        downsampling_factor: Pixels of an image in a latent's pixel, along one side.
     """
 
-    def __init__(self, network: keras.layers.Layer, in_channels: int, dtype, **kwargs):
+    def __init__(
+        self,
+        network: keras.layers.Layer,
+        in_channels: int,
+        latent_channels: int,
+        scaling_factor: float,
+        levels: int,
+        dtype,
+        **kwargs,
+    ):
         images = keras.Input((None, None, in_channels), name="images")
         super().__init__(inputs=images, outputs=network(images), dtype=dtype, **kwargs)
         self.network = network
+        self.in_channels = in_channels
+        self.latent_channels = latent_channels
+        self.scaling_factor = scaling_factor
+        self.downsampling_factor = 2 ** (levels - 1)
         # The graph is of images; `call` folds the frames of videos into the batch.
         self.input_spec = None
-
-    @property
-    def downsampling_factor(self) -> int:
-        """Pixels of an image in a latent's pixel, along one side."""
-        raise NotImplementedError
 
     def call(self, images) -> Tensor:
         # The graph that KerasHub wants is of images; this takes videos too.

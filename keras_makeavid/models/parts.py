@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from keras_makeavid.given_frames import REPEATED
-from keras_makeavid.models.autoencoder_kl import AutoencoderKL
+from keras_makeavid.models.autoencoders import AutoencoderKL
 from keras_makeavid.models.unet_pseudo3d import UNetPseudo3D
 
 # Sizes of videos are multiples of it. Models that need more compute a larger picture.
