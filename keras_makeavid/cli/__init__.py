@@ -84,6 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
+    def parse_known_args(self, args=None, namespace=None):
+        # `-1=last.png` is the value of an option, and no option itself.
+        words = iter(sys.argv[1:] if args is None else args)
+        joined = []
+        for word in words:
+            value = next(words, None) if word in ("--keyframe", "--prompt-at") else None
+            joined.append(word if value is None else f"{word}={value}")
+        return super().parse_known_args(joined, namespace)
+
     def error(self, message):
         # One line, where argparse prints the whole usage first.
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")

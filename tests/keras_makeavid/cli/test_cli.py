@@ -29,7 +29,10 @@ from keras_makeavid.data import open_dataset
 from keras_makeavid.models import AutoencoderTiny
 
 OTHER_FORMAT = ("--format", "gif", "--out", "video.mp4")
-COMMANDS = ("generate", "evaluate", "encode", "train", "plan", "info")
+COMMANDS = (
+    *("generate", "interpolate", "extend", "evaluate", "encode", "train", "plan"),
+    "info",
+)
 
 
 def run(*arguments):

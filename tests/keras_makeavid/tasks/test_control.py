@@ -188,7 +188,7 @@ def test_keyframes_come_back_as_the_vae_has_them(task, clip):
 def test_keyframes_may_be_latents(task, clip):
     latents = task.vae.encode_video(clip[:1])
     video = generate(task, keyframes={0: clip[0]})
-    np.testing.assert_array_equal(generate(task, keyframes={0: latents}), video)
+    assert difference(generate(task, keyframes={0: latents}), video) <= 1
 
 
 def test_latents_come_as_they_are(task):
