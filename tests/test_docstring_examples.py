@@ -31,7 +31,6 @@ NEED_MORE = {
     "weights_tools.conversion",
     "weights_tools.loading.load_weights",
     "weights_tools.loading.load_model",
-    "weights_tools.embeddings",
     "weights_tools.lora.convert_lora",
     "weights_tools.opening.open_source",
     "weights_tools.verification",

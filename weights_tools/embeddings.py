@@ -22,12 +22,6 @@ def read_embedding(path: StrPath, width: int) -> tuple[str, np.ndarray]:
     It is `.safetensors`, `.pt` or `.bin`: of diffusers, with one tensor by the name of
     the token, or of AUTOMATIC1111, whose token is the file's own name. One that is
     damaged, or of another form or another text encoder, is a `FormatError`.
-
-    Example:
-    ```python
-    token, vectors = read_embedding("learned_embeds.safetensors", width=768)
-    token, vectors.shape  # "<cat-toy>", (1, 768)
-    ```
     """
     with open_tensors(path) as file:
         if len(file.specs) != 1:

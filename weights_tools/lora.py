@@ -310,13 +310,6 @@ def write_lora(path: StrPath, adapters: Adapters, form: str = "diffusers") -> No
 
     Temporal layers have the names of the layout `"makeavid_torch"`, all others those of
     diffusers.
-
-    Example:
-    ```python
-    path = "down_blocks_0/attentions_0/transformer_block/attn1/to_q/kernel"
-    down, up = np.ones((4, 320), "float32"), np.zeros((320, 4), "float32")
-    write_lora("style.safetensors", {"unet": {path: LowRank(down, up, alpha=4.0)}})
-    ```
     """
     if form not in LORA_FORMS:
         raise ValueError(f"form must be one of {LORA_FORMS}. Received: {form!r}")

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -136,24 +137,21 @@ def open_torch(file: MappedFile) -> TensorFile:
             pages.touch(storage, [Extent(storage.data_ptr(), storage.nbytes())])
         return _array(tensors[name], specs[name].numpy_dtype, torch)
 
-    others = _others_in(content, place, torch)
+    others = _others_in(content, tensors.values(), torch)
     told = {MEAN_ALONE: place} if place in MEANS else {}
     return TensorFile(file.path, specs, read, told, left_out=others)
 
 
-def _others_in(content: dict, place: str, torch: Any) -> list[str]:
-    """What of a checkpoint holds tensors and is no state dict, such as an optimizer.
-
-    The tensors of the checkpoint itself are taken where that is the `place`, "".
-    """
-    seen: set[int] = set()
+def _others_in(content: dict, taken: Collection[Any], torch: Any) -> list[str]:
+    """What of a checkpoint holds further tensors, such as an optimizer."""
+    # By places in memory. A list of a damaged file may hold itself.
+    seen = {id(tensor) for tensor in taken}
 
     def sizes(value):
-        if isinstance(value, torch.Tensor):
-            return [value.numel()]
-        # A list of a damaged file may hold itself.
         if id(value) in seen:
             return []
+        if isinstance(value, torch.Tensor):
+            return [value.numel()]
         seen.add(id(value))
         if isinstance(value, _Object):
             value = vars(value)
@@ -162,19 +160,7 @@ def _others_in(content: dict, place: str, torch: Any) -> list[str]:
         found = value if isinstance(value, list | tuple) else []
         return [size for each in found for size in sizes(each)]
 
-    def beside(key, value):
-        """What of an entry is not among the tensors that are taken."""
-        if key not in (*_STATE_DICTS, *MEANS, place) or not isinstance(value, dict):
-            return value
-        return [v for v in value.values() if not isinstance(v, torch.Tensor)]
-
-    # All at once: what is seen is told by its place in memory.
-    left = {
-        key: beside(key, value)
-        for key, value in content.items()
-        if place or not isinstance(value, torch.Tensor)
-    }
-    counted = {key: sizes(value) for key, value in left.items()}
+    counted = {key: sizes(value) for key, value in content.items()}
     return [
         f"{shortened(str(key))[1:-1]}: {len(found)} tensors of {sum(found):,} numbers"
         for key, found in counted.items()
