@@ -190,10 +190,7 @@ def component_from_file(
     arguments: Mapping[str, Any],
     overrides: Mapping[str, Any] | None = None,
 ) -> Component:
-    """View one of the models in a file as a component.
-
-    `overrides` are arguments of the UNet that are known better.
-    """
+    """View a model in a file; `overrides` are arguments of a UNet known better."""
     if layout.kind == "unet":
         arguments = {**arguments, **(overrides or {})}
     arguments = complete(layout.kind, arguments)

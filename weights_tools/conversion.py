@@ -226,11 +226,7 @@ def _told(overrides, motion) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _open_motion(motion, overrides, checkpoint, stack) -> Component | dict[str, Any]:
-    """Open motion modules, or take the arguments of new ones.
-
-    The checkpoint is told the noise that they were trained with, which for new ones is
-    the image model's.
-    """
+    """Motion modules, or arguments of new ones; the checkpoint is told their noise."""
     if motion in MOTION_VERSIONS:
         return {"temporal": MOTION_MODULES, **MOTION_VERSIONS[motion], **overrides}
     opened = stack.enter_context(open_source(motion, overrides=overrides))
@@ -316,15 +312,11 @@ def _changed(checkpoint: Checkpoint, layouts, stated) -> dict[str, dict[str, Any
 def inflated(
     component: Component, motion: Component | Mapping[str, Any] | None = None
 ) -> Component:
-    """Give an image UNet its temporal parts.
+    """Give an image UNet temporal parts: by default pseudo-3D ones that do nothing yet.
 
-    With no `motion` these are pseudo-3D convolutions, which start as the identity, and
-    temporal attention, whose output projection starts at zero, so that a still video
-    gives the image model's output in each frame. A model of noisy latents alone gets
-    the channels of an inpainting model, with zero weights for mask and hint.
-
-    With `motion` they are motion modules: those of that component, or new ones with
-    these arguments, whose output projection starts at zero. Channels stay as they are.
+    A model of noisy latents alone then gets the channels of an inpainting model, with
+    zero weights for mask and hint. With `motion` they are motion modules, those of a
+    component or new ones of these arguments, and channels stay as they are.
     """
     if component.kind != "unet":
         raise ValueError(f"Only a UNet can be inflated. Received: {component.kind}")

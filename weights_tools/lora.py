@@ -262,11 +262,7 @@ def _misfit(file, names, kind, path, shape) -> str | None:
 
 
 def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
-    """A function of kind, layer and rank that tells alpha.
-
-    diffusers writes the configurations of PEFT into the header of a file, and PEFT
-    writes one beside it.
-    """
+    """A function of kind, layer and rank that tells alpha, by PEFT's configuration."""
     beside = file.path.with_name("adapter_config.json")
     is_peft = all(name.startswith(_WRAPPERS[0]) for name in file.specs)
     configs: dict[str, dict[str, Any]] = {}

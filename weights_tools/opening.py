@@ -462,10 +462,7 @@ def _open_folder(folder, kind, stack, overrides, variant) -> Component:
 
 
 def _weights_file(folder: Path, variant: str | None) -> Path:
-    """The file of weights in the folder of one model, or the index of its shards.
-
-    A variant is preferred where it is asked for, and full precision elsewhere.
-    """
+    """The weights in a model's folder: of the variant, or else in full precision."""
     names = sorted(path.name for path in folder.iterdir())
     found = []
     for name in names:

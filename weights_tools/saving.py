@@ -128,10 +128,7 @@ def save(
     dtype: str | None = None,
     progress: bool | Callable[[int, int], None] = False,
 ) -> tuple[dict[str, Layout], int]:
-    """Write a checkpoint, complete or not at all; two tensors are on their way.
-
-    Returns the layout of each part that was written, and the bytes of all weights.
-    """
+    """Write a checkpoint whole or not at all; return the parts' layouts, and bytes."""
     if layout in _OF_MODULES:
         parts = {"unet", MOTION} & checkpoint.components.keys()
         taken = {part: checkpoint.components[part] for part in parts}
@@ -298,10 +295,7 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
 
 
 def _task_config(checkpoint: Checkpoint, preprocessor) -> dict[str, Any]:
-    """What Keras makes a `TextToVideo` of again.
-
-    The class is named, not imported: `keras_makeavid.tasks` imports this package.
-    """
+    """What Keras makes a `TextToVideo` of again, named as it imports this package."""
     models = {
         place: weightless_model(component.kind, component.arguments)
         for place, part in (("backbone", "unet"), *TASK_PARTS.items())

@@ -58,10 +58,7 @@ class ImageResidualBlock(Layer):
 
 
 class ImageAttention(ShapeKeepingLayer):
-    """Attention of one head over the pixels of an image, pre-normed, added back.
-
-    Unlike the UNet's, q, k and v have biases.
-    """
+    """Attention of one head over an image's pixels, pre-normed, all with biases."""
 
     def __init__(self, channels: int, groups: int, epsilon: float, **kwargs):
         super().__init__(**kwargs)
@@ -117,10 +114,7 @@ class ImageUpsample(Layer):
 
 
 class ImageBlock(Layer):
-    """Residual blocks, then a downsampler, an upsampler or neither.
-
-    If it `attends`, there is an attention behind the first residual block.
-    """
+    """Residual blocks, attention behind the first if it `attends`, and a sampler."""
 
     def __init__(
         self,
@@ -295,10 +289,7 @@ class TinyBlock(ShapeKeepingLayer):
 
 
 class _Stack(Layer):
-    """Steps in a row: layers, named by their place, and functions without weights.
-
-    A step is a function, or the class of a layer with its arguments.
-    """
+    """Layers, as class and arguments, and functions, named by their place."""
 
     def __init__(self, steps: Iterable[tuple], **kwargs):
         super().__init__(**kwargs)

@@ -16,10 +16,7 @@ GELU_APPROXIMATIONS = {"exact": False, "tanh": True}
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class Dense(Int8Kernel, keras.layers.Dense):
-    """`keras.layers.Dense` with the bias as a part of the product.
-
-    In int8 only its kernel is rounded, where Keras's rounds its inputs too.
-    """
+    """Keras's layer with its bias in the product; int8 rounds its kernel alone."""
 
     @property
     def kernel(self) -> Tensor:

@@ -124,10 +124,7 @@ class Int8Kernel(keras.layers.Layer):
         return self.call(*args, **kwargs)
 
     def _as_kept(self, store) -> dict[str, Any]:
-        """What a file holds of this layer, with its kernel as this layer keeps it.
-
-        Kernel, bias and scale follow each other, as Keras's dense layer saves them.
-        """
+        """Kernel, bias and scale of a file, the kernel as it is kept here."""
         values = [store[str(place)] for place in range(len(store.keys()))]
         if values:
             is_int8 = str(values[0].dtype) == MODE

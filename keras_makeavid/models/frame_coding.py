@@ -286,10 +286,7 @@ class TileGrid:
 
 
 def tile_starts(size: int, tile: int) -> list[int]:
-    """Where the fewest tiles start that cover an axis and overlap enough.
-
-    The starts increase, from 0 to `size - tile`.
-    """
+    """Where the fewest tiles start that cover an axis and overlap enough, from 0 on."""
     overlap = tile // _OVERLAP
     count = -(-(size - overlap) // (tile - overlap))
     return [i * (size - tile) // max(count - 1, 1) for i in range(count)]

@@ -299,10 +299,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         return {**super().get_config(), **own}
 
     def save_assets(self, dir_path: str) -> None:
-        """Write `vocab.json` and `merges.txt` into an existing folder.
-
-        Tokens that were added are in a `tokenizer_config.json`.
-        """
+        """Write `vocab.json`, `merges.txt`, and added tokens beside them."""
         self._loaded_vocabulary().save(dir_path)
 
     def save_hub_folder(self, folder: str) -> None:

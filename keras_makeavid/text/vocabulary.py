@@ -57,11 +57,7 @@ _MODEL: dict[str, tuple] = {
 
 
 class AddedToken(msgspec.Struct, frozen=True):
-    """A token that is found before the text is split into words, as transformers' own.
-
-    `normalized` tells whether it is found in the text in lower case, and not in the
-    text as it was written.
-    """
+    """A token found before text is split into words; in lower case if `normalized`."""
 
     content: str
     single_word: bool = False
@@ -73,11 +69,7 @@ class AddedToken(msgspec.Struct, frozen=True):
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """Ids of tokens and merge rules of a byte-pair tokenizer, checked when made.
-
-    `added` are those of `tokens` that somebody added, as `tokenizer.add_tokens` of
-    transformers does.
-    """
+    """Ids of tokens, the `added` ones too, and merge rules, checked when made."""
 
     tokens: dict[str, int]
     merges: list[str]
@@ -92,10 +84,7 @@ class Vocabulary:
 
     @functools.cached_property
     def vectors(self) -> dict[int, list[int]]:
-        """For an added token `x` the ids of `x`, `x_1`, `x_2` and so on, if there are.
-
-        They are the vectors of one token that was learnt (textual inversion).
-        """
+        """The ids of added tokens `x`, `x_1`, `x_2` ..., which are vectors of one."""
         found = {}
         names = {token.content for token in self.added}
         for name in names:
@@ -108,11 +97,7 @@ class Vocabulary:
         return found
 
     def save(self, folder: StrPath, config: Mapping[str, Any] | None = None) -> None:
-        """Write `vocab.json` and `merges.txt` in the hub's format into a folder.
-
-        `config` is what `tokenizer_config.json` is to say beside the added tokens.
-        With neither of them, there is no such file.
-        """
+        """Write `vocab.json`, `merges.txt`, and config and added tokens, if any."""
         texts = {
             VOCABULARY_FILE: json.dumps(self.tokens, ensure_ascii=False),
             MERGES_FILE: "\n".join([MERGES_HEADER, *self.merges, ""]),
@@ -197,10 +182,7 @@ def read_vocabulary(vocab_path: StrPath, merges_path: StrPath) -> Vocabulary:
 
 
 def read_tokenizer_json(path: StrPath) -> Vocabulary:
-    """Read the vocabulary in `tokenizer.json`, all that transformers 5 writes.
-
-    What else it says of text must be what CLIP does, which is all that we can do.
-    """
+    """Read the vocabulary in `tokenizer.json`, whose rules for text must be CLIP's."""
     content = read_object(path)
     try:
         _check_rules(content)

@@ -71,10 +71,7 @@ def parse_weights(prompt: str) -> list[tuple[str, float]]:
 
 
 def weigh(states: Tensor, weights: Tensor) -> Tensor:
-    """Multiply text states `(N, L, D)` by weights `(N, L)`, and keep their mean.
-
-    A row of weights of 1 stays as it is.
-    """
+    """Multiply text states `(N, L, D)` by weights `(N, L)`; rows keep their mean."""
     states = ops.convert_to_tensor(states)
     wide = ops.cast(states, "float32")
     weighted = wide * ops.cast(weights, "float32")[..., None]

@@ -137,10 +137,7 @@ def _check_frames_folder(path: Path) -> None:
 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Write H.264, index first so that it plays while it loads.
-
-    Its 4:2:0 colour needs even sides: of an odd one the last row or column is repeated.
-    """
+    """Write H.264, index first; 4:2:0 needs even sides, so the last line repeats."""
     import av
 
     if "libx264" not in av.codecs_available:

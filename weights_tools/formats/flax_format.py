@@ -59,10 +59,7 @@ def is_flax(start: bytes) -> bool:
 
 
 def open_flax(file: MappedFile) -> TensorFile:
-    """Open a file of Flax; only the heads of its objects are read.
-
-    Entries that are no arrays, such as a step count, are left out.
-    """
+    """Open a file of Flax by its heads alone; what is no array is left out."""
     walk = _Walk(file)
     prefix: tuple[str, ...] = ()
     try:

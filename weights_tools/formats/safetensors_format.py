@@ -36,10 +36,7 @@ _METADATA = "__metadata__"
 
 
 def open_safetensors(file: MappedFile) -> TensorFile:
-    """Open a safetensors file; only its header is read, and checked by the library.
-
-    Tensors lie one after the other without a gap: their order and sizes tell where.
-    """
+    """Open a safetensors file by its header, which the library checks for gaps."""
     position = _LENGTH + int.from_bytes(file.map[:_LENGTH], "little")
     tensors = {}
     try:

@@ -220,9 +220,7 @@ def _is_passed_over(name: str, is_called: bool) -> bool:
 def _look_at(
     stream: io.BytesIO, count: int, names: dict[str, type], called: set[str]
 ) -> None:
-    """Find what pickles ask for, what can stand for it, and if it is a function called.
-
-    Nothing is run.
+    """Find what pickles ask for, what can stand for it, and if it is called.
 
     Their objects are counted as well, up to a `ValueError`: tuples that hold each other
     twice over could take for ever to hash, and some that nest deeply would end the
