@@ -38,7 +38,7 @@ ENCODING = """
 import pathlib
 from keras_makeavid.data.clip_reading import ClipFilter, ClipSettings, read_clip
 from keras_makeavid.parallel import map_in_order
-from keras_makeavid.video.scenes import import_scenedetect
+from keras_makeavid.video.reader import import_scenedetect
 
 if __name__ == "__main__":
     settings = [ClipSettings(side, side, 8, 2, 0.0, False) for side in (32, 16)]
