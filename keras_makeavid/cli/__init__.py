@@ -71,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return options.run(options) or 0
         with _tensorflow_only_as_backend():
             _import_keras_hub_quietly()
-            return options.run(options) or 0
+            with _on_device(options.device):
+                return options.run(options) or 0
     except KeyboardInterrupt:
         print("makeavid: interrupted", file=sys.stderr)
         return 130
@@ -155,6 +156,12 @@ def _add_commands(parser, commands):
             choices=_BACKENDS,
             help="Keras backend; if not given, KERAS_BACKEND or that of keras.json",
         )
+        if uses_models:
+            subparser.add_argument(
+                "--device",
+                help="device to compute on, as the backend names it, such as cpu, "
+                "gpu:1, or mps with torch; its own choice if not given",
+            )
         subparser.add_argument(
             "--debug", action="store_true", help="show the traceback of an error"
         )
@@ -250,6 +257,32 @@ def _tensorflow_only_as_backend():
     finally:
         if hidden:
             del sys.modules["tensorflow"]
+
+
+@contextmanager
+def _on_device(name: str | None):
+    """Compute on a device, if one is named; what is none is refused."""
+    if name is None:
+        yield
+        return
+    import keras
+
+    backend = keras.config.backend()
+    try:
+        with keras.device(name):
+            keras.ops.zeros(1)
+        if backend == "tensorflow":
+            # It would take the CPU in the place of what is not there.
+            there = keras.distribution.list_devices()
+            if not any(f"{each}:".startswith(f"{name}:") for each in there):
+                raise ValueError(f"there are {', '.join(there)}")
+    except Exception as error:
+        message = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"--device {name} cannot be used with {backend}: {message[0]}"
+        ) from error
+    with keras.device(name):
+        yield
 
 
 def _import_keras_hub_quietly() -> None:

@@ -101,7 +101,18 @@ def test_help_lists_the_commands(capsys):
     assert run("--help") == 0
     help_text = capsys.readouterr().out
     for command in COMMANDS:
-        assert re.search(rf"^ +{command} +[A-Z]", help_text, re.MULTILINE)
+        assert re.search(rf"^ +{command}\s+[A-Z]", help_text, re.MULTILINE)
+
+
+def test_a_device_may_be_named(preset, picture, tmp_path, capsys):
+    places = ("--out", tmp_path / "out", "--sheet", tmp_path / "sheet.png")
+    few = ("--hint", picture, "--frames", 4, "--steps", 1, "--preset", preset, *places)
+    assert run("generate", "a cat", *few, "--device", "cpu") == 0
+    for device in ("gpu:7", "nonsense"):
+        assert run("generate", "a cat", *few, "--device", device) == 2
+        error = capsys.readouterr().err
+        assert f"--device {device} cannot be used with" in error
+        assert error.count("\n") == 1
 
 
 @pytest.mark.once
