@@ -405,11 +405,7 @@ def our_arguments(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
 def their_config(
     kind: str, arguments: Mapping[str, Any], is_video: bool = False
 ) -> dict[str, Any]:
-    """The config of diffusers, transformers or the original for all our arguments.
-
-    With `is_video` it describes the original's pseudo-3D UNet, or diffusers'
-    `UNetMotionModel`, not the image model inside.
-    """
+    """The config of others for all our arguments, of the video model if `is_video`."""
     if kind == "unet":
         return _unet_config(arguments, is_video)
     if kind == "text_encoder":

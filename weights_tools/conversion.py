@@ -376,12 +376,7 @@ def _with_temporal_parts(
 
 
 def _temporal_start(path: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Value with which a temporal variable starts, float32.
-
-    Convolutions are Dirac's, the last projection zero, norms one and zero; what is
-    within motion modules, and queries, keys and values, are Glorot uniform, seeded by
-    their path.
-    """
+    """Value with which a temporal variable starts, float32; its path is the seed."""
     if path.endswith("embeddings"):
         return sinusoids(*shape)
     if path.endswith("gamma"):

@@ -447,11 +447,7 @@ def _in_order(file: Hdf5Tensors) -> tuple[KerasCVClass, TensorFile]:
 
 
 def _layers_in(file: Hdf5Tensors) -> list[list[str]]:
-    """Names of the tensors of each layer that has weights, in the model's order.
-
-    The names alone do not tell the order: Keras made them up from a counter, and HDF5
-    sorts them.
-    """
+    """Names of the tensors of each layer with weights, in the order that is told."""
     root = _OLD_WEIGHTS if _OLD_WEIGHTS in file.groups else ""
     layers = []
     for layer in _listed(file.texts(root), "layer_names"):

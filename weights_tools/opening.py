@@ -400,11 +400,7 @@ def _find_layout(
 def _component(
     file: TensorFile, layout: Layout, root: str, config: Path | None, overrides
 ) -> Component:
-    """One of the models in a file, whose `config.json` is in the source's names.
-
-    What the file itself says comes first. Without either, the architecture is read
-    off the tensors.
-    """
+    """A model in a file: by what the file says, by its `config.json`, or by tensors."""
     kind = layout.kind
     with file.reading():
         told = parse_json(file.metadata.get(METADATA, "{}"), METADATA)

@@ -369,11 +369,7 @@ def _without_states(config):
 
 
 def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
-    """A folder as diffusers and the original read it: a pipeline, or one model.
-
-    VAE and text encoder, which the video layouts do not have, are as diffusers has
-    them.
-    """
+    """A folder of the layout; parts that it does not have are as in diffusers."""
     models = {p: c for p, c in checkpoint.components.items() if p in _PARTS}
     known = {(each.kind, each.name) for each in LAYOUTS}
     layouts = {

@@ -69,10 +69,7 @@ def encoder_record(vae: keras.Model, text_encoder: keras.Model) -> dict[str, Any
 def check_encoder(
     dataset: LatentReader, vae: keras.Model, text_encoder: keras.Model
 ) -> str | None:
-    """Refuse a dataset that others encoded than the models that are to train with it.
-
-    One that does not tell is taken to be of Stable Diffusion 1.5: the result notes it.
-    """
+    """Refuse a dataset that other models encoded, and note one that does not tell."""
     wanted = encoder_record(vae, text_encoder)
     unknown = []
     for index, clip_id in enumerate(dataset.ids):

@@ -293,10 +293,7 @@ def tile_starts(size: int, tile: int) -> list[int]:
 
 
 def blend_weights(starts: Sequence[int], size: int, tile: int) -> np.ndarray:
-    """Weights `(tiles, tile)` of the tiles along an axis of a length `size`.
-
-    They ramp up and down in overlaps; at each point of the axis they sum to 1.
-    """
+    """Weights `(tiles, tile)` along an axis: ramps in overlaps, and 1 in sum."""
     rise = (np.arange(tile) + 0.5) * _OVERLAP / tile
     weights = np.ones((len(starts), tile))
     total = np.zeros(size)

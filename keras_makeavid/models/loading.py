@@ -51,10 +51,7 @@ def without_weights(make: Callable[[], Made]) -> Made:
 
 
 def check_weights_file(path: Any) -> None:
-    """Refuse a damaged `.h5` file, on which libhdf5 may crash, before Keras reads it.
-
-    `path` may be the index of several beside it. Keras itself refuses what is no file.
-    """
+    """Refuse damaged `.h5` files, or those of an index: libhdf5 may crash on them."""
     from weights_tools.formats import open_tensors
 
     path = Path(path)

@@ -117,11 +117,7 @@ class Vocabulary:
 
 
 def read_folder(folder: StrPath) -> Vocabulary:
-    """Read the vocabulary of a tokenizer's folder, in each form of transformers.
-
-    It is in `tokenizer.json`, or `vocab.json` and `merges.txt`; added tokens may be in
-    `tokenizer_config.json` as well, or in `added_tokens.json`, as older versions wrote.
-    """
+    """Read the vocabulary of a tokenizer's folder, in each form of transformers."""
     whole = Path(folder, TOKENIZER_FILE)
     if whole.exists():
         vocabulary = read_tokenizer_json(whole)

@@ -70,11 +70,7 @@ class _Objects(DataObjects):
 
 
 class Hdf5Tensors(TensorFile):
-    """Tensors of an HDF5 file: views, but for those that are cut into chunks.
-
-    Its groups are walked through once, and are an attribute: the object of each by its
-    name; the root's is `""`.
-    """
+    """Tensors of an HDF5 file, views or joined chunks; `groups` are objects by name."""
 
     def __init__(self, file: MappedFile):
         self.groups: dict[str, _Objects] = {}

@@ -170,10 +170,8 @@ def keras_list(ours: str, attribute: str, layer: str) -> tuple[tuple[str, str], 
 def contiguous(array: np.ndarray) -> np.ndarray:
     """A C-contiguous array of the same values; the array itself if it is one.
 
-    `numpy.ascontiguousarray` turns matrices element by element. Where the axes stand
-    in memory the other way round, as those of kernels in PyTorch, `(O, I, *k)`, and
-    in Keras, `(*k, I, O)`, this uses OpenCV's transposition by blocks, several times
-    as fast, where OpenCV can be loaded.
+    Where the axes lie the other way round, as those of kernels in PyTorch and Keras,
+    OpenCV transposes by blocks, several times as fast as NumPy by elements.
     """
     if array.flags.c_contiguous:
         return array

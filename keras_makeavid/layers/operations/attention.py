@@ -279,10 +279,7 @@ def has_attention_over_frames(shape: Sequence[Any], heads: int) -> bool:
 
 
 def attention_over_frames(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Let each pixel's frames attend to one another, staying where they are.
-
-    Query, key, value and result are `(B, F, N, heads, D)`.
-    """
+    """Let the frames of each pixel, `(B, F, N, heads, D)`, attend to one another."""
     from keras_makeavid.layers.operations import pallas_attention
 
     heads, width = query.shape[-2:]

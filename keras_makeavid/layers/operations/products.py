@@ -42,12 +42,10 @@ def conv2d(
     strides: int = 1,
     padding: str = "half",
 ) -> Tensor:
-    """Convolve images, by default with symmetric zero padding of half the kernel.
+    """Convolve `(N, H, W, C_in)` by a kernel `(KH, KW, C_in, C_out)` of odd sides.
 
-    Keras pads `"same"` by (0, 1) where the stride is 2. Stable Diffusion pads 1 on
-    both sides (docs/model.md, Traps), as `padding="half"` does; `"valid"` pads nothing.
-    Inputs are `(N, H, W, C_in)`, the kernel `(KH, KW, C_in, C_out)` with odd KH and KW.
-    With `None` for the bias none is added.
+    By default zeros pad half the kernel on both sides, as in Stable Diffusion; Keras's
+    `"same"` pads (0, 1) where the stride is 2 (docs/model.md, Traps).
     """
     height, width = kernel.shape[:2]
     if (height, width, strides) == (1, 1, 1):
