@@ -37,11 +37,9 @@ class ImageResidualBlock(Layer):
         self.conv_shortcut: SpatialConv | None = None
 
     def build(self, input_shape) -> None:
-        widened = (*input_shape[:-1], self.channels)
         self.norm1.build(input_shape)
         self.conv1.build(input_shape)
-        self.norm2.build(widened)
-        self.conv2.build(widened)
+        self.build_rest((*input_shape[:-1], self.channels))
         if input_shape[-1] != self.channels:
             self.conv_shortcut = self.part(
                 SpatialConv, "conv_shortcut", self.channels, kernel_size=1
@@ -69,9 +67,7 @@ class ImageAttention(ShapeKeepingLayer):
         self.to_out = self.part(Dense, "to_out", channels)
 
     def build(self, input_shape) -> None:
-        self.group_norm.build(input_shape)
-        for projection in (self.to_q, self.to_k, self.to_v, self.to_out):
-            projection.build((None, None, input_shape[-1]))
+        self.build_rest(input_shape)
 
     def call(self, inputs) -> Tensor:
         """Attend within each of `(N, H, W, C)`; the shape stays."""
@@ -278,8 +274,7 @@ class TinyBlock(ShapeKeepingLayer):
         self.filters = channels
 
     def build(self, input_shape) -> None:
-        for conv in (self.conv_0, self.conv_2, self.conv_4):
-            conv.build(input_shape)
+        self.build_rest(input_shape)
 
     def call(self, inputs) -> Tensor:
         """Transform `(N, H, W, channels)`; the shape stays."""

@@ -128,12 +128,10 @@ class ResidualBlock(Layer):
         self.conv_shortcut: PseudoConv3D | None = None
 
     def build(self, inputs_shape, time_embedding_shape) -> None:
-        widened = (*inputs_shape[:-1], self.channels)
         self.norm1.build(inputs_shape)
         self.conv1.build(inputs_shape)
         self.time_emb_proj.build(time_embedding_shape)
-        self.norm2.build(widened)
-        self.conv2.build(widened)
+        self.build_rest((*inputs_shape[:-1], self.channels))
         if inputs_shape[-1] != self.channels:
             self.conv_shortcut = self.part(
                 PseudoConv3D, "conv_shortcut", self.channels, 1, temporal=self.temporal

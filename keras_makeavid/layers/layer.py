@@ -41,6 +41,12 @@ class Layer(Configured, keras.layers.Layer):
         """Make a layer of a kind, with these arguments, to be a part of this one."""
         return kind(*arguments, dtype=self.dtype_policy, name=name, **options)
 
+    def build_rest(self, shape: Shape) -> None:
+        """Build the parts that are not built yet, each for inputs of this shape."""
+        for part in self._flatten_layers(include_self=False, recursive=False):
+            if not part.built:
+                part.build(shape)
+
 
 class ShapeKeepingLayer(Layer):
     """A layer whose output has the shape of its first input."""

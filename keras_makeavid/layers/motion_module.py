@@ -126,13 +126,7 @@ class MotionModule(ShapeKeepingLayer):
         self.proj_out = part(Dense, "proj_out", channels, kernel_initializer="zeros")
 
     def build(self, input_shape) -> None:
-        tokens = (None, None, None, self.channels)
-        for layer in (
-            *(self.norm, self.proj_in, self.norm1, self.positions1, self.attn1),
-            *(self.norm2, self.positions2, self.attn2, self.norm3, self.ff),
-            self.proj_out,
-        ):
-            layer.build(tokens)
+        self.build_rest((None, None, None, self.channels))
 
     def call(self, inputs: Tensor) -> Tensor:
         """Let the frames of a video `(B, F, H, W, C)` meet; the shape stays."""

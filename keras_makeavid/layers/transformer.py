@@ -202,14 +202,8 @@ class TransformerBlock(ShapeKeepingLayer):
 
     def build(self, inputs_shape, context_shape) -> None:
         tokens = (None, None, self.width)
-        for norm in (self.norm1, self.norm2, self.norm3):
-            norm.build(tokens)
-        self.attn1.build(tokens)
         self.attn2.build(tokens, context_shape)
-        if self.temporal:
-            self.norm_temporal.build(tokens)
-            self.attn_temporal.build(tokens)
-        self.ff.build(tokens)
+        self.build_rest(tokens)
 
     def project_context(self, context) -> Any:
         """Keys and values of the text `(B, L, D)`, or `(B, F, L, D)` for each frame."""
@@ -297,10 +291,8 @@ class SpatioTemporalTransformer(ShapeKeepingLayer):
 
     def build(self, inputs_shape, context_shape) -> None:
         image = (None, None, None, self.channels)
-        self.norm.build(image)
-        self.proj_in.build(image)
         self.transformer_block.build(image, context_shape)
-        self.proj_out.build(image)
+        self.build_rest(image)
 
     def project_context(self, context) -> Any:
         """Keys and values of the text `(B, L, D)`, to be computed once a video."""
