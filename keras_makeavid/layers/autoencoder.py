@@ -138,9 +138,7 @@ class ImageBlock(Layer):
         for resnet in self.resnets:
             resnet.build(input_shape)
             input_shape = (*input_shape[:-1], self.channels)
-        for layer in (self.attention, self.sampler):
-            if layer is not None:
-                layer.build(input_shape)
+        self.build_rest(input_shape)
 
     def call(self, x) -> Tensor:
         """`(N, H, W, C)` to `(N, H', W', channels)`."""
@@ -202,8 +200,7 @@ class Coder(Layer):
         for block in self._blocks():
             block.build(shape)
             shape = (None, None, None, block.channels)
-        self.conv_norm_out.build(shape)
-        self.conv_out.build(shape)
+        self.build_rest(shape)
 
     def call(self, inputs) -> Tensor:
         """`(N, H, W, C)` to `(N, H', W', out_channels)`."""
@@ -242,11 +239,9 @@ class Autoencoder(ShapeKeepingLayer):
         )
 
     def build(self, input_shape) -> None:
-        latent_shape = (None, None, None, self.latent_channels)
         self.encoder.build(input_shape)
         self.quant_conv.build((None, None, None, 2 * self.latent_channels))
-        self.post_quant_conv.build(latent_shape)
-        self.decoder.build(latent_shape)
+        self.build_rest((None, None, None, self.latent_channels))
 
     def encode(self, images) -> Tensor:
         """`(N, H, W, C)` to moments `(N, h, w, 2 * latent_channels)`."""

@@ -91,7 +91,7 @@ class UNetBlock(Layer):
             MotionModule, "temporal_modules", num_modules, **module
         )
 
-    def build_parts(self, width, time_width, context_shape, skips=None) -> None:
+    def build(self, width, time_width, context_shape, skips=None) -> None:
         """Create the weights for inputs of a width, and of skips beside them."""
         skips = skips or [0] * len(self.resnets)
         for resnet, skip in zip(self.resnets, skips, strict=True):
@@ -99,9 +99,7 @@ class UNetBlock(Layer):
             width = self.channels
         for attention in self.attentions:
             attention.build((None, None, None, self.channels), context_shape)
-        for module in self.temporal_modules:
-            module.build((None, None, None, None, self.channels))
-        self.built = True
+        self.build_rest((None, None, None, self.channels))
 
     def run(self, part, *inputs) -> Tensor:
         """Call a part; with `rematerialise`, for gradients that compute it again."""
@@ -133,11 +131,6 @@ class DownBlock(UNetBlock):
                 Downsample, "downsamplers_0", self.channels, self.temporal
             )
 
-    def build(self, input_channels, time_width, context_shape) -> None:
-        self.build_parts(input_channels, time_width, context_shape)
-        if self.downsampler is not None:
-            self.downsampler.build((None, None, None, self.channels))
-
     def call(self, x, time_embedding, text) -> tuple[Tensor, list[Tensor]]:
         """Return the output and every intermediate that the up path will want."""
         skips = []
@@ -157,9 +150,6 @@ class MidBlock(UNetBlock):
         motion = design.motion if design.motion_mid_block else None
         super().__init__(design, -1, 2, 1, motion, **kwargs)
 
-    def build(self, time_width, context_shape) -> None:
-        self.build_parts(self.channels, time_width, context_shape)
-
     def call(self, x, time_embedding, text) -> Tensor:
         """`(B, F, H, W, C)` or `(B, H, W, C)`; the shape stays."""
         first, second = self.resnets
@@ -178,11 +168,6 @@ class UpBlock(UNetBlock):
             self.upsampler = self.part(
                 Upsample, "upsamplers_0", self.channels, self.temporal
             )
-
-    def build(self, input_channels, skip_channels, time_width, context_shape) -> None:
-        self.build_parts(input_channels, time_width, context_shape, skip_channels)
-        if self.upsampler is not None:
-            self.upsampler.build((None, None, None, self.channels))
 
     def call(self, x, skips, time_embedding, text) -> Tensor:
         """Consume `skips` of the size of `x`, one for each residual block, in order."""
@@ -237,14 +222,12 @@ class UNet(Layer):
             block.build(width, self.time_width, context_shape)
             width = block.channels
             skips += [width] * (len(block.resnets) + (block.downsampler is not None))
-        self.mid_block.build(self.time_width, context_shape)
+        self.mid_block.build(width, self.time_width, context_shape)
         for block in self.up_blocks:
             block_skips = [skips.pop() for _ in block.resnets]
-            block.build(width, block_skips, self.time_width, context_shape)
+            block.build(width, self.time_width, context_shape, block_skips)
             width = block.channels
-        self.conv_norm_out.build((None, None, None, width))
-        self.conv_out.build((None, None, None, width))
-        self.built = True
+        self.build_rest((None, None, None, width))
 
     def project_context(self, context) -> dict[str, Any]:
         """Compute the text's keys and values of every transformer, once a video."""
