@@ -58,7 +58,7 @@ def attention(
         out_specs=spec.tokens,
         out_shape=jax.ShapeDtypeStruct(query.shape, query.dtype),
         compiler_params=parallel(3),
-        cost_estimate=spec.cost(2, query, key, value, query),
+        cost_estimate=_cost(2, spec.scores, spec.width, query, key, value, query),
         interpret=interpret,
         name="attention",
     )(query, key, value)
@@ -87,7 +87,7 @@ def _attention_backward(heads, interpret, kept, upstream):
             out_shape=like,
             scratch_shapes=[sums, sums],
             compiler_params=parallel(2, 1),
-            cost_estimate=spec.cost(5, *kept, upstream, *kept),
+            cost_estimate=_cost(5, spec.scores, spec.width, *kept, upstream, *kept),
             interpret=interpret,
             name="attention_gradient",
         )(query, key, value, upstream)
@@ -112,14 +112,15 @@ class _Blocks:
         self.keys = pl.BlockSpec(
             (None, self.width, key.shape[2]), lambda n, head, run: (n, head, 0)
         )
-        self._scores = number * heads * tokens * key.shape[2]
+        self.scores = number * heads * tokens * key.shape[2]
 
-    def cost(self, products: int, *arrays) -> pl.CostEstimate:
-        return pl.CostEstimate(
-            flops=2 * products * self._scores * self.width,
-            transcendentals=self._scores,
-            bytes_accessed=sum(x.size * x.dtype.itemsize for x in arrays),
-        )
+
+def _cost(products: int, scores: int, width: int, *arrays) -> pl.CostEstimate:
+    return pl.CostEstimate(
+        flops=2 * products * scores * width,
+        transcendentals=scores,
+        bytes_accessed=sum(x.size * x.dtype.itemsize for x in arrays),
+    )
 
 
 def parallel(axes: int, in_order: int = 0) -> pltpu.CompilerParams:
@@ -235,7 +236,6 @@ def _over_frames(kernel, products, outputs, arrays, heads, interpret):
     like = jax.ShapeDtypeStruct(arrays[0].shape, arrays[0].dtype)
     scores = batch * heads * frames * frames * pixels
     sums = [pltpu.VMEM((frames, width, size), jnp.float32)] * (outputs - 1)
-    moved = sum(x.size * x.dtype.itemsize for x in (*arrays, *[like] * outputs))
     return pl.pallas_call(
         functools.partial(kernel, scale=width**-0.5),
         grid=(batch, heads, pixels // size),
@@ -244,11 +244,7 @@ def _over_frames(kernel, products, outputs, arrays, heads, interpret):
         out_shape=[like] * outputs,
         scratch_shapes=sums,
         compiler_params=parallel(3),
-        cost_estimate=pl.CostEstimate(
-            flops=2 * products * scores * width,
-            transcendentals=scores,
-            bytes_accessed=moved,
-        ),
+        cost_estimate=_cost(products, scores, width, *arrays, *[like] * outputs),
         interpret=interpret,
         name=kernel.__name__.strip("_"),
     )(*arrays)
