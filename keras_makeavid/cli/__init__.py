@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import importlib.util
 import json
@@ -13,13 +14,12 @@ from contextlib import contextmanager, suppress
 
 from keras_makeavid import __version__
 from keras_makeavid.cli import (
+    clips,
     dataset,
     encode,
     evaluate,
-    extend,
     generate,
     info,
-    interpolate,
     plan,
     train,
     weights,
@@ -27,8 +27,8 @@ from keras_makeavid.cli import (
 
 _COMMANDS = {
     "generate": generate,
-    "interpolate": interpolate,
-    "extend": extend,
+    "interpolate": clips.Interpolate(),
+    "extend": clips.Extend(),
     "evaluate": evaluate,
     "encode": encode,
     "dataset": dataset,
@@ -106,12 +106,12 @@ def _parser():
 
 
 def _add_commands(parser, commands):
-    """Add a subparser for each module of commands, and for those inside a group.
+    """Add a subparser for each command, and for those inside a group.
 
-    A command is a module: its docstring is its help, `add_arguments` declares options
-    by the `add_argument` that it is given, and `run` does the work. `prepare`, if there
-    is one, is called before a backend is imported: it refuses wrong options and fills
-    in what others decide.
+    A command is a module or an object: its docstring is its help, `add_arguments`
+    declares options by the `option` that it is given, and `run` does the work.
+    `prepare`, if there is one, is called before a backend is imported: it refuses wrong
+    options and fills in what others decide.
     """
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in commands.items():
@@ -127,7 +127,8 @@ def _add_commands(parser, commands):
         if group:
             _add_commands(subparser, group)
             continue
-        command.add_arguments(subparser.add_argument)
+        option = functools.partial(_add_option, subparser)
+        command.add_arguments(option)
         # Without a model there is no need of KerasHub, which takes seconds to import.
         uses_models = getattr(command, "USES_MODELS", True)
         subparser.set_defaults(
@@ -136,14 +137,24 @@ def _add_commands(parser, commands):
             uses_models=uses_models,
             prog=subparser.prog,
         )
-        subparser.add_argument(
+        option(
             "--backend",
             choices=_BACKENDS,
             help="Keras backend; if not given, KERAS_BACKEND or that of keras.json",
         )
-        subparser.add_argument(
-            "--debug", action="store_true", help="show the traceback of an error"
-        )
+        option("--debug", default=False, help="show the traceback of an error")
+
+
+def _add_option(parser, *names, **settings):
+    """`add_argument`, with the type of the default: `False` is a flag, `[]` a list."""
+    default = settings.get("default")
+    if default is False:
+        settings["action"] = "store_true"
+    elif default == []:
+        settings["action"] = "append"
+    elif isinstance(default, int | float):
+        settings["type"] = type(default)
+    parser.add_argument(*names, **settings)
 
 
 def _choose_backend(asked_for: str | None) -> None:

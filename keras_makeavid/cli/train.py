@@ -27,7 +27,7 @@ def add_arguments(option) -> None:
     )
     option(
         "--allow-other-encoder",
-        action="store_true",
+        default=False,
         help="train on a dataset that another VAE or text encoder made",
     )
 
