@@ -37,10 +37,6 @@ class GivenFrames:
     Args:
         shares: The share of each pattern, positive numbers of any sum.
 
-    Raises:
-        ValueError: If there is no pattern, an unknown one, or a share that is not
-            positive.
-
     Example:
     ```python
     given = GivenFrames({"first": 2, "ends": 1, "every 4": 1})

@@ -35,9 +35,7 @@ def parse_json(text: str | bytes, source: Any) -> Any:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
         value = json.loads(
-            text,
-            object_pairs_hook=_without_duplicates,
-            parse_constant=_refuse_constant,
+            text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
         )
         check_levels(value)
         return value

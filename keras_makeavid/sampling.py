@@ -89,30 +89,23 @@ class DenoisingLoop:
         windows: Windows | None = None,
         text_shares: np.ndarray | None = None,
     ):
-        """Denoise.
+        """Denoise standard normal noise `(B, F, H, W, C)` or `(B, H, W, C)`, in float32.
 
         Args:
-            noise: `(B, F, H, W, C)` or `(B, H, W, C)`, standard normal.
+            noise: Of the shape of the result.
             conditions: Arrays or tensors.
             table: The scheduler's steps.
-            noise_keys: Int32 `(B, 2)`, the key of each sample's step noise, for a
-                table that `needs_noise`.
+            noise_keys: Int32 `(B, 2)`, for a table that `needs_noise`.
             progress: Called with the number of steps done after each step.
             spatial_only: Whether to leave out the UNet's temporal parts.
             low_memory: Whether the two passes of guidance follow one another, rather
                 than being one of twice the batch.
-            guided_steps: Steps with guidance, a UNet pass for each prompt; the others
-                make one pass. `None` is all.
-            preview: How the expected result `(B, F, H, W, C)` is shown on the way.
-            latents: Clean latents of the shape of `noise` to start from; the table is
-                then one of a `strength`.
-            windows: Windows of frames that are denoised one after the other in each
-                step, and blended. `None` is all frames at once.
+            guided_steps: Steps with guidance; `None` is all.
+            preview: How the expected result is shown on the way.
+            latents: Clean latents to start from, with a table of a `strength`.
+            windows: What is denoised one after the other in each step, and blended.
             text_shares: `(B, F, K)`, how much of each of K texts a frame is told, for
                 `Conditions` with so many; a row adds up to one.
-
-        Returns:
-            Latents of the shape of `noise`, float32.
         """
         num_steps = len(table.timesteps)
         guided_steps = range(num_steps) if guided_steps is None else guided_steps
@@ -120,26 +113,14 @@ class DenoisingLoop:
             guided_steps = range(0)
         rescaled = float(conditions.guidance_rescale) != 0.0
         start, *arguments = keras.tree.map_structure(
-            lambda x: ops.convert_to_tensor(x, "float32"),
-            (table.start(noise, latents), tuple(conditions), _padded(table)),
+            _floats, (table.start(noise, latents), tuple(conditions), _padded(table))
         )
+        starts, shares, _ = windows or (None, None, None)
         over_time = None
         if windows is not None or text_shares is not None:
-            dtypes = ("int32", "float32", "float32")
-            values = (*(windows or (None, None))[:2], text_shares)
-            over_time = tuple(
-                None if value is None else ops.convert_to_tensor(value, dtype)
-                for value, dtype in zip(values, dtypes, strict=True)
-            )
-        if noise_keys is not None:
-            noise_keys = ops.convert_to_tensor(noise_keys, "int32")
+            over_time = _integers(starts), _floats(shares), _floats(text_shares)
+        shown = preview and (_integers(preview.every), _floats(preview.colours))
         state = tuple(SamplerState.start(start))
-        shown = None
-        if preview is not None:
-            colours = preview.colours
-            if preview.tiny is None:
-                colours = ops.convert_to_tensor(colours, "float32")
-            shown = (ops.convert_to_tensor(preview.every, "int32"), colours)
         number = next(self._numbers) % _MOST_CALLS
         self._progress[number] = progress
         self._previews[number] = preview
@@ -160,10 +141,8 @@ class DenoisingLoop:
                 state = self._programs[kind](
                     state,
                     *arguments,
-                    noise_keys,
-                    ops.convert_to_tensor(steps.start, "int32"),
-                    ops.convert_to_tensor(steps.stop, "int32"),
-                    ops.convert_to_tensor(number, "int32"),
+                    _integers(noise_keys),
+                    *map(_integers, (steps.start, steps.stop, number)),
                     shown,
                     over_time,
                 )
@@ -307,25 +286,19 @@ class DenoisingLoop:
         self._previews[int(number)].show(int(done), frames)
 
 
+def _floats(values):
+    return None if values is None else ops.convert_to_tensor(values, "float32")
+
+
+def _integers(values):
+    return None if values is None else ops.convert_to_tensor(values, "int32")
+
+
 def rescale_guided(guided: Any, positive: Any, share: Any) -> Any:
-    """Bring the contrast of a guided prediction back to that of the prompt's own.
+    """Bring the contrast of a guided prediction `(B, ...)` back to the prompt's own.
 
     Lin et al., arXiv 2305.08891, equations 15 and 16; the deviation is that of a whole
-    sample, all frames together.
-
-    Args:
-        guided: Tensor `(B, ...)`.
-        positive: Tensor of that shape, the prediction with the prompt.
-        share: Float or scalar in `[0, 1]`; `0` changes nothing, theirs is 0.7.
-
-    Returns:
-        Tensor of that shape.
-
-    Example:
-    ```python
-    positive = keras.random.normal((2, 4, 8, 8, 4))
-    rescale_guided(7.5 * positive, positive, 0.7).shape  # (2, 4, 8, 8, 4)
-    ```
+    sample, all frames together. A share of 0 changes nothing, theirs is 0.7.
     """
     axes = tuple(range(1, len(guided.shape)))
     own, blown = (ops.std(x, axis=axes, keepdims=True) for x in (positive, guided))

@@ -56,11 +56,7 @@ def add_arguments(option) -> None:
         "again",
     )
     option("--video", help="video to change, in the place of --frames")
-    option(
-        "--strength",
-        default=0.6,
-        help="how much of --video may change, up to 1",
-    )
+    option("--strength", default=0.6, help="how much of --video may change, up to 1")
     option("--frames", type=int, help="number of frames; the preset's if not given")
     option(
         "--image-guidance",

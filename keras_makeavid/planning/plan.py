@@ -174,9 +174,6 @@ def _words(recipe, unet):
 def plan_as_json(plan: Plan) -> dict[str, Any]:
     """The numbers of a plan, all of one chip; `None` where nothing was compiled.
 
-    Args:
-        plan: The plan of a program.
-
     Example:
     ```python
     plan_as_json(plan)["tflop"]
@@ -204,9 +201,6 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
 
 def plan_lines(plan: Plan) -> Iterator[str]:
     """A plan as lines of text.
-
-    Args:
-        plan: The plan of a program.
 
     Example:
     ```python

@@ -48,8 +48,7 @@ def load_recipe(
 
     Raises:
         FileNotFoundError: There is no such recipe.
-        RecipeError: It is wrong. The text names every key, what is allowed and what
-            was received.
+        RecipeError: It is wrong: every key, what is allowed and what was received.
 
     Example:
     ```python
@@ -85,13 +84,7 @@ def recipe_from_dict(
         values: Tables and keys. `None` stands for a key that is left out, where that
             is allowed.
         overrides: As in `load_recipe`.
-        name: What to call it in errors.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        RecipeError: It is wrong.
+        name: What to call it in a `RecipeError`.
 
     Example:
     ```python
@@ -114,13 +107,7 @@ def recipe_from_dict(
 
 
 def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:
-    """Give the recipe as JSON holds it.
-
-    Args:
-        recipe: The recipe.
-
-    Returns:
-        A dict that `recipe_from_dict` makes the same recipe out of.
+    """Give the recipe as JSON holds it, for `recipe_from_dict` to make it again.
 
     Example:
     ```python
@@ -142,16 +129,7 @@ def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def packaged_recipes() -> list[str]:
-    """List the names of the recipes that come with the package.
-
-    Returns:
-        The names, sorted.
-
-    Example:
-    ```python
-    packaged_recipes()
-    ```
-    """
+    """List the names of the recipes that come with the package, sorted."""
     return sorted(path.stem for path in _packaged("").glob("*.toml"))
 
 

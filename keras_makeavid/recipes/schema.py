@@ -51,8 +51,7 @@ LengthAbove0 = Annotated[
 ]
 Pattern = Annotated[Text, Meta(description=_LAYERS, extra={"check": _check_pattern})]
 Trainable = Annotated[
-    Pattern,
-    Meta(description=f"'temporal', 'spatial', 'all', 'lora' or {_LAYERS}"),
+    Pattern, Meta(description=f"'temporal', 'spatial', 'all', 'lora' or {_LAYERS}")
 ]
 
 
@@ -295,28 +294,14 @@ class Recipe(Table, frozen=True):
     """A whole training.
 
     `data`, `loss` and `optimizer` are what the stages have in common. Each stage
-    holds its own, complete.
-
-    Args:
-        run: Where everything goes.
-        model: What is trained.
-        data: What it is trained on.
-        stage: The stages, in their order.
-        loss: How samples become a loss.
-        optimizer: How gradients become updates.
-        guard: What happens at NaNs.
-        checkpoints: What a run can be continued from.
-        logs: What is logged.
-        samples: Videos that are generated meanwhile.
-        distribution: Devices that train together. If not given, one device trains.
+    holds its own, complete. Without a `distribution` one device trains.
     """
 
     run: Run
     model: Model
     data: Data
     stage: Annotated[
-        tuple[Stage, ...],
-        Meta(min_length=1, description="a list of tables, [[stage]]"),
+        tuple[Stage, ...], Meta(min_length=1, description="a list of tables, [[stage]]")
     ]
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()

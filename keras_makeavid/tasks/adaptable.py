@@ -77,9 +77,6 @@ class AdaptableTask(TrainableTask):
         Args:
             name: Of the adapter; `None` takes out all.
 
-        Raises:
-            ValueError: As for `set_lora_scales`.
-
         Example:
         ```python
         task.unload_lora("style")

@@ -146,14 +146,8 @@ class TrainableTask(keras_hub.models.Task):
 
         Args:
             x: As for `fit`.
-            allow_other_encoder: As for `fit`.
-            **kwargs: See `keras.Model.evaluate`.
-
-        Returns:
-            The loss, or what else Keras was asked for.
-
-        Raises:
-            ValueError: As for `fit`.
+            allow_other_encoder: As for `fit`, with what it raises.
+            **kwargs: See `keras.Model.evaluate`, which says what it returns.
 
         Example:
         ```python

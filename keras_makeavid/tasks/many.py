@@ -143,12 +143,6 @@ def generate_many(
             the task's weights.
         **defaults: Further arguments of `generate`, where a request has none.
 
-    Returns:
-        A `ManyReport`.
-
-    Raises:
-        ValueError: If an argument makes no sense.
-
     Example:
     ```python
     requests, problems = read_requests("prompts.txt")

@@ -98,12 +98,7 @@ def _converted(
     print(f"{source} is converted once, to {folder}", file=sys.stderr)
     with folder_written_aside(folder) as aside:
         convert(
-            source,
-            aside,
-            inflating="auto",
-            motion=motion,
-            force=True,
-            progress=True,
+            source, aside, inflating="auto", motion=motion, force=True, progress=True
         )
         sizes = _sizes(aside)
         write_json(aside / _RECORD, sizes)

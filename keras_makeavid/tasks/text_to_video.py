@@ -218,12 +218,9 @@ class TextToVideo(FromPreset, AdaptableTask):
         without the full weights in memory.
 
         Args:
-            mode: `"int8"`.
-            config: As for `UNetPseudo3D.quantize`.
-            **kwargs: As for `UNetPseudo3D.quantize`.
-
-        Raises:
-            ValueError: If there is another mode or option.
+            mode: `"int8"`; other modes and options are a `ValueError`.
+            config: As for `UNetPseudo3D.quantize`, as further arguments are.
+            **kwargs: See there.
 
         Example:
         ```python
@@ -575,10 +572,6 @@ class TextToVideo(FromPreset, AdaptableTask):
         Returns:
             uint8 `(B, (F - 1) * factor + 1, height, width, 3)`.
 
-        Raises:
-            ValueError: If an argument does not fit, such as a model that takes no
-                pictures.
-
         Example:
         ```python
         smooth = task.interpolate(read_video("clip.mp4", fps=8), factor=4)
@@ -626,10 +619,6 @@ class TextToVideo(FromPreset, AdaptableTask):
         Returns:
             uint8 `(B, num_frames, height, width, 3)`. The frames of the video are as it
             has them, at the size of the result.
-
-        Raises:
-            ValueError: If an argument does not fit, such as a model that takes no
-                pictures.
 
         Example:
         ```python
@@ -718,12 +707,11 @@ class TextToVideo(FromPreset, AdaptableTask):
 
         Args:
             prompts: A list of them.
-            prompt_weighting: As for `generate`.
-            long_prompts: As for `generate`.
+            prompt_weighting: As for `generate`, as is `long_prompts`.
+            long_prompts: With it, L is that of a window times their number.
 
         Returns:
-            A tensor `(B, L, D)`; with `long_prompts` L is that of a window times their
-            number.
+            A tensor `(B, L, D)`.
 
         Example:
         ```python

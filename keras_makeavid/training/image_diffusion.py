@@ -42,9 +42,6 @@ class ImageDiffusion(DiffusionModel):
         min_snr_gamma: Weighs the timesteps as `min_snr_weights`; `None` does not.
         seed: Seed of timesteps, noise, rectangles and dropout.
 
-    Raises:
-        ValueError: If an argument makes no sense, or they do not fit one another.
-
     Example:
     ```python
     unet = UNetPseudo3D(

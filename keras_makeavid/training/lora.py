@@ -88,10 +88,7 @@ def save_lora(
         form: `"diffusers"` or `"kohya"`, of names and of where alpha stands.
 
     Returns:
-        The number of layers with adapters.
-
-    Raises:
-        ValueError: If the model has no adapters, or the form or the suffix is another.
+        The number of layers with adapters; none is a `ValueError`.
 
     Example:
     ```python
@@ -119,10 +116,7 @@ def save_lora(
 
 
 def without_lora(model: keras.Model) -> keras.Model:
-    """A copy of a model with its adapters merged into the kernels.
-
-    Args:
-        model: A built model with adapters or without.
+    """A copy of a built model, its adapters merged into the kernels if it has any.
 
     Example:
     ```python

@@ -24,9 +24,6 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         total_steps: Steps of the warm-up and the decay together.
         final: The rate of the last step of a cosine.
 
-    Raises:
-        ValueError: If `decay` is another, or a cosine has no steps.
-
     Example:
     ```python
     rate = WarmupSchedule(5e-5, 2_500, "cosine", total_steps=22_500, final=1e-8)

@@ -109,10 +109,7 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
 
 
 def open_loader(
-    stage: Stage,
-    seed: int,
-    task: TextToVideo | None = None,
-    hosts: Hosts | None = None,
+    stage: Stage, seed: int, task: TextToVideo | None = None, hosts: Hosts | None = None
 ) -> BatchLoader:
     """The loader of a stage's data, of which each process reads its own samples.
 

@@ -99,9 +99,6 @@ def train(
         allow_other_encoder: Whether a dataset may be of another VAE or text encoder
             than the preset's.
 
-    Returns:
-        A `TrainingResult`.
-
     Raises:
         RecipeError: If the recipe is wrong.
         FileNotFoundError: If preset, dataset or hints are missing.
