@@ -14,19 +14,12 @@ from keras_makeavid.tensor import Tensor
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Preview:
-    """How a running generation is shown.
+    """How a running generation is shown: by `tiny`, or else by `colours`."""
 
-    Args:
-        show: Called with the number of steps done and the frames.
-        every: Number of steps between two calls.
-        tiny: What decodes the latents; `None` is `colours`.
-        colours: Linear maps `(B, C + 1, 3)` of latents to colours, by `fit_colours`.
-    """
-
-    show: Callable[[int, np.ndarray], None]
-    every: int
+    show: Callable[[int, np.ndarray], None]  # Takes the steps done, and the frames.
+    every: int  # Steps between two calls.
     tiny: AutoencoderTiny | None = None
-    colours: np.ndarray | None = None
+    colours: np.ndarray | None = None  # As of `fit_colours`.
 
 
 def fit_colours(vae: AutoencoderKL, latents: np.ndarray) -> np.ndarray:

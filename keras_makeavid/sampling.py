@@ -14,7 +14,6 @@ from keras_makeavid.compilation import (
     compile_inference,
     compile_part,
     host_callback,
-    host_callback_when,
     wait_for_host_callbacks,
     weights_of_loop,
 )
@@ -89,7 +88,7 @@ class DenoisingLoop:
         windows: Windows | None = None,
         text_shares: np.ndarray | None = None,
     ):
-        """Denoise standard normal noise `(B, F, H, W, C)` or `(B, H, W, C)`, in float32.
+        """Denoise standard normal noise `(B, F, H, W, C)` or `(B, H, W, C)` in float32.
 
         Args:
             noise: Of the shape of the result.
@@ -191,13 +190,19 @@ class DenoisingLoop:
                     prediction = predict(sample * row.input_scale, row.timestep)
                 state = step(row, state, prediction, noise)
                 if kind.reports:
-                    place = ops.stack([number, ops.cast(i, "int32")])
-                    state = host_callback(self._report, place, tuple(state))
+                    state = report(i, tuple(state), number)
                 if shown is not None:
                     state = show(i, tuple(state), number, *shown)
                 return tuple(state)
 
             return ops.fori_loop(first, stop, body, tuple(map(shard_batch, state)))
+
+        def report(i, state, number):
+            def make():
+                # With an element of the sample: JAX calls when that is computed.
+                return number, ops.cast(i, "int32") + 1, ops.ravel(state[0])[0]
+
+            return host_callback(self._report, make, state)
 
         @compile_part
         def frames_of(denoised, colours):
@@ -210,7 +215,7 @@ class DenoisingLoop:
             def make():
                 return number, done, frames_of(denoised, colours)
 
-            return host_callback_when(done % every == 0, self._show, make, state)
+            return host_callback(self._show, make, state, done % every == 0)
 
         layers = [self._unet] if kind.tiny is None else [self._unet, kind.tiny]
         calls_host = kind.reports or kind.previews
@@ -277,9 +282,8 @@ class DenoisingLoop:
 
         return predict
 
-    def _report(self, place) -> None:
-        number, step = (int(value) for value in place)
-        self._progress[number](step + 1)
+    def _report(self, number, done, _) -> None:
+        self._progress[int(number)](int(done))
 
     def _show(self, number, done, frames) -> None:
         frames = ops.convert_to_numpy(frames)

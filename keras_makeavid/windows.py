@@ -10,17 +10,11 @@ BLENDS = ("pyramid", "uniform")
 
 
 class Windows(NamedTuple):
-    """Windows over the frames of a video, and what each counts in a frame.
+    """Windows over the frames of a video, and what each counts in a frame."""
 
-    Attributes:
-        starts: Int32 `(N,)`, first frames of the windows.
-        shares: Float32 `(N, window)`; those of all windows of a frame add up to one.
-        stride: Frames from one window to the next, but to the last.
-    """
-
-    starts: np.ndarray
-    shares: np.ndarray
-    stride: int
+    starts: np.ndarray  # Int32 `(N,)`, first frames of the windows.
+    shares: np.ndarray  # Float32 `(N, window)`; those of a frame add up to one.
+    stride: int  # Frames from one window to the next, but to the last.
 
     @classmethod
     def over(
@@ -56,7 +50,7 @@ def frame_weights(window: int, blend: str) -> np.ndarray:
 def share_noise(
     noise: np.ndarray, window: int, stride: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Let all windows start from the noise of the first `(F, H, W, C)`, in other orders.
+    """Let all windows of noise `(F, H, W, C)` start as the first, in other orders.
 
     Section 3.2 of FreeNoise (arXiv 2310.15169): what windows have in common keeps what
     they show alike, and the order keeps their motion apart. The noise of a `stride` is

@@ -144,7 +144,7 @@ class StepTable:
         return np.stack([getattr(self, name) for name in _COLUMNS], axis=-1)
 
     def start(self, noise: Any, latents: Any | None = None) -> Any:
-        """Make the sample that the first step takes of standard normal noise `(B, ...)`.
+        """Make the first step's sample of standard normal noise `(B, ...)`.
 
         Latents of that shape to start from are clean; `None` is pure noise.
         """

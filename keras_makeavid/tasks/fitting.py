@@ -214,15 +214,10 @@ class TrainableTask(keras_hub.models.Task):
 
 @dataclasses.dataclass(frozen=True)
 class _Training:
-    """How a task trains. Keras does not look for layers to save in here.
+    """How a task trains. Keras does not look for layers to save in here."""
 
-    Args:
-        objective: Around the task's own UNet, with the task's own seeds.
-        settings: Arguments of `compile`.
-    """
-
-    objective: VideoDiffusion
-    settings: dict[str, Any]
+    objective: VideoDiffusion  # Around the task's own UNet, with the task's own seeds.
+    settings: dict[str, Any]  # Arguments of `compile`.
 
 
 def _is_latent_dataset(data) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import numpy as np
 from keras import ops
@@ -43,6 +41,7 @@ class ImageAutoencoding(ReportingModel):
     """
 
     PARTS = ("vae",)
+    SETTINGS = ("seed", "kl_weight")
 
     def __init__(
         self,
@@ -79,9 +78,6 @@ class ImageAutoencoding(ReportingModel):
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ) -> Tensor:
         return y_pred["reconstruction"] + self.kl_weight * y_pred["divergence"]
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "kl_weight": self.kl_weight}
 
 
 def with_unit_latents(vae: AutoencoderKL, loader: BatchLoader) -> AutoencoderKL:

@@ -36,24 +36,16 @@ _RECENT_STEPS = 100
 class StepLog:
     """One line of `metrics.jsonl`; nothing in it depends on the clock."""
 
-    # Steps of the run up to and with this one.
-    step: int
+    step: int  # Steps of the run up to and with this one.
     stage: str
-    # Of the stage, from 1.
-    epoch: int
-    # Of this step alone.
-    loss: float
+    epoch: int  # Of the stage, from 1.
+    loss: float  # Of this step alone.
     lr: float
-    # Before clipping; with accumulation, of the mean of the parts so far.
-    grad_norm: float
-    # Whether the step changed nothing because something was not finite.
-    skipped: bool
-    # How many such steps the stage has had.
-    skipped_total: int
-    # How many the run has had.
-    rollbacks: int
-    # The batch that it trained on.
-    data_step: int
+    grad_norm: float  # Before clipping, of the mean of the accumulated parts so far.
+    skipped: bool  # It changed nothing, because something was not finite.
+    skipped_total: int  # Such steps of the stage.
+    rollbacks: int  # Of the run.
+    data_step: int  # The batch that it trained on.
 
     def as_json(self) -> dict[str, Any]:
         """The fields, with `None` for what is not finite: JSON has no NaN."""

@@ -40,11 +40,9 @@ class Phase:
     """One repeat of a stage."""
 
     number: int
-    # The stage's, with the number of the repeat if there are several.
-    name: str
+    name: str  # The stage's, with the number of the repeat if there are several.
     stage: Stage
-    # Steps of the run before it.
-    first_step: int
+    first_step: int  # Steps of the run before it.
     steps: int
     steps_per_epoch: int
 
