@@ -46,10 +46,7 @@ def parse_json(text: str | bytes, source: Any) -> Any:
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
-    """Write a JSON file, whole or not at all, and refuse numbers that are not finite.
-
-    `indent` is in spaces a level; `None` writes one line.
-    """
+    """Write finite numbers as JSON, whole or not at all; on a line without `indent`."""
     text = json.dumps(value, indent=indent, allow_nan=False)
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")

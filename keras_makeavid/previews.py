@@ -44,10 +44,7 @@ def fit_colours(vae: AutoencoderKL, latents: np.ndarray) -> np.ndarray:
 def preview_frames(
     latents: Tensor, tiny: AutoencoderTiny | None, colours: Tensor
 ) -> Tensor:
-    """Decode latents `(B, F, h, w, C)` to uint8 frames `(B, F, H, W, 3)`.
-
-    Without `tiny`, `colours` map them, and frames have the size of the latents.
-    """
+    """Decode latents `(B, F, h, w, C)` to uint8 frames by `tiny`, or by `colours`."""
     if tiny is None:
         frames = ops.einsum("bfhwc,bcd->bfhwd", latents, colours[:, :-1])
         frames = frames + colours[:, None, None, -1:]

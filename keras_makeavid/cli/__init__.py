@@ -48,12 +48,7 @@ XLA_FLAGS = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, of `arguments` or the process's own words.
-
-    Returns:
-        The exit code: 0, the command's own, or 2 for an error, which is printed as
-        one line.
-    """
+    """Run the command line; the exit code is the command's own, or 2 for an error."""
     options = _parser().parse_args(arguments)
     try:
         if options.prepare is not None:

@@ -115,10 +115,7 @@ def lower_training_step(
 def lower_sampling(
     recipe: Recipe, frames: int, batch_size: int, sizes: Sizes
 ) -> tuple[UNetPseudo3D, Any]:
-    """Lower guided sampling; the body of its loop is one step.
-
-    The result are the UNet without weights and a `jax.stages.Lowered`.
-    """
+    """Lower guided sampling, of a step a turn; its UNet without weights comes first."""
     unet = build_abstract(lambda: _unet_of(recipe))
     lowered = DenoisingLoop(unet).lower(
         abstract_batch(
@@ -130,19 +127,14 @@ def lower_sampling(
 
 
 def _jitted(train_function):
-    """The compiled function inside Keras's, which takes an iterator.
-
-    Keras (backend/jax/trainer.py, `make_train_function`) keeps no other name of it.
-    """
+    """The compiled function inside Keras's, which takes an iterator."""
+    # Keras (backend/jax/trainer.py, `make_train_function`) has no other name of it.
     (cell,) = train_function.__closure__
     return cell.cell_contents
 
 
 def build_abstract(make: Callable[[], Model]) -> Model:
-    """Make a model whose variables have shape, dtype and layout, and no value.
-
-    It can be traced and compiled, and not run. `make` reads no values.
-    """
+    """Make a model whose variables have shape, dtype and layout, to compile alone."""
     import jax
 
     made = []

@@ -20,13 +20,10 @@ def with_embedding(
     path: str | os.PathLike[str],
     token: str | None,
 ) -> tuple[list[str], TextToVideoPreprocessor, TextEncoder]:
-    """A tokenizer and a text encoder that know the token of a file too.
+    """The tokens of a file, and a tokenizer and a text encoder that know them too.
 
     Several vectors are as many tokens, `token`, `token_1` and so on, as in diffusers:
     the first one in a prompt stands for all.
-
-    Returns:
-        The tokens, and both parts.
     """
     config = text_encoder.get_config()
     found, vectors = read_embedding(path, config["embedding_dim"])

@@ -67,9 +67,8 @@ def over_time(
 ) -> tuple[list[list[str]], np.ndarray | None]:
     """Lay prompts that change over the frames of a video.
 
-    Returns:
-        As many texts for each prompt, and float32 `(B, F, K)`, how much a frame is told
-        of each; `None` if no prompt changes.
+    They are as many texts for each prompt, and float32 `(B, F, K)`, how much a frame is
+    told of each; `None` if no prompt changes.
     """
     count = max(map(len, prompts))
     rows, shares = [], np.zeros((len(prompts), num_frames, count), "float32")
@@ -123,10 +122,7 @@ def as_windows(
 def as_videos(
     videos: Any, batch: int, num_frames: Any, height: int, width: int
 ) -> np.ndarray:
-    """Return videos as uint8 `(B, F, height, width, 3)`.
-
-    They are uint8 `(F, H, W, 3)`, one for all samples, or `(B, F, H, W, 3)`.
-    """
+    """Return a video for all samples, or one each, as `(B, F, height, width, 3)`."""
     videos = np.asarray(videos)
     if videos.ndim == 4:
         videos = videos[None]

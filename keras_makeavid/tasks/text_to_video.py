@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,21 +28,8 @@ from keras_makeavid.previews import Preview, fit_colours
 from keras_makeavid.progress import step_progress
 from keras_makeavid.sampling import Conditions, DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule, Scheduler, get_scheduler
+from keras_makeavid.tasks import inputs
 from keras_makeavid.tasks.adaptable import AdaptableTask
-from keras_makeavid.tasks.inputs import (
-    as_count,
-    as_interval,
-    as_keyframes,
-    as_prompts,
-    as_scale,
-    as_seeds,
-    as_videos,
-    as_windows,
-    check_flag,
-    check_videos,
-    is_integer,
-    over_time,
-)
 from keras_makeavid.tensor import Tensor
 from keras_makeavid.text import TextToVideoPreprocessor
 from keras_makeavid.text.weighting import weigh
@@ -112,10 +99,8 @@ class TextToVideo(FromPreset, AdaptableTask):
         given_frames: GivenFrames | Mapping[str, float] | None = None,
         **kwargs,
     ):
-        inputs = backbone.input
-        super().__init__(
-            inputs=inputs, outputs=backbone(inputs), compile=False, **kwargs
-        )
+        taken = backbone.input
+        super().__init__(inputs=taken, outputs=backbone(taken), compile=False, **kwargs)
         if isinstance(schedule, dict):
             schedule = NoiseSchedule.from_config(schedule)
         self.backbone = backbone
@@ -128,7 +113,8 @@ class TextToVideo(FromPreset, AdaptableTask):
         self.input_spec = None
         self.autocast = False
         self.low_memory = False
-        self._fast = _FastDecoder()
+        # What decodes fast, if it is loaded. Keras does not look for layers in here.
+        self._fast = types.SimpleNamespace(model=None)
         self.height = height
         self.width = width
         self.num_frames = num_frames
@@ -397,43 +383,45 @@ class TextToVideo(FromPreset, AdaptableTask):
         task.generate(["a cat", "a dog"], negative_prompts="blurry", seed=1)
         ```
         """
-        changing, negatives = as_prompts(prompts, negative_prompts)
+        changing, negatives = inputs.as_prompts(prompts, negative_prompts)
         batch = len(changing)
-        seeds = as_seeds(seed, batch)
+        seeds = inputs.as_seeds(seed, batch)
         height = self._checked_size("height", self.height if height is None else height)
         width = self._checked_size("width", self.width if width is None else width)
         if video is not None:
-            video = as_videos(video, batch, num_frames, height, width)
+            video = inputs.as_videos(video, batch, num_frames, height, width)
             num_frames = video.shape[1]
         num_frames = self.num_frames if num_frames is None else num_frames
-        num_frames = as_count("num_frames", num_frames)
-        check_videos(batch, num_frames, height, width)
-        windows = as_windows(window, overlap, blend, num_frames)
+        num_frames = inputs.as_count("num_frames", num_frames)
+        inputs.check_videos(batch, num_frames, height, width)
+        windows = inputs.as_windows(window, overlap, blend, num_frames)
         at_once = num_frames if windows is None else windows.shares.shape[1]
         self.backbone.check_frames(at_once)
-        check_flag("shared_noise", shared_noise)
-        texts, text_shares = over_time(changing, num_frames)
-        num_steps = as_count("num_steps", num_steps)
+        inputs.check_flag("shared_noise", shared_noise)
+        texts, text_shares = inputs.over_time(changing, num_frames)
+        num_steps = inputs.as_count("num_steps", num_steps)
         if guidance_scale is None:
             guidance_scale = self.guidance_scale
-        guidance_scale = as_scale("guidance_scale", guidance_scale)
+        guidance_scale = inputs.as_scale("guidance_scale", guidance_scale)
         if image_guidance_scale is None:
             image_guidance_scale = guidance_scale
-        image_guidance_scale = as_scale("image_guidance_scale", image_guidance_scale)
-        guidance_rescale = as_scale("guidance_rescale", guidance_rescale)
+        image_guidance_scale = inputs.as_scale(
+            "image_guidance_scale", image_guidance_scale
+        )
+        guidance_rescale = inputs.as_scale("guidance_rescale", guidance_rescale)
         if not 0 <= guidance_rescale <= 1:
             raise ValueError(
                 f"guidance_rescale must be from 0 to 1. Received: {guidance_rescale!r}"
             )
-        low, high = as_interval("guidance_interval", guidance_interval)
-        check_flag("spatial_only", spatial_only)
-        check_flag("prompt_weighting", prompt_weighting)
-        check_flag("long_prompts", long_prompts)
+        low, high = inputs.as_interval("guidance_interval", guidance_interval)
+        inputs.check_flag("spatial_only", spatial_only)
+        inputs.check_flag("prompt_weighting", prompt_weighting)
+        inputs.check_flag("long_prompts", long_prompts)
         if not callable(progress):
-            check_flag("progress", progress, ", or a function of (step, total)")
+            inputs.check_flag("progress", progress, ", or a function of (step, total)")
         if tile_size is not None:
-            tile_size = as_count("tile_size", tile_size)
-        check_flag("fast_decode", fast_decode)
+            tile_size = inputs.as_count("tile_size", tile_size)
+        inputs.check_flag("fast_decode", fast_decode)
         if fast_decode and self._fast.model is None:
             raise ValueError(
                 "fast_decode needs a decoder, as of "
@@ -445,18 +433,18 @@ class TextToVideo(FromPreset, AdaptableTask):
                 "preview must be a function of (step, num_steps, frames) or None. "
                 f"Received: {preview!r}"
             )
-        preview_every = as_count("preview_every", preview_every)
+        preview_every = inputs.as_count("preview_every", preview_every)
         if output not in ("video", "latents"):
             raise ValueError(
                 f"output must be 'video' or 'latents'. Received: {shown(output)}"
             )
-        strength = 1.0 if video is None else as_scale("strength", strength)
+        strength = 1.0 if video is None else inputs.as_scale("strength", strength)
         table = get_scheduler(scheduler, self.schedule).table(num_steps, strength)
         levels = self.schedule.noise_scale(table.timesteps)
         guided = np.flatnonzero((low <= levels) & (levels <= high))
         guided_steps = range(guided[0], guided[-1] + 1) if guided.size else range(0)
         shape = (num_frames, *self._latent_shape(height, width))
-        pictures = as_keyframes(
+        pictures = inputs.as_keyframes(
             hint_image, mask_image, keyframes, num_frames, (batch, height, width), shape
         )
         if pictures:
@@ -579,7 +567,7 @@ class TextToVideo(FromPreset, AdaptableTask):
         ```
         """
         video, prompts = self._with_clip(video, prompts, arguments)
-        factor = as_count("factor", factor)
+        factor = inputs.as_count("factor", factor)
         num_frames = (video.shape[1] - 1) * factor + 1
         if num_frames > self.num_frames:
             arguments.setdefault("window", self.num_frames)
@@ -627,8 +615,8 @@ class TextToVideo(FromPreset, AdaptableTask):
         """
         video, prompts = self._with_clip(video, prompts, arguments)
         batch, have = video.shape[:2]
-        num_frames = as_count("num_frames", num_frames)
-        context_frames = as_count("context_frames", context_frames)
+        num_frames = inputs.as_count("num_frames", num_frames)
+        context_frames = inputs.as_count("context_frames", context_frames)
         most = min(have, self.num_frames - 1)
         if num_frames <= have or context_frames > most:
             raise ValueError(
@@ -639,7 +627,7 @@ class TextToVideo(FromPreset, AdaptableTask):
         for name in ("output", "video", "window", "keyframes", "hint_image"):
             if name in arguments:
                 raise ValueError(f"extend has no {name}. Received: {name}")
-        seeds = as_seeds(seed, batch)
+        seeds = inputs.as_seeds(seed, batch)
         given = [video[:, i] for i in range(have - context_frames, have)]
         parts: list[np.ndarray] = []
         count = have
@@ -664,10 +652,7 @@ class TextToVideo(FromPreset, AdaptableTask):
         return np.concatenate([video, frames], axis=1)
 
     def _with_clip(self, video, prompts, arguments):
-        """A clip at the size of the result, and as many prompts as there are of it.
-
-        Arguments get defaults for them.
-        """
+        """A clip at the result's size, and a prompt for each; completes arguments."""
         for side in ("height", "width"):
             size = arguments.get(side)
             arguments[side] = getattr(self, side) if size is None else size
@@ -679,7 +664,7 @@ class TextToVideo(FromPreset, AdaptableTask):
         size = [
             self._checked_size(side, arguments[side]) for side in ("height", "width")
         ]
-        return as_videos(video, len(prompts), None, *size), prompts
+        return inputs.as_videos(video, len(prompts), None, *size), prompts
 
     def _preview(self, show, every, latents, size) -> Preview:
         """How a video of latents like these is shown, cropped as `generate` does."""
@@ -823,7 +808,7 @@ class TextToVideo(FromPreset, AdaptableTask):
 
     def _checked_size(self, name, size) -> int:
         step = min(SIZE_STEP, self._size_factor())
-        if not is_integer(size) or size < 1 or size % step:
+        if not inputs.is_integer(size) or size < 1 or size % step:
             raise ValueError(
                 f"{name} must be a positive multiple of {step} pixels. "
                 f"Received: {shown(size)}"
@@ -888,13 +873,6 @@ class TextToVideo(FromPreset, AdaptableTask):
                 part = _with_dtype_of(config["backbone"], config[key], key)
                 config[key] = keras.saving.deserialize_keras_object(part)
         return super().from_config(config)
-
-
-@dataclasses.dataclass
-class _FastDecoder:
-    """What decodes fast, if it is loaded. Keras does not look for layers in here."""
-
-    model: AutoencoderTiny | None = None
 
 
 def _with_dtype_of(backbone, part, name):

@@ -81,10 +81,7 @@ class ImageAutoencoding(ReportingModel):
 
 
 def with_unit_latents(vae: AutoencoderKL, loader: BatchLoader) -> AutoencoderKL:
-    """The same VAE with a `scaling_factor` that gives its latents unit variance.
-
-    As Stable Diffusion's: one over the standard deviation of the latents of images.
-    """
+    """The same VAE, whose `scaling_factor` is one over the deviation of its latents."""
     steps = -(-_IMAGES // loader.batch_size)
     latents = [
         vae.encode_video(loader.batch(step)["images"], chunk_size=loader.batch_size)

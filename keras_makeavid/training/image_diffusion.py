@@ -148,11 +148,8 @@ class ImageDiffusion(DiffusionModel):
         return ops.stop_gradient(ops.cast(self.vae.encode(images), "float32"))
 
     def _masks(self, images):
-        """Masks `(B, H, W, 1)`: 1 everywhere, or within a rectangle.
-
-        Each side of a rectangle is uniform in 0 to 1 of the image's, at a uniform
-        place.
-        """
+        """Masks `(B, H, W, 1)`: 1 everywhere, or within a rectangle."""
+        # Sides are uniform in 0 to 1 of the image's, at a uniform place.
         batch, (height, width) = ops.shape(images)[0], images.shape[1:3]
         drawn = keras.random.uniform(
             (batch, 5, 1), dtype="float32", seed=self.seed_generator

@@ -109,10 +109,7 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
 def open_loader(
     stage: Stage, seed: int, task: TextToVideo | None = None, hosts: Hosts | None = None
 ) -> BatchLoader:
-    """The loader of a stage's data, of which each process reads its own samples.
-
-    Pictures are made for a task; without one only their number is asked for.
-    """
+    """The loader of this process's part of a stage's data; without a task, to count."""
     data = stage.data
     hosts = hosts or Hosts()
     options: dict[str, Any] = {

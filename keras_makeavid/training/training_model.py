@@ -132,11 +132,7 @@ class DiffusionModel(ReportingModel):
         self.min_snr_gamma = min_snr_gamma
 
     def noised(self, latents: Any) -> tuple[Any, Any, Any]:
-        """Draw timesteps and noise for scaled float32 latents `(B, ..., C)`.
-
-        The result are the noisy latents, the timesteps `(B,)` and the target of the
-        prediction, of the latents' shape.
-        """
+        """Noisy latents of scaled ones, timesteps `(B,)` and what is to be told."""
         batch = ops.shape(latents)[0]
         timesteps = keras.random.randint(
             (batch,), 0, self.schedule.num_train_steps, seed=self.seed_generator
@@ -148,10 +144,7 @@ class DiffusionModel(ReportingModel):
         return noisy, timesteps, self.schedule.target(latents, noise, timesteps)
 
     def with_dropout(self, texts: Any, empty: Any) -> Any:
-        """Put the empty prompt `(L, ...)` in the place of a share of the texts.
-
-        Texts are `(B, L, ...)`, token ids or text states.
-        """
+        """Put the empty prompt `(L, ...)` in place of some of texts `(B, L, ...)`."""
         drawn = keras.random.uniform(
             (ops.shape(texts)[0],), dtype="float32", seed=self.seed_generator
         )
@@ -161,11 +154,7 @@ class DiffusionModel(ReportingModel):
         return ops.where(dropped, empty, texts)
 
     def outputs(self, prediction: Any, target: Any, timesteps: Any) -> dict[str, Any]:
-        """What `call` returns, all that the loss is made of.
-
-        It is a dict of `prediction` and `target`, float32, and `weights` `(B,)` if the
-        timesteps are weighed.
-        """
+        """What `call` returns, all that the loss is made of; `weights` are `(B,)`."""
         outputs = {"prediction": ops.cast(prediction, "float32"), "target": target}
         if self.min_snr_gamma is not None:
             outputs["weights"] = self.schedule.min_snr_weights(

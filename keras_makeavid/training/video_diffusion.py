@@ -183,14 +183,7 @@ class VideoDiffusion(DiffusionModel):
 
 
 def nearest_given(given: Any) -> Any:
-    """Find the given frame that is nearest to each, the earlier of two.
-
-    Args:
-        given: Bool `(B, F)`.
-
-    Returns:
-        Int32 `(B, F)`, indices of frames; of no meaning where none is given.
-    """
+    """The given frame nearest to each `(B, F)`, of two the earlier; any if none is."""
     frames = np.arange(given.shape[1])
     distance = np.abs(frames[:, None] - frames) + 0.25 * (frames > frames[:, None])
     far = ops.where(ops.expand_dims(given, 1), 0.0, 2.0 * len(frames))
