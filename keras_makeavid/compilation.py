@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -44,9 +45,10 @@ def _compile_jax(function, layers):
     import jax
 
     variables = list({id(v): v for layer in layers for v in layer.variables}.values())
-    programs = {}
 
-    def make_program():
+    # A program holds on to the distribution that it was traced under.
+    @functools.cache
+    def program_of(distribution):
         @jax.jit
         def program(values, *arguments):
             pairs = list(zip(variables, values, strict=True))
@@ -56,18 +58,13 @@ def _compile_jax(function, layers):
 
         return program
 
-    def program():
-        # A program holds on to the distribution that it was traced under.
-        distribution = keras.distribution.distribution()
-        if distribution not in programs:
-            programs[distribution] = make_program()
-        return programs[distribution]
-
     def call(*arguments):
-        return program()([v.value for v in variables], *arguments)
+        program = program_of(keras.distribution.distribution())
+        return program([v.value for v in variables], *arguments)
 
     def lower(*arguments):
-        return program().lower([v.value for v in variables], *arguments)
+        program = program_of(keras.distribution.distribution())
+        return program.lower([v.value for v in variables], *arguments)
 
     call.lower = lower
     return call

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.resources
-import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from keras_makeavid.files import read_text
+from keras_makeavid.files import StrPath, read_text
 from keras_makeavid.given_frames import GivenFrames
 from keras_makeavid.json_files import check_levels
 from keras_makeavid.recipes.duration import Duration
@@ -31,9 +30,7 @@ class RecipeError(ValueError):
     """What is wrong with a recipe, all of it."""
 
 
-def load_recipe(
-    recipe: str | os.PathLike[str], overrides: Sequence[str] = ()
-) -> Recipe:
+def load_recipe(recipe: StrPath, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:

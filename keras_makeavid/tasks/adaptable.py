@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.tasks.fitting import TrainableTask
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class AdaptableTask(TrainableTask):
     _loaded_adapters: LoadedAdapters | None = None
 
     def load_lora(
-        self, path: str | os.PathLike, scale: float = 1.0, name: str | None = None
+        self, path: StrPath, scale: float = 1.0, name: str | None = None
     ) -> str:
         """Load adapters (LoRA) for the UNet and the text encoder from a file.
 
@@ -96,7 +96,7 @@ class AdaptableTask(TrainableTask):
         """
         self._adapters().fuse()
 
-    def save_lora(self, path: str | os.PathLike, form: str = "diffusers") -> int:
+    def save_lora(self, path: StrPath, form: str = "diffusers") -> int:
         """Write the adapters that the UNet trains to a file for `load_lora`.
 
         Args:
@@ -121,9 +121,7 @@ class AdaptableTask(TrainableTask):
 
         return save_lora(self.backbone, path, form)
 
-    def load_embedding(
-        self, path: str | os.PathLike, token: str | None = None
-    ) -> list[str]:
+    def load_embedding(self, path: StrPath, token: str | None = None) -> list[str]:
         """Load the vectors of a learnt token (textual inversion) from a file.
 
         Then a prompt may hold the token. A preset that is saved keeps it.

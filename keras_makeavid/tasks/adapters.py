@@ -10,6 +10,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.tasks.inputs import as_scale
 from weights_tools.architectures import kind_of, variables_of
 from weights_tools.checkpoint import FLOATS, all_finite, assign, tensors_of_model
@@ -53,7 +54,7 @@ class LoadedAdapters:
         """The scale of each adapter by name."""
         return {name: scale for name, (_, scale) in self._loaded.items()}
 
-    def load(self, path: str | os.PathLike[str], scale: float, name: str | None) -> str:
+    def load(self, path: StrPath, scale: float, name: str | None) -> str:
         """Read a file, which must fit whole, and add its adapters; returns the name."""
         as_scale("scale", scale)
         if name is None:

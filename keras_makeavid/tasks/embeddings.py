@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.text import TextEncoder, TextToVideoPreprocessor
 from weights_tools.architectures import variables_of
 from weights_tools.checkpoint import assign, tensors_of_model
@@ -17,7 +16,7 @@ _TABLE = "embedding/token_embedding/embeddings"
 def with_embedding(
     preprocessor: TextToVideoPreprocessor,
     text_encoder: TextEncoder,
-    path: str | os.PathLike[str],
+    path: StrPath,
     token: str | None,
 ) -> tuple[list[str], TextToVideoPreprocessor, TextEncoder]:
     """The tokens of a file, and a tokenizer and a text encoder that know them too.

@@ -300,15 +300,17 @@ def is_integer(value: Any) -> TypeGuard[int]:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def as_count(name: str, value: Any) -> int:
-    """Return a positive integer, of NumPy or Python, as one of Python."""
+def as_count(name: str, value: Any, default: int | None = None) -> int:
+    """Return a positive integer, or in place of `None` the default, as a Python one."""
+    value = default if value is None else value
     if not is_integer(value) or value < 1:
         raise ValueError(f"{name} must be a positive integer. Received: {shown(value)}")
     return int(value)
 
 
-def as_scale(name: str, value: Any) -> float:
-    """Return a number that a prediction may be multiplied by as one of Python."""
+def as_scale(name: str, value: Any, default: float | None = None) -> float:
+    """Return what a prediction may be multiplied by; in place of `None` the default."""
+    value = default if value is None else value
     number = is_integer(value) or isinstance(value, float | np.floating)
     if not number or not abs(value) <= _MAX_SCALE:
         raise ValueError(

@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from keras_makeavid.files import folder_written_aside
+from keras_makeavid.files import StrPath, folder_written_aside
 from keras_makeavid.json_files import read_json, write_json
 from keras_makeavid.presets import (
     HUB_PREFIX,
@@ -23,9 +23,7 @@ from keras_makeavid.presets import (
 _RECORD = "converted.json"
 
 
-def as_preset(
-    preset: str | os.PathLike, motion: str | os.PathLike | None = None
-) -> str:
+def as_preset(preset: StrPath, motion: StrPath | None = None) -> str:
     """The preset itself, or the one that a checkpoint was converted to.
 
     With `motion`, AnimateDiff's motion modules or the name of new ones, it is one that

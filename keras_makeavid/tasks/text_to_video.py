@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from keras_makeavid.compilation import compile_inference
 from keras_makeavid.devices import made_on_host, on_device
 from keras_makeavid.dtype_policies import policy_of, without_overflow
-from keras_makeavid.files import folder_written_aside
+from keras_makeavid.files import StrPath, folder_written_aside
 from keras_makeavid.given_frames import REPEATED, GivenFrames
 from keras_makeavid.models import AutoencoderKL, AutoencoderTiny, UNetPseudo3D
 from keras_makeavid.models.loading import (
@@ -131,10 +130,10 @@ class TextToVideo(FromPreset, AdaptableTask):
     @classmethod
     def from_preset(
         cls,
-        preset: str | os.PathLike,
+        preset: StrPath,
         load_weights: bool = True,
         *,
-        motion: str | os.PathLike | None = None,
+        motion: StrPath | None = None,
         dtype: str | keras.DTypePolicy | None = None,
         low_memory: bool = False,
         **kwargs: Any,
@@ -163,9 +162,6 @@ class TextToVideo(FromPreset, AdaptableTask):
                 VAE and text encoder do in float32.
             low_memory: The task's `low_memory`.
             **kwargs: As those of KerasHub's method.
-
-        Returns:
-            The task.
 
         Raises:
             ValueError: If there is no such preset or dtype, or the checkpoint is
@@ -220,7 +216,7 @@ class TextToVideo(FromPreset, AdaptableTask):
         # Compiled programs hold the weights that there were.
         self._make_denoising_loops()
 
-    def load_fast_decoder(self, source: str | os.PathLike | AutoencoderTiny) -> None:
+    def load_fast_decoder(self, source: StrPath | AutoencoderTiny) -> None:
         """Load what decodes fast: for `generate(fast_decode=True)` and its previews.
 
         It is no part of the task, and presets do not hold it.
@@ -386,13 +382,12 @@ class TextToVideo(FromPreset, AdaptableTask):
         changing, negatives = inputs.as_prompts(prompts, negative_prompts)
         batch = len(changing)
         seeds = inputs.as_seeds(seed, batch)
-        height = self._checked_size("height", self.height if height is None else height)
-        width = self._checked_size("width", self.width if width is None else width)
+        height = self._checked_size("height", height)
+        width = self._checked_size("width", width)
         if video is not None:
             video = inputs.as_videos(video, batch, num_frames, height, width)
             num_frames = video.shape[1]
-        num_frames = self.num_frames if num_frames is None else num_frames
-        num_frames = inputs.as_count("num_frames", num_frames)
+        num_frames = inputs.as_count("num_frames", num_frames, self.num_frames)
         inputs.check_videos(batch, num_frames, height, width)
         windows = inputs.as_windows(window, overlap, blend, num_frames)
         at_once = num_frames if windows is None else windows.shares.shape[1]
@@ -400,13 +395,11 @@ class TextToVideo(FromPreset, AdaptableTask):
         inputs.check_flag("shared_noise", shared_noise)
         texts, text_shares = inputs.over_time(changing, num_frames)
         num_steps = inputs.as_count("num_steps", num_steps)
-        if guidance_scale is None:
-            guidance_scale = self.guidance_scale
-        guidance_scale = inputs.as_scale("guidance_scale", guidance_scale)
-        if image_guidance_scale is None:
-            image_guidance_scale = guidance_scale
+        guidance_scale = inputs.as_scale(
+            "guidance_scale", guidance_scale, self.guidance_scale
+        )
         image_guidance_scale = inputs.as_scale(
-            "image_guidance_scale", image_guidance_scale
+            "image_guidance_scale", image_guidance_scale, guidance_scale
         )
         guidance_rescale = inputs.as_scale("guidance_rescale", guidance_rescale)
         if not 0 <= guidance_rescale <= 1:
@@ -498,13 +491,9 @@ class TextToVideo(FromPreset, AdaptableTask):
             )
             noise = _noise(seeds, "video", shape)
             if windows is not None and shared_noise:
-                rngs = [_generator(each, "windows") for each in seeds]
-                noise = np.stack(
-                    [
-                        share_noise(each, at_once, windows.stride, rng)
-                        for each, rng in zip(noise, rngs, strict=True)
-                    ]
-                )
+                for each, own in zip(noise, seeds, strict=True):
+                    rng = _generator(own, "windows")
+                    each[:] = share_noise(each, at_once, windows.stride, rng)
             with self._at_work(self.backbone):
                 latents = self._video_loop(
                     noise,
@@ -654,16 +643,13 @@ class TextToVideo(FromPreset, AdaptableTask):
     def _with_clip(self, video, prompts, arguments):
         """A clip at the result's size, and a prompt for each; completes arguments."""
         for side in ("height", "width"):
-            size = arguments.get(side)
-            arguments[side] = getattr(self, side) if size is None else size
+            arguments[side] = self._checked_size(side, arguments.get(side))
         if not prompts:
             arguments.setdefault("guidance_scale", 1.0)
         video = np.asarray(video)
         if isinstance(prompts, str | Mapping):
             prompts = [prompts] * (len(video) if video.ndim == 5 else 1)
-        size = [
-            self._checked_size(side, arguments[side]) for side in ("height", "width")
-        ]
+        size = arguments["height"], arguments["width"]
         return inputs.as_videos(video, len(prompts), None, *size), prompts
 
     def _preview(self, show, every, latents, size) -> Preview:
@@ -807,6 +793,7 @@ class TextToVideo(FromPreset, AdaptableTask):
         return self.vae.downsampling_factor * 2 ** (levels - 1)
 
     def _checked_size(self, name, size) -> int:
+        size = getattr(self, name) if size is None else size
         step = min(SIZE_STEP, self._size_factor())
         if not inputs.is_integer(size) or size < 1 or size % step:
             raise ValueError(
@@ -815,7 +802,7 @@ class TextToVideo(FromPreset, AdaptableTask):
             )
         return int(size)
 
-    def save_to_preset(self, preset_dir: str | os.PathLike, max_shard_size=10) -> None:
+    def save_to_preset(self, preset_dir: StrPath, max_shard_size=10) -> None:
         """Write a KerasHub preset folder; it appears whole or not at all.
 
         Adapters are merged into the kernels that they adapt, as Keras does in every
@@ -837,7 +824,7 @@ class TextToVideo(FromPreset, AdaptableTask):
         with folder_written_aside(preset_dir, replaces="task.json") as folder:
             super().save_to_preset(str(folder), max_shard_size=max_shard_size)
 
-    def save_task_weights(self, filepath: str | os.PathLike) -> None:
+    def save_task_weights(self, filepath: StrPath) -> None:
         """Write the weights of all parts but the UNet, and nothing of a training."""
         others = [self.optimizer, self._loss_tracker] if self.compiled else []
         keras.saving.save_weights(

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.json_files import read_json
 from keras_makeavid.training.distribution import Hosts
 
@@ -46,7 +47,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        folder: str | os.PathLike,
+        folder: StrPath,
         keep: int = 3,
         keep_best: int = 0,
         report: Callable[[str], None] = print,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import socket
 import struct
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_makeavid.files import written_aside
+from keras_makeavid.files import StrPath, written_aside
 from keras_makeavid.json_files import parse_json
 from keras_makeavid.recipes import Recipe, recipe_as_dict
 from keras_makeavid.training.run_folder import RunFolder
@@ -62,7 +61,7 @@ class MetricsFile:
     A process that is killed loses no line. Those that a full disk refuses come later.
     """
 
-    def __init__(self, path: str | os.PathLike, report: Callable[[str], None] = print):
+    def __init__(self, path: StrPath, report: Callable[[str], None] = print):
         self.path = Path(path)
         self._report = report
         self._waiting = b""
@@ -99,7 +98,7 @@ class MetricsFile:
         self._file.close()
 
 
-def read_metrics(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+def read_metrics(path: StrPath) -> Iterator[dict[str, Any]]:
     """The lines of a `metrics.jsonl`, whether its run has ended or not.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.layers import Attention
 
 ADAPTER_WEIGHT = "lora_kernel"
@@ -75,9 +75,7 @@ def has_lora(model: keras.Model) -> bool:
     return any(ADAPTER_WEIGHT in variable.path for variable in model.variables)
 
 
-def save_lora(
-    model: keras.Model, path: str | os.PathLike[str], form: str = "diffusers"
-) -> int:
+def save_lora(model: keras.Model, path: StrPath, form: str = "diffusers") -> int:
     """Write a UNet's adapters to a file that `TextToVideo.load_lora` takes.
 
     Other programs take those of spatial layers; they have no layers over frames.

@@ -6,13 +6,13 @@ import contextlib
 import dataclasses
 import importlib.util
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.json_files import write_json
 from keras_makeavid.recipes import Recipe, load_recipe
 from keras_makeavid.tasks import TextToVideo
@@ -80,7 +80,7 @@ class TrainingResult:
 
 
 def train(
-    recipe: Recipe | str | os.PathLike,
+    recipe: Recipe | StrPath,
     overrides: Sequence[str] = (),
     resume: str = "never",
     allow_other_encoder: bool = False,
