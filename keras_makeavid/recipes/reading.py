@@ -15,8 +15,7 @@ import msgspec
 from keras_makeavid.files import StrPath, read_text
 from keras_makeavid.given_frames import GivenFrames
 from keras_makeavid.json_files import check_levels
-from keras_makeavid.recipes.duration import Duration
-from keras_makeavid.recipes.schema import Recipe
+from keras_makeavid.recipes.schema import Duration, Recipe
 from keras_makeavid.validation import ValidationError, shown, validate
 
 # What a stage takes from the recipe, key by key, where it says nothing itself.

@@ -99,16 +99,8 @@ class AdaptableTask(TrainableTask):
     def save_lora(self, path: StrPath, form: str = "diffusers") -> int:
         """Write the adapters that the UNet trains to a file for `load_lora`.
 
-        Args:
-            path: The file, `.safetensors`; what is there is replaced.
-            form: `"diffusers"` or `"kohya"`.
-
-        Returns:
-            The number of layers with adapters.
-
-        Raises:
-            ValueError: If `compile(trainable="lora")` has added no adapters, or the
-                form or the suffix is another.
+        They are those that `compile(trainable="lora")` has added. Arguments and result
+        are those of `training.save_lora`.
 
         Example:
         ```python
@@ -146,7 +138,7 @@ class AdaptableTask(TrainableTask):
         task.generate("a <cat-toy> in the snow")
         ```
         """
-        from keras_makeavid.tasks.embeddings import with_embedding
+        from keras_makeavid.tasks.adapters import with_embedding
 
         old: tuple[Any, Any] = (self.preprocessor, self.text_encoder)
         tokens, self.preprocessor, self.text_encoder = with_embedding(*old, path, token)

@@ -44,13 +44,8 @@ class ImageDiffusion(DiffusionModel):
     )
     vae = AutoencoderKL(block_channels=(32, 64), layers_per_block=1)
     text_encoder = TextEncoder(
-        vocabulary_size=100,
-        embedding_dim=64,
-        hidden_dim=64,
-        num_layers=1,
-        num_heads=1,
-        intermediate_dim=64,
-        max_sequence_length=8,
+        vocabulary_size=100, embedding_dim=64, hidden_dim=64, num_layers=1,
+        num_heads=1, intermediate_dim=64, max_sequence_length=8,
     )
     model = ImageDiffusion(unet, vae, text_encoder, schedule=NoiseSchedule())
     model.compile(optimizer=AdamW(learning_rate=1e-4))
