@@ -120,8 +120,11 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, overrides)
     _check_packages(recipe)
-    with distributed(recipe.distribution) as hosts:
-        return _train(recipe, resume, hosts, allow_other_encoder)
+    with (
+        distributed(recipe.distribution) as hosts,
+        contextlib.ExitStack() as resources,
+    ):
+        return _Run(recipe, resume, hosts, allow_other_encoder, resources).go()
 
 
 def _check_packages(recipe: Recipe) -> None:
@@ -147,40 +150,28 @@ def _is_installed(name):
         return False
 
 
-def _train(recipe, resume, hosts, allow_other_encoder):
-    phases = plan_phases(recipe)
-    for stage in recipe.stage:
-        check_batch_size(stage.data.batch_size, stage.name)
-    folder = RunFolder(recipe.run.folder)
-    hosts.first_does(lambda: folder.check(recipe, resume == "auto"))
-    # Before anything is written.
-    hints = [read_image(p) for p in recipe.samples.hints] if recipe.samples else []
-    task = TextToVideo.from_preset(recipe.model.preset, dtype="float32")
-    notes = check_data(recipe, task, allow_other_encoder)
-    check_patterns(recipe, task.backbone)
-    with contextlib.ExitStack() as resources:
-        hosts.first_does(lambda: resources.enter_context(folder.begun(recipe)))
-        interruption = Interruption() if hosts.count == 1 else SharedInterruption()
-        resources.enter_context(interruption)
-        run = _Run(recipe, phases, task, folder, hints, interruption, hosts, resources)
-        # A stage of adapters ends with other weights: these must not be kept for it.
-        del task
-        return run.go(notes)
-
-
 class _Run:
     """A run at work: what is trained now, and where everything goes."""
 
-    def __init__(
-        self, recipe, phases, task, folder, hints, interruption, hosts, resources
-    ):
-        self._recipe = recipe
-        self._phases = phases
-        self._folder = folder
-        self._hints = hints
-        self._interruption = interruption
-        self._hosts = hosts
-        self._task = task
+    def __init__(self, recipe, resume, hosts, allow_other_encoder, resources):
+        self._recipe, self._hosts = recipe, hosts
+        self._phases = phases = plan_phases(recipe)
+        for stage in recipe.stage:
+            check_batch_size(stage.data.batch_size, stage.name)
+        self._folder = folder = RunFolder(recipe.run.folder)
+        hosts.first_does(lambda: folder.check(recipe, resume == "auto"))
+        # Before anything is written.
+        samples = recipe.samples
+        self._hints = [read_image(p) for p in samples.hints] if samples else []
+        # No one else has the task: a stage of adapters ends with other weights.
+        self._task = task = TextToVideo.from_preset(
+            recipe.model.preset, dtype="float32"
+        )
+        notes = check_data(recipe, task, allow_other_encoder)
+        check_patterns(recipe, task.backbone)
+        hosts.first_does(lambda: resources.enter_context(folder.begun(recipe)))
+        interruption = Interruption() if hosts.count == 1 else SharedInterruption()
+        self._interruption = resources.enter_context(interruption)
         self._preset_dtypes = [m.dtype_policy.name for m in (task.backbone, task.vae)]
         set_dtype_policy(task.backbone, recipe.model.dtype)
         if any(stage.objective != "video" for stage in recipe.stage):
@@ -200,11 +191,11 @@ class _Run:
                 finish=not hosts.is_process_loss(error)
             )
         )
-
-    def go(self, notes: Sequence[str]) -> TrainingResult:
-        """Show some notes, and train to the end, or to a signal."""
         for note in notes:
             self._log.note(note)
+
+    def go(self) -> TrainingResult:
+        """Train to the end, or to a signal."""
         position = self._continue() or self._begin()
         while True:
             position = self._fit(position)
