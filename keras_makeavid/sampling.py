@@ -10,13 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_makeavid.compilation import (
-    compile_inference,
-    compile_part,
-    host_callback,
-    wait_for_host_callbacks,
-    weights_of_loop,
-)
+from keras_makeavid import compilation
 from keras_makeavid.devices import shard_batch
 from keras_makeavid.models import AutoencoderTiny
 from keras_makeavid.previews import Preview, preview_frames
@@ -145,7 +139,7 @@ class DenoisingLoop:
                     shown,
                     over_time,
                 )
-            wait_for_host_callbacks()
+            compilation.wait_for_host_callbacks()
         finally:
             del self._progress[number], self._previews[number]
         return state[0]
@@ -178,7 +172,7 @@ class DenoisingLoop:
             predict = self._predictor(Conditions(*conditions), kind, text_shares)
             if starts is not None:
                 predict = _in_windows(predict, starts, shares)
-            predict = compile_part(predict)
+            predict = compilation.compile_part(predict)
 
             def body(i, state):
                 state = SamplerState(*state)
@@ -186,7 +180,7 @@ class DenoisingLoop:
                 noise = None
                 if noise_keys is not None:
                     noise = shard_batch(step_noise(noise_keys, i, state.sample.shape))
-                with weights_of_loop(self._unet, state.sample) as sample:
+                with compilation.weights_of_loop(self._unet, state.sample) as sample:
                     prediction = predict(sample * row.input_scale, row.timestep)
                 state = step(row, state, prediction, noise)
                 if kind.reports:
@@ -202,9 +196,9 @@ class DenoisingLoop:
                 # With an element of the sample: JAX calls when that is computed.
                 return number, ops.cast(i, "int32") + 1, ops.ravel(state[0])[0]
 
-            return host_callback(self._report, make, state)
+            return compilation.host_callback(self._report, make, state)
 
-        @compile_part
+        @compilation.compile_part
         def frames_of(denoised, colours):
             return preview_frames(denoised, kind.tiny, colours)
 
@@ -215,11 +209,11 @@ class DenoisingLoop:
             def make():
                 return number, done, frames_of(denoised, colours)
 
-            return host_callback(self._show, make, state, done % every == 0)
+            return compilation.host_callback(self._show, make, state, done % every == 0)
 
         layers = [self._unet] if kind.tiny is None else [self._unet, kind.tiny]
         calls_host = kind.reports or kind.previews
-        return compile_inference(program, layers, calls_host=calls_host)
+        return compilation.compile_inference(program, layers, calls_host=calls_host)
 
     def _predictor(self, conditions: Conditions, kind: _Program, text_shares):
         """Function of (sample, timestep) that gives the guided prediction.

@@ -16,13 +16,7 @@ from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.sampling import DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule
-from keras_makeavid.training.phases import (
-    Phase,
-    fit_input,
-    phase_model,
-    prepare_unet,
-    set_dtype_policy,
-)
+from keras_makeavid.training import phases
 from keras_makeavid.training.training_model import ReportingModel
 
 # What a schedule's steps are does not change the program, but for their number.
@@ -60,7 +54,7 @@ def unet_maker(preset: str) -> Callable[[], UNetPseudo3D]:
 
 def _unet_of(recipe):
     unet = unet_maker(recipe.model.preset)()
-    set_dtype_policy(unet, recipe.model.dtype)
+    phases.set_dtype_policy(unet, recipe.model.dtype)
     return unet
 
 
@@ -72,11 +66,11 @@ def training_model(recipe: Recipe, stage: Stage, sizes: Sizes) -> ReportingModel
             f"with the objective {stage.objective!r}"
         )
     steps = stage.length.steps(_STEPS_PER_EPOCH)
-    phase = Phase(0, stage.name, stage, 0, steps, _STEPS_PER_EPOCH)
+    phase = phases.Phase(0, stage.name, stage, 0, steps, _STEPS_PER_EPOCH)
 
     def make():
         unet = _unet_of(recipe)
-        prepare_unet(unet, recipe, stage)
+        phases.prepare_unet(unet, recipe, stage)
         # What training on latents takes of a `TextToVideo`; the values do not matter.
         states = np.zeros((1, sizes.tokens, unet.context_dim))
         task = types.SimpleNamespace(
@@ -86,7 +80,7 @@ def training_model(recipe: Recipe, stage: Stage, sizes: Sizes) -> ReportingModel
             preprocessor=types.SimpleNamespace(sequence_length=sizes.tokens),
             encode_prompts=lambda prompts: states,
         )
-        return phase_model(task, recipe, phase)
+        return phases.phase_model(task, recipe, phase)
 
     return build_abstract(make)
 
@@ -109,7 +103,7 @@ def lower_training_step(
         optimizer_variables=True,
         metrics_variables=True,
     )
-    return _jitted(model.train_function).lower(state, fit_input("video", batch))
+    return _jitted(model.train_function).lower(state, phases.fit_input("video", batch))
 
 
 def lower_sampling(

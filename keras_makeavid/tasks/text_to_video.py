@@ -15,13 +15,7 @@ from keras_makeavid.devices import made_on_host, on_device
 from keras_makeavid.dtype_policies import policy_of, without_overflow
 from keras_makeavid.files import StrPath, folder_written_aside
 from keras_makeavid.given_frames import REPEATED, GivenFrames
-from keras_makeavid.models import AutoencoderKL, AutoencoderTiny, UNetPseudo3D
-from keras_makeavid.models.loading import (
-    WEIGHTS_FOLLOW,
-    FromPreset,
-    check_weights_file,
-    int8_policy_of,
-)
+from keras_makeavid.models import AutoencoderKL, AutoencoderTiny, UNetPseudo3D, loading
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS, check_parts
 from keras_makeavid.previews import Preview, fit_colours
 from keras_makeavid.progress import step_progress
@@ -37,7 +31,7 @@ from keras_makeavid.windows import share_noise
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class TextToVideo(FromPreset, AdaptableTask):
+class TextToVideo(loading.FromPreset, AdaptableTask):
     """Generates videos from prompts, and from a hint image if its UNet takes one.
 
     `compile` and `fit` train its UNet on latent videos. Weights of the UNet are the
@@ -175,7 +169,7 @@ class TextToVideo(FromPreset, AdaptableTask):
         from keras_makeavid.tasks.preset_source import as_preset
 
         preset = as_preset(preset, motion)
-        if dtype is not None or int8_policy_of(preset) is None:
+        if dtype is not None or loading.int8_policy_of(preset) is None:
             kwargs["dtype"] = policy_of(dtype)
         with made_on_host(low_memory):
             task = super().from_preset(preset, load_weights, **kwargs)
@@ -189,7 +183,7 @@ class TextToVideo(FromPreset, AdaptableTask):
 
     def load_task_weights(self, filepath: str) -> None:
         """Load the weights of all parts but the backbone, from a file of a preset."""
-        check_weights_file(filepath)
+        loading.check_weights_file(filepath)
         super().load_task_weights(filepath)
 
     def quantize(self, mode: str = "int8", config: Any = None, **kwargs: Any) -> None:
@@ -852,7 +846,7 @@ class TextToVideo(FromPreset, AdaptableTask):
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        if WEIGHTS_FOLLOW in config:
+        if loading.WEIGHTS_FOLLOW in config:
             # It comes back here for the parts, to be made without weights too.
             return super().from_config(config)
         for key in ("text_encoder", "vae", "image_backbone"):

@@ -16,6 +16,7 @@ from keras_makeavid.files import StrPath
 from keras_makeavid.json_files import write_json
 from keras_makeavid.recipes import Recipe, load_recipe
 from keras_makeavid.tasks import TextToVideo
+from keras_makeavid.training import phases
 from keras_makeavid.training.checkpoints import (
     CheckpointError,
     Checkpoints,
@@ -27,19 +28,6 @@ from keras_makeavid.training.distribution import check_batch_size, distributed
 from keras_makeavid.training.image_autoencoding import with_unit_latents
 from keras_makeavid.training.logs import RunLog, SilentLog, StepLog
 from keras_makeavid.training.lora import has_lora, save_lora, without_lora
-from keras_makeavid.training.phases import (
-    Phase,
-    check_data,
-    check_patterns,
-    dtype_policy,
-    fit_input,
-    open_loader,
-    phase_model,
-    phase_task,
-    plan_phases,
-    set_dtype_policy,
-    with_parts,
-)
 from keras_makeavid.training.run_callback import (
     Interruption,
     Position,
@@ -155,7 +143,7 @@ class _Run:
 
     def __init__(self, recipe, resume, hosts, allow_other_encoder, resources):
         self._recipe, self._hosts = recipe, hosts
-        self._phases = phases = plan_phases(recipe)
+        self._phases = phases.plan_phases(recipe)
         for stage in recipe.stage:
             check_batch_size(stage.data.batch_size, stage.name)
         self._folder = folder = RunFolder(recipe.run.folder)
@@ -167,19 +155,20 @@ class _Run:
         self._task = task = TextToVideo.from_preset(
             recipe.model.preset, dtype="float32"
         )
-        notes = check_data(recipe, task, allow_other_encoder)
-        check_patterns(recipe, task.backbone)
+        notes = phases.check_data(recipe, task, allow_other_encoder)
+        phases.check_patterns(recipe, task.backbone)
         hosts.first_does(lambda: resources.enter_context(folder.begun(recipe)))
         interruption = Interruption() if hosts.count == 1 else SharedInterruption()
         self._interruption = resources.enter_context(interruption)
         self._preset_dtypes = [m.dtype_policy.name for m in (task.backbone, task.vae)]
-        set_dtype_policy(task.backbone, recipe.model.dtype)
+        phases.set_dtype_policy(task.backbone, recipe.model.dtype)
         if any(stage.objective != "video" for stage in recipe.stage):
-            set_dtype_policy(task.vae, recipe.model.dtype)
-        self._phase: Phase = phases[0]
+            phases.set_dtype_policy(task.vae, recipe.model.dtype)
+        self._phase: phases.Phase = self._phases[0]
         self._model = None
 
-        total = phases[-1].first_step + phases[-1].steps
+        last = self._phases[-1]
+        total = last.first_step + last.steps
         self._log = RunLog(recipe, folder, total) if hosts.is_first else SilentLog()
         resources.callback(self._log.close)
         keep, keep_best = recipe.checkpoints.keep, recipe.checkpoints.keep_best
@@ -280,8 +269,8 @@ class _Run:
             return
         self._phase = self._phases[number]
         self._model = None
-        self._task = phase_task(self._task, self._recipe, self._phase)
-        self._model = phase_model(self._task, self._recipe, self._phase)
+        self._task = phases.phase_task(self._task, self._recipe, self._phase)
+        self._model = phases.phase_model(self._task, self._recipe, self._phase)
 
     def _fit(self, position: Position) -> Position:
         """Train to the end of the phase, a signal, or a roll-back; return where to."""
@@ -301,7 +290,9 @@ class _Run:
         )
         remaining = phase.steps - position.step
         if remaining:
-            loader = open_loader(stage, self._recipe.run.seed, self._task, self._hosts)
+            loader = phases.open_loader(
+                stage, self._recipe.run.seed, self._task, self._hosts
+            )
             first = done + position.data_shift
             callbacks = UnreadLogs([callback], add_history=True, model=self._model)
             with _inputs(loader, stage.objective, first) as inputs:
@@ -431,8 +422,8 @@ class _Run:
         task.vae.trainable = task.text_encoder.trainable = True
         with (
             self._model.optimizer.averaged_weights(),
-            dtype_policy(task.backbone, self._preset_dtypes[0]),
-            dtype_policy(task.vae, self._preset_dtypes[1]),
+            phases.dtype_policy(task.backbone, self._preset_dtypes[0]),
+            phases.dtype_policy(task.vae, self._preset_dtypes[1]),
             self._hosts.holding(values),
         ):
             self._hosts.first_does(self._write_preset)
@@ -442,10 +433,10 @@ class _Run:
         task = self._task
         if has_lora(task.backbone):
             save_lora(task.backbone, self._folder.lora)
-            task = with_parts(task, backbone=without_lora(task.backbone))
+            task = phases.with_parts(task, backbone=without_lora(task.backbone))
         if self._phase.stage.objective == "autoencoder":
-            loader = open_loader(self._phase.stage, self._recipe.run.seed, task)
-            task = with_parts(task, vae=with_unit_latents(task.vae, loader))
+            loader = phases.open_loader(self._phase.stage, self._recipe.run.seed, task)
+            task = phases.with_parts(task, vae=with_unit_latents(task.vae, loader))
         task.save_to_preset(self._folder.preset)
 
     def _steps_done(self, position: Position) -> int:
@@ -457,7 +448,7 @@ def _inputs(loader, objective, first):
     """Batches in the form that `fit` takes."""
     batches = loader.batches(first)
     try:
-        yield (fit_input(objective, batch) for batch in batches)
+        yield (phases.fit_input(objective, batch) for batch in batches)
     finally:
         # TensorFlow's thread may be at work in it still, and closes it then.
         with contextlib.suppress(ValueError):
