@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
+from keras_makeavid.given_frames import REPEATED
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
@@ -76,6 +77,7 @@ def training_model(recipe: Recipe, stage: Stage, sizes: Sizes) -> ReportingModel
         task = types.SimpleNamespace(
             backbone=unet,
             schedule=NoiseSchedule(),
+            given_frames=REPEATED,
             vae=types.SimpleNamespace(scaling_factor=1.0),
             preprocessor=types.SimpleNamespace(sequence_length=sizes.tokens),
             encode_prompts=lambda prompts: states,
