@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import glob
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -14,13 +15,61 @@ from pathlib import Path
 StrPath = str | os.PathLike[str]
 _MARKS_OF_UTF16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 _MARKS_OF_UTF32 = codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE
+# What is left in the place of a file that was not downloaded, by how it begins.
+_WEBSITE = "is a page of a website, not the file: download it again, logged in if need "
+_WEBSITE += "be"
+_SUBSTITUTES = {
+    r"version https://git-lfs": "is a pointer of Git LFS to the file, which was not "
+    "downloaded: fetch it with `git lfs pull`",
+    r"[./\\]*(git)?[/\\]annex[/\\]objects[/\\]": "is a pointer of git-annex to the "
+    "file, which was not downloaded: fetch it with `git annex get`",
+    r"<!doctype html|<html\b|<\?xml\b": _WEBSITE,
+}
+# The same in the place of a file that is no text: a caption or JSON may begin so.
+_ANSWERS = {r'<|\{\s*"(errors?|message|detail|status)"\s*:': _WEBSITE}
+
+
+def substitute_in(head: bytes, of_text: bool = False) -> str | None:
+    """Say what a file that begins so is, if a download left it in a file's place."""
+    start = head[:4096].removeprefix(codecs.BOM_UTF8).lstrip().decode("latin-1")
+    for begin, what in (_SUBSTITUTES if of_text else _SUBSTITUTES | _ANSWERS).items():
+        if re.match(begin, start, re.IGNORECASE):
+            return what
+    return None
+
+
+def problem_of(path: Path, error: Exception) -> str:
+    """Say what is wrong with a binary file that a library refuses by an error."""
+    with path.open("rb") as file:
+        return substitute_in(file.read(64)) or f"is damaged: {error}"
+
+
+def is_text(head: bytes) -> bool:
+    """Whether a file that begins so is text, as no video, picture or tensors are."""
+    if head.startswith(_MARKS_OF_UTF16):
+        return True
+    if b"\0" in head:
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def missing_file(path: Path) -> FileNotFoundError:
+    """The error of a file that is not there, which names what a link leads to."""
+    link = f", which {path} is a link to" if path.is_symlink() else ""
+    return FileNotFoundError(
+        f"There is no file {os.readlink(path) if link else path}{link}."
+    )
 
 
 def existing_file(path: StrPath) -> Path:
     """Return `path` if a file with something in it is there."""
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise missing_file(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder, expected a file.")
     if not path.is_file():
@@ -48,6 +97,8 @@ def read_text(path: StrPath, max_bytes: int = 2**26) -> str:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise ValueError(f"{path} is larger than {max_bytes} bytes.")
+    if what := substitute_in(content, of_text=True):
+        raise ValueError(f"{path} {what}.")
     if b"\0" in content or content.startswith(_MARKS_OF_UTF16):
         wide = content.startswith(_MARKS_OF_UTF32) or b"\0\0\0" in content[:9]
         raise ValueError(

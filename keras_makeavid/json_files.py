@@ -34,6 +34,8 @@ def parse_json(text: str | bytes, source: Any) -> Any:
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
+        if not text.strip():
+            raise ValueError("it is empty")
         value = json.loads(
             text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
         )

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from keras_makeavid.video.opencv import load_cv2
@@ -75,5 +75,6 @@ def _end_with_parent():
 
 
 def _use_one_thread():
-    # Each process is one of many.
-    load_cv2().setNumThreads(1)
+    # Each process is one of many. Where OpenCV cannot be loaded, what needs it says so.
+    with suppress(ImportError):
+        load_cv2().setNumThreads(1)

@@ -17,7 +17,7 @@ from typing import Any
 
 import keras
 
-from keras_makeavid.files import StrPath
+from keras_makeavid.files import StrPath, problem_of
 from keras_makeavid.json_files import parse_json
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
@@ -46,7 +46,7 @@ from weights_tools.configs import (
     sides_of,
 )
 from weights_tools.formats import FormatError, TensorFile, open_tensors, reading
-from weights_tools.formats.torch_format import MEANS
+from weights_tools.formats.torch_format import MEAN_ALONE, MEANS
 from weights_tools.layouts import LAYOUTS, Layout
 
 # What the configurations in these repositories do not tell (see docs/model.md).
@@ -60,6 +60,8 @@ _KNOWN_ARGUMENTS = {
 # The running mean of a UNet: the variant that asks for it, and the folder in which
 # training scripts of diffusers leave it.
 _MEAN = "ema"
+_WEIGHTS = "weights."
+_APART = (*(f"{place}." for place in MEANS), _WEIGHTS)
 _MEAN_FOLDER = "unet_ema"
 
 # What a task with AnimateDiff's motion modules does unless the source tells otherwise.
@@ -225,7 +227,11 @@ def _open_task(folder, stack, checkpoint):
 def _open_archive(path, stack, overrides) -> Checkpoint:
     """Open a `.keras` file; its weights are unpacked to a temporary folder."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    with reading(path), zipfile.ZipFile(path) as archive:
+    with reading(path):
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+        except zipfile.BadZipFile as error:
+            raise FormatError(path, problem_of(path, error)) from error
         for name in ("config.json", WEIGHTS_FILE):
             found = archive.getinfo(name)
             if found.compress_type != zipfile.ZIP_STORED or found.header_offset < 0:
@@ -270,6 +276,8 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
     file = _unwrapped(stack.enter_context(open_tensors(path)))
     if variant == _MEAN and (mean := _mean_of(file)):
         file, variant = mean, None
+    elif MEAN_ALONE in file.metadata and variant == _MEAN:
+        variant = None
     if kerascv.is_kerascv_file(file) and variant != _MEAN:
         return kerascv.open_files([file], overrides)
     # With none it raises the error that says what is in the file.
@@ -288,7 +296,9 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
         # The one beside our own weights is of Keras.
         is_theirs = layout.name != "keras" and beside.is_file()
         config = beside if is_theirs and len(found) == 1 else None
-        component = _component(file, layout, root, config, overrides)
+        # A model without a prefix is all that has none.
+        others = [] if root else [*_APART, *(other for _, other in found if other)]
+        component = _component(_less(file, others), layout, root, config, overrides)
         if component.part in checkpoint.components:
             raise FormatError(path, f"holds more than one {component.part}")
         checkpoint.components[component.part] = component
@@ -303,22 +313,33 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
 def _unwrapped(file: TensorFile) -> TensorFile:
     """A file without the prefix that PyTorch gives all names of a wrapped model."""
     for prefix in ("module.", "_orig_mod."):
-        if all(name.startswith(prefix) for name in file.specs) and file.specs:
-            file = file.renamed({n.removeprefix(prefix): n for n in file.specs})
+        # Before it may stand that of the running mean.
+        wrapped = re.compile(rf"((?:{'|'.join(MEANS)})\.)?{re.escape(prefix)}")
+        if all(wrapped.match(name) for name in file.specs) and file.specs:
+            file = file.renamed({wrapped.sub(r"\1", n, 1): n for n in file.specs})
     return file
 
 
 def _mean_of(file: TensorFile) -> TensorFile | None:
     """The file with its running mean in place of its weights, if it has one apart."""
+    roots = tuple(root for layout, root in _layouts_in(file) if layout.kind == "unet")
     for place in MEANS:
         prefix = f"{place}."
-        mean = {n.removeprefix(prefix): n for n in file.specs if n.startswith(prefix)}
-        # The weights become what is apart, and are listed as left out.
-        others = {f"weights.{n}": n for n in file.specs if not n.startswith(prefix)}
-        swapped = file.renamed({**mean, **others})
+        names = {n.removeprefix(prefix): n for n in file.specs if n.startswith(prefix)}
+        for name in [n for n in file.specs if not n.startswith(prefix)]:
+            # The weights become what is apart, and are listed as left out.
+            is_apart = name in names or name.startswith(roots)
+            names[_WEIGHTS + name if is_apart else name] = name
+        swapped = file.renamed(names)
         if any(layout.kind == "unet" for layout, _ in _layouts_in(swapped)):
             return swapped
     return None
+
+
+def _less(file: TensorFile, prefixes: Sequence[str]) -> TensorFile:
+    """The file without the tensors whose names begin so."""
+    kept = [n for n in file.specs if not n.startswith(tuple(prefixes))]
+    return file.renamed(dict(zip(kept, kept, strict=True)))
 
 
 def _left_out(file: TensorFile, used: set[str]) -> tuple[str, ...]:

@@ -6,11 +6,13 @@ import argparse
 import functools
 import importlib
 import importlib.util
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from keras_makeavid import __version__
 from keras_makeavid.cli import (
@@ -50,6 +52,9 @@ XLA_FLAGS = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is the command's own, or 2 for an error."""
     options = _parser().parse_args(arguments)
+    # A console that lacks letters of a name shows their numbers, as stderr does.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if options.prepare is not None:
             options.prepare(options)
@@ -61,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return options.run(options) or 0
         with _tensorflow_only_as_backend():
             _import_keras_hub_quietly()
-            return options.run(options) or 0
+            with _on_device(options.device):
+                return options.run(options) or 0
     except KeyboardInterrupt:
         print("makeavid: interrupted", file=sys.stderr)
         return 130
@@ -74,6 +80,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
+    def parse_known_args(self, args=None, namespace=None):
+        # `-1=last.png` is the value of an option, and no option itself.
+        words = iter(sys.argv[1:] if args is None else args)
+        joined = []
+        for word in words:
+            value = next(words, None) if word in ("--keyframe", "--prompt-at") else None
+            joined.append(word if value is None else f"{word}={value}")
+        return super().parse_known_args(joined, namespace)
+
     def error(self, message):
         # One line, where argparse prints the whole usage first.
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -137,6 +152,12 @@ def _add_commands(parser, commands):
             choices=_BACKENDS,
             help="Keras backend; if not given, KERAS_BACKEND or that of keras.json",
         )
+        if uses_models:
+            option(
+                "--device",
+                help="device to compute on, as the backend names it, such as cpu, "
+                "gpu:1, or mps with torch; its own choice if not given",
+            )
         option("--debug", default=False, help="show the traceback of an error")
 
 
@@ -154,7 +175,8 @@ def _add_option(parser, *names, **settings):
 
 def _choose_backend(asked_for: str | None) -> None:
     """Settle the backend before Keras is imported, as Keras itself would choose."""
-    if asked_for is None and os.environ.get("KERAS_BACKEND"):
+    if asked_for is None and (named := os.environ.get("KERAS_BACKEND")):
+        _check_backend(named, "KERAS_BACKEND")
         return
     installed = [name for name in _BACKENDS if importlib.util.find_spec(name)]
     backend = asked_for or _backend_of_keras()
@@ -173,18 +195,31 @@ def _choose_backend(asked_for: str | None) -> None:
     os.environ["KERAS_BACKEND"] = backend
 
 
+def _check_backend(name: Any, source: str) -> None:
+    if name not in _BACKENDS:
+        raise ValueError(
+            f"The backend that {source} names must be one of {', '.join(_BACKENDS)} "
+            f"(--backend chooses one). Received: {name!r}"
+        )
+
+
 def _backend_of_keras() -> str:
     """What Keras takes where no variable names a backend: that of `keras.json`."""
     home = os.path.expanduser("~")
-    folder = os.environ.get("KERAS_HOME") or os.path.join(
-        home if os.access(home, os.W_OK) else "/tmp", ".keras"
-    )
-    with suppress(OSError, ValueError, AttributeError):
-        with open(os.path.join(folder, "keras.json"), encoding="utf-8") as file:
-            backend = json.load(file).get("backend")
-        if isinstance(backend, str):
-            return backend
-    return "tensorflow"
+    usual = os.path.join(home if os.access(home, os.W_OK) else "/tmp", ".keras")
+    folder = os.path.expanduser(os.environ.get("KERAS_HOME", usual))
+    path = os.path.join(folder, "keras.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            settings = json.load(file)
+    # As Keras, which passes over a file that is no JSON.
+    except (OSError, ValueError):
+        return "tensorflow"
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold a JSON object. Received: {settings!r:.80}")
+    backend = settings.get("backend", "tensorflow")
+    _check_backend(backend, path)
+    return backend
 
 
 def _keep_compiled_programs() -> None:
@@ -228,6 +263,32 @@ def _tensorflow_only_as_backend():
     finally:
         if hidden:
             del sys.modules["tensorflow"]
+
+
+@contextmanager
+def _on_device(name: str | None):
+    """Compute on a device, if one is named; what is none is refused."""
+    if name is None:
+        yield
+        return
+    import keras
+
+    backend = keras.config.backend()
+    try:
+        with keras.device(name):
+            keras.ops.zeros(1)
+        if backend == "tensorflow":
+            # It would take the CPU in the place of what is not there.
+            there = keras.distribution.list_devices()
+            if not any(f"{each}:".startswith(f"{name}:") for each in there):
+                raise ValueError(f"there are {', '.join(there)}")
+    except Exception as error:
+        message = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"--device {name} cannot be used with {backend}: {message[0]}"
+        ) from error
+    with keras.device(name):
+        yield
 
 
 def _import_keras_hub_quietly() -> None:

@@ -32,6 +32,11 @@ def add_arguments(option) -> None:
         default=False,
         help="make each scene between two cuts a clip of its own",
     )
+    option(
+        "--background",
+        default="white",
+        help="colour behind transparent parts: a name or #rrggbb",
+    )
     option("--min-frames", default=0, help="drop clips with fewer frames")
     option("--min-size", default=0, help="drop clips of fewer pixels a side")
     option("--min-fps", default=0.0, help="drop clips of a lower rate")
@@ -86,6 +91,7 @@ def run(options) -> None:
             num_workers=workers,
             ray_workers=ray_workers,
             on_clip=lambda clip_id: bar.update(1),
+            background=options.background,
         )
     for outcome in ("dropped", "failed"):
         for clip_id, reason in getattr(report, outcome).items():

@@ -31,6 +31,12 @@ def add_arguments(option) -> None:
     )
     option("--seeds", type=int, default=4, help="videos of each prompt")
     option(
+        "--control",
+        action="store_true",
+        help="measure in-betweens, continuation, long videos and prompts that change, "
+        "two --count videos of each, in place of prompts",
+    )
+    option(
         "--hints",
         action="store_true",
         help="give each video the first frame of a true clip as its hint",
@@ -88,6 +94,8 @@ def prepare(options) -> None:
 
 def run(options) -> int:
     """Generate, measure and report; 1 if something is below the thresholds."""
+    if options.control:
+        return _run_control(options)
     from keras_makeavid import TextToVideo, moving_shapes
     from keras_makeavid.progress import progress_bar
 
@@ -130,3 +138,39 @@ def run(options) -> int:
     for failure in failures:
         print(f"below the bar: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _run_control(options) -> int:
+    from pathlib import Path
+
+    from keras_makeavid import TextToVideo
+    from keras_makeavid.json_files import write_json
+    from keras_makeavid.moving_shapes.control import evaluate_control
+    from keras_makeavid.video import contact_sheet, write_image
+
+    first = {}
+
+    def on_video(name, frames):
+        if name not in first:
+            print(f"{name} ...", file=sys.stderr)
+            first[name] = frames
+
+    task = TextToVideo.from_preset(options.preset)
+    rows = evaluate_control(
+        task,
+        2 * options.count,
+        on_video,
+        num_steps=options.steps,
+        guidance_scale=options.guidance,
+    )
+    out = Path(options.out)
+    out.mkdir(exist_ok=True)
+    write_json(out / "control.json", [row._asdict() for row in rows])
+    for name, frames in first.items():
+        path = out / f"{name.replace(' ', '_')}.png"
+        write_image(path, contact_sheet(frames))
+    print("| | measured | bar |\n|---|---|---|")
+    for row in rows:
+        bound = "at most" if row.most else "at least"
+        print(f"| {row.name} | {row.value:.3g} | {bound} {row.bar:g} |")
+    return int(not all(row.holds for row in rows))

@@ -17,7 +17,10 @@ from keras_makeavid.video.pictures import opened_picture
 VIDEO_SUFFIXES = (
     *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".3gp"),
     *(".ts", ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".vob", ".mxf"),
-    *(".gif", ".webp"),
+    *(".3g2", ".mpe", ".m1v", ".m2v", ".m2t", ".trp", ".tod", ".qt", ".mj2", ".mk3d"),
+    *(".divx", ".ogm", ".rm", ".rmvb", ".dv", ".amv", ".ivf", ".nut", ".wtv", ".y4m"),
+    *(".h264", ".264", ".h265", ".265", ".hevc", ".obu", ".mjpeg", ".mjpg"),
+    *(".gif", ".webp", ".apng"),
 )
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
@@ -33,6 +36,8 @@ _MAX_TABLE_BYTES = 2**31
 _SYSTEM_FOLDERS = {
     *("__macosx", "$recycle.bin", "system volume information", "lost+found"),
     *("@eadir", "#recycle", "network trash folder", "temporary items"),
+    *("recycler", "recycled", "found.000", "lost.dir", "@recycle", "#snapshot"),
+    *("@recently-snapshot", "@tmp"),
 }
 HIDDEN = "a hidden or system file"
 
@@ -111,7 +116,9 @@ def find_files(
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in suffixes and path.is_file():
             parts = path.relative_to(folder).parts
-            if any(n.startswith(".") or n.lower() in _SYSTEM_FOLDERS for n in parts):
+            if any(
+                n.startswith((".", "~$")) or n.lower() in _SYSTEM_FOLDERS for n in parts
+            ):
                 passed_over[path] = HIDDEN
             elif of_videos and _is_still(path):
                 passed_over[path] = "a still picture"
@@ -143,17 +150,19 @@ def _from_text_files(
     folder: Path, suffixes: Collection[str], passed_over: dict[Path, str] | None
 ) -> dict[Path, str]:
     # Cameras and Windows write suffixes in capitals.
-    texts = {_stem(path): path for path in find_files(folder, (".txt",))}
+    texts = {path.with_suffix(""): path for path in find_files(folder, (".txt",))}
+    composed = {_composed(stem): path for stem, path in texts.items()}
     pairs = {}
     for clip in find_files(folder, suffixes, passed_over):
-        text = texts.get(_stem(clip))
+        stem = clip.with_suffix("")
+        text = texts.get(stem) or composed.get(_composed(stem))
         pairs[clip] = read_text(text) if text else ""
     return pairs
 
 
-def _stem(path: Path) -> str:
+def _composed(path: Path) -> str:
     # macOS composes the letters of some names, and other systems do not.
-    return unicodedata.normalize("NFC", str(path.with_suffix("")))
+    return unicodedata.normalize("NFC", str(path))
 
 
 def _find_table(folder: Path) -> Path | None:

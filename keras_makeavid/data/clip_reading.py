@@ -28,6 +28,7 @@ class ClipSettings:
     num_frames: int | None
     start: float
     split_scenes: bool
+    background: str = "#ffffff"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def read_clip(
     if sha256 == expected_sha256:
         return ClipContent(unchanged=True)
     try:
-        with open_clip(path, MAX_BYTES) as clip:
+        with open_clip(path, MAX_BYTES, background=settings.background) as clip:
             return _read_parts(clip, settings, clip_filter, sha256)
     except (ValueError, OSError) as error:
         return ClipContent(failed=str(error))

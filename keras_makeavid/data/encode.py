@@ -24,6 +24,7 @@ from keras_makeavid.data.reader import LatentClip
 from keras_makeavid.json_files import write_json
 from keras_makeavid.parallel import map_in_order
 from keras_makeavid.ray_workers import RayWorkers
+from keras_makeavid.video.pictures import Colour, as_rgb
 from keras_makeavid.video.reader import check_window, import_scenedetect
 from keras_makeavid.video.resize import check_size
 
@@ -83,6 +84,7 @@ def encode_clips(
     num_workers: int = 0,
     ray_workers: RayWorkers | None = None,
     on_clip: Callable[[str], None] = lambda clip_id: None,
+    background: Colour = "white",
 ) -> EncodeReport:
     """Encode clips and captions as latents and text states.
 
@@ -115,6 +117,7 @@ def encode_clips(
             none. A script needs `if __name__ == "__main__"` for them.
         ray_workers: Workers of a Ray cluster that decode and encode in their place.
         on_clip: Called with each clip's id when it is done, skipped or left out.
+        background: What lies behind transparent parts, as for `read_video`.
 
     Returns:
         An `EncodeReport`.
@@ -134,17 +137,22 @@ def encode_clips(
     """
     from keras_makeavid.data.clip_encoder import ClipEncoder
 
-    settings = ClipSettings(height, width, fps, num_frames, start, split_scenes)
+    rgb = "#{:02x}{:02x}{:02x}".format(*as_rgb(background))
+    settings = ClipSettings(height, width, fps, num_frames, start, split_scenes, rgb)
     clip_filter = clip_filter or ClipFilter()
     _check_arguments(vae, settings, clip_filter, num_workers)
     writer = open_writer(out, layout, half)
     places = _places(captions, writer.stored)
     encoder = ClipEncoder(vae, text_encoder, tokenize)
+    recorded = asdict(settings)
+    if rgb == ClipSettings.background:
+        # As it was recorded before there was a choice.
+        del recorded["background"]
     wanted = {
         clip: {
             "caption": captions[clip],
             "source": place.source,
-            "settings": asdict(settings),
+            "settings": recorded,
             "encoder": encoder.fingerprint,
         }
         for clip, place in places.items()

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_makeavid.data.reader import LatentClip, LatentReader, StoredArray, read_ids
-from keras_makeavid.files import remove_leftovers, written_aside
+from keras_makeavid.files import problem_of, remove_leftovers, written_aside
 from keras_makeavid.json_files import read_object, write_json
 
 ID_LIST = "data/id_list.json"
@@ -143,7 +143,7 @@ def _stored(path: Path) -> StoredArray:
         array = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:
         # A damaged header makes NumPy fail with any of a dozen types of error.
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise ValueError(f"{path} {problem_of(path, error)}") from error
     if not np.issubdtype(array.dtype, np.floating) or not array.flags.c_contiguous:
         raise ValueError(
             f"{path} must hold floating-point numbers in C order. Received: "

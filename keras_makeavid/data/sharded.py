@@ -20,7 +20,7 @@ from keras_makeavid.data.reader import (
     StoredArray,
     read_ids,
 )
-from keras_makeavid.files import remove_leftovers, written_aside
+from keras_makeavid.files import problem_of, remove_leftovers, written_aside
 from keras_makeavid.json_files import parse_json, read_json, write_json
 
 INDEX_NAME = "index.json"
@@ -330,7 +330,7 @@ def _open_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
                 offset -= array.nbytes
                 tensors[name] = StoredArray(path, dtype, array.shape, offset)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise ValueError(f"{path} {problem_of(path, error)}") from error
     return tensors, metadata
 
 

@@ -48,7 +48,7 @@ def read_prompts(path: StrPath) -> list[str]:
         FileNotFoundError: There is no such file.
         ValueError: It holds no prompt, or one whose video cannot be measured.
     """
-    lines = read_text(existing_file(path)).splitlines()
+    lines = read_text(existing_file(path)).split("\n")
     prompts = [line.strip() for line in lines if line.strip()]
     outside = [prompt for prompt in prompts if parse_caption(prompt) is None]
     if outside or not prompts:

@@ -68,7 +68,7 @@ class TrainableTask(keras_hub.models.Task):
         # Those who only generate do not wait for it to be imported.
         from keras_makeavid.recipes.schema import Lora
         from keras_makeavid.training.lora import add_lora, has_lora
-        from keras_makeavid.training.optimizer import AdamW
+        from keras_makeavid.training.optimizer import AdamW, LossScale
         from keras_makeavid.training.video_diffusion import objective_of
 
         if self.low_memory or self.backbone.variable_dtype != "float32":
@@ -103,7 +103,8 @@ class TrainableTask(keras_hub.models.Task):
             self.seed_generator.state.assign(objective.seed_generator.state)
             objective.seed_generator = self.seed_generator
         self._training = _Training(objective, settings)
-        super().compile(optimizer=optimizer or AdamW(), **kwargs)
+        optimizer = LossScale.around(optimizer or AdamW(), self.dtype_policy)
+        super().compile(optimizer=optimizer, **kwargs)
 
     def fit(
         self, x: Any = None, *, allow_other_encoder: bool = False, **kwargs: Any

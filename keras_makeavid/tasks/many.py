@@ -84,7 +84,7 @@ def read_requests(path: StrPath) -> tuple[dict[int, VideoRequest], dict[int, str
     """
     path = Path(path)
     requests, problems = {}, {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         line = line.strip()
         if not line:
             continue

@@ -44,7 +44,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         text_encoder: Takes `{"token_ids"}`, returns text states `(B, L, D)`.
         vae: The `AutoencoderKL`.
         image_backbone: A UNet for first frames, inpainting or not; `None` uses
-            `backbone` without its temporal parts.
+            `backbone` without its temporal parts, or with them, if `given_frames` says
+            that it learnt to make all frames (`"none"`).
         schedule: The `NoiseSchedule` that the UNet was trained with, or its config.
         height: Default height of a video in pixels.
         width: Default width of a video in pixels.
@@ -446,7 +447,9 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         )
         text = _context(context, len(texts[0]), guidance_rescale)
         clip = None if video is None else self._encode_frames(video, tile_size)
-        makes_frame = not pictures and self._takes_hint()
+        # A model that was trained to make all frames makes the first one as well.
+        makes_all = "none" in self.given_frames and self.image_backbone is None
+        makes_frame = not pictures and self._takes_hint() and not makes_all
         steps = len(table.timesteps)
         total = steps * (1 + makes_frame)
         with step_progress(progress, total) as report:
@@ -470,7 +473,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                     for frame, picture in pictures.items()
                 }
             masked = self._given_frames.masked or keyframes is not None
-            hint, mask = _hint_and_mask(given, num_frames, batch, masked)
+            hint, mask = _hint_and_mask(given, (batch, *shape), masked)
             # What colours look like: a frame, or noise for want of one.
             colours = hint[:, 0]
             if not given:
@@ -918,15 +921,15 @@ def _at_first_frame(text):
     return {**text, **first}
 
 
-def _hint_and_mask(given, num_frames, batch, masked):
+def _hint_and_mask(given, shape, masked):
     """Hint `(B, F, h, w, C)` and mask of videos, some frames of which are given.
 
     Those are `(hint, mask)` by frame. If the model is not `masked`, it is the first
     one alone, and all frames get its hint and its mask.
     """
     if not given:
-        return (np.zeros((batch, num_frames, 1, 1, 1), "float32"),) * 2
-    frames = sorted(given)
+        return np.zeros(shape, "float32"), np.ones((*shape[:-1], 1), "float32")
+    frames, num_frames = sorted(given), shape[1]
     hints, masks = (np.stack([given[f][i] for f in frames], axis=1) for i in (0, 1))
     distance = np.abs(np.arange(num_frames)[:, None] - frames)
     # Of two that are as near, the earlier.

@@ -145,6 +145,16 @@ class AdamW(keras.optimizers.AdamW):
             "skipped_total": self.skipped_steps,
         }
 
+    def tell(self, grads: list[Any], finite: Any) -> None:
+        """Report of a step of a `LossScale`, with gradients that are scaled."""
+        self.skipped_steps.assign_add(1 - ops.cast(finite, "int32"))
+        for last, skipped in (
+            (self.last_gradient_norm, _global_norm(grads)),
+            (self.last_learning_rate, self.learning_rate),
+        ):
+            value = ops.convert_to_tensor(last)
+            last.assign(ops.where(finite, value, ops.convert_to_tensor(skipped)))
+
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """Put the averages of `use_ema` in place of the weights, while a block runs.
@@ -313,6 +323,31 @@ class AdamW(keras.optimizers.AdamW):
 def _bias(beta, count):
     """`1 - beta**count`, which written so has four digits at first, in float32."""
     return -ops.expm1(count * math.log(beta)) if beta else ops.ones_like(count)
+
+
+@keras.saving.register_keras_serializable(package="keras_makeavid")
+class LossScale(keras.optimizers.LossScaleOptimizer):
+    """Keras's scaling of losses in float16, which also tells of steps that it skips."""
+
+    @classmethod
+    def around(cls, optimizer: Any, policy: keras.DTypePolicy) -> Any:
+        """The optimizer, in one of these where Keras would put it into its own."""
+        if policy.name != "mixed_float16" or not isinstance(optimizer, AdamW):
+            return optimizer
+        return cls(optimizer)
+
+    def apply(self, grads, trainable_variables=None) -> None:
+        super().apply(grads, trainable_variables)
+        self.inner_optimizer.tell(grads, self.check_finite(grads))
+
+    def stateless_apply(self, optimizer_variables, grads, trainable_variables) -> Any:
+        trained, values = super().stateless_apply(
+            optimizer_variables, grads, trainable_variables
+        )
+        pairs = list(zip(self.variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=pairs) as scope:
+            self.inner_optimizer.tell(grads, self.check_finite(grads))
+        return trained, [scope.get_current_value(v) for v in self.variables]
 
 
 def _global_norm(tensors):

@@ -13,6 +13,7 @@ from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.tensor import Tensor
 from keras_makeavid.training.distribution import FullySharded
+from keras_makeavid.training.optimizer import LossScale
 
 
 class LastValue(keras.metrics.Metric):
@@ -48,6 +49,9 @@ class ReportingModel(keras.Model):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.step_loss = LastValue("step_loss")
+
+    def compile(self, optimizer: Any = "rmsprop", **kwargs: Any) -> None:
+        super().compile(LossScale.around(optimizer, self.dtype_policy), **kwargs)
 
     def make_train_function(self, force=False) -> Callable[..., Any]:
         # TensorFlow traces a step that makes variables on its way a second time.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import functools
 import io
 import math
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_makeavid.files import StrPath, existing_file
+from keras_makeavid.files import StrPath, existing_file, is_text, substitute_in
 from keras_makeavid.video.pictures import (
     Colour,
     TooLargeError,
@@ -58,9 +57,11 @@ def open_clip(
     path = existing_file(path)
     with path.open("rb") as file:
         head = file.read(4096)
-    if _is_text(head):
+    if is_text(head) and not head.startswith(b"YUV4MPEG2"):
         # Also keeps out playlists, through which FFmpeg would open other files.
-        raise ValueError(f"{path} is a text file, not a video.")
+        raise ValueError(
+            f"{path} {substitute_in(head) or 'is a text file, not a video'}."
+        )
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         yield WebPClip(path, max_bytes, rgb)
         return
@@ -80,6 +81,7 @@ class VideoClip:
         self._path = path
         self._max_pixels = max_bytes // 3
         self._background = background
+        self._palette = b""
         self._begun: tuple[Iterator[Any], Any] | None = None
         self._open()
         try:
@@ -238,11 +240,43 @@ class VideoClip:
             packet = None
             with suppress(av.FFmpegError):
                 packet = next(packets, None)
+            if packet and self._decoder.name == "gif":
+                packet = self._with_palette(packet)
             # Of a damaged packet: the next one may be whole.
             with suppress(av.FFmpegError):
                 yield from self._decoder.decode(packet)
             if packet is None:
                 return
+
+    def _with_palette(self, packet: Any) -> Any:
+        """A frame of a GIF with a palette of its own, in place of the file's.
+
+        What no frame covers is transparent. FFmpeg has it so in files without a
+        palette; in others it shows the background colour, which no browser does.
+        """
+        import av
+
+        contents, at = bytearray(packet), 0
+        if contents.startswith(b"GIF8") and len(contents) > 13:
+            at, has_palette = 13, contents[10] & 0x80
+            size = 6 << (contents[10] & 7) if has_palette else 0
+            self._palette = bytes(contents[at : at + size])
+            del contents[at : at + size]
+            contents[10] ^= has_palette
+        while contents[at : at + 1] == b"!":
+            at += 2
+            while at < len(contents) and contents[at]:
+                at += contents[at] + 1
+            at += 1
+        flags = at + 9
+        is_image = contents[at : at + 1] == b"," and flags < len(contents)
+        if is_image and self._palette and contents[flags] < 0x80:
+            contents[flags] |= 0x80 | len(self._palette).bit_length() - 3
+            contents[flags + 1 : flags + 1] = self._palette
+        renewed = av.Packet(bytes(contents))
+        for name in ("pts", "dts", "duration", "time_base", "is_keyframe"):
+            setattr(renewed, name, getattr(packet, name))
+        return renewed
 
     def _sought(self, start: float, origin: float) -> tuple[Iterator[Any], Any, float]:
         """Frames from safely before `start`, or from the first, and that time."""
@@ -379,13 +413,3 @@ def upright(image: np.ndarray, matrix: bytes) -> np.ndarray:
     if a < 0:
         image = image[:, ::-1]
     return image[::-1] if d < 0 else image
-
-
-def _is_text(head: bytes) -> bool:
-    if b"\0" in head or head.startswith(b"YUV4MPEG2"):
-        return False
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return False
-    return True

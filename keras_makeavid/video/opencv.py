@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from types import ModuleType
 
 
 def load_cv2() -> ModuleType:
     """Import OpenCV, silent unless `OPENCV_LOG_LEVEL` is set, or say how to get it."""
     try:
+        if "cv2" not in sys.modules:
+            # What OpenCV leaves where it could not be loaded: the next error would
+            # speak of this, and no more of what is missing.
+            vars(sys).pop("OpenCV_LOADER", None)
         import cv2
     except ImportError as error:
         raise ImportError(

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from keras_makeavid.files import (
     StrPath,
     existing_file,
     existing_parent,
+    substitute_in,
     written_aside,
 )
 from keras_makeavid.video.resize import MAX_IMAGE_PIXELS, check_size, cover_crop
@@ -196,14 +197,19 @@ def opened_picture(
         file.seek(0)
         opener = _opener(head)
         if opener is None:
-            raise ValueError(
-                f"{path} is not a PNG, JPEG, WebP, GIF or BMP picture, or is truncated "
-                "or damaged."
-            )
+            what = "is not a PNG, JPEG, WebP, GIF or BMP picture, or is truncated or "
+            what += "damaged"
+            raise ValueError(f"{path} {substitute_in(head) or what}.")
         try:
             # Pillow has its canvas made with the file's first byte.
             _check_pixels(path, _webp_canvas(head), max_pixels)
-            picture = opener(file)
+            content: IO[bytes] = file
+            if head[12:16] == b"VP8X" and head[20] & 2:
+                # The frames of an animation may leave parts clear. Pillow makes them
+                # black, unless the header says that there is transparency.
+                said = head[:20] + bytes([head[20] | 16])
+                content = io.BytesIO(said + file.read()[len(said) :])
+            picture = opener(content)
             _check_pixels(path, picture.size, max_pixels)
             yield picture
         except TooLargeError:
@@ -221,6 +227,8 @@ def pixels_of(picture: ImageFile.ImageFile, background: np.ndarray) -> np.ndarra
 
     # Pillow keeps the upper half of colours of 16 bits, but the whole of the clear one.
     deep = any(str(tile[3]).endswith(";16B") for tile in picture.tile)
+    of_gif = picture.tile if picture.format == "GIF" else []
+    covered = [tile.extents for tile in of_gif if tile.extents]
     picture.load()
     if deep and isinstance(key := picture.info.get("transparency"), tuple):
         picture.info["transparency"] = tuple(level >> 8 for level in key)
@@ -234,9 +242,14 @@ def pixels_of(picture: ImageFile.ImageFile, background: np.ndarray) -> np.ndarra
         alpha = np.where(grey == upright.info.get("transparency"), 0, 255)
         levels = np.repeat((grey + 128) // 257, 3, axis=-1)
         return lay_over(np.concatenate([levels, alpha], axis=-1), background)
-    if upright.has_transparency_data:
-        return lay_over(np.asarray(upright.convert("RGBA")), background)
-    return np.array(upright.convert("RGB"))
+    if not upright.has_transparency_data and covered in ([], [(0, 0, *picture.size)]):
+        return np.array(upright.convert("RGB"))
+    rgba = np.array(upright.convert("RGBA"))
+    for left, top, right, bottom in covered:
+        clear = np.ones(rgba.shape[:2], bool)
+        clear[top:bottom, left:right] = False
+        rgba[clear, 3] = 0
+    return lay_over(rgba, background)
 
 
 def as_rgb(colour: Colour) -> np.ndarray:

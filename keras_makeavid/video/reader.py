@@ -259,6 +259,8 @@ def find_scenes(path: StrPath | Clip) -> list[np.ndarray]:
 
 def import_scenedetect() -> tuple[type, type]:
     """Import PySceneDetect's content detector and time codes, or say how to get it."""
+    # PySceneDetect fails without it, as if it were not installed.
+    load_cv2()
     try:
         from scenedetect import ContentDetector, FrameTimecode
     except ImportError as error:

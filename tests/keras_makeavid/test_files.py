@@ -11,6 +11,9 @@ from keras_makeavid.files import (
     read_text,
     written_aside,
 )
+from keras_makeavid.json_files import read_object
+from keras_makeavid.recipes import load_recipe
+from keras_makeavid.video import probe, read_image, read_video
 
 
 def test_a_failure_keeps_the_old_file_and_leaves_nothing_beside(tmp_path):
@@ -124,3 +127,42 @@ def test_text_in_an_old_encoding_is_named(tmp_path):
     path.write_bytes("caf\u00e9".encode("latin-1"))
     with pytest.raises(ValueError, match=r"text\.txt is not in UTF-8: .*position 3"):
         read_text(path)
+
+
+LEFT = {
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n": "git lfs pull",
+    b"/annex/objects/SHA256E-s12--ab.bin\n": "git annex get",
+    b"\xef\xbb\xbf<!DOCTYPE html>\n<title>Log in</title>": "download it again",
+    b'<?xml version="1.0"?><Error><Code>AccessDenied</Code>': "download it again",
+}
+READERS = {
+    "captions.txt": read_text,
+    "config.json": read_object,
+    "recipe.toml": load_recipe,
+    "clip.mp4": probe,
+    "clip.gif": read_video,
+    "hint.png": read_image,
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize(("content", "advice"), LEFT.items(), ids=LEFT.values())
+def test_what_a_download_left_in_place_of_a_file_is_named(
+    tmp_path, name, content, advice
+):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} is a p.*{advice}"):
+        READERS[name](path)
+
+
+def test_a_caption_may_begin_as_a_page_or_a_pointer_does(tmp_path):
+    for text in ("<cat-toy> on a sofa", "<head> of a cat", "annex/objects", "{}"):
+        (tmp_path / "a.txt").write_text(text)
+        assert read_text(tmp_path / "a.txt") == text
+
+
+def test_a_link_is_named_with_what_it_leads_to(tmp_path):
+    (tmp_path / "clip.mp4").symlink_to("gone.mp4")
+    with pytest.raises(FileNotFoundError, match=r"gone\.mp4, which .* is a link to"):
+        probe(tmp_path / "clip.mp4")

@@ -136,6 +136,13 @@ def test_a_damaged_configuration_is_named(sources, headers_read_once, tmp_path, 
     assert 0 < good < MUTATIONS
 
 
+def test_a_pointer_of_git_lfs_in_place_of_an_archive_is_named(tmp_path):
+    path = tmp_path / "unet.keras"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid 12\n")
+    with pytest.raises(ValueError, match=r"unet\.keras: is a pointer of Git LFS"):
+        weights_tools.inspect(path)
+
+
 def test_a_damaged_archive_is_named(sources, tmp_path):
     generator = random.Random(0)
     path = tmp_path / "unet.keras"

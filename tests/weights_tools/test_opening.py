@@ -343,6 +343,43 @@ def test_a_running_mean_in_a_dict_of_its_own_is_listed_and_taken(
         assert listed[0].startswith(f"weights.*: {len(unet)} tensors of ")
 
 
+@pytest.mark.parametrize("wrapper", ["", "module."])
+@pytest.mark.parametrize("place", ["ema", "model_ema"])
+def test_a_unet_without_prefix_is_read_with_its_running_mean_beside(
+    ldm, expected, tmp_path, place, wrapper
+):
+    whole, path = "model.diffusion_model.", tmp_path / "unet.pt"
+    unet = {
+        wrapper + n.removeprefix(whole): t
+        for n, t in ldm.items()
+        if n.startswith(whole)
+    }
+    means = {n: t + 1 for n, t in unet.items()}
+    torch.save({"model": unet, place: means}, path)
+    assert_same(read(path), expected)
+    assert weights_tools.inspect(path).left_out[0].startswith(f"{place}.*: ")
+    mean = {name: value + 1 for name, value in expected.items()}
+    assert_same(read(path, variant="ema"), mean)
+    torch.save({place: means}, path)
+    assert_same(read(path), mean)
+    assert_same(read(path, variant="ema"), mean)
+
+
+def test_the_mean_of_a_unet_takes_its_place_in_a_whole_checkpoint(
+    ldm, expected, tmp_path
+):
+    whole, path = "model.diffusion_model.", tmp_path / "sd.ckpt"
+    mean = {name: value + 1 for name, value in expected.items()}
+    for prefix in ("", whole):
+        unet = {n: t + 1 for n, t in ldm.items() if n.startswith(whole)}
+        unet = {prefix + n.removeprefix(whole): t for n, t in unet.items()}
+        torch.save({"state_dict": ldm, "ema": unet}, path)
+        assert_same(read(path, variant="ema"), mean)
+        found = weights_tools.inspect(path, variant="ema")
+        assert found.keys() == {"unet", "vae", "text_encoder"}
+        assert [text.split(":")[0] for text in found.left_out] == ["weights.*"]
+
+
 def test_the_state_of_an_optimizer_is_listed(ldm, expected, tmp_path):
     moments = {0: {"step": 3, "exp_avg": torch.ones(5)}, 1: [torch.ones(2, 2)]}
     ring = [torch.ones(7)]

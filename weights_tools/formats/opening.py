@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
-from keras_makeavid.files import StrPath
+from keras_makeavid.files import StrPath, is_text, substitute_in
 from keras_makeavid.json_files import read_json
 from weights_tools.formats.flax_format import is_flax, open_flax
 from weights_tools.formats.hdf5_format import Hdf5Tensors
@@ -41,13 +41,8 @@ _FORMATS = (
     ),
     _Format(is_flax, open_flax, (".msgpack",)),
 )
-# What a download that failed leaves in place of a file.
-_TEXTS = {
-    b"version https://git-lfs": "is a pointer of Git LFS to the file, which was not "
-    "downloaded: fetch it with `git lfs pull`",
-    b"<": "is a page of a website, not the file: download it again, logged in if need "
-    "be",
-}
+# Gzip, xz, zstandard, 7-Zip and RAR.
+_PACKED = b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!"
 
 
 def open_tensors(path: StrPath) -> TensorFile:
@@ -70,28 +65,30 @@ def open_tensors(path: StrPath) -> TensorFile:
     ```
     """
     file = MappedFile(path)
-    start = file.map[:64].lstrip()
-    if file.path.suffix == ".json" or start.startswith(b"{"):
+    start = file.map[:4096]
+    is_json = file.path.suffix == ".json" or start.lstrip().startswith(b"{")
+    if is_json and not substitute_in(start):
         return _open_sharded(file)
     return _open_one(file)
 
 
 def _open_one(file: MappedFile) -> TensorFile:
-    start = file.map[:64].ljust(_SHOWN, b"\0")
+    start = file.map[:4096].ljust(_SHOWN, b"\0")
     for candidate in _FORMATS:
         if candidate.starts(start):
             return candidate.open(file)
-    for text, what in _TEXTS.items():
-        if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(text):
-            raise file.error(what)
-    # A zero is ASCII too, and in no text.
-    is_text = start.isascii() and b"\0" not in file.map[:_SHOWN]
+    if what := substitute_in(start):
+        raise file.error(what)
+    if start.startswith(_PACKED) or start[257:262] == b"ustar":
+        raise file.error("is a packed file: unpack it, and give what is in it")
+    text = is_text(file.map[:4096])
     for candidate in _FORMATS:
-        if file.path.suffix in candidate.suffixes and not is_text:
+        if file.path.suffix in candidate.suffixes and not text:
             return candidate.open(file)
+    instead = ", but text: download it again" if text else ""
     raise file.error(
         "is no safetensors file, checkpoint of PyTorch, msgpack of Flax, HDF5 file or "
-        f"index of such. It begins with {start[:_SHOWN]!r}"
+        f"index of such{instead}. It begins with {start[:_SHOWN]!r}"
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from keras_makeavid.files import StrPath
+from keras_makeavid.files import StrPath, missing_file
 
 _LONGEST_SHOWN = 120
 # What NumPy can index: dimensions, and bytes of an array.
@@ -254,7 +254,7 @@ class MappedFile(_Located):
     def __init__(self, path: StrPath):
         self.path = Path(path)
         if not self.path.exists():
-            raise FileNotFoundError(f"There is no file {self.path}.")
+            raise missing_file(self.path)
         if not self.path.is_file():
             raise self.error("is a folder or device, expected a file")
         with self.path.open("rb") as file:

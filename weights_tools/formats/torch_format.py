@@ -7,6 +7,7 @@ import pickletools
 import re
 import sys
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from typing import Any
 
@@ -31,20 +32,25 @@ _OLD_PICKLES = 5
 # Where a training checkpoint keeps its weights, if not at the top.
 _STATE_DICTS = ("state_dict", "model_state_dict", "model", "module", "string_to_param")
 # And their running mean.
+MEAN_ALONE = "mean_alone"
 MEANS = ("ema", "model_ema", "ema_model", "ema_state_dict", "state_dict_ema")
 
-# Objects that training tools leave beside the weights: all of these packages, these
-# names, and each class of a package that is neither PyTorch nor Python's own.
+# Objects that training tools leave beside the weights: all of these packages, all that
+# these modules of Python have, which is data, and these names.
 _PASSED_PACKAGES = {"pytorch_lightning", "lightning", "lightning_fabric", "omegaconf"}
+_PASSED_MODULES = {
+    *("argparse", "array", "collections", "datetime", "decimal", "enum", "fractions"),
+    *("http", "ipaddress", "numbers", "pathlib", "random", "typing", "uuid"),
+}
 _PASSED_NAMES = {
     *(f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")),
-    *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
-    *(f"datetime.{kind}" for kind in ("date", "datetime", "timedelta")),
-    *(f"builtins.{kind}" for kind in ("int", "float", "bool", "str", "list", "dict")),
-    *(f"builtins.{kind}" for kind in ("tuple", "range", "object", "frozenset")),
-    *("numpy.dtype", "numpy.ndarray", "argparse.Namespace", "types.SimpleNamespace"),
-    *("collections.defaultdict", "collections.deque", "functools.partial"),
-    *("decimal.Decimal", "typing.Any", "uuid.UUID", "copyreg._reconstructor"),
+    *(f"builtins.{kind}" for kind in ("int", "float", "bool", "complex", "str")),
+    *(f"builtins.{kind}" for kind in ("bytes", "bytearray", "list", "dict", "tuple")),
+    *(f"builtins.{kind}" for kind in ("set", "frozenset", "range", "slice", "type")),
+    *(f"builtins.{kind}" for kind in ("object", "Ellipsis", "NotImplemented")),
+    *("types.SimpleNamespace", "types.GenericAlias", "functools.partial"),
+    *("numpy.dtype", "numpy.ndarray", "numpy.rec.recarray"),
+    *("re._compile", "logging.getLogger", "copyreg._reconstructor"),
 }
 
 
@@ -55,7 +61,7 @@ class _Object:
         return object.__new__(cls)
 
     def __setstate__(self, state):
-        pass
+        self.state = state
 
 
 class _Dict(_Object):
@@ -88,10 +94,11 @@ def open_torch(file: MappedFile) -> TensorFile:
     zipped = file.map[:2] == b"PK"
     pickles = _zipped_pickle(file) if zipped else file.map[:_LONGEST_PICKLE]
     names: dict[str, type] = {}
+    called: set[str] = set()
     try:
-        names = _names_in(io.BytesIO(pickles), 1 if zipped else _OLD_PICKLES)
+        _look_at(io.BytesIO(pickles), 1 if zipped else _OLD_PICKLES, names, called)
         passed: list[Any] = [
-            (kind, n) for n, kind in names.items() if _is_passed_over(n)
+            (kind, n) for n, kind in names.items() if _is_passed_over(n, n in called)
         ]
         # A mapping has no descriptor, with which PyTorch would try an archive of tar.
         source: Any = str(file.path) if zipped else file.map
@@ -109,7 +116,7 @@ def open_torch(file: MappedFile) -> TensorFile:
         else:
             reason = f"is damaged, or no checkpoint of weights: {shortened(str(error))}"
         raise file.error(reason) from error
-    tensors = _tensors_of(file, content, torch)
+    tensors, place = _tensors_of(file, content, torch)
     specs = {}
     for name, tensor in tensors.items():
         with file.reading(name):
@@ -129,12 +136,16 @@ def open_torch(file: MappedFile) -> TensorFile:
             pages.touch(storage, [Extent(storage.data_ptr(), storage.nbytes())])
         return _array(tensors[name], specs[name].numpy_dtype, torch)
 
-    others = _others_in(content, torch)
-    return TensorFile(file.path, specs, read, left_out=others)
+    others = _others_in(content, place, torch)
+    told = {MEAN_ALONE: place} if place in MEANS else {}
+    return TensorFile(file.path, specs, read, told, left_out=others)
 
 
-def _others_in(content: dict, torch: Any) -> list[str]:
-    """What of a checkpoint holds tensors and is no state dict, such as an optimizer."""
+def _others_in(content: dict, place: str, torch: Any) -> list[str]:
+    """What of a checkpoint holds tensors and is no state dict, such as an optimizer.
+
+    The tensors of the checkpoint itself are taken where that is the `place`, "".
+    """
     seen: set[int] = set()
 
     def sizes(value):
@@ -144,17 +155,26 @@ def _others_in(content: dict, torch: Any) -> list[str]:
         if id(value) in seen:
             return []
         seen.add(id(value))
+        if isinstance(value, _Object):
+            value = vars(value)
         if isinstance(value, dict):
             value = list(value.values())
         found = value if isinstance(value, list | tuple) else []
         return [size for each in found for size in sizes(each)]
 
-    taken = {*_STATE_DICTS, *MEANS}
-    counted = {
-        key: sizes(value)
+    def beside(key, value):
+        """What of an entry is not among the tensors that are taken."""
+        if key not in (*_STATE_DICTS, *MEANS, place) or not isinstance(value, dict):
+            return value
+        return [v for v in value.values() if not isinstance(v, torch.Tensor)]
+
+    # All at once: what is seen is told by its place in memory.
+    left = {
+        key: beside(key, value)
         for key, value in content.items()
-        if key not in taken and not isinstance(value, torch.Tensor)
+        if place or not isinstance(value, torch.Tensor)
     }
+    counted = {key: sizes(value) for key, value in left.items()}
     return [
         f"{shortened(str(key))[1:-1]}: {len(found)} tensors of {sum(found):,} numbers"
         for key, found in counted.items()
@@ -178,7 +198,10 @@ def _zipped_pickle(file: MappedFile) -> bytes:
             entries = {info.filename: info for info in archive.infolist()}
             pickles = [name for name in entries if name.endswith("/data.pkl")]
             if len(pickles) != 1 or len(entries) != len(archive.infolist()):
-                raise ValueError("it has no data.pkl, or more than one of a name")
+                raise ValueError(
+                    "it has no data.pkl, or more than one of a name. If a checkpoint "
+                    "is packed in it, unpack it"
+                )
             if any(info.compress_type for info in entries.values()):
                 raise ValueError("it is compressed")
             order = pickles[0].replace("data.pkl", "byteorder")
@@ -194,27 +217,31 @@ def _zipped_pickle(file: MappedFile) -> bytes:
         ) from error
 
 
-def _is_passed_over(name: str) -> bool:
-    package, last = name.split(".")[0], name.split(".")[-1].lstrip("_")
-    python = {*sys.stdlib_module_names, "torch"}
-    return (
-        package in _PASSED_PACKAGES
-        or package == "pathlib"
-        or name in _PASSED_NAMES
-        # A class that says a dtype, such as `numpy.float64`.
-        or (name == f"numpy.{last}" and isinstance(getattr(np, last, None), type))
-        or (package not in python and last[:1].isupper())
-    )
+def _is_passed_over(name: str, is_called: bool) -> bool:
+    """Whether a name is one of settings: as a rule data, or a class and no function."""
+    package, last = name.split(".")[0], name.split(".")[-1]
+    if name in _PASSED_NAMES or package in _PASSED_MODULES | _PASSED_PACKAGES:
+        return True
+    if package in sys.stdlib_module_names:
+        return False
+    is_class = last.lstrip("_")[:1].isupper()
+    if package == "numpy":
+        # A class that says a dtype, or what puts an array or a generator together.
+        is_class |= isinstance(getattr(np, last, None), type) or last[0] == "_"
+    return is_class or not is_called
 
 
-def _names_in(stream: io.BytesIO, count: int) -> dict[str, type]:
-    """The names that pickles ask for, and what can stand for each; nothing is run.
+def _look_at(
+    stream: io.BytesIO, count: int, names: dict[str, type], called: set[str]
+) -> None:
+    """Find what pickles ask for, what can stand for it, and if it is a function called.
+
+    Nothing is run.
 
     Their objects are counted as well, up to a `ValueError`: tuples that hold each other
     twice over could take for ever to hash, and some that nest deeply would end the
     process.
     """
-    names: dict[str, type] = {}
     objects = 0
     for _ in range(count):
         # Of each item on the stack: how many objects, how deep, made by which name.
@@ -235,18 +262,25 @@ def _names_in(stream: io.BytesIO, count: int) -> dict[str, type]:
             elif name == "MARK":
                 stack.append(None)
             elif name == "GLOBAL":
-                full = str(argument).replace(" ", ".")
-                for old, new in (("__builtin__", "builtins"), ("copy_reg", "copyreg")):
-                    full = re.sub(f"^{old}\\.", f"{new}.", full)
+                full = _as_python_3(str(argument))
                 names.setdefault(full, _Object)
                 stack.append((1, 0, full))
             else:
                 item = _made(stack, opcode, names, item)
+                if name == "REDUCE":
+                    called.add(item[2])
                 stack.extend(item for _ in opcode.stack_after)
             objects += 1
             if objects > _MOST_OBJECTS or item[1] > DEEPEST:
                 raise ValueError("its pickle nests too deeply, or without end")
-    return names
+
+
+def _as_python_3(name: str) -> str:
+    """The name of today, with a dot, for one that a pickle has as Python 2 had it."""
+    module, _, attribute = name.partition(" ")
+    pair = NAME_MAPPING.get((module, attribute), (module, attribute))
+    module = IMPORT_MAPPING.get(pair[0], pair[0])
+    return f"{module}.{pair[1]}"
 
 
 def _made(stack: list, opcode: Any, names: dict[str, type], item: tuple) -> tuple:
@@ -275,14 +309,18 @@ def _made(stack: list, opcode: Any, names: dict[str, type], item: tuple) -> tupl
     return count, depth, target
 
 
-def _tensors_of(file: MappedFile, content: Any, torch: Any) -> dict[str, Any]:
-    """The tensors of a checkpoint: its own, or those of the state dict in it.
+def _tensors_of(
+    file: MappedFile, content: Any, torch: Any
+) -> tuple[dict[str, Any], str]:
+    """The tensors of a checkpoint, its own or those of the state dict in it, and where.
 
     The tensors of further state dicts have its name and a dot before theirs. Other
     entries, such as a step count, are left out.
     """
     if not isinstance(content, dict):
         kind = type(content).__name__
+        if isinstance(content, _Object):
+            kind = "whole object, such as a model (save its state_dict() instead)"
         raise file.error(f"holds a {kind}, expected a dict of tensors")
 
     def tensors_in(value):
@@ -292,6 +330,10 @@ def _tensors_of(file: MappedFile, content: Any, torch: Any) -> dict[str, Any]:
     places = {name: tensors_in(content.get(name)) for name in _STATE_DICTS}
     places[""] = tensors_in(content)
     places |= {name: tensors_in(content.get(name)) for name in MEANS}
+    if not any(t.ndim for found in places.values() for t in found.values()):
+        # Of whatever name: the one that has tensors, where others are numbers at most.
+        inner = {k: tensors_in(v) for k, v in content.items() if tensors_in(v)}
+        places = {**(inner if len(inner) == 1 else {}), **places}
     chosen = next((name for name, found in places.items() if found), None)
     if chosen is None:
         keys = shortened(", ".join(str(key) for key in list(content)[:20]))
@@ -306,4 +348,4 @@ def _tensors_of(file: MappedFile, content: Any, torch: Any) -> dict[str, Any]:
             raise file.error("is no plain tensor, but sparse or such", name)
         if tensor.is_conj() or tensor.is_neg():
             raise file.error("is a conjugated or negated view", name)
-    return tensors
+    return tensors, chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from keras_makeavid.tensor import Tensor
 _SLICED_FROM_SCORES = {"jax": 1 << 12, "tensorflow": 1 << 18}
 # Scores whose float32 numbers stay in the cache: 4 MB.
 _SCORES_PER_SLICE = 1 << 20
+# Nowhere are more scores than these in memory at once, a gigabyte in float32, but where
+# a fused kernel needs none: Apple's MPS refuses buffers over 4 GB.
+_MOST_SCORES = 1 << 28
 # PyTorch's attention on a CPU is slower for heads of fewer channels than these.
 _TORCH_LEAST_WIDTH = 16
 # In training in half precision its gradient takes two threads as long as one, where
@@ -41,7 +45,24 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     sliced_from = _SLICED_FROM_SCORES[backend]
     if platform() == "cpu" and _scores_of_a_head(query, key) >= sliced_from:
         return _attention_sliced(query, key, value)
+    many = query.shape[0] or 1, query.shape[2], _scores_of_a_head(query, key)
+    if math.prod(many) > _MOST_SCORES and not _is_fused(query):
+        return _attention_sliced(query, key, value, _MOST_SCORES)
     return _attention_portable(query, key, value)
+
+
+def _is_fused(query) -> bool:
+    """Whether Keras takes cuDNN's kernel: JAX, half precision, from Ampere on."""
+    if keras.config.backend() != "jax" or platform() == "cpu":
+        return False
+    half = keras.backend.standardize_dtype(query.dtype) in ("float16", "bfloat16")
+    return half and _compute_capability() >= 8 and query.shape[-1] <= 128
+
+
+def _compute_capability() -> float:
+    import jax
+
+    return float(getattr(jax.devices()[0], "compute_capability", 0) or 0)
 
 
 def _attention_portable(query, key, value):
@@ -102,10 +123,34 @@ def _attention_torch(query, key, value):
             torch.nn.functional.pad(x, (0, _TORCH_LEAST_WIDTH - width))
             for x in (query, key, value)
         )
-    outputs = torch.nn.functional.scaled_dot_product_attention(
-        *(x.transpose(1, 2) for x in (query, key, value)), scale=width**-0.5
-    )
+    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    scores = math.prod(query.shape[:3]) * key.shape[2]
+    # On CPUs and CUDA there is a kernel that holds no scores, for every dtype.
+    if query.device.type in ("cpu", "cuda") or scores <= _MOST_SCORES:
+        outputs = _attend_torch(query, key, value, width)
+    else:
+        outputs = _attend_in_parts_torch(query, key, value, width)
     return outputs.transpose(1, 2)[..., :width].to(dtype)
+
+
+def _attend_torch(query, key, value, width):
+    import torch
+
+    return torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, scale=width**-0.5
+    )
+
+
+def _attend_in_parts_torch(query, key, value, width):
+    """The same for one sample and some queries of all heads after the other."""
+    import torch
+
+    rows = max(1, _MOST_SCORES // (query.shape[1] * key.shape[2]))
+    samples = [
+        torch.cat([_attend_torch(part, k, v, width) for part in q.split(rows, 2)], 2)
+        for q, k, v in zip(*(x.split(1) for x in (query, key, value)), strict=True)
+    ]
+    return torch.cat(samples)
 
 
 def _attention_to_few_keys_torch(query, key, value):
@@ -121,10 +166,10 @@ def _attention_to_few_keys_torch(query, key, value):
     return outputs.transpose(1, 2)
 
 
-def _attention_sliced(query, key, value):
-    """Attention one head (and, if long, one run of queries) at a time."""
+def _attention_sliced(query, key, value, most=None):
+    """Attention one head, and at most so many scores, at a time."""
     batch, length, heads, width = query.shape
-    run = _run_length(length, key.shape[1])
+    run = _run_length(length, key.shape[1], most or _SCORES_PER_SLICE)
 
     def by_head(x):
         x = ops.transpose(ops.cast(x, "float32"), (0, 2, 1, 3))
@@ -210,9 +255,9 @@ def _head_gradient(run: int):
     return one_head
 
 
-def _run_length(length: int, keys: int) -> int:
-    """The largest divisor of `length` whose scores against `keys` fit a slice."""
-    limit = max(1, _SCORES_PER_SLICE // keys)
+def _run_length(length: int, keys: int, most: int) -> int:
+    """The largest divisor of `length` whose scores against `keys` are at most these."""
+    limit = max(1, most // keys)
     return next(n for n in range(min(length, limit), 0, -1) if length % n == 0)
 
 

@@ -29,7 +29,10 @@ from keras_makeavid.data import open_dataset
 from keras_makeavid.models import AutoencoderTiny
 
 OTHER_FORMAT = ("--format", "gif", "--out", "video.mp4")
-COMMANDS = ("generate", "evaluate", "encode", "train", "plan", "info")
+COMMANDS = (
+    *("generate", "interpolate", "extend", "evaluate", "encode", "train", "plan"),
+    "info",
+)
 
 
 def run(*arguments):
@@ -98,7 +101,18 @@ def test_help_lists_the_commands(capsys):
     assert run("--help") == 0
     help_text = capsys.readouterr().out
     for command in COMMANDS:
-        assert re.search(rf"^ +{command} +[A-Z]", help_text, re.MULTILINE)
+        assert re.search(rf"^ +{command}\s+[A-Z]", help_text, re.MULTILINE)
+
+
+def test_a_device_may_be_named(preset, picture, tmp_path, capsys):
+    places = ("--out", tmp_path / "out", "--sheet", tmp_path / "sheet.png")
+    few = ("--hint", picture, "--frames", 4, "--steps", 1, "--preset", preset, *places)
+    assert run("generate", "a cat", *few, "--device", "cpu") == 0
+    for device in ("gpu:7", "nonsense"):
+        assert run("generate", "a cat", *few, "--device", device) == 2
+        error = capsys.readouterr().err
+        assert f"--device {device} cannot be used with" in error
+        assert error.count("\n") == 1
 
 
 @pytest.mark.once
@@ -676,6 +690,22 @@ def test_info_tells_what_a_video_file_holds(clips, capsys):
     assert shown <= set(lines)
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_name_that_the_console_cannot_spell_ends_no_command(
+    clips, tmp_path, encoding
+):
+    shutil.copy(clips / "man.mp4", tmp_path / "猫.mp4")
+    told = subprocess.run(
+        [sys.executable, "-m", "keras_makeavid", "info", str(tmp_path / "猫.mp4")],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    assert told.returncode == 0, told.stderr
+    name = "猫.mp4".encode(encoding, "backslashreplace")
+    assert told.stdout.splitlines()[0].endswith(name)
+
+
 def test_info_tells_what_is_installed(capsys):
     assert run("info") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -752,15 +782,51 @@ def test_without_a_name_the_backend_is_that_of_keras(
 
 
 @pytest.mark.once
-def test_keras_itself_chooses_so(tmp_path):
-    (tmp_path / "keras.json").write_text('{"backend": "torch"}')
+@pytest.mark.parametrize(
+    "home", [{"KERAS_HOME": "HERE"}, {"KERAS_HOME": "~"}, {"KERAS_HOME": ""}, {}]
+)
+def test_keras_itself_chooses_so(tmp_path, monkeypatch, home):
+    for folder in (tmp_path, tmp_path / ".keras"):
+        folder.mkdir(exist_ok=True)
+        (folder / "keras.json").write_text('{"backend": "torch"}')
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    monkeypatch.delenv("KERAS_HOME", raising=False)
+    for name, value in home.items():
+        monkeypatch.setenv(name, value.replace("HERE", str(tmp_path)))
+    monkeypatch.chdir(tmp_path)
+    assert cli._backend_of_keras() == "torch"
     result = subprocess.run(
         [sys.executable, "-c", "import keras; print(keras.config.backend())"],
-        env={**os.environ, "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": ""},
         capture_output=True,
         text=True,
     )
     assert result.stdout == "torch\n", result.stderr
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", [" ", "torch ", "Torch", "pytorch", "numpy", "theano"])
+def test_a_backend_that_there_is_not_is_named_with_its_source(
+    tmp_path, monkeypatch, name
+):
+    message = rf"must be one of jax, torch, tensorflow .* Received: '{name}'"
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    with pytest.raises(ValueError, match=f"KERAS_BACKEND names {message}"):
+        cli._choose_backend(None)
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "keras.json").write_text(json.dumps({"backend": name}))
+    with pytest.raises(ValueError, match=rf"keras\.json names {message}"):
+        cli._choose_backend(None)
+
+
+@pytest.mark.once
+def test_a_keras_json_that_holds_no_object_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "keras.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"keras\.json must hold a JSON object"):
+        cli._choose_backend(None)
 
 
 @pytest.mark.once

@@ -104,6 +104,17 @@ def test_a_text_is_found_whichever_way_its_letters_are_composed(tmp_path):
     assert list(read_captions(tmp_path).values()) == ["one\ntwo\nthree"]
 
 
+def test_names_that_differ_in_that_alone_keep_their_texts(tmp_path):
+    for form in ("NFC", "NFD"):
+        name = unicodedata.normalize(form, "café")
+        (tmp_path / f"{name}.mp4").touch()
+        (tmp_path / f"{name}.txt").write_text(form)
+    pairs = read_captions(tmp_path)
+    assert {p.stem: c for p, c in pairs.items()} == {
+        unicodedata.normalize(form, "café"): form for form in ("NFC", "NFD")
+    }
+
+
 def test_a_name_is_found_whichever_way_its_letters_are_composed(clips):
     (clips / unicodedata.normalize("NFD", "café.mp4")).touch()
     name = unicodedata.normalize("NFC", "café.mp4")
@@ -153,6 +164,11 @@ def test_hidden_and_system_files_are_passed_over_and_told(clips):
     hidden = [
         "._b.mp4",
         ".hidden.mov",
+        "~$b.mp4",
+        "RECYCLER/b.mp4",
+        "@Recycle/b.mp4",
+        "#snapshot/b.mp4",
+        "LOST.DIR/b.mp4",
         "inner/._c.webm",
         ".cache/x.mp4",
         "__MACOSX/b.mp4",

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from PIL import Image
 
 from keras_makeavid.data import (
     ClipFilter,
@@ -68,7 +69,8 @@ def broken(tmp_path):
 
 def write_container(clip, path):
     """Write the first frames of a clip into another container."""
-    codecs = {".wmv": "wmv2", ".flv": "flv", ".mpg": "mpeg2video", ".ts": "mpeg2video"}
+    codecs = dict.fromkeys((".mpg", ".ts", ".m2v"), "mpeg2video")
+    codecs |= {".wmv": "wmv2", ".flv": "flv", ".y4m": "rawvideo", ".h264": "libx264"}
     path.parent.mkdir()
     frames = read_video(clip, num_frames=25, height=64, width=64)
     with av.open(str(path), "w") as container:
@@ -194,6 +196,27 @@ def test_another_caption_or_setting_encodes_again(captions, parts, tmp_path):
 
 
 @pytest.mark.once
+def test_the_colour_behind_transparent_clips_is_a_setting(parts, tmp_path):
+    clip, out = tmp_path / "clear.gif", tmp_path / "out"
+    frames = [Image.new("RGBA", (24, 16), (0, 0, 255, 200 * k)) for k in range(2)]
+    frames[0].save(clip, save_all=True, append_images=frames[1:], duration=250)
+    size = {**SIZE, "num_frames": 1}
+    found = {}
+    for colour in ("white", (0, 0, 0), "#ffffff"):
+        for finished in ([], ["clear"]):
+            report = encode_clips(
+                {clip: "nothing"}, out, *parts, **size, background=colour
+            )
+            assert report.skipped == finished
+        found[colour] = open_dataset(out).latents(0)
+    # As in datasets that were encoded before there was a choice.
+    assert "background" not in metadata_of(out, "clear")["settings"]
+    np.testing.assert_array_equal(found["white"], found["#ffffff"])
+    assert np.abs(found["white"] - found[(0, 0, 0)]).max() > 1e-3
+    with pytest.raises(ValueError, match="A background must be a colour's name"):
+        encode_clips({clip: "nothing"}, out, *parts, **size, background="banana")
+
+
 def test_a_changed_file_encodes_again_and_a_touched_one_does_not(
     captions, parts, tmp_path
 ):
@@ -638,7 +661,22 @@ def test_a_clip_of_another_folder_with_the_same_name_is_added(
 
 @pytest.mark.once
 @pytest.mark.parametrize(
-    "suffix", [".mp4", ".mov", ".mkv", ".avi", ".ts", ".wmv", ".flv", ".mpg", ".3gp"]
+    "suffix",
+    [
+        *(
+            ".mp4",
+            ".mov",
+            ".mkv",
+            ".avi",
+            ".ts",
+            ".wmv",
+            ".flv",
+            ".mpg",
+            ".3gp",
+            ".3g2",
+        ),
+        *(".m2v", ".nut", ".y4m", ".h264"),
+    ],
 )
 def test_clips_of_every_container_that_is_found_are_encoded(
     suffix, parts, tmp_path, real_clips

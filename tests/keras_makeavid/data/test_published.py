@@ -104,6 +104,15 @@ def test_a_damaged_clip_is_refused_by_name(dataset, kind):
         PublishedReader(dataset)
 
 
+def test_a_dataset_that_was_cloned_without_git_lfs_says_so(dataset):
+    for path in (dataset / "data").rglob("2.npy"):
+        path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid 12\n")
+    with pytest.raises(
+        ValueError, match=r"2\.npy is a pointer of Git LFS .*git lfs pull"
+    ):
+        PublishedReader(dataset)
+
+
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     deadline=None,

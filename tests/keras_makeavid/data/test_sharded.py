@@ -166,6 +166,14 @@ def test_a_missing_shard_is_named(folder):
         ShardedReader(folder)
 
 
+def test_a_shard_that_is_a_pointer_of_git_lfs_says_so(folder):
+    (folder / SHARD).write_bytes(
+        b"version https://git-lfs.github.com/spec/v1\noid 12\n"
+    )
+    with pytest.raises(ValueError, match=f"{SHARD} is a pointer of Git LFS"):
+        ShardedReader(folder)
+
+
 @pytest.mark.parametrize("size", [0, 5, 100, -8])
 def test_a_shard_that_lost_its_end_is_refused(folder, size):
     path = folder / SHARD

@@ -40,9 +40,10 @@ def written(folder):
 @pytest.mark.once
 def test_a_list_of_text_is_a_prompt_a_line(tmp_path):
     path = tmp_path / "prompts.txt"
-    path.write_bytes('\ufeffa cat\r\n\r\n  {"a": dog} \r\n'.encode())
+    # The separator of lines of Unicode is no end of a line in a list.
+    path.write_bytes('\ufeffa\u2028cat\r\n\r\n  {"a": dog} \r\n'.encode())
     found, problems = read_requests(path)
-    assert found == {1: VideoRequest("a cat"), 3: VideoRequest('{"a": dog}')}
+    assert found == {1: VideoRequest("a\u2028cat"), 3: VideoRequest('{"a": dog}')}
     assert not problems
 
 

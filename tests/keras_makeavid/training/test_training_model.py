@@ -9,10 +9,10 @@ from keras_makeavid.training.training_model import ReportingModel
 class OneNumber(ReportingModel):
     """Learns the number 1, computing in its policy's dtype."""
 
-    def __init__(self, **kwargs):
+    def __init__(self, start=0.5, **kwargs):
         super().__init__(**kwargs)
-        # Any far from 1 would have gradients that float16 cannot hold, once scaled.
-        kernel = keras.initializers.Constant(0.5)
+        # Any far from 1 has gradients that float16 cannot hold, once scaled.
+        kernel = keras.initializers.Constant(start)
         self.dense = keras.layers.Dense(
             1, kernel_initializer=kernel, dtype=self.dtype_policy
         )
@@ -38,3 +38,21 @@ def test_what_is_logged_does_not_depend_on_the_policy(policy):
     assert history["grad_norm"][0] > 0
     assert history["lr"] == [0.125]
     assert history["skipped_total"] == [0]
+
+
+def test_a_step_that_float16_skips_is_told_as_any_other():
+    model = OneNumber(start=64.0, dtype="mixed_float16")
+    model.compile(optimizer=AdamW(learning_rate=0.125))
+    kernel = keras.ops.convert_to_numpy(model.dense.kernel)
+    history = model.fit(np.ones((1, 1), "float32"), verbose=0, epochs=2).history
+    assert history["skipped_total"] == [1, 2]
+    assert history["lr"] == [0.125, 0.125]
+    assert not np.isfinite(history["grad_norm"]).any()
+    np.testing.assert_array_equal(
+        keras.ops.convert_to_numpy(model.dense.kernel), kernel
+    )
+    # Keras halves the scale at each such step, until gradients fit.
+    for _ in range(12):
+        history = model.fit(np.ones((1, 1), "float32"), verbose=0).history
+    assert np.isfinite(history["grad_norm"]).all()
+    assert history["skipped_total"][0] < 14

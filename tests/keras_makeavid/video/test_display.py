@@ -5,8 +5,9 @@ import av
 import numpy as np
 import pytest
 from av.bitstream import BitStreamFilterContext
+from PIL import Image
 
-from keras_makeavid.video import cover_crop, probe, read_video
+from keras_makeavid.video import cover_crop, probe, read_image, read_video
 from keras_makeavid.video.clip import open_clip, upright
 
 
@@ -221,6 +222,111 @@ def test_white_or_a_chosen_colour_lies_behind_clips(tmp_path, file, options):
         expected[:, 32:] = 0, 0, 255
         assert close(read_video(path, background=background), expected)
     assert (read_video(path)[:, :, :24] > 250).all()
+
+
+RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9)
+
+
+def gif(path, frames, shared, colours):
+    """A GIF of 8 x 8 whose first colour is the background, and whose palette is full.
+
+    Of a frame: its box, number of a colour, disposal, and the clear colour if any.
+    """
+    depth = colours.bit_length() - 2
+    palette = bytes(RED + GREEN + BLUE + GREY) + bytes(3 * (colours - 4))
+    contents = b"GIF89a\x08\0\x08\0" + bytes([depth | 0x80 * shared, 0, 0])
+    contents += palette * shared
+    contents += b"!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0!\xfe\x05,a;b,\0"
+    for box, colour, disposal, clear in frames:
+        left, top, right, bottom = box
+        flags, key = disposal << 2 | (clear is not None), clear or 0
+        contents += struct.pack("<2sBBHBB", b"!\xf9", 4, flags, 20, key, 0)
+        contents += struct.pack("<cHHHH", b",", left, top, right - left, bottom - top)
+        contents += bytes([0 if shared else 0x80 | depth]) + palette * (not shared)
+        contents += lzw([colour] * (right - left) * (bottom - top), max(2, depth + 1))
+    path.write_bytes(contents + b";")
+    return path
+
+
+def lzw(pixels, depth):
+    """Pixels as the format packs them, with an empty table before each."""
+    packed, width = 0, depth + 1
+    codes = [code for pixel in pixels for code in (1 << depth, pixel)]
+    for at, code in enumerate([*codes, (1 << depth) + 1]):
+        packed |= code << at * width
+    whole = packed.to_bytes((len(codes) + 1) * width // 8 + 1, "little")
+    blocks = [whole[at : at + 255] for at in range(0, len(whole), 255)]
+    return bytes([depth]) + b"".join(bytes([len(b)]) + b for b in blocks) + b"\0"
+
+
+MIDDLE, CORNER, WHOLE = (2, 2, 6, 6), (0, 0, 2, 2), (0, 0, 8, 8)
+# What each frame shows in a corner, in the middle and elsewhere.
+UNCOVERED = {
+    "a first frame of part": ([(MIDDLE, 2, 0, None)], [(None, BLUE, None)]),
+    "a clear colour": ([(MIDDLE, 2, 0, 3)], [(None, BLUE, None)]),
+    "a later clear colour": (
+        [(MIDDLE, 1, 1, None), (WHOLE, 3, 0, 3)],
+        [(None, GREEN, None)] * 2,
+    ),
+    "back to the background": (
+        [(WHOLE, 1, 2, None), (MIDDLE, 2, 0, None)],
+        [(GREEN, GREEN, GREEN), (None, BLUE, None)],
+    ),
+    "back to what was before": (
+        [(MIDDLE, 1, 3, None), (CORNER, 2, 0, None)],
+        [(None, GREEN, None), (BLUE, None, None)],
+    ),
+}
+
+
+@pytest.mark.parametrize("colours", [4, 256])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("frames", UNCOVERED.values(), ids=UNCOVERED)
+def test_what_no_frame_of_a_gif_covers_is_transparent(
+    tmp_path, frames, shared, colours
+):
+    frames, expected = frames
+    path = gif(tmp_path / "clip.gif", frames, shared, colours)
+    for options, behind in (
+        ({}, (255, 255, 255)),
+        ({"background": (0, 200, 0)}, (0, 200, 0)),
+    ):
+        shown = read_video(path, **options)
+        assert len(shown) == len(expected)
+        for frame, colours_there in zip(shown, expected, strict=True):
+            seen = tuple(tuple(frame[at, at].tolist()) for at in (0, 3, 7))
+            assert seen == tuple(colour or behind for colour in colours_there)
+        np.testing.assert_array_equal(read_image(path, **options), shown[0])
+    assert (probe(path).width, probe(path).num_frames) == (8, len(expected))
+
+
+@pytest.mark.parametrize("background", [(0, 0, 0, 0), (255, 0, 0, 255)])
+@pytest.mark.parametrize("file", ["clip.webp", "clip.png", "clip.gif"])
+def test_what_no_frame_of_an_animation_covers_is_transparent(
+    tmp_path, file, background
+):
+    # Pillow stores the parts that are drawn: of WebP without a word of transparency.
+    drawn = [Image.new("RGBA", (64, 48)) for _ in range(2)]
+    drawn[0].paste((*BLUE, 255), (16, 16, 48, 32))
+    drawn[1].paste((*GREEN, 255), (0, 0, 16, 16))
+    options = {"background": background} if "webp" in file else {"disposal": 1}
+    if "gif" in file:
+        options = {"disposal": 2}
+    drawn[0].save(
+        tmp_path / file,
+        save_all=True,
+        append_images=drawn[1:],
+        duration=200,
+        lossless=True,
+        **options,
+    )
+    for colour in ((255, 255, 255), (0, 100, 200)):
+        expected = np.full((2, 48, 64, 3), colour, "uint8")
+        expected[0, 16:32, 16:48], expected[1, :16, :16] = BLUE, GREEN
+        shown = read_video(tmp_path / file, background=colour)
+        np.testing.assert_array_equal(shown, expected)
+        image = read_image(tmp_path / file, background=colour)
+        np.testing.assert_array_equal(image, expected[0])
 
 
 def test_a_declared_shape_of_pixels_counts_for_the_bound(tmp_path, corners):

@@ -78,7 +78,9 @@ def test_a_wrong_content_is_refused_by_the_format_of_the_suffix(tmp_path, suffix
         open_tensors(path)
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "ckpt", "h5", "bin", "msgpack"])
+@pytest.mark.parametrize(
+    "suffix", ["safetensors", "ckpt", "h5", "bin", "pt", "pth", "msgpack", "any"]
+)
 @pytest.mark.parametrize(
     ("content", "what"),
     [
@@ -86,15 +88,32 @@ def test_a_wrong_content_is_refused_by_the_format_of_the_suffix(tmp_path, suffix
             b"version https://git-lfs.github.com/spec/v1\noid 12\n",
             "git lfs pull",
         ),
+        (b"/annex/objects/SHA256E-s12--ab.ckpt\n", "git annex get"),
+        (b"../../.git/annex/objects/k/9/SHA256E-s12--ab.ckpt", "git annex get"),
         (b"\xef\xbb\xbf\n<!doctype html><title>Not found</title>", "page of a website"),
-        (b"Invalid username or password.", "begins with b'Invalid user"),
+        (b'<?xml version="1.0"?><Error>AccessDenied</Error>', "page of a website"),
+        (b'{"error": "Repository not found"}', "page of a website"),
+        (b"Invalid username or password.", "but text.* begins with b'Invalid user"),
+        ("请先登录以下载".encode(), "but text: download it again"),
+        ("<html>".encode("utf-16"), "but text: download it again"),
         (b"{}", "no weight_map"),
+        (b"\x1f\x8b\x08" + bytes(60), "is a packed file: unpack it"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(60), "is a packed file: unpack it"),
+        (b"Rar!\x1a\x07" + bytes(60), "is a packed file: unpack it"),
+        (b"model.ckpt".ljust(257, b"\0") + b"ustar", "is a packed file: unpack it"),
     ],
 )
 def test_text_in_place_of_a_binary_file_is_named(tmp_path, suffix, content, what):
     path = tmp_path / f"model.{suffix}"
     path.write_bytes(content)
     with pytest.raises(FormatError, match=what):
+        open_tensors(path)
+
+
+def test_a_link_to_what_was_not_downloaded_is_named(tmp_path):
+    path = tmp_path / "model.ckpt"
+    path.symlink_to(".git/annex/objects/SHA256E-s12--ab.ckpt")
+    with pytest.raises(FileNotFoundError, match=r"annex/objects/.* is a link to"):
         open_tensors(path)
 
 

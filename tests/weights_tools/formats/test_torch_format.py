@@ -1,10 +1,16 @@
 import argparse
 import collections
 import datetime
+import decimal
 import enum
+import fractions
+import functools
+import http
 import io
+import logging
 import pathlib
 import pickle
+import re
 import sys
 import types
 import zipfile
@@ -163,6 +169,13 @@ def settings_of_tools(monkeypatch):
     slots.a = 1
     colour = enum.Enum("Colour", "RED", module="someones.tool")
     sys.modules["someones.tool"].Colour = colour
+    plain = fake("someones.tool", "plain")()
+
+    def collate(batch):
+        return batch
+
+    collate.__module__, collate.__qualname__ = "someones.tool", "collate"
+    sys.modules["someones.tool"].collate = collate
     return {
         "hyper_parameters": attributes(lr=0.1, nested=attributes(a=1)),
         "config": config,
@@ -179,7 +192,40 @@ def settings_of_tools(monkeypatch):
         "random": ("MT19937", np.arange(4, dtype="uint32"), 3, 0, 0.0),
         "dtype": np.dtype("float32"),
         "kind": np.float64,
+        "numbers": [kind(1) for kind in SCALARS],
+        "text": [np.str_("a"), np.bytes_(b"a"), np.datetime64("2024-01-01")],
+        "empty": (np.zeros(0), b"", bytearray(b"a"), 1j, {1}, frozenset({1})),
+        "arrays": (np.ma.array([1], mask=[1]), np.rec.array([(1, 2.0)])),
+        "generators": (np.random.default_rng(0), np.random.RandomState(0)),
+        "function": np.mean,
+        "kinds": (int, str, bytes, type(None), complex, set, np.bool_),
+        "several": (range(3), slice(1), ..., list[int], collections.ChainMap({})),
+        "by default": collections.defaultdict(int, a=1),
+        "times": (
+            datetime.time(1),
+            datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC),
+            datetime.timedelta(1),
+        ),
+        "fraction": fractions.Fraction(1, 3),
+        "decimal": decimal.Decimal("1.5"),
+        "status": http.HTTPStatus.OK,
+        "pattern": re.compile("a+"),
+        "logger": logging.getLogger("x"),
+        "of Windows": pathlib.PureWindowsPath("C:\\a"),
+        "plain": plain,
+        "partial": functools.partial(collate, []),
+        "collate": collate,
+        "activation": functools.partial(torch.nn.functional.silu, inplace=True),
+        "sizes": (torch.Size([1]), torch.float16, torch.device("cuda:0")),
+        "version": torch.__version__,
+        "classes": (torch.optim.AdamW, attributes),
     }
+
+
+SCALARS = (
+    *(np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32),
+    *(np.uint64, np.float16, np.float32, np.float64, np.longdouble, np.complex64),
+)
 
 
 def test_settings_beside_the_weights_are_passed_over(path, save, monkeypatch):
@@ -191,11 +237,54 @@ def test_settings_beside_the_weights_are_passed_over(path, save, monkeypatch):
     assert set(torch.serialization.get_safe_globals()) == before
 
 
-@pytest.mark.parametrize("name", ["state_dict", "model", "module", "model_state_dict"])
+def test_settings_of_numpy_1_are_passed_over(path):
+    settings = [np.float64(1), np.arange(3), np.dtype("f4"), np.random.default_rng(0)]
+    torch.save({"state_dict": {"a": torch.ones(2)}, "x": settings}, path, **OLD)
+    content = path.read_bytes()
+    assert b"numpy._core" in content
+    path.write_bytes(content.replace(b"numpy._core", b"numpy.core"))
+    with open_tensors(path) as file:
+        assert list(file.specs) == ["a"]
+
+
+def test_a_layer_beside_the_weights_is_passed_over_and_its_tensors_are_listed(path):
+    layer = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.SiLU())
+    torch.save({"state_dict": {"a": torch.ones(2)}, "loss": layer}, path)
+    with open_tensors(path) as file:
+        assert list(file.specs) == ["a"]
+        assert file.left_out == ("loss: 2 tensors of 8 numbers",)
+
+
+def test_what_lies_deeper_than_a_running_mean_is_listed(path, save):
+    # As diffusers' `EMAModel` has it: by order, not by name.
+    mean = {"decay": 0.99, "shadow_params": [torch.ones(3), torch.ones(4)]}
+    state = {"a": torch.ones(2), "more": {"b": torch.ones(5)}}
+    save({"state_dict": state, "ema": mean})
+    with open_tensors(path) as file:
+        assert list(file.specs) == ["a"]
+        assert file.left_out == (
+            "state_dict: 1 tensors of 5 numbers",
+            "ema: 2 tensors of 7 numbers",
+        )
+
+
+def test_a_whole_model_is_refused_with_the_way_out(path):
+    torch.save(torch.nn.Linear(3, 2), path)
+    assert "save its state_dict() instead" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["state_dict", "model", "module", "model_state_dict", "unet", "params", 0]
+)
 def test_weights_one_level_down_are_taken(path, save, name):
     save({name: {"a": torch.ones(2)}, "ema_decay": torch.ones(()), "step": 3})
     with open_tensors(path) as file:
         assert list(file.specs) == ["a"]
+
+
+def test_of_several_dicts_of_other_names_none_is_guessed(path, save):
+    save({"first": {"a": torch.ones(2)}, "second": {"a": torch.ones(2)}})
+    assert "holds no tensors, only entries 'first, second'" in refused(path)
 
 
 def test_without_pytorch_one_line_asks_for_it(path, save, monkeypatch):
