@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -44,9 +45,10 @@ def _compile_jax(function, layers):
     import jax
 
     variables = list({id(v): v for layer in layers for v in layer.variables}.values())
-    programs = {}
 
-    def make_program():
+    # A program holds on to the distribution that it was traced under.
+    @functools.cache
+    def program_of(distribution):
         @jax.jit
         def program(values, *arguments):
             pairs = list(zip(variables, values, strict=True))
@@ -56,18 +58,13 @@ def _compile_jax(function, layers):
 
         return program
 
-    def program():
-        # A program holds on to the distribution that it was traced under.
-        distribution = keras.distribution.distribution()
-        if distribution not in programs:
-            programs[distribution] = make_program()
-        return programs[distribution]
-
     def call(*arguments):
-        return program()([v.value for v in variables], *arguments)
+        program = program_of(keras.distribution.distribution())
+        return program([v.value for v in variables], *arguments)
 
     def lower(*arguments):
-        return program().lower([v.value for v in variables], *arguments)
+        program = program_of(keras.distribution.distribution())
+        return program.lower([v.value for v in variables], *arguments)
 
     call.lower = lower
     return call
@@ -103,27 +100,8 @@ def weights_of_loop(layer: keras.layers.Layer, state) -> Iterator[Tensor]:
         yield state
 
 
-def host_callback(callback: Callable[[Any], None], index, state) -> tuple[Tensor, ...]:
-    """Call `callback(index)` on the host when `state`, a tuple of tensors, is computed.
-
-    The result is to be used instead of the `state` passed. `index` are integers.
-    """
-    backend = keras.config.backend()
-    if backend == "jax":
-        import jax
-
-        jax.debug.callback(lambda i, _: callback(i), index, state[0].ravel()[0])
-    elif backend == "tensorflow":
-        import tensorflow as tf
-
-        return _after(state, lambda: tf.py_function(callback, [index], []))
-    else:
-        callback(index)
-    return state
-
-
-def host_callback_when(
-    due, callback: Callable[..., None], make: Callable[[], tuple], state
+def host_callback(
+    callback: Callable[..., None], make: Callable[[], tuple], state, due=True
 ) -> tuple:
     """Call `callback(*make())` on the host, where `due` holds, when `state` is there.
 
@@ -137,7 +115,10 @@ def host_callback_when(
         def call():
             jax.debug.callback(callback, *keras.tree.map_structure(replicated, make()))
 
-        jax.lax.cond(due, call, lambda: None)
+        if due is True:
+            call()
+        else:
+            jax.lax.cond(due, call, lambda: None)
     elif backend == "tensorflow":
         import tensorflow as tf
 
@@ -148,20 +129,13 @@ def host_callback_when(
         def call():
             return tf.py_function(called, make(), tf.int32)
 
-        return _after(state, lambda: tf.cond(due, call, lambda: 0))
+        with tf.control_dependencies(state):
+            done = call() if due is True else tf.cond(due, call, lambda: 0)
+        with tf.control_dependencies([done]):
+            return tuple(tf.identity(x) for x in state)
     elif due:
         callback(*make())
     return state
-
-
-def _after(state, call):
-    """Under TensorFlow the state, given only when `call` has been made behind it."""
-    import tensorflow as tf
-
-    with tf.control_dependencies(state):
-        done = call()
-    with tf.control_dependencies([done]):
-        return tuple(tf.identity(x) for x in state)
 
 
 def wait_for_host_callbacks() -> None:

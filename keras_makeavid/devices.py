@@ -133,10 +133,7 @@ def is_shared_equally(batch: int | None, *sizes: int | None) -> bool:
 
 
 def shard_batch(x: Tensor) -> Tensor:
-    """Divide a tensor `(B, ...)` by samples over the devices of the distribution.
-
-    It stays as it is where the devices would not get equally many samples.
-    """
+    """Divide a tensor `(B, ...)` by samples over the devices, if that is equally."""
     distribution = keras.distribution.distribution()
     if distribution is None or not is_shared_equally(x.shape[0]):
         return x
@@ -155,10 +152,7 @@ def replicated(x: Tensor) -> Tensor:
 
 
 def shard_mapped(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
-    """Call a function that XLA cannot divide on each device's share of the batch.
-
-    Under JAX; the batch is the first axis of every array.
-    """
+    """Call what XLA cannot divide on each device's share of the batch, under JAX."""
     import jax
 
     distribution = keras.distribution.distribution()
@@ -176,10 +170,7 @@ def shard_mapped(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
 
 
 def gathered(value: Any) -> np.ndarray:
-    """Bring an array together on the host, from all devices of all processes.
-
-    Where parts are in other processes, each of them must call this.
-    """
+    """Bring an array to the host; every process that has parts of it must call this."""
     if keras.config.backend() == "jax" and not (
         value.is_fully_addressable or value.is_fully_replicated
     ):

@@ -22,9 +22,6 @@ class StoredPolicy(keras.DTypePolicy):
     Args:
         name: `"stored_bfloat16"` or `"stored_float16"`.
 
-    Raises:
-        ValueError: If it is another name.
-
     Example:
     ```python
     layer = keras.layers.Dense(4, dtype=StoredPolicy("stored_bfloat16"))
@@ -54,12 +51,6 @@ def policy_of(dtype: str | keras.DTypePolicy | None) -> keras.DTypePolicy:
         dtype: A policy, or the name of one: of Keras, or of a `StoredPolicy`. `None` is
             Keras's own (`keras.config.dtype_policy()`); where that is float32 and the
             device is an accelerator, it is the device's half precision.
-
-    Returns:
-        The policy.
-
-    Raises:
-        ValueError: If there is no policy of this name.
     """
     if dtype is None:
         policy = keras.config.dtype_policy()

@@ -37,10 +37,6 @@ class GivenFrames:
     Args:
         shares: The share of each pattern, positive numbers of any sum.
 
-    Raises:
-        ValueError: If there is no pattern, an unknown one, or a share that is not
-            positive.
-
     Example:
     ```python
     given = GivenFrames({"first": 2, "ends": 1, "every 4": 1})
@@ -83,9 +79,8 @@ class GivenFrames:
     def tables(self, frames: int) -> tuple[list[list[bool]], list[list[int]]]:
         """What each of P patterns gives of F frames, but for what is drawn.
 
-        Returns:
-            `(P, F)`, which frames have mask 0; and `(P, F)`, which frame is the hint of
-            each, or -1 where that is the nearest given one.
+        It is `(P, F)`, which frames have mask 0, and `(P, F)`, which frame is the hint
+        of each, or -1 where that is the nearest given one.
         """
         given = [
             [_is_given(pattern, frame, frames) for frame in range(frames)]

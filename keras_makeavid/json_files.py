@@ -37,9 +37,7 @@ def parse_json(text: str | bytes, source: Any) -> Any:
         if not text.strip():
             raise ValueError("it is empty")
         value = json.loads(
-            text,
-            object_pairs_hook=_without_duplicates,
-            parse_constant=_refuse_constant,
+            text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
         )
         check_levels(value)
         return value
@@ -50,10 +48,7 @@ def parse_json(text: str | bytes, source: Any) -> Any:
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
-    """Write a JSON file, whole or not at all, and refuse numbers that are not finite.
-
-    `indent` is in spaces a level; `None` writes one line.
-    """
+    """Write finite numbers as JSON, whole or not at all; on a line without `indent`."""
     text = json.dumps(value, indent=indent, allow_nan=False)
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")

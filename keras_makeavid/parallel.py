@@ -18,10 +18,7 @@ from keras_makeavid.video.opencv import load_cv2
 def map_in_order(
     function: Callable[..., Any], arguments: Iterable[tuple], num_workers: int
 ) -> Iterator[Any]:
-    """Call a module's function with each tuple of arguments, some ahead of their turn.
-
-    Without workers the calls are made here, one at a time.
-    """
+    """Call a module's function with each tuple of arguments, in workers if any."""
     if num_workers == 0:
         for call in arguments:
             yield function(*call)

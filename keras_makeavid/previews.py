@@ -14,19 +14,12 @@ from keras_makeavid.tensor import Tensor
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Preview:
-    """How a running generation is shown.
+    """How a running generation is shown: by `tiny`, or else by `colours`."""
 
-    Args:
-        show: Called with the number of steps done and the frames.
-        every: Number of steps between two calls.
-        tiny: What decodes the latents; `None` is `colours`.
-        colours: Linear maps `(B, C + 1, 3)` of latents to colours, by `fit_colours`.
-    """
-
-    show: Callable[[int, np.ndarray], None]
-    every: int
+    show: Callable[[int, np.ndarray], None]  # Takes the steps done, and the frames.
+    every: int  # Steps between two calls.
     tiny: AutoencoderTiny | None = None
-    colours: np.ndarray | None = None
+    colours: np.ndarray | None = None  # As of `fit_colours`.
 
 
 def fit_colours(vae: AutoencoderKL, latents: np.ndarray) -> np.ndarray:
@@ -51,10 +44,7 @@ def fit_colours(vae: AutoencoderKL, latents: np.ndarray) -> np.ndarray:
 def preview_frames(
     latents: Tensor, tiny: AutoencoderTiny | None, colours: Tensor
 ) -> Tensor:
-    """Decode latents `(B, F, h, w, C)` to uint8 frames `(B, F, H, W, 3)`.
-
-    Without `tiny`, `colours` map them, and frames have the size of the latents.
-    """
+    """Decode latents `(B, F, h, w, C)` to uint8 frames by `tiny`, or by `colours`."""
     if tiny is None:
         frames = ops.einsum("bfhwc,bcd->bfhwd", latents, colours[:, :-1])
         frames = frames + colours[:, None, None, -1:]

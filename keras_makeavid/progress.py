@@ -11,10 +11,7 @@ from typing import Any
 def progress_bar(
     total: int | None, description: str, unit: str = "it", unit_scale: bool = False
 ) -> Any:
-    """A tqdm bar on standard error, as a context; silent where that is no terminal.
-
-    `unit_scale` counts in thousands, millions and so on.
-    """
+    """A tqdm bar on standard error, as a context; silent where that is no terminal."""
     from tqdm import tqdm
 
     silent = not sys.stderr.isatty()

@@ -60,10 +60,7 @@ class RayWorkers:
     def results(
         self, worker: type, arguments: tuple, calls: Iterable[tuple]
     ) -> Iterator[Any]:
-        """Call `work` of workers with the arguments of each call, in order.
-
-        A worker is made by the preset and `arguments`.
-        """
+        """Call `work` of workers, made of preset and `arguments`, with each call's."""
         ray = import_ray()
         with _connected(ray, self.address):
             # A worker that is lost begins again, on another machine if need be.

@@ -10,14 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_makeavid.compilation import (
-    compile_inference,
-    compile_part,
-    host_callback,
-    host_callback_when,
-    wait_for_host_callbacks,
-    weights_of_loop,
-)
+from keras_makeavid import compilation
 from keras_makeavid.devices import shard_batch
 from keras_makeavid.models import AutoencoderTiny
 from keras_makeavid.previews import Preview, preview_frames
@@ -89,30 +82,23 @@ class DenoisingLoop:
         windows: Windows | None = None,
         text_shares: np.ndarray | None = None,
     ):
-        """Denoise.
+        """Denoise standard normal noise `(B, F, H, W, C)` or `(B, H, W, C)` in float32.
 
         Args:
-            noise: `(B, F, H, W, C)` or `(B, H, W, C)`, standard normal.
+            noise: Of the shape of the result.
             conditions: Arrays or tensors.
             table: The scheduler's steps.
-            noise_keys: Int32 `(B, 2)`, the key of each sample's step noise, for a
-                table that `needs_noise`.
+            noise_keys: Int32 `(B, 2)`, for a table that `needs_noise`.
             progress: Called with the number of steps done after each step.
             spatial_only: Whether to leave out the UNet's temporal parts.
             low_memory: Whether the two passes of guidance follow one another, rather
                 than being one of twice the batch.
-            guided_steps: Steps with guidance, a UNet pass for each prompt; the others
-                make one pass. `None` is all.
-            preview: How the expected result `(B, F, H, W, C)` is shown on the way.
-            latents: Clean latents of the shape of `noise` to start from; the table is
-                then one of a `strength`.
-            windows: Windows of frames that are denoised one after the other in each
-                step, and blended. `None` is all frames at once.
+            guided_steps: Steps with guidance; `None` is all.
+            preview: How the expected result is shown on the way.
+            latents: Clean latents to start from, with a table of a `strength`.
+            windows: What is denoised one after the other in each step, and blended.
             text_shares: `(B, F, K)`, how much of each of K texts a frame is told, for
                 `Conditions` with so many; a row adds up to one.
-
-        Returns:
-            Latents of the shape of `noise`, float32.
         """
         num_steps = len(table.timesteps)
         guided_steps = range(num_steps) if guided_steps is None else guided_steps
@@ -120,26 +106,14 @@ class DenoisingLoop:
             guided_steps = range(0)
         rescaled = float(conditions.guidance_rescale) != 0.0
         start, *arguments = keras.tree.map_structure(
-            lambda x: ops.convert_to_tensor(x, "float32"),
-            (table.start(noise, latents), tuple(conditions), _padded(table)),
+            _floats, (table.start(noise, latents), tuple(conditions), _padded(table))
         )
+        starts, shares, _ = windows or (None, None, None)
         over_time = None
         if windows is not None or text_shares is not None:
-            dtypes = ("int32", "float32", "float32")
-            values = (*(windows or (None, None))[:2], text_shares)
-            over_time = tuple(
-                None if value is None else ops.convert_to_tensor(value, dtype)
-                for value, dtype in zip(values, dtypes, strict=True)
-            )
-        if noise_keys is not None:
-            noise_keys = ops.convert_to_tensor(noise_keys, "int32")
+            over_time = _integers(starts), _floats(shares), _floats(text_shares)
+        shown = preview and (_integers(preview.every), _floats(preview.colours))
         state = tuple(SamplerState.start(start))
-        shown = None
-        if preview is not None:
-            colours = preview.colours
-            if preview.tiny is None:
-                colours = ops.convert_to_tensor(colours, "float32")
-            shown = (ops.convert_to_tensor(preview.every, "int32"), colours)
         number = next(self._numbers) % _MOST_CALLS
         self._progress[number] = progress
         self._previews[number] = preview
@@ -160,14 +134,12 @@ class DenoisingLoop:
                 state = self._programs[kind](
                     state,
                     *arguments,
-                    noise_keys,
-                    ops.convert_to_tensor(steps.start, "int32"),
-                    ops.convert_to_tensor(steps.stop, "int32"),
-                    ops.convert_to_tensor(number, "int32"),
+                    _integers(noise_keys),
+                    *map(_integers, (steps.start, steps.stop, number)),
                     shown,
                     over_time,
                 )
-            wait_for_host_callbacks()
+            compilation.wait_for_host_callbacks()
         finally:
             del self._progress[number], self._previews[number]
         return state[0]
@@ -200,7 +172,7 @@ class DenoisingLoop:
             predict = self._predictor(Conditions(*conditions), kind, text_shares)
             if starts is not None:
                 predict = _in_windows(predict, starts, shares)
-            predict = compile_part(predict)
+            predict = compilation.compile_part(predict)
 
             def body(i, state):
                 state = SamplerState(*state)
@@ -208,19 +180,25 @@ class DenoisingLoop:
                 noise = None
                 if noise_keys is not None:
                     noise = shard_batch(step_noise(noise_keys, i, state.sample.shape))
-                with weights_of_loop(self._unet, state.sample) as sample:
+                with compilation.weights_of_loop(self._unet, state.sample) as sample:
                     prediction = predict(sample * row.input_scale, row.timestep)
                 state = step(row, state, prediction, noise)
                 if kind.reports:
-                    place = ops.stack([number, ops.cast(i, "int32")])
-                    state = host_callback(self._report, place, tuple(state))
+                    state = report(i, tuple(state), number)
                 if shown is not None:
                     state = show(i, tuple(state), number, *shown)
                 return tuple(state)
 
             return ops.fori_loop(first, stop, body, tuple(map(shard_batch, state)))
 
-        @compile_part
+        def report(i, state, number):
+            def make():
+                # With an element of the sample: JAX calls when that is computed.
+                return number, ops.cast(i, "int32") + 1, ops.ravel(state[0])[0]
+
+            return compilation.host_callback(self._report, make, state)
+
+        @compilation.compile_part
         def frames_of(denoised, colours):
             return preview_frames(denoised, kind.tiny, colours)
 
@@ -231,11 +209,11 @@ class DenoisingLoop:
             def make():
                 return number, done, frames_of(denoised, colours)
 
-            return host_callback_when(done % every == 0, self._show, make, state)
+            return compilation.host_callback(self._show, make, state, done % every == 0)
 
         layers = [self._unet] if kind.tiny is None else [self._unet, kind.tiny]
         calls_host = kind.reports or kind.previews
-        return compile_inference(program, layers, calls_host=calls_host)
+        return compilation.compile_inference(program, layers, calls_host=calls_host)
 
     def _predictor(self, conditions: Conditions, kind: _Program, text_shares):
         """Function of (sample, timestep) that gives the guided prediction.
@@ -298,34 +276,27 @@ class DenoisingLoop:
 
         return predict
 
-    def _report(self, place) -> None:
-        number, step = (int(value) for value in place)
-        self._progress[number](step + 1)
+    def _report(self, number, done, _) -> None:
+        self._progress[int(number)](int(done))
 
     def _show(self, number, done, frames) -> None:
         frames = ops.convert_to_numpy(frames)
         self._previews[int(number)].show(int(done), frames)
 
 
+def _floats(values):
+    return None if values is None else ops.convert_to_tensor(values, "float32")
+
+
+def _integers(values):
+    return None if values is None else ops.convert_to_tensor(values, "int32")
+
+
 def rescale_guided(guided: Any, positive: Any, share: Any) -> Any:
-    """Bring the contrast of a guided prediction back to that of the prompt's own.
+    """Bring the contrast of a guided prediction `(B, ...)` back to the prompt's own.
 
     Lin et al., arXiv 2305.08891, equations 15 and 16; the deviation is that of a whole
-    sample, all frames together.
-
-    Args:
-        guided: Tensor `(B, ...)`.
-        positive: Tensor of that shape, the prediction with the prompt.
-        share: Float or scalar in `[0, 1]`; `0` changes nothing, theirs is 0.7.
-
-    Returns:
-        Tensor of that shape.
-
-    Example:
-    ```python
-    positive = keras.random.normal((2, 4, 8, 8, 4))
-    rescale_guided(7.5 * positive, positive, 0.7).shape  # (2, 4, 8, 8, 4)
-    ```
+    sample, all frames together. A share of 0 changes nothing, theirs is 0.7.
     """
     axes = tuple(range(1, len(guided.shape)))
     own, blown = (ops.std(x, axis=axes, keepdims=True) for x in (positive, guided))

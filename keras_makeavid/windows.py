@@ -10,39 +10,20 @@ BLENDS = ("pyramid", "uniform")
 
 
 class Windows(NamedTuple):
-    """Windows over the frames of a video, and what each counts in a frame.
+    """Windows over the frames of a video, and what each counts in a frame."""
 
-    Attributes:
-        starts: Int32 `(N,)`, first frames of the windows.
-        shares: Float32 `(N, window)`; those of all windows of a frame add up to one.
-        stride: Frames from one window to the next, but to the last.
-    """
-
-    starts: np.ndarray
-    shares: np.ndarray
-    stride: int
+    starts: np.ndarray  # Int32 `(N,)`, first frames of the windows.
+    shares: np.ndarray  # Float32 `(N, window)`; those of a frame add up to one.
+    stride: int  # Frames from one window to the next, but to the last.
 
     @classmethod
     def over(
         cls, num_frames: int, window: int, overlap: int, blend: str = "pyramid"
     ) -> Windows:
-        """Lay windows over a video; the last one ends with it.
+        """Lay windows over a video of as many frames or more; the last ends with it.
 
-        Args:
-            num_frames: Frames of the video, at least `window`.
-            window: Frames of a window.
-            overlap: Frames that a window shares with the one before it, below `window`;
-                the last one may share more.
-            blend: How much a window counts in its frames: `"uniform"`, all alike, or
-                `"pyramid"`, more towards its middle (`frame_weights`).
-
-        Returns:
-            The windows.
-
-        Example:
-        ```python
-        Windows.over(40, window=16, overlap=4).starts  # 0, 12, 24
-        ```
+        Each shares `overlap` frames with the one before it, the last one may share
+        more. The `blend` is of `frame_weights`.
         """
         last = num_frames - window
         starts = np.append(np.arange(0, last, window - overlap), last).astype("int32")
@@ -58,7 +39,7 @@ class Windows(NamedTuple):
 def frame_weights(window: int, blend: str) -> np.ndarray:
     """How much each frame of a window counts: of FreeNoise (arXiv 2310.15169).
 
-    `"pyramid"` of 5 frames is 1, 2, 3, 2, 1; of 4 it is 1, 2, 2, 1.
+    `"uniform"` is all alike; `"pyramid"` of 5 frames is 1, 2, 3, 2, 1.
     """
     if blend == "uniform":
         return np.ones(window)
@@ -69,19 +50,11 @@ def frame_weights(window: int, blend: str) -> np.ndarray:
 def share_noise(
     noise: np.ndarray, window: int, stride: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Let all windows start from the frames of the first one, in other orders.
+    """Let all windows of noise `(F, H, W, C)` start as the first, in other orders.
 
     Section 3.2 of FreeNoise (arXiv 2310.15169): what windows have in common keeps what
-    they show alike, and the order keeps their motion apart.
-
-    Args:
-        noise: `(F, H, W, C)`.
-        window: Frames of a window.
-        stride: Frames from one window to the next, whose noise is shuffled together.
-        rng: Where the orders come from.
-
-    Returns:
-        An array of that shape.
+    they show alike, and the order keeps their motion apart. The noise of a `stride` is
+    shuffled together.
     """
     noise = noise.copy()
     for start in range(window, len(noise), stride):

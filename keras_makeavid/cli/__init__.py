@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import importlib.util
 import io
@@ -15,13 +16,12 @@ from typing import Any
 
 from keras_makeavid import __version__
 from keras_makeavid.cli import (
+    clips,
     dataset,
     encode,
     evaluate,
-    extend,
     generate,
     info,
-    interpolate,
     plan,
     train,
     weights,
@@ -29,8 +29,8 @@ from keras_makeavid.cli import (
 
 _COMMANDS = {
     "generate": generate,
-    "interpolate": interpolate,
-    "extend": extend,
+    "interpolate": clips.Interpolate(),
+    "extend": clips.Extend(),
     "evaluate": evaluate,
     "encode": encode,
     "dataset": dataset,
@@ -50,12 +50,7 @@ XLA_FLAGS = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, of `arguments` or the process's own words.
-
-    Returns:
-        The exit code: 0, the command's own, or 2 for an error, which is printed as
-        one line.
-    """
+    """Run the command line; the exit code is the command's own, or 2 for an error."""
     options = _parser().parse_args(arguments)
     # A console that lacks letters of a name shows their numbers, as stderr does.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -121,12 +116,12 @@ def _parser():
 
 
 def _add_commands(parser, commands):
-    """Add a subparser for each module of commands, and for those inside a group.
+    """Add a subparser for each command, and for those inside a group.
 
-    A command is a module: its docstring is its help, `add_arguments` declares options
-    by the `add_argument` that it is given, and `run` does the work. `prepare`, if there
-    is one, is called before a backend is imported: it refuses wrong options and fills
-    in what others decide.
+    A command is a module or an object: its docstring is its help, `add_arguments`
+    declares options by the `option` that it is given, and `run` does the work.
+    `prepare`, if there is one, is called before a backend is imported: it refuses wrong
+    options and fills in what others decide.
     """
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in commands.items():
@@ -142,7 +137,8 @@ def _add_commands(parser, commands):
         if group:
             _add_commands(subparser, group)
             continue
-        command.add_arguments(subparser.add_argument)
+        option = functools.partial(_add_option, subparser)
+        command.add_arguments(option)
         # Without a model there is no need of KerasHub, which takes seconds to import.
         uses_models = getattr(command, "USES_MODELS", True)
         subparser.set_defaults(
@@ -151,20 +147,30 @@ def _add_commands(parser, commands):
             uses_models=uses_models,
             prog=subparser.prog,
         )
-        subparser.add_argument(
+        option(
             "--backend",
             choices=_BACKENDS,
             help="Keras backend; if not given, KERAS_BACKEND or that of keras.json",
         )
         if uses_models:
-            subparser.add_argument(
+            option(
                 "--device",
                 help="device to compute on, as the backend names it, such as cpu, "
                 "gpu:1, or mps with torch; its own choice if not given",
             )
-        subparser.add_argument(
-            "--debug", action="store_true", help="show the traceback of an error"
-        )
+        option("--debug", default=False, help="show the traceback of an error")
+
+
+def _add_option(parser, *names, **settings):
+    """`add_argument`, with the type of the default: `False` is a flag, `[]` a list."""
+    default = settings.get("default")
+    if default is False:
+        settings["action"] = "store_true"
+    elif default == []:
+        settings["action"] = "append"
+    elif isinstance(default, int | float):
+        settings["type"] = type(default)
+    parser.add_argument(*names, **settings)
 
 
 def _choose_backend(asked_for: str | None) -> None:

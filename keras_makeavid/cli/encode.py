@@ -26,10 +26,10 @@ def add_arguments(option) -> None:
     option("--width", type=int, help="pixels; the preset's if not given")
     option("--fps", type=float, help="frames a second; the clip's own if not given")
     option("--frames", type=int, help="frames to take of each clip; all if not given")
-    option("--start", type=float, default=0.0, help="second to begin at in each clip")
+    option("--start", default=0.0, help="second to begin at in each clip")
     option(
         "--split-scenes",
-        action="store_true",
+        default=False,
         help="make each scene between two cuts a clip of its own",
     )
     option(
@@ -37,9 +37,9 @@ def add_arguments(option) -> None:
         default="white",
         help="colour behind transparent parts: a name or #rrggbb",
     )
-    option("--min-frames", type=int, default=0, help="drop clips with fewer frames")
-    option("--min-size", type=int, default=0, help="drop clips of fewer pixels a side")
-    option("--min-fps", type=float, default=0.0, help="drop clips of a lower rate")
+    option("--min-frames", default=0, help="drop clips with fewer frames")
+    option("--min-size", default=0, help="drop clips of fewer pixels a side")
+    option("--min-fps", default=0.0, help="drop clips of a lower rate")
     add_layout_options(option)
     option(
         "--workers",
@@ -54,7 +54,7 @@ def add_arguments(option) -> None:
         help="encode on a Ray cluster: its address, auto for the one that this machine "
         "is in, or local",
     )
-    option("--gpus", type=float, default=0.0, help="GPUs of each worker, with --ray")
+    option("--gpus", default=0.0, help="GPUs of each worker, with --ray")
 
 
 def run(options) -> None:

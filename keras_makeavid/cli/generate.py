@@ -28,19 +28,18 @@ def add_arguments(option) -> None:
         "seed, hint_image and such; --out is a folder then, and what is in it already "
         "is not made again",
     )
-    option("--batch-size", type=int, default=1, help="videos at once, with --prompts")
+    option("--batch-size", default=1, help="videos at once, with --prompts")
     option(
         "--ray",
         metavar="ADDRESS",
         help="make the videos of --prompts on a Ray cluster: its address, auto for the "
         "one that this machine is in, or local",
     )
-    option("--workers", type=int, default=1, help="workers, with --ray")
-    option("--gpus", type=float, default=0.0, help="GPUs of each worker, with --ray")
+    option("--workers", default=1, help="workers, with --ray")
+    option("--gpus", default=0.0, help="GPUs of each worker, with --ray")
     option(
         "--prompt-at",
         metavar="N=TEXT",
-        action="append",
         default=[],
         type=_at_frame,
         help="another prompt from frame N on, which that before it turns into; may be "
@@ -51,19 +50,13 @@ def add_arguments(option) -> None:
     option(
         "--keyframe",
         metavar="N=PICTURE",
-        action="append",
         default=[],
         type=_at_frame,
         help="picture of frame N, from 0, or from -1 for the last one; may be given "
         "again",
     )
     option("--video", help="video to change, in the place of --frames")
-    option(
-        "--strength",
-        type=float,
-        default=0.6,
-        help="how much of --video may change, up to 1",
-    )
+    option("--strength", default=0.6, help="how much of --video may change, up to 1")
     option("--frames", type=int, help="number of frames; the preset's if not given")
     option(
         "--image-guidance",
@@ -80,7 +73,7 @@ def add_arguments(option) -> None:
     )
     option(
         "--shared-noise",
-        action="store_true",
+        default=False,
         help="let all windows start from the noise of the first, in other orders",
     )
     add_video_options(option)
@@ -116,7 +109,6 @@ def add_video_options(option) -> None:
     option("--fps", type=float, help="frames a second; the preset's if not given")
     option(
         "--guidance-rescale",
-        type=float,
         default=0.0,
         help="from 0 to 1, against blown contrast at high guidance",
     )
@@ -149,7 +141,6 @@ def add_video_options(option) -> None:
     option(
         "--lora",
         metavar="FILE[:SCALE]",
-        action="append",
         default=[],
         type=_lora,
         help="adapters (LoRA) to load, in the form of kohya or diffusers, and their "
@@ -158,18 +149,17 @@ def add_video_options(option) -> None:
     option(
         "--embedding",
         metavar="FILE",
-        action="append",
         default=[],
         help="learnt token (textual inversion) to load; may be given again",
     )
     option(
         "--prompt-weighting",
-        action="store_true",
+        default=False,
         help="let (word), (word:1.3) and [word] weigh words",
     )
     option(
         "--long-prompts",
-        action="store_true",
+        default=False,
         help="read a prompt of more than 75 tokens in windows, and do not cut it",
     )
     option("--seed", type=int, help="a random one if not given")
@@ -180,7 +170,7 @@ def add_video_options(option) -> None:
     )
     option(
         "--low-memory",
-        action="store_true",
+        default=False,
         help="take less memory and longer: guidance one pass after the other, each "
         "part on the accelerator only while it works",
     )

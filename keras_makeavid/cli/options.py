@@ -8,7 +8,7 @@ from keras_makeavid.presets import DEFAULT_PRESET
 def add_sampling_options(option) -> None:
     """Declare the options of a command that generates videos."""
     option("--preset", default=DEFAULT_PRESET, help="folder or handle of a preset")
-    option("--steps", type=int, default=20, help="sampling steps")
+    option("--steps", default=20, help="sampling steps")
     option(
         "--guidance", type=float, help="weight of the prompt; the preset's if not given"
     )
@@ -22,7 +22,7 @@ def add_layout_options(option) -> None:
         default="sharded",
         help="few large files, or TempoFunk's three files a clip",
     )
-    option("--half", action="store_true", help="store float16 (sharded layout only)")
+    option("--half", default=False, help="store float16 (sharded layout only)")
 
 
 def add_recipe_options(option, example: str) -> None:
@@ -30,7 +30,6 @@ def add_recipe_options(option, example: str) -> None:
     option("recipe", help="a .toml file, or the name of a recipe of this package")
     option(
         "--set",
-        action="append",
         default=[],
         metavar="KEY=VALUE",
         help=f"set a key of the recipe differently, such as {example}; can be given "

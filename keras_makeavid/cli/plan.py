@@ -25,9 +25,9 @@ def add_arguments(option) -> None:
         help="samples of a step on each chip; if not given, the recipe's batch "
         "divided, and one video in sampling",
     )
-    option("--height", type=int, default=512, help="of the videos")
-    option("--width", type=int, default=512, help="of the videos")
-    option("--json", action="store_true", help="print JSON")
+    option("--height", default=512, help="of the videos")
+    option("--width", default=512, help="of the videos")
+    option("--json", default=False, help="print JSON")
 
 
 def prepare(options) -> None:

@@ -27,7 +27,7 @@ def add_arguments(option) -> None:
     )
     option(
         "--allow-other-encoder",
-        action="store_true",
+        default=False,
         help="train on a dataset that another VAE or text encoder made",
     )
 
@@ -57,12 +57,9 @@ def run(options) -> int:
             options.resume,
             allow_other_encoder=options.allow_other_encoder,
         )
-    except TrainingFailed as error:
+    except (TrainingFailed, ProcessLost) as error:
         print(f"makeavid train: {error}", file=sys.stderr)
-        return GAVE_UP
-    except ProcessLost as error:
-        print(f"makeavid train: {error}", file=sys.stderr)
-        return PROCESS_LOST
+        return GAVE_UP if isinstance(error, TrainingFailed) else PROCESS_LOST
     if result.signal is not None:
         return 128 + result.signal
     if result.process == 0:

@@ -48,34 +48,22 @@ _ALL = re.compile(r"num_partitions=(\d+)")
 class Estimate:
     """A program on each chip. All but the memory is `None` if it does not compile.
 
-    Args:
-        fits: Whether its memory is enough.
-        hbm_gib: Memory in 2**30 bytes, of arguments, results beside them, and
-            temporaries; alone of all where the compiler gave up.
-        arguments_gib: State and batch.
-        output_gib: Results that are not written over arguments.
-        temporaries_gib: All else that is alive at once.
-        tflop: Operations outside attention's kernels, 1e12. Of attention as a loop over
-            chunks the compiler counts the body once: this is the number to compare.
-        attention_tflop: Those that the kernels of attention tell of themselves.
-        gb_moved: Bytes that its operations read and write, 1e9.
-        collective_gb: Bytes that it sends to other chips, 1e9, by kind.
-        compute_seconds: Time of its arithmetic at the peak.
-        memory_seconds: Time of its bytes at the peak.
-        network_seconds: Time of its collectives at the peak.
-        compile_seconds: Time to compile it, or to load what was compiled before.
+    Memory is in 2**30 bytes, the rest in 1e12 operations and 1e9 bytes; the seconds are
+    those at the chip's peak.
     """
 
-    fits: bool
-    hbm_gib: float
-    compile_seconds: float
-    arguments_gib: float | None = None
-    output_gib: float | None = None
-    temporaries_gib: float | None = None
+    fits: bool  # Whether its memory is enough.
+    hbm_gib: float  # Of the next three, or what the compiler gave up at.
+    compile_seconds: float  # To compile it, or to load what was compiled before.
+    arguments_gib: float | None = None  # State and batch.
+    output_gib: float | None = None  # Results that are not written over arguments.
+    temporaries_gib: float | None = None  # All else that is alive at once.
+    # Outside attention's kernels. Of attention as a loop over chunks the compiler
+    # counts the body once: this is the number to compare.
     tflop: float | None = None
-    attention_tflop: float | None = None
-    gb_moved: float | None = None
-    collective_gb: dict[str, float] | None = None
+    attention_tflop: float | None = None  # What its kernels tell of themselves.
+    gb_moved: float | None = None  # What its operations read and write.
+    collective_gb: dict[str, float] | None = None  # Sent to other chips, by kind.
     compute_seconds: float | None = None
     memory_seconds: float | None = None
     network_seconds: float | None = None

@@ -10,13 +10,9 @@ from typing import Any
 
 import keras
 
+from keras_makeavid.planning import programs
 from keras_makeavid.planning.estimate import Estimate, compile_and_estimate
-from keras_makeavid.planning.programs import (
-    Sizes,
-    lower_sampling,
-    lower_training_step,
-    training_model,
-)
+from keras_makeavid.planning.programs import Sizes
 from keras_makeavid.planning.topology import GIB, Topology
 from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Distribution, Stage
@@ -83,8 +79,8 @@ def plan_training(
     sizes = sizes or Sizes()
     with _distribution(recipe, topology).scope():
         check_batch_size(batch_size, chosen.name)
-        model = training_model(recipe, chosen, sizes)
-        lowered = lower_training_step(model, chosen, batch_size, sizes)
+        model = programs.training_model(recipe, chosen, sizes)
+        lowered = programs.lower_training_step(model, chosen, batch_size, sizes)
         state, words = training_state(model), _words(recipe, model.unet)
         estimate = compile_and_estimate(lowered, topology)
     batch = batch_size // topology.chips
@@ -114,7 +110,7 @@ def plan_sampling(
     """
     batch_size = batch_per_chip * topology.chips
     with _distribution(recipe, topology).scope():
-        unet, lowered = lower_sampling(
+        unet, lowered = programs.lower_sampling(
             recipe, recipe.data.frames, batch_size, sizes or Sizes()
         )
         state, words = {"parameters": _gib(unet.variables)}, _words(recipe, unet)
@@ -174,9 +170,6 @@ def _words(recipe, unet):
 def plan_as_json(plan: Plan) -> dict[str, Any]:
     """The numbers of a plan, all of one chip; `None` where nothing was compiled.
 
-    Args:
-        plan: The plan of a program.
-
     Example:
     ```python
     plan_as_json(plan)["tflop"]
@@ -204,9 +197,6 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
 
 def plan_lines(plan: Plan) -> Iterator[str]:
     """A plan as lines of text.
-
-    Args:
-        plan: The plan of a program.
 
     Example:
     ```python

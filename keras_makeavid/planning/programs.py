@@ -11,18 +11,13 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
+from keras_makeavid.given_frames import REPEATED
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Stage
 from keras_makeavid.sampling import DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule
-from keras_makeavid.training.phases import (
-    Phase,
-    fit_input,
-    phase_model,
-    prepare_unet,
-    set_dtype_policy,
-)
+from keras_makeavid.training import phases
 from keras_makeavid.training.training_model import ReportingModel
 
 # What a schedule's steps are does not change the program, but for their number.
@@ -60,7 +55,7 @@ def unet_maker(preset: str) -> Callable[[], UNetPseudo3D]:
 
 def _unet_of(recipe):
     unet = unet_maker(recipe.model.preset)()
-    set_dtype_policy(unet, recipe.model.dtype)
+    phases.set_dtype_policy(unet, recipe.model.dtype)
     return unet
 
 
@@ -72,21 +67,22 @@ def training_model(recipe: Recipe, stage: Stage, sizes: Sizes) -> ReportingModel
             f"with the objective {stage.objective!r}"
         )
     steps = stage.length.steps(_STEPS_PER_EPOCH)
-    phase = Phase(0, stage.name, stage, 0, steps, _STEPS_PER_EPOCH)
+    phase = phases.Phase(0, stage.name, stage, 0, steps, _STEPS_PER_EPOCH)
 
     def make():
         unet = _unet_of(recipe)
-        prepare_unet(unet, recipe, stage)
+        phases.prepare_unet(unet, recipe, stage)
         # What training on latents takes of a `TextToVideo`; the values do not matter.
         states = np.zeros((1, sizes.tokens, unet.context_dim))
         task = types.SimpleNamespace(
             backbone=unet,
             schedule=NoiseSchedule(),
+            given_frames=REPEATED,
             vae=types.SimpleNamespace(scaling_factor=1.0),
             preprocessor=types.SimpleNamespace(sequence_length=sizes.tokens),
             encode_prompts=lambda prompts: states,
         )
-        return phase_model(task, recipe, phase)
+        return phases.phase_model(task, recipe, phase)
 
     return build_abstract(make)
 
@@ -109,16 +105,13 @@ def lower_training_step(
         optimizer_variables=True,
         metrics_variables=True,
     )
-    return _jitted(model.train_function).lower(state, fit_input("video", batch))
+    return _jitted(model.train_function).lower(state, phases.fit_input("video", batch))
 
 
 def lower_sampling(
     recipe: Recipe, frames: int, batch_size: int, sizes: Sizes
 ) -> tuple[UNetPseudo3D, Any]:
-    """Lower guided sampling; the body of its loop is one step.
-
-    The result are the UNet without weights and a `jax.stages.Lowered`.
-    """
+    """Lower guided sampling, of a step a turn; its UNet without weights comes first."""
     unet = build_abstract(lambda: _unet_of(recipe))
     lowered = DenoisingLoop(unet).lower(
         abstract_batch(
@@ -130,19 +123,14 @@ def lower_sampling(
 
 
 def _jitted(train_function):
-    """The compiled function inside Keras's, which takes an iterator.
-
-    Keras (backend/jax/trainer.py, `make_train_function`) keeps no other name of it.
-    """
+    """The compiled function inside Keras's, which takes an iterator."""
+    # Keras (backend/jax/trainer.py, `make_train_function`) has no other name of it.
     (cell,) = train_function.__closure__
     return cell.cell_contents
 
 
 def build_abstract(make: Callable[[], Model]) -> Model:
-    """Make a model whose variables have shape, dtype and layout, and no value.
-
-    It can be traced and compiled, and not run. `make` reads no values.
-    """
+    """Make a model whose variables have shape, dtype and layout, to compile alone."""
     import jax
 
     made = []

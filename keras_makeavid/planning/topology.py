@@ -20,28 +20,17 @@ class Chip:
     Arithmetic and memory: docs.cloud.google.com/tpu/docs/ v4, v5e, v5p and v6e. Links:
     jax-ml.github.io/scaling-book/tpus, "ICI BW/link (one-way)". `hbm_gib`: "of
     ...G hbm" in what the compiler says of programs that are too large.
-
-    Args:
-        compiler_name: What libtpu calls it.
-        tflops: Peak of bfloat16 products, 1e12 a second.
-        hbm_gib: Memory that programs may use, in 2**30 bytes.
-        hbm_gb_per_second: Peak of its memory.
-        link_gb_per_second: Peak of a link to a neighbour, in one direction.
-        axes: Axes of the torus that the chips make.
-        cores_in_name: Chips' cores that the number in a slice's name counts.
-        most_chips: Chips of the largest slice.
-        megacore: Whether two cores work as one device.
     """
 
-    compiler_name: str
-    tflops: float
-    hbm_gib: float
-    hbm_gb_per_second: float
-    link_gb_per_second: float
-    axes: int
-    cores_in_name: int
-    most_chips: int
-    megacore: bool
+    compiler_name: str  # Of libtpu.
+    tflops: float  # Peak of bfloat16 products, 1e12 a second.
+    hbm_gib: float  # Memory that programs may use, in 2**30 bytes.
+    hbm_gb_per_second: float  # Peak.
+    link_gb_per_second: float  # Peak to a neighbour, in one direction.
+    axes: int  # Of the torus that the chips make.
+    cores_in_name: int  # A chip's cores that the number in a slice's name counts.
+    most_chips: int  # Of the largest slice.
+    megacore: bool  # Whether two cores work as one device.
 
 
 CHIPS = {
@@ -96,11 +85,7 @@ class Topology:
         return links * self.chip.link_gb_per_second
 
     def devices(self) -> list[Any]:
-        """Its devices, for the compiler alone: nothing can run on them.
-
-        Raises:
-            ImportError: If libtpu is missing, which has the compiler.
-        """
+        """Its devices, for the compiler alone: nothing can run on them."""
         check_compiler()
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)

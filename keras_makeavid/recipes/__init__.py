@@ -1,6 +1,5 @@
 """Recipes: what a training is, as data in TOML files, checked before anything runs."""
 
-from keras_makeavid.recipes.duration import Duration
 from keras_makeavid.recipes.reading import (
     RecipeError,
     load_recipe,
@@ -8,7 +7,7 @@ from keras_makeavid.recipes.reading import (
     recipe_as_dict,
     recipe_from_dict,
 )
-from keras_makeavid.recipes.schema import Distribution, Recipe
+from keras_makeavid.recipes.schema import Distribution, Duration, Recipe
 
 __all__ = [
     "Distribution",

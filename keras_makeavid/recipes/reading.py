@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.resources
-import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -13,11 +12,10 @@ from typing import Any
 
 import msgspec
 
-from keras_makeavid.files import read_text
+from keras_makeavid.files import StrPath, read_text
 from keras_makeavid.given_frames import GivenFrames
 from keras_makeavid.json_files import check_levels
-from keras_makeavid.recipes.duration import Duration
-from keras_makeavid.recipes.schema import Recipe
+from keras_makeavid.recipes.schema import Duration, Recipe
 from keras_makeavid.validation import ValidationError, shown, validate
 
 # What a stage takes from the recipe, key by key, where it says nothing itself.
@@ -31,9 +29,7 @@ class RecipeError(ValueError):
     """What is wrong with a recipe, all of it."""
 
 
-def load_recipe(
-    recipe: str | os.PathLike[str], overrides: Sequence[str] = ()
-) -> Recipe:
+def load_recipe(recipe: StrPath, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
@@ -48,8 +44,7 @@ def load_recipe(
 
     Raises:
         FileNotFoundError: There is no such recipe.
-        RecipeError: It is wrong. The text names every key, what is allowed and what
-            was received.
+        RecipeError: It is wrong: every key, what is allowed and what was received.
 
     Example:
     ```python
@@ -85,13 +80,7 @@ def recipe_from_dict(
         values: Tables and keys. `None` stands for a key that is left out, where that
             is allowed.
         overrides: As in `load_recipe`.
-        name: What to call it in errors.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        RecipeError: It is wrong.
+        name: What to call it in a `RecipeError`.
 
     Example:
     ```python
@@ -114,13 +103,7 @@ def recipe_from_dict(
 
 
 def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:
-    """Give the recipe as JSON holds it.
-
-    Args:
-        recipe: The recipe.
-
-    Returns:
-        A dict that `recipe_from_dict` makes the same recipe out of.
+    """Give the recipe as JSON holds it, for `recipe_from_dict` to make it again.
 
     Example:
     ```python
@@ -142,16 +125,7 @@ def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def packaged_recipes() -> list[str]:
-    """List the names of the recipes that come with the package.
-
-    Returns:
-        The names, sorted.
-
-    Example:
-    ```python
-    packaged_recipes()
-    ```
-    """
+    """List the names of the recipes that come with the package, sorted."""
     return sorted(path.stem for path in _packaged("").glob("*.toml"))
 
 

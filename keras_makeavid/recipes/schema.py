@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from keras_makeavid.given_frames import Shares
-from keras_makeavid.recipes.duration import Duration
 from keras_makeavid.validation import Table
 
 # The source of pictures that are drawn. Any other is a folder.
 DRAWN_PICTURES = "motions"
 
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) (epoch|step)s?")
 _LENGTH = "a duration such as '2 epochs', '0.5 epochs' or '1000 steps'"
 _LAYERS = "a regular expression on the paths of layers"
 
@@ -31,6 +32,45 @@ NotNegative = Annotated[float, Meta(ge=0)]
 Above0 = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 BelowOne = Annotated[float, Meta(ge=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A number of epochs, whole or not, or of steps.
+
+    Args:
+        amount: How many.
+        unit: `"epochs"` or `"steps"`.
+
+    Example:
+    ```python
+    Duration.parse("0.5 epochs").steps(steps_per_epoch=2_500)  # 1250
+    ```
+    """
+
+    amount: float
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str) -> Duration:
+        """Read a text such as `"20 epochs"`, `"0.5 epochs"` or `"1000 steps"`."""
+        match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError(f"A duration is such as '2 epochs'. Received: {text!r}")
+        amount, unit = float(match[1]), f"{match[2]}s"
+        if unit == "steps" and amount != int(amount):
+            raise ValueError(f"Steps must be a whole number. Received: {text!r}")
+        return cls(amount, unit)
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Count the steps of this length, rounded."""
+        factor = steps_per_epoch if self.unit == "epochs" else 1
+        return round(self.amount * factor)
+
+    def __str__(self) -> str:
+        whole = self.amount == int(self.amount)
+        amount = str(int(self.amount)) if whole else repr(self.amount)
+        return f"{amount} {self.unit[:-1] if self.amount == 1 else self.unit}"
 
 
 def _check_above_0(length: Duration) -> None:
@@ -51,8 +91,7 @@ LengthAbove0 = Annotated[
 ]
 Pattern = Annotated[Text, Meta(description=_LAYERS, extra={"check": _check_pattern})]
 Trainable = Annotated[
-    Pattern,
-    Meta(description=f"'temporal', 'spatial', 'all', 'lora' or {_LAYERS}"),
+    Pattern, Meta(description=f"'temporal', 'spatial', 'all', 'lora' or {_LAYERS}")
 ]
 
 
@@ -295,28 +334,14 @@ class Recipe(Table, frozen=True):
     """A whole training.
 
     `data`, `loss` and `optimizer` are what the stages have in common. Each stage
-    holds its own, complete.
-
-    Args:
-        run: Where everything goes.
-        model: What is trained.
-        data: What it is trained on.
-        stage: The stages, in their order.
-        loss: How samples become a loss.
-        optimizer: How gradients become updates.
-        guard: What happens at NaNs.
-        checkpoints: What a run can be continued from.
-        logs: What is logged.
-        samples: Videos that are generated meanwhile.
-        distribution: Devices that train together. If not given, one device trains.
+    holds its own, complete. Without a `distribution` one device trains.
     """
 
     run: Run
     model: Model
     data: Data
     stage: Annotated[
-        tuple[Stage, ...],
-        Meta(min_length=1, description="a list of tables, [[stage]]"),
+        tuple[Stage, ...], Meta(min_length=1, description="a list of tables, [[stage]]")
     ]
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()

@@ -123,9 +123,6 @@ class DPMSolverPlusPlus(MultistepScheduler):
             and the one before it of second.
         euler_at_final: Bool, the last step is always of first order.
 
-    Raises:
-        ValueError: If an argument is none of those.
-
     Example:
     ```python
     table = DPMSolverPlusPlus(karras_sigmas=True).table(20)
@@ -149,9 +146,7 @@ class DPMSolverPlusPlus(MultistepScheduler):
             orders[-1] = 1
         return orders
 
-    def _weights(
-        self, strides: np.ndarray, orders: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _weights(self, strides, orders):
         weights = np.zeros((len(strides), 4))
         weights[:, 1] = first = -np.expm1(-strides)
         for i in np.flatnonzero(orders > 1):
@@ -176,20 +171,13 @@ class DPMSolverPlusPlus(MultistepScheduler):
 class UniPC(MultistepScheduler):
     """UniPC: predicts, then corrects by what the model says there, for no more passes.
 
-    Zhao et al., arXiv 2302.04867, algorithms 5 to 8, on the denoised samples.
+    Zhao et al., arXiv 2302.04867, algorithms 5 to 8, on the denoised samples. Arguments
+    are those of `DPMSolverPlusPlus`, but for these.
 
     Args:
-        schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
-        timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`.
-        steps_offset: Int, the lowest timestep of `"leading"`.
-        karras_sigmas: As for `DPMSolverPlusPlus`.
         solver_order: Int, 1 to 3; the last steps are of lower order.
-        final_sigmas_type: `"zero"` ends at no noise, `"sigma_min"` at timestep 0's.
         solver_type: `"bh1"` or `"bh2"`, the paper's B(h): `h` or `exp(h) - 1`.
         disable_corrector: Tuple of the steps whose result is not corrected.
-
-    Raises:
-        ValueError: If an argument is none of those.
 
     Example:
     ```python
@@ -207,9 +195,7 @@ class UniPC(MultistepScheduler):
     def _orders(self, num_steps: int) -> np.ndarray:
         return np.minimum(self.solver_order, np.arange(num_steps, 0, -1))
 
-    def _weights(
-        self, strides: np.ndarray, orders: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _weights(self, strides, orders):
         predicted, corrected = np.zeros((2, len(strides), 4))
         for i, order in enumerate(orders):
             h = strides[i]

@@ -48,9 +48,6 @@ class NoiseSchedule:
         zero_terminal_snr: Bool, shift and scale `sqrt(alphas_cumprod)` so that the
             last timestep is pure noise (arXiv 2305.08891, algorithm 1).
 
-    Raises:
-        ValueError: If an argument is outside of what is said above.
-
     Example:
     ```python
     schedule = NoiseSchedule()
@@ -96,16 +93,9 @@ class NoiseSchedule:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> NoiseSchedule:
-        """Make a schedule of what `get_config` gave.
+        """Make a schedule of what `get_config` gave; what is left out takes defaults.
 
-        Args:
-            config: Dict, argument names to values; those left out take defaults.
-
-        Returns:
-            A `NoiseSchedule`.
-
-        Raises:
-            ValueError: If a name or a value is not known.
+        What is not known is a `ValueError`.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(config) - set(names))
@@ -126,9 +116,6 @@ class NoiseSchedule:
             config: Dict, the file's content. `beta_start`, `beta_end` and
                 `beta_schedule` must be there; other entries left out mean what they
                 mean to diffusers.
-
-        Returns:
-            A `NoiseSchedule`.
 
         Raises:
             ValueError: If the betas are missing or given one by one
@@ -212,15 +199,10 @@ class NoiseSchedule:
         return np.interp(timesteps, np.arange(self.num_train_steps), scales)
 
     def add_noise(self, latents: Any, noise: Any, timesteps: Any) -> Any:
-        """Give the latents as they are at the timesteps.
+        """Give clean latents `(B, ...)` as they are at the timesteps, in float32.
 
-        Args:
-            latents: Tensor `(B, ...)` of any rank, clean latents.
-            noise: Tensor of the same shape, standard normal.
-            timesteps: Int tensor `(B,)`, in `[0, num_train_steps)`.
-
-        Returns:
-            float32 tensor of the latents' shape.
+        The noise is standard normal, of their shape; timesteps are ints `(B,)` in
+        `[0, num_train_steps)`.
         """
         latents = ops.cast(latents, "float32")
         noise = ops.cast(noise, "float32")
@@ -228,15 +210,9 @@ class NoiseSchedule:
         return signal_scale * latents + noise_scale * noise
 
     def target(self, latents: Any, noise: Any, timesteps: Any) -> Any:
-        """Give what the model is to predict (see `prediction_type`).
+        """Give what the model is to predict (see `prediction_type`), in float32.
 
-        Args:
-            latents: Tensor `(B, ...)` of any rank, clean latents.
-            noise: Tensor of the same shape, the noise given to `add_noise`.
-            timesteps: Int tensor `(B,)`, in `[0, num_train_steps)`.
-
-        Returns:
-            float32 tensor of the latents' shape.
+        Arguments are those of `add_noise`.
         """
         latents = ops.cast(latents, "float32")
         noise = ops.cast(noise, "float32")

@@ -90,9 +90,6 @@ def get_scheduler(
         schedule: `NoiseSchedule` that the model was trained with; `None` means
             Stable Diffusion's for a name, and the scheduler's own for a scheduler.
 
-    Returns:
-        A `Scheduler`.
-
     Raises:
         ValueError: If the name is not known, or the scheduler given has another
             noise schedule than the one asked for.
@@ -128,10 +125,6 @@ def scheduler_from_diffusers_config(config: dict[str, Any]) -> Scheduler:
     Args:
         config: Dict, the file's content. Keys that are left out mean what they mean
             to diffusers; keys that the class does not know do nothing, as there.
-
-    Returns:
-        A `Scheduler` of the class and settings that `_class_name` and the other keys
-        tell.
 
     Raises:
         ValueError: If the class is none of those here, a key is not known, or a key
@@ -182,9 +175,6 @@ def scheduler_to_diffusers_config(scheduler: Scheduler) -> dict[str, Any]:
     Args:
         scheduler: `Scheduler` of this package. `DDIM.eta` and `TCD.gamma` are not in
             the file: they are arguments of `step` in diffusers.
-
-    Returns:
-        Dict for JSON.
 
     Raises:
         ValueError: If diffusers' class has no such setting.

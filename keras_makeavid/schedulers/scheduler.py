@@ -30,9 +30,6 @@ class Scheduler(abc.ABC):
     Args:
         schedule: `NoiseSchedule` that the model was trained with; Stable Diffusion's
             by default.
-
-    Raises:
-        ValueError: If an argument is of another type.
     """
 
     schedule: NoiseSchedule = NoiseSchedule()

@@ -34,9 +34,6 @@ class DDIM(SpacedScheduler):
         set_alpha_to_one: Bool, end at no noise; as with Stable Diffusion it ends at
             the noise level of timestep 0 by default.
 
-    Raises:
-        ValueError: If `eta` or the spacing is outside of that.
-
     Example:
     ```python
     table = DDIM(eta=0.5).table(20)
@@ -92,9 +89,6 @@ class Euler(SigmaScheduler):
         karras_sigmas: Bool, space the noise levels between the first and the last
             timestep as arXiv 2206.00364 does (eq. 5).
         final_sigmas_type: `"zero"` ends at no noise, `"sigma_min"` at timestep 0's.
-
-    Raises:
-        ValueError: If an argument is none of those.
 
     Example:
     ```python
@@ -196,9 +190,6 @@ class LCM(ConsistencyScheduler):
             and the most steps there may be.
         timestep_scaling: Float, how soon the boundary condition at timestep 0 ends.
 
-    Raises:
-        ValueError: If there are not as many timesteps.
-
     Example:
     ```python
     LCM().table(4).timesteps  # 999, 759, 499, 259
@@ -236,9 +227,6 @@ class TCD(ConsistencyScheduler):
         original_inference_steps: As for `LCM`.
         gamma: Float in `[0, 1]`, `eta` of diffusers: `0` is deterministic, `1` goes to
             the clean latents in each step.
-
-    Raises:
-        ValueError: If `gamma` is outside of that, or there are not as many timesteps.
 
     Example:
     ```python

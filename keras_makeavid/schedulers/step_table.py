@@ -144,14 +144,9 @@ class StepTable:
         return np.stack([getattr(self, name) for name in _COLUMNS], axis=-1)
 
     def start(self, noise: Any, latents: Any | None = None) -> Any:
-        """Make the sample that the first step takes.
+        """Make the first step's sample of standard normal noise `(B, ...)`.
 
-        Args:
-            noise: Array `(B, ...)`, standard normal.
-            latents: Array of that shape to start from, clean; `None` is pure noise.
-
-        Returns:
-            An array of that shape.
+        Latents of that shape to start from are clean; `None` is pure noise.
         """
         if latents is None:
             return noise * self.initial_sigma

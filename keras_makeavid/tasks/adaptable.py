@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.tasks.fitting import TrainableTask
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class AdaptableTask(TrainableTask):
     _loaded_adapters: LoadedAdapters | None = None
 
     def load_lora(
-        self, path: str | os.PathLike, scale: float = 1.0, name: str | None = None
+        self, path: StrPath, scale: float = 1.0, name: str | None = None
     ) -> str:
         """Load adapters (LoRA) for the UNet and the text encoder from a file.
 
@@ -77,9 +77,6 @@ class AdaptableTask(TrainableTask):
         Args:
             name: Of the adapter; `None` takes out all.
 
-        Raises:
-            ValueError: As for `set_lora_scales`.
-
         Example:
         ```python
         task.unload_lora("style")
@@ -99,19 +96,11 @@ class AdaptableTask(TrainableTask):
         """
         self._adapters().fuse()
 
-    def save_lora(self, path: str | os.PathLike, form: str = "diffusers") -> int:
+    def save_lora(self, path: StrPath, form: str = "diffusers") -> int:
         """Write the adapters that the UNet trains to a file for `load_lora`.
 
-        Args:
-            path: The file, `.safetensors`; what is there is replaced.
-            form: `"diffusers"` or `"kohya"`.
-
-        Returns:
-            The number of layers with adapters.
-
-        Raises:
-            ValueError: If `compile(trainable="lora")` has added no adapters, or the
-                form or the suffix is another.
+        They are those that `compile(trainable="lora")` has added. Arguments and result
+        are those of `training.save_lora`.
 
         Example:
         ```python
@@ -124,9 +113,7 @@ class AdaptableTask(TrainableTask):
 
         return save_lora(self.backbone, path, form)
 
-    def load_embedding(
-        self, path: str | os.PathLike, token: str | None = None
-    ) -> list[str]:
+    def load_embedding(self, path: StrPath, token: str | None = None) -> list[str]:
         """Load the vectors of a learnt token (textual inversion) from a file.
 
         Then a prompt may hold the token. A preset that is saved keeps it.
@@ -151,7 +138,7 @@ class AdaptableTask(TrainableTask):
         task.generate("a <cat-toy> in the snow")
         ```
         """
-        from keras_makeavid.tasks.embeddings import with_embedding
+        from keras_makeavid.tasks.adapters import with_embedding
 
         old: tuple[Any, Any] = (self.preprocessor, self.text_encoder)
         tokens, self.preprocessor, self.text_encoder = with_embedding(*old, path, token)

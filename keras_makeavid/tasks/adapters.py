@@ -1,4 +1,4 @@
-"""Adapters (LoRA) that a task has loaded, merged into its kernels."""
+"""Adapters (LoRA) and learnt tokens (textual inversion) that a task has loaded."""
 
 from __future__ import annotations
 
@@ -10,34 +10,33 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.tasks.inputs import as_scale
+from keras_makeavid.text import TextEncoder, TextToVideoPreprocessor
 from weights_tools.architectures import kind_of, variables_of
 from weights_tools.checkpoint import FLOATS, all_finite, assign, tensors_of_model
+from weights_tools.embeddings import read_embedding
 from weights_tools.lora import Adapters, LowRank, read_lora
 
 # The parts of a task that adapters are for, by their attribute of it.
 _PARTS = ("backbone", "image_backbone", "text_encoder")
+_TABLE = "embedding/token_embedding/embeddings"
 
 
 class _Place(NamedTuple):
-    """A kernel of a task."""
-
     part: str
-    path: str
-
-
-class _Term(NamedTuple):
-    """What one adapter adds to a kernel."""
-
-    pair: LowRank
-    scale: float
+    path: str  # Of a kernel in the part.
 
 
 class _Kernel(NamedTuple):
-    """A kernel as it was, and the checksum of what it was made."""
+    base: np.ndarray  # As it was before adapters were merged into it.
+    checksum: int  # Of what it is now.
 
-    base: np.ndarray
-    checksum: int
+
+# What an adapter adds to a kernel, and its scale.
+_Term = tuple[LowRank, float]
+# Adapters by name, and their scales.
+_Loaded = dict[str, tuple[Adapters, float]]
 
 
 class LoadedAdapters:
@@ -50,31 +49,29 @@ class LoadedAdapters:
 
     def __init__(self, task: keras.Model):
         self._task = task
-        self._scales: dict[str, float] = {}
-        self._adapters: dict[str, Adapters] = {}
+        self._loaded: _Loaded = {}
         self._kernels: dict[_Place, _Kernel] = {}
 
     @property
     def scales(self) -> dict[str, float]:
         """The scale of each adapter by name."""
-        return dict(self._scales)
+        return {name: scale for name, (_, scale) in self._loaded.items()}
 
-    def load(self, path: str | os.PathLike[str], scale: float, name: str | None) -> str:
+    def load(self, path: StrPath, scale: float, name: str | None) -> str:
         """Read a file, which must fit whole, and add its adapters; returns the name."""
         as_scale("scale", scale)
         if name is None:
             name = Path(path).name if os.path.isdir(path) else Path(path).stem
-        if name in self._scales:
+        if name in self._loaded:
             raise ValueError(
                 f"An adapter {name!r} is loaded already: unload it, or give another "
-                f"name. Loaded: {sorted(self._scales)}"
+                f"name. Loaded: {sorted(self._loaded)}"
             )
         shapes = {}
         for model in (self._task.backbone, self._task.text_encoder):
             variables = variables_of(model)
             shapes[kind_of(model)] = {n: tuple(v.shape) for n, v in variables.items()}
-        adapters = read_lora(path, shapes)
-        self._apply({**self._adapters, name: adapters}, {**self._scales, name: scale})
+        self._apply({**self._loaded, name: (read_lora(path, shapes), scale)})
         return name
 
     def set_scales(self, scales: dict[str, float]) -> None:
@@ -82,35 +79,33 @@ class LoadedAdapters:
         for name, scale in scales.items():
             self._check(name)
             as_scale(f"The scale of {name!r}", scale)
-        self._apply(self._adapters, {**self._scales, **scales})
+        changed = {name: (self._loaded[name][0], s) for name, s in scales.items()}
+        self._apply({**self._loaded, **changed})
 
     def unload(self, name: str | None) -> None:
         """Take out the adapters of a name, or all."""
         if name is not None:
             self._check(name)
-        gone = self._scales if name is None else {name}
-        self._apply(
-            {n: a for n, a in self._adapters.items() if n not in gone},
-            {n: s for n, s in self._scales.items() if n not in gone},
-        )
+        gone = self._loaded if name is None else {name}
+        self._apply({n: x for n, x in self._loaded.items() if n not in gone})
 
     def fuse(self) -> None:
         """Keep the kernels as they are, and forget the adapters."""
-        self._scales, self._adapters, self._kernels = {}, {}, {}
+        self._loaded, self._kernels = {}, {}
 
     def _check(self, name: str) -> None:
-        if name not in self._scales:
+        if name not in self._loaded:
             raise ValueError(
-                f"There is no adapter {name!r}. Loaded: {sorted(self._scales)}"
+                f"There is no adapter {name!r}. Loaded: {sorted(self._loaded)}"
             )
 
-    def _apply(self, adapters: dict[str, Adapters], scales: dict[str, float]) -> None:
+    def _apply(self, loaded: _Loaded) -> None:
         """Make each kernel what these adapters make of it; all of them or none."""
         models = {part: getattr(self._task, part) for part in _PARTS}
         models = {part: model for part, model in models.items() if model is not None}
         variables = {part: variables_of(model) for part, model in models.items()}
-        old = _terms(models, variables, self._adapters, self._scales)
-        new = _terms(models, variables, adapters, scales)
+        old = _terms(models, variables, self._loaded)
+        new = _terms(models, variables, loaded)
         changed = [p for p in {**old, **new} if old.get(p) != new.get(p)]
         held = {
             part: tensors_of_model(model, variables[part])
@@ -142,7 +137,7 @@ class LoadedAdapters:
             for place in changed:
                 self._merge(place, models, variables, old.get(place, []))
             raise
-        self._adapters, self._scales = adapters, scales
+        self._loaded = loaded
         for place in changed:
             if place not in new:
                 del self._kernels[place]
@@ -150,12 +145,12 @@ class LoadedAdapters:
     def _merge(self, place: _Place, models, variables, terms: list[_Term]) -> None:
         base = self._kernels[place].base
         value = base
-        if any(term.scale for term in terms):
+        if any(scale for _, scale in terms):
             total = base.astype("float32")
             kind = kind_of(models[place.part])
             with np.errstate(over="ignore", invalid="ignore"):
-                for term in terms:
-                    total += term.pair.delta(kind, place.path, base.shape, term.scale)
+                for pair, scale in terms:
+                    total += pair.delta(kind, place.path, base.shape, scale)
                 value = total.astype(base.dtype)
             if not all_finite(value):
                 raise ValueError(
@@ -165,10 +160,51 @@ class LoadedAdapters:
         self._kernels[place] = _Kernel(base, _checksum(value))
 
 
-def _terms(models, variables, adapters, scales) -> dict[_Place, list[_Term]]:
+def with_embedding(
+    preprocessor: TextToVideoPreprocessor,
+    text_encoder: TextEncoder,
+    path: StrPath,
+    token: str | None,
+) -> tuple[list[str], TextToVideoPreprocessor, TextEncoder]:
+    """The tokens of a file, and a tokenizer and a text encoder that know them too.
+
+    Several vectors are as many tokens, `token`, `token_1` and so on, as in diffusers:
+    the first one in a prompt stands for all.
+    """
+    config = text_encoder.get_config()
+    found, vectors = read_embedding(path, config["embedding_dim"])
+    token = found if token is None else token
+    tokens = [token, *(f"{token}_{i}" for i in range(1, len(vectors)))]
+    # One more, with which the new ones would be taken for more vectors of its own.
+    known = {*tokens, f"{token}_1"} & preprocessor.vocabulary.keys()
+    if not token.strip() or known:
+        problem = f"it has {sorted(known)} already" if known else "it is empty"
+        raise ValueError(
+            f"The token {token!r} cannot be added to the tokenizer, as {problem}: give "
+            "another name as `token`"
+        )
+    preprocessor = preprocessor.with_tokens(tokens)
+    first = preprocessor.vocabulary[token]
+    size = max(config["vocabulary_size"], first + len(tokens))
+    grown = TextEncoder.from_config({**config, "vocabulary_size": size})
+    variables = variables_of(grown)
+    held = tensors_of_model(text_encoder, variables_of(text_encoder))
+    for name, variable in variables.items():
+        value = held.read(name)
+        if name == _TABLE:
+            table = np.zeros(variable.shape, value.dtype)
+            table[: len(value)] = value
+            table[first : first + len(tokens)] = vectors
+            value = table
+        assign(variable, value)
+    grown.trainable = text_encoder.trainable
+    return tokens, preprocessor, grown
+
+
+def _terms(models, variables, loaded: _Loaded) -> dict[_Place, list[_Term]]:
     """What is added to each kernel, in the order of loading."""
     terms: dict[_Place, list[_Term]] = {}
-    for name, kinds in adapters.items():
+    for kinds, scale in loaded.values():
         for part, model in models.items():
             kind = kind_of(model)
             fitted = variables["backbone" if kind == "unet" else part]
@@ -176,8 +212,7 @@ def _terms(models, variables, adapters, scales) -> dict[_Place, list[_Term]]:
                 # An image model has nothing temporal, and may take fewer channels.
                 variable = variables[part].get(path)
                 if variable is not None and variable.shape == fitted[path].shape:
-                    term = _Term(pair, scales[name])
-                    terms.setdefault(_Place(part, path), []).append(term)
+                    terms.setdefault(_Place(part, path), []).append((pair, scale))
     return terms
 
 

@@ -147,14 +147,8 @@ class TrainableTask(keras_hub.models.Task):
 
         Args:
             x: As for `fit`.
-            allow_other_encoder: As for `fit`.
-            **kwargs: See `keras.Model.evaluate`.
-
-        Returns:
-            The loss, or what else Keras was asked for.
-
-        Raises:
-            ValueError: As for `fit`.
+            allow_other_encoder: As for `fit`, with what it raises.
+            **kwargs: See `keras.Model.evaluate`, which says what it returns.
 
         Example:
         ```python
@@ -221,15 +215,10 @@ class TrainableTask(keras_hub.models.Task):
 
 @dataclasses.dataclass(frozen=True)
 class _Training:
-    """How a task trains. Keras does not look for layers to save in here.
+    """How a task trains. Keras does not look for layers to save in here."""
 
-    Args:
-        objective: Around the task's own UNet, with the task's own seeds.
-        settings: Arguments of `compile`.
-    """
-
-    objective: VideoDiffusion
-    settings: dict[str, Any]
+    objective: VideoDiffusion  # Around the task's own UNet, with the task's own seeds.
+    settings: dict[str, Any]  # Arguments of `compile`.
 
 
 def _is_latent_dataset(data) -> bool:

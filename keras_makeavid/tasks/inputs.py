@@ -67,9 +67,8 @@ def over_time(
 ) -> tuple[list[list[str]], np.ndarray | None]:
     """Lay prompts that change over the frames of a video.
 
-    Returns:
-        As many texts for each prompt, and float32 `(B, F, K)`, how much a frame is told
-        of each; `None` if no prompt changes.
+    They are as many texts for each prompt, and float32 `(B, F, K)`, how much a frame is
+    told of each; `None` if no prompt changes.
     """
     count = max(map(len, prompts))
     rows, shares = [], np.zeros((len(prompts), num_frames, count), "float32")
@@ -123,10 +122,7 @@ def as_windows(
 def as_videos(
     videos: Any, batch: int, num_frames: Any, height: int, width: int
 ) -> np.ndarray:
-    """Return videos as uint8 `(B, F, height, width, 3)`.
-
-    They are uint8 `(F, H, W, 3)`, one for all samples, or `(B, F, H, W, 3)`.
-    """
+    """Return a video for all samples, or one each, as `(B, F, height, width, 3)`."""
     videos = np.asarray(videos)
     if videos.ndim == 4:
         videos = videos[None]
@@ -304,15 +300,17 @@ def is_integer(value: Any) -> TypeGuard[int]:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def as_count(name: str, value: Any) -> int:
-    """Return a positive integer, of NumPy or Python, as one of Python."""
+def as_count(name: str, value: Any, default: int | None = None) -> int:
+    """Return a positive integer, or in place of `None` the default, as a Python one."""
+    value = default if value is None else value
     if not is_integer(value) or value < 1:
         raise ValueError(f"{name} must be a positive integer. Received: {shown(value)}")
     return int(value)
 
 
-def as_scale(name: str, value: Any) -> float:
-    """Return a number that a prediction may be multiplied by as one of Python."""
+def as_scale(name: str, value: Any, default: float | None = None) -> float:
+    """Return what a prediction may be multiplied by; in place of `None` the default."""
+    value = default if value is None else value
     number = is_integer(value) or isinstance(value, float | np.floating)
     if not number or not abs(value) <= _MAX_SCALE:
         raise ValueError(

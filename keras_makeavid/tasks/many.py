@@ -143,12 +143,6 @@ def generate_many(
             the task's weights.
         **defaults: Further arguments of `generate`, where a request has none.
 
-    Returns:
-        A `ManyReport`.
-
-    Raises:
-        ValueError: If an argument makes no sense.
-
     Example:
     ```python
     requests, problems = read_requests("prompts.txt")
@@ -284,14 +278,10 @@ def _generate(task, batch, size, background):
         # A smaller batch would compile another program, for longer than it runs.
         batch = [*batch, *[batch[-1]] * (size - count)]
     settings = {name: v for name, v in batch[0].items() if name not in _OWN}
-    if "hint_image" in batch[0]:
-        settings["hint_image"] = [
-            video.read_image(own["hint_image"], background=background) for own in batch
-        ]
-    if "mask_image" in batch[0]:
-        settings["mask_image"] = [
-            video.read_mask(own["mask_image"], background=background) for own in batch
-        ]
+    readers = {"hint_image": video.read_image, "mask_image": video.read_mask}
+    for name in readers.keys() & batch[0].keys():
+        read = readers[name]
+        settings[name] = [read(own[name], background=background) for own in batch]
     return task.generate(
         [own["prompt"] for own in batch],
         negative_prompts=[own.get("negative_prompt", "") for own in batch],

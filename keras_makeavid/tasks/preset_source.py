@@ -9,23 +9,15 @@ import re
 import sys
 from pathlib import Path
 
-from keras_makeavid.files import folder_written_aside
+from keras_makeavid import presets
+from keras_makeavid.files import StrPath, folder_written_aside
 from keras_makeavid.json_files import read_json, write_json
-from keras_makeavid.presets import (
-    HUB_PREFIX,
-    PRESETS,
-    is_preset,
-    preset_folder,
-    repository_of,
-)
 
 # Written last into a converted preset: the sizes of its files.
 _RECORD = "converted.json"
 
 
-def as_preset(
-    preset: str | os.PathLike, motion: str | os.PathLike | None = None
-) -> str:
+def as_preset(preset: StrPath, motion: StrPath | None = None) -> str:
     """The preset itself, or the one that a checkpoint was converted to.
 
     With `motion`, AnimateDiff's motion modules or the name of new ones, it is one that
@@ -38,10 +30,10 @@ def as_preset(
     preset = os.fspath(preset)
     if motion is not None:
         return _converted(*_found(preset), *_found(os.fspath(motion)))
-    if preset in PRESETS or is_preset(preset):
+    if preset in presets.PRESETS or presets.is_preset(preset):
         return preset
     # KerasHub's error says what a preset may be.
-    is_there = preset.startswith(HUB_PREFIX) or Path(preset).exists()
+    is_there = preset.startswith(presets.HUB_PREFIX) or Path(preset).exists()
     return _converted(*_found(preset)) if is_there else preset
 
 
@@ -53,9 +45,9 @@ def cache_folder() -> Path:
 
 def _found(source: str) -> tuple[str, str]:
     """A source, and what identifies its content: its name, where there is no file."""
-    if source.startswith(HUB_PREFIX):
+    if source.startswith(presets.HUB_PREFIX):
         return _on_hub(source)
-    path = Path(preset_folder(source))
+    path = Path(presets.preset_folder(source))
     return _on_disk(path) if path.exists() else (source, source)
 
 
@@ -63,11 +55,11 @@ def _on_hub(handle: str) -> tuple[str, str]:
     """The handle of a repository at its commit, and what identifies it."""
     from huggingface_hub import snapshot_download
 
-    repository, revision = repository_of(handle)
+    repository, revision = presets.repository_of(handle)
     snapshot = snapshot_download(
         repository, revision=revision, allow_patterns=["model_index.json"]
     )
-    source = f"{HUB_PREFIX}{repository}@{Path(snapshot).name}"
+    source = f"{presets.HUB_PREFIX}{repository}@{Path(snapshot).name}"
     return source, source
 
 
@@ -86,7 +78,9 @@ def _on_disk(path: Path) -> tuple[str, str]:
 def _converted(
     source: str, identity: str, motion: str | None = None, of_motion: str = ""
 ) -> str:
-    name = re.sub(r"[^\w.-]+", "-", source.removeprefix(HUB_PREFIX).partition("@")[0])
+    name = re.sub(
+        r"[^\w.-]+", "-", source.removeprefix(presets.HUB_PREFIX).partition("@")[0]
+    )
     key = hashlib.sha256((identity + of_motion).encode()).hexdigest()[:16]
     folder = cache_folder() / f"{name.strip('-')[-60:]}-{key}"
     if _is_whole(folder):
@@ -98,12 +92,7 @@ def _converted(
     print(f"{source} is converted once, to {folder}", file=sys.stderr)
     with folder_written_aside(folder) as aside:
         convert(
-            source,
-            aside,
-            inflating="auto",
-            motion=motion,
-            force=True,
-            progress=True,
+            source, aside, inflating="auto", motion=motion, force=True, progress=True
         )
         sizes = _sizes(aside)
         write_json(aside / _RECORD, sizes)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import os
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,35 +13,16 @@ import numpy as np
 from keras_makeavid.compilation import compile_inference
 from keras_makeavid.devices import made_on_host, on_device
 from keras_makeavid.dtype_policies import policy_of, without_overflow
-from keras_makeavid.files import folder_written_aside
+from keras_makeavid.files import StrPath, folder_written_aside
 from keras_makeavid.given_frames import REPEATED, GivenFrames
-from keras_makeavid.models import AutoencoderKL, AutoencoderTiny, UNetPseudo3D
-from keras_makeavid.models.loading import (
-    WEIGHTS_FOLLOW,
-    FromPreset,
-    check_weights_file,
-    int8_policy_of,
-)
+from keras_makeavid.models import AutoencoderKL, AutoencoderTiny, UNetPseudo3D, loading
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS, check_parts
 from keras_makeavid.previews import Preview, fit_colours
 from keras_makeavid.progress import step_progress
 from keras_makeavid.sampling import Conditions, DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule, Scheduler, get_scheduler
+from keras_makeavid.tasks import inputs
 from keras_makeavid.tasks.adaptable import AdaptableTask
-from keras_makeavid.tasks.inputs import (
-    as_count,
-    as_interval,
-    as_keyframes,
-    as_prompts,
-    as_scale,
-    as_seeds,
-    as_videos,
-    as_windows,
-    check_flag,
-    check_videos,
-    is_integer,
-    over_time,
-)
 from keras_makeavid.tensor import Tensor
 from keras_makeavid.text import TextToVideoPreprocessor
 from keras_makeavid.text.weighting import weigh
@@ -51,7 +31,7 @@ from keras_makeavid.windows import share_noise
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class TextToVideo(FromPreset, AdaptableTask):
+class TextToVideo(loading.FromPreset, AdaptableTask):
     """Generates videos from prompts, and from a hint image if its UNet takes one.
 
     `compile` and `fit` train its UNet on latent videos. Weights of the UNet are the
@@ -113,10 +93,8 @@ class TextToVideo(FromPreset, AdaptableTask):
         given_frames: GivenFrames | Mapping[str, float] | None = None,
         **kwargs,
     ):
-        inputs = backbone.input
-        super().__init__(
-            inputs=inputs, outputs=backbone(inputs), compile=False, **kwargs
-        )
+        taken = backbone.input
+        super().__init__(inputs=taken, outputs=backbone(taken), compile=False, **kwargs)
         if isinstance(schedule, dict):
             schedule = NoiseSchedule.from_config(schedule)
         self.backbone = backbone
@@ -129,7 +107,8 @@ class TextToVideo(FromPreset, AdaptableTask):
         self.input_spec = None
         self.autocast = False
         self.low_memory = False
-        self._fast = _FastDecoder()
+        # What decodes fast, if it is loaded. Keras does not look for layers in here.
+        self._fast = types.SimpleNamespace(model=None)
         self.height = height
         self.width = width
         self.num_frames = num_frames
@@ -146,10 +125,10 @@ class TextToVideo(FromPreset, AdaptableTask):
     @classmethod
     def from_preset(
         cls,
-        preset: str | os.PathLike,
+        preset: StrPath,
         load_weights: bool = True,
         *,
-        motion: str | os.PathLike | None = None,
+        motion: StrPath | None = None,
         dtype: str | keras.DTypePolicy | None = None,
         low_memory: bool = False,
         **kwargs: Any,
@@ -179,9 +158,6 @@ class TextToVideo(FromPreset, AdaptableTask):
             low_memory: The task's `low_memory`.
             **kwargs: As those of KerasHub's method.
 
-        Returns:
-            The task.
-
         Raises:
             ValueError: If there is no such preset or dtype, or the checkpoint is
                 damaged or of another family.
@@ -194,7 +170,7 @@ class TextToVideo(FromPreset, AdaptableTask):
         from keras_makeavid.tasks.preset_source import as_preset
 
         preset = as_preset(preset, motion)
-        if dtype is not None or int8_policy_of(preset) is None:
+        if dtype is not None or loading.int8_policy_of(preset) is None:
             kwargs["dtype"] = policy_of(dtype)
         with made_on_host(low_memory):
             task = super().from_preset(preset, load_weights, **kwargs)
@@ -208,7 +184,7 @@ class TextToVideo(FromPreset, AdaptableTask):
 
     def load_task_weights(self, filepath: str) -> None:
         """Load the weights of all parts but the backbone, from a file of a preset."""
-        check_weights_file(filepath)
+        loading.check_weights_file(filepath)
         super().load_task_weights(filepath)
 
     def quantize(self, mode: str = "int8", config: Any = None, **kwargs: Any) -> None:
@@ -219,12 +195,9 @@ class TextToVideo(FromPreset, AdaptableTask):
         without the full weights in memory.
 
         Args:
-            mode: `"int8"`.
-            config: As for `UNetPseudo3D.quantize`.
-            **kwargs: As for `UNetPseudo3D.quantize`.
-
-        Raises:
-            ValueError: If there is another mode or option.
+            mode: `"int8"`; other modes and options are a `ValueError`.
+            config: As for `UNetPseudo3D.quantize`, as further arguments are.
+            **kwargs: See there.
 
         Example:
         ```python
@@ -238,7 +211,7 @@ class TextToVideo(FromPreset, AdaptableTask):
         # Compiled programs hold the weights that there were.
         self._make_denoising_loops()
 
-    def load_fast_decoder(self, source: str | os.PathLike | AutoencoderTiny) -> None:
+    def load_fast_decoder(self, source: StrPath | AutoencoderTiny) -> None:
         """Load what decodes fast: for `generate(fast_decode=True)` and its previews.
 
         It is no part of the task, and presets do not hold it.
@@ -401,43 +374,42 @@ class TextToVideo(FromPreset, AdaptableTask):
         task.generate(["a cat", "a dog"], negative_prompts="blurry", seed=1)
         ```
         """
-        changing, negatives = as_prompts(prompts, negative_prompts)
+        changing, negatives = inputs.as_prompts(prompts, negative_prompts)
         batch = len(changing)
-        seeds = as_seeds(seed, batch)
-        height = self._checked_size("height", self.height if height is None else height)
-        width = self._checked_size("width", self.width if width is None else width)
+        seeds = inputs.as_seeds(seed, batch)
+        height = self._checked_size("height", height)
+        width = self._checked_size("width", width)
         if video is not None:
-            video = as_videos(video, batch, num_frames, height, width)
+            video = inputs.as_videos(video, batch, num_frames, height, width)
             num_frames = video.shape[1]
-        num_frames = self.num_frames if num_frames is None else num_frames
-        num_frames = as_count("num_frames", num_frames)
-        check_videos(batch, num_frames, height, width)
-        windows = as_windows(window, overlap, blend, num_frames)
+        num_frames = inputs.as_count("num_frames", num_frames, self.num_frames)
+        inputs.check_videos(batch, num_frames, height, width)
+        windows = inputs.as_windows(window, overlap, blend, num_frames)
         at_once = num_frames if windows is None else windows.shares.shape[1]
         self.backbone.check_frames(at_once)
-        check_flag("shared_noise", shared_noise)
-        texts, text_shares = over_time(changing, num_frames)
-        num_steps = as_count("num_steps", num_steps)
-        if guidance_scale is None:
-            guidance_scale = self.guidance_scale
-        guidance_scale = as_scale("guidance_scale", guidance_scale)
-        if image_guidance_scale is None:
-            image_guidance_scale = guidance_scale
-        image_guidance_scale = as_scale("image_guidance_scale", image_guidance_scale)
-        guidance_rescale = as_scale("guidance_rescale", guidance_rescale)
+        inputs.check_flag("shared_noise", shared_noise)
+        texts, text_shares = inputs.over_time(changing, num_frames)
+        num_steps = inputs.as_count("num_steps", num_steps)
+        guidance_scale = inputs.as_scale(
+            "guidance_scale", guidance_scale, self.guidance_scale
+        )
+        image_guidance_scale = inputs.as_scale(
+            "image_guidance_scale", image_guidance_scale, guidance_scale
+        )
+        guidance_rescale = inputs.as_scale("guidance_rescale", guidance_rescale)
         if not 0 <= guidance_rescale <= 1:
             raise ValueError(
                 f"guidance_rescale must be from 0 to 1. Received: {guidance_rescale!r}"
             )
-        low, high = as_interval("guidance_interval", guidance_interval)
-        check_flag("spatial_only", spatial_only)
-        check_flag("prompt_weighting", prompt_weighting)
-        check_flag("long_prompts", long_prompts)
+        low, high = inputs.as_interval("guidance_interval", guidance_interval)
+        inputs.check_flag("spatial_only", spatial_only)
+        inputs.check_flag("prompt_weighting", prompt_weighting)
+        inputs.check_flag("long_prompts", long_prompts)
         if not callable(progress):
-            check_flag("progress", progress, ", or a function of (step, total)")
+            inputs.check_flag("progress", progress, ", or a function of (step, total)")
         if tile_size is not None:
-            tile_size = as_count("tile_size", tile_size)
-        check_flag("fast_decode", fast_decode)
+            tile_size = inputs.as_count("tile_size", tile_size)
+        inputs.check_flag("fast_decode", fast_decode)
         if fast_decode and self._fast.model is None:
             raise ValueError(
                 "fast_decode needs a decoder, as of "
@@ -449,18 +421,18 @@ class TextToVideo(FromPreset, AdaptableTask):
                 "preview must be a function of (step, num_steps, frames) or None. "
                 f"Received: {preview!r}"
             )
-        preview_every = as_count("preview_every", preview_every)
+        preview_every = inputs.as_count("preview_every", preview_every)
         if output not in ("video", "latents"):
             raise ValueError(
                 f"output must be 'video' or 'latents'. Received: {shown(output)}"
             )
-        strength = 1.0 if video is None else as_scale("strength", strength)
+        strength = 1.0 if video is None else inputs.as_scale("strength", strength)
         table = get_scheduler(scheduler, self.schedule).table(num_steps, strength)
         levels = self.schedule.noise_scale(table.timesteps)
         guided = np.flatnonzero((low <= levels) & (levels <= high))
         guided_steps = range(guided[0], guided[-1] + 1) if guided.size else range(0)
         shape = (num_frames, *self._latent_shape(height, width))
-        pictures = as_keyframes(
+        pictures = inputs.as_keyframes(
             hint_image, mask_image, keyframes, num_frames, (batch, height, width), shape
         )
         if pictures:
@@ -516,13 +488,9 @@ class TextToVideo(FromPreset, AdaptableTask):
             )
             noise = _noise(seeds, "video", shape)
             if windows is not None and shared_noise:
-                rngs = [_generator(each, "windows") for each in seeds]
-                noise = np.stack(
-                    [
-                        share_noise(each, at_once, windows.stride, rng)
-                        for each, rng in zip(noise, rngs, strict=True)
-                    ]
-                )
+                for each, own in zip(noise, seeds, strict=True):
+                    rng = _generator(own, "windows")
+                    each[:] = share_noise(each, at_once, windows.stride, rng)
             with self._at_work(self.backbone):
                 latents = self._video_loop(
                     noise,
@@ -578,10 +546,6 @@ class TextToVideo(FromPreset, AdaptableTask):
         Returns:
             uint8 `(B, (F - 1) * factor + 1, height, width, 3)`.
 
-        Raises:
-            ValueError: If an argument does not fit, such as a model that takes no
-                pictures.
-
         Example:
         ```python
         smooth = task.interpolate(read_video("clip.mp4", fps=8), factor=4)
@@ -589,7 +553,7 @@ class TextToVideo(FromPreset, AdaptableTask):
         ```
         """
         video, prompts = self._with_clip(video, prompts, arguments)
-        factor = as_count("factor", factor)
+        factor = inputs.as_count("factor", factor)
         num_frames = (video.shape[1] - 1) * factor + 1
         if num_frames > self.num_frames:
             arguments.setdefault("window", self.num_frames)
@@ -630,10 +594,6 @@ class TextToVideo(FromPreset, AdaptableTask):
             uint8 `(B, num_frames, height, width, 3)`. The frames of the video are as it
             has them, at the size of the result.
 
-        Raises:
-            ValueError: If an argument does not fit, such as a model that takes no
-                pictures.
-
         Example:
         ```python
         longer = task.extend(read_video("clip.mp4", fps=task.fps), num_frames=64)
@@ -641,8 +601,8 @@ class TextToVideo(FromPreset, AdaptableTask):
         """
         video, prompts = self._with_clip(video, prompts, arguments)
         batch, have = video.shape[:2]
-        num_frames = as_count("num_frames", num_frames)
-        context_frames = as_count("context_frames", context_frames)
+        num_frames = inputs.as_count("num_frames", num_frames)
+        context_frames = inputs.as_count("context_frames", context_frames)
         most = min(have, self.num_frames - 1)
         if num_frames <= have or context_frames > most:
             raise ValueError(
@@ -653,7 +613,7 @@ class TextToVideo(FromPreset, AdaptableTask):
         for name in ("output", "video", "window", "keyframes", "hint_image"):
             if name in arguments:
                 raise ValueError(f"extend has no {name}. Received: {name}")
-        seeds = as_seeds(seed, batch)
+        seeds = inputs.as_seeds(seed, batch)
         given = [video[:, i] for i in range(have - context_frames, have)]
         parts: list[np.ndarray] = []
         count = have
@@ -678,22 +638,16 @@ class TextToVideo(FromPreset, AdaptableTask):
         return np.concatenate([video, frames], axis=1)
 
     def _with_clip(self, video, prompts, arguments):
-        """A clip at the size of the result, and as many prompts as there are of it.
-
-        Arguments get defaults for them.
-        """
+        """A clip at the result's size, and a prompt for each; completes arguments."""
         for side in ("height", "width"):
-            size = arguments.get(side)
-            arguments[side] = getattr(self, side) if size is None else size
+            arguments[side] = self._checked_size(side, arguments.get(side))
         if not prompts:
             arguments.setdefault("guidance_scale", 1.0)
         video = np.asarray(video)
         if isinstance(prompts, str | Mapping):
             prompts = [prompts] * (len(video) if video.ndim == 5 else 1)
-        size = [
-            self._checked_size(side, arguments[side]) for side in ("height", "width")
-        ]
-        return as_videos(video, len(prompts), None, *size), prompts
+        size = arguments["height"], arguments["width"]
+        return inputs.as_videos(video, len(prompts), None, *size), prompts
 
     def _preview(self, show, every, latents, size) -> Preview:
         """How a video of latents like these is shown, cropped as `generate` does."""
@@ -721,12 +675,11 @@ class TextToVideo(FromPreset, AdaptableTask):
 
         Args:
             prompts: A list of them.
-            prompt_weighting: As for `generate`.
-            long_prompts: As for `generate`.
+            prompt_weighting: As for `generate`, as is `long_prompts`.
+            long_prompts: With it, L is that of a window times their number.
 
         Returns:
-            A tensor `(B, L, D)`; with `long_prompts` L is that of a window times their
-            number.
+            A tensor `(B, L, D)`.
 
         Example:
         ```python
@@ -837,15 +790,16 @@ class TextToVideo(FromPreset, AdaptableTask):
         return self.vae.downsampling_factor * 2 ** (levels - 1)
 
     def _checked_size(self, name, size) -> int:
+        size = getattr(self, name) if size is None else size
         step = min(SIZE_STEP, self._size_factor())
-        if not is_integer(size) or size < 1 or size % step:
+        if not inputs.is_integer(size) or size < 1 or size % step:
             raise ValueError(
                 f"{name} must be a positive multiple of {step} pixels. "
                 f"Received: {shown(size)}"
             )
         return int(size)
 
-    def save_to_preset(self, preset_dir: str | os.PathLike, max_shard_size=10) -> None:
+    def save_to_preset(self, preset_dir: StrPath, max_shard_size=10) -> None:
         """Write a KerasHub preset folder; it appears whole or not at all.
 
         Adapters are merged into the kernels that they adapt, as Keras does in every
@@ -867,7 +821,7 @@ class TextToVideo(FromPreset, AdaptableTask):
         with folder_written_aside(preset_dir, replaces="task.json") as folder:
             super().save_to_preset(str(folder), max_shard_size=max_shard_size)
 
-    def save_task_weights(self, filepath: str | os.PathLike) -> None:
+    def save_task_weights(self, filepath: StrPath) -> None:
         """Write the weights of all parts but the UNet, and nothing of a training."""
         others = [self.optimizer, self._loss_tracker] if self.compiled else []
         keras.saving.save_weights(
@@ -895,7 +849,7 @@ class TextToVideo(FromPreset, AdaptableTask):
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        if WEIGHTS_FOLLOW in config:
+        if loading.WEIGHTS_FOLLOW in config:
             # It comes back here for the parts, to be made without weights too.
             return super().from_config(config)
         for key in ("text_encoder", "vae", "image_backbone"):
@@ -903,13 +857,6 @@ class TextToVideo(FromPreset, AdaptableTask):
                 part = _with_dtype_of(config["backbone"], config[key], key)
                 config[key] = keras.saving.deserialize_keras_object(part)
         return super().from_config(config)
-
-
-@dataclasses.dataclass
-class _FastDecoder:
-    """What decodes fast, if it is loaded. Keras does not look for layers in here."""
-
-    model: AutoencoderTiny | None = None
 
 
 def _with_dtype_of(backbone, part, name):

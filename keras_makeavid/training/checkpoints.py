@@ -18,6 +18,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.json_files import read_json
 from keras_makeavid.training.distribution import Hosts
 
@@ -46,7 +47,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        folder: str | os.PathLike,
+        folder: StrPath,
         keep: int = 3,
         keep_best: int = 0,
         report: Callable[[str], None] = print,
@@ -140,10 +141,7 @@ class Checkpoints:
         return self._read_record(step)["facts"]
 
     def restore(self, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
-        """Read the arrays into the shapes, dtypes and places of `like`.
-
-        `CheckpointError` tells that they are others than asked for, or than written.
-        """
+        """Read arrays as `like` has them; `CheckpointError` if they are others."""
         self.wait()
         state, error = {}, None
         try:
@@ -340,10 +338,7 @@ def _first_line(error):
 
 
 def read_state(model: keras.Model) -> dict[str, Any]:
-    """Copy the weights, random state and optimizer's variables, by name.
-
-    The arrays are JAX's own on that backend, NumPy's on others.
-    """
+    """Copy the weights, random state and optimizer's variables, by name."""
     state = state_like(model)
     if keras.config.backend() == "jax":
         return state

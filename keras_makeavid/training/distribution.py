@@ -136,10 +136,7 @@ class FullySharded(keras.distribution.ModelParallel):
 
 
 def parameter_axes(shape: Sequence[int], parts: int) -> tuple[str | None, ...]:
-    """By which axis a parameter is divided: `PARTS` for that one, `None` for others.
-
-    Biases, norms and what no axis divides stay whole.
-    """
+    """`PARTS` for the axis by which a parameter is divided, if one can be."""
     rank = len(shape)
     # Input channels first: on a TPU parts of the last axis leave lanes of 128 empty.
     order = sorted(range(rank), key=lambda axis: (axis != rank - 2, -axis))

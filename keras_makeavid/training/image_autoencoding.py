@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import numpy as np
 from keras import ops
@@ -43,6 +41,7 @@ class ImageAutoencoding(ReportingModel):
     """
 
     PARTS = ("vae",)
+    SETTINGS = ("seed", "kl_weight")
 
     def __init__(
         self,
@@ -80,15 +79,9 @@ class ImageAutoencoding(ReportingModel):
     ) -> Tensor:
         return y_pred["reconstruction"] + self.kl_weight * y_pred["divergence"]
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "kl_weight": self.kl_weight}
-
 
 def with_unit_latents(vae: AutoencoderKL, loader: BatchLoader) -> AutoencoderKL:
-    """The same VAE with a `scaling_factor` that gives its latents unit variance.
-
-    As Stable Diffusion's: one over the standard deviation of the latents of images.
-    """
+    """The same VAE, whose `scaling_factor` is one over the deviation of its latents."""
     steps = -(-_IMAGES // loader.batch_size)
     latents = [
         vae.encode_video(loader.batch(step)["images"], chunk_size=loader.batch_size)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import numpy as np
 from keras import ops
@@ -32,18 +30,12 @@ class ImageDiffusion(DiffusionModel):
         unet: The `UNetPseudo3D` to train, of mask and hint channels.
         vae: The `AutoencoderKL` of its latents.
         text_encoder: Takes `{"token_ids"}`, returns text states `(B, L, D)`.
-        schedule: The `NoiseSchedule` that the UNet was trained with, or its config.
+        schedule: As for `VideoDiffusion`, as are `caption_dropout`, `min_snr_gamma` and
+            `seed`.
         trainable: What trains of the UNet, see `set_trainable`; nothing temporal may.
         train_text_encoder: Whether the text encoder trains with it.
         full_mask_share: Share of the samples of which nothing is given.
-        caption_dropout: Share of the samples that train with the empty prompt instead
-            of theirs, for guidance.
         empty_token_ids: Ids `(L,)` of the empty prompt, for `caption_dropout`.
-        min_snr_gamma: Weighs the timesteps as `min_snr_weights`; `None` does not.
-        seed: Seed of timesteps, noise, rectangles and dropout.
-
-    Raises:
-        ValueError: If an argument makes no sense, or they do not fit one another.
 
     Example:
     ```python
@@ -52,13 +44,8 @@ class ImageDiffusion(DiffusionModel):
     )
     vae = AutoencoderKL(block_channels=(32, 64), layers_per_block=1)
     text_encoder = TextEncoder(
-        vocabulary_size=100,
-        embedding_dim=64,
-        hidden_dim=64,
-        num_layers=1,
-        num_heads=1,
-        intermediate_dim=64,
-        max_sequence_length=8,
+        vocabulary_size=100, embedding_dim=64, hidden_dim=64, num_layers=1,
+        num_heads=1, intermediate_dim=64, max_sequence_length=8,
     )
     model = ImageDiffusion(unet, vae, text_encoder, schedule=NoiseSchedule())
     model.compile(optimizer=AdamW(learning_rate=1e-4))
@@ -69,6 +56,11 @@ class ImageDiffusion(DiffusionModel):
     """
 
     PARTS = ("unet", "vae", "text_encoder")
+    EMPTY = "empty_token_ids"
+    SETTINGS = (
+        *(*DiffusionModel.SETTINGS, "empty_token_ids"),
+        *("train_text_encoder", "full_mask_share"),
+    )
 
     def __init__(
         self,
@@ -86,21 +78,13 @@ class ImageDiffusion(DiffusionModel):
         seed: int | None = None,
         **kwargs,
     ):
+        empty, gamma = empty_token_ids, min_snr_gamma
         super().__init__(
-            schedule,
-            caption_dropout,
-            min_snr_gamma,
-            seed,
-            **{"dtype": unet.dtype_policy, **kwargs},
+            unet, schedule, trainable, caption_dropout, empty, gamma, seed, **kwargs
         )
         if not 0.0 <= full_mask_share <= 1.0:
             raise ValueError(
                 f"full_mask_share must be from 0 to 1. Received: {full_mask_share}"
-            )
-        if caption_dropout and empty_token_ids is None:
-            raise ValueError(
-                f"caption_dropout={caption_dropout} needs empty_token_ids. "
-                "Received: None"
             )
         inpainting = 2 * vae.latent_channels + 1
         if unet.in_channels != inpainting:
@@ -108,10 +92,8 @@ class ImageDiffusion(DiffusionModel):
                 f"The UNet must take {inpainting} channels: latent, mask and hint. "
                 f"Received: in_channels={unet.in_channels}"
             )
-        self.unet = unet
         self.vae = vae
         self.text_encoder = text_encoder
-        self.trainable_part = trainable
         self.train_text_encoder = train_text_encoder
         self.full_mask_share = full_mask_share
         if empty_token_ids is not None:
@@ -161,11 +143,8 @@ class ImageDiffusion(DiffusionModel):
         return ops.stop_gradient(ops.cast(self.vae.encode(images), "float32"))
 
     def _masks(self, images):
-        """Masks `(B, H, W, 1)`: 1 everywhere, or within a rectangle.
-
-        Each side of a rectangle is uniform in 0 to 1 of the image's, at a uniform
-        place.
-        """
+        """Masks `(B, H, W, 1)`: 1 everywhere, or within a rectangle."""
+        # Sides are uniform in 0 to 1 of the image's, at a uniform place.
         batch, (height, width) = ops.shape(images)[0], images.shape[1:3]
         drawn = keras.random.uniform(
             (batch, 5, 1), dtype="float32", seed=self.seed_generator
@@ -174,15 +153,6 @@ class ImageDiffusion(DiffusionModel):
         columns = _within(drawn[:, 2], drawn[:, 3], width)[:, None, :]
         full = drawn[:, 4, :, None] < self.full_mask_share
         return ops.cast((full | (rows & columns))[..., None], "float32")
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "trainable": self.trainable_part,
-            "train_text_encoder": self.train_text_encoder,
-            "full_mask_share": self.full_mask_share,
-            "empty_token_ids": self.empty_token_ids,
-        }
 
 
 def _within(length, place, size):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import socket
 import struct
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_makeavid.files import written_aside
+from keras_makeavid.files import StrPath, written_aside
 from keras_makeavid.json_files import parse_json
 from keras_makeavid.recipes import Recipe, recipe_as_dict
 from keras_makeavid.training.run_folder import RunFolder
@@ -36,24 +35,16 @@ _RECENT_STEPS = 100
 class StepLog:
     """One line of `metrics.jsonl`; nothing in it depends on the clock."""
 
-    # Steps of the run up to and with this one.
-    step: int
+    step: int  # Steps of the run up to and with this one.
     stage: str
-    # Of the stage, from 1.
-    epoch: int
-    # Of this step alone.
-    loss: float
+    epoch: int  # Of the stage, from 1.
+    loss: float  # Of this step alone.
     lr: float
-    # Before clipping; with accumulation, of the mean of the parts so far.
-    grad_norm: float
-    # Whether the step changed nothing because something was not finite.
-    skipped: bool
-    # How many such steps the stage has had.
-    skipped_total: int
-    # How many the run has had.
-    rollbacks: int
-    # The batch that it trained on.
-    data_step: int
+    grad_norm: float  # Before clipping, of the mean of the accumulated parts so far.
+    skipped: bool  # It changed nothing, because something was not finite.
+    skipped_total: int  # Such steps of the stage.
+    rollbacks: int  # Of the run.
+    data_step: int  # The batch that it trained on.
 
     def as_json(self) -> dict[str, Any]:
         """The fields, with `None` for what is not finite: JSON has no NaN."""
@@ -70,7 +61,7 @@ class MetricsFile:
     A process that is killed loses no line. Those that a full disk refuses come later.
     """
 
-    def __init__(self, path: str | os.PathLike, report: Callable[[str], None] = print):
+    def __init__(self, path: StrPath, report: Callable[[str], None] = print):
         self.path = Path(path)
         self._report = report
         self._waiting = b""
@@ -107,7 +98,7 @@ class MetricsFile:
         self._file.close()
 
 
-def read_metrics(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+def read_metrics(path: StrPath) -> Iterator[dict[str, Any]]:
     """The lines of a `metrics.jsonl`, whether its run has ended or not.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.layers import Attention
 
 ADAPTER_WEIGHT = "lora_kernel"
@@ -75,9 +75,7 @@ def has_lora(model: keras.Model) -> bool:
     return any(ADAPTER_WEIGHT in variable.path for variable in model.variables)
 
 
-def save_lora(
-    model: keras.Model, path: str | os.PathLike[str], form: str = "diffusers"
-) -> int:
+def save_lora(model: keras.Model, path: StrPath, form: str = "diffusers") -> int:
     """Write a UNet's adapters to a file that `TextToVideo.load_lora` takes.
 
     Other programs take those of spatial layers; they have no layers over frames.
@@ -88,10 +86,7 @@ def save_lora(
         form: `"diffusers"` or `"kohya"`, of names and of where alpha stands.
 
     Returns:
-        The number of layers with adapters.
-
-    Raises:
-        ValueError: If the model has no adapters, or the form or the suffix is another.
+        The number of layers with adapters; none is a `ValueError`.
 
     Example:
     ```python
@@ -119,10 +114,7 @@ def save_lora(
 
 
 def without_lora(model: keras.Model) -> keras.Model:
-    """A copy of a model with its adapters merged into the kernels.
-
-    Args:
-        model: A built model with adapters or without.
+    """A copy of a built model, its adapters merged into the kernels if it has any.
 
     Example:
     ```python

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ DECAYS = ("constant", "cosine")
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
+@dataclasses.dataclass(frozen=True)
 class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """A linear warm-up to `peak`, then constant or half a cosine down to `final`.
 
@@ -24,9 +26,6 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         total_steps: Steps of the warm-up and the decay together.
         final: The rate of the last step of a cosine.
 
-    Raises:
-        ValueError: If `decay` is another, or a cosine has no steps.
-
     Example:
     ```python
     rate = WarmupSchedule(5e-5, 2_500, "cosine", total_steps=22_500, final=1e-8)
@@ -34,27 +33,21 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     ```
     """
 
-    def __init__(
-        self,
-        peak: float,
-        warmup_steps: int = 0,
-        decay: str = "constant",
-        total_steps: int | None = None,
-        final: float = 0.0,
-    ):
-        super().__init__()
-        if decay not in DECAYS:
-            raise ValueError(f"decay must be one of {DECAYS}. Received: {decay!r}")
-        if decay == "cosine" and (total_steps is None or total_steps <= warmup_steps):
+    peak: float
+    warmup_steps: int = 0
+    decay: str = "constant"
+    total_steps: int | None = None
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.decay not in DECAYS:
+            raise ValueError(f"decay must be one of {DECAYS}. Received: {self.decay!r}")
+        total, warmup = self.total_steps, self.warmup_steps
+        if self.decay == "cosine" and (total is None or total <= warmup):
             raise ValueError(
                 "A cosine needs total_steps above warmup_steps. Received: "
-                f"total_steps={total_steps}, warmup_steps={warmup_steps}"
+                f"total_steps={total}, warmup_steps={warmup}"
             )
-        self.peak = peak
-        self.warmup_steps = warmup_steps
-        self.decay = decay
-        self.total_steps = total_steps
-        self.final = final
 
     def __call__(self, step):
         """Return the rate of a step, counted from 0."""
@@ -69,13 +62,7 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
-        return {
-            "peak": self.peak,
-            "warmup_steps": self.warmup_steps,
-            "decay": self.decay,
-            "total_steps": self.total_steps,
-            "final": self.final,
-        }
+        return dataclasses.asdict(self)
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")

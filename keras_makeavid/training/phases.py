@@ -40,11 +40,9 @@ class Phase:
     """One repeat of a stage."""
 
     number: int
-    # The stage's, with the number of the repeat if there are several.
-    name: str
+    name: str  # The stage's, with the number of the repeat if there are several.
     stage: Stage
-    # Steps of the run before it.
-    first_step: int
+    first_step: int  # Steps of the run before it.
     steps: int
     steps_per_epoch: int
 
@@ -109,15 +107,9 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
 
 
 def open_loader(
-    stage: Stage,
-    seed: int,
-    task: TextToVideo | None = None,
-    hosts: Hosts | None = None,
+    stage: Stage, seed: int, task: TextToVideo | None = None, hosts: Hosts | None = None
 ) -> BatchLoader:
-    """The loader of a stage's data, of which each process reads its own samples.
-
-    Pictures are made for a task; without one only their number is asked for.
-    """
+    """The loader of this process's part of a stage's data; without a task, to count."""
     data = stage.data
     hosts = hosts or Hosts()
     options: dict[str, Any] = {

@@ -6,16 +6,17 @@ import contextlib
 import dataclasses
 import importlib.util
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from keras_makeavid.files import StrPath
 from keras_makeavid.json_files import write_json
 from keras_makeavid.recipes import Recipe, load_recipe
 from keras_makeavid.tasks import TextToVideo
+from keras_makeavid.training import phases
 from keras_makeavid.training.checkpoints import (
     CheckpointError,
     Checkpoints,
@@ -27,19 +28,6 @@ from keras_makeavid.training.distribution import check_batch_size, distributed
 from keras_makeavid.training.image_autoencoding import with_unit_latents
 from keras_makeavid.training.logs import RunLog, SilentLog, StepLog
 from keras_makeavid.training.lora import has_lora, save_lora, without_lora
-from keras_makeavid.training.phases import (
-    Phase,
-    check_data,
-    check_patterns,
-    dtype_policy,
-    fit_input,
-    open_loader,
-    phase_model,
-    phase_task,
-    plan_phases,
-    set_dtype_policy,
-    with_parts,
-)
 from keras_makeavid.training.run_callback import (
     Interruption,
     Position,
@@ -80,7 +68,7 @@ class TrainingResult:
 
 
 def train(
-    recipe: Recipe | str | os.PathLike,
+    recipe: Recipe | StrPath,
     overrides: Sequence[str] = (),
     resume: str = "never",
     allow_other_encoder: bool = False,
@@ -98,9 +86,6 @@ def train(
             its newest whole checkpoint; `"never"` refuses a folder that holds a run.
         allow_other_encoder: Whether a dataset may be of another VAE or text encoder
             than the preset's.
-
-    Returns:
-        A `TrainingResult`.
 
     Raises:
         RecipeError: If the recipe is wrong.
@@ -123,8 +108,11 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, overrides)
     _check_packages(recipe)
-    with distributed(recipe.distribution) as hosts:
-        return _train(recipe, resume, hosts, allow_other_encoder)
+    with (
+        distributed(recipe.distribution) as hosts,
+        contextlib.ExitStack() as resources,
+    ):
+        return _Run(recipe, resume, hosts, allow_other_encoder, resources).go()
 
 
 def _check_packages(recipe: Recipe) -> None:
@@ -150,48 +138,37 @@ def _is_installed(name):
         return False
 
 
-def _train(recipe, resume, hosts, allow_other_encoder):
-    phases = plan_phases(recipe)
-    for stage in recipe.stage:
-        check_batch_size(stage.data.batch_size, stage.name)
-    folder = RunFolder(recipe.run.folder)
-    hosts.first_does(lambda: folder.check(recipe, resume == "auto"))
-    # Before anything is written.
-    hints = [read_image(p) for p in recipe.samples.hints] if recipe.samples else []
-    task = TextToVideo.from_preset(recipe.model.preset, dtype="float32")
-    notes = check_data(recipe, task, allow_other_encoder)
-    check_patterns(recipe, task.backbone)
-    with contextlib.ExitStack() as resources:
-        hosts.first_does(lambda: resources.enter_context(folder.begun(recipe)))
-        interruption = Interruption() if hosts.count == 1 else SharedInterruption()
-        resources.enter_context(interruption)
-        run = _Run(recipe, phases, task, folder, hints, interruption, hosts, resources)
-        # A stage of adapters ends with other weights: these must not be kept for it.
-        del task
-        return run.go(notes)
-
-
 class _Run:
     """A run at work: what is trained now, and where everything goes."""
 
-    def __init__(
-        self, recipe, phases, task, folder, hints, interruption, hosts, resources
-    ):
-        self._recipe = recipe
-        self._phases = phases
-        self._folder = folder
-        self._hints = hints
-        self._interruption = interruption
-        self._hosts = hosts
-        self._task = task
+    def __init__(self, recipe, resume, hosts, allow_other_encoder, resources):
+        self._recipe, self._hosts = recipe, hosts
+        self._phases = phases.plan_phases(recipe)
+        for stage in recipe.stage:
+            check_batch_size(stage.data.batch_size, stage.name)
+        self._folder = folder = RunFolder(recipe.run.folder)
+        hosts.first_does(lambda: folder.check(recipe, resume == "auto"))
+        # Before anything is written.
+        samples = recipe.samples
+        self._hints = [read_image(p) for p in samples.hints] if samples else []
+        # No one else has the task: a stage of adapters ends with other weights.
+        self._task = task = TextToVideo.from_preset(
+            recipe.model.preset, dtype="float32"
+        )
+        notes = phases.check_data(recipe, task, allow_other_encoder)
+        phases.check_patterns(recipe, task.backbone)
+        hosts.first_does(lambda: resources.enter_context(folder.begun(recipe)))
+        interruption = Interruption() if hosts.count == 1 else SharedInterruption()
+        self._interruption = resources.enter_context(interruption)
         self._preset_dtypes = [m.dtype_policy.name for m in (task.backbone, task.vae)]
-        set_dtype_policy(task.backbone, recipe.model.dtype)
+        phases.set_dtype_policy(task.backbone, recipe.model.dtype)
         if any(stage.objective != "video" for stage in recipe.stage):
-            set_dtype_policy(task.vae, recipe.model.dtype)
-        self._phase: Phase = phases[0]
+            phases.set_dtype_policy(task.vae, recipe.model.dtype)
+        self._phase: phases.Phase = self._phases[0]
         self._model = None
 
-        total = phases[-1].first_step + phases[-1].steps
+        last = self._phases[-1]
+        total = last.first_step + last.steps
         self._log = RunLog(recipe, folder, total) if hosts.is_first else SilentLog()
         resources.callback(self._log.close)
         keep, keep_best = recipe.checkpoints.keep, recipe.checkpoints.keep_best
@@ -203,11 +180,11 @@ class _Run:
                 finish=not hosts.is_process_loss(error)
             )
         )
-
-    def go(self, notes: Sequence[str]) -> TrainingResult:
-        """Show some notes, and train to the end, or to a signal."""
         for note in notes:
             self._log.note(note)
+
+    def go(self) -> TrainingResult:
+        """Train to the end, or to a signal."""
         position = self._continue() or self._begin()
         while True:
             position = self._fit(position)
@@ -292,8 +269,8 @@ class _Run:
             return
         self._phase = self._phases[number]
         self._model = None
-        self._task = phase_task(self._task, self._recipe, self._phase)
-        self._model = phase_model(self._task, self._recipe, self._phase)
+        self._task = phases.phase_task(self._task, self._recipe, self._phase)
+        self._model = phases.phase_model(self._task, self._recipe, self._phase)
 
     def _fit(self, position: Position) -> Position:
         """Train to the end of the phase, a signal, or a roll-back; return where to."""
@@ -313,7 +290,9 @@ class _Run:
         )
         remaining = phase.steps - position.step
         if remaining:
-            loader = open_loader(stage, self._recipe.run.seed, self._task, self._hosts)
+            loader = phases.open_loader(
+                stage, self._recipe.run.seed, self._task, self._hosts
+            )
             first = done + position.data_shift
             callbacks = UnreadLogs([callback], add_history=True, model=self._model)
             with _inputs(loader, stage.objective, first) as inputs:
@@ -443,8 +422,8 @@ class _Run:
         task.vae.trainable = task.text_encoder.trainable = True
         with (
             self._model.optimizer.averaged_weights(),
-            dtype_policy(task.backbone, self._preset_dtypes[0]),
-            dtype_policy(task.vae, self._preset_dtypes[1]),
+            phases.dtype_policy(task.backbone, self._preset_dtypes[0]),
+            phases.dtype_policy(task.vae, self._preset_dtypes[1]),
             self._hosts.holding(values),
         ):
             self._hosts.first_does(self._write_preset)
@@ -454,10 +433,10 @@ class _Run:
         task = self._task
         if has_lora(task.backbone):
             save_lora(task.backbone, self._folder.lora)
-            task = with_parts(task, backbone=without_lora(task.backbone))
+            task = phases.with_parts(task, backbone=without_lora(task.backbone))
         if self._phase.stage.objective == "autoencoder":
-            loader = open_loader(self._phase.stage, self._recipe.run.seed, task)
-            task = with_parts(task, vae=with_unit_latents(task.vae, loader))
+            loader = phases.open_loader(self._phase.stage, self._recipe.run.seed, task)
+            task = phases.with_parts(task, vae=with_unit_latents(task.vae, loader))
         task.save_to_preset(self._folder.preset)
 
     def _steps_done(self, position: Position) -> int:
@@ -469,7 +448,7 @@ def _inputs(loader, objective, first):
     """Batches in the form that `fit` takes."""
     batches = loader.batches(first)
     try:
-        yield (fit_input(objective, batch) for batch in batches)
+        yield (phases.fit_input(objective, batch) for batch in batches)
     finally:
         # TensorFlow's thread may be at work in it still, and closes it then.
         with contextlib.suppress(ValueError):

@@ -23,15 +23,11 @@ from keras_makeavid.training.phases import Phase
 class Position:
     """The place in a recipe that a checkpoint belongs to."""
 
-    # Number of the phase, and the steps of it that are done.
-    phase: int = 0
-    step: int = 0
-    # How many batches the data is ahead of the steps, after roll-backs.
-    data_shift: int = 0
-    # What is known of each roll-back so far.
-    rollbacks: tuple[dict[str, Any], ...] = ()
-    # How many of the last steps were skipped.
-    skipped_in_a_row: int = 0
+    phase: int = 0  # Its number.
+    step: int = 0  # Steps of the phase that are done.
+    data_shift: int = 0  # Batches that the data is ahead of the steps, by roll-backs.
+    rollbacks: tuple[dict[str, Any], ...] = ()  # What is known of each so far.
+    skipped_in_a_row: int = 0  # Of the last steps.
 
 
 class Interruption:

@@ -12,12 +12,7 @@ from typing import Any
 
 from keras_makeavid.files import put_back
 from keras_makeavid.json_files import read_object, write_json
-from keras_makeavid.recipes import (
-    Recipe,
-    RecipeError,
-    recipe_as_dict,
-    recipe_from_dict,
-)
+from keras_makeavid.recipes import Recipe, RecipeError, recipe_as_dict, recipe_from_dict
 
 # What may differ when a run is continued: none of it changes what is computed, but
 # for the guard's keys, by which a run that gave up can go on.

@@ -29,8 +29,7 @@ def set_trainable(model: keras.Model, trainable: str) -> int:
         The number of trainable parameters.
 
     Raises:
-        ValueError: If no layer matches, the expression is malformed, or the model has
-            no adapters.
+        ValueError: If nothing would train.
 
     Example:
     ```python

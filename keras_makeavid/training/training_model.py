@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.tensor import Tensor
 from keras_makeavid.training.distribution import FullySharded
@@ -38,8 +39,9 @@ class ReportingModel(keras.Model):
     outputs of the compiled step: nobody waits for them who does not read them.
     """
 
-    # Names of the arguments that are models themselves.
+    # Names of the arguments that are models themselves, and of those plain as JSON.
     PARTS: tuple[str, ...] = ()
+    SETTINGS: tuple[str, ...] = ("seed",)
 
     def __init__(self, seed: int | None = None, **kwargs):
         # What is compared is not rounded to the dtype that is computed in.
@@ -64,7 +66,8 @@ class ReportingModel(keras.Model):
     def get_config(self) -> dict[str, Any]:
         parts = {name: getattr(self, name) for name in self.PARTS}
         saved = {n: keras.saving.serialize_keras_object(p) for n, p in parts.items()}
-        return {**super().get_config(), **saved, "seed": self.seed}
+        settings = {name: getattr(self, name) for name in self.SETTINGS}
+        return {**super().get_config(), **saved, **settings}
 
     @classmethod
     def from_config(cls, config):
@@ -93,18 +96,24 @@ class DiffusionModel(ReportingModel):
     """Draws noise and timesteps on the device, and compares predictions in float32.
 
     A subclass's `call` returns what `outputs` makes of its prediction. The arguments
-    are those of `VideoDiffusion`.
+    are those of `VideoDiffusion`; its `EMPTY` names the one of the empty prompt.
     """
+
+    SETTINGS: tuple[str, ...] = ("seed", "caption_dropout", "min_snr_gamma")
+    EMPTY: str
 
     def __init__(
         self,
+        unet: UNetPseudo3D,
         schedule: NoiseSchedule | dict,
+        trainable: str,
         caption_dropout: float,
+        empty: Any | None,
         min_snr_gamma: float | None,
         seed: int | None,
         **kwargs,
     ):
-        super().__init__(seed, **kwargs)
+        super().__init__(seed, **{"dtype": unet.dtype_policy, **kwargs})
         if not 0.0 <= caption_dropout <= 1.0:
             raise ValueError(
                 f"caption_dropout must be from 0 to 1. Received: {caption_dropout}"
@@ -116,16 +125,18 @@ class DiffusionModel(ReportingModel):
                 "schedule must be the NoiseSchedule that the UNet was trained with. "
                 f"Received: {schedule!r}"
             )
+        if caption_dropout and empty is None:
+            raise ValueError(
+                f"caption_dropout={caption_dropout} needs {self.EMPTY}. Received: None"
+            )
+        self.unet = unet
         self.schedule = schedule
+        self.trainable_part = trainable
         self.caption_dropout = caption_dropout
         self.min_snr_gamma = min_snr_gamma
 
     def noised(self, latents: Any) -> tuple[Any, Any, Any]:
-        """Draw timesteps and noise for scaled float32 latents `(B, ..., C)`.
-
-        The result are the noisy latents, the timesteps `(B,)` and the target of the
-        prediction, of the latents' shape.
-        """
+        """Noisy latents of scaled ones, timesteps `(B,)` and what is to be told."""
         batch = ops.shape(latents)[0]
         timesteps = keras.random.randint(
             (batch,), 0, self.schedule.num_train_steps, seed=self.seed_generator
@@ -137,10 +148,7 @@ class DiffusionModel(ReportingModel):
         return noisy, timesteps, self.schedule.target(latents, noise, timesteps)
 
     def with_dropout(self, texts: Any, empty: Any) -> Any:
-        """Put the empty prompt `(L, ...)` in the place of a share of the texts.
-
-        Texts are `(B, L, ...)`, token ids or text states.
-        """
+        """Put the empty prompt `(L, ...)` in place of some of texts `(B, L, ...)`."""
         drawn = keras.random.uniform(
             (ops.shape(texts)[0],), dtype="float32", seed=self.seed_generator
         )
@@ -150,11 +158,7 @@ class DiffusionModel(ReportingModel):
         return ops.where(dropped, empty, texts)
 
     def outputs(self, prediction: Any, target: Any, timesteps: Any) -> dict[str, Any]:
-        """What `call` returns, all that the loss is made of.
-
-        It is a dict of `prediction` and `target`, float32, and `weights` `(B,)` if the
-        timesteps are weighed.
-        """
+        """What `call` returns, all that the loss is made of; `weights` are `(B,)`."""
         outputs = {"prediction": ops.cast(prediction, "float32"), "target": target}
         if self.min_snr_gamma is not None:
             outputs["weights"] = self.schedule.min_snr_weights(
@@ -177,6 +181,5 @@ class DiffusionModel(ReportingModel):
         return {
             **super().get_config(),
             "schedule": self.schedule.get_config(),
-            "caption_dropout": self.caption_dropout,
-            "min_snr_gamma": self.min_snr_gamma,
+            "trainable": self.trainable_part,
         }

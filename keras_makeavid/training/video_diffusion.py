@@ -58,6 +58,8 @@ class VideoDiffusion(DiffusionModel):
     """
 
     PARTS = ("unet",)
+    SETTINGS = (*DiffusionModel.SETTINGS, "latent_scale")
+    EMPTY = "empty_context"
 
     def __init__(
         self,
@@ -74,12 +76,9 @@ class VideoDiffusion(DiffusionModel):
         seed: int | None = None,
         **kwargs,
     ):
+        empty, gamma = empty_context, min_snr_gamma
         super().__init__(
-            schedule,
-            caption_dropout,
-            min_snr_gamma,
-            seed,
-            **{"dtype": unet.dtype_policy, **kwargs},
+            unet, schedule, trainable, caption_dropout, empty, gamma, seed, **kwargs
         )
         if hint_spacing is not None:
             if hint_spacing < 1:
@@ -98,13 +97,7 @@ class VideoDiffusion(DiffusionModel):
             raise ValueError(
                 f"latent_scale must be a positive number. Received: {latent_scale!r}"
             )
-        if caption_dropout and empty_context is None:
-            raise ValueError(
-                f"caption_dropout={caption_dropout} needs empty_context. Received: None"
-            )
-        self.unet = unet
         self.latent_scale = latent_scale
-        self.trainable_part = trainable
         self.given_frames = given_frames
         self.empty_context = None
         if empty_context is not None:
@@ -177,8 +170,6 @@ class VideoDiffusion(DiffusionModel):
         shape = None if self.empty_context is None else list(self.empty_context.shape)
         return {
             **super().get_config(),
-            "latent_scale": self.latent_scale,
-            "trainable": self.trainable_part,
             "given_frames": dict(self.given_frames.shares),
             # The values are a weight, and come with the weights.
             "empty_context": shape,
@@ -192,14 +183,7 @@ class VideoDiffusion(DiffusionModel):
 
 
 def nearest_given(given: Any) -> Any:
-    """Find the given frame that is nearest to each, the earlier of two.
-
-    Args:
-        given: Bool `(B, F)`.
-
-    Returns:
-        Int32 `(B, F)`, indices of frames; of no meaning where none is given.
-    """
+    """The given frame nearest to each `(B, F)`, of two the earlier; any if none is."""
     frames = np.arange(given.shape[1])
     distance = np.abs(frames[:, None] - frames) + 0.25 * (frames > frames[:, None])
     far = ops.where(ops.expand_dims(given, 1), 0.0, 2.0 * len(frames))

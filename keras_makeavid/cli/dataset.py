@@ -1,0 +1,172 @@
+"""Tell what a latent dataset holds, check it, convert its layout, or draw one."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from keras_makeavid.cli.options import add_layout_options, check_at_least_one
+from keras_makeavid.progress import progress_bar
+
+_DATASET = "dataset folder, in either layout"
+
+
+class Info:
+    """Tell how many clips and frames a dataset holds, and of which sizes."""
+
+    EXAMPLE = "makeavid dataset info dataset"
+    USES_MODELS = False
+
+    def add_arguments(self, option) -> None:
+        option("dataset", help=_DATASET)
+
+    def run(self, options) -> None:
+        from keras_makeavid.data import dataset_facts, open_dataset
+
+        for name, value in dataset_facts(open_dataset(options.dataset)).items():
+            print(f"{name}: {value}")
+
+
+class Check:
+    """Read every number of a dataset and name the clips that are damaged."""
+
+    EXAMPLE = "makeavid dataset check dataset --leave-out"
+    USES_MODELS = False
+
+    def add_arguments(self, option) -> None:
+        option("dataset", help=_DATASET)
+        option(
+            "--leave-out",
+            default=False,
+            help="add damaged clips to failed_id_list.json: training leaves them out",
+        )
+
+    def run(self, options) -> int:
+        """Check, and say what is damaged; 1 if such clips were not left out."""
+        from keras_makeavid.data import check_dataset, open_dataset
+
+        unopened: dict[str, str] = {}
+        opened = len(open_dataset(options.dataset, damaged=unopened))
+        with progress_bar(opened, "check", unit="clip") as bar:
+            damaged = check_dataset(
+                options.dataset, options.leave_out, lambda clip_id: bar.update(1)
+            )
+        for problem in damaged.values():
+            print(problem, file=sys.stderr)
+        outcome = "left out from now on" if options.leave_out else "damaged"
+        whole = opened + len(unopened) - len(damaged)
+        print(f"{options.dataset}: {whole} clips are whole, {len(damaged)} {outcome}")
+        return 1 if damaged and not options.leave_out else 0
+
+
+class Convert:
+    """Copy a dataset into another layout: few large files, or three files a clip."""
+
+    EXAMPLE = "makeavid dataset convert tempofunk-sdance dataset --half"
+    USES_MODELS = False
+
+    def add_arguments(self, option) -> None:
+        option("dataset", help=_DATASET)
+        option("out", help="folder to make")
+        add_layout_options(option)
+
+    def run(self, options) -> None:
+        from keras_makeavid.data import convert_dataset, open_dataset
+
+        dataset = open_dataset(options.dataset)
+        with progress_bar(len(dataset), "convert", unit="clip") as bar:
+            convert_dataset(
+                dataset,
+                options.out,
+                options.layout,
+                options.half,
+                lambda clip_id: bar.update(1),
+            )
+        print(f"{options.out}: {len(dataset)} clips")
+
+
+class Motions:
+    """Draw captioned clips of moving shapes, and encode them as a latent dataset."""
+
+    EXAMPLE = "makeavid dataset motions dataset --preset PRESET --clips 20000 --half"
+
+    def add_arguments(self, option) -> None:
+        option("out", help="dataset folder, continued if it is there")
+        option(
+            "--preset", required=True, help="preset whose VAE and text encoder to use"
+        )
+        option("--clips", default=1000, help="number of clips")
+        option("--seed", default=0, help="of the clips")
+        option(
+            "--split",
+            choices=("train", "held_out"),
+            default="train",
+            help="which colours, shapes and motions go together",
+        )
+        option(
+            "--often",
+            nargs=2,
+            metavar=("MOTION", "SHARE"),
+            help="a motion, and the share of clips that are sure to show it, such as "
+            "spinning 0.4",
+        )
+        option("--frames", default=16, help="frames of each clip")
+        option("--half", default=False, help="store float16")
+        option(
+            "--workers",
+            type=int,
+            default=os.cpu_count(),
+            help="processes that draw clips while this one encodes them; 0 for none",
+        )
+
+    def prepare(self, options) -> None:
+        from keras_makeavid.moving_shapes import MotionClips
+
+        check_at_least_one(options, "clips", "frames")
+        if options.workers < 0:
+            raise ValueError(
+                f"--workers must be 0 or more. Received: {options.workers}"
+            )
+        if options.often is not None:
+            motion, share = options.often
+            try:
+                options.often = motion, float(share)
+            except ValueError:
+                raise ValueError(
+                    f"The share must be a number. Received: {share!r}"
+                ) from None
+        MotionClips(often=options.often)
+
+    def run(self, options) -> None:
+        from keras_makeavid import TextToVideo
+        from keras_makeavid.moving_shapes import (
+            MotionClips,
+            encode_motions,
+            square_size,
+        )
+
+        task = TextToVideo.from_preset(options.preset, dtype="float32")
+        size, often = square_size(task), options.often
+        clips = MotionClips(options.seed, options.split, options.frames, size, often)
+        with progress_bar(options.clips, "encode", unit="clip") as bar:
+            encoded = encode_motions(
+                clips,
+                options.clips,
+                options.out,
+                task.vae,
+                task.text_encoder,
+                task.preprocessor.tokenize,
+                half=options.half,
+                num_workers=options.workers,
+                on_clip=lambda clip_id: bar.update(1),
+            )
+        found = options.clips - encoded
+        print(f"{options.out}: {encoded} clips encoded, {found} found")
+
+
+COMMANDS = {
+    "info": Info(),
+    "check": Check(),
+    "convert": Convert(),
+    "motions": Motions(),
+}
