@@ -45,6 +45,7 @@ class _Program(NamedTuple):
     low_memory: bool = False
     previews: bool = False
     tiny: AutoencoderTiny | None = None
+    cached_but_layers: int = 0
 
 
 class DenoisingLoop:
@@ -81,6 +82,8 @@ class DenoisingLoop:
         latents: np.ndarray | None = None,
         windows: Windows | None = None,
         text_shares: np.ndarray | None = None,
+        cache_interval: int = 1,
+        cache_layers: int = 2,
     ):
         """Denoise standard normal noise `(B, F, H, W, C)` or `(B, H, W, C)` in float32.
 
@@ -99,6 +102,9 @@ class DenoisingLoop:
             windows: What is denoised one after the other in each step, and blended.
             text_shares: `(B, F, K)`, how much of each of K texts a frame is told, for
                 `Conditions` with so many; a row adds up to one.
+            cache_interval: In one of so many steps the whole UNet is passed, in the
+                others its last `cache_layers` alone.
+            cache_layers: See `UNet.call`.
         """
         num_steps = len(table.timesteps)
         guided_steps = range(num_steps) if guided_steps is None else guided_steps
@@ -128,6 +134,7 @@ class DenoisingLoop:
                     guided and low_memory,
                     preview is not None,
                     preview.tiny if preview else None,
+                    cache_layers if cache_interval > 1 else 0,
                 )
                 if kind not in self._programs:
                     self._programs[kind] = self._compile(kind)
@@ -138,6 +145,7 @@ class DenoisingLoop:
                     *map(_integers, (steps.start, steps.stop, number)),
                     shown,
                     over_time,
+                    _integers(cache_interval),
                 )
             compilation.wait_for_host_callbacks()
         finally:
@@ -161,35 +169,49 @@ class DenoisingLoop:
         program = self._compile(_Program())
         state, number = SamplerState(*[noise] * 4), jax.ShapeDtypeStruct((), "int32")
         return program.lower(
-            tuple(state), conditions, table, None, number, number, number, None, None
+            tuple(state),
+            *(conditions, table, None, number, number, number, None, None, None),
         )
 
     def _compile(self, kind: _Program):
         def program(
-            state, conditions, table, noise_keys, first, stop, number, shown, over_time
+            state, conditions, table, noise_keys, first, stop, number, *options
         ):
+            shown, over_time, interval = options
             starts, shares, text_shares = over_time or (None, None, None)
             predict = self._predictor(Conditions(*conditions), kind, text_shares)
             if starts is not None:
                 predict = _in_windows(predict, starts, shares)
             predict = compilation.compile_part(predict)
+            reuse = compilation.compile_part(
+                lambda *arguments: predict(*arguments[:2], deep=arguments[2])
+            )
 
-            def body(i, state):
-                state = SamplerState(*state)
+            def body(i, values):
+                state, features = SamplerState(*values[:4]), values[4:]
                 row = StepTable.row(table[i])
                 noise = None
                 if noise_keys is not None:
                     noise = shard_batch(step_noise(noise_keys, i, state.sample.shape))
                 with compilation.weights_of_loop(self._unet, state.sample) as sample:
-                    prediction = predict(sample * row.input_scale, row.timestep)
+                    inputs = sample * row.input_scale, row.timestep
+                    if features:
+                        prediction, *features = ops.cond(
+                            (i - first) % interval == 0,
+                            lambda: predict(*inputs),
+                            lambda: reuse(*inputs, *values[4:]),
+                        )
+                    else:
+                        prediction = predict(*inputs)
                 state = step(row, state, prediction, noise)
                 if kind.reports:
                     state = report(i, tuple(state), number)
                 if shown is not None:
                     state = show(i, tuple(state), number, *shown)
-                return tuple(state)
+                return *state, *features
 
-            return ops.fori_loop(first, stop, body, tuple(map(shard_batch, state)))
+            start = (*map(shard_batch, state), *self._no_features(state[0], kind))
+            return tuple(ops.fori_loop(first, stop, body, start)[:4])
 
         def report(i, state, number):
             def make():
@@ -215,11 +237,24 @@ class DenoisingLoop:
         calls_host = kind.reports or kind.previews
         return compilation.compile_inference(program, layers, calls_host=calls_host)
 
+    def _no_features(self, sample, kind: _Program):
+        """What stands for the features of a step before the first, if there are any."""
+        if not kind.cached_but_layers:
+            return []
+        unet, (batch, *sides, _) = self._unet, sample.shape
+        # The last block takes what the one before it makes.
+        is_whole = kind.cached_but_layers > unet.layers_per_block
+        channels = unet.block_channels[int(is_whole and len(unet.block_channels) > 1)]
+        rows = [batch * (1 + kind.guided), *sides]
+        if len(sides) == 3 and (kind.spatial_only or not unet.network.is_video):
+            rows[:2] = [rows[0] * rows[1]]
+        return [ops.zeros((*rows, channels), unet.compute_dtype)]
+
     def _predictor(self, conditions: Conditions, kind: _Program, text_shares):
         """Function of (sample, timestep) that gives the guided prediction.
 
-        Its third argument are the first frame and the number of those in the sample,
-        where that is a window.
+        `frames` are the first frame and the number of those in the sample, where that
+        is a window; `deep` are features of an earlier step, as `UNet.call` takes them.
         """
         context = conditions.context
         if kind.guided:
@@ -230,13 +265,17 @@ class DenoisingLoop:
             text_shares = ops.concatenate([text_shares, text_shares], axis=0)
         takes_hint = self._unet.in_channels > self._unet.out_channels
 
-        def run(inputs, timestep, text):
+        def run(inputs, timestep, text, deep):
             timesteps = ops.broadcast_to(timestep, (ops.shape(inputs)[0],))
             prediction = self._unet(
                 {"sample": inputs, "timesteps": timesteps, "context": text},
                 spatial_only=kind.spatial_only,
+                layers=kind.cached_but_layers,
+                deep=deep,
             )
-            return shard_batch(ops.cast(prediction, "float32"))
+            if kind.cached_but_layers:
+                prediction, deep = prediction
+            return shard_batch(ops.cast(prediction, "float32")), deep
 
         def text_of(frames):
             if text_shares is None:
@@ -248,31 +287,40 @@ class DenoisingLoop:
                 projected,
             )
 
-        def run_both(inputs, timestep, text):
-            if kind.low_memory:
-                batch = conditions.context.shape[0]
-                halves = keras.tree.map_structure(
-                    lambda x: ops.reshape(x, (2, batch, *x.shape[1:])), text
-                )
-                both = ops.map(lambda text: run(inputs, timestep, text), halves)
-                return both[0], both[1]
-            inputs = shard_batch(ops.concatenate([inputs, inputs], axis=0))
-            both = run(inputs, timestep, text)
-            return tuple(map(shard_batch, ops.split(both, 2, axis=0)))
+        def run_both(inputs, timestep, text, deep):
+            if not kind.low_memory:
+                inputs = shard_batch(ops.concatenate([inputs, inputs], axis=0))
+                both, deep = run(inputs, timestep, text, deep)
+                return *map(shard_batch, ops.split(both, 2, axis=0)), deep
+            halves = {"text": text} if deep is None else {"text": text, "deep": deep}
+            halves = keras.tree.map_structure(
+                lambda x: ops.reshape(x, (2, x.shape[0] // 2, *x.shape[1:])), halves
+            )
 
-        def predict(sample, timestep, frames=None):
+            def run_half(half):
+                made, deep = run(inputs, timestep, half["text"], half.get("deep"))
+                return made if deep is None else (made, deep)
+
+            both = ops.map(run_half, halves)
+            if not kind.cached_but_layers:
+                return both[0], both[1], None
+            both, deep = both
+            return both[0], both[1], ops.reshape(deep, (-1, *deep.shape[2:]))
+
+        def predict(sample, timestep, frames=None, deep=None):
             inputs, text = [sample], text_of(frames)
             if takes_hint:
                 given = (conditions.mask, conditions.hint)
                 inputs += [_frames_of(x, frames) for x in given]
             inputs = ops.concatenate(inputs, axis=-1)
             if not kind.guided:
-                return run(shard_batch(inputs), timestep, text)
-            negative, positive = run_both(inputs, timestep, text)
-            result = negative + conditions.guidance_scale * (positive - negative)
-            if not kind.rescaled:
-                return result
-            return rescale_guided(result, positive, conditions.guidance_rescale)
+                result, deep = run(shard_batch(inputs), timestep, text, deep)
+            else:
+                negative, positive, deep = run_both(inputs, timestep, text, deep)
+                result = negative + conditions.guidance_scale * (positive - negative)
+            if kind.rescaled:
+                result = rescale_guided(result, positive, conditions.guidance_rescale)
+            return (result, deep) if kind.cached_but_layers else result
 
         return predict
 

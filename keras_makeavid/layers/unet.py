@@ -131,13 +131,18 @@ class DownBlock(UNetBlock):
                 Downsample, "downsamplers_0", self.channels, self.temporal
             )
 
-    def call(self, x, time_embedding, text) -> tuple[Tensor, list[Tensor]]:
-        """Return the output and every intermediate that the up path will want."""
+    def call(
+        self, x, time_embedding, text, layers: int | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the output and every intermediate that the up path will want.
+
+        `layers` are how many to pass, and no downsampler then; `None` is all.
+        """
         skips = []
-        for i, resnet in enumerate(self.resnets):
+        for i, resnet in enumerate(self.resnets[:layers]):
             x = self.attend(i, self.run(resnet, x, time_embedding), text)
             skips.append(x)
-        if self.downsampler is not None:
+        if self.downsampler is not None and layers is None:
             x = self.downsampler(x)
             skips.append(x)
         return x, skips
@@ -169,12 +174,17 @@ class UpBlock(UNetBlock):
                 Upsample, "upsamplers_0", self.channels, self.temporal
             )
 
-    def call(self, x, skips, time_embedding, text) -> Tensor:
-        """Consume `skips` of the size of `x`, one for each residual block, in order."""
-        for i, (resnet, skip) in enumerate(zip(self.resnets, skips, strict=True)):
+    def call(self, x, skips, time_embedding, text, first: int = 0) -> Tensor:
+        """Consume `skips` of the size of `x`, one for each layer from the `first` on.
+
+        The upsampler comes after the last layer.
+        """
+        for i, skip in enumerate(skips, start=first):
             x = ops.concatenate([x, skip], axis=-1)
-            x = self.attend(i, self.run(resnet, x, time_embedding), text)
-        return x if self.upsampler is None else self.upsampler(x)
+            x = self.attend(i, self.run(self.resnets[i], x, time_embedding), text)
+        if self.upsampler is None or first + len(skips) < len(self.resnets):
+            return x
+        return self.upsampler(x)
 
 
 class UNet(Layer):
@@ -243,7 +253,14 @@ class UNet(Layer):
             "up": [block.project_context(context) for block in self.up_blocks],
         }
 
-    def call(self, inputs, spatial_only: bool = False) -> Tensor:
+    def call(
+        self, inputs, spatial_only: bool = False, layers: int = 0, deep: Any = None
+    ) -> Any:
+        """Predict; with `layers`, return the features as well that so many end with.
+
+        These are the last ones of the up path. Given the features of an earlier pass,
+        `deep`, all that leads to them is left out (DeepCache, arXiv 2312.00858).
+        """
         sample, timesteps = inputs["sample"], inputs["timesteps"]
         factor = 2 ** (len(self.down_blocks) - 1)
         check_shape("sample", sample.shape, self.design.in_channels, factor)
@@ -251,21 +268,34 @@ class UNet(Layer):
         if not isinstance(text, dict):
             text = self.project_context(text)
         if (spatial_only or not self.is_video) and len(sample.shape) == 5:
-            return self._call_on_frames(sample, timesteps, text)
+            return self._call_on_frames(sample, timesteps, text, layers, deep)
 
         embedding = self.time_embedding(timesteps)
         x = self.conv_in(ops.cast(sample, self.compute_dtype))
         skips = [x]
-        for block, block_text in zip(self.down_blocks, text["down"], strict=True):
-            x, block_skips = block(x, embedding, block_text)
-            skips += block_skips
-        x = self.mid_block(x, embedding, text["mid"])
-        for block, block_text in zip(self.up_blocks, text["up"], strict=True):
-            block_skips = [skips.pop() for _ in block.resnets]
-            x = block(x, block_skips, embedding, block_text)
-        return self.conv_out(self.conv_norm_out(x))
+        last, last_text = self.up_blocks[-1], text["up"][-1]
+        first = len(last.resnets) - layers
+        if deep is None:
+            for block, block_text in zip(self.down_blocks, text["down"], strict=True):
+                x, block_skips = block(x, embedding, block_text)
+                skips += block_skips
+            x = self.mid_block(x, embedding, text["mid"])
+            for block, block_text in zip(self.up_blocks[:-1], text["up"], strict=False):
+                block_skips = [skips.pop() for _ in block.resnets]
+                x = block(x, block_skips, embedding, block_text)
+            if first:
+                block_skips = [skips.pop() for _ in range(first)]
+                x = last(x, block_skips, embedding, last_text)
+            deep = x
+        else:
+            down, down_text = self.down_blocks[0], text["down"][0]
+            skips += down(x, embedding, down_text, layers=layers - 1)[1]
+        if layers:
+            x = last(deep, skips[::-1], embedding, last_text, first=first)
+        prediction = self.conv_out(self.conv_norm_out(x))
+        return (prediction, deep) if layers else prediction
 
-    def _call_on_frames(self, sample, timesteps, text):
+    def _call_on_frames(self, sample, timesteps, text, layers, deep):
         shape = ops.shape(sample)
         frames = shape[1]
 
@@ -280,8 +310,11 @@ class UNet(Layer):
             "timesteps": ops.repeat(timesteps, frames, axis=0),
             "context": keras.tree.map_structure(for_each_frame, text),
         }
-        prediction = self.call(images)
-        return ops.reshape(prediction, (*shape[:-1], self.design.out_channels))
+        prediction = self.call(images, layers=layers, deep=deep)
+        if layers:
+            prediction, deep = prediction
+        prediction = ops.reshape(prediction, (*shape[:-1], self.design.out_channels))
+        return (prediction, deep) if layers else prediction
 
     def compute_output_shape(self, input_shape) -> Shape:
         return (*input_shape["sample"][:-1], self.design.out_channels)

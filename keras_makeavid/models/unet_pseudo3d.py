@@ -15,7 +15,7 @@ from keras_makeavid.layers.layer import Configured
 from keras_makeavid.layers.motion_module import check_frames
 from keras_makeavid.layers.unet import UNet, UNetDesign
 from keras_makeavid.models.loading import Int8Backbone
-from keras_makeavid.tensor import Shape, Tensor
+from keras_makeavid.tensor import Shape
 
 # What `temporal` may be besides true and false.
 PSEUDO_3D, MOTION_MODULES = "pseudo3d", "motion_modules"
@@ -187,8 +187,10 @@ class UNetPseudo3D(Configured, Int8Backbone):
         if self.temporal == MOTION_MODULES:
             check_frames(frames, self.motion_positions, self.motion_interpolation)
 
-    def call(self, inputs, spatial_only: bool = False) -> Tensor:
-        return self.network(inputs, spatial_only=spatial_only)
+    def call(
+        self, inputs, spatial_only: bool = False, layers: int = 0, deep: Any = None
+    ) -> Any:
+        return self.network(inputs, spatial_only=spatial_only, layers=layers, deep=deep)
 
     def project_context(self, context) -> dict[str, Any]:
         """Compute the text's keys and values of every transformer.

@@ -279,6 +279,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         image_guidance_scale: float | None = None,
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
+        cache_interval: int = 1,
+        cache_layers: int = 2,
         scheduler: str | Scheduler = "dpm++2m",
         spatial_only: bool = False,
         seed: int | Sequence[int] | None = None,
@@ -339,6 +341,10 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             guidance_interval: Noise levels `(low, high)` with guidance; a step at
                 others makes one pass of the UNet, not two (arXiv 2404.07724). They are
                 shares of noise in `[0, 1]`, see `NoiseSchedule.noise_scale`.
+            cache_interval: Of so many steps, one passes the whole UNet. The others take
+                its deep features and pass the last layers alone: faster, and a little
+                less true (DeepCache, arXiv 2312.00858).
+            cache_layers: How many layers that is.
             scheduler: A name that `get_scheduler` knows, such as `"dpm++2m"`, `"lcm"`
                 or `"euler-ancestral"`, or a `Scheduler`.
             spatial_only: Leave out the temporal parts: each frame is an image of its
@@ -401,6 +407,19 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             raise ValueError(
                 f"guidance_rescale must be from 0 to 1. Received: {guidance_rescale!r}"
             )
+        how: dict[str, Any] = {
+            "low_memory": self.low_memory,
+            "cache_interval": inputs.as_count("cache_interval", cache_interval),
+            "cache_layers": inputs.as_count("cache_layers", cache_layers),
+        }
+        unets = [u for u in (self.backbone, self.image_backbone) if u is not None]
+        most = min(unet.layers_per_block for unet in unets) + 1
+        if cache_interval > 1 and (windows is not None or cache_layers > most):
+            raise ValueError(
+                "Features are cached of videos made at once, with at most "
+                f"cache_layers={most}. Received: cache_interval={cache_interval}, "
+                f"cache_layers={cache_layers}, window={window}"
+            )
         low, high = inputs.as_interval("guidance_interval", guidance_interval)
         inputs.check_flag("spatial_only", spatial_only)
         inputs.check_flag("prompt_weighting", prompt_weighting)
@@ -430,7 +449,9 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         table = get_scheduler(scheduler, self.schedule).table(num_steps, strength)
         levels = self.schedule.noise_scale(table.timesteps)
         guided = np.flatnonzero((low <= levels) & (levels <= high))
-        guided_steps = range(guided[0], guided[-1] + 1) if guided.size else range(0)
+        how["guided_steps"] = (
+            range(guided[0], guided[-1] + 1) if guided.size else range(0)
+        )
         shape = (num_frames, *self._latent_shape(height, width))
         pictures = inputs.as_keyframes(
             hint_image, mask_image, keyframes, num_frames, (batch, height, width), shape
@@ -459,12 +480,12 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                     text,
                     image_guidance_scale,
                     table,
-                    guided_steps,
                     seeds,
                     (height, width),
                     tile_size,
-                    report,
-                    None if clip is None else clip[:, 0],
+                    progress=report,
+                    latents=None if clip is None else clip[:, 0],
+                    **how,
                 )
                 done = steps
             else:
@@ -501,12 +522,11 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                     _noise_keys(seeds, "video", table),
                     progress=report and (lambda step: report(done + step)),
                     spatial_only=spatial_only,
-                    low_memory=self.low_memory,
-                    guided_steps=guided_steps,
                     preview=previewed,
                     latents=clip,
                     windows=windows,
                     text_shares=text_shares,
+                    **how,
                 )
         latents = np.array(keras.ops.convert_to_numpy(latents))
         if masked:
@@ -711,12 +731,10 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 f"Received: hint_image for in_channels={self.backbone.in_channels}"
             )
 
-    def _first_frame(
-        self, text, scale, table, guided_steps, seeds, size, tile_size, report, latents
-    ):
+    def _first_frame(self, text, scale, table, seeds, size, tile_size, **how):
         """What is given of videos whose first frames the image model makes.
 
-        They are `(B, h, w, C)`, from noise or from `latents`; the mask is 0.
+        They are `(B, h, w, C)`; the mask is 0. `how` goes to the loop.
         """
         shape = self._latent_shape(*size)
         # An inpainting UNet paints it all: mask 1, hint the latent of a zero image.
@@ -733,10 +751,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 ),
                 table,
                 _noise_keys(seeds, "image", table),
-                progress=report,
-                low_memory=self.low_memory,
-                guided_steps=guided_steps,
-                latents=latents,
+                **how,
             )
         latents = keras.ops.convert_to_numpy(latents)
         return {0: (latents, np.zeros_like(latents[..., :1]))}

@@ -7,6 +7,7 @@ from keras import ops
 from running import runner
 
 from keras_makeavid.layers.unet import UNet
+from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.sampling import Conditions, DenoisingLoop, rescale_guided
 from keras_makeavid.schedulers import (
     SamplerState,
@@ -216,4 +217,108 @@ def test_steps_are_reported_in_order_when_they_are_done(loop, guided_steps):
     silent = ops.convert_to_numpy(loop(*arguments, **options))
     np.testing.assert_allclose(
         ops.convert_to_numpy(latents), silent, rtol=0, atol=1e-5 * np.abs(silent).max()
+    )
+
+
+# Deep features that are taken from an earlier step.
+
+
+@pytest.fixture(scope="module", params=["pseudo3d", "motion_modules"])
+def deeper_unet(request):
+    """A UNet of two levels, all of whose parts do something."""
+    unet = UNetPseudo3D(
+        block_channels=(8, 16),
+        attention_levels=(True, False),
+        groups=4,
+        context_dim=16,
+        num_heads=2,
+        temporal=request.param,
+    )
+    for seed, weight in enumerate(unet.weights):
+        weight.assign(weight + 0.1 * normal(*weight.shape, seed=seed))
+    return unet
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["video", "image", "spatial_only"])
+def test_features_of_the_same_inputs_give_the_same_prediction(
+    deeper_unet, layers, kind
+):
+    sample = normal(2, *SHAPE[:-1], 9)
+    inputs = {"sample": sample[:, 0] if kind == "image" else sample}
+    inputs |= {"timesteps": np.full(2, 500.0, "f4"), "context": normal(2, 12, 16)}
+    inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
+    options = {"spatial_only": kind == "spatial_only"}
+    plain = deeper_unet(inputs, **options)
+    whole, deep = deeper_unet(inputs, layers=layers, **options)
+    again, same = deeper_unet(inputs, layers=layers, deep=deep, **options)
+    for prediction in (whole, again):
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(prediction),
+            ops.convert_to_numpy(plain),
+            rtol=0,
+            atol=2e-6,
+        )
+    np.testing.assert_array_equal(*map(ops.convert_to_numpy, (same, deep)))
+    other = deeper_unet(inputs, layers=layers, deep=deep + 1.0, **options)[0]
+    assert np.abs(ops.convert_to_numpy(other - plain)).max() > 1e-3
+
+
+@pytest.mark.parametrize("low_memory", [False, True])
+@pytest.mark.parametrize("guidance_scale", [1.0, 5.0])
+def test_the_whole_unet_is_passed_in_one_of_so_many_steps(
+    task, loop, low_memory, guidance_scale
+):
+    table = get_scheduler("ddim").table(5)
+    noise, given = normal(1, *SHAPE), conditions(guidance_scale=guidance_scale)
+    options = {"cache_interval": 3, "cache_layers": 2, "low_memory": low_memory}
+    ours = ops.convert_to_numpy(loop(noise, given, table, **options))
+    texts = [given.context]
+    if guidance_scale != 1.0:
+        texts.insert(0, given.negative_context)
+    context, count = ops.convert_to_tensor(np.concatenate(texts)), len(texts)
+    state, deep = SamplerState.start(noise), None
+    for i, values in enumerate(table.as_array()):
+        row = StepTable.row(values)
+        sample = np.concatenate([state.sample, given.mask, given.hint], axis=-1)
+        inputs = {"sample": np.concatenate([sample] * count), "context": context}
+        inputs["timesteps"] = np.full(count, row.timestep, "f4")
+        inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
+        taken = None if i % 3 == 0 else deep
+        both, deep = task.backbone(inputs, layers=2, deep=taken)
+        negative, *positive = np.split(ops.convert_to_numpy(both), count)
+        prediction = negative
+        for each in positive:
+            prediction = negative + guidance_scale * (each - negative)
+        state = step(row, state, prediction)
+    np.testing.assert_allclose(ours, state.sample, rtol=0, atol=1e-4)
+    plain = ops.convert_to_numpy(loop(noise, given, table, low_memory=low_memory))
+    assert np.abs(plain - ours).max() > 1e-3
+
+
+def test_an_interval_of_one_is_the_loop_without_a_cache(loop):
+    table = get_scheduler("dpm++2m").table(3)
+    noise, given = normal(1, *SHAPE), conditions()
+    plain = ops.convert_to_numpy(loop(noise, given, table))
+    cached = loop(noise, given, table, cache_interval=1)
+    np.testing.assert_array_equal(ops.convert_to_numpy(cached), plain)
+
+
+def test_pictures_are_cached_too(loop):
+    table = get_scheduler("dpm++2m").table(4)
+    noise, given = normal(1, *SHAPE[1:]), conditions(shape=SHAPE[1:])
+    cached = loop(noise, given, table, cache_interval=2, cache_layers=1)
+    spatial = loop(
+        noise[:, None],
+        given._replace(mask=given.mask[:, None], hint=given.hint[:, None]),
+        table,
+        spatial_only=True,
+        cache_interval=2,
+        cache_layers=1,
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(spatial)[:, 0],
+        ops.convert_to_numpy(cached),
+        rtol=0,
+        atol=1e-5,
     )
