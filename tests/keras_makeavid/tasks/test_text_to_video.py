@@ -103,6 +103,17 @@ def test_guidance_against_the_same_prompt_is_no_guidance(task, hint):
     assert difference(opposed, unguided) <= 1
 
 
+def test_features_of_earlier_steps_make_a_video_that_is_a_little_other(task, hint):
+    plain = generate(task, hint_image=hint, num_steps=4)
+    cached = generate(task, hint_image=hint, num_steps=4, cache_interval=2)
+    again = generate(task, hint_image=hint, num_steps=4, cache_interval=2)
+    np.testing.assert_array_equal(cached, again)
+    assert difference(cached, plain) > 0
+    # The first frame too, and with guidance at some steps alone.
+    frames = generate(task, num_steps=4, cache_interval=2, guidance_interval=(0.5, 1))
+    assert difference(frames, generate(task, num_steps=4)) > 0
+
+
 @pytest.mark.parametrize(
     "scheduler", ["ddim", "euler", "euler-ancestral", "unipc", "lcm", "tcd"]
 )
@@ -513,6 +524,9 @@ def test_large_frames_are_coded_in_tiles(task, hint, monkeypatch):
         ({"guidance_rescale": 1.5}, "guidance_rescale .* from 0 to 1. Received: 1.5"),
         ({"guidance_rescale": "1"}, "guidance_rescale must be a finite .* '1'"),
         ({"guidance_interval": (0.9, 0.1)}, r"two numbers, 0 <= low.*\(0.9, 0.1\)"),
+        ({"cache_interval": 0}, "cache_interval must be a positive integer"),
+        ({"cache_interval": 2, "cache_layers": 3}, "at most cache_layers=2"),
+        ({"cache_interval": 2, "window": 2}, "Features are cached of videos made at"),
         ({"guidance_interval": 0.5}, "guidance_interval .* Received: 0.5"),
         ({"guidance_interval": (0, float("nan"))}, r"Received: \(0, nan\)"),
         ({"tile_size": 100}, "tile_size must be a multiple of 64 .* Received: 100"),
