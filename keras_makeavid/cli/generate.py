@@ -218,10 +218,16 @@ def prepare(options) -> None:
     if options.prompts is not None:
         if options.sheet is not None or options.format == "png":
             raise ValueError("--prompts writes video files alone: no --sheet, no PNG.")
-        for name in ("keyframe", "video", "window", "prompt_at"):
-            if getattr(options, name):
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} does not go with --prompts")
+        # Workers of Ray load the preset, and nothing beside it.
+        others = ("lora", "embedding", "fast_decode", "quantize", "low_memory", "dtype")
+        for partner, names in (
+            ("prompts", ("keyframe", "video", "window", "prompt_at")),
+            ("ray", others if options.ray else ()),
+        ):
+            for name in names:
+                if getattr(options, name):
+                    option = name.replace("_", "-")
+                    raise ValueError(f"--{option} does not go with --{partner}")
         options.out = options.out or "videos"
         return
     prepare_sampling(options)

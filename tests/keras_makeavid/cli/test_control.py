@@ -103,3 +103,11 @@ def test_what_makes_no_sense_is_one_line(files, capsys, arguments, message):
 def test_lists_of_prompts_have_no_control(files, capsys, option):
     assert run("generate", "--prompts", "prompts.txt", option) == 2
     assert "does not go with --prompts" in capsys.readouterr().err
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("option", ["--lora=a.safetensors", "--low-memory"])
+def test_workers_of_ray_load_the_preset_alone(files, capsys, option):
+    words = ("generate", "--prompts", "prompts.txt", "--ray", "local", option)
+    assert run(*words) == 2
+    assert "does not go with --ray" in capsys.readouterr().err
