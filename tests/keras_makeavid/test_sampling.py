@@ -264,8 +264,9 @@ def test_features_of_the_same_inputs_give_the_same_prediction(
     assert np.abs(ops.convert_to_numpy(other - plain)).max() > 1e-3
 
 
-@pytest.mark.parametrize("low_memory", [False, True])
-@pytest.mark.parametrize("guidance_scale", [1.0, 5.0])
+@pytest.mark.parametrize(
+    ("low_memory", "guidance_scale"), [(False, 1.0), (False, 5.0), (True, 5.0)]
+)
 def test_the_whole_unet_is_passed_in_one_of_so_many_steps(
     task, loop, low_memory, guidance_scale
 ):
@@ -296,6 +297,7 @@ def test_the_whole_unet_is_passed_in_one_of_so_many_steps(
     assert np.abs(plain - ours).max() > 1e-3
 
 
+@pytest.mark.once
 def test_an_interval_of_one_is_the_loop_without_a_cache(loop):
     table = get_scheduler("dpm++2m").table(3)
     noise, given = normal(1, *SHAPE), conditions()
@@ -304,6 +306,7 @@ def test_an_interval_of_one_is_the_loop_without_a_cache(loop):
     np.testing.assert_array_equal(ops.convert_to_numpy(cached), plain)
 
 
+@pytest.mark.once
 def test_pictures_are_cached_too(loop):
     table = get_scheduler("dpm++2m").table(4)
     noise, given = normal(1, *SHAPE[1:]), conditions(shape=SHAPE[1:])

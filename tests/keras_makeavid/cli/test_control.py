@@ -37,6 +37,7 @@ def written(folder):
     return np.stack([video.read_image(path) for path in paths])
 
 
+@pytest.mark.once
 def test_generate_takes_keyframes_and_prompts_that_change(preset, task, frames, files):
     code = run(
         *("generate", "a cat", "--prompt-at", "3=a dog", "--preset", preset),
@@ -53,6 +54,7 @@ def test_generate_takes_keyframes_and_prompts_that_change(preset, task, frames, 
     np.testing.assert_array_equal(written(files), expected)
 
 
+@pytest.mark.once
 def test_generate_changes_a_clip(preset, task, files):
     options = ("--video", "clip.gif", "--strength", 0.5, "--out", "out")
     assert run("generate", "a cat", "--preset", preset, *options, *FEW) == 0
@@ -62,6 +64,7 @@ def test_generate_changes_a_clip(preset, task, files):
     np.testing.assert_array_equal(written(files), expected)
 
 
+@pytest.mark.once
 def test_interpolate_and_extend_write_what_the_task_makes(preset, task, files, capsys):
     clip = video.read_video("clip.gif")
     settings = {"num_steps": 2, "seed": 3, **SIZE}

@@ -71,6 +71,7 @@ def test_predictions_of_windows_are_blended_in_each_step(task, loop, blend):
     np.testing.assert_allclose(ours, expected, rtol=0, atol=2e-5)
 
 
+@pytest.mark.once
 def test_a_long_video_is_made_in_windows(task):
     video = generate(task, num_frames=9, window=4, overlap=2, shared_noise=True)
     assert video.shape == (1, 9, 64, 64, 3)
@@ -88,6 +89,7 @@ def test_a_long_video_is_made_in_windows(task):
 # Prompts that change.
 
 
+@pytest.mark.once
 def test_texts_are_laid_over_frames_in_straight_lines():
     prompts, _ = as_prompts([{0: "a", 4: "b", -1: "c"}, "d"], None)
     texts, shares = over_time(prompts, 9)
@@ -165,6 +167,7 @@ def test_equal_prompts_over_time_are_the_prompt(task):
     assert difference(other, generate(task)) > 10
 
 
+@pytest.mark.once
 def test_prompts_that_change_go_with_others_and_with_windows(task):
     prompts = ["a cat", {0: "a cat", -1: "a dog"}]
     videos = generate(task, prompts, num_frames=6, window=4, seed=[0, 0])
@@ -176,6 +179,7 @@ def test_prompts_that_change_go_with_others_and_with_windows(task):
 # Keyframes.
 
 
+@pytest.mark.once
 def test_keyframes_come_back_as_the_vae_has_them(task, clip):
     video = generate(task, keyframes={0: clip[0], -1: clip[3]})
     known = task.vae.decode_video(task.vae.encode_video(clip))
@@ -185,18 +189,21 @@ def test_keyframes_come_back_as_the_vae_has_them(task, clip):
     assert difference(generate(task, keyframes={0: clip[0]})[:, 1:], video[:, 1:]) > 10
 
 
+@pytest.mark.once
 def test_keyframes_may_be_latents(task, clip):
     latents = task.vae.encode_video(clip[:1])
     video = generate(task, keyframes={0: clip[0]})
     assert difference(generate(task, keyframes={0: latents}), video) <= 1
 
 
+@pytest.mark.once
 def test_latents_come_as_they_are(task):
     latents = generate(task, output="latents")
     assert latents.shape == (1, 4, 1, 1, 4) and latents.dtype == "float32"
     assert difference(task.vae.decode_video(latents), generate(task)) <= 1
 
 
+@pytest.mark.once
 def test_the_model_is_told_which_frames_are_given(task, clip, monkeypatch):
     seen = []
 
@@ -224,6 +231,7 @@ def test_the_model_is_told_which_frames_are_given(task, clip, monkeypatch):
     np.testing.assert_array_equal(seen[-1].mask[0, :, 0, 0, 0], [0, 1, 1, 1])
 
 
+@pytest.mark.once
 def test_a_model_that_learnt_to_make_all_frames_makes_the_first_as_well(
     task, monkeypatch
 ):
@@ -260,6 +268,7 @@ def test_a_video_is_changed_by_its_strength(task, clip):
     assert steps == [(i, 6) for i in range(1, 7)]
 
 
+@pytest.mark.once
 def test_the_first_frame_of_a_video_is_changed_too(task, clip):
     settings = {"video": clip, "num_frames": None, "num_steps": 4, "strength": 0.5}
     own = generate(task, **settings)
@@ -270,6 +279,7 @@ def test_the_first_frame_of_a_video_is_changed_too(task, clip):
 # In-betweens and continuation.
 
 
+@pytest.mark.once
 def test_interpolate_keeps_the_frames_and_makes_those_between(task, clip):
     video = task.interpolate(clip[:2], factor=3, num_steps=2, seed=0, **SIZE)
     expected = generate(
@@ -279,6 +289,7 @@ def test_interpolate_keeps_the_frames_and_makes_those_between(task, clip):
     assert task.interpolate(clip, factor=4, num_steps=1, **SIZE).shape[1] == 13
 
 
+@pytest.mark.once
 def test_extend_goes_on_from_the_last_frames(task, clip, monkeypatch):
     monkeypatch.setattr(task, "num_frames", 4)
     options = {"context_frames": 2, "num_steps": 2, "seed": 3, **SIZE}
@@ -294,6 +305,7 @@ def test_extend_goes_on_from_the_last_frames(task, clip, monkeypatch):
 # What does not go together.
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -342,6 +354,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_computed(
         generate(task, **{"prompts": "a cat", **options})
 
 
+@pytest.mark.once
 def test_extend_and_interpolate_refuse_what_makes_no_sense(task, clip):
     with pytest.raises(ValueError, match="must be extended to more"):
         task.extend(clip, 4)
@@ -353,6 +366,7 @@ def test_extend_and_interpolate_refuse_what_makes_no_sense(task, clip):
         task.interpolate(clip, factor=0)
 
 
+@pytest.mark.once
 def test_a_model_of_latents_alone_takes_no_keyframes(make_unet, task, clip):
     from keras_makeavid import TextToVideo
 
