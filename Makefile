@@ -40,6 +40,13 @@ test-slow: .venv/installed $(BACKENDS:%=slow-%)
 test-%: .venv/installed
 	KERAS_BACKEND=$* $(PYTEST) -m "not slow"
 
+# TensorFlow keeps every program that it has compiled, 10 GB in each process by the end:
+# two parts, one after the other.
+HEAVY := $(addprefix tests/keras_makeavid/, layers models tasks)
+test-tensorflow: .venv/installed
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow" $(HEAVY)
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow" tests $(HEAVY:%=--ignore=%)
+
 slow-%: .venv/installed
 	KERAS_BACKEND=$* $(PYTEST) -m slow
 
