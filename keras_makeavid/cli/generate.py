@@ -242,12 +242,16 @@ def prepare(options) -> None:
     if len(options.keyframes) < len(options.keyframe):
         raise ValueError("--keyframe takes one picture for a frame")
     if options.video is not None:
+        path = options.video
         options.video = video.read_video(
-            options.video,
+            path,
             fps=options.fps,
             num_frames=options.frames,
             background=options.background,
         )
+        if options.fps is None:
+            # Its own, at which it goes on as fast as it was.
+            options.fps = video.probe(path).fps
     if options.prompt_at:
         options.prompt = {0: options.prompt, **dict(options.prompt_at)}
         if len(options.prompt) <= len(options.prompt_at):

@@ -62,6 +62,10 @@ def test_generate_changes_a_clip(preset, task, files):
     settings = {"num_steps": 2, "seed": 3, **SIZE}
     (expected,) = task.generate("a cat", video=clip, strength=0.5, **settings)
     np.testing.assert_array_equal(written(files), expected)
+    # It is as fast as the clip, whatever the preset's rate.
+    options = ("--video", "clip.gif", "--strength", 0.5, "--out", "out.mp4")
+    assert run("generate", "a cat", "--preset", preset, *options, *FEW) == 0
+    assert video.probe("out.mp4").fps == pytest.approx(10)
 
 
 @pytest.mark.once
