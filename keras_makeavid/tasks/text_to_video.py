@@ -633,6 +633,11 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         for name in ("output", "video", "window", "keyframes", "hint_image"):
             if name in arguments:
                 raise ValueError(f"extend has no {name}. Received: {name}")
+        if any(isinstance(prompt, Mapping) for prompt in prompts):
+            raise ValueError(
+                "extend has no prompts that change: extend once for each of them. "
+                f"Received: {shown(prompts)}"
+            )
         seeds = inputs.as_seeds(seed, batch)
         given = [video[:, i] for i in range(have - context_frames, have)]
         parts: list[np.ndarray] = []

@@ -362,6 +362,8 @@ def test_extend_and_interpolate_refuse_what_makes_no_sense(task, clip):
         task.extend(clip, 8, context_frames=5)
     with pytest.raises(ValueError, match="extend has no window"):
         task.extend(clip, 8, window=4)
+    with pytest.raises(ValueError, match="extend has no prompts that change"):
+        task.extend(clip, 8, {0: "a cat", 3: "a dog"})
     with pytest.raises(ValueError, match="factor must be a positive integer"):
         task.interpolate(clip, factor=0)
 
