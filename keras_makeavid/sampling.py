@@ -22,6 +22,8 @@ from keras_makeavid.windows import Windows
 _MOST_CALLS = 2**31
 # A table is padded to these rows, so that the number of steps compiles nothing anew.
 _LEAST_ROWS = 1000
+# Factors that change nothing.
+NO_FREEU = (1.0, 1.0, 1.0, 1.0)
 
 
 class Conditions(NamedTuple):
@@ -33,6 +35,7 @@ class Conditions(NamedTuple):
     mask: Any  # `(B, F, H, W, 1)` or `(B, H, W, 1)`: 1 is to be filled, 0 is given.
     hint: Any  # Latents `(B, F, H, W, C)` or `(B, H, W, C)`.
     guidance_rescale: Any = 0.0  # A scalar, see `rescale_guided`.
+    freeu: Any = NO_FREEU  # Scalars, see `UNet.call`.
 
 
 class _Program(NamedTuple):
@@ -46,6 +49,7 @@ class _Program(NamedTuple):
     previews: bool = False
     tiny: AutoencoderTiny | None = None
     cached_but_layers: int = 0
+    freeu: bool = False
 
 
 class DenoisingLoop:
@@ -135,6 +139,7 @@ class DenoisingLoop:
                     preview is not None,
                     preview.tiny if preview else None,
                     cache_layers if cache_interval > 1 else 0,
+                    tuple(conditions.freeu) != NO_FREEU,
                 )
                 if kind not in self._programs:
                     self._programs[kind] = self._compile(kind)
@@ -272,6 +277,7 @@ class DenoisingLoop:
                 spatial_only=kind.spatial_only,
                 layers=kind.cached_but_layers,
                 deep=deep,
+                freeu=conditions.freeu if kind.freeu else None,
             )
             if kind.cached_but_layers:
                 prediction, deep = prediction

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from keras_makeavid import TextToVideo
 
 _FORMATS = ("mp4", "gif", "webp", "png")
+# What changes nothing, of what came later than lists of prompts.
+_PLAIN = {"cache_interval": 1, "guidance_rescale": 0, "freeu": None, "free_init": 1}
 
 
 def add_arguments(option) -> None:
@@ -125,6 +127,19 @@ def add_video_options(option) -> None:
         default=1,
         help="pass the whole UNet in one of so many steps, and its last layers in the "
         "others: faster, and a little less true",
+    )
+    option(
+        "--freeu",
+        type=float,
+        nargs=4,
+        metavar=("B1", "B2", "S1", "S2"),
+        help="factors of FreeU, such as 1.5 1.6 0.9 0.2",
+    )
+    option(
+        "--free-init",
+        default=1,
+        help="make each video so often, each time from the slow changes of the one "
+        "before, for less flicker",
     )
     option(
         "--scheduler",
@@ -346,6 +361,8 @@ def settings(options) -> dict[str, Any]:
         "guidance_rescale": options.guidance_rescale,
         "guidance_interval": options.guidance_interval,
         "cache_interval": options.cache_interval,
+        "freeu": options.freeu,
+        "free_init": options.free_init,
         "seed": options.seed,
         "progress": True,
         **_shared_settings(options),
@@ -402,10 +419,9 @@ def _run_many(options):
         **_shared_settings(options),
     }
     # What is not said does not change the names of files that are there already.
-    if options.cache_interval != 1:
-        defaults["cache_interval"] = options.cache_interval
-    if options.guidance_rescale:
-        defaults["guidance_rescale"] = options.guidance_rescale
+    for name, plain in _PLAIN.items():
+        if getattr(options, name) != plain:
+            defaults[name] = getattr(options, name)
     if tuple(options.guidance_interval) != (0.0, 1.0):
         defaults["guidance_interval"] = list(options.guidance_interval)
     with progress_bar(len(requests), "generate", unit="video") as bar:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from keras_makeavid.layers.blocks import (
     Upsample,
 )
 from keras_makeavid.layers.convolution import PseudoConv3D
+from keras_makeavid.layers.freeu import joined
 from keras_makeavid.layers.layer import Layer, check_shape
 from keras_makeavid.layers.motion_module import MotionModule
 from keras_makeavid.layers.normalization import GroupNormalization
@@ -174,14 +176,22 @@ class UpBlock(UNetBlock):
                 Upsample, "upsamplers_0", self.channels, self.temporal
             )
 
-    def call(self, x, skips, time_embedding, text, first: int = 0) -> Tensor:
+    def call(
+        self,
+        x,
+        skips,
+        time_embedding,
+        text,
+        first: int = 0,
+        join: Callable[[Tensor, Tensor], Tensor] = joined,
+    ) -> Tensor:
         """Consume `skips` of the size of `x`, one for each layer from the `first` on.
 
         The upsampler comes after the last layer.
         """
         for i, skip in enumerate(skips, start=first):
-            x = ops.concatenate([x, skip], axis=-1)
-            x = self.attend(i, self.run(self.resnets[i], x, time_embedding), text)
+            x = self.run(self.resnets[i], join(x, skip), time_embedding)
+            x = self.attend(i, x, text)
         if self.upsampler is None or first + len(skips) < len(self.resnets):
             return x
         return self.upsampler(x)
@@ -254,12 +264,18 @@ class UNet(Layer):
         }
 
     def call(
-        self, inputs, spatial_only: bool = False, layers: int = 0, deep: Any = None
+        self,
+        inputs,
+        spatial_only: bool = False,
+        layers: int = 0,
+        deep: Any = None,
+        freeu: Any = None,
     ) -> Any:
         """Predict; with `layers`, return the features as well that so many end with.
 
         These are the last ones of the up path. Given the features of an earlier pass,
         `deep`, all that leads to them is left out (DeepCache, arXiv 2312.00858).
+        `freeu` are the factors b1, b2, s1, s2 for the two coarsest up blocks.
         """
         sample, timesteps = inputs["sample"], inputs["timesteps"]
         factor = 2 ** (len(self.down_blocks) - 1)
@@ -268,34 +284,41 @@ class UNet(Layer):
         if not isinstance(text, dict):
             text = self.project_context(text)
         if (spatial_only or not self.is_video) and len(sample.shape) == 5:
-            return self._call_on_frames(sample, timesteps, text, layers, deep)
+            return self._call_on_frames(sample, timesteps, text, layers, deep, freeu)
 
         embedding = self.time_embedding(timesteps)
         x = self.conv_in(ops.cast(sample, self.compute_dtype))
         skips = [x]
         last, last_text = self.up_blocks[-1], text["up"][-1]
         first = len(last.resnets) - layers
+        joins = [joined] * len(self.up_blocks)
+        if freeu is not None:
+            factors = (freeu[0::2], freeu[1::2])[: len(joins)]
+            joins[:2] = [functools.partial(joined, factors=f) for f in factors]
         if deep is None:
             for block, block_text in zip(self.down_blocks, text["down"], strict=True):
                 x, block_skips = block(x, embedding, block_text)
                 skips += block_skips
             x = self.mid_block(x, embedding, text["mid"])
-            for block, block_text in zip(self.up_blocks[:-1], text["up"], strict=False):
+            for block, block_text, join in zip(
+                self.up_blocks[:-1], text["up"], joins, strict=False
+            ):
                 block_skips = [skips.pop() for _ in block.resnets]
-                x = block(x, block_skips, embedding, block_text)
+                x = block(x, block_skips, embedding, block_text, join=join)
             if first:
                 block_skips = [skips.pop() for _ in range(first)]
-                x = last(x, block_skips, embedding, last_text)
+                x = last(x, block_skips, embedding, last_text, join=joins[-1])
             deep = x
         else:
             down, down_text = self.down_blocks[0], text["down"][0]
             skips += down(x, embedding, down_text, layers=layers - 1)[1]
         if layers:
-            x = last(deep, skips[::-1], embedding, last_text, first=first)
+            rest = {"first": first, "join": joins[-1]}
+            x = last(deep, skips[::-1], embedding, last_text, **rest)
         prediction = self.conv_out(self.conv_norm_out(x))
         return (prediction, deep) if layers else prediction
 
-    def _call_on_frames(self, sample, timesteps, text, layers, deep):
+    def _call_on_frames(self, sample, timesteps, text, layers, deep, freeu):
         shape = ops.shape(sample)
         frames = shape[1]
 
@@ -310,7 +333,7 @@ class UNet(Layer):
             "timesteps": ops.repeat(timesteps, frames, axis=0),
             "context": keras.tree.map_structure(for_each_frame, text),
         }
-        prediction = self.call(images, layers=layers, deep=deep)
+        prediction = self.call(images, layers=layers, deep=deep, freeu=freeu)
         if layers:
             prediction, deep = prediction
         prediction = ops.reshape(prediction, (*shape[:-1], self.design.out_channels))

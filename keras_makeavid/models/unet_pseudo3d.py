@@ -188,9 +188,16 @@ class UNetPseudo3D(Configured, Int8Backbone):
             check_frames(frames, self.motion_positions, self.motion_interpolation)
 
     def call(
-        self, inputs, spatial_only: bool = False, layers: int = 0, deep: Any = None
+        self,
+        inputs,
+        spatial_only: bool = False,
+        layers: int = 0,
+        deep: Any = None,
+        freeu: Any = None,
     ) -> Any:
-        return self.network(inputs, spatial_only=spatial_only, layers=layers, deep=deep)
+        return self.network(
+            inputs, spatial_only=spatial_only, layers=layers, deep=deep, freeu=freeu
+        )
 
     def project_context(self, context) -> dict[str, Any]:
         """Compute the text's keys and values of every transformer.

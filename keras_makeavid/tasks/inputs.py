@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from keras_makeavid.sampling import NO_FREEU
 from keras_makeavid.text.tokenizer import as_texts
 from keras_makeavid.validation import shown
 from keras_makeavid.video import cover_crop
@@ -330,6 +331,18 @@ def as_interval(name: str, value: Any) -> tuple[float, float]:
             f"Received: {shown(value)}"
         )
     return float(pair[0]), float(pair[1])
+
+
+def as_factors(name: str, value: Any) -> tuple[float, ...]:
+    """Return the four factors of FreeU; `None` is those that change nothing."""
+    if value is None:
+        return NO_FREEU
+    if not isinstance(value, list | tuple) or len(value) != len(NO_FREEU):
+        raise ValueError(
+            f"{name} must be four numbers (b1, b2, s1, s2), such as "
+            f"(1.5, 1.6, 0.9, 0.2), or None. Received: {shown(value)}"
+        )
+    return tuple(as_scale(name, number) for number in value)
 
 
 def check_flag(name: str, value: Any, other: str = "") -> None:

@@ -14,6 +14,7 @@ from keras_makeavid.compilation import compile_inference
 from keras_makeavid.devices import made_on_host, on_device
 from keras_makeavid.dtype_policies import policy_of, without_overflow
 from keras_makeavid.files import StrPath, folder_written_aside
+from keras_makeavid.freeinit import mixed_noise
 from keras_makeavid.given_frames import REPEATED, GivenFrames
 from keras_makeavid.models import AutoencoderKL, AutoencoderTiny, UNetPseudo3D, loading
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS, check_parts
@@ -281,6 +282,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         guidance_interval: tuple[float, float] = (0.0, 1.0),
         cache_interval: int = 1,
         cache_layers: int = 2,
+        freeu: Sequence[float] | None = None,
+        free_init: int = 1,
         scheduler: str | Scheduler = "dpm++2m",
         spatial_only: bool = False,
         seed: int | Sequence[int] | None = None,
@@ -345,6 +348,11 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 its deep features and pass the last layers alone: faster, and a little
                 less true (DeepCache, arXiv 2312.00858).
             cache_layers: How many layers that is.
+            freeu: Factors `(b1, b2, s1, s2)` for the two coarsest levels of the up
+                path: b for what comes from below, s for the low frequencies of what
+                comes from beside (arXiv 2309.11497). `None` changes nothing.
+            free_init: How often a video is made, each time from noise that has the low
+                frequencies of the one before (arXiv 2312.07537), for less flicker.
             scheduler: A name that `get_scheduler` knows, such as `"dpm++2m"`, `"lcm"`
                 or `"euler-ancestral"`, or a `Scheduler`.
             spatial_only: Leave out the temporal parts: each frame is an image of its
@@ -420,6 +428,13 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 f"cache_layers={most}. Received: cache_interval={cache_interval}, "
                 f"cache_layers={cache_layers}, window={window}"
             )
+        factors = inputs.as_factors("freeu", freeu)
+        free_init = inputs.as_count("free_init", free_init)
+        if free_init > 1 and video is not None:
+            raise ValueError(
+                "free_init starts from noise alone, a video to change does not. "
+                f"Received: free_init={free_init} and a video"
+            )
         low, high = inputs.as_interval("guidance_interval", guidance_interval)
         inputs.check_flag("spatial_only", spatial_only)
         inputs.check_flag("prompt_weighting", prompt_weighting)
@@ -466,13 +481,14 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             prompt_weighting,
             long_prompts,
         )
-        text = _context(context, len(texts[0]), guidance_rescale)
+        text = _context(context, len(texts[0]))
+        text |= {"guidance_rescale": guidance_rescale, "freeu": factors}
         clip = None if video is None else self._encode_frames(video, tile_size)
         # A model that was trained to make all frames makes the first one as well.
         makes_all = "none" in self.given_frames and self.image_backbone is None
         makes_frame = not pictures and self._takes_hint() and not makes_all
         steps = len(table.timesteps)
-        total = steps * (1 + makes_frame)
+        total = steps * (free_init + makes_frame)
         with step_progress(progress, total) as report:
             done = 0
             if makes_frame:
@@ -501,33 +517,44 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 colours = (
                     _noise(seeds, "colours", shape[1:]) if clip is None else clip[:, 0]
                 )
+            # `done` is what it is when they are called.
+            reported = report and (lambda step: report(done + step))
             previewed = preview and self._preview(
                 lambda step, frames: preview(done + step, total, frames),
                 preview_every,
                 colours,
                 (height, width),
             )
-            noise = _noise(seeds, "video", shape)
+            first = noise = _noise(seeds, "video", shape)
             if windows is not None and shared_noise:
                 for each, own in zip(noise, seeds, strict=True):
                     rng = _generator(own, "windows")
                     each[:] = share_noise(each, at_once, windows.stride, rng)
-            with self._at_work(self.backbone):
-                latents = self._video_loop(
-                    noise,
-                    Conditions(
-                        **text, guidance_scale=guidance_scale, mask=mask, hint=hint
-                    ),
-                    table,
-                    _noise_keys(seeds, "video", table),
-                    progress=report and (lambda step: report(done + step)),
-                    spatial_only=spatial_only,
-                    preview=previewed,
-                    latents=clip,
-                    windows=windows,
-                    text_shares=text_shares,
-                    **how,
-                )
+            latents: Any = None
+            for again in range(free_init):
+                purpose = f"video {again}" if again else "video"
+                if again:
+                    last = np.full(batch, self.schedule.num_train_steps - 1)
+                    noised = self.schedule.add_noise(latents, first, last)
+                    noised = keras.ops.convert_to_numpy(noised)
+                    noise = mixed_noise(noised, _noise(seeds, purpose, shape))
+                with self._at_work(self.backbone):
+                    latents = self._video_loop(
+                        noise,
+                        Conditions(
+                            **text, guidance_scale=guidance_scale, mask=mask, hint=hint
+                        ),
+                        table,
+                        _noise_keys(seeds, purpose, table),
+                        progress=reported,
+                        spatial_only=spatial_only,
+                        preview=previewed,
+                        latents=clip,
+                        windows=windows,
+                        text_shares=text_shares,
+                        **how,
+                    )
+                done += steps
         latents = np.array(keras.ops.convert_to_numpy(latents))
         if masked:
             # What is given is known: it comes back as it was.
@@ -919,7 +946,7 @@ def _generator(seed, purpose):
     return np.random.default_rng([seed, *purpose.encode()])
 
 
-def _context(states, count, guidance_rescale):
+def _context(states, count):
     """Text states of `count` texts a prompt and of negative ones, as conditions."""
     batch = len(states) // (count + 1)
     context, negative = states[: batch * count], states[batch * count :]
@@ -927,11 +954,7 @@ def _context(states, count, guidance_rescale):
         shape = (batch, count, *states.shape[1:])
         context = keras.ops.reshape(context, shape)
         negative = keras.ops.broadcast_to(negative[:, None], shape)
-    return {
-        "context": context,
-        "negative_context": negative,
-        "guidance_rescale": guidance_rescale,
-    }
+    return {"context": context, "negative_context": negative}
 
 
 def _at_first_frame(text):

@@ -64,6 +64,25 @@ def assert_same(ours, theirs, atol=5e-5):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol)
 
 
+def test_with_freeu_it_agrees_with_diffusers():
+    unet, _, peer = pair("v2")
+    inputs = inputs_of(3)
+    b1, b2, s1, s2 = factors = (1.5, 1.6, 0.9, 0.2)
+    free = copy.deepcopy(peer)
+    free.enable_freeu(s1=s1, s2=s2, b1=b1, b2=b2)
+    tensors = keras.tree.map_structure(ops.convert_to_tensor, inputs)
+    with torch.no_grad():
+        theirs = free(*peer_inputs(inputs, torch.float32)).sample
+        ours = unet(tensors, freeu=factors)
+        assert_same(
+            ops.convert_to_numpy(unet(tensors, freeu=(1.0, 1.0, 1.0, 1.0))),
+            ops.convert_to_numpy(unet(tensors)),
+            atol=0,
+        )
+    assert_same(ops.convert_to_numpy(ours), np.moveaxis(theirs.numpy(), 1, -1), 1e-5)
+    assert np.abs(ops.convert_to_numpy(ours) - peer_output(peer, inputs)).max() > 0.01
+
+
 slow = pytest.mark.slow
 
 

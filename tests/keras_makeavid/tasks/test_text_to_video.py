@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from keras_makeavid import TextToVideo
+from keras_makeavid.freeinit import mixed_noise
 from keras_makeavid.models import AutoencoderKL, AutoencoderTiny
 from keras_makeavid.sampling import DenoisingLoop
 from keras_makeavid.schedulers import DDIM, NoiseSchedule
+from keras_makeavid.tasks import text_to_video
 from keras_makeavid.text import TextEncoder, TextToVideoPreprocessor
 from keras_makeavid.video import cover_crop
 
@@ -112,6 +114,40 @@ def test_features_of_earlier_steps_make_a_video_that_is_a_little_other(task, hin
     # The first frame too, and with guidance at some steps alone.
     frames = generate(task, num_steps=4, cache_interval=2, guidance_interval=(0.5, 1))
     assert difference(frames, generate(task, num_steps=4)) > 0
+
+
+def test_freeu_makes_another_video_and_works_with_all_else(task, hint):
+    plain = generate(task, hint_image=hint, num_steps=2)
+    options = {"freeu": (1.5, 1.6, 0.9, 0.2), "num_steps": 2}
+    free = generate(task, hint_image=hint, **options)
+    assert difference(free, plain) > 1
+    same = generate(task, hint_image=hint, num_steps=2, freeu=(1, 1, 1, 1))
+    np.testing.assert_array_equal(same, plain)
+    # A first frame is made with it too.
+    for more in ({"cache_interval": 2}, {"window": 2}):
+        assert difference(generate(task, **options, **more), plain) > 0
+
+
+def test_a_video_made_again_starts_from_its_own_slow_changes(task, hint, monkeypatch):
+    done = []
+    options = {"hint_image": hint, "num_steps": 2}
+    plain = generate(task, **options)
+    again = generate(
+        task, free_init=3, progress=lambda *steps: done.append(steps), **options
+    )
+    assert done == [(i, 6) for i in range(1, 7)]
+    assert difference(again, plain) > 1
+    latents = generate(task, output="latents", **options)
+    drawn = text_to_video._noise
+    first, fresh = (
+        drawn([0], name, latents.shape[1:]) for name in ("video", "video 1")
+    )
+    noised = task.schedule.add_noise(latents, first, np.array([999]))
+    start = mixed_noise(keras.ops.convert_to_numpy(noised), fresh)
+    two = generate(task, free_init=2, output="latents", **options)
+    monkeypatch.setattr(text_to_video, "_noise", lambda *_: start)
+    from_there = generate(task, output="latents", **options)
+    np.testing.assert_allclose(two, from_there, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -524,6 +560,9 @@ def test_large_frames_are_coded_in_tiles(task, hint, monkeypatch):
         ({"guidance_rescale": 1.5}, "guidance_rescale .* from 0 to 1. Received: 1.5"),
         ({"guidance_rescale": "1"}, "guidance_rescale must be a finite .* '1'"),
         ({"guidance_interval": (0.9, 0.1)}, r"two numbers, 0 <= low.*\(0.9, 0.1\)"),
+        ({"freeu": (1, 2, 3)}, "freeu must be four numbers .* Received: \\(1, 2, 3"),
+        ({"freeu": (1, 2, 3, "4")}, "freeu must be a finite number .* '4'"),
+        ({"free_init": 0}, "free_init must be a positive integer"),
         ({"cache_interval": 0}, "cache_interval must be a positive integer"),
         ({"cache_interval": 2, "cache_layers": 3}, "at most cache_layers=2"),
         ({"cache_interval": 2, "window": 2}, "Features are cached of videos made at"),
@@ -667,6 +706,7 @@ PROGRAM = """
 import sys
 import numpy as np
 from keras_makeavid import TextToVideo
+from keras_makeavid.freeinit import mixed_noise
 
 preset, hint, out = sys.argv[1:]
 frames = TextToVideo.from_preset(preset).generate(
