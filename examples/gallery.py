@@ -1,12 +1,15 @@
-"""A gallery of the bundled model: eight prompts, a video and a picture of all.
+"""A gallery of the bundled model: eight prompts, and control over time.
 
     python examples/gallery.py --out demo
 
 Three of the prompts are of a colour, shape and motion that training never showed
-together. The captions in the picture say, in red, what is not as it should be.
+together. The captions in the picture say, in red, what is not as it should be. A second
+picture has a row for each kind of control over time; frames that were given have a
+green frame.
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 from progress import Progress, import_quietly
@@ -14,6 +17,7 @@ from progress import Progress, import_quietly
 import_quietly("keras_hub")
 
 import numpy as np  # noqa: E402
+from PIL import Image, ImageDraw  # noqa: E402
 
 from keras_makeavid import TextToVideo, moving_shapes, video  # noqa: E402
 from keras_makeavid.presets import DEFAULT_PRESET  # noqa: E402
@@ -29,6 +33,8 @@ PROMPTS = (
     "a blue square shrinking on a brown background",
 )
 SCALE = 2
+STRIP = 16  # Frames shown of each video.
+GREEN = (0, 160, 60)
 
 
 def main():
@@ -52,8 +58,72 @@ def main():
         video.write_image(options.out / "gallery.png", gallery.picture())
         video.write_video(options.out / "gallery.gif", grid(videos), fps=task.fps)
         progress.done(f"{found.count('all')} of them show all that was asked for")
-    for name in ("gallery.gif", "gallery.png"):
+        strips = []
+        for title, frames, given in controlled(task, progress):
+            strips.append(strip(title, frames, given))
+            progress.done(title)
+        video.write_image(options.out / "control.png", np.concatenate(strips))
+    for name in ("gallery.gif", "gallery.png", "control.png"):
         print(options.out / name)
+
+
+def controlled(
+    task: TextToVideo, progress: Progress
+) -> Iterator[tuple[str, np.ndarray, list[int]]]:
+    """A title, a video and the numbers of the frames that were given, of each kind."""
+    length = task.num_frames
+    # No training draws clips of this seed.
+    clips = moving_shapes.MotionClips(seed=2**20, num_frames=length)
+
+    def clip_of(motion):
+        return next(
+            (frames, caption)
+            for frames, caption in map(clips.clip, range(1000))
+            if motion in caption
+        )
+
+    def make(method, *arguments, **options):
+        progress.at(f"control over time: {method.__name__}")
+        return method(*arguments, seed=0, **options)[0]
+
+    clip, caption = clip_of("bouncing")
+    ends = [0, length - 1]
+    frames = make(task.generate, caption, keyframes={f: clip[f] for f in ends})
+    yield f"first and last frame given: {caption}", frames, ends
+    clip, caption = clip_of("moving right")
+    frames = make(task.interpolate, clip[::4], 4, caption)
+    yield f"interpolated: {caption}", frames, list(range(0, len(frames), 4))
+    clip, caption = clip_of("growing")
+    frames = make(task.extend, clip[:4], 2 * length - 4, caption)
+    yield f"continued from four frames: {caption}", frames, [0, 1, 2, 3]
+    clip, caption = clip_of("jumping")
+    other = caption.replace(caption.split()[1], "red", 1)
+    frames = make(task.generate, other, video=clip, strength=0.8)
+    yield f"video to video, of {caption!r}: {other}", frames, []
+    texts = ("a blue star moving up", "a blue star shrinking")
+    places = {0: 0, length - 1: 0, length: 1, 2 * length - 1: 1}
+    frames = make(
+        task.generate,
+        {place: texts[text] for place, text in places.items()},
+        num_frames=2 * length,
+        window=length,
+        overlap=length // 2,
+    )
+    yield f"windows, and a prompt that changes: {', '.join(texts)}", frames, []
+
+
+def strip(title: str, frames: np.ndarray, given: list[int]) -> np.ndarray:
+    """A row of frames under a title; those that were given are framed in green."""
+    for number in given:
+        picture = Image.fromarray(frames[number])
+        ImageDraw.Draw(picture).rectangle((0, 0, 63, 63), outline=GREEN, width=3)
+        frames[number] = np.asarray(picture)
+    shown = np.unique([*np.linspace(0, len(frames) - 1, STRIP - 4).astype(int), *given])
+    sheet = video.contact_sheet(frames[shown[:STRIP]], STRIP, max_width=1200)
+    row = Image.new("RGB", (1100, sheet.shape[0] + 18), "white")
+    ImageDraw.Draw(row).text((4, 3), title, "black")
+    row.paste(Image.fromarray(sheet), (0, 18))
+    return np.asarray(row)
 
 
 def grid(videos: np.ndarray) -> np.ndarray:
