@@ -61,7 +61,7 @@ def _unet_of(recipe):
 
 def training_model(recipe: Recipe, stage: Stage, sizes: Sizes) -> ReportingModel:
     """The compiled training model of a stage, as `train` makes it, without weights."""
-    if stage.objective != "video":
+    if not stage.trains_on_latents:
         raise ValueError(
             f"Only training of videos can be planned. Received: stage.{stage.name} "
             f"with the objective {stage.objective!r}"

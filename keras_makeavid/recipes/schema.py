@@ -182,6 +182,23 @@ class Lora(Table, frozen=True):
     layers: Pattern = "attn"
 
 
+class Distillation(Table, frozen=True):
+    """How a few-step model is made, see `ConsistencyDistillation`."""
+
+    guidance: tuple[float, float] = (7.5, 7.5)
+    grid: Annotated[int, Meta(ge=1, le=1000)] = 50
+    ema: BelowOne = 0.95
+    huber: Above0 = 1e-3
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        low, high = self.guidance
+        if low > high:
+            yield (
+                "guidance",
+                f"must have the lower number first. Received: {low}, {high}",
+            )
+
+
 class Stage(Table, frozen=True):
     """One training, with its own optimizer; stages follow one another.
 
@@ -195,11 +212,17 @@ class Stage(Table, frozen=True):
     data: Data
     loss: Loss
     optimizer: Optimizer
-    objective: Literal["video", "image", "autoencoder"] = "video"
+    objective: Literal["video", "distillation", "image", "autoencoder"] = "video"
     trainable: Trainable = "temporal"
     text_encoder: bool = False
     repeats: Positive = 1
     lora: Lora | None = None
+    distillation: Distillation | None = None
+
+    @property
+    def trains_on_latents(self) -> bool:
+        """Whether its data are latent videos, not pictures."""
+        return self.objective in ("video", "distillation")
 
     def problems(self) -> Iterator[tuple[str, str]]:
         rate = self.learning_rate
@@ -242,7 +265,17 @@ class Stage(Table, frozen=True):
                 "text_encoder",
                 f"goes with objective = 'image'. Received: {self.objective!r}",
             )
-        drawn = self.objective != "video" and self.data.source == DRAWN_PICTURES
+        if self.distillation and self.objective != "distillation":
+            yield (
+                "distillation",
+                f"goes with objective = 'distillation'. Received: {self.objective!r}",
+            )
+        if self.objective == "distillation" and self.loss.min_snr_gamma is not None:
+            yield (
+                "loss.min_snr_gamma",
+                "goes with objective = 'video'. Received: 'distillation'",
+            )
+        drawn = not self.trains_on_latents and self.data.source == DRAWN_PICTURES
         if drawn and self.data.samples_per_epoch is None:
             yield (
                 "objective",

@@ -223,6 +223,21 @@ class NoiseSchedule:
         signal_scale, noise_scale = self._scales(timesteps, len(latents.shape))
         return signal_scale * noise - noise_scale * latents
 
+    def clean_and_noise(
+        self, noisy: Any, prediction: Any, timesteps: Any
+    ) -> tuple[Any, Any]:
+        """Give the clean latents and the noise that a prediction says `noisy` is of.
+
+        All are float32 `(B, ...)`; timesteps are ints `(B,)`. It undoes `add_noise`.
+        """
+        signal_scale, noise_scale = self._scales(timesteps, len(noisy.shape))
+        if self.prediction_type == "v_prediction":
+            clean = signal_scale * noisy - noise_scale * prediction
+            return clean, noise_scale * noisy + signal_scale * prediction
+        if self.prediction_type == "sample":
+            return prediction, (noisy - signal_scale * prediction) / noise_scale
+        return (noisy - noise_scale * prediction) / signal_scale, prediction
+
     def signal_to_noise(self, timesteps: Any) -> Any:
         """Give the ratio of the signal's variance to the noise's, float32 `(B,)`.
 

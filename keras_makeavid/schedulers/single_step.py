@@ -17,8 +17,8 @@ from keras_makeavid.schedulers.scheduler import (
 )
 from keras_makeavid.schedulers.step_table import StepTable
 
-# Scale of the data in the boundary condition of consistency models.
-_SIGMA_DATA = 0.5
+# Of the boundary condition of consistency models: scale of the data, and of timesteps.
+SIGMA_DATA, TIMESTEP_SCALING = 0.5, 10.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,7 +196,7 @@ class LCM(ConsistencyScheduler):
     ```
     """
 
-    timestep_scaling: float = 10.0
+    timestep_scaling: float = TIMESTEP_SCALING
 
     def _table(self, num_steps: int, first: int) -> StepTable:
         timesteps = self._timesteps(num_steps)[first:]
@@ -204,12 +204,12 @@ class LCM(ConsistencyScheduler):
         # The last step ends at the clean latents.
         next_alphas = np.append(alphas[1:], 1.0)
         scaled = timesteps * self.timestep_scaling
-        distance = np.hypot(scaled, _SIGMA_DATA)
+        distance = np.hypot(scaled, SIGMA_DATA)
         return self._table_of_unit_variance(
             timesteps,
             np.sqrt(alphas),
             np.sqrt(1.0 - alphas),
-            next_from_sample=np.sqrt(next_alphas) * (_SIGMA_DATA / distance) ** 2,
+            next_from_sample=np.sqrt(next_alphas) * (SIGMA_DATA / distance) ** 2,
             next_from_denoised=np.sqrt(next_alphas) * scaled / distance,
             next_from_noise=np.sqrt(1.0 - next_alphas),
         )

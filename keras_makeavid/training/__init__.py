@@ -1,5 +1,6 @@
 """Training with plain `compile` and `fit`, and whole runs from recipes."""
 
+from keras_makeavid.training.distillation import ConsistencyDistillation
 from keras_makeavid.training.distribution import ProcessLost, make_distribution
 from keras_makeavid.training.image_autoencoding import ImageAutoencoding
 from keras_makeavid.training.image_diffusion import ImageDiffusion
@@ -13,6 +14,7 @@ from keras_makeavid.training.video_diffusion import VideoDiffusion
 
 __all__ = [
     "AdamW",
+    "ConsistencyDistillation",
     "ImageAutoencoding",
     "ImageDiffusion",
     "ProcessLost",

@@ -134,5 +134,6 @@ def without_lora(model: keras.Model) -> keras.Model:
         values: dict[str, Any] = {}
         old.save_own_variables(values)
         if values:
-            new.load_own_variables(values)
+            # Both may train: JAX donates the buffers of each to its step.
+            new.load_own_variables({key: ops.copy(v) for key, v in values.items()})
     return merged

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 from keras import ops
 
@@ -18,8 +19,9 @@ from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.models.parts import TASK_DEFAULTS
 from keras_makeavid.moving_shapes import MotionClips, square_size
 from keras_makeavid.recipes import Duration, Recipe
-from keras_makeavid.recipes.schema import DRAWN_PICTURES, Stage
+from keras_makeavid.recipes.schema import DRAWN_PICTURES, Distillation, Stage
 from keras_makeavid.tasks import TextToVideo
+from keras_makeavid.training.distillation import ConsistencyDistillation
 from keras_makeavid.training.distribution import Hosts
 from keras_makeavid.training.image_autoencoding import ImageAutoencoding
 from keras_makeavid.training.image_diffusion import ImageDiffusion
@@ -73,7 +75,7 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
             "train. Received: true"
         )
     text = [stage.name for stage in recipe.stage if stage.text_encoder]
-    if text and "video" in objectives:
+    if text and any(stage.trains_on_latents for stage in recipe.stage):
         raise ValueError(
             f"stage.{text[0]} trains the text encoder, and the text states of a latent "
             "dataset are of the one before it: encode the dataset with the trained "
@@ -120,7 +122,7 @@ def open_loader(
         "num_workers": data.workers,
         "prefetch": data.prefetch,
     }
-    if stage.objective == "video":
+    if stage.trains_on_latents:
         return LatentLoader(data.source, num_frames=data.frames, seed=seed, **options)
     captioned = stage.objective == "image"
     if data.source == DRAWN_PICTURES:
@@ -142,14 +144,14 @@ def check_data(
     """Refuse data that the task's models do not fit; note what was assumed of them."""
     notes = []
     for stage in recipe.stage:
-        if stage.objective != "video" and stage.data.source == DRAWN_PICTURES:
+        if not stage.trains_on_latents and stage.data.source == DRAWN_PICTURES:
             square_size(task)
         if stage.objective == "image" and task.image_backbone is not None:
             raise ValueError(
                 f"stage.{stage.name} would train the backbone, and the preset has an "
                 "image_backbone that makes its first frames"
             )
-    videos = [stage for stage in recipe.stage if stage.objective == "video"]
+    videos = [stage for stage in recipe.stage if stage.trains_on_latents]
     states = tuple(task.encode_prompts([""]).shape[1:]) if videos else ()
     for data, stage in {stage.data: stage for stage in videos}.items():
         loader = open_loader(stage, seed=0)
@@ -193,7 +195,7 @@ def phase_task(task: TextToVideo, recipe: Recipe, phase: Phase) -> TextToVideo:
     """The task as a phase trains it, the same if nothing of its adapters changes."""
     # A stage that says nothing goes on as those before it.
     for stage in recipe.stage[: recipe.stage.index(phase.stage) + 1]:
-        if stage.objective == "video" and stage.loss.given_frames is not None:
+        if stage.trains_on_latents and stage.loss.given_frames is not None:
             task = with_parts(task, given_frames=stage.loss.given_frames)
     if has_lora(task.backbone):
         task = with_parts(task, backbone=without_lora(task.backbone))
@@ -257,6 +259,11 @@ def _objective_model(task, stage, seed):
         )
     loss = stage.loss
     given = {"given_frames": loss.given_frames, "hint_spacing": loss.hint_spacing}
+    if stage.objective == "distillation":
+        # No weight of its own for any timestep.
+        del options["min_snr_gamma"]
+        how = msgspec.structs.asdict(stage.distillation or Distillation())
+        options |= {"kind": ConsistencyDistillation, **how}
     model = objective_of(task, **given, **options)
     if model.empty_context is not None:
         empty = ops.convert_to_numpy(task.encode_prompts([""])[0])

@@ -162,7 +162,7 @@ class _Run:
         self._interruption = resources.enter_context(interruption)
         self._preset_dtypes = [m.dtype_policy.name for m in (task.backbone, task.vae)]
         phases.set_dtype_policy(task.backbone, recipe.model.dtype)
-        if any(stage.objective != "video" for stage in recipe.stage):
+        if not all(stage.trains_on_latents for stage in recipe.stage):
             phases.set_dtype_policy(task.vae, recipe.model.dtype)
         self._phase: phases.Phase = self._phases[0]
         self._model = None
@@ -276,7 +276,7 @@ class _Run:
         """Train to the end of the phase, a signal, or a roll-back; return where to."""
         phase, stage = self._phase, self._phase.stage
         done = self._steps_done(position)
-        frames = stage.data.frames if stage.objective == "video" else 1
+        frames = stage.data.frames if stage.trains_on_latents else 1
         self._log.go_on_at(done, stage.data.batch_size * frames)
         callback = RunCallback(
             self._recipe,

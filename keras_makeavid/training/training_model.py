@@ -166,10 +166,14 @@ class DiffusionModel(ReportingModel):
             )
         return outputs
 
+    def errors(self, difference: Any) -> Any:
+        """What the loss is the mean of."""
+        return ops.square(difference)
+
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ) -> Tensor:
-        errors = ops.square(y_pred["target"] - y_pred["prediction"])
+        errors = self.errors(y_pred["target"] - y_pred["prediction"])
         if "weights" in y_pred:
             rank = len(errors.shape)
             errors = errors * ops.reshape(y_pred["weights"], (-1,) + (1,) * (rank - 1))

@@ -191,19 +191,26 @@ def nearest_given(given: Any) -> Any:
     return ops.cast(ops.argmin(distance + far, axis=-1), "int32")
 
 
-def objective_of(task: Any, caption_dropout: float, **options: Any) -> VideoDiffusion:
+def objective_of(
+    task: Any,
+    caption_dropout: float,
+    kind: type[VideoDiffusion] | None = None,
+    **options: Any,
+) -> VideoDiffusion:
     """Make the objective of a `TextToVideo`; states of the empty prompt are zeros.
 
-    If options say nothing of given frames, they are what the task was trained with.
+    If options say nothing of given frames, they are what the task was trained with. A
+    `kind` other than `VideoDiffusion` always has states of the empty prompt.
     """
     if options["given_frames"] is None and options["hint_spacing"] is None:
         options["given_frames"] = task.given_frames
     empty = task.preprocessor.sequence_length, task.backbone.context_dim
-    return VideoDiffusion(
+    has_empty = caption_dropout or kind is not None
+    return (kind or VideoDiffusion)(
         task.backbone,
         schedule=task.schedule,
         latent_scale=task.vae.scaling_factor,
         caption_dropout=caption_dropout,
-        empty_context=np.zeros(empty, "float32") if caption_dropout else None,
+        empty_context=np.zeros(empty, "float32") if has_empty else None,
         **options,
     )

@@ -78,9 +78,11 @@ GUIDE = (ROOT / "docs" / "train.md").read_text()
 def test_the_guide_tells_of_every_key_with_its_default():
     def keys(name, table):
         for field in msgspec.structs.fields(table):
-            inner = {"learning_rate": schema.LearningRate, "lora": schema.Lora}.get(
-                field.name
-            )
+            inner = {
+                "learning_rate": schema.LearningRate,
+                "lora": schema.Lora,
+                "distillation": schema.Distillation,
+            }.get(field.name)
             if inner is not None:
                 yield from keys(f"{name}.{field.name}", inner)
             elif name != "stage" or field.name not in ("data", "loss", "optimizer"):
