@@ -63,6 +63,9 @@ answers = {
     "averages": answer(
         {"trainable": "all", "optimizer": {"ema": 0.99}}, distribution={"fsdp": 8}
     ),
+    "distillation": answer(
+        {"trainable": "all", "objective": "distillation"}, distribution={}
+    ),
 }
 print(json.dumps(answers))
 """
@@ -99,6 +102,13 @@ def test_gradients_of_what_trains_are_all_reduced_and_no_others(answers):
     # The rest is the loss.
     assert gradients <= answer["sent"]["all-reduce"] < gradients + 1000
     assert set(answer["sent"]) == {"all-reduce"}
+
+
+def test_a_teacher_and_an_average_are_planned_too(answers):
+    answer = answers["distillation"]
+    own = answer["trainable"]
+    # Beside them stand the text states of the empty prompt.
+    assert 3 * own <= answer["parameters"] < 3 * own + 100
 
 
 def test_the_state_is_counted_by_its_kind(answers):
