@@ -1,8 +1,7 @@
 """The kinds of models that weights belong to: their variables, and their arguments.
 
-Arguments come from a configuration, or are read off the names and shapes of tensors,
-for files without one, such as Stable Diffusion's `.ckpt`. Numbers of heads, epsilons
-and the like leave no trace in the tensors: they are the layout's or the family's.
+Those come from a configuration, or are read off names and shapes of tensors. Numbers of
+heads, epsilons and the like leave no trace there: they are the layout's own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""A checkpoint: models found in one place, each with its architecture and weights.
+"""A checkpoint: models in one place, each with its architecture and its weights.
 
-Weights are tensors in our own names and axes, and each is read when it is asked for.
-What is done to them on their way (adding temporal parts, casting) gives other such
-tensors: nothing is read before it is written.
+Weights have our names and axes, and are read only when they are asked for or written.
 """
 
 from __future__ import annotations
@@ -66,8 +64,7 @@ class Component:
         kind: `"unet"`, `"vae"`, `"text_encoder"` or `"tiny_vae"`.
         layout: Name of the layout that it comes in.
         arguments: Arguments of our class.
-        weights: Its weights by the path of our variable. Those that the layout does
-            not hold are missing.
+        weights: Its weights by the path of our variable, as far as the layout has them.
     """
 
     kind: str
@@ -158,13 +155,11 @@ class Checkpoint:
     """Models found in one place, and what belongs to a pipeline besides.
 
     Args:
-        components: Models by their part in a task: `"unet"`, `"vae"`,
-            `"text_encoder"`, `"image_unet"`, the model of first frames, and
-            `"motion"`, motion modules without the UNet that they belong in.
+        components: Models by their part in a task: `"unet"`, `"vae"`, `"text_encoder"`,
+            `"image_unet"` for first frames, `"motion"` for motion modules alone.
         preprocessor: The tokenizer, if there is one.
         schedule: The noise schedule, if it is told.
-        defaults: What a task generates by default, as far as it is told: arguments of
-            `TextToVideo`, such as `height`.
+        defaults: Arguments of `TextToVideo` that are told, such as `height`.
         left_out: What is there besides, and no model of ours has a place for.
     """
 

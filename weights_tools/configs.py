@@ -1,8 +1,4 @@
-"""Configurations of others in our names, and bounds on what any may ask for.
-
-A hostile configuration must not decide how long we compute: no size is larger than an
-architecture of this family can have.
-"""
+"""Configurations of others in our names; no hostile one decides how much we compute."""
 
 from __future__ import annotations
 
@@ -316,57 +312,38 @@ _TEXT_ENCODER = _Format(
 
 
 def unet_from_diffusers_config(config: Mapping[str, Any]) -> UNetPseudo3D:
-    """Build the UNet that a config of diffusers or of the original describes.
+    """Build the UNet that a `unet/config.json` of diffusers or the original describes.
 
-    In these configs `attention_head_dim` is the number of heads, a historical
-    misnomer. A config with `_class_name` `"UNet2DConditionModel"` means Stable
-    Diffusion's image model: exact GELU, transformer epsilon 1e-6 and diffusers'
-    defaults for absent keys. `"UNetMotionModel"` means that with motion modules, whose
-    norms are those of their version in AnimateDiff (docs/animatediff.md). Any other
-    means the pseudo-3D model with its defaults (docs/model.md). Our own keys, such as
-    `gelu`, override.
-
-    Args:
-        config: Dict of `unet/config.json`.
-
-    Returns:
-        A `UNetPseudo3D` with fresh weights.
+    In it `attention_head_dim` is the number of heads, a historical misnomer. The class
+    `"UNet2DConditionModel"` means Stable Diffusion's image model: exact GELU,
+    transformer epsilon 1e-6 and diffusers' defaults for absent keys;
+    `"UNetMotionModel"` that with motion modules, whose norms are those of their version
+    in AnimateDiff (docs/animatediff.md); any other, or none, the pseudo-3D model with
+    its defaults (docs/model.md). Our own keys, such as `gelu`, override.
 
     Raises:
         ValueError: A key is unknown, or its value asks for another architecture.
 
     Example:
     ```python
-    unet = unet_from_diffusers_config(
-        {
-            "block_out_channels": [32, 64],
-            "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
-        }
-    )
+    config = {"block_out_channels": [32, 64]}
+    config["down_block_types"] = ["CrossAttnDownBlock2D", "DownBlock2D"]
+    unet = unet_from_diffusers_config(config)
     ```
     """
     return UNetPseudo3D(**our_arguments("unet", config))
 
 
 def autoencoder_from_diffusers_config(config: Mapping[str, Any]) -> AutoencoderKL:
-    """Build the autoencoder that a config of diffusers describes.
+    """Build the autoencoder that a `vae/config.json` of diffusers describes.
 
-    Absent keys have diffusers' defaults. Our own keys, such as `dtype`, override.
-
-    Args:
-        config: Dict of `vae/config.json`.
-
-    Returns:
-        An `AutoencoderKL` with fresh weights.
-
-    Raises:
-        ValueError: A key is unknown, or its value asks for another architecture.
+    Absent keys have diffusers' defaults; our own, such as `dtype`, override. One that
+    is unknown, or asks for another architecture, is a `ValueError`.
 
     Example:
     ```python
-    autoencoder = autoencoder_from_diffusers_config(
-        {"block_out_channels": [32, 64], "layers_per_block": 1}
-    )
+    config = {"block_out_channels": [32, 64], "layers_per_block": 1}
+    autoencoder = autoencoder_from_diffusers_config(config)
     ```
     """
     return AutoencoderKL(**our_arguments("vae", config))
@@ -375,17 +352,9 @@ def autoencoder_from_diffusers_config(config: Mapping[str, Any]) -> AutoencoderK
 def text_encoder_from_transformers_config(
     config: Mapping[str, Any], dtype: str | None = None
 ) -> TextEncoder:
-    """Build the text encoder that a config of transformers describes.
+    """Build the text encoder that a config of transformers' `CLIPTextModel` describes.
 
-    Args:
-        config: Dict of transformers' `CLIPTextModel`, as in its `config.json`.
-        dtype: Dtype or dtype policy of the encoder. `None` is Keras's default.
-
-    Returns:
-        A `TextEncoder` with fresh weights.
-
-    Raises:
-        ValueError: The config lacks a size, or holds one that no CLIP has.
+    A config that lacks a size, or holds one that no CLIP has, is a `ValueError`.
 
     Example:
     ```python

@@ -94,7 +94,7 @@ def convert(
     force: bool = False,
     progress: bool | Callable[[int, int], None] = False,
 ) -> ConversionReport:
-    """Convert weights from any layout to another.
+    """Convert weights from any layout to another, and tell what was written.
 
     Weights are streamed: at most a few tensors are in memory. Where the dtype is
     kept they stay identical bit by bit. The output appears complete or not at all.
@@ -109,15 +109,11 @@ def convert(
             `"kerascv"`. Of models with motion modules also `"diffusers_motion"` (a
             `UNetMotionModel`), and `"animatediff"` and `"diffusers_adapter"` (the
             modules alone: all else is dropped).
-        dtype: `"float32"`, `"float16"`, `"bfloat16"`, or `None` to keep each
-            tensor's.
+        dtype: `"float32"`, `"float16"` or `"bfloat16"`; `None` keeps each tensor's.
         part: The one part to convert, such as `"unet"`. `None` converts all.
-        variant: `"fp16"` prefers files of this variant in a diffusers folder; `"ema"`
-            the running mean in a checkpoint of LDM that has both.
-        overrides: Arguments of `UNetPseudo3D` that are known better than the source
-            tells, such as `{"transformer_epsilon": 1e-6}`.
-        base: Source of the parts that `source` does not have, such as the pipeline
-            that a UNet alone belongs to.
+        variant: As for `open_source`.
+        overrides: As for `open_source`.
+        base: Source of parts that `source` lacks, such as the pipeline of a UNet alone.
         tokenizer: Folder of the tokenizer, for a source that has none.
         inflating: `True` makes a video model of the image model first, as `inflate`
             does; `"auto"` does so if the source has an image model.
@@ -125,11 +121,7 @@ def convert(
             `"mm_sd_v15_v2.ckpt"`, or `"v1"`, `"v2"` or `"v3"` for new ones of that
             form. `None` makes the pseudo-3D model.
         force: Replace what is at `out`.
-        progress: `True` shows a bar by bytes; a function is called as
-            `progress(done, total)`.
-
-    Returns:
-        A `ConversionReport`.
+        progress: `True` shows a bar of bytes; a function gets them as `(done, total)`.
 
     Raises:
         FileExistsError: There is something at `out`, and not `force`; with it, if
@@ -140,11 +132,8 @@ def convert(
 
     Example:
     ```python
-    convert(
-        "hf://TempoFunk/makeavid-sd-jax",
-        "makeavid",
-        base="hf://stable-diffusion-v1-5/stable-diffusion-inpainting",
-    )
+    pipeline = "hf://stable-diffusion-v1-5/stable-diffusion-inpainting"
+    convert("hf://TempoFunk/makeavid-sd-jax", "makeavid", base=pipeline)
     convert("makeavid", "exported", layout="makeavid_torch", dtype="float16")
     ```
     """
@@ -188,23 +177,8 @@ def inflate(
     becomes one of 9 by zero weights for mask and hint (see `inflated`). With
     `motion=` it gets motion modules in place of pseudo-3D convolutions, and keeps its
     channels. Of a whole pipeline, and of a checkpoint of LDM, it makes a complete
-    `TextToVideo` preset.
-
-    Args:
-        source: As for `convert`.
-        out: What to write.
-        layout: As for `convert`, of those that hold video models.
-        **options: Further arguments of `convert`, such as `dtype="float16"` or
-            `motion="mm_sd_v15_v2.ckpt"`.
-
-    Returns:
-        A `ConversionReport`.
-
-    Raises:
-        FileExistsError: As for `convert`.
-        FileNotFoundError: As for `convert`.
-        ValueError: As for `convert`; also if the model is a video model already.
-        OSError: The disk is full.
+    `TextToVideo` preset. Arguments and errors are those of `convert`; that the model is
+    a video model already is a `ValueError` too.
 
     Example:
     ```python

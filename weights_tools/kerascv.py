@@ -1,9 +1,8 @@
 """KerasCV's Stable Diffusion, which is frozen: four classes, each of one size.
 
-KerasCV's variables have automatic names that depend on what was made before. Weights
-have their place in the model as a name instead, `layers/res_block_3/...`, as in a
-`.weights.h5` of Keras 3. The same table gives the order in which live models and `.h5`
-files from before Keras 3, such as the published ones, have them.
+Its variables have automatic names that depend on what was made before. Weights are
+named by their place in the model instead, `layers/res_block_3/...`, as in a
+`.weights.h5` of Keras 3; older files and live models have them in the same order.
 """
 
 from __future__ import annotations
@@ -164,15 +163,10 @@ _INSIDE: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "attention_block": (
         ("group_norm/", "norm/"),
-        ("to_q/", "q/conv2d/"),
-        ("to_k/", "k/conv2d/"),
-        ("to_v/", "v/conv2d/"),
+        *((f"to_{x}/", f"{x}/conv2d/") for x in "qkv"),
         ("to_out/", "proj_out/conv2d/"),
     ),
-    "clip_embedding": (
-        ("token_embedding/", "token_embedding/"),
-        ("position_embedding/", "position_embedding/"),
-    ),
+    "clip_embedding": tuple((f"{x}_embedding/",) * 2 for x in ("token", "position")),
     "clip_encoder_layer": (
         ("layer_norm_1/", "layer_norm1/"),
         ("attention/query/", "clip_attn/q_proj/"),

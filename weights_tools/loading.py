@@ -29,21 +29,10 @@ def load_model(
 ) -> keras.Model:
     """Load one model of any source that `convert` takes.
 
-    Args:
-        source: A file, a folder, or `hf://owner/name[@revision]`.
-        part: `"unet"`, `"vae"`, `"text_encoder"`, `"image_unet"` or `"tiny_vae"`.
-            `None` is for a source of one model.
-        dtype: Dtype or dtype policy of the model. `None` is Keras's default.
-        variant: As for `convert`.
-        overrides: As for `convert`.
-
-    Returns:
-        A `UNetPseudo3D`, `AutoencoderKL`, `TextEncoder` or `AutoencoderTiny`. An image
-        UNet's temporal parts are as in a new model: they do nothing.
-
-    Raises:
-        FileNotFoundError: There is nothing.
-        ValueError: The source is damaged, or has no such part.
+    An image UNet's temporal parts are as in a new model: they do nothing. `part` is
+    `"unet"`, `"vae"`, `"text_encoder"`, `"image_unet"` or `"tiny_vae"`; `None` is for a
+    source of one model. The dtype `None` is Keras's default. Other arguments, and
+    errors, are those of `open_source`.
 
     Example:
     ```python
@@ -69,13 +58,13 @@ def load_weights(
     Args:
         model: A built `UNetPseudo3D`, `AutoencoderKL` or `TextEncoder`.
         source: Dict of tensor name to array, or the path of a file.
-        layout: Name of the layout (`"makeavid_torch"`: PyTorch names with
-            `.spatial_conv` and `.temporal_conv`), or `"auto"` to tell by the names.
+        layout: A layout (`"makeavid_torch"`: PyTorch names with `.spatial_conv` and
+            `.temporal_conv`), or `"auto"` to tell by the names.
 
     Raises:
-        ValueError: A tensor is missing, surplus or misshapen (names and shapes are
-            listed) or holds NaN or infinity, or no layout fits.
         FileNotFoundError: There is no file at `source`.
+        ValueError: No layout fits; or a tensor is missing, surplus, misshapen, or holds
+            NaN or infinity: the text lists names and shapes.
 
     Example:
     ```python
@@ -105,11 +94,10 @@ def load_into_kerascv(
 
     Args:
         model: KerasCV's `DiffusionModel`, `Decoder`, `ImageEncoder` or `TextEncoder`.
-        source: As for `convert`.
-        part: The part of the source to load, such as `"image_unet"`. `None` takes the
-            one of the model's kind.
-        variant: As for `convert`.
-        overrides: As for `convert`.
+        source: As for `open_source`.
+        part: The part to load, such as `"image_unet"`; `None` is that of its kind.
+        variant: As for `open_source`.
+        overrides: As for `open_source`.
 
     Returns:
         Number of parameters that the model has no place for: temporal ones.

@@ -225,8 +225,7 @@ def kernel_names(kind: str, paths: Sequence[str] | Mapping[str, Any]) -> dict[st
 def _layouts(kind: str, path: str) -> list[Layout]:
     """Layouts whose name for a kernel files may use; the first one is written.
 
-    A name has dots, or in kohya's form underscores. diffusers' are usual; those of
-    motion modules are another layout's. All have the axes of PyTorch.
+    In kohya's form dots of a name are underscores. All have the axes of PyTorch.
     """
     layouts = [
         layout
@@ -304,8 +303,7 @@ def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
 def write_lora(path: StrPath, adapters: Adapters, form: str = "diffusers") -> None:
     """Write adapters to a file of safetensors; `read_lora` gives the same again.
 
-    Temporal layers have the names of the layout `"makeavid_torch"`, all others those of
-    diffusers.
+    Temporal layers have the names of the layout `"makeavid_torch"`, others diffusers'.
     """
     if form not in LORA_FORMS:
         raise ValueError(f"form must be one of {LORA_FORMS}. Received: {form!r}")
@@ -335,7 +333,7 @@ def convert_lora(
     """Bring a file of adapters into another form; its numbers stay to the bit.
 
     Args:
-        source: As for `read_lora`.
+        source: A file of kohya's, diffusers' or PEFT's form, or a folder with one.
         out: The file to write, `.safetensors`.
         form: `"diffusers"` or `"kohya"`.
         base: A source of the models that the adapters are for, as `convert` takes it.
@@ -348,7 +346,7 @@ def convert_lora(
     Raises:
         FileExistsError: There is something at `out`, and not `force`.
         FileNotFoundError: There is no source.
-        ValueError: The source does not fit the models; also as for `write_lora`.
+        ValueError: Models, form or name of the file do not fit.
 
     Example:
     ```python

@@ -91,7 +91,7 @@ def open_source(
     variant: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Iterator[Checkpoint]:
-    """Open what weights come from; no tensor is read yet.
+    """Open what weights come from as a `Checkpoint`; no tensor is read yet.
 
     Args:
         source: Path of a file or folder, a preset of the package,
@@ -102,13 +102,9 @@ def open_source(
         overrides: Arguments of `UNetPseudo3D` that are known better than the source
             tells, such as `{"transformer_epsilon": 1e-6}`.
 
-    Yields:
-        A `Checkpoint`, valid within the block.
-
     Raises:
         FileNotFoundError: There is nothing.
-        ValueError: It is damaged or no model that we know. The text says what was
-            found.
+        ValueError: It is damaged or no model that we know; the text says what is there.
 
     Example:
     ```python

@@ -1,8 +1,4 @@
-"""Save a checkpoint in a layout: a preset, a folder of diffusers, or a file.
-
-What is to be written is planned first, as files of weights and the small files beside
-them. Weights then go from where they are to their file, one tensor at a time.
-"""
+"""Save a checkpoint in a layout: planned first, then written one tensor at a time."""
 
 from __future__ import annotations
 
@@ -82,8 +78,8 @@ _OF_PYTORCH = {"format": "pt"}
 class _File:
     """One file of weights, at its place in the folder.
 
-    For each model in it there are the weights, the layout and the root of its names,
-    where `None` is the layout's own. All layouts have one container.
+    Each model in it has weights, a layout (all of one container), and a root of names,
+    where `None` is the layout's own.
     """
 
     name: str

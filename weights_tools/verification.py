@@ -35,8 +35,8 @@ class PartInspection:
         temporal_parameters: How many of them are temporal.
         dtypes: Number of parameters of each dtype.
         config: Arguments of our class, those of its architecture.
-        motion: Which version of AnimateDiff its motion modules are of, if it has any:
-            `"v1"`, `"v2"` (AnimateLCM and Lightning too) or `"v3"`.
+        motion: The version of AnimateDiff that its motion modules have, if any: `"v1"`,
+            `"v2"` (AnimateLCM and Lightning too) or `"v3"`.
     """
 
     kind: str
@@ -53,9 +53,7 @@ class PartInspection:
 class Inspection(dict[str, PartInspection]):
     """A `PartInspection` of each part of a source.
 
-    Args:
-        parts: The parts.
-        left_out: What the source holds and no model of ours has a place for.
+    Its `left_out` is what the source holds and no model of ours has a place for.
     """
 
     def __init__(self, parts: Mapping[str, PartInspection], left_out: tuple[str, ...]):
@@ -71,19 +69,9 @@ def inspect(
 ) -> Inspection:
     """Tell the layout and the content of a source; only headers are read.
 
-    Args:
-        source: As for `convert`.
-        variant: As for `convert`.
-        overrides: As for `convert`.
-
-    Returns:
-        A `PartInspection` of each part: `"unet"`, `"vae"`, `"text_encoder"`,
-        `"image_unet"`, `"tiny_vae"`, `"motion"` (motion modules alone). Its attribute
-        `left_out` lists what else is in the source.
-
-    Raises:
-        FileNotFoundError: There is nothing.
-        ValueError: It is damaged or no model that we know.
+    There is a `PartInspection` of each part: `"unet"`, `"vae"`, `"text_encoder"`,
+    `"image_unet"`, `"tiny_vae"`, `"motion"` (motion modules alone). The attribute
+    `left_out` lists what else there is. For arguments and errors see `open_source`.
 
     Example:
     ```python
@@ -120,12 +108,12 @@ class PartComparison:
     """One part of two sources.
 
     Args:
-        tensors: Largest absolute difference of each weight that both have, by the
-            path of our variable; infinite where the shapes differ.
+        tensors: Largest absolute difference of each weight that both have, by the path
+            of our variable; infinite where the shapes differ.
         only_first: Paths of weights that only the first has.
         only_second: Paths of weights that only the second has.
-        forward: Largest absolute difference of what the two models make of one
-            fixed input, float32; infinite where there is only one model.
+        forward: Largest absolute difference of outputs for one fixed input, float32;
+            infinite where there is only one model.
     """
 
     tensors: dict[str, float]
@@ -151,23 +139,19 @@ def verify(
 
     An image model and a video model are compared by an image and a still video of
     it. A model of noisy latents alone and an inpainting model are compared with mask
-    and hint that the first does not see.
+    and hint that the first does not see. Each part that either has is compared.
 
     Args:
-        first: A source, as for `convert`.
+        first: A source, as for `open_source`.
         second: Likewise.
         part: The one part to compare, such as `"unet"`. `None` compares all.
-        variant: As for `convert`; `"ema"` is of `first` alone.
-        overrides: As for `convert`, of `first`. `second` is taken as it is: what both
-            are said to be would not differ.
-
-    Returns:
-        A `PartComparison` of each part that one of them has.
+        variant: As for `open_source`; `"ema"` is of `first` alone.
+        overrides: As for `open_source`, of `first` alone: said of both, what they are
+            would not differ.
 
     Raises:
         FileNotFoundError: There is nothing.
-        ValueError: A source is damaged, the two have no part in common, or none
-            has the part asked for.
+        ValueError: A source is damaged, or both have not the part, or none in common.
 
     Example:
     ```python

@@ -1,8 +1,7 @@
 """Flax's msgpack: nested maps of names to arrays, its small objects read by `msgpack`.
 
-An array is an extension object that holds shape, dtype and bytes. One of more than
-`2**30` bytes is a map of flat pieces instead. Only heads are read, and data stays
-where it is in the file.
+An array is an extension object of shape, dtype and bytes; one of more than `2**30` is
+a map of flat pieces. Only heads are read, and data stays where it is in the file.
 """
 
 from __future__ import annotations

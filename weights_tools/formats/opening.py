@@ -50,18 +50,15 @@ def open_tensors(path: StrPath) -> TensorFile:
 
     The format is told by the content, then by the suffix: safetensors, checkpoints of
     PyTorch (nothing in them is run), Flax's msgpack, HDF5 as Keras writes it, or the
-    `index.json` of files in any of these.
-
-    What is damaged, dangerous or of no known format is a `FormatError`.
+    `index.json` of files in any of these. Others are a `FormatError`.
 
     Example:
     ```python
     specs = {"bias": TensorSpec((3,), "float32")}
-    with create_tensors("model.safetensors", specs, "safetensors") as writer:
+    with create_tensors("a.h5", specs, "hdf5") as writer:
         writer.write("bias", np.ones(3, "float32"))
-    with open_tensors("model.safetensors") as file:
-        bias = file.read("bias")
-    bias.shape  # (3,)
+    with open_tensors("a.h5") as file:
+        bias = file.read("bias")  # (3,)
     ```
     """
     file = MappedFile(path)
@@ -153,11 +150,7 @@ def _inside(index: Path, shard: str) -> Path:
 
 
 def _roots(index: Path) -> list[Path]:
-    """Folders that the files of a sharded set may really lie in.
-
-    In the cache of `huggingface_hub` the files of a revision are links to the `blobs`
-    of the same repository.
-    """
+    """Folders that shards may lie in, as the hub's `blobs`, which its links lead to."""
     folder = index.parent.absolute()
     revisions = [p for p in (folder, *folder.parents) if p.parent.name == "snapshots"]
     blobs = [revision.parent.parent / "blobs" for revision in revisions[:1]]

@@ -82,8 +82,7 @@ class _List(_Object):
 def open_torch(file: MappedFile) -> TensorFile:
     """Open a checkpoint of PyTorch. Nothing that it names is imported or run.
 
-    The tensors of a zip archive stay in the file until they are read. Those of the form
-    before PyTorch 1.6 are loaded at once.
+    The tensors of a zip archive stay in the file until they are read, others not.
     """
     try:
         import torch
@@ -222,9 +221,7 @@ def _look_at(
 ) -> None:
     """Find what pickles ask for, what can stand for it, and if it is called.
 
-    Their objects are counted as well, up to a `ValueError`: tuples that hold each other
-    twice over could take for ever to hash, and some that nest deeply would end the
-    process.
+    Objects are counted, too: some could take for ever to hash, or end the process.
     """
     objects = 0
     for _ in range(count):
@@ -298,8 +295,7 @@ def _tensors_of(
 ) -> tuple[dict[str, Any], str]:
     """The tensors of a checkpoint, its own or those of the state dict in it, and where.
 
-    The tensors of further state dicts have its name and a dot before theirs. Other
-    entries, such as a step count, are left out.
+    The tensors of further state dicts have its name and a dot before theirs.
     """
     if not isinstance(content, dict):
         kind = type(content).__name__

@@ -24,10 +24,8 @@ _KINDS = {2: np.uint16, 4: np.int32}
 class Layout:
     """Names and axis orders of one kind of model in one checkpoint layout.
 
-    A layout is data: an ordered list of substitutions that turn the path of one of
-    our variables into the tensor's name in the file, and the order of its axes.
-    Reading and writing both follow from applying it to the variables of a model,
-    so that the two directions cannot disagree.
+    An ordered list of substitutions turns the path of one of our variables into the
+    tensor's name in the file. Reading and writing both follow from it.
 
     Args:
         name: Name of the layout, such as `"diffusers"`.
@@ -42,13 +40,11 @@ class Layout:
         marker: Path of the variable whose tensor name identifies this layout in a file.
         beside: Path of a variable whose tensor must be there besides the marker's.
         without: Path of a variable whose tensor tells that it is another layout.
-        temporal: The one form of temporal parts that it holds, as `UNetPseudo3D` takes
-            it. `None` holds any, or none.
+        temporal: The one form of temporal parts that it holds, of `UNetPseudo3D`'s.
         absent: Pattern of paths that the layout does not hold.
         ignored: Pattern of names in the file that are not weights.
         defaults: Arguments of models in this layout that their configuration omits.
-        assumed: Arguments that other programs hard-code when they read this layout,
-            besides `defaults`.
+        assumed: Further arguments that other programs hard-code for this layout.
     """
 
     name: str

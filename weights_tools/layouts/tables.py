@@ -106,8 +106,7 @@ _ANIMATEDIFF = replace(
 def _ldm_place(path: re.Match[str]) -> str:
     """Where LDM has a layer of a block.
 
-    Stable Diffusion 1.x has two layers a block. LDM numbers what is on the way down and
-    on the way up in one row each, three places a level.
+    It numbers what is on the way down, and up, in one row each, three places a level.
     """
     way, level, kind, i = path[1], int(path[2]), path[3], int(path[4])
     if kind == "downsamplers":
