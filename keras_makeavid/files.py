@@ -88,9 +88,9 @@ def existing_parent(path: StrPath) -> Path:
 
 
 def read_text(path: StrPath, max_bytes: int = 2**26) -> str:
-    """Read a text file in UTF-8 of at most `max_bytes`.
+    """Read a text file in UTF-8 of at most `max_bytes`, without a byte order mark.
 
-    A byte order mark is left out, and line ends of any system become plain ones.
+    Line ends of any system become plain ones.
     """
     path = Path(path)
     with path.open("rb") as file:
@@ -114,11 +114,7 @@ def read_text(path: StrPath, max_bytes: int = 2**26) -> str:
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` that becomes `path` when the block succeeds.
-
-    A reader sees the old file or the new one, never half of one, and a failure leaves
-    nothing behind.
-    """
+    """Give a path beside `path` that becomes `path`, whole, when the block succeeds."""
     aside = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
         yield aside
@@ -139,8 +135,7 @@ def remove_leftovers(folder: Path) -> None:
 def check_replaceable_folder(path: StrPath, marker: str | None) -> Path:
     """Return `path` if a folder may be written there.
 
-    One that holds files is replaced only if one of them has the name `marker`; `None`
-    lets any folder be replaced.
+    One that holds files must hold `marker`; with `None` any may be replaced.
     """
     path = existing_parent(path)
     if path.exists() and not path.is_dir():
@@ -164,9 +159,9 @@ def put_back(path: Path) -> None:
 def folder_written_aside(path: StrPath, replaces: str | None = None) -> Iterator[Path]:
     """Give a new folder beside `path` that becomes `path` when the block succeeds.
 
-    A folder that is there is replaced whole; `replaces` is the `marker` that it must
-    hold. Between two renames there is neither: a process killed just then leaves the
-    old one as `.NAME.ID.old`, which the next to write there puts back first.
+    A folder that is there, which must hold the marker `replaces`, is replaced whole. A
+    process killed between the two renames leaves the old one as `.NAME.ID.old`, which
+    the next to write there puts back first.
     """
     put_back(existing_parent(path))
     path = check_replaceable_folder(path, replaces)

@@ -31,16 +31,14 @@ class GivenFrames:
     - `"random"`: each frame with a probability that is drawn for the video.
     - `"none"`.
     - `"repeated"`, `"repeated every 4"`: the published form. The first frame, or every
-      fourth, is the hint of all that follow, and the mask is 0 everywhere: the model is
-      not told which frames are given.
+      fourth, is the hint of all that follow, and the mask is 0 everywhere.
 
     Args:
         shares: The share of each pattern, positive numbers of any sum.
 
     Example:
     ```python
-    given = GivenFrames({"first": 2, "ends": 1, "every 4": 1})
-    given.masked  # True
+    GivenFrames({"first": 2, "ends": 1, "every 4": 1}).masked  # True
     ```
     """
 

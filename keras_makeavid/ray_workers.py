@@ -24,8 +24,7 @@ class RayWorkers:
     """The workers of a Ray cluster, that encode clips or generate videos.
 
     Every machine must find all files, and the preset, under the paths that they have
-    here: on a file system of all of them. A worker that is lost is replaced, and its
-    work done again.
+    here. A worker that is lost is replaced, and its work done again.
 
     Args:
         preset: Preset of the `TextToVideo` that the workers use.

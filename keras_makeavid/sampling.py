@@ -52,12 +52,10 @@ class DenoisingLoop:
     """All sampling steps of a UNet as one compiled program.
 
     The number of steps, the scheduler's coefficients, text, hint, mask, noise and
-    guidance are arguments of the program: none of them compiles it again. Guidance
-    of 1 is a program of its own, with one UNet pass a step instead of a batch of two;
-    so are schedulers that add noise, which is drawn inside, and rescaled guidance.
-    Steps with and without guidance are stretches for one program and the other.
-
-    If the UNet takes only the latent's channels, mask and hint are left out.
+    guidance are arguments of the program: none of them compiles it again. Guidance of
+    1, with one UNet pass a step instead of a batch of two, is a program of its own; so
+    are schedulers that add noise, which is drawn inside, and rescaled guidance. If the
+    UNet takes only the latent's channels, mask and hint are left out.
     """
 
     def __init__(self, unet):
@@ -94,8 +92,7 @@ class DenoisingLoop:
             noise_keys: Int32 `(B, 2)`, for a table that `needs_noise`.
             progress: Called with the number of steps done after each step.
             spatial_only: Whether to leave out the UNet's temporal parts.
-            low_memory: Whether the two passes of guidance follow one another, rather
-                than being one of twice the batch.
+            low_memory: Whether the two passes of guidance follow one another.
             guided_steps: Steps with guidance; `None` is all.
             preview: How the expected result is shown on the way.
             latents: Clean latents to start from, with a table of a `strength`.
@@ -155,8 +152,7 @@ class DenoisingLoop:
     def lower(self, noise: Any, context: Any) -> Any:
         """Lower the guided loop of a scheduler without noise to a `jax.stages.Lowered`.
 
-        Latents `(B, F, H, W, C)` and text states `(B, L, D)` are shapes with shardings,
-        as `jax.ShapeDtypeStruct`.
+        Latents and text states `(B, L, D)` are `jax.ShapeDtypeStruct`s with shardings.
         """
         import jax
 
@@ -253,8 +249,8 @@ class DenoisingLoop:
     def _predictor(self, conditions: Conditions, kind: _Program, text_shares):
         """Function of (sample, timestep) that gives the guided prediction.
 
-        `frames` are the first frame and the number of those in the sample, where that
-        is a window; `deep` are features of an earlier step, as `UNet.call` takes them.
+        `frames` are the first frame of a window and their number; `deep` are features
+        of an earlier step, as `UNet.call` takes them.
         """
         context = conditions.context
         if kind.guided:
@@ -344,7 +340,7 @@ def rescale_guided(guided: Any, positive: Any, share: Any) -> Any:
     """Bring the contrast of a guided prediction `(B, ...)` back to the prompt's own.
 
     Lin et al., arXiv 2305.08891, equations 15 and 16; the deviation is that of a whole
-    sample, all frames together. A share of 0 changes nothing, theirs is 0.7.
+    sample. A share of 0 changes nothing, theirs is 0.7.
     """
     axes = tuple(range(1, len(guided.shape)))
     own, blown = (ops.std(x, axis=axes, keepdims=True) for x in (positive, guided))

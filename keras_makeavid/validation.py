@@ -1,7 +1,6 @@
 """Values from outside checked against types: recipes, configurations, options.
 
-What is allowed is written once, as a `msgspec.Struct` with types and bounds. Every
-error in a value is told at once, with the path of its key.
+Every error in a value is told at once, with the path of its key.
 """
 
 from __future__ import annotations
@@ -41,8 +40,7 @@ class ValidationError(ValueError):
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base class of tables whose keys are all known.
 
-    A table may be derived from `msgspec.Struct` itself to pass over unknown keys. A
-    key that is missing has its default. A table that is missing is made of defaults,
+    A key that is missing has its default. A table that is missing is made of defaults,
     and so each of its keys without one is told by name.
     """
 
@@ -54,15 +52,14 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def validate(value: Any, kind: type[T], source: object) -> T:
     """Make an instance of a type out of a value in the types of JSON or TOML.
 
-    Nothing is converted but whole numbers to float, and lists to tuples. Floats must
-    be finite. The text of the `ValidationError` names the source and every key, what is
-    allowed and what was received.
+    Nothing is converted but whole numbers to float, and lists to tuples. Floats must be
+    finite. A `ValidationError` names the source, every key, what is allowed and
+    received.
 
-    The type is a `Table` or any that msgspec knows, with bounds as
-    `Annotated[int, msgspec.Meta(ge=1)]`. `Meta(description=...)` says in words what is
-    allowed, where the type does not say it well. `Meta(extra={"check": function})` adds
-    a function that raises `ValueError` for what is not allowed. A class with a class
-    method `parse` is made by it.
+    The type is a `Table` or any that msgspec knows, with bounds as `Annotated[int,
+    msgspec.Meta(ge=1)]`. `Meta(description=...)` says in words what is allowed, and
+    `Meta(extra={"check": function})` adds a function that raises `ValueError` for what
+    is not. A class with a class method `parse` is made by it.
     """
     problems: list[str] = []
     read = _read(value, kind, "", problems)

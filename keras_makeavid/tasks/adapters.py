@@ -42,9 +42,8 @@ _Loaded = dict[str, tuple[Adapters, float]]
 class LoadedAdapters:
     """The adapters of a task, each with a name and a scale.
 
-    Kernels become `base + sum(scale * delta)`, computed in float32: adapters cost
-    nothing when a video is generated, and no change of them compiles anything anew. The
-    kernels as they were stay on the host, and unloading puts them back to the bit.
+    Kernels become `base + sum(scale * delta)`, computed in float32. The kernels as they
+    were stay on the host, and unloading puts them back to the bit.
     """
 
     def __init__(self, task: keras.Model):
@@ -168,8 +167,7 @@ def with_embedding(
 ) -> tuple[list[str], TextToVideoPreprocessor, TextEncoder]:
     """The tokens of a file, and a tokenizer and a text encoder that know them too.
 
-    Several vectors are as many tokens, `token`, `token_1` and so on, as in diffusers:
-    the first one in a prompt stands for all.
+    Several vectors are as many tokens, `token`, `token_1` and so on, as in diffusers.
     """
     config = text_encoder.get_config()
     found, vectors = read_embedding(path, config["embedding_dim"])

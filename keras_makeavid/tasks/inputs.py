@@ -65,10 +65,9 @@ def as_list_of_prompts(prompts: Any) -> list[Any]:
 def over_time(
     prompts: Sequence[Mapping[int, str]], num_frames: int
 ) -> tuple[list[list[str]], np.ndarray | None]:
-    """Lay prompts that change over the frames of a video.
+    """Lay prompts that change over the frames: texts of each, and their shares.
 
-    They are as many texts for each prompt, and float32 `(B, F, K)`, how much a frame is
-    told of each; `None` if no prompt changes.
+    Shares are float32 `(B, F, K)`, or `None` if no prompt changes.
     """
     count = max(map(len, prompts))
     rows, shares = [], np.zeros((len(prompts), num_frames, count), "float32")
@@ -150,10 +149,9 @@ def as_keyframes(
     size: tuple[int, int, int],
     latent_shape: tuple[int, ...],
 ) -> dict[int, tuple[np.ndarray, np.ndarray | None]]:
-    """Return the pictures that are given, and their masks, by frame.
+    """Return pictures that are given, and masks or `None`, by frame; or latents.
 
-    Pictures are as `as_hint_images` returns them, or latents, and masks as `as_masks`
-    does. The `size` is that of the batch, height and width.
+    The `size` is that of the batch, height and width.
     """
     if keyframes is None:
         if hint_image is None and mask_image is not None:
@@ -214,8 +212,8 @@ def as_hint_images(
 ) -> np.ndarray:
     """Return hint images as float32 `(B, height, width, 3)` in `[-1, 1]`.
 
-    They are uint8 `(H, W, 3)`, one for all samples, or `(B, H, W, 3)`, or a list of any
-    sizes, of arrays or PIL images. Each is scaled to cover and cropped to the centre.
+    They are uint8 `(H, W, 3)`, one for all, or `(B, H, W, 3)`, or a list of any sizes,
+    of arrays or PIL images. Each is scaled to cover and cropped to the centre.
     """
     images = _for_each_sample(images, batch, rank=3)
     fits = all(
@@ -237,9 +235,9 @@ def as_hint_images(
 def as_masks(masks, batch: int, height: int, width: int) -> np.ndarray:
     """Return masks as float32 `(B, height, width, 1)`: 1 is to be filled, 0 is given.
 
-    They are `(H, W)`, one for all samples, or `(B, H, W)`, or a list of any sizes, each
-    with a last axis of 1 or without: bool, uint8 (128 and above is 1) or float in
-    `[0, 1]` (0.5 and above is 1).
+    They are `(H, W)`, one for all, or `(B, H, W)`, or a list of any sizes, a last axis
+    of 1 or none: bool, uint8 (128 and above is 1) or float in `[0, 1]` (0.5 and above
+    is 1).
     """
     if isinstance(masks, list | tuple):
         masks = [_without_channel(np.asarray(mask)) for mask in masks]

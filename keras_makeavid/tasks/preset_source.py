@@ -20,12 +20,10 @@ _RECORD = "converted.json"
 def as_preset(preset: StrPath, motion: StrPath | None = None) -> str:
     """The preset itself, or the one that a checkpoint was converted to.
 
-    With `motion`, AnimateDiff's motion modules or the name of new ones, it is one that
-    a checkpoint was inflated to with these.
-
-    What is converted is a repository of the hub or a folder in diffusers' layout, or a
-    single file, and no KerasHub preset. Its conversion is kept in `cache_folder()`
-    under a key of the repository's commit, or of paths, sizes and times of the files.
+    A repository of the hub, a folder in diffusers' layout or a single file, no KerasHub
+    preset, is converted; with `motion`, it gets these motion modules or new ones. The
+    result is kept in `cache_folder()` under a key of the repository's commit, or of
+    paths, sizes and times of the files.
     """
     preset = os.fspath(preset)
     if motion is not None:

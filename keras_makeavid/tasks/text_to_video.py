@@ -38,8 +38,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
     preset's backbone weights; those of the other parts are its task weights.
 
     Args:
-        backbone: The `UNetPseudo3D`. One that takes latents alone, and no mask and
-            hint, makes videos of prompts alone.
+        backbone: The `UNetPseudo3D`. One that takes latents alone takes no hint image.
         preprocessor: Turns prompts into token ids.
         text_encoder: Takes `{"token_ids"}`, returns text states `(B, L, D)`.
         vae: The `AutoencoderKL`.
@@ -65,12 +64,6 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
     task = keras_makeavid.TextToVideo.from_preset("path/to/preset")
     videos = task.generate("dancing in the rain", num_frames=24, seed=0)
     keras_makeavid.video.write_video("rain.mp4", videos[0], fps=task.fps)
-
-    task = keras_makeavid.TextToVideo.from_preset("path/to/preset", dtype="float32")
-    task.compile(trainable="temporal")
-    windows = keras_makeavid.data.LatentDataset("dataset", num_frames=task.num_frames)
-    task.fit(windows, epochs=10)
-    task.save_to_preset("trained")
     ```
     """
 
@@ -135,9 +128,9 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
     ) -> TextToVideo:
         """Make the task of a preset, or of a checkpoint of Stable Diffusion 1.x.
 
-        A checkpoint is converted and inflated as by `makeavid weights inflate`, with
-        a progress bar on a terminal. What it was converted to is kept in `KERAS_HOME`,
-        or else in `~/.cache/keras_makeavid`, and taken the next time.
+        A checkpoint is converted and inflated as by `makeavid weights inflate`. The
+        result is kept in `KERAS_HOME`, or else in `~/.cache/keras_makeavid`, and taken
+        the next time.
 
         Args:
             preset: Name of a preset of the package, a folder, or a handle as KerasHub
@@ -145,9 +138,9 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 diffusers' layout, a repository of one, or a `.safetensors` or `.ckpt`
                 file.
             load_weights: Whether to load its weights; `False` draws new ones.
-            motion: AnimateDiff's motion modules, which make an image model a video
-                model in place of pseudo-3D parts: a file, folder or repository of
-                them, or `"v1"`, `"v2"` or `"v3"` for new ones of that form.
+            motion: AnimateDiff's motion modules, which an image model gets in place of
+                pseudo-3D parts: a file, folder or repository of them, or `"v1"`, `"v2"`
+                or `"v3"` for new ones of that form.
             dtype: Dtype policy of all parts, or its name: of Keras, or
                 `"stored_bfloat16"` and `"stored_float16"` (see `StoredPolicy`). `None`
                 is half precision on an accelerator, bfloat16 where it has that, and
@@ -190,14 +183,9 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
     def quantize(self, mode: str = "int8", config: Any = None, **kwargs: Any) -> None:
         """Round the weights of UNet, image model and VAE to int8.
 
-        See `UNetPseudo3D.quantize`. The text encoder, which runs once a prompt, stays
-        as it is. With `dtype="int8_from_float32"`, `from_preset` makes the same task
-        without the full weights in memory.
-
-        Args:
-            mode: `"int8"`; other modes and options are a `ValueError`.
-            config: As for `UNetPseudo3D.quantize`, as further arguments are.
-            **kwargs: See there.
+        See `UNetPseudo3D.quantize`. The text encoder stays as it is. With
+        `dtype="int8_from_float32"`, `from_preset` makes the same task without the full
+        weights in memory. Modes but `"int8"`, and other options, are a `ValueError`.
 
         Example:
         ```python
@@ -228,7 +216,6 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         Example:
         ```python
         task.load_fast_decoder("hf://madebyollin/taesd")
-        videos = task.generate("a cat", fast_decode=True)
         ```
         """
         tiny = source
@@ -299,45 +286,40 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         start from, and the noise that some schedulers add in each step.
 
         Args:
-            prompts: One prompt or a list of them. A prompt that changes is a dict of
-                the frames at which it is such and such; frames between two are told
-                of both, each as much as it is near.
+            prompts: One prompt or a list of them. A prompt that changes is a dict by
+                frame; frames between two are told of both, each as much as it is near.
             negative_prompts: What to avoid: one for all, one for each, or `None`.
-            hint_image: The picture to set in motion: uint8 `(H, W, 3)` for all, or
-                `(B, H, W, 3)`. With none, a first frame is made by the image model. A
-                UNet that takes latents alone takes no picture, and makes no such frame.
-            mask_image: `(H, W)` or `(B, H, W)`, bool, uint8 or float in `[0, 1]`:
-                1 is to be filled, 0 is given by `hint_image`. `None` is 0 everywhere.
+            hint_image: The picture to set in motion: uint8 `(H, W, 3)` for all, or `(B,
+                H, W, 3)`. With none, a first frame is made by the image model. A UNet
+                that takes latents alone takes no picture, and makes no such frame.
+            mask_image: `(H, W)` or `(B, H, W)`, bool, uint8 or float in `[0, 1]`: 1 is
+                to be filled, 0 is given by `hint_image`. `None` is 0 everywhere.
             keyframes: Pictures by frame, from 0, or from -1 for the last one, each as
                 `hint_image`, or latents `(B, h, w, C)` of an earlier result. They come
-                back as they are, but for what the VAE loses; those between are made to
-                fit.
-            video: A video to change, uint8 `(F, H, W, 3)` for all prompts, or
-                `(B, F, H, W, 3)`. It is what sampling starts from, with noise added.
-                Without hint or keyframes, its first frame is changed likewise, by the
-                image model.
+                back as they are, but for what the VAE loses.
+            video: A video to change, uint8 `(F, H, W, 3)` for all prompts, or `(B, F,
+                H, W, 3)`: sampling starts from it, with noise added. Without hint or
+                keyframes, the image model changes its first frame likewise.
             strength: How much of a `video` may change: the share of the steps taken.
             num_frames: Number of frames F; `None` is the task's own, or the video's.
             height: Height in pixels, a multiple of 32 (less for models of fewer
                 levels); `None` is the task's own.
             width: Width in pixels, likewise.
-            window: Frames that the model makes at once, for longer videos: they are
-                made in windows, whose predictions are blended in each step, in the
-                memory of one. `None` makes all frames at once.
-            overlap: Frames that a window shares with the one before it; `None` is a
+            window: Frames that the model makes at once: longer videos are made in
+                windows, whose predictions are blended in each step, in the memory of
+                one. `None` makes all frames at once.
+            overlap: Frames that a window shares with the one before; `None` is a
                 quarter.
             blend: How much a window counts in its frames: more towards its middle,
                 `"pyramid"`, or all alike, `"uniform"`.
             shared_noise: Whether all windows start from the noise of the first, in
                 other orders, which makes them more alike (FreeNoise, arXiv 2310.15169).
             num_steps: Number of sampling steps.
-            guidance_scale: Weight of the prompt against the negative prompt; `None`
-                is the task's own. 1 is without guidance and costs half.
-            image_guidance_scale: The same for the first frame; `None` is
-                `guidance_scale`.
-            guidance_rescale: From 0 to 1, against blown contrast at high guidance
-                (arXiv 2305.08891): how far the contrast of guided predictions goes back
-                to that of the prompt's own.
+            guidance_scale: Weight of the prompt against the negative prompt; `None` is
+                the task's own. 1 is without guidance and costs half.
+            image_guidance_scale: That for the first frame; `None` is `guidance_scale`.
+            guidance_rescale: From 0 to 1, how far the contrast of guided predictions
+                goes back to that of the prompt's own (arXiv 2305.08891).
             guidance_interval: Noise levels `(low, high)` with guidance; a step at
                 others makes one pass of the UNet, not two (arXiv 2404.07724). They are
                 shares of noise in `[0, 1]`, see `NoiseSchedule.noise_scale`.
@@ -348,24 +330,23 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             scheduler: A name that `get_scheduler` knows, such as `"dpm++2m"`, `"lcm"`
                 or `"euler-ancestral"`, or a `Scheduler`.
             spatial_only: Leave out the temporal parts: each frame is an image of its
-                own, to show what the temporal parts do.
+                own.
             seed: A number (sample `i` takes `seed + i`), a list, or `None`.
-            progress: `True` shows a bar; a function is called as
-                `progress(step, num_steps)` after each step.
+            progress: `True` shows a bar; a function is called as `progress(step,
+                num_steps)` after each step.
             tile_size: Side in pixels of the overlapping tiles in which the VAE codes
                 larger frames, for less memory; `None` codes whole frames.
             prompt_weighting: Whether `(word)`, `(word:1.3)` and `[word]` weigh words,
-                in `prompts` and `negative_prompts` (see `text.parse_weights`).
-            long_prompts: Whether a prompt of more tokens than the text encoder takes
-                is read in windows, 75 tokens each, and not cut. All prompts of a call
-                then have as many windows as the longest.
-            fast_decode: Whether the decoder of `load_fast_decoder` decodes the video,
-                in place of the VAE.
+                also of `negative_prompts` (see `text.parse_weights`).
+            long_prompts: Whether a prompt of more tokens than the text encoder takes is
+                read in windows, 75 tokens each, and not cut. All prompts of a call then
+                have as many windows as the longest.
+            fast_decode: Whether the decoder of `load_fast_decoder` decodes the video.
             preview: Called as `preview(step, num_steps, frames)` every `preview_every`
-                steps of the video, numbered as for `progress`. `frames` are uint8
-                `(B, F, h, w, 3)`, what the video is expected to become: of full size
-                from the decoder of `load_fast_decoder`; without one, of the size of
-                the latents by a linear map.
+                steps of the video, numbered as for `progress`. `frames` are uint8 `(B,
+                F, h, w, 3)`, what the video is expected to become: of full size from
+                the decoder of `load_fast_decoder`; without one, of the size of the
+                latents by a linear map.
             preview_every: Number of steps.
             output: `"video"`, or `"latents"` to have what is not decoded.
 
@@ -557,8 +538,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
 
         Args:
             video: uint8 `(F, H, W, 3)`, or `(B, F, H, W, 3)` with one for each prompt.
-            factor: How many frames there are then for one: the new ones are a `factor`
-                times closer.
+            factor: How many times closer the frames are then.
             prompts: As for `generate`. With no prompt the default guidance is 1.
             **arguments: As for `generate`. A video of more frames than the task's own
                 is made in windows of so many, unless `window` says otherwise.
@@ -569,7 +549,6 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         Example:
         ```python
         smooth = task.interpolate(read_video("clip.mp4", fps=8), factor=4)
-        write_video("smooth.mp4", smooth[0], fps=32)
         ```
         """
         video, prompts = self._with_clip(video, prompts, arguments)
@@ -597,9 +576,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         seed: int | Sequence[int] | None = None,
         **arguments: Any,
     ) -> np.ndarray:
-        """Continue a video.
-
-        The last frames are given, the model makes the next ones, and so on.
+        """Continue a video: its last frames are given, the model makes more, and so on.
 
         Args:
             video: uint8 `(F, H, W, 3)`, or `(B, F, H, W, 3)` with one for each prompt.
@@ -611,8 +588,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             **arguments: As for `generate`.
 
         Returns:
-            uint8 `(B, num_frames, height, width, 3)`. The frames of the video are as it
-            has them, at the size of the result.
+            uint8 `(B, num_frames, height, width, 3)`; frames of the video are as they
+            were.
 
         Example:
         ```python
@@ -696,15 +673,10 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         prompt_weighting: bool = False,
         long_prompts: bool = False,
     ) -> Tensor:
-        """Compute the text states that the UNet attends to.
+        """Compute the text states `(B, L, D)` that the UNet attends to.
 
-        Args:
-            prompts: A list of them.
-            prompt_weighting: As for `generate`, as is `long_prompts`.
-            long_prompts: With it, L is that of a window times their number.
-
-        Returns:
-            A tensor `(B, L, D)`.
+        Options are as for `generate`; `long_prompts` makes L that of a window times
+        their number.
 
         Example:
         ```python
@@ -832,11 +804,6 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         Raises:
             FileExistsError: If there is something at `preset_dir` that is no preset.
             FileNotFoundError: If the folder to write it in is missing.
-
-        Example:
-        ```python
-        task.save_to_preset("my_preset")
-        ```
         """
         with folder_written_aside(preset_dir, replaces="task.json") as folder:
             super().save_to_preset(str(folder), max_shard_size=max_shard_size)
@@ -880,10 +847,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
 
 
 def _with_dtype_of(backbone, part, name):
-    """The config of `part` with the dtype that `from_preset` put into the backbone's.
-
-    KerasHub hands a dtype asked for to the backbone alone; it is meant for the task.
-    """
+    """The config of `part` with the dtype that KerasHub hands to the backbone alone."""
     dtype = backbone["config"].get("dtype") if isinstance(backbone, dict) else None
     if dtype is None or isinstance(dtype, dict):
         return part
@@ -942,10 +906,10 @@ def _at_first_frame(text):
 
 
 def _hint_and_mask(given, shape, masked):
-    """Hint `(B, F, h, w, C)` and mask of videos, some frames of which are given.
+    """Hint `(B, F, h, w, C)` and mask of videos, from `(hint, mask)` by frame.
 
-    Those are `(hint, mask)` by frame. If the model is not `masked`, it is the first
-    one alone, and all frames get its hint and its mask.
+    If the model is not `masked`, it is the first alone, and all get its hint and its
+    mask.
     """
     if not given:
         return np.zeros(shape, "float32"), np.ones((*shape[:-1], 1), "float32")
