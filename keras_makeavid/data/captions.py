@@ -48,7 +48,7 @@ def read_captions(
     suffixes: Collection[str] = VIDEO_SUFFIXES,
     passed_over: dict[Path, str] | None = None,
 ) -> dict[Path, str]:
-    """Pair the clips of a folder with their captions.
+    """Pair the clips of a folder with their captions: a dict, sorted by path.
 
     Args:
         clips: Folder of video files. Folders inside it are searched too.
@@ -59,13 +59,10 @@ def read_captions(
         suffixes: Suffixes of the files to look for, such as `PICTURE_SUFFIXES`.
         passed_over: Takes each file that is not taken in spite of its suffix, and why.
 
-    Returns:
-        A dict of clip to caption, sorted by path.
-
     Raises:
         FileNotFoundError: The folder or table is missing, or has no clips.
-        ValueError: A table is malformed, names a file outside of the folder, missing
-            or twice; or a clip has no caption. The text names them.
+        ValueError: A table is malformed, names a file outside of the folder, missing or
+            twice; or a clip has no caption. The text names them.
 
     Example:
     ```python

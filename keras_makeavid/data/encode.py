@@ -86,7 +86,7 @@ def encode_clips(
     on_clip: Callable[[str], None] = lambda clip_id: None,
     background: Colour = "white",
 ) -> EncodeReport:
-    """Encode clips and captions as latents and text states.
+    """Encode clips and captions as latents and text states; tell what became of each.
 
     A clip that the dataset has of the same bytes, caption, settings and weights is
     skipped: a stopped run continues where it was. A broken clip is reported, left out,
@@ -111,16 +111,13 @@ def encode_clips(
         clip_filter: What to leave out. `None` leaves nothing out.
         split_scenes: Make each scene between two cuts a clip, `ID-1`, `ID-2` and so on.
             Scenes of fewer than `num_frames` are dropped.
-        layout: `"sharded"`, or `"published"` for that of the published datasets.
-        half: Store float16 instead of float32, in the sharded layout only.
+        layout: As for `open_writer`.
+        half: As for `open_writer`.
         num_workers: Processes that decode clips while this one encodes them; 0 for
             none. A script needs `if __name__ == "__main__"` for them.
         ray_workers: Workers of a Ray cluster that decode and encode in their place.
         on_clip: Called with each clip's id when it is done, skipped or left out.
         background: What lies behind transparent parts, as for `read_video`.
-
-    Returns:
-        An `EncodeReport`.
 
     Raises:
         ValueError: An argument makes no sense, or the size does not fit the VAE.
@@ -129,10 +126,8 @@ def encode_clips(
     Example:
     ```python
     task = keras_makeavid.TextToVideo.from_preset("preset")
-    report = encode_clips(
-        read_captions("clips"), "dataset",
-        task.vae, task.text_encoder, task.preprocessor.tokenize, fps=8,
-    )
+    parts = task.vae, task.text_encoder, task.preprocessor.tokenize
+    report = encode_clips(read_captions("clips"), "dataset", *parts, fps=8)
     ```
     """
     from keras_makeavid.data.clip_encoder import ClipEncoder

@@ -1,7 +1,4 @@
-"""Batches of latent windows for `fit`.
-
-Apart from the loaders: processes that only read windows import no Keras.
-"""
+"""Batches of latent windows for `fit`; the loaders, apart, import no Keras."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ class LatentDataset(keras.utils.PyDataset):
     """The batches of a `LatentLoader` as `fit` takes them, epoch after epoch.
 
     It shuffles by its own seed, whatever Keras is told: each clip comes once an epoch,
-    in a random window.
+    in a random window. Errors are those of `LatentLoader`.
 
     Args:
         source: Dataset folder, or an opened dataset.
@@ -31,14 +28,9 @@ class LatentDataset(keras.utils.PyDataset):
         epoch: Number of the epoch that `fit` takes next, from 0. Set it to go on in a
             new process; `TextToVideo.fit` sets it to `initial_epoch`.
 
-    Raises:
-        FileNotFoundError: See `LatentLoader`.
-        ValueError: See `LatentLoader`.
-
     Example:
     ```python
     dataset = LatentDataset("dataset", num_frames=task.num_frames, batch_size=4)
-    task.compile()
     task.fit(dataset, epochs=10)
     ```
     """
@@ -73,10 +65,7 @@ class LatentDataset(keras.utils.PyDataset):
         return self._loader.steps_per_epoch
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray]]:
-        """Read a batch of this epoch, as `LatentLoader.batch` does.
-
-        In an epoch of `fit`, where Keras may shuffle, the order is that of asking.
-        """
+        """Read a batch of this epoch; in `fit`, in the order of asking."""
         if not 0 <= index < len(self):
             raise IndexError(
                 f"index must be from 0 to {len(self) - 1}. Received: {index}"

@@ -22,16 +22,7 @@ ID_LIST = "data/id_list.json"
 
 
 class PublishedReader(LatentReader):
-    """A dataset of the layout of `TempoFunk/tempofunk-sdance`.
-
-    Arguments, attributes and errors are those of `LatentReader`.
-
-    Example:
-    ```python
-    dataset = PublishedReader("tempofunk-sdance")
-    latents = dataset.latents(0, start=10, stop=34)  # (24, 64, 64, 4)
-    ```
-    """
+    """A `LatentReader` of the layout of `TempoFunk/tempofunk-sdance`."""
 
     FAILED_ID_LIST: ClassVar[str] = "data/failed_id_list.json"
 

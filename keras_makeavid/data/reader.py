@@ -88,10 +88,9 @@ class StoredArray:
 
 
 class LatentReader(ABC):
-    """Random access to the clips of a latent dataset.
+    """Random access to the clips of a latent dataset, each named by its place in `ids`.
 
-    Opening a dataset checks every clip by the headers of its files. A clip is named by
-    its place in `ids`.
+    Opening a dataset checks every clip by the headers of its files.
 
     Attributes:
         folder: The dataset's folder.
@@ -100,15 +99,13 @@ class LatentReader(ABC):
 
     Args:
         folder: Dataset folder.
-        only: Ids to open, on the list of failed ones or not. `None` opens all that
-            are not on it.
-        damaged: Takes the id of each damaged clip, and what is wrong. `None` refuses
-            a dataset that has any.
+        only: Ids to open, on the list of failed ones or not. `None` opens all others.
+        damaged: Takes the id of each damaged clip, and what is wrong. `None` refuses a
+            dataset that has any.
 
     Raises:
         FileNotFoundError: The folder holds no dataset.
-        ValueError: A list or index is malformed, or clips are damaged. The text names
-            them.
+        ValueError: A list, an index or clips, which are named, are damaged.
     """
 
     FAILED_ID_LIST: ClassVar[str] = "failed_id_list.json"
@@ -169,13 +166,9 @@ class LatentReader(ABC):
     def latents(
         self, index: int, start: int = 0, stop: int | None = None
     ) -> np.ndarray:
-        """Read frames `start` to before `stop` of a clip, as stored, and no others.
+        """Read frames `start` to before `stop` of a clip, `(stop - start, H, W, C)`.
 
-        Returns:
-            `(stop - start, H, W, C)`, not scaled.
-
-        Raises:
-            ValueError: The clip has no such frames.
+        They are as stored, not scaled. Frames that it has not are a `ValueError`.
         """
         frames = self.latents_shape(index)[0]
         stop = frames if stop is None else stop

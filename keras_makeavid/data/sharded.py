@@ -79,16 +79,8 @@ class ShardedReader(LatentReader):
 
     The index tells where the tensors `ID/latents` and `ID/context` of each clip lie, as
     docs/data.md shows. A window of a clip is read without the rest of it. Arguments,
-    attributes and errors are those of `LatentReader`.
-
-    Attributes:
-        entries: What the index says of each clip, by its id.
-
-    Example:
-    ```python
-    dataset = ShardedReader("dataset")
-    latents = dataset.latents(0, start=10, stop=34)  # (24, 64, 64, 4)
-    ```
+    attributes and errors are those of `LatentReader`, and `entries` is what the index
+    says of each clip, by its id.
     """
 
     def metadata(self, index: int) -> dict[str, Any]:
@@ -137,8 +129,7 @@ class ShardedWriter:
     """Makes or continues a sharded dataset.
 
     Each clip is first a file of its own in `.staged`; when these fill a shard they are
-    packed into one, in their order: a run that was stopped and went on leaves the same
-    files. `stored` has the metadata of each whole clip of the wanted precision.
+    packed into one, in their order: a run that was stopped leaves the same files.
     """
 
     def __init__(

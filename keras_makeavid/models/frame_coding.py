@@ -63,19 +63,9 @@ class FrameCoding(Int8Backbone):
     def decode(self, latents) -> Tensor:
         """Decode latents, as `encode` or a UNet returns them, to images.
 
-        Args:
-            latents: `(..., h, w, latent_channels)`.
-
-        Returns:
-            `(..., h * factor, w * factor, in_channels)`, about in [-1, 1], unclipped.
-
-        Raises:
-            ValueError: If the shape does not fit.
-
-        Example:
-        ```python
-        images = keras.ops.clip(autoencoder.decode(latents), -1, 1)
-        ```
+        From `(..., h, w, latent_channels)` it makes `(..., h * factor, w * factor,
+        in_channels)`, about in [-1, 1], unclipped. A shape that does not fit is a
+        `ValueError`.
         """
         check_shape("latents", latents.shape, self.latent_channels)
         return self._by_frame(self.network.decode, latents / self.scaling_factor)
@@ -99,20 +89,20 @@ class FrameCoding(Int8Backbone):
     ) -> np.ndarray:
         """Encode frames by chunks, and large ones by tiles, to the posterior mean.
 
-        One compiled program serves every chunk and tile, so that memory is bounded
-        by theirs whatever the number and size of the frames.
+        One compiled program serves every chunk and tile, so that memory is bounded by
+        theirs whatever the number and size of the frames.
 
         Args:
             frames: `(F, H, W, in_channels)` or `(B, F, H, W, in_channels)`; uint8, or
                 float in [-1, 1].
             chunk_size: Frames coded at once.
             tile_size: Side in pixels of the overlapping tiles that larger frames are
-                coded in; a multiple of the factor and at least 4 times it. `None`
-                codes frames whole.
+                coded in; a multiple of the factor and at least 4 times it. `None` codes
+                frames whole.
 
         Returns:
-            `(F, H / factor, W / factor, latent_channels)` times `scaling_factor`,
-            float32.
+            Float32 `(F, H / factor, W / factor, latent_channels)` times
+            `scaling_factor`.
 
         Raises:
             ValueError: If an argument does not fit.
@@ -120,6 +110,7 @@ class FrameCoding(Int8Backbone):
         Example:
         ```python
         latents = autoencoder.encode_video(read_video("cat.mp4"), tile_size=512)
+        write_video("cat.mp4", autoencoder.decode_video(latents))
         ```
         """
         frames = np.asarray(frames)
@@ -144,21 +135,9 @@ class FrameCoding(Int8Backbone):
     ) -> np.ndarray:
         """Decode latents by chunks, and large ones by tiles, to frames to be shown.
 
-        Args:
-            latents: `(F, h, w, latent_channels)` or `(B, F, h, w, latent_channels)`.
-            chunk_size: Frames coded at once.
-            tile_size: As in `encode_video`, in pixels of the frames.
-
-        Returns:
-            `(F, h * factor, w * factor, in_channels)`, uint8.
-
-        Raises:
-            ValueError: If an argument does not fit.
-
-        Example:
-        ```python
-        write_video("cat.mp4", autoencoder.decode_video(latents))
-        ```
+        They are `(F, h, w, latent_channels)` or `(B, F, ...)`; frames are uint8,
+        `factor` times as large, of `in_channels`. Other arguments are as for
+        `encode_video`.
         """
         latents = np.asarray(latents)
         factor = self.downsampling_factor
@@ -236,10 +215,9 @@ def _map_chunks(function, video: np.ndarray, chunk_size: int) -> np.ndarray:
 
 
 class TileGrid:
-    """Overlapping tiles of one size that cover a picture.
+    """Overlapping tiles of one size that cover a picture, in pixels of a latent.
 
-    Sizes are in cells, the pixels of a latent: the same grid then serves pictures
-    that are a multiple of it. A tile larger than the picture shrinks to it.
+    A tile larger than the picture shrinks to it.
     """
 
     def __init__(self, height: int, width: int, tile: int):
@@ -254,10 +232,10 @@ class TileGrid:
         scale_in: int,
         scale_out: int,
     ) -> np.ndarray:
-        """Apply `function` to each tile and blend what it returns linearly.
+        """Apply `function` to each tile `(N, h, w, C)` and blend its results linearly.
 
-        It takes `(N, h, w, C)` pixels, always of one shape. A cell is `scale_in` pixels
-        of `pictures`, and `scale_out` of the result, which is float32.
+        A cell is `scale_in` pixels of `pictures`, and `scale_out` of the result,
+        float32.
         """
         scaled = [scale_out * np.array(x) for x in (self.size, self.tile)]
         # Along each axis, where tiles start and how much their pixels weigh.

@@ -26,8 +26,8 @@ Made = TypeVar("Made")
 def without_weights(make: Callable[[], Made]) -> Made:
     """Call `make` such that the variables of Keras models it makes have no values.
 
-    They can be looked at everywhere. Under JAX they can also be assigned to, as
-    loading does; under PyTorch and TensorFlow a variable is its memory.
+    Under JAX they can be assigned to, as loading does; under PyTorch and TensorFlow a
+    variable is its memory.
     """
     results, errors = [], []
     policy = keras.config.dtype_policy()
@@ -125,14 +125,8 @@ class Int8Backbone(FromPreset, keras_hub.models.Backbone):
         they are (`keras_makeavid.layers.int8.EXACT`). Computation stays as it is: each
         kernel is widened where it is used. Kernels do not train any more, adapters do.
 
-        Args:
-            mode: `"int8"`.
-            config: Must not say anything beyond the mode, as Keras's wrapper does not.
-            **kwargs: None; Keras's `filters` are not for these models, whose
-                configurations say int8 of all layers or of none.
-
-        Raises:
-            ValueError: If there is another mode or option.
+        The mode is `"int8"`; any other, and Keras's further options such as `filters`,
+        are a `ValueError`: configurations say int8 of all layers or of none.
 
         Example:
         ```python

@@ -28,9 +28,9 @@ _TASK = "TextToVideo"
 class UNetPseudo3D(Configured, Int8Backbone):
     """Stable Diffusion 1.5's UNet, inflated to video (docs/model.md).
 
-    One instance takes video and image; on an image every temporal part is
-    skipped. A new model's temporal parts start as the identity, so that a still
-    video of F equal frames gives the image model's output in each frame.
+    One instance takes video and image; on an image every temporal part is skipped. A
+    new model's temporal parts start as the identity, so that a still video of F equal
+    frames gives the image model's output in each frame.
 
     Its temporal parts are those of Make-A-Video, or AnimateDiff's motion modules
     (docs/animatediff.md). The name is of the former: presets are loaded by it.
@@ -46,20 +46,19 @@ class UNetPseudo3D(Configured, Int8Backbone):
         num_heads: Attention heads, one number or one for each level.
         context_dim: Width of the text states.
         attention_levels: Which levels have transformers, one for each level.
-        gelu: `"tanh"` (the published video weights) or `"exact"` (Stable
-            Diffusion).
+        gelu: `"tanh"` (the published video weights) or `"exact"` (Stable Diffusion).
         groups: Groups of every group norm.
         epsilon: Epsilon of the residual blocks' group norms.
-        transformer_epsilon: Epsilon of the transformers' group norms; 1e-6 in
-            Stable Diffusion 1.5 and in lxj616's video model.
-        temporal: `"pseudo3d"`, which `True` means too: convolutions and attentions
-            over frames inside of blocks. `"motion_modules"`: a `MotionModule` behind
-            each residual block and its transformer. `False`: an image model, which
-            takes the frames of a video each on its own.
+        transformer_epsilon: Epsilon of the transformers' group norms; 1e-6 in Stable
+            Diffusion 1.5 and in lxj616's video model.
+        temporal: `"pseudo3d"`, which `True` means too: convolutions and attentions over
+            frames inside of blocks. `"motion_modules"`: a `MotionModule` behind each
+            residual block and its transformer. `False`: an image model, which takes the
+            frames of a video each on its own.
         motion_num_heads: Attention heads of the motion modules. This and what follows
             is for `temporal="motion_modules"`; the defaults are AnimateDiff v3's.
-        motion_positions: Number of frames that the modules have positions for: 24 in
-            v1, 32 in v2 and v3.
+        motion_positions: Frames that they have positions for: 24 in v1, 32 in v2 and
+            v3.
         motion_interpolation: Whether more frames than that stretch the table.
         motion_mid_block: Whether there is a module in the middle block, as in v2.
         motion_norm_over_frames: Whether the statistics of the modules' own group norm
@@ -69,19 +68,14 @@ class UNetPseudo3D(Configured, Int8Backbone):
         dtype: Dtype or dtype policy of computation and weights.
 
     Call arguments:
-        inputs: Dict of
-            `sample`: `(B, F, H, W, in_channels)` video or `(B, H, W, in_channels)`
-            image; H and W multiples of `2 ** (levels - 1)`;
-            `timesteps`: `(B,)`, 0 to 999;
-            `context`: text states `(B, L, context_dim)`, or what
-            `project_context` made of them.
+        inputs: Dict of `sample`: `(B, F, H, W, in_channels)` video or `(B, H, W,
+            in_channels)` image, H and W multiples of `2 ** (levels - 1)`; `timesteps`:
+            `(B,)`, 0 to 999; `context`: text states `(B, L, context_dim)`, or what
+            `project_context` made of them. Others are a `ValueError`.
         spatial_only: Treat the frames of a video as images, each on its own.
 
     Returns:
         The prediction, of the shape of `sample` with `out_channels` channels.
-
-    Raises:
-        ValueError: If a shape does not fit; the text says which would.
 
     Example:
     ```python
@@ -195,17 +189,9 @@ class UNetPseudo3D(Configured, Int8Backbone):
     def project_context(self, context) -> dict[str, Any]:
         """Compute the text's keys and values of every transformer.
 
-        They are the same for every frame and every sampling step: compute them
-        once a video and pass them as `context`.
-
-        Args:
-            context: Text states `(B, L, context_dim)`.
-
-        Returns:
-            A dict of lists of pairs `(B, L, heads, width / heads)`.
-
-        Raises:
-            ValueError: If the shape does not fit.
+        They are the same for every frame and every step: pass them as `context` then.
+        Text states are `(B, L, context_dim)`; the result is a dict of lists of pairs
+        `(B, L, heads, width / heads)`.
         """
         return self.network.project_context(context)
 

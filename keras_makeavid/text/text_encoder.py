@@ -10,16 +10,13 @@ import keras_hub
 class TextEncoder(keras_hub.models.CLIPTextEncoder):
     """KerasHub's CLIP text encoder with transformers' layer norms.
 
-    KerasHub fixes the epsilon of the last layer norm to 1e-6, where CLIP has 1e-5.
-    Here it is part of the config, so that presets keep it.
-
-    It takes `{"token_ids": int32 (B, L)}` and returns the context `(B, L, D)`, the
-    last hidden state after the final layer norm.
+    KerasHub fixes the epsilon of the last layer norm to 1e-6, where CLIP has 1e-5. It
+    takes `{"token_ids": int32 (B, L)}` and returns the context `(B, L, D)`, the last
+    hidden state after the final layer norm.
 
     Args:
-        *args: Arguments of `keras_hub.models.CLIPTextEncoder`.
+        *args: Arguments of `keras_hub.models.CLIPTextEncoder`, as `**kwargs` are.
         layer_norm_epsilon: Epsilon of every layer norm.
-        **kwargs: Arguments of `keras_hub.models.CLIPTextEncoder`.
 
     Example:
     ```python

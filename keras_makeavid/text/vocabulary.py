@@ -232,14 +232,10 @@ def _steps(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def openai_clip_vocabulary() -> tuple[dict[str, int], list[str]]:
-    """CLIP's own vocabulary, taken from the package `instant-clip-tokenizer`.
+    """CLIP's own 49,408 tokens with their ids, and its 48,894 merge rules.
 
-    Neither KerasHub nor transformers carries a vocabulary, and a model folder
-    brings its own. This one is for running without such a folder. The package
-    keeps OpenAI's list of merges as plain text inside its compiled module.
-
-    Returns:
-        `(tokens, merges)`: 49,408 tokens with their ids, 48,894 merge rules.
+    They are for running without the folder of a model, and are plain text in a compiled
+    module of the package `instant-clip-tokenizer`.
 
     Raises:
         ImportError: If `instant-clip-tokenizer` is not installed.
@@ -270,18 +266,10 @@ def openai_clip_vocabulary() -> tuple[dict[str, int], list[str]]:
 
 
 def learn_vocabulary(texts: Iterable[str], max_merges: int = 1024) -> Vocabulary:
-    """Learn a small vocabulary of CLIP's form from texts.
+    """Learn a small vocabulary of CLIP's form from texts, whose case does not matter.
 
-    Its words become tokens of their own, as far as `max_merges` allow; any other text
+    Words become tokens of their own, as far as `max_merges` rules allow; any other text
     falls into pieces of them, down to bytes.
-
-    Args:
-        texts: Captions; case does not matter.
-        max_merges: Merge rules at most.
-
-    Returns:
-        The vocabulary: as in CLIP's own all bytes first, then what merges make, then
-        start and end token.
 
     Example:
     ```python

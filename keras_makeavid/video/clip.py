@@ -73,8 +73,8 @@ class VideoClip:
     """The frames of a video file, decoded in order, as they are to be shown.
 
     That is cropped, of square pixels and upright: so are `height` and `width`. `rate`
-    is the header's, or measured. `promised_seconds` are 0 if the header promises none.
-    `end` is when the last frame decoded so far stops being shown, in seconds.
+    is the header's, or measured; `promised_seconds` are 0 if it promises none. `end` is
+    when the last frame decoded so far stops being shown, in seconds.
     """
 
     def __init__(self, path: Path, max_bytes: int, background: np.ndarray):

@@ -39,15 +39,15 @@ def read_image(
 ) -> np.ndarray:
     """Read a picture as RGB, upright as its EXIF orientation says.
 
-    More than 8 bits a channel are reduced to 8. Of an animation the first frame is
+    More than 8 bits a channel are reduced to 8; of an animation the first frame is
     read.
 
     Args:
         path: A PNG, JPEG, WebP, GIF or BMP file.
         height: Rows to scale and crop to, see `cover_crop`. None keeps the file's.
         width: Columns; given with `height` or not at all.
-        background: What lies behind transparent parts: a colour's name, `"#rrggbb"`,
-            or red, green and blue from 0 to 255.
+        background: What lies behind transparent parts: a colour's name, `"#rrggbb"`, or
+            red, green and blue from 0 to 255.
 
     Returns:
         `(H, W, 3)`, uint8, RGB.
@@ -78,22 +78,10 @@ def read_mask(
     *,
     background: Colour = "white",
 ) -> np.ndarray:
-    """Read a picture as a mask: brightness, resized without mixing values.
+    """Read a picture as a mask, uint8 `(H, W)`: its brightness, 0 (black) to 255.
 
-    The same region is kept as by `read_image`, so mask and picture stay aligned.
-
-    Args:
-        path: A file as for `read_image`.
-        height: Rows to scale and crop to. None keeps the file's.
-        width: Columns; given with `height` or not at all.
-        background: What lies behind transparent parts, as for `read_image`.
-
-    Returns:
-        `(H, W)`, uint8, 0 (black) to 255 (white).
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is empty, no picture, damaged, or above 2**27 pixels.
+    It is resized without mixing values. The same region is kept as by `read_image`, of
+    which arguments and errors are.
 
     Example:
     ```python
@@ -112,23 +100,7 @@ def read_mask(
 
 
 def check_image_path(path: StrPath) -> Path:
-    """Raise what `write_image` would, before there is a picture to write.
-
-    Args:
-        path: As for `write_image`.
-
-    Returns:
-        The path.
-
-    Raises:
-        FileNotFoundError: The folder does not exist.
-        ValueError: The suffix is none of a picture.
-
-    Example:
-    ```python
-    check_image_path("sheet.png")
-    ```
-    """
+    """Return the path that `write_image` would take, and raise what it would."""
     path = existing_parent(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise ValueError(
@@ -139,16 +111,13 @@ def check_image_path(path: StrPath) -> Path:
 
 
 def write_image(path: StrPath, image: np.ndarray) -> None:
-    """Write a picture as PNG or JPEG, by the suffix.
+    """Write a picture, uint8 RGB `(H, W, 3)`, as PNG or JPEG, by the suffix.
 
-    Args:
-        path: Ends in `.png`, `.jpg` or `.jpeg`. An existing file is replaced, whole
-            or not at all.
-        image: `(H, W, 3)`, uint8, RGB.
+    An existing file is replaced, whole or not at all.
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        ValueError: The suffix or the array is another.
+        ValueError: The suffix is not `.png`, `.jpg` or `.jpeg`, or the array another.
 
     Example:
     ```python
@@ -185,7 +154,7 @@ def opened_picture(
 ) -> Iterator[ImageFile.ImageFile]:
     """Open a picture file of at most so many pixels, and name it in the block's errors.
 
-    What Pillow warns of there is ignored, and its own bound, which is the process's.
+    Pillow's warnings there are ignored, and its own bound, which is the process's.
     """
     path = existing_file(path)
     # Uncompressed 16-bit RGBA: no picture within the limit is a larger file.

@@ -55,13 +55,7 @@ def probe(path: StrPath, *, max_bytes: int = MAX_BYTES) -> VideoInfo:
     """Count and time the frames of a video file.
 
     Every frame is decoded, as headers of truncated files give counts that are wrong.
-
-    Args:
-        path: A local video file.
-        max_bytes: Most memory that what the file declares may take.
-
-    Returns:
-        The true numbers.
+    What the file declares may take `max_bytes` of memory.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -101,7 +95,7 @@ def read_video(
     max_bytes: int = MAX_BYTES,
     background: Colour = "white",
 ) -> np.ndarray:
-    """Read a window of a video file.
+    """Read a window of a video file, uint8 RGB `(F, H, W, 3)`.
 
     Frames are as the file says that they are to be shown: cropped, of square pixels and
     upright. In MP4, QuickTime, Matroska and WebM files the window is sought; in others,
@@ -112,30 +106,25 @@ def read_video(
             PNG or WebP; or a clip that is open.
         start: Where the window begins, in seconds after the first frame.
         num_frames: Frames to return. None reads to the end.
-        fps: Frames a second to return, at most 1000: for each instant
-            `start + k / fps` within the file the frame that begins nearest to it. None
-            gives every frame, from the one at `start` (within half a frame).
+        fps: Frames a second to return, at most 1000: for each instant `start + k / fps`
+            within the file the frame that begins nearest to it. None gives every frame,
+            from the one at `start` (within half a frame).
         height: Rows to scale and crop to, see `cover_crop`. None keeps the file's.
         width: Columns; given with `height` or not at all.
         max_bytes: Most memory that the result may take, by default 4 GiB.
-        background: What lies behind transparent parts, as for `read_image`. A clip
-            that is open has its own.
-
-    Returns:
-        `(F, H, W, 3)`, uint8, RGB.
+        background: What lies behind transparent parts, as for `read_image`. A clip that
+            is open has its own.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: An argument makes no sense; the file is empty, holds no picture or
-            cannot be decoded; the window holds fewer frames than asked for, or
-            needs more memory than allowed.
+            cannot be decoded; the window holds fewer frames than asked for, or needs
+            more memory than allowed.
 
     Example:
     ```python
     write_video("clip.mp4", np.zeros((48, 64, 96, 3), "uint8"), fps=24)
-    window = read_video(
-        "clip.mp4", start=1.0, num_frames=8, fps=8, height=32, width=32
-    )
+    window = read_video("clip.mp4", start=1.0, num_frames=8, height=32, width=32)
     window.shape  # (8, 32, 32, 3)
     ```
     """

@@ -48,19 +48,11 @@ def check_size(height: int | None, width: int | None) -> None:
 def cover_crop(
     image: np.ndarray, height: int, width: int, *, nearest: bool = False
 ) -> np.ndarray:
-    """Scale a picture until it covers the target, then crop it about its centre.
+    """Scale a uint8 picture until it covers the target, then crop it about its centre.
 
-    Shrinking averages areas, enlarging is cubic.
-
-    Args:
-        image: `(H, W, C)` or `(H, W)`, uint8.
-        height: Rows of the result, in pixels.
-        width: Columns of the result, in pixels.
-        nearest: Take the nearest pixel instead, so that no new values arise: for
-            masks.
-
-    Returns:
-        `(height, width, C)` or `(height, width)`, uint8.
+    Shrinking averages areas, enlarging is cubic; `nearest` takes the nearest pixel
+    instead, so that no new values arise: for masks. From `(H, W, C)` or `(H, W)` it
+    makes `(height, width, C)` or `(height, width)`.
 
     Example:
     ```python
@@ -94,7 +86,7 @@ def contact_sheet(
     max_width: int = 1024,
     max_frames: int = 24,
 ) -> np.ndarray:
-    """Lay frames out in reading order on a white grid with thin gaps.
+    """Lay frames out in reading order on a white grid with thin gaps, uint8 RGB.
 
     Frames are never enlarged. Where there are more than `max_frames`, evenly spaced
     ones are shown, with the first and the last among them.
@@ -105,17 +97,14 @@ def contact_sheet(
         max_width: Largest width of the sheet, in pixels.
         max_frames: Most frames shown.
 
-    Returns:
-        `(sheet height, sheet width, 3)`, uint8, RGB.
-
     Raises:
         ValueError: The array is no video, a count is not positive, or so many columns
             do not fit in `max_width`.
 
     Example:
     ```python
-    sheet = contact_sheet(np.zeros((24, 256, 256, 3), "uint8"), columns=6)
-    sheet.shape  # (684, 1024, 3)
+    frames = np.zeros((24, 256, 256, 3), "uint8")
+    contact_sheet(frames, columns=6).shape  # (684, 1024, 3)
     ```
     """
     frames = check_frames(frames)

@@ -57,7 +57,6 @@ def write_video(path: StrPath, frames: np.ndarray, fps: float = 8) -> None:
     ```python
     frames = np.random.randint(0, 256, (24, 64, 64, 3), "uint8")
     write_video("noise.mp4", frames, fps=8)
-    write_video("noise", frames)  # noise/frame_0000.png ...
     ```
     """
     check_video_path(path, fps)
@@ -80,22 +79,7 @@ def write_video(path: StrPath, frames: np.ndarray, fps: float = 8) -> None:
 
 
 def check_video_path(path: StrPath, fps: float = 8) -> None:
-    """Raise what `write_video` would, before there are frames to write.
-
-    Args:
-        path: As for `write_video`.
-        fps: As for `write_video`.
-
-    Raises:
-        FileNotFoundError: The folder to write in does not exist.
-        FileExistsError: PNG frames would replace something other than PNG frames.
-        ValueError: Suffix or rate are not such as `write_video` takes.
-
-    Example:
-    ```python
-    check_video_path("rain.mp4", fps=12)
-    ```
-    """
+    """Raise what `write_video` would, before there are frames to write."""
     existing_parent(path)
     suffix = _suffix(path)
     if not math.isfinite(fps) or fps <= 0:
