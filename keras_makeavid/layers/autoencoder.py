@@ -1,7 +1,4 @@
-"""The networks of both image autoencoders, each as one layer: no time, no text.
-
-The tiny one is of plain convolutions and ReLU, with no norm.
-"""
+"""The networks of both image autoencoders, each as one layer: no time, no text."""
 
 from __future__ import annotations
 
@@ -152,8 +149,8 @@ class ImageBlock(Layer):
 class Coder(Layer):
     """Blocks of several levels between a convolution in, and a norm and one out.
 
-    `channels` are those of the levels, in the order in which they are passed. Behind
-    the last of an encoder, and before the first if it `decodes`, is a middle block.
+    `channels` are those of the levels as they are passed. Behind the last of an
+    encoder, and before the first if it `decodes`, is a middle block.
     """
 
     def __init__(

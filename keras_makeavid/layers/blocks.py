@@ -17,17 +17,10 @@ from keras_makeavid.tensor import Shape, Tensor
 
 
 def sinusoidal_embedding(timesteps, width: int) -> Tensor:
-    """Sinusoids of the timesteps, cosine half first, in float32.
+    """Sinusoids of timesteps `(B,)`, cosine half first, float32 `(B, width)`.
 
-    The frequencies are `10000^(-i / (width / 2))`, the shift is 0
+    The frequencies are `10000^(-i / (width / 2))`, the width even, the shift 0
     (docs/model.md, UNet; `flip_sin_to_cos` in diffusers).
-
-    Args:
-        timesteps: `(B,)`, integer or float.
-        width: Even width of the embedding.
-
-    Returns:
-        `(B, width)` float32.
 
     Example:
     ```python
@@ -46,14 +39,9 @@ def sinusoidal_embedding(timesteps, width: int) -> Tensor:
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class TimestepEmbedding(Layer):
-    """Sinusoid, Dense, SiLU, Dense.
+    """An even `sinusoid_width` of sinusoids, Dense of `width`, SiLU, Dense.
 
-    Timesteps are never cast to half precision: bfloat16 cannot tell 999 from
-    1000.
-
-    Args:
-        sinusoid_width: Even width of the sinusoid.
-        width: Width of the embedding.
+    Timesteps are never cast to half precision: bfloat16 cannot tell 999 from 1000.
 
     Example:
     ```python
@@ -98,9 +86,8 @@ class ResidualBlock(Layer):
 
     Example:
     ```python
-    block = ResidualBlock(64)
-    video = keras.random.normal((2, 8, 16, 16, 32))
-    block(video, keras.random.normal((2, 128))).shape  # (2, 8, 16, 16, 64)
+    block, time = ResidualBlock(64), keras.random.normal((2, 128))
+    block(keras.random.normal((2, 8, 16, 16, 32)), time).shape  # (2, 8, 16, 16, 64)
     ```
     """
 
@@ -176,9 +163,7 @@ class _Resampling(Layer):
 class Downsample(_Resampling):
     """Halves height and width by a pseudo-3D convolution of stride 2, padded by 1.
 
-    Args:
-        channels: Number of output channels.
-        temporal: Whether the convolution has a temporal part.
+    It makes `channels`, with a `temporal` part or without.
 
     Example:
     ```python
@@ -200,9 +185,7 @@ class Downsample(_Resampling):
 class Upsample(_Resampling):
     """Doubles height and width by nearest neighbour, then a pseudo-3D convolution.
 
-    Args:
-        channels: Number of output channels.
-        temporal: Whether the convolution has a temporal part.
+    It makes `channels`, with a `temporal` part or without.
 
     Example:
     ```python

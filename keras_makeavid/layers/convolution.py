@@ -20,13 +20,7 @@ from keras_makeavid.tensor import Shape, Tensor
 class TemporalIdentity(keras.initializers.Initializer):
     """The kernel `(K, C, C)` of a convolution over frames that changes nothing.
 
-    It makes an inflated model start as the image model it came from
-    (docs/model.md, Inflation).
-
-    Example:
-    ```python
-    kernel = TemporalIdentity()((3, 8, 8))
-    ```
+    It makes an inflated model start as the image model (docs/model.md, Inflation).
     """
 
     def __call__(self, shape, dtype=None):
@@ -81,8 +75,8 @@ class _Convolution(Int8Kernel, Layer):
 class SpatialConv(_Convolution):
     """2-D convolution with symmetric zero padding, as Stable Diffusion pads.
 
-    `keras.layers.Conv2D(padding="same")` pads (0, 1) at stride 2, which shifts
-    the picture by half a pixel against the trained weights.
+    `keras.layers.Conv2D(padding="same")` pads (0, 1) at stride 2, which shifts the
+    picture by half a pixel against the trained weights.
 
     Args:
         filters: Number of output channels.
@@ -127,18 +121,14 @@ class SpatialConv(_Convolution):
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class TemporalConv(_Convolution, ShapeKeepingLayer):
-    """1-D convolution over frames at each pixel, channels to channels.
+    """1-D convolution of an odd `kernel_size` over frames at each pixel, C to C.
 
-    Starts as the identity. It is computed as a 2-D convolution of kernel `(K, 1)`
-    on `(B, F, H * W, C)`: no transpose, and as fast as a matrix product.
-
-    Args:
-        kernel_size: Odd number of frames that the kernel sees.
+    Starts as the identity. It is computed as a 2-D convolution of kernel `(K, 1)` on
+    `(B, F, H * W, C)`: no transpose, and as fast as a matrix product.
 
     Example:
     ```python
-    video = keras.random.normal((1, 8, 16, 16, 32))
-    same_video = TemporalConv()(video)
+    same_video = TemporalConv()(keras.random.normal((1, 8, 16, 16, 32)))
     ```
     """
 
@@ -159,8 +149,8 @@ class TemporalConv(_Convolution, ShapeKeepingLayer):
 class PseudoConv3D(Layer):
     """2-D convolution of each frame, then 1-D convolution over the frames.
 
-    Make-A-Video (Singer et al., 2022), section 3.2.1; docs/model.md, UNet. On an
-    image the temporal convolution is skipped.
+    Make-A-Video (Singer et al., 2022), section 3.2.1; docs/model.md, UNet. On an image
+    the temporal convolution is skipped.
 
     Args:
         filters: Number of output channels.

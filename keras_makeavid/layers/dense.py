@@ -40,13 +40,10 @@ class Dense(Int8Kernel, keras.layers.Dense):
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class FeedForward(ShapeKeepingLayer):
-    """`Dense(value * gelu(gate))`, four times as wide inside (Shazeer, 2020).
+    """`Dense(value * gelu(gate))`, `expansion` times as wide inside (Shazeer, 2020).
 
-    Args:
-        width: Width of input and output.
-        gelu: `"tanh"`, as the published video weights were trained, or `"exact"`,
-            as in Stable Diffusion (docs/model.md, Traps).
-        expansion: Inner width over `width`.
+    The GELU is `"tanh"`, as the published video weights were trained, or `"exact"`, as
+    in Stable Diffusion (docs/model.md, Traps).
 
     Example:
     ```python

@@ -1,8 +1,7 @@
 """Kernels in int8, with a scale for each output channel, widened where they are used.
 
 As in Keras, what is kept is `round(kernel * scale)`, the scale being 127 over the
-largest absolute value of the channel. Inputs stay as they are: the arithmetic is that
-of the layer's other dtype, and a layer's error that of rounding its kernel.
+largest absolute value of the channel. Inputs, and so the arithmetic, stay as they are.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ EXACT = {"conv", "conv_in", "conv_out", "conv_shortcut", "proj_in", "proj_out"}
 class Int8KernelPolicy(keras.dtype_policies.DTypePolicy):
     """A dtype policy of a composite layer whose dense and convolution layers are int8.
 
-    Keras's own `int8_from_float32` is of layers that have a kernel: one without is
-    refused there. To every other layer this is the policy of its name.
+    Keras refuses its own `int8_from_float32` for a layer without a kernel.
     """
 
 
@@ -64,9 +62,8 @@ def int8_policy(policy: keras.dtype_policies.DTypePolicy) -> keras.DTypePolicy:
 class Int8Kernel(keras.layers.Layer):
     """What a layer with a kernel `(..., C_in, C_out)` needs to keep it in int8.
 
-    It stands before another layer among the bases. The layer is made in int8 with the
-    dtype policy `"int8_from_float32"`, or becomes so by `quantize("int8")`. Weights of
-    either form can be loaded into either.
+    It is a base before another layer, which is in int8 by `"int8_from_float32"` or by
+    `quantize("int8")`. Weights of either form can be loaded into either.
     """
 
     dtype_policy: Any

@@ -16,8 +16,7 @@ Part = TypeVar("Part")
 class Configured:
     """Makes the configuration of a Keras layer or model of its own arguments.
 
-    These are what its constructors take and keep in attributes of the same names. It
-    stands before the Keras class among the bases.
+    These are in attributes of their names. It is a base before the Keras class.
     """
 
     def get_config(self) -> dict[str, Any]:
@@ -60,8 +59,7 @@ def check_shape(
 ) -> None:
     """Refuse what is neither `(B, H, W, channels)` nor `(B, F, H, W, channels)`.
 
-    `None` is a size not known yet. Height and width must be multiples of `factor`. The
-    error speaks of `name` and says which size would fit.
+    `None` is a size not known yet. Height and width must be multiples of `factor`.
     """
     shape = tuple(shape)
     if len(shape) not in (4, 5) or shape[-1] != channels:

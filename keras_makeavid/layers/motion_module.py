@@ -21,14 +21,8 @@ class FramePositions(ShapeKeepingLayer):
 
     It is a table of sines and cosines (Vaswani et al., arXiv 1706.03762, section 3.5),
     which does not train. Files of motion modules hold it, and what they hold is used.
-
-    Args:
-        length: Number of frames in the table.
-        interpolate: Whether more frames than `length` stretch the table over them,
-            linearly. Without, they are refused.
-
-    Raises:
-        ValueError: If there are more frames than `length`, and not `interpolate`.
+    More frames than its `length` stretch it, linearly, if `interpolate`, or are a
+    `ValueError`.
 
     Example:
     ```python
@@ -66,22 +60,19 @@ class MotionModule(ShapeKeepingLayer):
     """Self-attention over the frames of each pixel, twice, and a feed-forward.
 
     GroupNorm, Dense in; twice LayerNorm, add positions, self-attention over frames, add
-    back; LayerNorm, GEGLU, add back; Dense out; add the input (AnimateDiff,
-    arXiv 2307.04725, section 4.2; docs/animatediff.md). Dense out starts at zero: a new
+    back; LayerNorm, GEGLU, add back; Dense out; add the input (AnimateDiff, arXiv
+    2307.04725, section 4.2; docs/animatediff.md). Dense out starts at zero: a new
     module does nothing.
 
     Args:
         channels: Number of channels of input and output.
         num_heads: Number of attention heads.
-        positions: Number of frames in the table of positions.
+        positions: Number of frames in the table of positions; more are a `ValueError`.
         groups: Groups of the group norm.
         norm_over_frames: Whether the group norm's statistics run over all frames, as in
             diffusers. Without, each frame has its own, as where the published weights
             were trained.
         interpolate: Whether more frames than `positions` stretch the table.
-
-    Raises:
-        ValueError: If there are more frames than `positions`, and not `interpolate`.
 
     Example:
     ```python

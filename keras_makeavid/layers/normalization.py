@@ -18,10 +18,8 @@ class GroupNormalization(ShapeKeepingLayer):
     """Group normalisation over every axis between batch and channels.
 
     On a video `(B, F, H, W, C)` the statistics run over frames and space, as the
-    residual blocks want, or over the space of each frame alone, as motion modules
-    want (docs/model.md, Traps).
-
-    Statistics are accumulated in float32 under every dtype policy.
+    residual blocks want, or over the space of each frame alone, as motion modules want
+    (docs/model.md, Traps). They are accumulated in float32 under every dtype policy.
 
     Args:
         groups: Number of channel groups; divides C.
@@ -77,8 +75,7 @@ class GroupNormalization(ShapeKeepingLayer):
 class LayerNormalization(keras.layers.LayerNormalization):
     """Keras's layer normalisation over the last axis, centred before it is scaled.
 
-    Args:
-        epsilon: Added to the variance.
+    `epsilon` is added to the variance.
 
     Example:
     ```python

@@ -27,20 +27,16 @@ class Attention(ShapeKeepingLayer):
 
     Args:
         width: Width of the queries and of the output, a multiple of `num_heads`.
-        num_heads: Number of heads. In diffusers' configurations of Stable Diffusion
-            1.x this number is called `attention_head_dim`.
+        num_heads: Number of heads. In diffusers' configurations of Stable Diffusion 1.x
+            this number is called `attention_head_dim`.
         output_initializer: Initializer of the output projection.
 
     Example:
     ```python
     layer = Attention(width=64, num_heads=8)
     tokens, text = keras.random.normal((2, 10, 64)), keras.random.normal((2, 77, 768))
-    layer(tokens)  # self-attention, (2, 10, 64)
-
-    layer = Attention(width=64, num_heads=8)
-    layer(tokens, text)  # cross-attention, (2, 10, 64)
-    key_value = layer.project(text)  # once a video
-    layer(tokens, key_value)  # the same
+    layer(tokens, text)  # cross-attention, (2, 10, 64); self-attention without text
+    layer(tokens, layer.project(text))  # the same, of keys and values made once a video
     ```
     """
 
@@ -111,12 +107,7 @@ class TemporalAttention(Attention):
 
     There is no position embedding: order in time comes from the temporal convolutions.
     The output starts at zero, so that an inflated model starts as the image model that
-    it came from (docs/model.md, Inflation).
-
-    Args:
-        width: Width of the tokens, a multiple of `num_heads`.
-        num_heads: Number of heads.
-        output_initializer: Initializer of the output projection.
+    it came from (docs/model.md, Inflation). Arguments are those of `Attention`.
 
     Example:
     ```python
@@ -155,9 +146,8 @@ class TransformerBlock(ShapeKeepingLayer):
     """Spatial, text and temporal attention and a feed-forward, all pre-normed.
 
     In this order (docs/model.md, UNet): self-attention within a frame, cross-attention
-    to the text, self-attention over frames at each pixel (whose output starts at
-    zero), GEGLU feed-forward. There is no position embedding: order in time comes from
-    the temporal convolutions.
+    to the text, self-attention over frames at each pixel (whose output starts at zero),
+    GEGLU feed-forward.
 
     Args:
         width: Width of the tokens.
@@ -249,12 +239,10 @@ class SpatioTemporalTransformer(ShapeKeepingLayer):
 
     Args:
         channels: Number of channels of input and output.
-        num_heads: Number of attention heads.
-        gelu: `"tanh"` or `"exact"`.
+        num_heads: As for `TransformerBlock`, as are `gelu` and `temporal`.
         groups: Groups of the norm.
-        epsilon: Epsilon of the group norm: 1e-5 in the published video model, 1e-6
-            in Stable Diffusion 1.5 and in lxj616's video model.
-        temporal: Whether there is an attention over frames.
+        epsilon: Epsilon of the group norm: 1e-5 in the published video model, 1e-6 in
+            Stable Diffusion 1.5 and in lxj616's video model.
 
     Example:
     ```python

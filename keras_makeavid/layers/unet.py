@@ -27,8 +27,7 @@ from keras_makeavid.tensor import Shape, Tensor
 class UNetDesign:
     """How a UNet is made, as `UNetPseudo3D` documents it; `num_heads` of each level.
 
-    `motion` are the arguments of a `MotionModule` behind each transformer, or behind
-    each residual block that has none, and `None` where there is no such module.
+    `motion` are the arguments of the `MotionModule`s, or `None` where there are none.
     """
 
     in_channels: int
@@ -190,8 +189,7 @@ class UpBlock(UNetBlock):
 class UNet(Layer):
     """The network of `keras_makeavid.models.UNetPseudo3D`, which documents it.
 
-    KerasHub's `Backbone` is a functional model, traced for one form of inputs. A layer
-    of its own also takes images and projected text.
+    KerasHub's `Backbone` is traced for one form of inputs; this takes images as well.
     """
 
     def __init__(self, design: UNetDesign, **kwargs):

@@ -85,14 +85,14 @@ def get_scheduler(
 
     Args:
         scheduler: A name of `SCHEDULERS`, such as `"dpm++2m"` (the project's default),
-            diffusers' name of the class, such as `"LCMScheduler"`, or a `Scheduler`.
-            A class's name means the defaults of this package, not those of diffusers.
-        schedule: `NoiseSchedule` that the model was trained with; `None` means
-            Stable Diffusion's for a name, and the scheduler's own for a scheduler.
+            diffusers' name of the class, such as `"LCMScheduler"`, or a `Scheduler`. A
+            class's name means the defaults of this package, not those of diffusers.
+        schedule: `NoiseSchedule` that the model was trained with; `None` means Stable
+            Diffusion's for a name, and the scheduler's own for a scheduler.
 
     Raises:
-        ValueError: If the name is not known, or the scheduler given has another
-            noise schedule than the one asked for.
+        ValueError: If the name is not known, or the scheduler given has another noise
+            schedule than the one asked for.
 
     Example:
     ```python
@@ -122,9 +122,8 @@ def get_scheduler(
 def scheduler_from_diffusers_config(config: dict[str, Any]) -> Scheduler:
     """Read a scheduler out of a hub folder's `scheduler/scheduler_config.json`.
 
-    Args:
-        config: Dict, the file's content. Keys that are left out mean what they mean
-            to diffusers; keys that the class does not know do nothing, as there.
+    Keys that are left out mean what they mean to diffusers; keys that the class does
+    not know do nothing, as there.
 
     Raises:
         ValueError: If the class is none of those here, a key is not known, or a key
@@ -172,12 +171,8 @@ def scheduler_from_diffusers_config(config: dict[str, Any]) -> Scheduler:
 def scheduler_to_diffusers_config(scheduler: Scheduler) -> dict[str, Any]:
     """Write a scheduler as diffusers' `scheduler/scheduler_config.json`.
 
-    Args:
-        scheduler: `Scheduler` of this package. `DDIM.eta` and `TCD.gamma` are not in
-            the file: they are arguments of `step` in diffusers.
-
-    Raises:
-        ValueError: If diffusers' class has no such setting.
+    `DDIM.eta` and `TCD.gamma` are not in it: they are arguments of `step` in diffusers.
+    A setting that diffusers' class has not is a `ValueError`.
 
     Example:
     ```python

@@ -25,11 +25,13 @@ SMALLEST_ALPHA_CUMPROD = 2.0**-24
 class Scheduler(abc.ABC):
     """A sampler: turns a number of steps into a `StepTable`.
 
-    It holds no state of a run; one instance may serve any number of them.
+    It holds no state of a run. Its `schedule` is the `NoiseSchedule` that the model was
+    trained with, by default Stable Diffusion's.
 
-    Args:
-        schedule: `NoiseSchedule` that the model was trained with; Stable Diffusion's
-            by default.
+    Example:
+    ```python
+    DPMSolverPlusPlus(karras_sigmas=True).table(20).timesteps  # 999, ..., 0
+    ```
     """
 
     schedule: NoiseSchedule = NoiseSchedule()
@@ -45,7 +47,7 @@ class Scheduler(abc.ABC):
                 raise ValueError(f"{field.name} must be a bool. Received: {value!r}")
 
     def table(self, num_steps: int, strength: float = 1.0) -> StepTable:
-        """Work out the coefficients of every step.
+        """Work out the coefficients of every step: `int(num_steps * strength)` rows.
 
         Args:
             num_steps: Int, from `1` to `schedule.num_train_steps`, or to
@@ -54,17 +56,9 @@ class Scheduler(abc.ABC):
                 taken, the last ones. What is denoised then starts from latents that
                 there are, with noise added (`StepTable.start`).
 
-        Returns:
-            A `StepTable` of `int(num_steps * strength)` rows.
-
         Raises:
             ValueError: If `num_steps` is outside of that range, no step is left of it,
                 or one would ask a noise-predicting model about pure noise.
-
-        Example:
-        ```python
-        DPMSolverPlusPlus().table(20).timesteps  # 999, 949, ..., 50
-        ```
         """
         check_count("num_steps", num_steps, 1, self._most_steps())
         number = isinstance(strength, int | float) and not isinstance(strength, bool)
@@ -146,11 +140,7 @@ class SpacedScheduler(Scheduler):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SigmaScheduler(SpacedScheduler):
-    """A sampler that steps through ratios of noise to signal, the sigmas.
-
-    They may be spaced as arXiv 2206.00364 does. They end at none, `"zero"`, or at that
-    of timestep 0, `"sigma_min"`.
-    """
+    """A sampler that steps through ratios of noise to signal, the sigmas."""
 
     karras_sigmas: bool = False
     final_sigmas_type: str = "zero"
@@ -209,10 +199,7 @@ def spaced_timesteps(
 
 
 def karras_spacing(sigma_max: float, sigma_min: float, num_steps: int) -> np.ndarray:
-    """Spread noise levels as arXiv 2206.00364 does (eq. 5, rho = 7).
-
-    They fall from `sigma_max` to `sigma_min`, which two steps or more reach.
-    """
+    """Spread noise levels, falling, as arXiv 2206.00364 does (eq. 5, rho = 7)."""
     first, last = sigma_max ** (1 / KARRAS_RHO), sigma_min ** (1 / KARRAS_RHO)
     return np.linspace(first, last, num_steps) ** KARRAS_RHO
 
@@ -220,8 +207,7 @@ def karras_spacing(sigma_max: float, sigma_min: float, num_steps: int) -> np.nda
 def timesteps_of_sigmas(sigmas: np.ndarray, train_sigmas: np.ndarray) -> np.ndarray:
     """Find the timesteps `(num_steps,)` at which training had given noise levels.
 
-    Between two timesteps they are linear in `log(sigma)`. `train_sigmas`, the level of
-    each timestep, rises.
+    Between two they are linear in `log(sigma)`. `train_sigmas`, that of each, rises.
     """
     timesteps = np.arange(len(train_sigmas), dtype="float64")
     return np.interp(np.log(sigmas), np.log(train_sigmas), timesteps)

@@ -31,13 +31,8 @@ class DDIM(SpacedScheduler):
         steps_offset: Int, the lowest timestep of `"leading"`.
         eta: Float in `[0, 1]`, share of fresh noise: `0` is deterministic, `1` is
             ancestral sampling as in DDPM.
-        set_alpha_to_one: Bool, end at no noise; as with Stable Diffusion it ends at
-            the noise level of timestep 0 by default.
-
-    Example:
-    ```python
-    table = DDIM(eta=0.5).table(20)
-    ```
+        set_alpha_to_one: Bool, end at no noise; as with Stable Diffusion it ends at the
+            noise level of timestep 0 by default.
     """
 
     timestep_spacing: str = "leading"
@@ -80,20 +75,8 @@ class Euler(SigmaScheduler):
     Here the sample is `latents + sigma * noise`, so its scale grows with `sigma`, up to
     14.6 with Stable Diffusion's schedule. `input_scale` undoes that for the model.
 
-    Args:
-        schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
-        timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`. With
-            `"linspace"` timesteps may be fractions, and a single step is taken at
-            timestep 0, as in diffusers.
-        steps_offset: Int, the lowest timestep of `"leading"`.
-        karras_sigmas: Bool, space the noise levels between the first and the last
-            timestep as arXiv 2206.00364 does (eq. 5).
-        final_sigmas_type: `"zero"` ends at no noise, `"sigma_min"` at timestep 0's.
-
-    Example:
-    ```python
-    table = Euler(karras_sigmas=True).table(20)
-    ```
+    Arguments are as for `DPMSolverPlusPlus`. With `"linspace"` timesteps may be
+    fractions, and a single step is taken at timestep 0, as in diffusers.
     """
 
     def _table(self, num_steps: int, first: int) -> StepTable:
@@ -141,16 +124,9 @@ class Euler(SigmaScheduler):
 class EulerAncestral(Euler):
     """Euler's method with fresh noise in each step (as k-diffusion has it).
 
-    A step goes below the next noise level, and fresh noise leads back up to it: as
-    much as ancestral sampling adds (Song et al., arXiv 2011.13456, appendix F).
-
-    Arguments are those of `Euler`; diffusers has no choice of `karras_sigmas` and
-    `final_sigmas_type` here.
-
-    Example:
-    ```python
-    EulerAncestral().table(20).needs_noise  # True
-    ```
+    A step goes below the next noise level, and fresh noise leads back up to it: as much
+    as ancestral sampling adds (Song et al., arXiv 2011.13456, appendix F). diffusers
+    has no choice of `karras_sigmas` and `final_sigmas_type` here.
     """
 
     def _shares(self, ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray | float]:
@@ -186,8 +162,8 @@ class LCM(ConsistencyScheduler):
 
     Args:
         schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
-        original_inference_steps: Int, number of the timesteps of the distillation,
-            and the most steps there may be.
+        original_inference_steps: Int, number of the timesteps of the distillation, and
+            the most steps there may be.
         timestep_scaling: Float, how soon the boundary condition at timestep 0 ends.
 
     Example:
@@ -220,18 +196,12 @@ class TCD(ConsistencyScheduler):
     """Strategic stochastic sampling of TCD (Zheng et al., arXiv 2402.19159, alg. 4).
 
     Each step goes below the next noise level, as far as `gamma` says, and fresh noise
-    leads back up to it. It ends at the noise level of timestep 0.
+    leads back up to it. It ends at the noise level of timestep 0. Further arguments are
+    those of `LCM`.
 
     Args:
-        schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
-        original_inference_steps: As for `LCM`.
         gamma: Float in `[0, 1]`, `eta` of diffusers: `0` is deterministic, `1` goes to
             the clean latents in each step.
-
-    Example:
-    ```python
-    table = TCD(gamma=0.5).table(4)
-    ```
     """
 
     gamma: float = 0.3

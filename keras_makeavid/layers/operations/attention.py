@@ -32,10 +32,9 @@ _TORCH_FEW_KEYS, _TORCH_NARROW = 64, 32
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attend by scaled dot products, with the softmax in float32.
+    """Attend by scaled dot products of `(B, T, heads, D)`, with the softmax in float32.
 
-    The query is `(B, T, heads, D)`, as is what comes back; key and value
-    `(B, S, heads, D)`.
+    Key and value are `(B, S, heads, D)`.
     """
     backend = keras.config.backend()
     if backend == "torch":
@@ -185,8 +184,7 @@ def _attention_sliced(query, key, value, most=None):
 def _attend_by_head(run: int):
     """Attention of scaled queries `(N, T, D)` to `(N, S, D)`, `run` queries at once.
 
-    The gradient is that of Dao et al. (2022), FlashAttention: the weights come again
-    from the logarithms of their sums.
+    Its gradient (Dao et al., 2022) has the weights again from logarithms of their sums.
     """
 
     @ops.custom_gradient
@@ -228,8 +226,8 @@ def _attend_by_head(run: int):
 def _head_gradient(run: int):
     """Gradients of query `(T, D)`, and of key and value transposed, of one head.
 
-    With transposed sums every product takes the scores as they lie: XLA would
-    transpose them for the others, in ten times the product's own time.
+    So every product takes the scores as they lie: XLA would transpose them for others,
+    in ten times the product's own time.
     """
 
     def one_head(head):

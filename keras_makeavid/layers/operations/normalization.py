@@ -22,11 +22,9 @@ def group_normalization(
     epsilon: float,
     activated: bool = False,
 ) -> Tensor:
-    """Normalise `(B, ..., C)` in groups of channels over every axis between.
+    """Normalise `(B, ..., C)` in groups of channels over all between, in float32.
 
-    Statistics are taken in float32 whatever the dtype of `inputs`. Under JAX nothing
-    but `inputs` and the statistics is kept for the gradient. SiLU follows, if
-    `activated`.
+    Under JAX nothing but `inputs` and the statistics is kept for the gradient.
     """
     if keras.config.backend() == "jax":
         normalise = _group_normalization_jax(groups, epsilon, activated)

@@ -2,8 +2,7 @@
 
 Channels lie in the sublanes and tokens in the lanes, so that heads of 40 channels fill
 the vector registers and need no transposes. A program has all keys of a head at hand:
-its softmax is the plain one, and the gradient calculates it again from query and key,
-with nothing else kept.
+its softmax is the plain one, and the gradient calculates it again.
 """
 
 from __future__ import annotations
@@ -180,10 +179,7 @@ def _backward_kernel(*arrays, scale):
 
 
 def pixels_per_program(frames: int, width: int, pixels: int) -> int | None:
-    """Find how many pixels a program takes; `None` if no division fits the kernel.
-
-    `width` is the channels of a head, `pixels` are those of a frame.
-    """
+    """Find how many pixels of a frame a program takes; `None` if none fit."""
     most = max(LANES, _FRAME_BYTES // (4 * frames * width) // LANES * LANES)
     # Fewer pixels than lanes take as much.
     if 4 * frames * width * most > 2 * _FRAME_BYTES:
@@ -205,7 +201,6 @@ def attention_over_frames(
     """Let each pixel's frames attend to one another, pixels last: `(B, F, C, N)`.
 
     So few scores a pixel fill no matrix unit: they are sums of products of vectors.
-    `heads` divides C; `interpret` runs the kernel without a TPU.
     """
     return _over_frames(
         _frames_forward_kernel, 2, 1, (query, key, value), heads, interpret
