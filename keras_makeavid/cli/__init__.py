@@ -120,8 +120,8 @@ def _add_commands(parser, commands):
 
     A command is a module or an object: its docstring is its help, `add_arguments`
     declares options by the `option` that it is given, and `run` does the work.
-    `prepare`, if there is one, is called before a backend is imported: it refuses wrong
-    options and fills in what others decide.
+    `prepare`, if any, refuses wrong options, and fills in others, before a backend is
+    imported.
     """
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in commands.items():
@@ -249,10 +249,7 @@ def _remove_oldest_programs(folder: str) -> None:
 
 @contextmanager
 def _tensorflow_only_as_backend():
-    """Let libraries do without TensorFlow, as where it is not installed.
-
-    KerasHub imports it with every backend, which takes seconds.
-    """
+    """Keep TensorFlow, which takes seconds, from being imported with KerasHub."""
     hidden = os.environ["KERAS_BACKEND"] != "tensorflow" and (
         "tensorflow" not in sys.modules
     )
@@ -292,10 +289,7 @@ def _on_device(name: str | None):
 
 
 def _import_keras_hub_quietly() -> None:
-    """Import KerasHub without the chatter of the TensorFlow that it imports.
-
-    It is written past Python, by code that no environment variable reaches.
-    """
+    """Import KerasHub without TensorFlow's chatter, which is written past Python."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)

@@ -30,17 +30,16 @@ _PIXELS_AT_ONCE = 2**16
 
 
 class MotionClips:
-    """Captioned clips of moving shapes, made when they are asked for.
+    """Captioned clips of moving shapes, made when they are asked for, without end.
 
-    Clip `i` is a function of the seed and `i` only. There is no last one, and nothing
-    is kept in memory.
+    Clip `i` is a function of the seed and `i` only.
 
     Args:
         seed: Seed of everything.
         split: `"train"`, or `"held_out"` for the triples that training never shows.
         num_frames: Frames F of a clip.
         size: Height and width in pixels.
-        often: A motion, and the share of clips that are sure to show it. What is hard
+        often: A motion, and the share of clips that are sure to show it: what is hard
             to learn must be seen often.
 
     Raises:
@@ -48,8 +47,7 @@ class MotionClips:
 
     Example:
         ```python
-        clips = MotionClips(seed=1)
-        frames, text = clips.clip(7)
+        frames, text = MotionClips(seed=1).clip(7)
         frames.shape  # (16, 64, 64, 3)
         ```
     """
@@ -101,14 +99,10 @@ class MotionClips:
     def images(
         self, indices: Sequence[int], moment: float | None = None
     ) -> tuple[np.ndarray, list[str]]:
-        """Make one frame of each of several clips, at a fraction of a clip's cost.
+        """Make a frame uint8 `(B, H, W, 3)` of each of several clips, and B captions.
 
-        Args:
-            indices: The clips' numbers.
-            moment: From 0, the first frame, to 1, the last. `None` draws one for each.
-
-        Returns:
-            uint8 `(B, H, W, 3)`, and B captions.
+        It costs a fraction of the clips. The `moment` is from 0, the first frame, to 1,
+        the last; `None` draws one for each.
 
         Example:
             ```python
@@ -148,14 +142,11 @@ def encode_motions(
     num_workers: int = 0,
     on_clip: Callable[[str], None] = lambda clip_id: None,
 ) -> int:
-    """Encode the first `count` clips and their captions as latents and text states.
+    """Encode the first `count` clips and captions; return how many were encoded now.
 
     The counterpart of `encode_clips` for clips that are no files, whose arguments it
     takes; its `num_workers` processes draw clips. A stopped run goes on where it was; a
     dataset that has more clips keeps them.
-
-    Returns:
-        The number of clips that were encoded now.
     """
     # Processes that only draw clips need no Keras.
     from keras_makeavid.data.clip_encoder import ClipEncoder

@@ -60,9 +60,6 @@ def evaluate_control(
         on_video: Called with the kind and the frames `(F, H, W, 3)` of each video.
         **arguments: As for `TextToVideo.generate`, such as `num_steps`.
 
-    Returns:
-        What was measured, with its bars.
-
     Example:
         ```python
         task = TextToVideo.from_preset("makeavid_motions_small")

@@ -18,10 +18,9 @@ SPLITS = ("seen", "held_out")
 
 
 class GeneratedVideo(NamedTuple):
-    """A video uint8 `(F, H, W, 3)`, and the caption of what it should show.
+    """A video uint8 `(F, H, W, 3)`, the caption of what it should show, and its seed.
 
-    `seed` is what it was generated from, and `hint` the picture of any size that it was
-    to set in motion, if there was one.
+    `hint` is the picture of any size that it was to set in motion, if there was one.
     """
 
     frames: np.ndarray
@@ -60,15 +59,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results of many videos, one for each.
-
-    Example:
-        ```python
-        clips = MotionClips(seed=1)
-        evaluation = evaluate(clips.clip(index) for index in range(8))
-        evaluation.rate("motion")  # 1.0
-        ```
-    """
+    """The results of many videos, one for each."""
 
     results: tuple[Result, ...]
 
@@ -116,12 +107,6 @@ class Thresholds:
     The least rates of triples that training shows, and of those held out of it; the
     largest mean flicker, in levels of 255; and the least mean agreement of first frames
     with their hints, in dB.
-
-    Example:
-        ```python
-        evaluation = evaluate(MotionClips(seed=1).clip(index) for index in range(8))
-        Thresholds().failures(evaluation)  # []
-        ```
     """
 
     colour: Sequence[float] = (0.98, 0.95)
@@ -174,16 +159,14 @@ def evaluate(
         videos: Pairs of frames and caption, or `GeneratedVideo`s; taken one by one.
         on_result: Called with each video's result and frames, such as a `Gallery`.
 
-    Returns:
-        An `Evaluation`.
-
     Raises:
         ValueError: A caption says nothing that can be measured.
 
     Example:
         ```python
         clips = MotionClips(seed=1)
-        evaluate([clips.clip(3), clips.clip(4)]).rate("colour")  # 1.0
+        evaluation = evaluate(clips.clip(index) for index in range(8))
+        evaluation.rate("colour"), Thresholds().failures(evaluation)  # 1.0, []
         ```
     """
     results = []

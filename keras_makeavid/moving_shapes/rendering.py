@@ -42,23 +42,14 @@ def render(scene: Scene, num_frames: int = 16, size: int = 64) -> np.ndarray:
 
 
 def render_at(scene: Scene, times: np.ndarray, size: int = 64) -> np.ndarray:
-    """Render moments of a clip.
+    """Render moments of a scene, uint8 `(F, size, size, 3)`, RGB.
 
-    Args:
-        scene: What to show.
-        times: `(F,)`, from 0, the start of the clip, to 1, its end.
-        size: Height and width in pixels.
-
-    Returns:
-        uint8 `(F, size, size, 3)`, RGB.
-
-    Raises:
-        ValueError: The frame is too small to show anything.
+    The times `(F,)` are from 0, the start of the clip, to 1, its end. A frame too small
+    to show anything is a `ValueError`.
 
     Example:
         ```python
-        scene = MotionClips().scene(0)
-        render_at(scene, np.array([0.5])).shape  # (1, 64, 64, 3)
+        render_at(MotionClips().scene(0), np.array([0.5])).shape  # (1, 64, 64, 3)
         ```
     """
     if size < 16:
@@ -251,10 +242,7 @@ def figure_of(scene: Scene, times: np.ndarray) -> list[Limb]:
 
 
 class _Pose(NamedTuple):
-    """How the figure stands; all `(F,)`, angles in degrees.
-
-    Those of upper arm and forearm: 0 hangs down, 90 points outwards.
-    """
+    """How the figure stands; all `(F,)`, angles in degrees: 0 is down, 90 outwards."""
 
     left_arm: tuple[np.ndarray, np.ndarray]
     right_arm: tuple[np.ndarray, np.ndarray]

@@ -32,15 +32,11 @@ _RATES = (*ATTRIBUTES, "all")
 
 
 class Gallery:
-    """A picture with a row for the first video of each caption.
-
-    Args:
-        max_rows: Most rows. What comes later is left out.
+    """A picture with a row for the first video of each caption, `max_rows` at most.
 
     Example:
         ```python
-        gallery = Gallery()
-        clips = MotionClips(seed=1)
+        gallery, clips = Gallery(), MotionClips(seed=1)
         evaluate([clips.clip(index) for index in range(6)], on_result=gallery.add)
         gallery.picture().shape  # (264, 1096, 3)
         ```
@@ -90,10 +86,7 @@ def _blank(height):
 
 
 def markdown_table(evaluation: Evaluation, thresholds: Thresholds) -> str:
-    """Lay out the rates in Markdown, beside what they must be at least.
-
-    A column each of seen triples, held-out ones, and all with their captions shuffled.
-    """
+    """Lay out rates in Markdown: of triples seen, held out, and shuffled captions."""
     parts = _parts(evaluation)
     measured = [parts[split] for split in SPLITS]
     rows = [["videos", *(str(len(part.results)) for part in parts.values())]]
@@ -117,11 +110,10 @@ def write_report(
     gallery: Gallery,
     settings: Mapping[str, Any],
 ) -> list[Path]:
-    """Write an evaluation into a folder, which is made if it is missing.
+    """Write an evaluation into a folder, made if it is missing, and return its files.
 
-    Returns:
-        The files: `evaluation.json` with every video's measurement and the `settings`,
-        `evaluation.md` with the table, and `gallery.png`.
+    They are `evaluation.json` with every video's measurement and the `settings`,
+    `evaluation.md` with the table, and `gallery.png`.
     """
     folder = existing_parent(folder)
     folder.mkdir(exist_ok=True)

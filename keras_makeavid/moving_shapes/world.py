@@ -58,16 +58,9 @@ RGB = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Description:
-    """What a caption says.
+    """What a caption says: one of `COLOURS`, `SHAPES`, its motions and `BACKGROUNDS`.
 
-    Args:
-        colour: One of `COLOURS`.
-        shape: One of `SHAPES`.
-        motion: One of the motions of that shape.
-        background: One of `BACKGROUNDS`. A caption that names none means black.
-
-    Raises:
-        ValueError: There is no such thing in this world.
+    A caption that names no background means black. Anything else is a `ValueError`.
 
     Example:
         ```python
@@ -114,9 +107,9 @@ def all_triples() -> list[Triple]:
 def held_out(triple: Triple) -> bool:
     """Tell whether training never shows a triple of colour, shape and motion.
 
-    One in five is held out, by a rule that takes about as many from every colour,
-    shape and motion, and leaves training every pair of shape and motion and of colour
-    and shape.
+    One in five is held out, by a rule that takes about as many from every colour, shape
+    and motion, and leaves training every pair of shape and motion, and colour and
+    shape.
 
     Example:
         ```python
@@ -191,13 +184,6 @@ def draw_scene_of(description: Description, rng: np.random.Generator) -> Scene:
     """Draw what a description leaves open: shades, place, size and speed.
 
     Whatever is drawn, the shape stays within the frame, however long the clip is.
-
-    Args:
-        description: What to show.
-        rng: Where chance comes from.
-
-    Returns:
-        A `Scene` of that description.
 
     Example:
         ```python

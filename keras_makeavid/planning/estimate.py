@@ -1,7 +1,4 @@
-"""What a compiled program takes of each chip: memory, arithmetic, bytes and time.
-
-What it sends from chip to chip is read from its text.
-"""
+"""What a compiled program takes of each chip: memory, arithmetic, bytes and time."""
 
 from __future__ import annotations
 
@@ -134,8 +131,8 @@ def _estimate(compiled, topology, compile_seconds) -> Estimate:
 def collective_bytes(program: str) -> dict[str, int]:
     """Bytes that each chip sends, by the kind of collective, of HLO text for one chip.
 
-    In a ring of n chips one that gathers or scatters the whole of x bytes sends
-    x (n - 1) / n, and one that reduces them twice as much.
+    In a ring of n chips one that gathers or scatters x bytes sends x (n - 1) / n, and
+    one that reduces them twice as much.
     """
     sent: Counter[str] = Counter()
     found = _ALL.search(program)

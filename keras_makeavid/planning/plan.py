@@ -69,7 +69,7 @@ def plan_training(
     Example:
     ```python
     plan = plan_training(load_recipe("tempofunk"), find_topology("v4-8"))
-    plan.estimate.tflop
+    plan_as_json(plan)["tflop"]
     ```
     """
     chosen = find_stage(recipe, stage)
@@ -97,11 +97,8 @@ def plan_sampling(
 ) -> Plan:
     """Compile the guided sampling of videos for a topology: one step of its loop.
 
-    Args:
-        recipe: Whose preset, dtype and number of frames are taken.
-        topology: To compile for.
-        batch_per_chip: Videos on each chip.
-        sizes: Sizes of a video; `None` is 512 x 512.
+    Preset, dtype and number of frames are the recipe's; arguments as for
+    `plan_training`.
 
     Example:
     ```python
@@ -168,13 +165,7 @@ def _words(recipe, unet):
 
 
 def plan_as_json(plan: Plan) -> dict[str, Any]:
-    """The numbers of a plan, all of one chip; `None` where nothing was compiled.
-
-    Example:
-    ```python
-    plan_as_json(plan)["tflop"]
-    ```
-    """
+    """The numbers of a plan, all of one chip; `None` where nothing was compiled."""
     numbers = dataclasses.asdict(plan.estimate)
     by_kind = numbers.pop("collective_gb")
     return {
@@ -196,14 +187,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
-    """A plan as lines of text.
-
-    Example:
-    ```python
-    for line in plan_lines(plan):
-        print(line)
-    ```
-    """
+    """A plan as lines of text."""
     estimate, chip = plan.estimate, plan.topology.chip
     chips = plan.topology.chips
     stage = f" of stage {plan.stage.name}" if plan.stage else ""

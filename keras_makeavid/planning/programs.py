@@ -28,13 +28,7 @@ Model = TypeVar("Model", bound=keras.Model)
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Sizes of a sample that a recipe leaves to the dataset.
-
-    Args:
-        height: Height of the video in pixels.
-        width: Width of the video in pixels.
-        tokens: Number of tokens of a prompt.
-    """
+    """Sizes of a sample that a recipe leaves to the dataset, in pixels, and tokens."""
 
     height: int = 512
     width: int = 512

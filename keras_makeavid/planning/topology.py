@@ -53,12 +53,7 @@ _NAME = re.compile(r"(v\d\w?|v5litepod)-(\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """A slice of TPUs.
-
-    Args:
-        name: Name of the slice, such as `"v4-8"`.
-        chip: The chip of which it is made.
-        shape: Chips along each axis.
+    """A slice of TPUs: its name, the chip, and the chips along each axis.
 
     Example:
     ```python
@@ -106,14 +101,10 @@ class Topology:
 
 
 def find_topology(name: str) -> Topology:
-    """The slice of a name.
+    """The slice of a name of Cloud TPU: the chip and a number.
 
-    Args:
-        name: As Cloud TPU has it: the chip and a number, of cores for v4 and v5p, of
-            chips for v5e and v6e.
-
-    Raises:
-        ValueError: If there is no such chip, or no slice of that size.
+    That is of cores for v4 and v5p, of chips for v5e and v6e; any other is a
+    `ValueError`.
 
     Example:
     ```python

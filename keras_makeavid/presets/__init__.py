@@ -1,7 +1,4 @@
-"""What a preset is, and the trained models that come with the package.
-
-KerasHub's `from_preset` takes their names; nothing is imported or loaded before.
-"""
+"""What a preset is, and the trained models that come with the package."""
 
 from __future__ import annotations
 

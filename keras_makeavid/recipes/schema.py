@@ -1,7 +1,4 @@
-"""What a recipe says: every table and key, with its default.
-
-`docs/train.md` has the meaning of each key (a test compares both).
-"""
+"""What a recipe says: every table and key, with its default (docs/train.md)."""
 
 from __future__ import annotations
 
@@ -36,11 +33,7 @@ BelowOne = Annotated[float, Meta(ge=0, lt=1)]
 
 @dataclass(frozen=True)
 class Duration:
-    """A number of epochs, whole or not, or of steps.
-
-    Args:
-        amount: How many.
-        unit: `"epochs"` or `"steps"`.
+    """An `amount`, whole or not, of `"epochs"` or of `"steps"`.
 
     Example:
     ```python
@@ -185,8 +178,7 @@ class Lora(Table, frozen=True):
 class Stage(Table, frozen=True):
     """One training, with its own optimizer; stages follow one another.
 
-    `data`, `loss` and `optimizer` are the recipe's, with the keys that the stage sets
-    differently.
+    `data`, `loss` and `optimizer` are the recipe's but for keys that the stage sets.
     """
 
     name: Text
@@ -254,7 +246,7 @@ class Stage(Table, frozen=True):
 class Guard(Table, frozen=True):
     """What happens when a loss or gradient is NaN or infinite.
 
-    All but `enabled` may change when a run is continued, such as after it gave up.
+    All but `enabled` may change when a run is continued.
     """
 
     enabled: bool = True
@@ -331,10 +323,9 @@ class Distribution(Table, frozen=True):
 
 
 class Recipe(Table, frozen=True):
-    """A whole training.
+    """A whole training; without a `distribution` one device trains.
 
-    `data`, `loss` and `optimizer` are what the stages have in common. Each stage
-    holds its own, complete. Without a `distribution` one device trains.
+    Each stage holds its own `data`, `loss` and `optimizer`, complete.
     """
 
     run: Run

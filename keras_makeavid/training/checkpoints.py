@@ -36,10 +36,9 @@ class CheckpointError(ValueError):
 class Checkpoints:
     """The checkpoints in a folder: written aside, in the background, and checked.
 
-    The `keep` newest are kept, and besides them the `keep_best` of the lowest loss.
-    A checkpoint appears whole or not at all. What is read is compared with checksums
-    of what was written: Orbax itself does not notice a flipped bit. A failure to write
-    is reported and leaves the older ones.
+    The `keep` newest are kept, and the `keep_best` of the lowest loss. What is read is
+    compared with checksums of what was written: Orbax itself does not notice a flipped
+    bit. A failure to write is reported and leaves the older ones.
 
     Of several processes, each writes and reads its own parts of the arrays. There a
     failure to write ends the run: not all processes know of it.
@@ -283,10 +282,7 @@ def _read_array(store, like):
 
 @contextlib.contextmanager
 def _without_tracebacks_of_orbax():
-    """Leave out the pages on a failure to write, which is told here in a line.
-
-    Orbax logs it, and asyncio that of each array, as they find their event loop closed.
-    """
+    """Leave out Orbax's and asyncio's pages on a failure, told here in a line."""
 
     def keep(record):
         return "orbax" not in record.pathname and "orbax" not in record.getMessage()
@@ -387,8 +383,8 @@ def _variables(model):
 def checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
     """A number of 32 bits for each array that any change of its bits changes.
 
-    Its 32-bit words are summed with odd weights that differ by place: a flipped bit and
-    two swapped values show. Arrays on an accelerator stay there.
+    32-bit words are summed with odd weights that differ by place: a flipped bit and two
+    swapped values show. Arrays on an accelerator stay there.
     """
     if keras.config.backend() == "jax" and _not_on_this_host(arrays):
         return checksums_by_jax(arrays)

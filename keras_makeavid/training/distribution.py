@@ -32,18 +32,10 @@ _MESSAGE_BYTES = 1024
 def make_distribution(
     options: Distribution, devices: Sequence[Any] | None = None
 ) -> DataParallel | FullySharded:
-    """The distribution that a recipe asks for.
+    """The distribution that a recipe asks for, of JAX's devices, or of all there are.
 
-    Args:
-        options: The recipe's table.
-        devices: JAX's, of all processes or of a topology; `None` takes all there are.
-
-    Returns:
-        A `DataParallel`, or a `FullySharded` where several devices share a copy.
-
-    Raises:
-        ValueError: If the devices do not make whole copies, or under another backend
-            than JAX.
+    It is a `DataParallel`, or a `FullySharded` where several devices share a copy.
+    Those that do not make whole copies, and other backends, are a `ValueError`.
 
     Example:
     ```python

@@ -20,16 +20,14 @@ class ImageAutoencoding(ReportingModel):
     """Trains an `AutoencoderKL` on images with plain `compile` and `fit`.
 
     The loss is the mean squared error of the reconstruction from a posterior sample,
-    plus a little of the Kullback-Leibler divergence from the standard normal
-    (Rombach et al., 2022, without their perceptual and adversarial losses).
+    plus a little of the Kullback-Leibler divergence from the standard normal (Rombach
+    et al., 2022, without their perceptual and adversarial losses). Images are `(B, H,
+    W, C)` in [-1, 1].
 
     Args:
         vae: The `AutoencoderKL` to train.
         kl_weight: Weight of the divergence, a mean over the latent's elements.
         seed: Seed of the posterior samples.
-
-    Call arguments:
-        images: `(B, H, W, C)` in [-1, 1].
 
     Example:
     ```python

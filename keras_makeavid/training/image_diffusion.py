@@ -21,17 +21,16 @@ from keras_makeavid.training.training_model import DiffusionModel
 class ImageDiffusion(DiffusionModel):
     """Trains a UNet to inpaint images, with plain `compile` and `fit`.
 
-    Stable Diffusion's inpainting model was made so. A batch is a dict of `images`
-    `(B, H, W, 3)` in [-1, 1] and `token_ids` `(B, L)`. A share of the samples is to be
+    Stable Diffusion's inpainting model was made so. A batch is a dict of `images` `(B,
+    H, W, 3)` in [-1, 1] and `token_ids` `(B, L)`. A share of the samples is to be
     filled altogether (mask 1, hint the latent of a zero image), the others within a
-    rectangle drawn for each. The VAE does not train.
+    rectangle drawn for each. The VAE does not train. Further arguments are those of
+    `VideoDiffusion`.
 
     Args:
         unet: The `UNetPseudo3D` to train, of mask and hint channels.
         vae: The `AutoencoderKL` of its latents.
         text_encoder: Takes `{"token_ids"}`, returns text states `(B, L, D)`.
-        schedule: As for `VideoDiffusion`, as are `caption_dropout`, `min_snr_gamma` and
-            `seed`.
         trainable: What trains of the UNet, see `set_trainable`; nothing temporal may.
         train_text_encoder: Whether the text encoder trains with it.
         full_mask_share: Share of the samples of which nothing is given.
@@ -39,9 +38,7 @@ class ImageDiffusion(DiffusionModel):
 
     Example:
     ```python
-    unet = UNetPseudo3D(
-        block_channels=(32, 64), attention_levels=(True, False), context_dim=64
-    )
+    unet = UNetPseudo3D(block_channels=(32,), attention_levels=(True,), context_dim=64)
     vae = AutoencoderKL(block_channels=(32, 64), layers_per_block=1)
     text_encoder = TextEncoder(
         vocabulary_size=100, embedding_dim=64, hidden_dim=64, num_layers=1,
@@ -109,9 +106,8 @@ class ImageDiffusion(DiffusionModel):
     def call(self, inputs) -> dict[str, Tensor]:
         """Draw masks, noise and timesteps for `images` and `token_ids`, and predict.
 
-        Returns:
-            A dict of `prediction` and `target`, both `(B, H, W, C)` float32, and
-            `weights` `(B,)` if the timesteps are weighed.
+        The dict has `prediction` and `target`, both `(B, H, W, C)` float32, and
+        `weights` `(B,)` if the timesteps are weighed.
         """
         token_ids = ops.cast(inputs["token_ids"], "int32")
         if self.caption_dropout:
@@ -156,10 +152,7 @@ class ImageDiffusion(DiffusionModel):
 
 
 def _within(length, place, size):
-    """Which pixels `(B, size)` of a side an interval covers.
-
-    `length` and `place`, in the room that the length leaves, are shares `(B, 1)`.
-    """
+    """Which pixels `(B, size)` of a side an interval covers, of shares `(B, 1)`."""
     centres = (ops.arange(size, dtype="float32") + 0.5) / size
     start = place * (1.0 - length)
     return (start <= centres) & (centres <= start + length)

@@ -99,13 +99,7 @@ class MetricsFile:
 
 
 def read_metrics(path: StrPath) -> Iterator[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`, whether its run has ended or not.
-
-    Args:
-        path: The file.
-
-    Yields:
-        A dict of each line that is whole.
+    """The whole lines of a `metrics.jsonl` as dicts, whether its run has ended or not.
 
     Example:
         ```python

@@ -29,7 +29,6 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     Example:
     ```python
     rate = WarmupSchedule(5e-5, 2_500, "cosine", total_steps=22_500, final=1e-8)
-    float(rate(0)), float(rate(22_499))  # (2e-08, 1e-08)
     ```
     """
 
@@ -157,18 +156,7 @@ class AdamW(keras.optimizers.AdamW):
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
-        """Put the averages of `use_ema` in place of the weights, while a block runs.
-
-        Example:
-        ```python
-        dense = keras.layers.Dense(2)
-        dense.build((None, 3))
-        optimizer = AdamW(use_ema=True)
-        optimizer.build(dense.trainable_variables)
-        with optimizer.averaged_weights():
-            dense.get_weights()
-        ```
-        """
+        """Put the averages of `use_ema` in place of the weights, while a block runs."""
         averages = self._averages()
         kept = [ops.copy(variable) for variable, _ in averages]
         for variable, average in averages:

@@ -316,12 +316,8 @@ def rematerialise_blocks(unet: UNetPseudo3D, rematerialise: bool | str = True) -
     """Compute the inside of residual blocks and transformers again for gradients.
 
     Only what passes between them is kept, for a second forward pass of each. Of the
-    feed-forwards alone, two fifths of all activations are not kept.
-
-    Args:
-        unet: The model, before its training function is compiled.
-        rematerialise: `True`, `"feed_forward"`, or `False`, which keeps everything
-            again.
+    feed-forwards alone, `"feed_forward"`, two fifths of all activations are not kept;
+    `False` keeps everything again. Call it before the training function is compiled.
 
     Example:
     ```python

@@ -80,8 +80,8 @@ def train(
 
     Args:
         recipe: A `Recipe`, the path of one, or the name of one of this package.
-        overrides: Keys to set differently in a recipe that is read, as `load_recipe`
-            takes them.
+        overrides: Keys to set differently in a recipe that is read, as for
+            `load_recipe`.
         resume: `"auto"` continues the run in the recipe's folder, if there is one, from
             its newest whole checkpoint; `"never"` refuses a folder that holds a run.
         allow_other_encoder: Whether a dataset may be of another VAE or text encoder
@@ -95,8 +95,8 @@ def train(
         ValueError: If they do not fit the recipe, or one another.
         RuntimeError: If another process trains in the folder.
         ProcessLost: If one of several processes that train together has ended.
-        TrainingFailed: If something was not finite after the last roll-back too, or
-            no checkpoint can be written or read.
+        TrainingFailed: If something was not finite after the last roll-back too, or no
+            checkpoint can be written or read.
 
     Example:
     ```python

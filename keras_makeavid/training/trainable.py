@@ -14,7 +14,7 @@ _PATTERNS = {"temporal": r"temporal", "spatial": r"^(?!.*temporal)", "all": r""}
 
 
 def set_trainable(model: keras.Model, trainable: str) -> int:
-    """Make the layers of a model trainable whose path matches, and freeze the rest.
+    """Make layers trainable whose path matches, freeze the rest; count what trains.
 
     Frozen weights cost no gradient and no optimizer state.
 
@@ -24,9 +24,6 @@ def set_trainable(model: keras.Model, trainable: str) -> int:
             `"spatial"` (the others: those that an image passes), `"all"`, `"lora"`
             (only what `add_lora` added), or a regular expression that is searched for
             in the path of each layer, such as `"attn_temporal|up_blocks"`.
-
-    Returns:
-        The number of trainable parameters.
 
     Raises:
         ValueError: If nothing would train.

@@ -35,8 +35,7 @@ class ReportingModel(keras.Model):
     """A model that draws at random, and whose `fit` logs what each step tells.
 
     `loss` is Keras's mean over the epoch so far; `step_loss` is the step's. An
-    optimizer reports by a dict of variables, `step_report`, as `AdamW` does. All are
-    outputs of the compiled step: nobody waits for them who does not read them.
+    optimizer reports by a dict of variables, `step_report`, as `AdamW` does.
     """
 
     # Names of the arguments that are models themselves, and of those plain as JSON.

@@ -33,15 +33,14 @@ class VideoDiffusion(DiffusionModel):
     Args:
         unet: The `UNetPseudo3D` to train.
         schedule: The `NoiseSchedule` that the UNet was trained with, or its config.
-        latent_scale: What latents are multiplied by, in float32: `scaling_factor` of
-            the VAE that encoded them.
+        latent_scale: What latents are multiplied by, in float32: the VAE's
+            `scaling_factor`.
         trainable: What trains, see `set_trainable`.
         given_frames: The `GivenFrames` that it fills videos in from, or the shares of
-            its patterns. `None` is the published form: the hint is the first frame,
-            repeated, and the mask is 0 everywhere.
+            its patterns. `None` is the published form, `"repeated"`.
         hint_spacing: Short for `given_frames={"repeated every N": 1}`.
-        caption_dropout: Share of the samples that train with the empty prompt instead
-            of theirs, for guidance.
+        caption_dropout: Share of samples that train with the empty prompt, for
+            guidance.
         empty_context: Text states `(L, D)` of the empty prompt, for `caption_dropout`.
         min_snr_gamma: Weighs the timesteps as `min_snr_weights`; `None` does not.
         seed: Seed of timesteps, noise and dropout.
@@ -114,9 +113,8 @@ class VideoDiffusion(DiffusionModel):
     def call(self, inputs) -> dict[str, Tensor]:
         """Draw noise and timesteps for `latents` and `context`, and predict.
 
-        Returns:
-            A dict of `prediction` and `target`, both `(B, F, H, W, C)` float32, and
-            `weights` `(B,)` if the timesteps are weighed.
+        The dict has `prediction` and `target`, both `(B, F, H, W, C)` float32, and
+        `weights` `(B,)` if the timesteps are weighed.
         """
         unet_inputs, target = self.draw(inputs["latents"], inputs["context"])
         prediction = self.unet(unet_inputs)
