@@ -23,9 +23,9 @@ class AdaptableTask(TrainableTask):
     ) -> str:
         """Load adapters (LoRA) for the UNet and the text encoder; return their name.
 
-        They are merged into the weights: generating costs the same with them, and nothing
-        is compiled anew when they are loaded, scaled or unloaded. Several add up. A file
-        that is saved of the task has them merged.
+        They are merged into the weights: generating costs the same with them, and
+        nothing is compiled anew when they are loaded, scaled or unloaded. Several add
+        up. A file that is saved of the task has them merged.
 
         Args:
             path: A file of kohya, diffusers or PEFT, or a folder of the last two.
@@ -53,7 +53,7 @@ class AdaptableTask(TrainableTask):
         return self._adapters().scales
 
     def set_lora_scales(self, scales: dict[str, float]) -> None:
-        """Change the scales of loaded adapters by name; others stay, and 0 turns one off.
+        """Change the scales of loaded adapters by name; others stay, 0 turns one off.
 
         Raises:
             ValueError: If a name is not loaded, a scale is no finite number, or the
@@ -62,7 +62,7 @@ class AdaptableTask(TrainableTask):
         self._adapters().set_scales(scales)
 
     def unload_lora(self, name: str | None = None) -> None:
-        """Take out an adapter, or all; after the last, weights are as before to the bit."""
+        """Take out an adapter, or all: then weights are as before, to the bit."""
         self._adapters().unload(name)
 
     def fuse_lora(self) -> None:
@@ -100,7 +100,7 @@ class AdaptableTask(TrainableTask):
 
         Raises:
             FileNotFoundError: If there is nothing at `path`.
-            ValueError: If it is damaged, of another text encoder, or the token is known.
+            ValueError: If it is damaged, of another text encoder, or the token known.
 
         Example:
         ```python
