@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,6 +21,17 @@ _SHORT.maxstring = _SHORT.maxother = 80
 _SHORT.maxlevel = 3
 # What was received, short enough for the text of an error.
 shown = _SHORT.repr
+
+
+def refusal(expected: str, received: object) -> ValueError:
+    """The error that says what was expected, and what was received."""
+    return ValueError(f"{expected}. Received: {shown(received)}")
+
+
+def check_choice(name: str, value: object, choices: Collection[Any]) -> None:
+    """Refuse a value that is none of the choices."""
+    if value not in choices:
+        raise refusal(f"{name} must be one of {', '.join(map(str, choices))}", value)
 
 
 class ValidationError(ValueError):

@@ -19,6 +19,7 @@ from keras_makeavid.files import StrPath, check_replaceable_folder, existing_par
 from keras_makeavid.layers.motion_module import sinusoids
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
 from keras_makeavid.text import TextToVideoPreprocessor
+from keras_makeavid.validation import check_choice, refusal
 from weights_tools.architectures import complete
 from weights_tools.checkpoint import KERNEL_IN, MOTION, Checkpoint, Component
 from weights_tools.formats import TensorFile, TensorSpec
@@ -137,10 +138,7 @@ def convert(
     convert("makeavid", "exported", layout="makeavid_torch", dtype="float16")
     ```
     """
-    if inflating not in (True, False, "auto"):
-        raise ValueError(
-            f'inflating must be True, False or "auto". Received: {inflating!r}'
-        )
+    check_choice("inflating", inflating, (True, False, "auto"))
     out = _checked_target(out, layout, dtype, force)
     told, told_of_modules = _told(overrides or {}, motion)
     with ExitStack() as stack:
@@ -232,19 +230,16 @@ def _opened(source, part, variant, overrides, base, tokenizer, stack) -> Checkpo
 
 
 def _checked_target(out, layout: str, dtype: str | None, force: bool) -> Path:
-    if layout not in LAYOUT_NAMES:
-        raise ValueError(f"layout must be one of {LAYOUT_NAMES}. Received: {layout!r}")
-    if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {DTYPES} or None. Received: {dtype!r}")
+    check_choice("layout", layout, LAYOUT_NAMES)
+    check_choice("dtype", dtype, (*DTYPES, None))
     out = existing_parent(out)
     suffix = _SUFFIXES[_CONTAINERS[layout]]
     if out.suffix != suffix and (
         layout == "ldm" or out.suffix in (*_SUFFIXES.values(), *_NEVER_WRITTEN)
     ):
         folder = "" if layout == "ldm" else ", or the name of a folder"
-        raise ValueError(
-            f"A file in layout {layout!r} must end in {suffix}{folder}. "
-            f"Received: {out.name!r}"
+        raise refusal(
+            f"A file in layout {layout!r} must end in {suffix}{folder}", out.name
         )
     if out.exists() and not force:
         raise FileExistsError(f"{out} exists: give another name, or force")

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_makeavid.files import StrPath
+from keras_makeavid.validation import check_choice
 from weights_tools import kerascv
 from weights_tools.architectures import kind_of, variables_of
 from weights_tools.checkpoint import assign, assign_weights, misfit, weights_from_file
@@ -41,9 +42,7 @@ def load_model(
     """
     with open_source(source, variant, overrides) as opened:
         if part is None and len(opened.components) != 1:
-            raise ValueError(
-                f"part must be one of {sorted(opened.components)}. Received: {part!r}"
-            )
+            check_choice("part", part, opened.components)
         chosen = part or next(iter(opened.components))
         return opened.component(chosen).make_model(dtype)
 

@@ -7,6 +7,7 @@ import sys
 
 from keras_makeavid.cli.options import add_layout_options, check_at_least_one
 from keras_makeavid.progress import progress_bar
+from keras_makeavid.validation import refusal
 
 _DATASET = "dataset folder, in either layout"
 
@@ -124,17 +125,13 @@ class Motions:
 
         check_at_least_one(options, "clips", "frames")
         if options.workers < 0:
-            raise ValueError(
-                f"--workers must be 0 or more. Received: {options.workers}"
-            )
+            raise refusal("--workers must be 0 or more", options.workers)
         if options.often is not None:
             motion, share = options.often
             try:
                 options.often = motion, float(share)
             except ValueError:
-                raise ValueError(
-                    f"The share must be a number. Received: {share!r}"
-                ) from None
+                raise refusal("The share must be a number", share) from None
         MotionClips(often=options.often)
 
     def run(self, options) -> None:

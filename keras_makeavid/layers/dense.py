@@ -10,6 +10,7 @@ from keras_makeavid.layers.layer import ShapeKeepingLayer
 from keras_makeavid.layers.operations.activations import gated_gelu
 from keras_makeavid.layers.operations.products import dense
 from keras_makeavid.tensor import Tensor
+from keras_makeavid.validation import check_choice
 
 GELU_APPROXIMATIONS = {"exact": False, "tanh": True}
 
@@ -53,10 +54,7 @@ class FeedForward(ShapeKeepingLayer):
 
     def __init__(self, width: int, gelu: str = "tanh", expansion: int = 4, **kwargs):
         super().__init__(**kwargs)
-        if gelu not in GELU_APPROXIMATIONS:
-            raise ValueError(
-                f"gelu must be one of {sorted(GELU_APPROXIMATIONS)}. Received: {gelu!r}"
-            )
+        check_choice("gelu", gelu, GELU_APPROXIMATIONS)
         self.width = width
         self.gelu = gelu
         self.expansion = expansion

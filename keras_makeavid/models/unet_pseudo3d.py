@@ -16,6 +16,7 @@ from keras_makeavid.layers.motion_module import check_frames
 from keras_makeavid.layers.unet import UNet, UNetDesign
 from keras_makeavid.models.loading import Int8Backbone
 from keras_makeavid.tensor import Shape
+from keras_makeavid.validation import check_choice
 
 # What `temporal` may be besides true and false.
 PSEUDO_3D, MOTION_MODULES = "pseudo3d", "motion_modules"
@@ -228,11 +229,7 @@ def _check_config(config, heads_of_levels):
             "Each of block_channels must be a multiple of motion_num_heads. Received: "
             f"block_channels={channels}, motion_num_heads={config['motion_num_heads']}"
         )
-    if config["gelu"] not in GELU_APPROXIMATIONS:
-        raise ValueError(
-            f"gelu must be one of {sorted(GELU_APPROXIMATIONS)}. "
-            f"Received: {config['gelu']!r}"
-        )
+    check_choice("gelu", config["gelu"], GELU_APPROXIMATIONS)
     for width, heads in zip(channels, heads_of_levels, strict=True):
         if width % config["groups"] or width % heads:
             raise ValueError(

@@ -7,7 +7,6 @@ import dataclasses
 
 import numpy as np
 
-from keras_makeavid.schedulers.noise_schedule import check_choice
 from keras_makeavid.schedulers.scheduler import (
     SigmaScheduler,
     check_count,
@@ -16,6 +15,7 @@ from keras_makeavid.schedulers.scheduler import (
     timesteps_of_sigmas,
 )
 from keras_makeavid.schedulers.step_table import StepTable
+from keras_makeavid.validation import check_choice
 
 # With fewer steps than these the last ones are of lower order, if so asked.
 _FEW_STEPS = 15

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_makeavid.validation import check_choice, refusal
+
 BETA_SCHEDULES = ("scaled_linear", "linear")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 # Keys of diffusers' files, and the arguments of `NoiseSchedule` that they are.
@@ -65,9 +67,8 @@ class NoiseSchedule:
     def __post_init__(self) -> None:
         steps = self.num_train_steps
         if not isinstance(steps, int) or not 2 <= steps <= MAX_TRAIN_STEPS:
-            raise ValueError(
-                "num_train_steps must be an integer from 2 to "
-                f"{MAX_TRAIN_STEPS}. Received: {steps!r}"
+            raise refusal(
+                f"num_train_steps must be an integer from 2 to {MAX_TRAIN_STEPS}", steps
             )
         betas = (self.beta_start, self.beta_end)
         if not all(isinstance(beta, numbers.Real) for beta in betas) or not (
@@ -80,10 +81,7 @@ class NoiseSchedule:
         check_choice("beta_schedule", self.beta_schedule, BETA_SCHEDULES)
         check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
         if not isinstance(self.zero_terminal_snr, bool):
-            raise ValueError(
-                "zero_terminal_snr must be a bool. Received: "
-                f"{self.zero_terminal_snr!r}"
-            )
+            raise refusal("zero_terminal_snr must be a bool", self.zero_terminal_snr)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments as a dict that `from_config` and JSON accept."""
@@ -124,9 +122,7 @@ class NoiseSchedule:
         betas = ("beta_start", "beta_end", "beta_schedule")
         missing = [name for name in betas if name not in config]
         if missing:
-            raise ValueError(
-                f"Scheduler configuration lacks {missing}. Received: {sorted(config)}"
-            )
+            raise refusal(f"Scheduler configuration lacks {missing}", sorted(config))
         if config.get("trained_betas") is not None:
             raise ValueError(
                 "Scheduler configuration gives trained_betas; expected null and betas "
@@ -239,9 +235,3 @@ def _rescale_to_zero_terminal_snr(alphas_cumprod: np.ndarray) -> np.ndarray:
 
 def _look_up(values: np.ndarray, timesteps: Any) -> Any:
     return ops.take(ops.convert_to_tensor(values, "float32"), timesteps, axis=0)
-
-
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Refuse a `value` that is none of the choices; `name` says what it is of."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {choices}. Received: {value!r}")

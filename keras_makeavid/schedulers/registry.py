@@ -13,6 +13,7 @@ from keras_makeavid.schedulers.multistep import DPMSolverPlusPlus, UniPC
 from keras_makeavid.schedulers.noise_schedule import DIFFUSERS_KEYS, NoiseSchedule
 from keras_makeavid.schedulers.scheduler import Scheduler
 from keras_makeavid.schedulers.single_step import DDIM, LCM, TCD, Euler, EulerAncestral
+from keras_makeavid.validation import check_choice
 
 SCHEDULERS: dict[str, Callable[..., Scheduler]] = {
     "dpm++2m": DPMSolverPlusPlus,
@@ -136,10 +137,7 @@ def scheduler_from_diffusers_config(config: dict[str, Any]) -> Scheduler:
     ```
     """
     name = config.get("_class_name")
-    if name not in DIFFUSERS_CLASSES:
-        raise ValueError(
-            f"_class_name must be one of {list(DIFFUSERS_CLASSES)}. Received: {name!r}"
-        )
+    check_choice("_class_name", name, DIFFUSERS_CLASSES)
     scheduler = DIFFUSERS_CLASSES[name]
     if name == "DDIMScheduler":
         # Alone among these classes it clips where the file says nothing.

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_makeavid.schedulers.noise_schedule import NoiseSchedule, check_choice
+from keras_makeavid.schedulers.noise_schedule import NoiseSchedule
 from keras_makeavid.schedulers.step_table import StepTable
+from keras_makeavid.validation import check_choice, refusal
 
 TIMESTEP_SPACINGS = ("leading", "linspace", "trailing")
 FINAL_SIGMAS = ("zero", "sigma_min")
@@ -38,9 +39,7 @@ class Scheduler(abc.ABC):
 
     def __post_init__(self) -> None:
         if not isinstance(self.schedule, NoiseSchedule):
-            raise ValueError(
-                f"schedule must be a NoiseSchedule. Received: {self.schedule!r}"
-            )
+            raise refusal("schedule must be a NoiseSchedule", self.schedule)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type == "bool" and not isinstance(value, bool):
@@ -166,9 +165,7 @@ def check_count(name: str, value: Any, least: int, most: int) -> None:
     """Refuse what is no whole number of a range."""
     integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not integer or not least <= value <= most:
-        raise ValueError(
-            f"{name} must be an integer from {least} to {most}. Received: {value!r}"
-        )
+        raise refusal(f"{name} must be an integer from {least} to {most}", value)
 
 
 def signal_scale(sigmas: np.ndarray) -> np.ndarray:

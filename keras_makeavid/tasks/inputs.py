@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from keras_makeavid.text.tokenizer import as_texts
-from keras_makeavid.validation import shown
+from keras_makeavid.validation import check_choice, refusal, shown
 from keras_makeavid.video import cover_crop
 from keras_makeavid.windows import BLENDS, Windows
 
@@ -74,9 +74,7 @@ def over_time(
     for row, prompt in enumerate(prompts):
         at = {frame_index("The frames of prompts", f, num_frames): f for f in prompt}
         if len(at) < len(prompt):
-            raise ValueError(
-                f"A prompt must have one text at a frame. Received: {shown(prompt)}"
-            )
+            raise refusal("A prompt must have one text at a frame", prompt)
         places = sorted(at)
         texts = [prompt[at[place]] for place in places]
         rows.append(texts + texts[-1:] * (count - len(texts)))
@@ -105,16 +103,12 @@ def as_windows(
     if overlap is None:
         overlap = window // 4
     if not is_integer(overlap) or not 0 <= overlap < window:
-        raise ValueError(
-            f"overlap must be an integer from 0 to {window - 1}, below window. "
-            f"Received: {shown(overlap)}"
+        raise refusal(
+            f"overlap must be an integer from 0 to {window - 1}, below window", overlap
         )
-    if blend not in BLENDS:
-        raise ValueError(f"blend must be one of {BLENDS}. Received: {shown(blend)}")
+    check_choice("blend", blend, BLENDS)
     if window > num_frames:
-        raise ValueError(
-            f"window must be at most num_frames, {num_frames}. Received: {window}"
-        )
+        raise refusal(f"window must be at most num_frames, {num_frames}", window)
     return Windows.over(num_frames, window, int(overlap), blend)
 
 
@@ -311,9 +305,8 @@ def as_scale(name: str, value: Any, default: float | None = None) -> float:
     value = default if value is None else value
     number = is_integer(value) or isinstance(value, float | np.floating)
     if not number or not abs(value) <= _MAX_SCALE:
-        raise ValueError(
-            f"{name} must be a finite number from -{_MAX_SCALE} to {_MAX_SCALE}. "
-            f"Received: {shown(value)}"
+        raise refusal(
+            f"{name} must be a finite number from -{_MAX_SCALE} to {_MAX_SCALE}", value
         )
     return float(value)
 
@@ -323,10 +316,7 @@ def as_interval(name: str, value: Any) -> tuple[float, float]:
     pair = list(value) if isinstance(value, list | tuple) else []
     numbers = [is_integer(x) or isinstance(x, float | np.floating) for x in pair]
     if numbers != [True, True] or not 0 <= pair[0] <= pair[1] <= 1:
-        raise ValueError(
-            f"{name} must be two numbers, 0 <= low <= high <= 1. "
-            f"Received: {shown(value)}"
-        )
+        raise refusal(f"{name} must be two numbers, 0 <= low <= high <= 1", value)
     return float(pair[0]), float(pair[1])
 
 

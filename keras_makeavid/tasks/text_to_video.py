@@ -26,7 +26,7 @@ from keras_makeavid.tasks.adaptable import AdaptableTask
 from keras_makeavid.tensor import Tensor
 from keras_makeavid.text import TextToVideoPreprocessor
 from keras_makeavid.text.weighting import weigh
-from keras_makeavid.validation import shown
+from keras_makeavid.validation import refusal, shown
 from keras_makeavid.windows import share_noise
 
 
@@ -385,9 +385,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         )
         guidance_rescale = inputs.as_scale("guidance_rescale", guidance_rescale)
         if not 0 <= guidance_rescale <= 1:
-            raise ValueError(
-                f"guidance_rescale must be from 0 to 1. Received: {guidance_rescale!r}"
-            )
+            raise refusal("guidance_rescale must be from 0 to 1", guidance_rescale)
         how: dict[str, Any] = {
             "low_memory": self.low_memory,
             "cache_interval": inputs.as_count("cache_interval", cache_interval),
@@ -423,9 +421,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             )
         preview_every = inputs.as_count("preview_every", preview_every)
         if output not in ("video", "latents"):
-            raise ValueError(
-                f"output must be 'video' or 'latents'. Received: {shown(output)}"
-            )
+            raise refusal("output must be 'video' or 'latents'", output)
         strength = 1.0 if video is None else inputs.as_scale("strength", strength)
         table = get_scheduler(scheduler, self.schedule).table(num_steps, strength)
         levels = self.schedule.noise_scale(table.timesteps)
@@ -785,10 +781,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         size = getattr(self, name) if size is None else size
         step = min(SIZE_STEP, self._size_factor())
         if not inputs.is_integer(size) or size < 1 or size % step:
-            raise ValueError(
-                f"{name} must be a positive multiple of {step} pixels. "
-                f"Received: {shown(size)}"
-            )
+            raise refusal(f"{name} must be a positive multiple of {step} pixels", size)
         return int(size)
 
     def save_to_preset(self, preset_dir: StrPath, max_shard_size=10) -> None:

@@ -26,7 +26,7 @@ from keras_makeavid.text.vocabulary import (
     read_vocabulary,
 )
 from keras_makeavid.text.weighting import parse_weights
-from keras_makeavid.validation import shown
+from keras_makeavid.validation import refusal, shown
 
 # Where KerasHub's own tokenizers keep theirs in a preset.
 ASSET_FOLDER = "assets/tokenizer"
@@ -390,10 +390,7 @@ def as_texts(name: str, value: Any) -> list[str]:
         or not texts
         or not all(isinstance(text, str) for text in texts)
     ):
-        raise ValueError(
-            f"{name} must be a string or a non-empty list of strings. "
-            f"Received: {shown(value)}"
-        )
+        raise refusal(f"{name} must be a string or a non-empty list of strings", value)
     for text in texts:
         try:
             text.encode("utf-8")
@@ -420,14 +417,10 @@ def _read_settings(folder: str) -> dict:
         # What a pipeline does not say, transformers fills in so.
         told = content(config.get(name) or expected)
         if told != expected:
-            raise ValueError(
-                f"{folder}: {name} must be CLIP's, {expected!r}. Received: {told!r}"
-            )
+            raise refusal(f"{folder}: {name} must be CLIP's, {expected!r}", told)
     for name in ("padding_side", "truncation_side"):
         if config.get(name, "right") != "right":
-            raise ValueError(
-                f"{folder}: {name} must be 'right'. Received: {config[name]!r}"
-            )
+            raise refusal(f"{folder}: {name} must be 'right'", config[name])
     token = content(config.get("pad_token", END_TOKEN))
     if not isinstance(token, str):
         raise ValueError(

@@ -14,7 +14,7 @@ import msgspec
 
 from keras_makeavid.files import StrPath, read_text, written_aside
 from keras_makeavid.json_files import read_object, write_json
-from keras_makeavid.validation import shown, validate
+from keras_makeavid.validation import refusal, validate
 
 START_TOKEN = "<|startoftext|>"
 END_TOKEN = "<|endoftext|>"
@@ -209,9 +209,7 @@ def _check_rules(content: dict[str, Any]) -> None:
         names = {name for form in forms for step in form for name in step}
         told = [{k: v for k, v in step.items() if k in names} for step in told]
         if told not in forms:
-            raise ValueError(
-                f"the {key} must be CLIP's, {forms[0]}. Received: {shown(told)}"
-            )
+            raise refusal(f"the {key} must be CLIP's, {forms[0]}", told)
 
 
 def _steps(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -325,7 +323,6 @@ def _check_merges(merges: list[str], tokens: dict[str, int]) -> None:
     for merge in merges:
         left, space, right = merge.partition(" ")
         if not {left, right, left + right} <= tokens.keys():
-            raise ValueError(
-                "Merge rules must be 'left right', of tokens in the vocabulary. "
-                f"Received: {merge!r}"
+            raise refusal(
+                "Merge rules must be 'left right', of tokens in the vocabulary", merge
             )

@@ -16,6 +16,7 @@ from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.tensor import Tensor
 from keras_makeavid.training.trainable import set_trainable
 from keras_makeavid.training.training_model import DiffusionModel
+from keras_makeavid.validation import refusal
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -81,9 +82,7 @@ class VideoDiffusion(DiffusionModel):
         )
         if hint_spacing is not None:
             if hint_spacing < 1:
-                raise ValueError(
-                    f"hint_spacing must be None or at least 1. Received: {hint_spacing}"
-                )
+                raise refusal("hint_spacing must be None or at least 1", hint_spacing)
             if given_frames is not None:
                 raise ValueError(
                     "hint_spacing is short for given_frames: give one of them. "
@@ -93,9 +92,7 @@ class VideoDiffusion(DiffusionModel):
         if not isinstance(given_frames, GivenFrames):
             given_frames = GivenFrames(given_frames or REPEATED)
         if not isinstance(latent_scale, int | float) or not 0 < latent_scale < math.inf:
-            raise ValueError(
-                f"latent_scale must be a positive number. Received: {latent_scale!r}"
-            )
+            raise refusal("latent_scale must be a positive number", latent_scale)
         self.latent_scale = latent_scale
         self.given_frames = given_frames
         self.empty_context = None

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from keras_makeavid.validation import check_choice
 from weights_tools.layouts.layout import (
     CONVOLVED_ATTENTION,
     HEADS,
@@ -340,8 +341,5 @@ LAYOUTS: tuple[Layout, ...] = (*_UNETS, *_VAES, *_TEXT_ENCODERS, *_TINY_VAES)
 def get_layout(kind: str, name: str) -> Layout:
     """The layout of a name for a kind of model; `ValueError` if it has none such."""
     named = {layout.name: layout for layout in LAYOUTS if layout.kind == kind}
-    if name not in named:
-        raise ValueError(
-            f"layout must be one of {sorted(named)} for a {kind}. Received: {name!r}"
-        )
+    check_choice(f"The layout of a {kind}", name, named)
     return named[name]
