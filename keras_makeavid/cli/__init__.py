@@ -168,6 +168,7 @@ def _add_option(parser, *names, **settings):
         settings["action"] = "store_true"
     elif default == []:
         settings["action"] = "append"
+        settings["help"] += "; may be given again"
     elif isinstance(default, int | float):
         settings["type"] = type(default)
     parser.add_argument(*names, **settings)

@@ -36,11 +36,7 @@ class Check:
 
     def add_arguments(self, option) -> None:
         option("dataset", help=_DATASET)
-        option(
-            "--leave-out",
-            default=False,
-            help="add damaged clips to failed_id_list.json: training leaves them out",
-        )
+        option("--leave-out", default=False, help="have training leave out the damaged")
 
     def run(self, options) -> int:
         """Check, and say what is damaged; 1 if such clips were not left out."""
@@ -93,9 +89,7 @@ class Motions:
 
     def add_arguments(self, option) -> None:
         option("out", help="dataset folder, continued if it is there")
-        option(
-            "--preset", required=True, help="preset whose VAE and text encoder to use"
-        )
+        option("--preset", required=True, help="whose VAE and text encoder to use")
         option("--clips", default=1000, help="number of clips")
         option("--seed", default=0, help="of the clips")
         option(
@@ -108,8 +102,7 @@ class Motions:
             "--often",
             nargs=2,
             metavar=("MOTION", "SHARE"),
-            help="a motion, and the share of clips that are sure to show it, such as "
-            "spinning 0.4",
+            help="a motion, and the share of clips that surely show it",
         )
         option("--frames", default=16, help="frames of each clip")
         option("--half", default=False, help="store float16")
@@ -135,18 +128,15 @@ class Motions:
         MotionClips(often=options.often)
 
     def run(self, options) -> None:
-        from keras_makeavid import TextToVideo
-        from keras_makeavid.moving_shapes import (
-            MotionClips,
-            encode_motions,
-            square_size,
-        )
+        from keras_makeavid import TextToVideo, moving_shapes
 
         task = TextToVideo.from_preset(options.preset, dtype="float32")
-        size, often = square_size(task), options.often
-        clips = MotionClips(options.seed, options.split, options.frames, size, often)
+        size, often = moving_shapes.square_size(task), options.often
+        clips = moving_shapes.MotionClips(
+            options.seed, options.split, options.frames, size, often
+        )
         with progress_bar(options.clips, "encode", unit="clip") as bar:
-            encoded = encode_motions(
+            encoded = moving_shapes.encode_motions(
                 clips,
                 options.clips,
                 options.out,

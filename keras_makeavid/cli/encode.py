@@ -22,21 +22,13 @@ def add_arguments(option) -> None:
         ".jsonl; captions.csv, captions.jsonl or such a metadata.csv or metadata.jsonl "
         "in the folder if not given",
     )
-    option("--height", type=int, help="pixels; the preset's if not given")
-    option("--width", type=int, help="pixels; the preset's if not given")
+    for side in ("--height", "--width"):
+        option(side, type=int, help="pixels; the preset's if not given")
     option("--fps", type=float, help="frames a second; the clip's own if not given")
     option("--frames", type=int, help="frames to take of each clip; all if not given")
     option("--start", default=0.0, help="second to begin at in each clip")
-    option(
-        "--split-scenes",
-        default=False,
-        help="make each scene between two cuts a clip of its own",
-    )
-    option(
-        "--background",
-        default="white",
-        help="colour behind transparent parts: a name or #rrggbb",
-    )
+    option("--split-scenes", default=False, help="make each scene a clip of its own")
+    option("--background", default="white", help="colour behind transparent parts")
     option("--min-frames", default=0, help="drop clips with fewer frames")
     option("--min-size", default=0, help="drop clips of fewer pixels a side")
     option("--min-fps", default=0.0, help="drop clips of a lower rate")

@@ -33,8 +33,7 @@ def _add_source_options(option) -> None:
         "--set",
         metavar="KEY=VALUE",
         default=[],
-        help="what the source does not tell of its UNet, such as "
-        "transformer_epsilon=1e-6 or gelu=exact; may be given again",
+        help="what the source does not tell of its UNet, as transformer_epsilon=1e-6",
     )
 
 
@@ -59,19 +58,11 @@ class Convert:
 
     def add_arguments(self, option) -> None:
         option("source", help=_SOURCE)
-        option(
-            "out", help="preset folder to write, or a folder or file in another layout"
-        )
+        option("out", help="preset folder, or a folder or file in another layout")
         option("--layout", choices=LAYOUTS, default="keras", help="layout to write")
-        option(
-            "--dtype", choices=DTYPES, help="dtype to write; the source's if not given"
-        )
+        option("--dtype", choices=DTYPES, help="dtype to write; else the source's")
         option("--part", help="the one part to take, as unet; all if not given")
-        option(
-            "--base",
-            help="source of the parts that SOURCE does not have, such as the pipeline "
-            "that a UNet alone belongs to",
-        )
+        option("--base", help="source of what SOURCE lacks, as its whole pipeline")
         option("--tokenizer", help="folder of the tokenizer, for a source without one")
         option("--force", default=False, help="replace an output that exists")
         _add_source_options(option)
@@ -174,11 +165,7 @@ class Verify:
     def add_arguments(self, option) -> None:
         option("first", help=_SOURCE)
         option("second", help="likewise, taken as it is: --set is for FIRST")
-        option(
-            "--tolerance",
-            default=5e-5,
-            help="largest difference of a weight, and of an output, that is none",
-        )
+        option("--tolerance", default=5e-5, help="largest difference that is none")
         option("--part", help="the one part to compare, as unet; all if not given")
         option("--all", default=False, help="list every weight, not the largest errors")
         _add_source_options(option)
@@ -224,20 +211,13 @@ class Lora:
     EXAMPLE = "makeavid weights lora runs/lora/lora.safetensors style.safetensors"
 
     def add_arguments(self, option) -> None:
-        option(
-            "source", help="file of adapters, or a folder of diffusers or PEFT with one"
-        )
+        option("source", help="file of adapters, or a folder of one")
         option("out", help="file to write, .safetensors")
-        option(
-            "--form",
-            choices=("diffusers", "kohya"),
-            default="diffusers",
-            help="form to write",
-        )
+        forms = ("diffusers", "kohya")
+        option("--form", choices=forms, default="diffusers", help="form to write")
         option(
             "--base",
-            help="preset or other source of the model that the adapters are for; "
-            "Stable Diffusion 1.5 if not given",
+            help="source of the model that they are for; else Stable Diffusion 1.5",
         )
         option("--force", default=False, help="replace an output that exists")
 
