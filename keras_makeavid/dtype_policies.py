@@ -45,8 +45,7 @@ def policy_of(dtype: str | keras.DTypePolicy | None) -> keras.DTypePolicy:
     """The dtype policy that `TextToVideo.from_preset` loads with.
 
     `dtype` is a policy, or the name of one: of Keras, or of a `StoredPolicy`. `None` is
-    `keras.config.dtype_policy()`, or an accelerator's half precision where that is
-    float32.
+    `keras.config.dtype_policy()`, or half precision for float32 on an accelerator.
     """
     if dtype is None:
         policy = keras.config.dtype_policy()

@@ -102,12 +102,8 @@ def _connected(ray, address):
     if ray.is_initialized():
         return nullcontext()
     dashboard = False if address == "local" else None
-    return ray.init(
-        address=address,
-        include_dashboard=dashboard,
-        log_to_driver=False,
-        logging_level="warning",
-    )
+    quiet = {"log_to_driver": False, "logging_level": "warning"}
+    return ray.init(address=address, include_dashboard=dashboard, **quiet)
 
 
 def _environment():

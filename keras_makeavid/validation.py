@@ -64,8 +64,7 @@ def validate(value: Any, kind: type[T], source: object) -> T:
     """Make an instance of a type out of a value in the types of JSON or TOML.
 
     Nothing is converted but whole numbers to float, and lists to tuples. Floats must be
-    finite. A `ValidationError` names the source, every key, what is allowed and
-    received.
+    finite. A `ValidationError` names source and keys, what is allowed and received.
 
     The type is a `Table` or any that msgspec knows, with bounds as `Annotated[int,
     msgspec.Meta(ge=1)]`. `Meta(description=...)` says in words what is allowed, and

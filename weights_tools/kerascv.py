@@ -516,8 +516,7 @@ def files_of(
 def fitted(component: Component) -> Component:
     """Make a model one whose weights KerasCV's class, which has one size, holds.
 
-    A UNet loses channels that it does not look at. KerasCV's class may still have other
-    epsilons and another GELU.
+    A UNet loses channels that it does not look at. Epsilons and GELU may differ still.
     """
     if component.kind == "unet":
         component = _of_latents_alone(component)

@@ -525,11 +525,9 @@ def _snapshot(repository, revision, patterns, ignored=()) -> Path:
     from huggingface_hub import errors
 
     try:
+        wanted = {"allow_patterns": patterns, "ignore_patterns": list(ignored)}
         folder = huggingface_hub.snapshot_download(
-            repository,
-            revision=revision,
-            allow_patterns=patterns,
-            ignore_patterns=list(ignored),
+            repository, revision=revision, **wanted
         )
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
         raise FileNotFoundError(f"{HUB_PREFIX}{repository}: {error}") from error

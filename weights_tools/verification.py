@@ -146,8 +146,7 @@ def verify(
         second: Likewise.
         part: The one part to compare, such as `"unet"`. `None` compares all.
         variant: As for `open_source`; `"ema"` is of `first` alone.
-        overrides: As for `open_source`, of `first` alone: said of both, what they are
-            would not differ.
+        overrides: As for `open_source`, of `first` alone, or none would differ.
 
     Raises:
         FileNotFoundError: There is nothing.

@@ -120,8 +120,7 @@ def _add_commands(parser, commands):
 
     A command is a module or an object: its docstring is its help, `add_arguments`
     declares options by the `option` that it is given, and `run` does the work.
-    `prepare`, if any, refuses wrong options, and fills in others, before a backend is
-    imported.
+    `prepare`, if any, refuses or fills in options before a backend is imported.
     """
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in commands.items():

@@ -72,13 +72,8 @@ class Convert:
 
         dataset = open_dataset(options.dataset)
         with progress_bar(len(dataset), "convert", unit="clip") as bar:
-            convert_dataset(
-                dataset,
-                options.out,
-                options.layout,
-                options.half,
-                lambda clip_id: bar.update(1),
-            )
+            out, layout, half = options.out, options.layout, options.half
+            convert_dataset(dataset, out, layout, half, lambda clip_id: bar.update(1))
         print(f"{options.out}: {len(dataset)} clips")
 
 

@@ -136,13 +136,8 @@ def _run_control(options) -> int:
             first[name] = frames
 
     task = TextToVideo.from_preset(options.preset)
-    rows = evaluate_control(
-        task,
-        2 * options.count,
-        on_video,
-        num_steps=options.steps,
-        guidance_scale=options.guidance,
-    )
+    how = {"num_steps": options.steps, "guidance_scale": options.guidance}
+    rows = evaluate_control(task, 2 * options.count, on_video, **how)
     out = Path(options.out)
     out.mkdir(exist_ok=True)
     write_json(out / "control.json", [row._asdict() for row in rows])

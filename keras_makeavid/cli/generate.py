@@ -125,12 +125,7 @@ def add_video_options(option) -> None:
         type=_lora,
         help="adapters (LoRA) of kohya or diffusers to load, and their weight, else 1",
     )
-    option(
-        "--embedding",
-        metavar="FILE",
-        default=[],
-        help="learnt token (textual inversion) to load",
-    )
+    option("--embedding", metavar="FILE", default=[], help="learnt token to load")
     option("--prompt-weighting", default=False, help="weigh (word), (word:1.3), [word]")
     option("--long-prompts", default=False, help="read over 75 tokens, in windows")
     option("--seed", type=int, help="a random one if not given")
@@ -202,14 +197,11 @@ def prepare(options) -> None:
     if len(options.keyframes) < len(options.keyframe):
         raise ValueError("--keyframe takes one picture for a frame")
     if options.video is not None:
-        path = options.video
+        path, fps, colour = options.video, options.fps, options.background
         options.video = video.read_video(
-            path,
-            fps=options.fps,
-            num_frames=options.frames,
-            background=options.background,
+            path, fps=fps, num_frames=options.frames, background=colour
         )
-        if options.fps is None:
+        if fps is None:
             # Its own, at which it goes on as fast as it was.
             options.fps = video.probe(path).fps
     if options.prompt_at:

@@ -291,8 +291,7 @@ class PictureLoader(BatchLoader):
 class WindowSampler:
     """Passes without end over clips, each a random window of every one in a new order.
 
-    Sample `i` is a function of the seed and `i` only. `windows` are the clips' numbers
-    of windows.
+    Sample `i` is a function of the seed and `i` only. `windows` are counts, one a clip.
     """
 
     def __init__(self, windows: Sequence[int], seed: int = 0):

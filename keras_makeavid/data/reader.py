@@ -100,8 +100,7 @@ class LatentReader(ABC):
     Args:
         folder: Dataset folder.
         only: Ids to open, on the list of failed ones or not. `None` opens all others.
-        damaged: Takes the id of each damaged clip, and what is wrong. `None` refuses a
-            dataset that has any.
+        damaged: Takes ids of damaged clips, and what is wrong. `None` refuses any.
 
     Raises:
         FileNotFoundError: The folder holds no dataset.

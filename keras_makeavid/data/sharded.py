@@ -79,8 +79,7 @@ class ShardedReader(LatentReader):
 
     The index tells where the tensors `ID/latents` and `ID/context` of each clip lie, as
     docs/data.md shows. A window of a clip is read without the rest of it. Arguments,
-    attributes and errors are those of `LatentReader`, and `entries` is what the index
-    says of each clip, by its id.
+    attributes and errors are as for `LatentReader`; `entries` tells of each clip by id.
     """
 
     def metadata(self, index: int) -> dict[str, Any]:

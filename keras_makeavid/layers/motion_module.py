@@ -21,8 +21,7 @@ class FramePositions(ShapeKeepingLayer):
 
     It is a table of sines and cosines (Vaswani et al., arXiv 1706.03762, section 3.5),
     which does not train. Files of motion modules hold it, and what they hold is used.
-    More frames than its `length` stretch it, linearly, if `interpolate`, or are a
-    `ValueError`.
+    More frames than `length` stretch it, if `interpolate`, or are a `ValueError`.
 
     Example:
     ```python
@@ -61,8 +60,7 @@ class MotionModule(ShapeKeepingLayer):
 
     GroupNorm, Dense in; twice LayerNorm, add positions, self-attention over frames, add
     back; LayerNorm, GEGLU, add back; Dense out; add the input (AnimateDiff, arXiv
-    2307.04725, section 4.2; docs/animatediff.md). Dense out starts at zero: a new
-    module does nothing.
+    2307.04725, section 4.2; docs/animatediff.md). Dense out starts at zero.
 
     Args:
         channels: Number of channels of input and output.
@@ -70,8 +68,7 @@ class MotionModule(ShapeKeepingLayer):
         positions: Number of frames in the table of positions; more are a `ValueError`.
         groups: Groups of the group norm.
         norm_over_frames: Whether the group norm's statistics run over all frames, as in
-            diffusers. Without, each frame has its own, as where the published weights
-            were trained.
+            diffusers, or, as the published weights were trained, of each frame.
         interpolate: Whether more frames than `positions` stretch the table.
 
     Example:

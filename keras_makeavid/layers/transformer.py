@@ -146,8 +146,7 @@ class TransformerBlock(ShapeKeepingLayer):
     """Spatial, text and temporal attention and a feed-forward, all pre-normed.
 
     In this order (docs/model.md, UNet): self-attention within a frame, cross-attention
-    to the text, self-attention over frames at each pixel (whose output starts at zero),
-    GEGLU feed-forward.
+    to the text, self-attention over frames (whose output starts at zero), GEGLU.
 
     Args:
         width: Width of the tokens.
@@ -205,8 +204,7 @@ class TransformerBlock(ShapeKeepingLayer):
         """Transform tokens `(B, F, N, width)`; the shape stays.
 
         `context` is text `(B, L, D)`, or `(B, F, L, D)` with one for each frame, or
-        what `project_context` made of it; `temporal` tells whether to attend over
-        frames.
+        what `project_context` made of it; `temporal`, whether to attend over frames.
         """
         batch, frames, tokens, width = ops.shape(inputs)
         x = ops.reshape(inputs, (-1, tokens, width))

@@ -28,8 +28,7 @@ class AutoencoderKL(Configured, FrameCoding):
         in_channels: Channels of an image.
         latent_channels: Channels of a latent.
         block_channels: Channels of each level, from the finest to the coarsest.
-        layers_per_block: Residual blocks of an encoder's level; a decoder's has one
-            more.
+        layers_per_block: Residual blocks of an encoder's level; a decoder's have more.
         groups: Groups of every group norm.
         epsilon: Epsilon of every group norm.
         scaling_factor: What latents are multiplied by (docs/model.md, Diffusion).
@@ -87,8 +86,7 @@ class AutoencoderKL(Configured, FrameCoding):
     def posterior(self, images) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance of the latents, not yet scaled, float32.
 
-        The second is clipped to [-30, 20]. Images, shapes and errors are as for
-        `encode`.
+        The second is clipped to [-30, 20]. All else is as for `encode`.
         """
         self._check_images(images)
         moments = self._by_frame(self.network.encode, images)

@@ -64,8 +64,7 @@ class FrameCoding(Int8Backbone):
         """Decode latents, as `encode` or a UNet returns them, to images.
 
         From `(..., h, w, latent_channels)` it makes `(..., h * factor, w * factor,
-        in_channels)`, about in [-1, 1], unclipped. A shape that does not fit is a
-        `ValueError`.
+        in_channels)`, about in [-1, 1], unclipped. Other shapes are a `ValueError`.
         """
         check_shape("latents", latents.shape, self.latent_channels)
         return self._by_frame(self.network.decode, latents / self.scaling_factor)
@@ -97,12 +96,10 @@ class FrameCoding(Int8Backbone):
                 float in [-1, 1].
             chunk_size: Frames coded at once.
             tile_size: Side in pixels of the overlapping tiles that larger frames are
-                coded in; a multiple of the factor and at least 4 times it. `None` codes
-                frames whole.
+                coded in, a multiple of the factor, 4 times it or more. `None` is whole.
 
         Returns:
-            Float32 `(F, H / factor, W / factor, latent_channels)` times
-            `scaling_factor`.
+            Float32 `(F, H / factor, W / factor, latent_channels)`, scaled.
 
         Raises:
             ValueError: If an argument does not fit.
@@ -136,8 +133,7 @@ class FrameCoding(Int8Backbone):
         """Decode latents by chunks, and large ones by tiles, to frames to be shown.
 
         They are `(F, h, w, latent_channels)` or `(B, F, ...)`; frames are uint8,
-        `factor` times as large, of `in_channels`. Other arguments are as for
-        `encode_video`.
+        `factor` times as large, of `in_channels`. See `encode_video` for the others.
         """
         latents = np.asarray(latents)
         factor = self.downsampling_factor
@@ -234,8 +230,7 @@ class TileGrid:
     ) -> np.ndarray:
         """Apply `function` to each tile `(N, h, w, C)` and blend its results linearly.
 
-        A cell is `scale_in` pixels of `pictures`, and `scale_out` of the result,
-        float32.
+        A cell is `scale_in` pixels of `pictures`, and `scale_out` of the result.
         """
         scaled = [scale_out * np.array(x) for x in (self.size, self.tile)]
         # Along each axis, where tiles start and how much their pixels weigh.

@@ -26,8 +26,7 @@ Made = TypeVar("Made")
 def without_weights(make: Callable[[], Made]) -> Made:
     """Call `make` such that the variables of Keras models it makes have no values.
 
-    Under JAX they can be assigned to, as loading does; under PyTorch and TensorFlow a
-    variable is its memory.
+    Under JAX they can be assigned to; under others a variable is its memory.
     """
     results, errors = [], []
     policy = keras.config.dtype_policy()

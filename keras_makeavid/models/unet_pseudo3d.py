@@ -58,8 +58,7 @@ class UNetPseudo3D(Configured, Int8Backbone):
             frames of a video each on its own.
         motion_num_heads: Attention heads of the motion modules. This and what follows
             is for `temporal="motion_modules"`; the defaults are AnimateDiff v3's.
-        motion_positions: Frames that they have positions for: 24 in v1, 32 in v2 and
-            v3.
+        motion_positions: Frames that they have positions for: 24 in v1, or else 32.
         motion_interpolation: Whether more frames than that stretch the table.
         motion_mid_block: Whether there is a module in the middle block, as in v2.
         motion_norm_over_frames: Whether the statistics of the modules' own group norm

@@ -34,8 +34,7 @@ class MotionClips:
         split: `"train"`, or `"held_out"` for the triples that training never shows.
         num_frames: Frames F of a clip.
         size: Height and width in pixels.
-        often: A motion, and the share of clips that are sure to show it: what is hard
-            to learn must be seen often.
+        often: A motion, and the share of clips that are sure to show it.
 
     Raises:
         ValueError: There is no such split or motion, or the share is none.

@@ -105,8 +105,7 @@ class Thresholds:
     """The bar that an evaluation must reach: by default that of the small model.
 
     The least rates of triples that training shows, and of those held out of it; the
-    largest mean flicker, in levels of 255; and the least mean agreement of first frames
-    with their hints, in dB.
+    largest mean flicker, of 255; the least mean agreement with hints, in dB.
     """
 
     colour: Sequence[float] = (0.98, 0.95)

@@ -110,8 +110,7 @@ def held_out(triple: Triple) -> bool:
     """Tell whether training never shows a triple of colour, shape and motion.
 
     One in five is held out, by a rule that takes about as many from every colour, shape
-    and motion, and leaves training every pair of shape and motion, and colour and
-    shape.
+    and motion, and leaves training every pair of these with a shape.
 
     Example:
         ```python

@@ -45,8 +45,7 @@ _ALL = re.compile(r"num_partitions=(\d+)")
 class Estimate:
     """A program on each chip. All but the memory is `None` if it does not compile.
 
-    Memory is in 2**30 bytes, the rest in 1e12 operations and 1e9 bytes; the seconds are
-    those at the chip's peak.
+    Memory is in 2**30 bytes, the rest in 1e12 operations, 1e9 bytes, seconds at peak.
     """
 
     fits: bool  # Whether its memory is enough.

@@ -97,8 +97,7 @@ def plan_sampling(
 ) -> Plan:
     """Compile the guided sampling of videos for a topology: one step of its loop.
 
-    Preset, dtype and number of frames are the recipe's; arguments as for
-    `plan_training`.
+    Preset, dtype and frames are the recipe's; arguments as for `plan_training`.
 
     Example:
     ```python

@@ -103,8 +103,7 @@ class Topology:
 def find_topology(name: str) -> Topology:
     """The slice of a name of Cloud TPU: the chip and a number.
 
-    That is of cores for v4 and v5p, of chips for v5e and v6e; any other is a
-    `ValueError`.
+    That is of cores for v4 and v5p, of chips for v5e and v6e; or a `ValueError`.
 
     Example:
     ```python

@@ -33,8 +33,7 @@ def load_recipe(recipe: StrPath, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe, with a default for every key that is left out.
 
     Args:
-        recipe: Path of a TOML file, or the name of a recipe of this package, such as
-            `"tempofunk"`.
+        recipe: Path of a TOML file, or a name in this package, such as `"tempofunk"`.
         overrides: Keys to set differently, each `"key=value"`, such as
             `"data.batch_size=2"` or `"stage.warm.length=1 epoch"`. `stage.*` is all
             stages. Values are TOML. Other text is a string.

@@ -112,8 +112,7 @@ class DPMSolverPlusPlus(MultistepScheduler):
         solver_order: Int, 1 to 3.
         final_sigmas_type: `"zero"` ends at no noise, `"sigma_min"` at timestep 0's.
         solver_type: `"midpoint"` or `"heun"`, form of the second order.
-        lower_order_final: Bool, with fewer than 15 steps the last is of first order and
-            the one before it of second.
+        lower_order_final: Bool, the last two of fewer than 15 are of orders 2 and 1.
         euler_at_final: Bool, the last step is always of first order.
     """
 

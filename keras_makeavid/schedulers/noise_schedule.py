@@ -44,8 +44,7 @@ class NoiseSchedule:
         beta_schedule: `"scaled_linear"` (the square root of beta is linear in the
             timestep) or `"linear"` (beta is).
         prediction_type: What the model is trained to give. `"epsilon"`: the noise;
-            `"v_prediction"`: `sqrt(a) * noise - sqrt(1 - a) * latents`; `"sample"`: the
-            latents.
+            `"v_prediction"`: `sqrt(a) * noise - sqrt(1 - a) * latents`; or `"sample"`.
         zero_terminal_snr: Bool, shift and scale `sqrt(alphas_cumprod)` so that the last
             timestep is pure noise (arXiv 2305.08891, algorithm 1).
 
@@ -104,8 +103,7 @@ class NoiseSchedule:
 
         What belongs to a sampler rather than to the noise (`steps_offset`,
         `clip_sample`, `timestep_spacing`, ...) is not looked at. `beta_start`,
-        `beta_end` and `beta_schedule` must be there; others left out mean what they do
-        to diffusers.
+        `beta_end` and `beta_schedule` must be there; others mean what diffusers does.
 
         Raises:
             ValueError: If the betas are missing or given one by one (`trained_betas`),
@@ -179,8 +177,7 @@ class NoiseSchedule:
     def add_noise(self, latents: Any, noise: Any, timesteps: Any) -> Any:
         """Give clean latents `(B, ...)` as they are at the timesteps, in float32.
 
-        The noise is standard normal, of their shape; timesteps are ints `(B,)` in
-        `[0, num_train_steps)`.
+        The noise is standard normal, of their shape; timesteps are ints `(B,)`.
         """
         latents = ops.cast(latents, "float32")
         noise = ops.cast(noise, "float32")

@@ -123,8 +123,7 @@ def get_scheduler(
 def scheduler_from_diffusers_config(config: dict[str, Any]) -> Scheduler:
     """Read a scheduler out of a hub folder's `scheduler/scheduler_config.json`.
 
-    Keys that are left out mean what they mean to diffusers; keys that the class does
-    not know do nothing, as there.
+    Keys that are left out, or that the class does not know, are as in diffusers.
 
     Raises:
         ValueError: If the class is none of those here, a key is not known, or a key

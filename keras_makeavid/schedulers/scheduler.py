@@ -96,8 +96,7 @@ class Scheduler(abc.ABC):
     ) -> tuple[np.ndarray | float, np.ndarray | float]:
         """Factors of sample and prediction in the denoised sample.
 
-        The sample is `signal_scale * denoised + noise_scale * noise`, the squares of
-        the scales adding up to one.
+        The sample is `signal_scale * denoised + noise_scale * noise`, of unit variance.
         """
         if self.schedule.prediction_type == "sample":
             return 0.0, 1.0
@@ -119,8 +118,7 @@ class SpacedScheduler(Scheduler):
 
     Their spacing is `"leading"` (equal whole strides up from timestep `steps_offset`;
     Stable Diffusion's is 1), `"linspace"` (both ends, fractions between) or
-    `"trailing"` (equal strides down from the last timestep, rounded): arXiv 2305.08891,
-    table 2.
+    `"trailing"` (equal strides down from the last, rounded): arXiv 2305.08891, table 2.
     """
 
     timestep_spacing: str = "linspace"

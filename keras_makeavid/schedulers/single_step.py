@@ -29,8 +29,7 @@ class DDIM(SpacedScheduler):
         schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
         timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`.
         steps_offset: Int, the lowest timestep of `"leading"`.
-        eta: Float in `[0, 1]`, share of fresh noise: `0` is deterministic, `1` is
-            ancestral sampling as in DDPM.
+        eta: Float in `[0, 1]`, share of fresh noise; `1` is ancestral, as DDPM.
         set_alpha_to_one: Bool, end at no noise; as with Stable Diffusion it ends at the
             noise level of timestep 0 by default.
     """
@@ -162,8 +161,7 @@ class LCM(ConsistencyScheduler):
 
     Args:
         schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
-        original_inference_steps: Int, number of the timesteps of the distillation, and
-            the most steps there may be.
+        original_inference_steps: Int, timesteps of the distillation: most there may be.
         timestep_scaling: Float, how soon the boundary condition at timestep 0 ends.
 
     Example:
@@ -196,8 +194,7 @@ class TCD(ConsistencyScheduler):
     """Strategic stochastic sampling of TCD (Zheng et al., arXiv 2402.19159, alg. 4).
 
     Each step goes below the next noise level, as far as `gamma` says, and fresh noise
-    leads back up to it. It ends at the noise level of timestep 0. Further arguments are
-    those of `LCM`.
+    leads back up to it. It ends at timestep 0's level. See `LCM` for other arguments.
 
     Args:
         gamma: Float in `[0, 1]`, `eta` of diffusers: `0` is deterministic, `1` goes to

@@ -57,8 +57,7 @@ class SamplerState(NamedTuple):
 
     Attributes:
         sample: Latents at this step's noise level: what the model is asked about.
-        corrected: The same as far as earlier steps know: UniPC goes on from there. To
-            all others it is the sample.
+        corrected: The same as far as earlier steps know, for UniPC; or the sample.
         previous_denoised: Clean latents that the step before expected.
         earlier_denoised: Those that the step before it expected.
     """

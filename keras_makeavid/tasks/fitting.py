@@ -49,8 +49,7 @@ class TrainableTask(keras_hub.models.Task):
             given_frames: Which frames it learns to fill videos in from, see
                 `GivenFrames`; the task is then one of these. `None` is the task's own.
             hint_spacing: Short for `given_frames={"repeated every N": 1}`.
-            caption_dropout: Share of samples that train with the empty prompt, for
-                guidance.
+            caption_dropout: Share of samples with the empty prompt, for guidance.
             min_snr_gamma: Weighs the timesteps by min-SNR-gamma; `None` does not.
             seed: Seed of timesteps, noise, dropout and new adapters.
             **kwargs: See `keras.Model.compile`, such as `run_eagerly`.

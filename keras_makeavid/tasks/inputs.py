@@ -230,8 +230,7 @@ def as_masks(masks, batch: int, height: int, width: int) -> np.ndarray:
     """Return masks as float32 `(B, height, width, 1)`: 1 is to be filled, 0 is given.
 
     They are `(H, W)`, one for all, or `(B, H, W)`, or a list of any sizes, a last axis
-    of 1 or none: bool, uint8 (128 and above is 1) or float in `[0, 1]` (0.5 and above
-    is 1).
+    of 1 or none: bool, uint8 (1 from 128 on) or float in `[0, 1]` (1 from 0.5 on).
     """
     if isinstance(masks, list | tuple):
         masks = [_without_channel(np.asarray(mask)) for mask in masks]

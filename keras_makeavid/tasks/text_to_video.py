@@ -135,8 +135,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         Args:
             preset: Name of a preset of the package, a folder, or a handle as KerasHub
                 takes them, such as `hf://owner/name`; or a checkpoint: a folder in
-                diffusers' layout, a repository of one, or a `.safetensors` or `.ckpt`
-                file.
+                diffusers' layout, a repository of one, a `.safetensors` or `.ckpt`.
             load_weights: Whether to load its weights; `False` draws new ones.
             motion: AnimateDiff's motion modules, which an image model gets in place of
                 pseudo-3D parts: a file, folder or repository of them, or `"v1"`, `"v2"`
@@ -206,8 +205,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
 
         Args:
             source: An `AutoencoderTiny`; or a preset of one, a folder of diffusers'
-                class, its file of weights alone, or a repository of one, such as
-                `"hf://madebyollin/taesd"`.
+                class or its weights alone, a repository, as `"hf://madebyollin/taesd"`.
 
         Raises:
             FileNotFoundError: If there is nothing.
@@ -308,8 +306,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             window: Frames that the model makes at once: longer videos are made in
                 windows, whose predictions are blended in each step, in the memory of
                 one. `None` makes all frames at once.
-            overlap: Frames that a window shares with the one before; `None` is a
-                quarter.
+            overlap: Frames shared with the window before; `None` is a quarter.
             blend: How much a window counts in its frames: more towards its middle,
                 `"pyramid"`, or all alike, `"uniform"`.
             shared_noise: Whether all windows start from the noise of the first, in
@@ -329,8 +326,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             cache_layers: How many layers that is.
             scheduler: A name that `get_scheduler` knows, such as `"dpm++2m"`, `"lcm"`
                 or `"euler-ancestral"`, or a `Scheduler`.
-            spatial_only: Leave out the temporal parts: each frame is an image of its
-                own.
+            spatial_only: Leave out the temporal parts: each frame is its own image.
             seed: A number (sample `i` takes `seed + i`), a list, or `None`.
             progress: `True` shows a bar; a function is called as `progress(step,
                 num_steps)` after each step.
@@ -345,8 +341,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             preview: Called as `preview(step, num_steps, frames)` every `preview_every`
                 steps of the video, numbered as for `progress`. `frames` are uint8 `(B,
                 F, h, w, 3)`, what the video is expected to become: of full size from
-                the decoder of `load_fast_decoder`; without one, of the size of the
-                latents by a linear map.
+                the decoder of `load_fast_decoder`, else small, by a linear map.
             preview_every: Number of steps.
             output: `"video"`, or `"latents"` to have what is not decoded.
 
@@ -438,11 +433,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         self.vae.check_tile_size(tile_size)
 
         # Together, as both must have as many windows.
-        context = self._encode(
-            [text for row in texts for text in row] + negatives,
-            prompt_weighting,
-            long_prompts,
-        )
+        every = [text for row in texts for text in row] + negatives
+        context = self._encode(every, prompt_weighting, long_prompts)
         text = _context(context, len(texts[0]), guidance_rescale)
         clip = None if video is None else self._encode_frames(video, tile_size)
         # A model that was trained to make all frames makes the first one as well.
@@ -577,15 +569,13 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         Args:
             video: uint8 `(F, H, W, 3)`, or `(B, F, H, W, 3)` with one for each prompt.
             num_frames: Frames of the result, those of the video too: more than it has.
-            prompts: As for `generate`, but for changes over time. With no prompt the
-                default guidance is 1.
+            prompts: As for `generate`, unchanging. With none the guidance is 1.
             context_frames: How many frames are given each time.
             seed: As for `generate`.
             **arguments: As for `generate`.
 
         Returns:
-            uint8 `(B, num_frames, height, width, 3)`; frames of the video are as they
-            were.
+            uint8 `(B, num_frames, height, width, 3)`; those of the video stay.
 
         Example:
         ```python
@@ -671,8 +661,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
     ) -> Tensor:
         """Compute the text states `(B, L, D)` that the UNet attends to.
 
-        Options are as for `generate`; `long_prompts` makes L that of a window times
-        their number.
+        Options are as for `generate`; with `long_prompts` L is that of all windows.
 
         Example:
         ```python
@@ -901,8 +890,7 @@ def _at_first_frame(text):
 def _hint_and_mask(given, shape, masked):
     """Hint `(B, F, h, w, C)` and mask of videos, from `(hint, mask)` by frame.
 
-    If the model is not `masked`, it is the first alone, and all get its hint and its
-    mask.
+    If the model is not `masked`, it is the first alone, for all frames.
     """
     if not given:
         return np.zeros(shape, "float32"), np.ones((*shape[:-1], 1), "float32")

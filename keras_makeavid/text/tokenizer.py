@@ -219,8 +219,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
     def count_tokens(self, prompt: str) -> int:
         """Count a prompt's tokens without start and end: will it be cut?
 
-        `tokenize` keeps the first `sequence_length - 2` of them. No string, or no
-        vocabulary, is a `ValueError`.
+        `tokenize` keeps the first `sequence_length - 2`. No string is a `ValueError`.
         """
         if not isinstance(prompt, str):
             raise ValueError(f"prompt must be a string. Received: {prompt!r}")
@@ -350,8 +349,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
     def _lowered(self, prompt):
         """A prompt in lower case, but for tokens that are found as they are written.
 
-        CLIP lowers it whole; letter by letter, as the library, misses a Greek final
-        sigma.
+        CLIP lowers it whole; the library, by letters, misses a Greek final sigma.
         """
         kept = [
             re.escape(token.content)

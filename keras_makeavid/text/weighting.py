@@ -27,8 +27,7 @@ def parse_weights(prompt: str) -> list[tuple[str, float]]:
 
     `(text)` weighs 1.1 times as much, `[text]` 1.1 times less and `(text:1.3)` 1.3
     times as much; inside each other weights multiply. A bracket that nothing closes
-    reaches to the end, and one that nothing opens is text. So is `\(`, without the
-    backslash.
+    reaches to the end; one that nothing opens, and `\(` without the backslash, is text.
 
     Args:
         prompt: The prompt.

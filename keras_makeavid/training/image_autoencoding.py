@@ -21,8 +21,7 @@ class ImageAutoencoding(ReportingModel):
 
     The loss is the mean squared error of the reconstruction from a posterior sample,
     plus a little of the Kullback-Leibler divergence from the standard normal (Rombach
-    et al., 2022, without their perceptual and adversarial losses). Images are `(B, H,
-    W, C)` in [-1, 1].
+    et al., 2022, without perceptual and adversarial losses), of `(B, H, W, C)`.
 
     Args:
         vae: The `AutoencoderKL` to train.

@@ -24,8 +24,7 @@ class ImageDiffusion(DiffusionModel):
     Stable Diffusion's inpainting model was made so. A batch is a dict of `images` `(B,
     H, W, 3)` in [-1, 1] and `token_ids` `(B, L)`. A share of the samples is to be
     filled altogether (mask 1, hint the latent of a zero image), the others within a
-    rectangle drawn for each. The VAE does not train. Further arguments are those of
-    `VideoDiffusion`.
+    rectangle drawn for each. The VAE does not train. See `VideoDiffusion` for the rest.
 
     Args:
         unet: The `UNetPseudo3D` to train, of mask and hint channels.

@@ -84,8 +84,7 @@ class AdamW(keras.optimizers.AdamW):
         epsilon: Added to the root of the second moment.
         global_clipnorm: Norm of all gradients together above which they are scaled.
         skip_nonfinite: Whether to skip gradients that are not finite.
-        **kwargs: See `keras.optimizers.AdamW`, such as `use_ema`, `ema_momentum` and
-            `gradient_accumulation_steps`.
+        **kwargs: See `keras.optimizers.AdamW`, such as `use_ema`.
 
     Example:
     ```python

@@ -80,12 +80,10 @@ def train(
 
     Args:
         recipe: A `Recipe`, the path of one, or the name of one of this package.
-        overrides: Keys to set differently in a recipe that is read, as for
-            `load_recipe`.
+        overrides: Keys to set differently in a recipe that is read: see `load_recipe`.
         resume: `"auto"` continues the run in the recipe's folder, if there is one, from
             its newest whole checkpoint; `"never"` refuses a folder that holds a run.
-        allow_other_encoder: Whether a dataset may be of another VAE or text encoder
-            than the preset's.
+        allow_other_encoder: Whether a dataset may be of another VAE or text encoder.
 
     Raises:
         RecipeError: If the recipe is wrong.
@@ -296,13 +294,8 @@ class _Run:
             first = done + position.data_shift
             callbacks = UnreadLogs([callback], add_history=True, model=self._model)
             with _inputs(loader, stage.objective, first) as inputs:
-                self._model.fit(
-                    inputs,
-                    steps_per_epoch=remaining,
-                    shuffle=False,
-                    verbose=0,
-                    callbacks=callbacks,
-                )
+                how = {"shuffle": False, "verbose": 0, "callbacks": callbacks}
+                self._model.fit(inputs, steps_per_epoch=remaining, **how)
         if callback.gave_up_at is not None:
             return self._roll_back(position, callback.gave_up_at)
         return callback.position

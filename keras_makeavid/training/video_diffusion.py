@@ -34,14 +34,12 @@ class VideoDiffusion(DiffusionModel):
     Args:
         unet: The `UNetPseudo3D` to train.
         schedule: The `NoiseSchedule` that the UNet was trained with, or its config.
-        latent_scale: What latents are multiplied by, in float32: the VAE's
-            `scaling_factor`.
+        latent_scale: What latents are multiplied by: the VAE's `scaling_factor`.
         trainable: What trains, see `set_trainable`.
         given_frames: The `GivenFrames` that it fills videos in from, or the shares of
             its patterns. `None` is the published form, `"repeated"`.
         hint_spacing: Short for `given_frames={"repeated every N": 1}`.
-        caption_dropout: Share of samples that train with the empty prompt, for
-            guidance.
+        caption_dropout: Share of samples with the empty prompt, for guidance.
         empty_context: Text states `(L, D)` of the empty prompt, for `caption_dropout`.
         min_snr_gamma: Weighs the timesteps as `min_snr_weights`; `None` does not.
         seed: Seed of timesteps, noise and dropout.
@@ -97,11 +95,9 @@ class VideoDiffusion(DiffusionModel):
         self.given_frames = given_frames
         self.empty_context = None
         if empty_context is not None:
+            shape, name = np.shape(empty_context), "empty_context"
             self.empty_context = self.add_weight(
-                shape=np.shape(empty_context),
-                dtype="float32",
-                trainable=False,
-                name="empty_context",
+                shape, dtype="float32", trainable=False, name=name
             )
             self.empty_context.assign(empty_context)
         set_trainable(unet, trainable)

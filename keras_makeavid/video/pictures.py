@@ -39,8 +39,7 @@ def read_image(
 ) -> np.ndarray:
     """Read a picture as RGB, upright as its EXIF orientation says.
 
-    More than 8 bits a channel are reduced to 8; of an animation the first frame is
-    read.
+    More than 8 bits a channel are reduced to 8; an animation has its first frame.
 
     Args:
         path: A PNG, JPEG, WebP, GIF or BMP file.

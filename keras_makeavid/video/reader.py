@@ -112,14 +112,12 @@ def read_video(
         height: Rows to scale and crop to, see `cover_crop`. None keeps the file's.
         width: Columns; given with `height` or not at all.
         max_bytes: Most memory that the result may take, by default 4 GiB.
-        background: What lies behind transparent parts, as for `read_image`. A clip that
-            is open has its own.
+        background: What lies behind transparent parts of what is not open yet.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: An argument makes no sense; the file is empty, holds no picture or
-            cannot be decoded; the window holds fewer frames than asked for, or needs
-            more memory than allowed.
+            cannot be decoded, lacks frames asked for, or needs more memory than allowed.
 
     Example:
     ```python

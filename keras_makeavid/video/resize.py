@@ -98,8 +98,7 @@ def contact_sheet(
         max_frames: Most frames shown.
 
     Raises:
-        ValueError: The array is no video, a count is not positive, or so many columns
-            do not fit in `max_width`.
+        ValueError: The array is no video, a count is not positive, or columns too many.
 
     Example:
     ```python

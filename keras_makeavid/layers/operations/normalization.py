@@ -149,15 +149,9 @@ def _group_normalization_torch(inputs, scale, offset, groups, epsilon):
     x = x.permute(0, 3, 1, 2)
 
     def normalise(x):
-        return torch.native_group_norm(
-            x,
-            scale.float(),
-            offset.float(),
-            *x.shape[:2],
-            x[0, 0].numel(),
-            groups,
-            epsilon,
-        )
+        factors = scale.float(), offset.float()
+        sizes = *x.shape[:2], x[0, 0].numel()
+        return torch.native_group_norm(x, *factors, *sizes, groups, epsilon)
 
     outputs, mean, inverse_deviation = normalise(x)
     if _is_far_from_zero(mean, inverse_deviation):
