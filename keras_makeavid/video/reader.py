@@ -117,7 +117,7 @@ def read_video(
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: An argument makes no sense; the file is empty, holds no picture or
-            cannot be decoded, lacks frames asked for, or needs more memory than allowed.
+            cannot be decoded, lacks frames asked for, or takes too much memory.
 
     Example:
     ```python
