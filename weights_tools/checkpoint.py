@@ -58,19 +58,12 @@ _BLOCK = 2**16
 
 @dataclass(frozen=True)
 class Component:
-    """One model of a checkpoint.
+    """One model of a checkpoint."""
 
-    Args:
-        kind: `"unet"`, `"vae"`, `"text_encoder"` or `"tiny_vae"`.
-        layout: Name of the layout that it comes in.
-        arguments: Arguments of our class.
-        weights: Its weights by the path of our variable, as far as the layout has them.
-    """
-
-    kind: str
-    layout: str
-    arguments: dict[str, Any]
-    weights: TensorFile
+    kind: str  # `"unet"`, `"vae"`, `"text_encoder"` or `"tiny_vae"`.
+    layout: str  # Name of the layout that it comes in.
+    arguments: dict[str, Any]  # Of our class.
+    weights: TensorFile  # By the path of our variable, as far as the layout has them.
 
     @property
     def path(self) -> Path:
@@ -152,22 +145,15 @@ class Component:
 
 @dataclass
 class Checkpoint:
-    """Models found in one place, and what belongs to a pipeline besides.
+    """Models found in one place, and what belongs to a pipeline besides."""
 
-    Args:
-        components: Models by their part in a task: `"unet"`, `"vae"`, `"text_encoder"`,
-            `"image_unet"` for first frames, `"motion"` for motion modules alone.
-        preprocessor: The tokenizer, if there is one.
-        schedule: The noise schedule, if it is told.
-        defaults: Arguments of `TextToVideo` that are told, such as `height`.
-        left_out: What is there besides, and no model of ours has a place for.
-    """
-
+    # By part: `"unet"`, `"vae"`, `"text_encoder"`, `"image_unet"` (of first frames) or
+    # `"motion"` (motion modules alone).
     components: dict[str, Component] = field(default_factory=dict)
     preprocessor: TextToVideoPreprocessor | None = None
     schedule: NoiseSchedule | None = None
-    defaults: dict[str, Any] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
+    defaults: dict[str, Any] = field(default_factory=dict)  # Of `TextToVideo`, if told.
+    left_out: tuple[str, ...] = ()  # What no model of ours has a place for.
 
     def component(self, part: str) -> Component:
         """The model that plays a part; `ValueError` if there is none."""

@@ -61,23 +61,14 @@ _ARGUMENTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class _Format:
-    """How others write the configuration of one kind of model.
+    """How others write the configuration of one kind of model."""
 
-    Args:
-        model: What it configures, for the text of errors.
-        renamed: Our names of their keys.
-        further: The types of further keys: mostly what our architecture has, or `Any`.
-        own: Our arguments that it may hold too, and that override.
-        required: Keys that must be there.
-        strict: Whether there may be no other keys.
-    """
-
-    model: str
-    renamed: Mapping[str, str]
-    further: Mapping[str, Any]
-    own: Sequence[str] = ()
+    model: str  # What it configures, for the text of errors.
+    renamed: Mapping[str, str]  # Our names of their keys.
+    further: Mapping[str, Any]  # Types of others: what our architecture has, or `Any`.
+    own: Sequence[str] = ()  # Our arguments that it may hold too, and that override.
     required: Sequence[str] = ()
-    strict: bool = True
+    strict: bool = True  # Whether there may be no other keys.
 
     @functools.cached_property
     def _table(self) -> Any:

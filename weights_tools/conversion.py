@@ -57,17 +57,11 @@ _DRAWN = re.compile(
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What was written.
+    """What was written: parts, in a layout, and bytes of weights.
 
-    Args:
-        out: The file or folder.
-        layout: Its layout.
-        parts: Parts that were written.
-        nbytes: Bytes of weights.
-        dropped: Number of parameters that the layout cannot hold, by part.
-        changed: Arguments for which other programs that read this layout would use a
-            different value than the source has, by part (e.g. `gelu`).
-        left_out: What the source holds and no model of ours has a place for.
+    By part, `dropped` is the number of parameters that the layout cannot hold, and
+    `changed` the arguments, such as `gelu`, that other programs which read it have
+    otherwise than the source. `left_out` is what no model of ours has a place for.
     """
 
     out: Path

@@ -70,21 +70,14 @@ LORA_FORMS = ("diffusers", "kohya")
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """What is added to one kernel: `alpha / rank * up @ down`, in PyTorch's axes.
+    """What is added to one kernel: `alpha / rank * up @ down`, in PyTorch's axes."""
 
-    Args:
-        down: `(rank, in)`, or `(rank, in, *sides)` of a convolution.
-        up: `(out, rank)`, or `(out, rank, 1, ...)` of a convolution.
-        alpha: Scales the product.
-    """
-
-    down: np.ndarray
-    up: np.ndarray
+    down: np.ndarray  # `(rank, in)`, or `(rank, in, *sides)` of a convolution.
+    up: np.ndarray  # `(out, rank)`, or `(out, rank, 1, ...)` of a convolution.
     alpha: float
 
     @property
     def rank(self) -> int:
-        """Rank of the product."""
         return self.down.shape[0]
 
     def delta(

@@ -76,13 +76,10 @@ _OF_PYTORCH = {"format": "pt"}
 
 @dataclass(frozen=True)
 class _File:
-    """One file of weights, at its place in the folder.
-
-    Each model in it has weights, a layout (all of one container), and a root of names,
-    where `None` is the layout's own.
-    """
+    """One file of weights, at its place in the folder."""
 
     name: str
+    # Models, their layouts (of one container), and roots of names, else the layout's.
     parts: Sequence[tuple[Component, Layout, str | None]]
     metadata: Mapping[str, str] = field(default_factory=dict)
 
@@ -97,7 +94,6 @@ class _File:
         }
 
     def specs(self, dtype: str | None) -> dict[str, TensorSpec]:
-        """Shape and dtype of each tensor by name."""
         specs = {}
         for name, (component, layout, path) in self.tensors.items():
             shape, own = component.weights.specs[path]

@@ -24,19 +24,11 @@ _FRAMES = 3
 
 @dataclass(frozen=True)
 class PartInspection:
-    """One model in a source.
+    """One model in a source: its kind, layout and file, and whether it has temporal parts.
 
-    Args:
-        kind: `"unet"`, `"vae"`, `"text_encoder"` or `"tiny_vae"`.
-        layout: Name of its layout.
-        path: The file it is in.
-        video: Whether it has temporal parts.
-        parameters: Number of parameters.
-        temporal_parameters: How many of them are temporal.
-        dtypes: Number of parameters of each dtype.
-        config: Arguments of our class, those of its architecture.
-        motion: The version of AnimateDiff that its motion modules have, if any: `"v1"`,
-            `"v2"` (AnimateLCM and Lightning too) or `"v3"`.
+    The `dtypes` are numbers of parameters by dtype, and `config` arguments of our
+    class. `motion` is the version of AnimateDiff that its motion modules have, if any:
+    `"v1"`, `"v2"` (AnimateLCM and Lightning too) or `"v3"`.
     """
 
     kind: str

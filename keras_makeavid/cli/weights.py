@@ -73,7 +73,6 @@ class Convert:
         self._write(weights_tools.convert, options)
 
     def _write(self, function, options, **further: Any) -> None:
-        """Write, and say what was written."""
         names = ("dtype", "part", "base", "tokenizer", "force")
         settings = {name: getattr(options, name) for name in names}
         report = function(

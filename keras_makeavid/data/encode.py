@@ -41,13 +41,9 @@ _DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 
 @dataclass
 class EncodeReport:
-    """What became of each clip.
+    """What became of each clip, by id: `encoded`, or `skipped` as it was finished.
 
-    Args:
-        encoded: Ids of clips encoded now.
-        skipped: Ids of clips found finished.
-        dropped: Id of each clip that was filtered out, and why.
-        failed: Id of each broken clip, and why.
+    Of those `dropped` by a filter, and of broken ones that `failed`, it says why.
     """
 
     encoded: list[str] = field(default_factory=list)
@@ -327,7 +323,6 @@ class EncodingRayWorker:
             raise ValueError(f"{preset} has other weights on a worker than here")
 
     def work(self, request: tuple, caption: str) -> ClipContent:
-        """Read and encode a clip."""
         content = read_clip(*request)
         parts = []
         for part in content.parts:

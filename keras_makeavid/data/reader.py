@@ -37,13 +37,10 @@ def read_ids(path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class LatentClip:
-    """One clip of a dataset.
+    """A clip of a dataset, whose id is fit for a file name.
 
-    Args:
-        id: Name of the clip, fit for a file name.
-        latents: `(F, H, W, C)`, not scaled.
-        context: Text states `(L, D)`.
-        metadata: Caption, source and more, in the types of JSON.
+    It has latents `(F, H, W, C)`, not scaled, text states `(L, D)` as context, and
+    metadata: caption, source and more, in the types of JSON.
     """
 
     id: str
@@ -67,7 +64,6 @@ class StoredArray:
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -187,7 +183,6 @@ class LatentReader(ABC):
         """Caption, source and more; empty if the dataset does not tell."""
 
     def clip(self, index: int) -> LatentClip:
-        """Read all of a clip."""
         parts = self.latents(index), self.context(index), self.metadata(index)
         return LatentClip(self.ids[index], *parts)
 

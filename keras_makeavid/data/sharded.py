@@ -48,7 +48,6 @@ class TensorEntry(msgspec.Struct, Generic[_Shape], frozen=True):
 
     @classmethod
     def of(cls, array: np.ndarray) -> TensorEntry:
-        """Describe an array."""
         plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         sha256 = hashlib.sha256(plain.reshape(-1).view("uint8").data).hexdigest()
         # What a reader checks.
@@ -69,7 +68,6 @@ class ClipEntry(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, clip: LatentClip, shard: str) -> ClipEntry:
-        """Describe a clip that lies in a shard."""
         tensors = TensorEntry.of(clip.latents), TensorEntry.of(clip.context)
         return cls(clip.id, shard, *tensors, clip.metadata)
 

@@ -103,7 +103,6 @@ class Int8Kernel(keras.layers.Layer):
     def quantize(
         self, mode: str = MODE, type_check: bool = True, config: Any = None
     ) -> None:
-        """Round the kernel to int8, as `keras.layers.Layer.quantize`."""
         policy = int8_policy(self.dtype_policy)
         if mode != MODE:
             raise NotImplementedError(

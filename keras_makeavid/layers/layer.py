@@ -20,7 +20,6 @@ class Configured:
     """
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments that make this again."""
         parent: Any = super()
         config = parent.get_config()
         for kind in reversed(type(self).__mro__):

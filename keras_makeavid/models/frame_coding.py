@@ -70,7 +70,6 @@ class FrameCoding(Int8Backbone):
         return self._by_frame(self.network.decode, latents / self.scaling_factor)
 
     def quantize(self, *args: Any, **kwargs: Any) -> None:
-        """Quantize the model, as `keras.Model.quantize`."""
         super().quantize(*args, **kwargs)
         # They were compiled for the variables that there were.
         for program in ("_encode_program", "_decode_program"):

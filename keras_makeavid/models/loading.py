@@ -69,7 +69,6 @@ class FromPreset:
     """
 
     def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load the weights of a file, as `keras.Model.load_weights`."""
         check_weights_file(filepath)
         parent: Any = super()
         return parent.load_weights(filepath, *args, **kwargs)
@@ -106,7 +105,6 @@ class FromPreset:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        """Make the model that `get_config` described."""
         config = dict(config)
         if config.pop(WEIGHTS_FOLLOW, False):
             return without_weights(lambda: cls.from_config(config))

@@ -23,14 +23,7 @@ _SEEN_SEED = 2**20  # Of clips that no training draws.
 
 
 class Row(NamedTuple):
-    """A number that was measured, and the least or most that it may be.
-
-    Attributes:
-        name: What it is.
-        value: A share from 0 to 1, decibels or a ratio, as the name says.
-        bar: The least value, or the most where `most` is true.
-        most: Whether the bar is the most.
-    """
+    """A number that was measured, and the least, or with `most` the most, that it may be."""
 
     name: str
     value: float

@@ -34,15 +34,10 @@ _BROWN_HUES = (8, 45)
 
 @dataclass(frozen=True)
 class Measured:
-    """What a video shows.
+    """What a video shows of its object and background; `None` is what has no name.
 
-    Attributes:
-        colour: Colour of the object. `None`, here and below, if it has no name.
-        shape: Shape of the object.
-        motion: Motion of the object.
-        background: Colour of the background.
-        flicker: Mean change from frame to frame, in levels of 255, of pixels that are
-            background in both or inside of the object in both: motion explains none.
+    `flicker` is the mean change from frame to frame, in levels of 255, of pixels that
+    are background in both or inside of the object in both: motion explains none.
     """
 
     colour: str | None

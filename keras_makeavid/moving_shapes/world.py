@@ -83,7 +83,6 @@ class Description:
 
     @property
     def triple(self) -> Triple:
-        """Colour, shape and motion."""
         return self.colour, self.shape, self.motion
 
 

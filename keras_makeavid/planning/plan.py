@@ -26,15 +26,8 @@ _PARTS = 4
 class Plan:
     """What one program of a recipe takes of each chip of a topology.
 
-    Args:
-        program: `"training step"` or `"sampling step"`.
-        recipe: The planned recipe.
-        stage: Its stage; `None` for sampling.
-        topology: The topology that it was compiled for.
-        batch_per_chip: Samples on each chip.
-        model: Name of the UNet, in words.
-        state_gib: Memory of what stays, by kind, in 2**30 bytes.
-        estimate: What the compiler says of the program.
+    It is the `"training step"` of a stage, or the `"sampling step"`, of none. `model`
+    names the UNet; `state_gib` is the memory of what stays, by kind, in 2**30 bytes.
     """
 
     program: str

@@ -299,13 +299,9 @@ class Samples(Table, frozen=True):
 class Distribution(Table, frozen=True):
     """The devices that train together, of one host or of several; under JAX alone.
 
-    Args:
-        fsdp: How many devices hold one copy of parameters, optimizer state and
-            averages together, each a part of it. If there are fewer, all do.
-        coordinator: Address and port of process 0, where several hosts train and
-            neither the environment nor the cluster tells it.
-        processes: How many processes there are, likewise.
-        process: Number of this process, from 0, likewise.
+    So many as `fsdp`, or all, hold one copy of parameters, optimizer state and averages
+    together. Where neither environment nor cluster tells: the `coordinator`, address
+    and port of process 0, how many processes there are, and the number of this, from 0.
     """
 
     fsdp: Positive = 1

@@ -51,10 +51,8 @@ _OWN = ("prompt", "negative_prompt", "seed", "hint_image", "mask_image")
 class ManyReport:
     """What became of a list of prompts, by the numbers of its lines.
 
-    Args:
-        written: Video files of this run.
-        found: Video files of earlier runs.
-        failed: What was wrong with the other lines.
+    Videos are `written` in this run or `found` from earlier ones; `failed` says what
+    was wrong with other lines.
     """
 
     written: dict[int, Path] = field(default_factory=dict)

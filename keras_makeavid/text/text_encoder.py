@@ -37,5 +37,4 @@ class TextEncoder(keras_hub.models.CLIPTextEncoder):
             layer.layer_norm_2.epsilon = layer_norm_epsilon
 
     def get_config(self) -> dict:
-        """Return the arguments that rebuild this model."""
         return {**super().get_config(), "layer_norm_epsilon": self.layer_norm_epsilon}

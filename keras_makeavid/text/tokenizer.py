@@ -142,7 +142,6 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         return self._loaded_vocabulary().merges
 
     def call(self, prompts: str | Sequence[str]) -> np.ndarray:
-        """Do what `tokenize` does."""
         return self.tokenize(prompts)
 
     def tokenize(self, prompts: str | Sequence[str]) -> np.ndarray:
@@ -252,12 +251,10 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         return preprocessor
 
     def get_config(self) -> dict:
-        """Return the arguments that rebuild this layer, vocabulary apart."""
         own = {"sequence_length": self.sequence_length, "pad_token": self.pad_token}
         return {**super().get_config(), **own}
 
     def save_assets(self, dir_path: str) -> None:
-        """Write `vocab.json`, `merges.txt`, and added tokens beside them."""
         self._loaded_vocabulary().save(dir_path)
 
     def save_hub_folder(self, folder: str) -> None:
@@ -274,7 +271,6 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         self._loaded_vocabulary().save(folder, config)
 
     def load_assets(self, dir_path: str) -> None:
-        """Read what `save_assets` wrote."""
         self._set_vocabulary(read_folder(dir_path))
 
     def save_to_preset(self, preset_dir: str) -> None:

@@ -136,7 +136,6 @@ class ConsoleLog:
         )
 
     def go_on_at(self, step: int) -> None:
-        """Begin, or go back to, after so many steps."""
         self._bar.initial = self._bar.n = step
         self._bar.refresh()
 
@@ -185,7 +184,6 @@ class TensorBoardLog:
         self._first_step = step + 1
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Add a point to each curve."""
         from tensorboardX.proto.summary_pb2 import Summary
 
         entries = [

@@ -60,7 +60,6 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return rate * ops.minimum(done / max(self.warmup_steps, 1), 1.0)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments."""
         return dataclasses.asdict(self)
 
 

@@ -50,14 +50,10 @@ class TrainingFailed(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """How a training ended.
+    """How a training ended, after how many steps of the run.
 
-    Args:
-        folder: Folder of the run.
-        preset: Folder of the trained preset; `None` if there are steps left.
-        steps: Steps of the run that are done.
-        signal: Signal that ended it before its last step, if one did.
-        process: Number of this process among those that trained; the first writes.
+    The `preset` is `None` if there are steps left, and `signal` what ended it then. Of
+    several processes that train together the first, 0, writes.
     """
 
     folder: Path

@@ -114,7 +114,6 @@ class VideoClip:
                 time += 1 / self.rate
 
     def close(self) -> None:
-        """Close the file."""
         self._container.close()
 
     def __str__(self) -> str:

@@ -28,17 +28,10 @@ DETECTION_WIDTH = 256
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file holds.
+    """What a video file holds: frames that can be decoded, whatever its header says.
 
-    Attributes:
-        path: The file.
-        num_frames: Frames that can be decoded, whatever the header says.
-        fps: Frames a second, on average if the rate varies.
-        width: Columns of a frame as it is shown: cropped, of square pixels, upright.
-        height: Rows of such a frame.
-        duration: Seconds from the first frame to the end of the last.
-        stored_width: Columns of a frame as it is stored.
-        stored_height: Rows of a frame as it is stored.
+    `fps` is the average if the rate varies, `duration` goes to the end of the last
+    frame, and width and height are as it is shown: cropped, of square pixels, upright.
     """
 
     path: Path

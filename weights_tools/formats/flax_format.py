@@ -114,7 +114,6 @@ class _Walk:
         return code, Extent(start, length)
 
     def container(self, kind: str, prefix: tuple[str, ...]) -> None:
-        """Walk through a map or array."""
         if self.kind() != kind:
             raise self.error(prefix, f"is not a msgpack {kind}")
         count = self.library(f"read_{kind}_header")

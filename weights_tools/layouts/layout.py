@@ -26,40 +26,25 @@ class Layout:
 
     An ordered list of substitutions turns the path of one of our variables into the
     tensor's name in the file. Reading and writing both follow from it.
-
-    Args:
-        name: Name of the layout, such as `"diffusers"`.
-        kind: What it holds: `"unet"`, `"vae"`, `"text_encoder"` or `"tiny_vae"`.
-        container: File format that it is written in.
-        renames: `(pattern, replacement)` pairs, applied in order by `re.sub` to a
-            variable's path without the model's own name.
-        axes: For patterns of paths, the order of our axes in the file.
-        groups: For patterns of paths, how many of our axes each axis in the file holds:
-            `(1, 2)` merges the last two of three, 0 is an axis of size 1.
-        roots: Prefixes that every name may have; the first is written.
-        marker: Path of the variable whose tensor name identifies this layout in a file.
-        beside: Path of a variable whose tensor must be there besides the marker's.
-        without: Path of a variable whose tensor tells that it is another layout.
-        temporal: The one form of temporal parts that it holds, of `UNetPseudo3D`'s.
-        absent: Pattern of paths that the layout does not hold.
-        ignored: Pattern of names in the file that are not weights.
-        defaults: Arguments of models in this layout that their configuration omits.
-        assumed: Further arguments that other programs hard-code for this layout.
     """
 
-    name: str
-    kind: str
-    container: str
+    name: str  # Such as `"diffusers"`.
+    kind: str  # `"unet"`, `"vae"`, `"text_encoder"` or `"tiny_vae"`.
+    container: str  # The file format that it is written in.
+    # Pairs for `re.sub`, applied in order to a path without the model's own name.
     renames: Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
-    marker: str
+    marker: str  # Path of the variable whose tensor identifies this layout in a file.
+    # For patterns of paths, the order of our axes in the file.
     axes: Sequence[tuple[str, tuple[int, ...]]] = ()
+    # And how many of them each there holds: `(1, 2)` merges two, 0 is one of size 1.
     groups: Sequence[tuple[str, tuple[int, ...]]] = ()
-    roots: Sequence[str] = ("",)
-    beside: str | None = None
-    without: str | None = None
-    temporal: bool | str | None = None
-    absent: str | None = None
-    ignored: str | None = None
+    roots: Sequence[str] = ("",)  # What names may have before them, the first written.
+    beside: str | None = None  # Path of a variable whose tensor must be there, too.
+    without: str | None = None  # And of one that tells that it is another layout.
+    temporal: bool | str | None = None  # The one form of temporal parts that it holds.
+    absent: str | None = None  # Pattern of paths that it does not hold.
+    ignored: str | None = None  # Pattern of names in the file that are not weights.
+    # Arguments that configurations omit, and further ones that others hard-code.
     defaults: Mapping[str, Any] = field(default_factory=dict)
     assumed: Mapping[str, Any] = field(default_factory=dict)
 
