@@ -24,7 +24,7 @@ _FRAMES = 3
 
 @dataclass(frozen=True)
 class PartInspection:
-    """One model in a source: its kind, layout and file, and whether it has temporal parts.
+    """One model in a source: its kind, layout and file, and if it has temporal parts.
 
     The `dtypes` are numbers of parameters by dtype, and `config` arguments of our
     class. `motion` is the version of AnimateDiff that its motion modules have, if any:

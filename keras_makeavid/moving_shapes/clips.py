@@ -11,8 +11,13 @@ import numpy as np
 from keras_makeavid.moving_shapes.captions import caption
 from keras_makeavid.moving_shapes.measure import psnr
 from keras_makeavid.moving_shapes.rendering import render, render_at
-from keras_makeavid.moving_shapes.world import MOTIONS, SPLITS, Scene, draw_scene
-from keras_makeavid.validation import check_choice
+from keras_makeavid.moving_shapes.world import (
+    MOTIONS,
+    SPLITS,
+    Scene,
+    check_choice,
+    draw_scene,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -56,7 +61,7 @@ class MotionClips:
     ):
         check_choice("split", split, SPLITS)
         if often is not None:
-            check_choice("The motion", often[0], MOTIONS)
+            check_choice("motion", often[0], MOTIONS)
             if not 0 < often[1] <= 1:
                 raise ValueError(
                     "The share of clips of a motion must be over 0 and at most 1. "

@@ -23,7 +23,7 @@ _SEEN_SEED = 2**20  # Of clips that no training draws.
 
 
 class Row(NamedTuple):
-    """A number that was measured, and the least, or with `most` the most, that it may be."""
+    """A number that was measured, and the least, or the `most`, that it may be."""
 
     name: str
     value: float

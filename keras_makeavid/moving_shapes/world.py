@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_makeavid.validation import check_choice
+from keras_makeavid.validation import refusal
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
 SHAPES = ("circle", "square", "triangle", "star", "dancer")
@@ -127,6 +127,12 @@ def triples_of(split: str) -> list[Triple]:
     return [t for t in all_triples() if held_out(t) == (split == "held_out")]
 
 
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a `value` that is none of the choices, which captions have as words."""
+    if value not in choices:
+        raise refusal(f"The {name} must be one of {', '.join(choices)}", value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scene(Description):
     """A clip before it is rendered: of no size and no number of frames.
@@ -163,7 +169,7 @@ def draw_scene(
     `often` is a motion, and the share of scenes that are sure to show it.
     """
     if often is not None and rng.random() < often[1]:
-        check_choice("The motion", often[0], MOTIONS)
+        check_choice("motion", often[0], MOTIONS)
         triples = _triples_with(split, often[0])
     else:
         triples = _triples_with(split, SHAPES[rng.integers(len(SHAPES))])
