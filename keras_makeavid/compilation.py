@@ -1,7 +1,5 @@
 """Compile a function of tensors that uses Keras layers, on any backend."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence

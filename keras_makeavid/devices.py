@@ -1,7 +1,5 @@
 """Where a program runs, and how its arrays are shared among devices."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """Dtype policies of a task: what weights are stored in, and what is calculated in."""
 
-from __future__ import annotations
-
 import keras
 
 from keras_makeavid.devices import half_precision

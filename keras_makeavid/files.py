@@ -1,7 +1,5 @@
 """Checks on files to read, and files written aside and then renamed."""
 
-from __future__ import annotations
-
 import codecs
 import glob
 import os

@@ -1,7 +1,5 @@
 """JSON files, read strictly and written whole."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Pictures of latents while they are denoised: by a tiny decoder, or a linear map."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 

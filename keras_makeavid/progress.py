@@ -1,7 +1,5 @@
 """Progress bars with rate and time left, on terminals only."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Work that the machines of a Ray cluster share."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Iterable, Iterator

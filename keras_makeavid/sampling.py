@@ -1,7 +1,5 @@
 """The denoising loop: noise, text and hint to latents, as one compiled program."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -3,8 +3,6 @@
 Every error in a value is told at once, with the path of its key.
 """
 
-from __future__ import annotations
-
 import difflib
 import math
 import reprlib

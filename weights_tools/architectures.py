@@ -4,8 +4,6 @@ Those come from a configuration, or are read off names and shapes of tensors. Nu
 heads, epsilons and the like leave no trace there: they are the layout's own.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import json

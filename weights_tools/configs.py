@@ -1,7 +1,5 @@
 """Configurations of others in our names; no hostile one decides how much we compute."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

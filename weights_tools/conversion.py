@@ -1,7 +1,5 @@
 """Checkpoints from one layout to another, and from image to video."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -1,7 +1,5 @@
 """Files of learnt tokens (textual inversion), in each form that people have."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -5,8 +5,6 @@ named by their place in the model instead, `layers/res_block_3/...`, as in a
 `.weights.h5` of Keras 3; older files and live models have them in the same order.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Load weights into live models: ours from any source, and KerasCV's."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path

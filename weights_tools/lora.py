@@ -1,7 +1,5 @@
 """Files of low-rank adapters (LoRA), in each form that people have."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

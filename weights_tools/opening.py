@@ -1,7 +1,5 @@
 """Open what weights come from: files, folders, hub repositories and live models."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import os

@@ -1,7 +1,5 @@
 """Save a checkpoint in a layout: planned first, then written one tensor at a time."""
 
-from __future__ import annotations
-
 import datetime
 import functools
 import json

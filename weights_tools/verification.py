@@ -1,7 +1,5 @@
 """What is in a checkpoint, and whether two are the same function."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The console command `makeavid`."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 import importlib

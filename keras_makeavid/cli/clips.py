@@ -1,7 +1,5 @@
 """Commands that go on from a clip: frames between its own, and frames after them."""
 
-from __future__ import annotations
-
 from keras_makeavid.cli import generate
 from keras_makeavid.cli.options import check_at_least_one
 

@@ -1,7 +1,5 @@
 """Tell what a latent dataset holds, check it, convert its layout, or draw one."""
 
-from __future__ import annotations
-
 import os
 import sys
 

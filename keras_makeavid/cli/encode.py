@@ -1,7 +1,5 @@
 """Encode a folder of captioned clips as a latent dataset."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -3,8 +3,6 @@
 Exits with 1 if they are below the thresholds.
 """
 
-from __future__ import annotations
-
 import sys
 
 from keras_makeavid.cli.options import add_sampling_options, check_at_least_one

@@ -1,7 +1,5 @@
 """Say what is installed, or what a preset, dataset or video file holds."""
 
-from __future__ import annotations
-
 import importlib.metadata
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Options that several commands have, and what they ask of them."""
 
-from __future__ import annotations
-
 from keras_makeavid.presets import DEFAULT_PRESET
 
 

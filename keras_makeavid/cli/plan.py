@@ -1,7 +1,5 @@
 """Say what a recipe takes of a TPU: memory, arithmetic, bytes and time, without one."""
 
-from __future__ import annotations
-
 from keras_makeavid.cli.options import add_recipe_options
 
 EXAMPLE = "makeavid plan tempofunk --topology v4-8"

@@ -1,7 +1,5 @@
 """Train by a recipe: stages, checkpoints, logs and the trained preset."""
 
-from __future__ import annotations
-
 import sys
 
 from keras_makeavid.cli.options import add_recipe_options

@@ -1,7 +1,5 @@
 """Bring checkpoints of every layout in, out, and from image to video."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """Video and picture files of a folder, and their captions."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

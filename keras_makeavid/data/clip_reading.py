@@ -1,7 +1,5 @@
 """From a video file to the frames to encode: in worker processes, without Keras."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Latent datasets of either layout: opened, made, checked, described and converted."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Batches of latent windows for `fit`; the loaders, apart, import no Keras."""
 
-from __future__ import annotations
-
 import os
 
 import keras

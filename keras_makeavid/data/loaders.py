@@ -1,7 +1,5 @@
 """Batches by number, read ahead through Grain: of latent windows, or of pictures."""
 
-from __future__ import annotations
-
 import abc
 import functools
 import os

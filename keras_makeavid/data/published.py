@@ -5,8 +5,6 @@ Three files a clip: `data/videos/<id>.npy`, float32 `(F, C, H, W)`, not scaled;
 `data/id_list.json` and `data/failed_id_list.json` list the ids.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reading a latent dataset: its ids, its arrays in files, and its clips."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -1,7 +1,5 @@
 """The networks of both image autoencoders, each as one layer: no time, no text."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 
 import keras

@@ -1,7 +1,5 @@
 """The UNet's parts without attention: timestep embedding, residual block, samplers."""
 
-from __future__ import annotations
-
 import math
 
 import keras

@@ -1,7 +1,5 @@
 """Pseudo-3D convolution: a 2-D convolution in space, then a 1-D one in time."""
 
-from __future__ import annotations
-
 import keras
 from keras import ops
 

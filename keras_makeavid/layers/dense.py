@@ -1,7 +1,5 @@
 """A dense layer that adds its bias inside the product, and a feed-forward of two."""
 
-from __future__ import annotations
-
 import keras
 from keras import ops
 

@@ -4,8 +4,6 @@ As in Keras, what is kept is `round(kernel * scale)`, the scale being 127 over t
 largest absolute value of the channel. Inputs, and so the arithmetic, stay as they are.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

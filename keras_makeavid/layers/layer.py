@@ -1,7 +1,5 @@
 """What layers have in common: parts, configurations, and the check of shapes."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar

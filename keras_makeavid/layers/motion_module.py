@@ -1,7 +1,5 @@
 """AnimateDiff's motion module: all that an image UNet lacks of time, in one layer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

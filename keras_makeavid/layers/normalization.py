@@ -1,7 +1,5 @@
 """Group and layer normalisation as fast as the backend's own."""
 
-from __future__ import annotations
-
 import keras
 from keras import ops
 

@@ -1,7 +1,5 @@
 """Attention within a frame, to the text and between frames, and the transformer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

@@ -1,7 +1,5 @@
 """The inflated inpainting UNet as one layer, and the blocks of its levels."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

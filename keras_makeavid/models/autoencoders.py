@@ -1,7 +1,5 @@
 """The image autoencoders: Stable Diffusion's, and a tiny one for the same latents."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import keras

@@ -1,7 +1,5 @@
 """Models whose weights come from files, none drawn before, and may be in int8."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """What the models of one text-to-video task must have in common."""
 
-from __future__ import annotations
-
 import keras
 
 from keras_makeavid.given_frames import REPEATED

@@ -1,7 +1,5 @@
 """Stable Diffusion's UNet, inflated to video."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

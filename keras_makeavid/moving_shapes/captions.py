@@ -1,7 +1,5 @@
 """Descriptions in words, and read back out of them."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a video shows, measured with classical vision only."""
 
-from __future__ import annotations
-
 import colorsys
 from dataclasses import dataclass
 

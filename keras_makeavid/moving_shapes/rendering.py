@@ -1,7 +1,5 @@
 """Scenes to frames: where everything is at each moment, and its pixels."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Evaluations as a table, as data and as a picture."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """One object told apart from its plain background, and the shape of its outline."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

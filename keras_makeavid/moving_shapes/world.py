@@ -1,7 +1,5 @@
 """The world of moving shapes: what there is, what is held out, and scenes of it."""
 
-from __future__ import annotations
-
 import colorsys
 import functools
 import math

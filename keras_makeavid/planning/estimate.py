@@ -1,7 +1,5 @@
 """What a compiled program takes of each chip: memory, arithmetic, bytes and time."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import re

@@ -1,7 +1,5 @@
 """A recipe on a slice of TPUs that is not there: its plan, in words and as JSON."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterator

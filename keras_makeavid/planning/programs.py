@@ -1,7 +1,5 @@
 """The programs of a recipe, lowered for devices that are not there."""
 
-from __future__ import annotations
-
 import dataclasses
 import types
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Slices of TPUs by the names that Cloud TPU gives them."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import itertools

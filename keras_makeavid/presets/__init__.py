@@ -1,7 +1,5 @@
 """What a preset is, and the trained models that come with the package."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

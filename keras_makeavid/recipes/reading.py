@@ -1,7 +1,5 @@
 """Recipes from TOML files, with every error at once."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.resources
 import re

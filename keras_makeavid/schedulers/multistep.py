@@ -1,7 +1,5 @@
 """Solvers that look back at earlier steps: DPM-Solver++ and UniPC."""
 
-from __future__ import annotations
-
 import abc
 import dataclasses
 

@@ -1,7 +1,5 @@
 """Schedulers by name, and as diffusers writes them: `scheduler_config.json`."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import functools
@@ -135,7 +133,7 @@ def scheduler_from_diffusers_config(config: dict[str, Any]) -> Scheduler:
     scheduler_from_diffusers_config({"_class_name": "TCDScheduler", **schedule})
     ```
     """
-    name = config.get("_class_name")
+    name: Any = config.get("_class_name")
     check_choice("_class_name", name, DIFFUSERS_CLASSES)
     scheduler = DIFFUSERS_CLASSES[name]
     if name == "DDIMScheduler":

@@ -1,7 +1,5 @@
 """What all schedulers share."""
 
-from __future__ import annotations
-
 import abc
 import dataclasses
 import numbers

@@ -1,7 +1,5 @@
 """Samplers that look at one step alone: DDIM, Euler's method, LCM and TCD."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Adapters (LoRA) and learnt tokens (textual inversion) that a task has loaded."""
 
-from __future__ import annotations
-
 import os
 import zlib
 from pathlib import Path

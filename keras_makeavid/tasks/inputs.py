@@ -1,7 +1,5 @@
 """What a user may pass to `generate`, brought into the shapes the model takes."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard

@@ -1,7 +1,5 @@
 """Many videos of one task: a list of prompts in a file, a folder of videos out."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Checkpoints of Stable Diffusion in the place of presets: converted once, and kept."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

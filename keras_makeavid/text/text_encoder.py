@@ -1,7 +1,5 @@
 """CLIP's text encoder: KerasHub's model with the layer norms of transformers."""
 
-from __future__ import annotations
-
 import keras
 import keras_hub
 

@@ -1,7 +1,5 @@
 """Vocabulary files of CLIP's byte-pair tokenizer: reading, checking, writing."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools

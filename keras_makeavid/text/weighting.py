@@ -1,7 +1,5 @@
 """Weights of words in a prompt, in the syntax of AUTOMATIC1111's interface."""
 
-from __future__ import annotations
-
 import itertools
 import operator
 import re

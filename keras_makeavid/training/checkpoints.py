@@ -1,7 +1,5 @@
 """Checkpoints of a run: its state as arrays, checked and written by Orbax."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The training model of the VAE, and the scale of the latents that come of it."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import ops

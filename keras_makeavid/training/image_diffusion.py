@@ -1,7 +1,5 @@
 """The training model of the image inpainting UNet, and of the text encoder with it."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import ops

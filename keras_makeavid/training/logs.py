@@ -1,7 +1,5 @@
 """What a training run tells while it runs: on the console, in files, on boards."""
 
-from __future__ import annotations
-
 import json
 import math
 import socket

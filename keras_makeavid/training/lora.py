@@ -1,7 +1,5 @@
 """Low-rank adapters on attention (Hu et al., 2021)."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """AdamW as published, which skips what is not finite, and its learning rate."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The stages of a recipe as they run: their steps, their data and their models."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

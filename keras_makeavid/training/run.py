@@ -1,7 +1,5 @@
 """A whole training, from a recipe."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import importlib.util

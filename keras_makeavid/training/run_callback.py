@@ -1,7 +1,5 @@
 """What happens between the steps of `fit` in a run, and signals that end it."""
 
-from __future__ import annotations
-
 import dataclasses
 import signal
 import threading

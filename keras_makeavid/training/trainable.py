@@ -1,7 +1,5 @@
 """Which weights train."""
 
-from __future__ import annotations
-
 import math
 import re
 

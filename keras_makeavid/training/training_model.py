@@ -1,7 +1,5 @@
 """What the training models have in common: what they log, draw and compare."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any

@@ -1,7 +1,5 @@
 """The training model: a UNet, a noise schedule, and what is drawn on the device."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Reading video files: windows of frames at a chosen size and rate, and scenes."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Frames and their sizes: checks, resizing that fills the target, contact sheets."""
 
-from __future__ import annotations
-
 import math
 from numbers import Integral
 

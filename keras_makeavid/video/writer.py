@@ -1,7 +1,5 @@
 """Writing video files, the format chosen by the path."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -4,8 +4,6 @@ An array is an extension object of shape, dtype and bytes; one of more than `2**
 a map of flat pieces. Only heads are read, and data stays where it is in the file.
 """
 
-from __future__ import annotations
-
 import math
 import struct
 from collections.abc import Iterator, Mapping

@@ -4,8 +4,6 @@ The HDF5 library, on which h5py is built, crashes or never returns on some damag
 files. Here the structure is read within bounds, and data stays where it is in the file.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import struct

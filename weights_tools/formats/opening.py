@@ -1,7 +1,5 @@
 """Open a file of named tensors, whatever its format, or a set of such files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path, PureWindowsPath

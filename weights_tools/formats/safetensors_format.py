@@ -1,7 +1,5 @@
 """Safetensors: headers read by its library, files laid out here to be filled later."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Checkpoints of PyTorch, zip archives or older, read by `torch.load` as data alone."""
 
-from __future__ import annotations
-
 import io
 import pickletools
 import re

@@ -1,7 +1,5 @@
 """A file of named tensors, written one tensor at a time, complete or not at all."""
 
-from __future__ import annotations
-
 import errno
 import functools
 import os

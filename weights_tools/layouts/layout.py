@@ -1,7 +1,5 @@
 """How a published layout names and orders the weights of one of our models."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Callable, Container, Mapping, Sequence

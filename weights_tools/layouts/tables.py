@@ -1,7 +1,5 @@
 """The layouts of every kind of model but those of KerasCV, which has its own module."""
 
-from __future__ import annotations
-
 import functools
 import re
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """SiLU, and the gated GELU of a feed-forward."""
 
-from __future__ import annotations
-
 import functools
 
 import keras

@@ -1,7 +1,5 @@
 """Scaled dot-product attention of tokens, and between the frames of each pixel."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -5,8 +5,6 @@ the vector registers and need no transposes. A program has all keys of a head at
 its softmax is the plain one, and the gradient calculates it again.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Products with a kernel: dense, 2-D convolution, convolution over frames."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 
