@@ -25,9 +25,8 @@ class StoredPolicy(keras.DTypePolicy):
 
     def __init__(self, name: str = "stored_bfloat16"):
         if name not in (f"{_STORED}bfloat16", f"{_STORED}float16"):
-            raise ValueError(
-                f"name must be stored_bfloat16 or stored_float16. Received: {name!r}"
-            )
+            expected = "name must be stored_bfloat16 or stored_float16"
+            raise ValueError(f"{expected}. Received: {name!r}")
         super().__init__(name.removeprefix(_STORED))
 
     @property

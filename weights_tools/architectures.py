@@ -66,9 +66,8 @@ def complete(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     config = architecture(weightless_model(kind, arguments).get_config())
     unknown = sorted(arguments.keys() - config.keys())
     if unknown:
-        raise ValueError(
-            f"A {kind} has the arguments {sorted(config)}. Received: {unknown}"
-        )
+        expected = f"A {kind} has the arguments {sorted(config)}"
+        raise ValueError(f"{expected}. Received: {unknown}")
     return json.loads(json.dumps(config))
 
 

@@ -158,9 +158,8 @@ class Checkpoint:
     def component(self, part: str) -> Component:
         """The model that plays a part; `ValueError` if there is none."""
         if part not in self.components:
-            raise ValueError(
-                f"There is no {part} in the source. Received: {sorted(self.components)}"
-            )
+            expected = f"There is no {part} in the source"
+            raise ValueError(f"{expected}. Received: {sorted(self.components)}")
         return self.components[part]
 
 

@@ -301,10 +301,8 @@ def _motion_arguments(component: Component, motion: Component) -> dict[str, Any]
     for key in ("block_channels", "layers_per_block"):
         received, expected = motion.arguments[key], component.arguments[key]
         if received != expected:
-            raise ValueError(
-                f"Motion modules for {component.path} must have {key}={expected}. "
-                f"Received: {received}, of {motion.path}"
-            )
+            wanted = f"Motion modules for {component.path} must have {key}={expected}"
+            raise ValueError(f"{wanted}. Received: {received}, of {motion.path}")
     return {
         key: value
         for key, value in motion.arguments.items()

@@ -378,10 +378,8 @@ def _named(known: KerasCVClass, counts: Sequence[int]) -> list[str]:
     """Names of all weights, of layers that have so many weights each."""
     expected = known.weight_names()
     if len(counts) != len(expected):
-        raise ValueError(
-            f"KerasCV's {known.name} has {len(expected)} layers with weights. "
-            f"Received: {len(counts)}"
-        )
+        wanted = f"KerasCV's {known.name} has {len(expected)} layers with weights"
+        raise ValueError(f"{wanted}. Received: {len(counts)}")
     for names, count in zip(expected, counts, strict=True):
         if count > len(names):
             raise ValueError(

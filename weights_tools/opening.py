@@ -256,9 +256,8 @@ def _keras_arguments(config: Any) -> tuple[str, dict[str, Any]]:
     kinds = {model.__name__: kind for kind, model in KINDS.items()}
     kind = kinds.get(name) if isinstance(name, str) else None
     if kind is None or not isinstance(config.get("config"), dict):
-        raise ValueError(
-            f"A configuration must be of one of {sorted(kinds)}. Received: {name!r}"
-        )
+        expected = f"A configuration must be of one of {sorted(kinds)}"
+        raise ValueError(f"{expected}. Received: {name!r}")
     return kind, complete(kind, architecture(config["config"]))
 
 

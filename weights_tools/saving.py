@@ -248,10 +248,8 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
     components = checkpoint.components
     is_task = MODELS.keys() <= components.keys()
     if not is_task and len(components) != 1:
-        raise ValueError(
-            f"A preset holds one model, or {sorted(MODELS)} for a task. "
-            f"Received: {sorted(components)}"
-        )
+        expected = f"A preset holds one model, or {sorted(MODELS)} for a task"
+        raise ValueError(f"{expected}. Received: {sorted(components)}")
     layouts = {part: c.require_layout("keras") for part, c in components.items()}
     main = "unet" if is_task else next(iter(components))
     backbone = components[main]

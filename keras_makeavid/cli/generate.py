@@ -149,9 +149,8 @@ def _at_frame(text: str) -> tuple[int, str]:
     try:
         return int(frame), value
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be a frame's number, = and a value. Received: {text!r}"
-        ) from None
+        expected = "must be a frame's number, = and a value"
+        raise argparse.ArgumentTypeError(f"{expected}. Received: {text!r}") from None
 
 
 def _lora(text: str) -> tuple[str, float]:

@@ -176,9 +176,8 @@ def _from_table(folder: Path, table: Path) -> dict[Path, str]:
     if not table.is_file():
         raise FileNotFoundError(f"There is no captions table at {table}")
     if table.suffix.lower() not in _TABLE_SUFFIXES:
-        raise ValueError(
-            f"A captions table is one of {_TABLE_SUFFIXES}. Received: {table}"
-        )
+        expected = f"A captions table is one of {_TABLE_SUFFIXES}"
+        raise ValueError(f"{expected}. Received: {table}")
     pairs: dict[Path, str] = {}
     lines: dict[Path, int] = {}
     for number, row in _rows(table):

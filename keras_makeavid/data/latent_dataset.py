@@ -65,9 +65,8 @@ class LatentDataset(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray]]:
         """Read a batch of this epoch; in `fit`, in the order of asking."""
         if not 0 <= index < len(self):
-            raise IndexError(
-                f"index must be from 0 to {len(self) - 1}. Received: {index}"
-            )
+            expected = f"index must be from 0 to {len(self) - 1}"
+            raise IndexError(f"{expected}. Received: {index}")
         turn = index
         if self._in_epoch:
             turn = self._turns.setdefault(index, len(self._turns))

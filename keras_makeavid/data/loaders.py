@@ -59,10 +59,8 @@ class BatchLoader(abc.ABC):
                 f"{batch_size}, shard_count={shard_count}"
             )
         if not 0 <= shard_index < shard_count:
-            raise ValueError(
-                f"shard_index must be from 0 to {shard_count - 1}. Received: "
-                f"{shard_index}"
-            )
+            expected = f"shard_index must be from 0 to {shard_count - 1}"
+            raise ValueError(f"{expected}. Received: {shard_index}")
         if num_workers < 0 or prefetch < 0:
             raise ValueError(
                 "num_workers and prefetch must be 0 or more. Received: num_workers="
@@ -264,10 +262,8 @@ class PictureLoader(BatchLoader):
     ):
         if samples_per_epoch is None:
             if not isinstance(source, Sized):
-                raise ValueError(
-                    "samples_per_epoch must be given for a source without end. "
-                    f"Received: {source!r}"
-                )
+                expected = "samples_per_epoch must be given for a source without end"
+                raise ValueError(f"{expected}. Received: {source!r}")
             samples_per_epoch = len(source)
         super().__init__(samples_per_epoch=samples_per_epoch, **kwargs)
         self._source = source
@@ -355,10 +351,8 @@ class PictureFolder:
             )
         broken = [str(path) for path in captions if not _begins_a_picture(path)]
         if broken:
-            raise ValueError(
-                f"{len(broken)} files must be pictures, by what they begin with. "
-                f"Received: {', '.join(broken[:10])}"
-            )
+            expected = f"{len(broken)} files must be pictures, by what they begin with"
+            raise ValueError(f"{expected}. Received: {', '.join(broken[:10])}")
         self._pairs = list(captions.items())
         self._size = height, width
         self._sampler = WindowSampler([1] * len(self._pairs), seed)

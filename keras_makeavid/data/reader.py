@@ -26,10 +26,8 @@ def read_ids(path: Path) -> list[str]:
         raise ValueError(f"{path} must hold a list of ids. Received: {ids!r:.80}")
     for clip_id in ids:
         if not isinstance(clip_id, str) or not re.fullmatch(CLIP_ID, clip_id):
-            raise ValueError(
-                f"{path}: an id is made of letters, digits, '_', '-' and '.'. "
-                f"Received: {clip_id!r:.80}"
-            )
+            expected = f"{path}: an id is made of letters, digits, '_', '-' and '.'"
+            raise ValueError(f"{expected}. Received: {clip_id!r:.80}")
     return ids
 
 
@@ -166,10 +164,8 @@ class LatentReader(ABC):
         frames = self.latents_shape(index)[0]
         stop = frames if stop is None else stop
         if not 0 <= start < stop <= frames:
-            raise ValueError(
-                f"Clip {self.ids[index]} has the frames 0 to {frames}. Received: "
-                f"start={start}, stop={stop}"
-            )
+            expected = f"Clip {self.ids[index]} has the frames 0 to {frames}"
+            raise ValueError(f"{expected}. Received: start={start}, stop={stop}")
         return self._arrays[index][0].read(start, stop)
 
     def context(self, index: int) -> np.ndarray:

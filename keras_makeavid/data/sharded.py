@@ -311,9 +311,8 @@ def _open_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
                 tensor = file.get_slice(name)
                 dtype = _DTYPES.get(tensor.get_dtype())
                 if dtype is None:
-                    raise ValueError(
-                        f"{name} must be F32 or F16. Received: {tensor.get_dtype()}"
-                    )
+                    expected = f"{name} must be F32 or F16"
+                    raise ValueError(f"{expected}. Received: {tensor.get_dtype()}")
                 array = StoredArray(path, dtype, tuple(tensor.get_shape()), 0)
                 offset -= array.nbytes
                 tensors[name] = StoredArray(path, dtype, array.shape, offset)
@@ -344,9 +343,8 @@ def _read_index(folder: Path) -> dict[str, ClipEntry]:
             entry = msgspec.convert(clip, ClipEntry)
         except msgspec.ValidationError as error:
             name = clip.get("id", number) if isinstance(clip, dict) else number
-            raise ValueError(
-                f"{path}, clip {name!s:.200}: {error}. Received: {clip!r:.300}"
-            ) from error
+            expected = f"{path}, clip {name!s:.200}: {error}"
+            raise ValueError(f"{expected}. Received: {clip!r:.300}") from error
         if entry.id in entries:
             raise ValueError(f"{path} has two clips of the id {entry.id}")
         entries[entry.id] = entry

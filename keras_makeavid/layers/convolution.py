@@ -24,10 +24,8 @@ class TemporalIdentity(keras.initializers.Initializer):
     def __call__(self, shape, dtype=None):
         """Return the kernel of a shape `(K, C, C)` with K odd; others are refused."""
         if len(shape) != 3 or shape[0] % 2 == 0 or shape[1] != shape[2]:
-            raise ValueError(
-                "TemporalIdentity makes kernels of shape (odd K, C, C). "
-                f"Received: shape={tuple(shape)}"
-            )
+            expected = "TemporalIdentity makes kernels of shape (odd K, C, C)"
+            raise ValueError(f"{expected}. Received: shape={tuple(shape)}")
         centre = ops.eye(shape[1], dtype=dtype)[None]
         side = ops.zeros((shape[0] // 2, *shape[1:]), dtype=dtype)
         return ops.concatenate([side, centre, side], axis=0)

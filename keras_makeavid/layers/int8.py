@@ -103,9 +103,8 @@ class Int8Kernel(keras.layers.Layer):
     ) -> None:
         policy = int8_policy(self.dtype_policy)
         if mode != MODE:
-            raise NotImplementedError(
-                f"{type(self).__name__} can be quantized to int8 only. Received: {mode}"
-            )
+            expected = f"{type(self).__name__} can be quantized to int8 only"
+            raise NotImplementedError(f"{expected}. Received: {mode}")
         kernel, scale = rounded(ops.convert_to_numpy(self._kernel))
         # Keras's `del` would collect garbage for each layer.
         self._untrack_variable(self._kernel)

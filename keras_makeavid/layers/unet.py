@@ -239,10 +239,8 @@ class UNet(Layer):
         """Compute the text's keys and values of every transformer, once a video."""
         context = ops.cast(context, self.compute_dtype)
         if context.shape[-1] != self.design.context_dim:
-            raise ValueError(
-                f"context must have shape (B, L, {self.design.context_dim}). "
-                f"Received: {tuple(context.shape)}"
-            )
+            expected = f"context must have shape (B, L, {self.design.context_dim})"
+            raise ValueError(f"{expected}. Received: {tuple(context.shape)}")
         return {
             "down": [block.project_context(context) for block in self.down_blocks],
             "mid": self.mid_block.project_context(context),

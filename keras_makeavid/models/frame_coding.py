@@ -115,10 +115,8 @@ class FrameCoding(Int8Backbone):
         if frames.dtype != np.uint8 and not keras.backend.is_float_dtype(
             frames.dtype.name
         ):
-            raise ValueError(
-                "frames must be uint8, or float in [-1, 1]. "
-                f"Received: {frames.dtype.name}"
-            )
+            expected = "frames must be uint8, or float in [-1, 1]"
+            raise ValueError(f"{expected}. Received: {frames.dtype.name}")
         grid = self._tile_grid(frames.shape, factor, tile_size)
 
         def encode(chunk):
@@ -181,10 +179,8 @@ class FrameCoding(Int8Backbone):
         check_shape("images", images.shape, self.in_channels, self.downsampling_factor)
         dtype = keras.backend.standardize_dtype(images.dtype)
         if not keras.backend.is_float_dtype(dtype):
-            raise ValueError(
-                "images must be float in [-1, 1]; `encode_video` takes uint8. "
-                f"Received: {dtype}"
-            )
+            expected = "images must be float in [-1, 1]; `encode_video` takes uint8"
+            raise ValueError(f"{expected}. Received: {dtype}")
 
 
 def _on_arrays(program):

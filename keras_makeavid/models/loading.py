@@ -131,10 +131,8 @@ class Int8Backbone(FromPreset, keras_hub.models.Backbone):
         """
         if mode != MODE or kwargs:
             options = "".join(f", {key}={value!r}" for key, value in kwargs.items())
-            raise ValueError(
-                'quantize takes the mode "int8", for all layers. '
-                f"Received: mode={mode!r}{options}"
-            )
+            expected = 'quantize takes the mode "int8", for all layers'
+            raise ValueError(f"{expected}. Received: mode={mode!r}{options}")
         for layer in self._kernels():
             if layer.quantization_mode is None:
                 layer.quantize(MODE)

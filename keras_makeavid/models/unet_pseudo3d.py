@@ -217,10 +217,8 @@ def _check_config(config, heads_of_levels):
             f"Received: num_heads={config['num_heads']}, block_channels={channels}"
         )
     if config["temporal"] not in (True, False, MOTION_MODULES):
-        raise ValueError(
-            f"temporal must be {PSEUDO_3D!r}, {MOTION_MODULES!r}, True or False. "
-            f"Received: {config['temporal']!r}"
-        )
+        expected = f"temporal must be {PSEUDO_3D!r}, {MOTION_MODULES!r}, True or False"
+        raise ValueError(f"{expected}. Received: {config['temporal']!r}")
     if any(width % config.get("motion_num_heads", 1) for width in channels):
         raise ValueError(
             "Each of block_channels must be a multiple of motion_num_heads. Received: "

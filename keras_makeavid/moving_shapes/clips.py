@@ -63,10 +63,8 @@ class MotionClips:
         if often is not None:
             check_choice("motion", often[0], MOTIONS)
             if not 0 < often[1] <= 1:
-                raise ValueError(
-                    "The share of clips of a motion must be over 0 and at most 1. "
-                    f"Received: {often[1]}"
-                )
+                expected = "The share of clips of a motion must be over 0 and at most 1"
+                raise ValueError(f"{expected}. Received: {often[1]}")
         self.seed = seed
         self.split = split
         self.num_frames = num_frames

@@ -119,10 +119,8 @@ class Thresholds:
         for name in ATTRIBUTES:
             rates = getattr(self, name)
             if len(rates) != 2 or not all(0 <= rate <= 1 for rate in rates):
-                raise ValueError(
-                    f"The thresholds of {name} must be two rates from 0 to 1. "
-                    f"Received: {rates!r}"
-                )
+                expected = f"The thresholds of {name} must be two rates from 0 to 1"
+                raise ValueError(f"{expected}. Received: {rates!r}")
 
     def rate(self, attribute: str, split: str) -> float:
         """The least rate of an attribute in a split, `"seen"` or `"held_out"`."""
@@ -172,10 +170,8 @@ def evaluate(
     for frames, caption, seed, hint in (GeneratedVideo(*video) for video in videos):
         description = parse_caption(caption)
         if description is None:
-            raise ValueError(
-                "A caption must be one of keras_makeavid.moving_shapes. "
-                f"Received: {caption!r}"
-            )
+            expected = "A caption must be one of keras_makeavid.moving_shapes"
+            raise ValueError(f"{expected}. Received: {caption!r}")
         agreement = None
         if hint is not None:
             agreement = psnr(frames[0], cover_crop(hint, *frames.shape[1:3]))

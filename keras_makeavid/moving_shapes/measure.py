@@ -67,9 +67,8 @@ def measure_video(frames: np.ndarray) -> Measured:
 def psnr(image: np.ndarray, other: np.ndarray) -> float:
     """Measure the peak signal-to-noise ratio of two pictures in dB; 100 if equal."""
     if image.shape != other.shape:
-        raise ValueError(
-            f"Pictures must be of one size. Received: {image.shape} and {other.shape}"
-        )
+        expected = "Pictures must be of one size"
+        raise ValueError(f"{expected}. Received: {image.shape} and {other.shape}")
     error = np.mean((image.astype("float64") - other.astype("float64")) ** 2)
     return float(-10 * np.log10(max(error / 255**2, _LEAST_ERROR)))
 

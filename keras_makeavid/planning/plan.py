@@ -113,9 +113,8 @@ def find_stage(recipe: Recipe, name: str | None) -> Stage:
     if name is None:
         return recipe.stage[0]
     if name not in stages:
-        raise ValueError(
-            f"The recipe has the stages {', '.join(stages)}. Received: {name!r}"
-        )
+        expected = f"The recipe has the stages {', '.join(stages)}"
+        raise ValueError(f"{expected}. Received: {name!r}")
     return stages[name]
 
 

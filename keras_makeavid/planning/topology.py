@@ -111,10 +111,8 @@ def find_topology(name: str) -> Topology:
     match = _NAME.fullmatch(name)
     kind = match[1].replace("v5litepod", "v5e") if match else None
     if match is None or kind not in CHIPS:
-        raise ValueError(
-            f"A topology is one of {', '.join(CHIPS)} and a number, such as v4-8. "
-            f"Received: {name!r}"
-        )
+        expected = f"A topology is one of {', '.join(CHIPS)} and a number, such as v4-8"
+        raise ValueError(f"{expected}. Received: {name!r}")
     chip, number = CHIPS[kind], int(match[2])
     shape = _shape(number // chip.cores_in_name, chip)
     if number % chip.cores_in_name or shape is None:

@@ -124,10 +124,8 @@ def as_videos(
             f"the {batch} prompts. Received: {videos.dtype} {videos.shape}"
         )
     if num_frames is not None and num_frames != videos.shape[1]:
-        raise ValueError(
-            f"num_frames must be that of the video, {videos.shape[1]}, or None. "
-            f"Received: {shown(num_frames)}"
-        )
+        expected = f"num_frames must be that of the video, {videos.shape[1]}, or None"
+        raise refusal(expected, num_frames)
     frames = [cover_crop(frame, height, width) for video in videos for frame in video]
     videos = np.stack(frames).reshape(*videos.shape[:2], height, width, 3)
     return np.broadcast_to(videos, (batch, *videos.shape[1:]))
@@ -147,10 +145,8 @@ def as_keyframes(
     """
     if keyframes is None:
         if hint_image is None and mask_image is not None:
-            raise ValueError(
-                "mask_image says which part of hint_image to keep. "
-                "Received: mask_image without hint_image"
-            )
+            expected = "mask_image says which part of hint_image to keep"
+            raise ValueError(f"{expected}. Received: mask_image without hint_image")
         if hint_image is None:
             return {}
         masks = None if mask_image is None else as_masks(mask_image, *size)
@@ -169,9 +165,8 @@ def as_keyframes(
     for frame, image in keyframes.items():
         place = frame_index("The frames of keyframes", frame, num_frames)
         if place in found:
-            raise ValueError(
-                f"keyframes must have one picture at a frame. Received: two at {place}"
-            )
+            wanted = "keyframes must have one picture at a frame"
+            raise ValueError(f"{wanted}. Received: two at {place}")
         if np.shape(image) == (size[0], *latent_shape[1:]):
             images = np.asarray(image, "float32")
         else:

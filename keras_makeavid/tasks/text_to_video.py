@@ -26,7 +26,7 @@ from keras_makeavid.tasks.adaptable import AdaptableTask
 from keras_makeavid.tensor import Tensor
 from keras_makeavid.text import TextToVideoPreprocessor
 from keras_makeavid.text.weighting import weigh
-from keras_makeavid.validation import refusal, shown
+from keras_makeavid.validation import refusal
 from keras_makeavid.windows import share_noise
 
 
@@ -225,10 +225,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         for name in ("in_channels", "latent_channels", "downsampling_factor"):
             received, expected = getattr(tiny, name), getattr(self.vae, name)
             if received != expected:
-                raise ValueError(
-                    f"The fast decoder's {name} must be {expected}, as the VAE's. "
-                    f"Received: {received}"
-                )
+                wanted = f"The fast decoder's {name} must be {expected}, as the VAE's"
+                raise ValueError(f"{wanted}. Received: {received}")
         self._fast.model = tiny
 
     def _make_text_program(self):
@@ -410,10 +408,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 "Received: fast_decode=True, and none is loaded"
             )
         if preview is not None and not callable(preview):
-            raise ValueError(
-                "preview must be a function of (step, num_steps, frames) or None. "
-                f"Received: {preview!r}"
-            )
+            expected = "preview must be a function of (step, num_steps, frames) or None"
+            raise refusal(expected, preview)
         preview_every = inputs.as_count("preview_every", preview_every)
         if output not in ("video", "latents"):
             raise refusal("output must be 'video' or 'latents'", output)
@@ -597,10 +593,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             if name in arguments:
                 raise ValueError(f"extend has no {name}. Received: {name}")
         if any(isinstance(prompt, Mapping) for prompt in prompts):
-            raise ValueError(
-                "extend has no prompts that change: extend once for each of them. "
-                f"Received: {shown(prompts)}"
-            )
+            expected = "extend has no prompts that change: extend once for each of them"
+            raise refusal(expected, prompts)
         seeds = inputs.as_seeds(seed, batch)
         given = [video[:, i] for i in range(have - context_frames, have)]
         parts: list[np.ndarray] = []

@@ -297,21 +297,17 @@ def _vocabulary_of(merges: list[str]) -> Vocabulary:
 
 def _check_tokens(tokens: dict[str, int]) -> None:
     if not isinstance(tokens, dict):
-        raise ValueError(
-            f"Tokens must be a dict of token to id. Received: a {type(tokens).__name__}"
-        )
+        wanted = "Tokens must be a dict of token to id"
+        raise ValueError(f"{wanted}. Received: a {type(tokens).__name__}")
     for token, index in tokens.items():
         if not isinstance(token, str) or type(index) is not int:
-            raise ValueError(
-                f"Tokens must be text with integer ids. Received: {token!r}: {index!r}"
-            )
+            wanted = "Tokens must be text with integer ids"
+            raise ValueError(f"{wanted}. Received: {token!r}: {index!r}")
     # JSON can spell half a surrogate pair, which is no text.
     "".join(tokens).encode("utf-8")
     if set(tokens.values()) != set(range(len(tokens))):
-        raise ValueError(
-            f"Tokens must have each id from 0 to {len(tokens) - 1} once. "
-            "Received: ids with gaps or repeats"
-        )
+        expected = f"Tokens must have each id from 0 to {len(tokens) - 1} once"
+        raise ValueError(f"{expected}. Received: ids with gaps or repeats")
     for token in (START_TOKEN, END_TOKEN):
         if token not in tokens:
             raise ValueError(f"The vocabulary has no token {token!r}.")

@@ -352,15 +352,12 @@ def write_state(model: keras.Model, state: Mapping[str, Any]) -> None:
     """Put back what `read_state` gave of the model, or of one made the same way."""
     variables = _variables(model)
     if variables.keys() != state.keys():
-        raise ValueError(
-            f"The model has {len(variables)} variables. Received: {len(state)}"
-        )
+        wanted = f"The model has {len(variables)} variables"
+        raise ValueError(f"{wanted}. Received: {len(state)}")
     for name, variable in variables.items():
         if tuple(variable.shape) != tuple(state[name].shape):
-            raise ValueError(
-                f"{name} has the shape {tuple(variable.shape)}. Received: "
-                f"{tuple(state[name].shape)}"
-            )
+            expected = f"{name} has the shape {tuple(variable.shape)}"
+            raise ValueError(f"{expected}. Received: {tuple(state[name].shape)}")
         variable.assign(state[name])
 
 

@@ -77,9 +77,8 @@ class ImageDiffusion(DiffusionModel):
             unet, schedule, trainable, caption_dropout, empty, gamma, seed, **kwargs
         )
         if not 0.0 <= full_mask_share <= 1.0:
-            raise ValueError(
-                f"full_mask_share must be from 0 to 1. Received: {full_mask_share}"
-            )
+            expected = "full_mask_share must be from 0 to 1"
+            raise ValueError(f"{expected}. Received: {full_mask_share}")
         inpainting = 2 * vae.latent_channels + 1
         if unet.in_channels != inpainting:
             raise ValueError(

@@ -113,10 +113,8 @@ def read_metrics(path: StrPath) -> Iterator[dict[str, Any]]:
 def _read_line(line, path):
     values = parse_json(line, path)
     if not isinstance(values, dict) or not isinstance(values.get("step"), int):
-        raise ValueError(
-            f"{path} must hold an object with a step in each line. Received: "
-            f"{line[:80].decode(errors='replace')}"
-        )
+        expected = f"{path} must hold an object with a step in each line"
+        raise ValueError(f"{expected}. Received: {line[:80].decode(errors='replace')}")
     return values
 
 

@@ -100,10 +100,8 @@ class AdamW(keras.optimizers.AdamW):
         **kwargs,
     ):
         if kwargs.get("ema_overwrite_frequency") or kwargs.get("amsgrad"):
-            raise ValueError(
-                "AdamW has neither ema_overwrite_frequency nor amsgrad. "
-                f"Received: {kwargs}"
-            )
+            expected = "AdamW has neither ema_overwrite_frequency nor amsgrad"
+            raise ValueError(f"{expected}. Received: {kwargs}")
         super().__init__(
             learning_rate,
             weight_decay=weight_decay,

@@ -112,9 +112,8 @@ class DiffusionModel(ReportingModel):
     ):
         super().__init__(seed, **{"dtype": unet.dtype_policy, **kwargs})
         if not 0.0 <= caption_dropout <= 1.0:
-            raise ValueError(
-                f"caption_dropout must be from 0 to 1. Received: {caption_dropout}"
-            )
+            expected = "caption_dropout must be from 0 to 1"
+            raise ValueError(f"{expected}. Received: {caption_dropout}")
         if isinstance(schedule, dict):
             schedule = NoiseSchedule.from_config(schedule)
         if not isinstance(schedule, NoiseSchedule):
@@ -123,9 +122,8 @@ class DiffusionModel(ReportingModel):
                 f"Received: {schedule!r}"
             )
         if caption_dropout and empty is None:
-            raise ValueError(
-                f"caption_dropout={caption_dropout} needs {self.EMPTY}. Received: None"
-            )
+            expected = f"caption_dropout={caption_dropout} needs {self.EMPTY}"
+            raise ValueError(f"{expected}. Received: None")
         self.unet = unet
         self.schedule = schedule
         self.trainable_part = trainable

@@ -102,10 +102,8 @@ def check_image_path(path: StrPath) -> Path:
     """Return the path that `write_image` would take, and raise what it would."""
     path = existing_parent(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise ValueError(
-            f"A picture must be written as {', '.join(IMAGE_SUFFIXES)}. "
-            f"Received: {path.suffix!r} ({path})"
-        )
+        expected = f"A picture must be written as {', '.join(IMAGE_SUFFIXES)}"
+        raise ValueError(f"{expected}. Received: {path.suffix!r} ({path})")
     return path
 
 
@@ -126,10 +124,8 @@ def write_image(path: StrPath, image: np.ndarray) -> None:
     path = check_image_path(path)
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-        raise ValueError(
-            "A picture must be uint8 of shape (H, W, 3). "
-            f"Received: {image.dtype} of shape {image.shape}"
-        )
+        expected = "A picture must be uint8 of shape (H, W, 3)"
+        raise ValueError(f"{expected}. Received: {image.dtype} of shape {image.shape}")
     if image.size == 0:
         raise ValueError(f"A picture must not be empty. Received: shape {image.shape}")
     with written_aside(path) as aside:

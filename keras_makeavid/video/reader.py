@@ -159,9 +159,8 @@ def check_window(start: float, num_frames: int | None, fps: float | None) -> Non
     ):
         raise ValueError(f"num_frames must be a positive int. Received: {num_frames!r}")
     if fps is not None and not 0 < fps <= FASTEST_FPS:
-        raise ValueError(
-            f"fps must be above 0 and at most {FASTEST_FPS}. Received: {fps!r}"
-        )
+        expected = f"fps must be above 0 and at most {FASTEST_FPS}"
+        raise ValueError(f"{expected}. Received: {fps!r}")
 
 
 def _every_frame(clip: Clip, start: float) -> Iterator[np.ndarray]:

@@ -29,18 +29,14 @@ def check_frames(frames: np.ndarray) -> np.ndarray:
 def check_size(height: int | None, width: int | None) -> None:
     """Refuse a target size of which only one side is given, or that is no size."""
     if (height is None) != (width is None):
-        raise ValueError(
-            "Give both height and width or neither. "
-            f"Received: height={height}, width={width}"
-        )
+        expected = "Give both height and width or neither"
+        raise ValueError(f"{expected}. Received: height={height}, width={width}")
     for name, value in (("height", height), ("width", width)):
         if value is not None and (not isinstance(value, Integral) or value < 1):
             raise ValueError(f"{name} must be a positive int. Received: {value!r}")
     if height and width and height * width > MAX_IMAGE_PIXELS:
-        raise ValueError(
-            f"A size must not be above {MAX_IMAGE_PIXELS} pixels. "
-            f"Received: {width} x {height}"
-        )
+        expected = f"A size must not be above {MAX_IMAGE_PIXELS} pixels"
+        raise ValueError(f"{expected}. Received: {width} x {height}")
 
 
 def cover_crop(

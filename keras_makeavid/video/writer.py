@@ -68,10 +68,8 @@ def write_video(path: StrPath, frames: np.ndarray, fps: float = 8) -> None:
         return
     height, width = frames.shape[1:3]
     if max(height, width) > LARGEST_SIDE[suffix]:
-        raise ValueError(
-            f"{suffix} holds at most {LARGEST_SIDE[suffix]} pixels a side. "
-            f"Received: {width} x {height}"
-        )
+        expected = f"{suffix} holds at most {LARGEST_SIDE[suffix]} pixels a side"
+        raise ValueError(f"{expected}. Received: {width} x {height}")
     with written_aside(path) as aside:
         WRITERS[suffix](aside, frames, fps)
 
@@ -92,10 +90,8 @@ def check_video_path(path: StrPath, fps: float = 8) -> None:
         )
     fastest = FASTEST_RATE[suffix]
     if not SLOWEST_RATE <= fps <= fastest:
-        raise ValueError(
-            f"{suffix} is written at {SLOWEST_RATE} to {fastest} frames a second. "
-            f"Received: fps={fps!r}"
-        )
+        expected = f"{suffix} is written at {SLOWEST_RATE} to {fastest} frames a second"
+        raise ValueError(f"{expected}. Received: fps={fps!r}")
 
 
 def _suffix(path: StrPath) -> str | None:

@@ -261,9 +261,8 @@ def check_hdf5(specs: Mapping[str, TensorSpec]) -> None:
         if {"", "."} & set(name.split(SEPARATOR)) or "\0" in name:
             raise ValueError(f"HDF5 has no such name: {name!r}")
         if spec.dtype not in _WRITTEN:
-            raise ValueError(
-                f"HDF5 holds {sorted(_WRITTEN)}. Received: {name!r} {spec.dtype}"
-            )
+            expected = f"HDF5 holds {sorted(_WRITTEN)}"
+            raise ValueError(f"{expected}. Received: {name!r} {spec.dtype}")
 
 
 def begin_hdf5(

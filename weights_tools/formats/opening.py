@@ -126,9 +126,8 @@ def _weight_map(index: MappedFile) -> dict[str, str]:
         raise index.error("has no weight_map of names to files")
     for name, shard in weight_map.items():
         if not isinstance(shard, str):
-            raise index.error(
-                f"file must be a string. Received: {shortened(shard)}", name
-            )
+            expected = "file must be a string"
+            raise index.error(f"{expected}. Received: {shortened(shard)}", name)
     return weight_map
 
 

@@ -69,9 +69,8 @@ def lay_out_safetensors(
         offsets[name] = [end, end := end + specs[name].nbytes]
     for name, spec in specs.items():
         if spec.dtype not in _CODES:
-            raise ValueError(
-                f"safetensors holds {sorted(_CODES)}. Received: {name!r} {spec.dtype}"
-            )
+            expected = f"safetensors holds {sorted(_CODES)}"
+            raise ValueError(f"{expected}. Received: {name!r} {spec.dtype}")
         header[name] = {
             "dtype": _CODES[spec.dtype],
             "shape": list(spec.shape),
