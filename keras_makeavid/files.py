@@ -99,10 +99,8 @@ def read_text(path: StrPath, max_bytes: int = 2**26) -> str:
         raise ValueError(f"{path} {what}.")
     if b"\0" in content or content.startswith(_MARKS_OF_UTF16):
         wide = content.startswith(_MARKS_OF_UTF32) or b"\0\0\0" in content[:9]
-        raise ValueError(
-            f"{path} is in {'UTF-32' if wide else 'UTF-16'}, or is no text. Expected "
-            "UTF-8: save it as UTF-8."
-        )
+        problem = f"{path} is in {'UTF-32' if wide else 'UTF-16'}, or is no text"
+        raise ValueError(f"{problem}. Expected UTF-8: save it as UTF-8.")
     try:
         text = content.decode("utf-8-sig").lstrip("\ufeff")
     except UnicodeDecodeError as error:

@@ -103,10 +103,8 @@ class Component:
                 "are both needed, in one folder or list"
             )
         if missing and self.part == MOTION:
-            raise ValueError(
-                f"{self.path} holds motion modules alone: inflate an image model with "
-                "them, by motion="
-            )
+            problem = f"{self.path} holds motion modules alone"
+            raise ValueError(f"{problem}: inflate an image model with them, by motion=")
         if missing:
             raise ValueError(
                 f"{self.path} is an image model, and layout {layout.name!r} is of "

@@ -537,8 +537,6 @@ def _of_latents_alone(unet: Component) -> Component:
     if unet.arguments["in_channels"] == latent:
         return unet
     if np.any(unet.weights.read(KERNEL_IN)[:, :, latent:]):
-        raise ValueError(
-            f"{unet.path} is an inpainting model, which looks at mask and hint: "
-            f"a model of {latent} channels cannot hold it"
-        )
+        problem = f"{unet.path} is an inpainting model, which looks at mask and hint"
+        raise ValueError(f"{problem}: a model of {latent} channels cannot hold it")
     return unet.with_channels(latent)

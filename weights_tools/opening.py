@@ -461,10 +461,8 @@ def _weights_file(folder: Path, variant: str | None) -> Path:
             rank = (has != variant, has is not None, _FORMATS.index(match[2]))
             found.append((rank, name))
     if not found:
-        raise FileNotFoundError(
-            f"{folder} has no weights such as diffusion_pytorch_model.safetensors. "
-            f"It has {names[:20]}"
-        )
+        problem = f"{folder} has no weights such as diffusion_pytorch_model.safetensors"
+        raise FileNotFoundError(f"{problem}. It has {names[:20]}")
     return folder / min(found)[1]
 
 

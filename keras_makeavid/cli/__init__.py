@@ -179,10 +179,8 @@ def _choose_backend(asked_for: str | None) -> None:
     installed = [name for name in _BACKENDS if importlib.util.find_spec(name)]
     backend = asked_for or _backend_of_keras()
     if backend not in installed and (asked_for or not installed):
-        raise ValueError(
-            f"The backend {backend} is not installed: "
-            f"pip install 'keras-makeavid[{backend}]'"
-        )
+        problem = f"The backend {backend} is not installed"
+        raise ValueError(f"{problem}: pip install 'keras-makeavid[{backend}]'")
     if backend not in installed:
         print(
             f"makeavid: {backend}, the backend of Keras, is not installed: "

@@ -210,15 +210,11 @@ def _checked_lengths(dataset: LatentReader, least: int) -> list[int]:
         if frames < least:
             short.append(f"{clip_id} ({frames})")
     if short:
-        raise ValueError(
-            f"{len(short)} clips are shorter than {least} frames: "
-            f"{', '.join(short[:20])}"
-        )
+        problem = f"{len(short)} clips are shorter than {least} frames"
+        raise ValueError(f"{problem}: {', '.join(short[:20])}")
     if len(sizes) > 1:
-        raise ValueError(
-            "All clips of a dataset must have latents and text states of one "
-            f"size. Received, with the first clip of each: {sizes}"
-        )
+        problem = "All clips of a dataset must have latents and text states of one size"
+        raise ValueError(f"{problem}. Received, with the first clip of each: {sizes}")
     return lengths
 
 

@@ -330,10 +330,8 @@ def _read_index(folder: Path) -> dict[str, ClipEntry]:
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise ValueError(f"{path} is no index of a latent dataset: {index!r:.80}")
     if index.get("version") != VERSION:
-        raise ValueError(
-            f"{path} is of version {index.get('version')!r:.20}; this program reads "
-            f"version {VERSION}"
-        )
+        problem = f"{path} is of version {index.get('version')!r:.20}"
+        raise ValueError(f"{problem}; this program reads version {VERSION}")
     clips = index.get("clips")
     if not isinstance(clips, list):
         raise ValueError(f"{path}: clips must be a list. Received: {clips!r:.80}")

@@ -157,7 +157,5 @@ def _cubes(chips: int) -> tuple[int, ...] | None:
 def check_compiler() -> None:
     """Make sure that the compiler for TPUs is installed."""
     if importlib.util.find_spec("libtpu") is None:
-        raise ImportError(
-            "Compiling for TPUs needs libtpu, though no TPU: "
-            "pip install 'keras-makeavid[tpu]'"
-        )
+        problem = "Compiling for TPUs needs libtpu, though no TPU"
+        raise ImportError(f"{problem}: pip install 'keras-makeavid[tpu]'")

@@ -175,10 +175,8 @@ def with_embedding(
     known = {*tokens, f"{token}_1"} & preprocessor.vocabulary.keys()
     if not token.strip() or known:
         problem = f"it has {sorted(known)} already" if known else "it is empty"
-        raise ValueError(
-            f"The token {token!r} cannot be added to the tokenizer, as {problem}: give "
-            "another name as `token`"
-        )
+        trouble = f"The token {token!r} cannot be added to the tokenizer, as {problem}"
+        raise ValueError(f"{trouble}: give another name as `token`")
     preprocessor = preprocessor.with_tokens(tokens)
     first = preprocessor.vocabulary[token]
     size = max(config["vocabulary_size"], first + len(tokens))

@@ -84,10 +84,8 @@ def over_time(
 def frame_index(name: str, frame: Any, num_frames: int) -> int:
     """Return the number of a frame, counted from 0, or from -1 for the last one."""
     if not is_integer(frame) or not -num_frames <= frame < num_frames:
-        raise ValueError(
-            f"{name} must be from 0 to {num_frames - 1}, or from -1, the last one, to "
-            f"{-num_frames}. Received: {shown(frame)}"
-        )
+        problem = f"{name} must be from 0 to {num_frames - 1}, or from -1, the last one"
+        raise ValueError(f"{problem}, to {-num_frames}. Received: {shown(frame)}")
     return int(frame) % num_frames
 
 

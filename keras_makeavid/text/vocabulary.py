@@ -132,10 +132,8 @@ def read_folder(folder: StrPath) -> Vocabulary:
     if config.exists():
         decoder = read_object(config).get("added_tokens_decoder", {})
         if not isinstance(decoder, dict):
-            raise ValueError(
-                f"{config}: added_tokens_decoder must be an object of id to token. "
-                f"Received: a {type(decoder).__name__}"
-            )
+            problem = f"{config}: added_tokens_decoder must be an object of id to token"
+            raise ValueError(f"{problem}. Received: a {type(decoder).__name__}")
         found = [
             (int(index) if index.isdecimal() else index, token)
             for index, token in decoder.items()

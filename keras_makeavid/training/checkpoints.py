@@ -264,10 +264,8 @@ def _read_arrays(folder: Path, like: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_array(store, like):
     if (store.shape, store.dtype.numpy_dtype) != (tuple(like.shape), like.dtype):
-        raise CheckpointError(
-            f"it has an array of {store.dtype.numpy_dtype} {store.shape}, expected "
-            f"{like.dtype} {tuple(like.shape)}"
-        )
+        problem = f"it has an array of {store.dtype.numpy_dtype} {store.shape}"
+        raise CheckpointError(f"{problem}, expected {like.dtype} {tuple(like.shape)}")
     sharding = getattr(like, "sharding", None)
     if sharding is None:
         return np.asarray(store.read().result())

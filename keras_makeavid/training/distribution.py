@@ -55,10 +55,8 @@ def make_distribution(
     )
     parts = min(options.fsdp, len(devices))
     if len(devices) % parts:
-        raise ValueError(
-            f"distribution.fsdp must divide the number of devices, {len(devices)}. "
-            f"Received: {options.fsdp}"
-        )
+        problem = f"distribution.fsdp must divide the number of devices, {len(devices)}"
+        raise ValueError(f"{problem}. Received: {options.fsdp}")
     if parts == 1:
         return DataParallel(devices=devices, auto_shard_dataset=False)
     shape = (len(devices) // parts, parts)

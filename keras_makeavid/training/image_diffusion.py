@@ -81,10 +81,8 @@ class ImageDiffusion(DiffusionModel):
             raise ValueError(f"{expected}. Received: {full_mask_share}")
         inpainting = 2 * vae.latent_channels + 1
         if unet.in_channels != inpainting:
-            raise ValueError(
-                f"The UNet must take {inpainting} channels: latent, mask and hint. "
-                f"Received: in_channels={unet.in_channels}"
-            )
+            problem = f"The UNet must take {inpainting} channels: latent, mask and hint"
+            raise ValueError(f"{problem}. Received: in_channels={unet.in_channels}")
         self.vae = vae
         self.text_encoder = text_encoder
         self.train_text_encoder = train_text_encoder

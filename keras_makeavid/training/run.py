@@ -116,10 +116,8 @@ def _check_packages(recipe: Recipe) -> None:
     missing = [name for name in extras if not _is_installed(name)]
     if missing:
         wanted = ",".join(sorted({extras[name] for name in missing}))
-        raise ImportError(
-            f"The recipe needs {', '.join(missing)}: "
-            f"pip install 'keras-makeavid[{wanted}]'"
-        )
+        problem = f"The recipe needs {', '.join(missing)}"
+        raise ImportError(f"{problem}: pip install 'keras-makeavid[{wanted}]'")
 
 
 def _is_installed(name):

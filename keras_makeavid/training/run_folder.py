@@ -49,16 +49,12 @@ class RunFolder:
             if self.path.exists() and (
                 not self.path.is_dir() or self._holds_anything()
             ):
-                raise FileExistsError(
-                    f"{self.path} holds something that is no run: choose another "
-                    "run.folder"
-                )
+                problem = f"{self.path} holds something that is no run"
+                raise FileExistsError(f"{problem}: choose another run.folder")
             return
         if not resume:
-            raise FileExistsError(
-                f"{self.path} holds a run already: continue it (--resume auto), or "
-                "choose another run.folder"
-            )
+            problem = f"{self.path} holds a run already: continue it (--resume auto)"
+            raise FileExistsError(f"{problem}, or choose another run.folder")
         found = self._read_recipe()
         differences = list(_differences(_completed(found), recipe_as_dict(recipe)))
         if differences:

@@ -71,8 +71,6 @@ def matching_layers(
         if layer._trainable_variables or layer._non_trainable_variables:
             owners[layer] = bool(pattern.search(layer.path))
     if not any(owners.values()):
-        raise ValueError(
-            f"No layer's path matches trainable={trainable!r}. Paths look like "
-            f"{next(iter(owners)).path!r}"
-        )
+        problem = f"No layer's path matches trainable={trainable!r}"
+        raise ValueError(f"{problem}. Paths look like {next(iter(owners)).path!r}")
     return owners

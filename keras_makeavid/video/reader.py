@@ -241,8 +241,6 @@ def import_scenedetect() -> tuple[type, type]:
     try:
         from scenedetect import ContentDetector, FrameTimecode
     except ImportError as error:
-        raise ImportError(
-            "Scene cuts are found by PySceneDetect: "
-            "pip install 'keras-makeavid[scenes]'"
-        ) from error
+        problem = "Scene cuts are found by PySceneDetect"
+        raise ImportError(f"{problem}: pip install 'keras-makeavid[scenes]'") from error
     return ContentDetector, FrameTimecode

@@ -17,10 +17,8 @@ def check_frames(frames: np.ndarray) -> np.ndarray:
     """Return `frames` if they are a video `(F, H, W, 3)`, uint8, with no axis empty."""
     frames = np.asarray(frames)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-        raise ValueError(
-            "Frames must be uint8 of shape (F, H, W, 3). "
-            f"Received: {frames.dtype} of shape {frames.shape}"
-        )
+        problem = "Frames must be uint8 of shape (F, H, W, 3)"
+        raise ValueError(f"{problem}. Received: {frames.dtype} of shape {frames.shape}")
     if frames.size == 0:
         raise ValueError(f"There are no frames. Received: shape {frames.shape}")
     return frames

@@ -108,10 +108,8 @@ def _check_frames_folder(path: Path) -> None:
         raise FileExistsError(f"{path} is a file, expected a folder of PNG frames.")
     for entry in path.iterdir():
         if not FRAME_NAME.fullmatch(entry.name) or not entry.is_file():
-            raise FileExistsError(
-                f"{path} holds more than PNG frames, {entry.name!r} for one: "
-                "choose another folder."
-            )
+            problem = f"{path} holds more than PNG frames, {entry.name!r} for one"
+            raise FileExistsError(f"{problem}: choose another folder.")
 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:

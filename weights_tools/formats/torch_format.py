@@ -122,10 +122,8 @@ def open_torch(file: MappedFile) -> TensorFile:
             specs[name] = spec = checked_spec(tuple(tensor.shape), dtype)
             # A view may repeat elements: cheap in the file, not when it is copied.
             if spec.nbytes > file.size:
-                raise ValueError(
-                    f"shape {spec.shape} takes {spec.nbytes} bytes, more than the "
-                    f"whole file ({file.size})"
-                )
+                problem = f"shape {spec.shape} takes {spec.nbytes} bytes"
+                raise ValueError(f"{problem}, more than the whole file ({file.size})")
     pages = Pages()
 
     def read(name: str) -> np.ndarray:
