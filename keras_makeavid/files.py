@@ -58,9 +58,8 @@ def is_text(head: bytes) -> bool:
 def missing_file(path: Path) -> FileNotFoundError:
     """The error of a file that is not there, which names what a link leads to."""
     link = f", which {path} is a link to" if path.is_symlink() else ""
-    return FileNotFoundError(
-        f"There is no file {os.readlink(path) if link else path}{link}."
-    )
+    target = os.readlink(path) if link else path
+    return FileNotFoundError(f"There is no file {target}{link}.")
 
 
 def existing_file(path: StrPath) -> Path:
@@ -138,9 +137,8 @@ def check_replaceable_folder(path: StrPath, marker: str | None) -> Path:
         raise FileExistsError(f"{path} is a file, expected a folder or nothing.")
     others = path.exists() and any(path.iterdir())
     if others and marker and not (path / marker).exists():
-        raise FileExistsError(
-            f"{path} holds files but no {marker}: choose another folder."
-        )
+        problem = f"{path} holds files but no {marker}"
+        raise FileExistsError(f"{problem}: choose another folder.")
     return path
 
 

@@ -50,9 +50,7 @@ class GivenFrames:
             raise ValueError(_wrong(shares))
         for pattern, share in shares.items():
             match = isinstance(pattern, str) and _PATTERN.fullmatch(pattern)
-            numbers = (
-                [int(number) for number in match.groups() if number] if match else []
-            )
+            numbers = [int(n) for n in match.groups() if n] if match else []
             number = isinstance(share, int | float) and not isinstance(share, bool)
             if not (match or pattern in _FIXED) or 0 in numbers:
                 raise ValueError(_wrong(shares))

@@ -89,9 +89,8 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ImportError(
-            "Machines share work through Ray: pip install 'keras-makeavid[ray]'"
-        ) from error
+        problem = "Machines share work through Ray"
+        raise ImportError(f"{problem}: pip install 'keras-makeavid[ray]'") from error
     return ray
 
 

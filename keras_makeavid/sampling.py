@@ -352,11 +352,10 @@ def _in_windows(predict, starts, shares):
     def predict_all(sample, timestep):
         def add(i, total):
             start = starts[i]
-            part = predict(
-                _frames_of(sample, (start, window)), timestep, (start, window)
-            )
+            frames = start, window
+            part = predict(_frames_of(sample, frames), timestep, frames)
             part = part * ops.reshape(shares[i], (1, -1, 1, 1, 1))
-            part = part + _frames_of(total, (start, window))
+            part = part + _frames_of(total, frames)
             return ops.slice_update(total, (0, start, 0, 0, 0), part)
 
         return ops.fori_loop(0, count, add, ops.zeros_like(sample))

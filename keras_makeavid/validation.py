@@ -105,9 +105,8 @@ def _read(value: Any, kind: Any, path: str, problems: list[str]) -> Any:
         return read
     except (ValueError, RecursionError):
         where = path or "It"
-        problems.append(
-            f"{where} must be {expectation(kind)}. Received: {shown(value)}"
-        )
+        expected = expectation(kind)
+        problems.append(f"{where} must be {expected}. Received: {shown(value)}")
         return None
 
 
@@ -208,15 +207,10 @@ def _said(info: inspect.Type) -> str:
 
 
 def _bounds(info: inspect.IntType | inspect.FloatType, before: str) -> str:
-    named = {
-        "at least": info.ge,
-        "above": info.gt,
-        "at most": info.le,
-        "below": info.lt,
-    }
+    each = {"at least": info.ge, "above": info.gt, "at most": info.le, "below": info.lt}
     said = [
         f"{word} {bound:g}" if isinstance(bound, float) else f"{word} {bound}"
-        for word, bound in named.items()
+        for word, bound in each.items()
         if bound is not None
     ]
     return before + " and ".join(said) if said else ""

@@ -273,9 +273,8 @@ def misfit(
     found = told(problems)
     if not found:
         return None
-    return (
-        f"the tensors do not fit the {layout.kind} in layout {layout.name!r}. {found}"
-    )
+    model = f"{layout.kind} in layout {layout.name!r}"
+    return f"the tensors do not fit the {model}. {found}"
 
 
 def told(problems: Mapping[str, Sequence[str]], most: int = 20) -> str:

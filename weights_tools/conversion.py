@@ -230,9 +230,8 @@ def _checked_target(out, layout: str, dtype: str | None, force: bool) -> Path:
         layout == "ldm" or out.suffix in (*_SUFFIXES.values(), *_NEVER_WRITTEN)
     ):
         folder = "" if layout == "ldm" else ", or the name of a folder"
-        raise refusal(
-            f"A file in layout {layout!r} must end in {suffix}{folder}", out.name
-        )
+        expected = f"A file in layout {layout!r} must end in {suffix}{folder}"
+        raise refusal(expected, out.name)
     if out.exists() and not force:
         raise FileExistsError(f"{out} exists: give another name, or force")
     if out.is_file() and out.suffix != suffix:
@@ -282,9 +281,8 @@ def inflated(
     if component.kind != "unet":
         raise ValueError(f"Only a UNet can be inflated. Received: {component.kind}")
     if component.is_video:
-        raise ValueError(
-            f"{component.path} is a video model already: convert it instead"
-        )
+        problem = f"{component.path} is a video model already"
+        raise ValueError(f"{problem}: convert it instead")
     if motion is None:
         return _with_temporal_parts(_for_inpainting(component), {"temporal": True})
     if not isinstance(motion, Component):

@@ -206,9 +206,7 @@ def _renames(layers: _Layers) -> tuple[tuple[str, str], ...]:
 
 def _layout(kind: str, layers: _Layers, **further: Any) -> Layout:
     renames = ((r"spatial_conv/", ""), *_renames(layers), *KERAS_LEAVES)
-    return Layout(
-        name="kerascv", kind=kind, container="hdf5", renames=renames, **further
-    )
+    return Layout("kerascv", kind, "hdf5", renames, **further)
 
 
 UNET = _layout(
@@ -463,9 +461,8 @@ def _checkpoint(
     components: dict[str, Component] = {}
     for known, file in found:
         if known.name in components:
-            raise file.error(
-                f"is a second {known.name}, beside {components[known.name].path}"
-            )
+            problem = f"is a second {known.name}"
+            raise file.error(f"{problem}, beside {components[known.name].path}")
         layout = known.layout
         # Half of an autoencoder does not tell the architecture: there is but one.
         is_half = layout.kind == "vae"

@@ -150,17 +150,13 @@ def _by_kernel(file: TensorFile, shapes: Shapes) -> dict[tuple[str, str], dict]:
             repeated.append(name)
         else:
             found[homes[0]][role] = name
-    whole = {
-        place: names for place, names in found.items() if {"down", "up"} <= names.keys()
-    }
+    whole = {k: names for k, names in found.items() if {"down", "up"} <= names.keys()}
     misshapen = [
         problem
         for (kind, path), names in whole.items()
         if (problem := _misfit(file, names, kind, path, shapes[kind][path]))
     ]
-    lonely = [
-        n for key, names in found.items() if key not in whole for n in names.values()
-    ]
+    lonely = [n for k, names in found.items() if k not in whole for n in names.values()]
     problems = {
         "have no place in the models": homeless,
         "stand there twice": repeated,

@@ -520,10 +520,8 @@ def _snapshot(repository, revision, patterns, ignored=()) -> Path:
     from huggingface_hub import errors
 
     try:
-        wanted = {"allow_patterns": patterns, "ignore_patterns": list(ignored)}
-        folder = huggingface_hub.snapshot_download(
-            repository, revision=revision, **wanted
-        )
+        files = {"allow_patterns": patterns, "ignore_patterns": list(ignored)}
+        path = huggingface_hub.snapshot_download(repository, revision=revision, **files)
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
         raise FileNotFoundError(f"{HUB_PREFIX}{repository}: {error}") from error
-    return Path(folder)
+    return Path(path)

@@ -228,9 +228,8 @@ def _plan_kerascv(checkpoint: Checkpoint, file_name: str | None) -> _Plan:
             f"Keras tells its formats apart. Received: {file_name!r}"
         )
     if file_name is not None and len(files) != 1:
-        raise ValueError(
-            f"{sorted(files)} do not fit into one file: name a folder, or the part"
-        )
+        problem = f"{sorted(files)} do not fit into one file"
+        raise ValueError(f"{problem}: name a folder, or the part")
     return _Plan(
         {
             part: kerascv.KERASCV_KINDS[component.kind]

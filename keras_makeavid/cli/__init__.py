@@ -246,9 +246,8 @@ def _remove_oldest_programs(folder: str) -> None:
 @contextmanager
 def _tensorflow_only_as_backend():
     """Keep TensorFlow, which takes seconds, from being imported with KerasHub."""
-    hidden = os.environ["KERAS_BACKEND"] != "tensorflow" and (
-        "tensorflow" not in sys.modules
-    )
+    hidden = os.environ["KERAS_BACKEND"] != "tensorflow"
+    hidden = hidden and "tensorflow" not in sys.modules
     if hidden:
         sys.modules["tensorflow"] = None
     try:
@@ -277,9 +276,8 @@ def _on_device(name: str | None):
                 raise ValueError(f"there are {', '.join(there)}")
     except Exception as error:
         message = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(
-            f"--device {name} cannot be used with {backend}: {message[0]}"
-        ) from error
+        problem = f"--device {name} cannot be used with {backend}"
+        raise ValueError(f"{problem}: {message[0]}") from error
     with keras.device(name):
         yield
 

@@ -252,9 +252,8 @@ def load_task(options) -> TextToVideo:
         # Keras has no int8 beside float16.
         widened = "float32" if widened == "float16" else widened
         dtype = f"{options.quantize}_from_{widened}"
-    task = TextToVideo.from_preset(
-        options.preset, dtype=dtype, low_memory=options.low_memory
-    )
+    preset, low_memory = options.preset, options.low_memory
+    task = TextToVideo.from_preset(preset, dtype=dtype, low_memory=low_memory)
     if options.fast_decode is not None:
         task.load_fast_decoder(options.fast_decode)
     for path in options.embedding:

@@ -73,8 +73,7 @@ def _preset(folder):
     config = read_object(folder / "config.json")
     try:
         parameters = f"{metadata['parameter_count']:,}"
-        return {"class": config["class_name"], "parameters": parameters} | config[
-            "config"
-        ]
+        facts = {"class": config["class_name"], "parameters": parameters}
+        return facts | config["config"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} is no preset of ours: {error!r}") from error

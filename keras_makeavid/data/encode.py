@@ -316,9 +316,8 @@ class EncodingRayWorker:
         from keras_makeavid.data.clip_encoder import ClipEncoder
 
         task = TextToVideo.from_preset(preset, dtype="float32")
-        self._encoder = ClipEncoder(
-            task.vae, task.text_encoder, task.preprocessor.tokenize
-        )
+        parts = task.vae, task.text_encoder, task.preprocessor.tokenize
+        self._encoder = ClipEncoder(*parts)
         if self._encoder.fingerprint != fingerprint:
             raise ValueError(f"{preset} has other weights on a worker than here")
 

@@ -171,11 +171,8 @@ class LatentLoader(BatchLoader):
         self.reader = open_dataset(source)
         if not self.reader.ids:
             raise ValueError(f"{self.reader.folder} lists no clips")
-        if samples_per_epoch is None:
-            samples_per_epoch = len(self.reader)
-        super().__init__(
-            batch_size=batch_size, samples_per_epoch=samples_per_epoch, **kwargs
-        )
+        samples = len(self.reader) if samples_per_epoch is None else samples_per_epoch
+        super().__init__(batch_size=batch_size, samples_per_epoch=samples, **kwargs)
         if num_frames < 1:
             raise ValueError(f"num_frames must be at least 1. Received: {num_frames}")
         self.num_frames = num_frames

@@ -40,9 +40,8 @@ class PublishedReader(LatentReader):
     def _listed_ids(self) -> list[str]:
         path = self.folder / ID_LIST
         if not path.is_file():
-            raise FileNotFoundError(
-                f"{self.folder} is no latent dataset: it has no {path}"
-            )
+            problem = f"{self.folder} is no latent dataset"
+            raise FileNotFoundError(f"{problem}: it has no {path}")
         return read_ids(path)
 
     def _clip_arrays(self, clip_id: str) -> tuple[StoredArray, StoredArray]:

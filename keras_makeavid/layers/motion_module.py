@@ -46,9 +46,8 @@ class FramePositions(ShapeKeepingLayer):
         check_frames(frames, self.length, self.interpolate)
         table = ops.convert_to_tensor(self.embeddings)
         if frames is not None and frames > self.length:
-            table = ops.matmul(
-                ops.cast(_stretch(self.length, frames), table.dtype), table
-            )
+            stretch = ops.cast(_stretch(self.length, frames), table.dtype)
+            table = ops.matmul(stretch, table)
         return inputs + table[: ops.shape(inputs)[1], None]
 
 

@@ -89,10 +89,8 @@ class Attention(ShapeKeepingLayer):
         return self.to_out(ops.reshape(outputs, ops.shape(inputs)))
 
     def _heads(self, x: Tensor) -> Tensor:
-        shape = ops.shape(x)
-        return ops.reshape(
-            x, (*shape[:-1], self.num_heads, self.width // self.num_heads)
-        )
+        heads = self.num_heads, self.width // self.num_heads
+        return ops.reshape(x, (*ops.shape(x)[:-1], *heads))
 
     def get_config(self) -> dict[str, Any]:
         initializer = keras.initializers.serialize(self.output_initializer)
@@ -176,14 +174,13 @@ class TransformerBlock(ShapeKeepingLayer):
         self.rematerialise_feed_forward = False
         part = self.part
         self.norm1 = part(LayerNormalization, "norm1")
-        self.attn1 = part(Attention, "attn1", width, num_heads)
+        heads = width, num_heads
+        self.attn1 = part(Attention, "attn1", *heads)
         self.norm2 = part(LayerNormalization, "norm2")
-        self.attn2 = part(Attention, "attn2", width, num_heads)
+        self.attn2 = part(Attention, "attn2", *heads)
         if temporal:
             self.norm_temporal = part(LayerNormalization, "norm_temporal")
-            self.attn_temporal = part(
-                TemporalAttention, "attn_temporal", width, num_heads
-            )
+            self.attn_temporal = part(TemporalAttention, "attn_temporal", *heads)
         self.norm3 = part(LayerNormalization, "norm3")
         self.ff = part(FeedForward, "ff", width, gelu)
 
@@ -267,10 +264,8 @@ class SpatioTemporalTransformer(ShapeKeepingLayer):
         self.temporal = temporal
         self.norm = self.part(GroupNormalization, "norm", groups, epsilon)
         self.proj_in = self.part(SpatialConv, "proj_in", channels, 1)
-        block = (channels, num_heads, gelu, temporal)
-        self.transformer_block = self.part(
-            TransformerBlock, "transformer_block", *block
-        )
+        how = (channels, num_heads, gelu, temporal)
+        self.transformer_block = self.part(TransformerBlock, "transformer_block", *how)
         self.proj_out = self.part(SpatialConv, "proj_out", channels, 1)
 
     def build(self, inputs_shape, context_shape) -> None:

@@ -62,7 +62,7 @@ class UNetBlock(Layer):
         self.channels = channels = design.block_channels[level]
         self.temporal = temporal
         self.rematerialise = False
-        num_modules = 0 if motion is None else (num_transformers or num_layers)
+        modules = 0 if motion is None else (num_transformers or num_layers)
 
         def parts(kind, name, count, *arguments, **options):
             return [
@@ -83,10 +83,8 @@ class UNetBlock(Layer):
             temporal,
         )
         # What is temporal has it in its path, by which training and files tell.
-        module = {"groups": groups, **(motion or {})}
-        self.temporal_modules = parts(
-            MotionModule, "temporal_modules", num_modules, **module
-        )
+        how = {"groups": groups, **(motion or {})}
+        self.temporal_modules = parts(MotionModule, "temporal_modules", modules, **how)
 
     def build(self, width, time_width, context_shape, skips=None) -> None:
         """Create the weights for inputs of a width, and of skips beside them."""

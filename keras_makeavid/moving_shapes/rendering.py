@@ -229,9 +229,8 @@ def figure_of(scene: Scene, times: np.ndarray) -> list[Limb]:
     for side, (upper, fore) in ((-1, pose.left_arm), (1, pose.right_arm)):
         elbow = shoulder + _UPPER_ARM * _direction(side * upper - pose.lean)
         hand = elbow + _FOREARM * _direction(side * fore - pose.lean)
-        foot = np.stack(
-            [np.full_like(times, side * _STANCE), np.zeros_like(times)], axis=-1
-        )
+        zeros = np.zeros_like(times)
+        foot = np.stack([zeros + side * _STANCE, zeros], axis=-1)
         knee = (hip + foot) / 2
         knee[:, 0] += side * pose.crouch
         joints = [(shoulder, elbow), (elbow, hand), (hip, knee), (knee, foot)]

@@ -20,11 +20,7 @@ _UNITS = {"K": 2.0**-20, "M": 2.0**-10, "G": 1.0, "T": 2.0**10}
 
 _BITS = {"pred": 8, "bf16": 16}
 _KINDS = (
-    "all-reduce",
-    "all-gather",
-    "reduce-scatter",
-    "all-to-all",
-    "collective-permute",
+    *("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"),
 )
 _OPERATION = re.compile(
     r"^\s*(?:ROOT )?%?[\w.\-]+ = (?P<shape>.*?) "

@@ -73,11 +73,9 @@ def plan_training(
         model = programs.training_model(recipe, chosen, sizes)
         lowered = programs.lower_training_step(model, chosen, batch_size, sizes)
         state, words = training_state(model), _words(recipe, model.unet)
-        estimate = compile_and_estimate(lowered, topology)
+        found = compile_and_estimate(lowered, topology)
     batch = batch_size // topology.chips
-    return Plan(
-        "training step", recipe, chosen, topology, batch, words, state, estimate
-    )
+    return Plan("training step", recipe, chosen, topology, batch, words, state, found)
 
 
 def plan_sampling(

@@ -92,9 +92,8 @@ class NoiseSchedule:
         names = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(config) - set(names))
         if unknown:
-            raise ValueError(
-                f"Unknown noise schedule arguments {unknown}, expected some of {names}."
-            )
+            problem = f"Unknown noise schedule arguments {unknown}"
+            raise ValueError(f"{problem}, expected some of {names}.")
         return cls(**config)
 
     @classmethod

@@ -107,9 +107,8 @@ def get_scheduler(
         return scheduler
     known = SCHEDULERS | DIFFUSERS_CLASSES
     if not isinstance(scheduler, str) or scheduler not in known:
-        nearest = difflib.get_close_matches(
-            str(scheduler).lower(), known, n=1, cutoff=0.5
-        )
+        asked = str(scheduler).lower()
+        nearest = difflib.get_close_matches(asked, known, n=1, cutoff=0.5)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
         raise ValueError(
             f"Unknown scheduler {scheduler!r}, expected one of {list(SCHEDULERS)}, "
@@ -143,17 +142,15 @@ def scheduler_from_diffusers_config(config: dict[str, Any]) -> Scheduler:
     known = every | DIFFUSERS_KEYS.keys() | _DEMANDED.keys() | _WITHOUT_EFFECT
     unknown = sorted(config.keys() - known)
     if unknown:
-        raise ValueError(
-            f"Unknown keys {unknown} of a {name}, expected some of {sorted(known)}."
-        )
+        problem = f"Unknown keys {unknown} of a {name}"
+        raise ValueError(f"{problem}, expected some of {sorted(known)}.")
     demanded = dict(_DEMANDED)
     if scheduler is UniPC:
         demanded["lower_order_final"] = True
     for key, value in demanded.items():
         if config.get(key) is not None and config[key] != value:
-            raise ValueError(
-                f"{name} with {key}={config[key]!r} is not supported; expected {value}."
-            )
+            problem = f"{name} with {key}={config[key]!r} is not supported"
+            raise ValueError(f"{problem}; expected {value}.")
     settings = {}
     for key, field in _keys(scheduler).items():
         value = config.get(key)

@@ -92,9 +92,8 @@ class LoadedAdapters:
 
     def _check(self, name: str) -> None:
         if name not in self._loaded:
-            raise ValueError(
-                f"There is no adapter {name!r}. Loaded: {sorted(self._loaded)}"
-            )
+            problem = f"There is no adapter {name!r}. Loaded"
+            raise ValueError(f"{problem}: {sorted(self._loaded)}")
 
     def _apply(self, loaded: _Loaded) -> None:
         """Make each kernel what these adapters make of it; all of them or none."""

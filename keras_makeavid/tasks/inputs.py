@@ -99,9 +99,8 @@ def as_windows(
     if overlap is None:
         overlap = window // 4
     if not is_integer(overlap) or not 0 <= overlap < window:
-        raise refusal(
-            f"overlap must be an integer from 0 to {window - 1}, below window", overlap
-        )
+        problem = f"overlap must be an integer from 0 to {window - 1}"
+        raise refusal(f"{problem}, below window", overlap)
     check_choice("blend", blend, BLENDS)
     if window > num_frames:
         raise refusal(f"window must be at most num_frames, {num_frames}", window)

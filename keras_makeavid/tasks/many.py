@@ -158,9 +158,7 @@ def generate_many(
             waiting[number] = (name, settings)
 
     def write_manifest():
-        done = {
-            path.name for path in (*report.found.values(), *report.written.values())
-        }
+        done = {p.name for p in (*report.found.values(), *report.written.values())}
         videos = {name: fact for name, fact in facts.items() if name in done}
         failed = {str(number): text for number, text in report.failed.items()}
         write_json(out / _MANIFEST, {"videos": videos, "failed": failed})

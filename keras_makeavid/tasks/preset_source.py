@@ -74,9 +74,8 @@ def _on_disk(path: Path) -> tuple[str, str]:
 def _converted(
     source: str, identity: str, motion: str | None = None, of_motion: str = ""
 ) -> str:
-    name = re.sub(
-        r"[^\w.-]+", "-", source.removeprefix(presets.HUB_PREFIX).partition("@")[0]
-    )
+    plain = source.removeprefix(presets.HUB_PREFIX).partition("@")[0]
+    name = re.sub(r"[^\w.-]+", "-", plain)
     key = hashlib.sha256((identity + of_motion).encode()).hexdigest()[:16]
     folder = cache_folder() / f"{name.strip('-')[-60:]}-{key}"
     if _is_whole(folder):
@@ -87,9 +86,8 @@ def _converted(
     folder.parent.mkdir(parents=True, exist_ok=True)
     print(f"{source} is converted once, to {folder}", file=sys.stderr)
     with folder_written_aside(folder) as aside:
-        convert(
-            source, aside, inflating="auto", motion=motion, force=True, progress=True
-        )
+        how = {"inflating": "auto", "force": True, "progress": True}
+        convert(source, aside, motion=motion, **how)
         sizes = _sizes(aside)
         write_json(aside / _RECORD, sizes)
     print(f"{folder}: {sum(sizes.values()) / 1e9:.2f} GB", file=sys.stderr)

@@ -417,9 +417,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         table = get_scheduler(scheduler, self.schedule).table(num_steps, strength)
         levels = self.schedule.noise_scale(table.timesteps)
         guided = np.flatnonzero((low <= levels) & (levels <= high))
-        how["guided_steps"] = (
-            range(guided[0], guided[-1] + 1) if guided.size else range(0)
-        )
+        stretch = (guided[0], guided[-1] + 1) if guided.size else (0,)
+        how["guided_steps"] = range(*stretch)
         shape = (num_frames, *self._latent_shape(height, width))
         pictures = inputs.as_keyframes(
             hint_image, mask_image, keyframes, num_frames, (batch, height, width), shape
@@ -475,7 +474,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             noise = _noise(seeds, "video", shape)
             if windows is not None and shared_noise:
                 for each, own in zip(noise, seeds, strict=True):
-                    rng = _generator(own, "windows")
+                    rng = _random(own, "windows")
                     each[:] = share_noise(each, at_once, windows.stride, rng)
             with self._at_work(self.backbone):
                 latents = self._video_loop(
@@ -546,9 +545,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                     f"{self.num_frames}. Received: {factor}"
                 )
         keyframes = {i * factor: video[:, i] for i in range(video.shape[1])}
-        return self.generate(
-            prompts, keyframes=keyframes, num_frames=num_frames, **arguments
-        )
+        how: dict[str, Any] = {"keyframes": keyframes, "num_frames": num_frames}
+        return self.generate(prompts, **how, **arguments)
 
     def extend(
         self,
@@ -841,9 +839,7 @@ def _noise(seeds, purpose, shape):
 
     Drawn by NumPy: the same on every backend, and for every batch and device count.
     """
-    return np.stack(
-        [_generator(s, purpose).standard_normal(shape, "f4") for s in seeds]
-    )
+    return np.stack([_random(s, purpose).standard_normal(shape, "f4") for s in seeds])
 
 
 def _noise_keys(seeds, purpose, table):
@@ -851,11 +847,11 @@ def _noise_keys(seeds, purpose, table):
     if not table.needs_noise:
         return None
     limit = 2**31
-    generators = [_generator(seed, f"{purpose} steps") for seed in seeds]
+    generators = [_random(seed, f"{purpose} steps") for seed in seeds]
     return np.stack([g.integers(-limit, limit, 2, "int32") for g in generators])
 
 
-def _generator(seed, purpose):
+def _random(seed, purpose):
     return np.random.default_rng([seed, *purpose.encode()])
 
 

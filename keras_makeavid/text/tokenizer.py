@@ -245,9 +245,8 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         ids = {token: len(old.tokens) + i for i, token in enumerate(tokens)}
         added = (*old.added, *(AddedToken(token) for token in tokens))
         preprocessor = type(self).from_config(self.get_config())
-        preprocessor._set_vocabulary(
-            Vocabulary({**old.tokens, **ids}, old.merges, added)
-        )
+        whole = Vocabulary({**old.tokens, **ids}, old.merges, added)
+        preprocessor._set_vocabulary(whole)
         return preprocessor
 
     def get_config(self) -> dict:
@@ -337,10 +336,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
             return_attention_mask=False,
         )["input_ids"]
         vectors = self._loaded_vocabulary().vectors
-        return [
-            [i for first in text for i in vectors.get(first, (first,))]
-            for text in texts
-        ]
+        return [[j for i in ids for j in vectors.get(i, (i,))] for ids in texts]
 
     def _lowered(self, prompt):
         """A prompt in lower case, but for tokens that are found as they are written.
@@ -389,9 +385,8 @@ def as_texts(name: str, value: Any) -> list[str]:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise ValueError(
-                f"{name} must be valid Unicode. Received: {shown(text)} ({error})"
-            ) from error
+            problem = f"{name} must be valid Unicode"
+            raise ValueError(f"{problem}. Received: {shown(text)} ({error})") from error
     return list(texts)
 
 

@@ -120,9 +120,8 @@ def read_folder(folder: StrPath) -> Vocabulary:
     if whole.exists():
         vocabulary = read_tokenizer_json(whole)
     else:
-        vocabulary = read_vocabulary(
-            Path(folder, VOCABULARY_FILE), Path(folder, MERGES_FILE)
-        )
+        files = Path(folder, VOCABULARY_FILE), Path(folder, MERGES_FILE)
+        vocabulary = read_vocabulary(*files)
     legacy = Path(folder, "added_tokens.json")
     if legacy.exists():
         ids = read_object(legacy)
@@ -216,9 +215,7 @@ def _steps(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
         if key in rule:
             return [step for inner in rule[key] for step in _steps(inner)]
     # With a token stands its id, or its kind.
-    tokens: dict[str, Any] = {
-        key: rule[key][0] for key in ("sep", "cls") if key in rule
-    }
+    tokens: dict[str, Any] = {k: rule[k][0] for k in ("sep", "cls") if k in rule}
     pieces = [piece["id"] for each in rule.get("single", ()) for piece in each.values()]
     if pieces:
         tokens["single"] = pieces
@@ -315,6 +312,5 @@ def _check_merges(merges: list[str], tokens: dict[str, int]) -> None:
     for merge in merges:
         left, space, right = merge.partition(" ")
         if not {left, right, left + right} <= tokens.keys():
-            raise refusal(
-                "Merge rules must be 'left right', of tokens in the vocabulary", merge
-            )
+            problem = "Merge rules must be 'left right'"
+            raise refusal(f"{problem}, of tokens in the vocabulary", merge)

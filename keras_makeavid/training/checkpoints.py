@@ -199,9 +199,8 @@ class Checkpoints:
         step, self._writing = self._writing, None
         self._write_failed = True
         if self._hosts.count > 1:
-            raise OSError(
-                f"Checkpoint {step} could not be written: {_first_line(error)}"
-            ) from error
+            problem = f"Checkpoint {step} could not be written"
+            raise OSError(f"{problem}: {_first_line(error)}") from error
         with contextlib.suppress(Exception):
             self._writer.close()
         self._remove_unfinished()
@@ -419,9 +418,8 @@ def _places(shape):
 
     places = jnp.zeros(shape, "uint32")
     for axis, size in enumerate(shape):
-        places = places * jnp.uint32(size) + jax.lax.broadcasted_iota(
-            "uint32", shape, axis
-        )
+        along = jax.lax.broadcasted_iota("uint32", shape, axis)
+        places = places * jnp.uint32(size) + along
     return places
 
 

@@ -110,9 +110,8 @@ class ImageDiffusion(DiffusionModel):
         latents, mask, hint = self._encode(ops.cast(inputs["images"], "float32"))
         noisy, timesteps, target = self.noised(latents)
         sample = ops.concatenate([noisy, mask, hint], axis=-1)
-        prediction = self.unet(
-            {"sample": sample, "timesteps": timesteps, "context": context}
-        )
+        asked = {"sample": sample, "timesteps": timesteps, "context": context}
+        prediction = self.unet(asked)
         return self.outputs(prediction, target, timesteps)
 
     def _encode(self, images):
@@ -136,9 +135,8 @@ class ImageDiffusion(DiffusionModel):
         """Masks `(B, H, W, 1)`: 1 everywhere, or within a rectangle."""
         # Sides are uniform in 0 to 1 of the image's, at a uniform place.
         batch, (height, width) = ops.shape(images)[0], images.shape[1:3]
-        drawn = keras.random.uniform(
-            (batch, 5, 1), dtype="float32", seed=self.seed_generator
-        )
+        seed = self.seed_generator
+        drawn = keras.random.uniform((batch, 5, 1), dtype="float32", seed=seed)
         rows = _within(drawn[:, 0], drawn[:, 1], height)[:, :, None]
         columns = _within(drawn[:, 2], drawn[:, 3], width)[:, None, :]
         full = drawn[:, 4, :, None] < self.full_mask_share

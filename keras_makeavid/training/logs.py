@@ -127,9 +127,8 @@ class ConsoleLog:
         self._total = total
         self._shown = -float("inf")
         self._terminal = sys.stderr.isatty()
-        self._bar = tqdm(
-            total=total, desc="train", unit="step", disable=not self._terminal
-        )
+        how = {"desc": "train", "unit": "step", "disable": not self._terminal}
+        self._bar = tqdm(total=total, **how)
 
     def go_on_at(self, step: int) -> None:
         self._bar.initial = self._bar.n = step

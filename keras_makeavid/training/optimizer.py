@@ -179,13 +179,11 @@ class AdamW(keras.optimizers.AdamW):
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         norm = _global_norm(grads)
-        usable = ops.isfinite(norm) if self.skip_nonfinite else ops.isfinite(0.0)
-        due = usable
+        good = ops.isfinite(norm) if self.skip_nonfinite else ops.isfinite(0.0)
+        due = good
         if self.gradient_accumulation_steps:
-            grads, norm, due = self._accumulate(
-                grads, norm, usable, trainable_variables
-            )
-        self.skipped_steps.assign_add(1 - ops.cast(usable, "int32"))
+            grads, norm, due = self._accumulate(grads, norm, good, trainable_variables)
+        self.skipped_steps.assign_add(1 - ops.cast(good, "int32"))
         self.last_gradient_norm.assign(norm)
         learning_rate = self.learning_rate
         self.last_learning_rate.assign(learning_rate)
@@ -203,23 +201,23 @@ class AdamW(keras.optimizers.AdamW):
                 self._update(gradient * scale, variable, learning_rate, due)
         self.updates.assign_add(ops.cast(due, "int32"))
 
-    def _accumulate(self, grads, norm, usable, variables):
+    def _accumulate(self, grads, norm, good, variables):
         """Add a part; return the mean of the parts, its norm, and if to update now."""
         steps = self.gradient_accumulation_steps
         last = ops.equal((self._iterations + 1) % steps, 0)
-        parts = ops.convert_to_tensor(self._parts) + ops.cast(usable, "int32")
+        parts = ops.convert_to_tensor(self._parts) + ops.cast(good, "int32")
         count = ops.cast(ops.maximum(parts, 1), "float32")
         means = []
         for gradient, variable in zip(grads, variables, strict=True):
             sums = self._accumulated_gradients[self._get_variable_index(variable)]
             total = ops.convert_to_tensor(sums)
-            total = ops.where(usable, total + gradient, total)
+            total = ops.where(good, total + gradient, total)
             means.append(total / ops.cast(count, total.dtype))
             sums.assign(ops.where(last, ops.zeros_like(total), total))
         self._parts.assign(ops.where(last, ops.zeros_like(parts), parts))
         mean_norm = _global_norm(means)
         due = ops.logical_and(last, parts > 0)
-        return means, ops.where(usable, mean_norm, norm), due
+        return means, ops.where(good, mean_norm, norm), due
 
     def _update(self, gradient, variable, learning_rate, due):
         """One variable's AdamW step and average, kept only where `due`."""

@@ -142,9 +142,8 @@ class _Run:
         samples = recipe.samples
         self._hints = [read_image(p) for p in samples.hints] if samples else []
         # No one else has the task: a stage of adapters ends with other weights.
-        self._task = task = TextToVideo.from_preset(
-            recipe.model.preset, dtype="float32"
-        )
+        preset = recipe.model.preset
+        self._task = task = TextToVideo.from_preset(preset, dtype="float32")
         notes = phases.check_data(recipe, task, allow_other_encoder)
         phases.check_patterns(recipe, task.backbone)
         hosts.first_does(lambda: resources.enter_context(folder.begun(recipe)))
@@ -280,9 +279,8 @@ class _Run:
         )
         remaining = phase.steps - position.step
         if remaining:
-            loader = phases.open_loader(
-                stage, self._recipe.run.seed, self._task, self._hosts
-            )
+            seed = self._recipe.run.seed
+            loader = phases.open_loader(stage, seed, self._task, self._hosts)
             first = done + position.data_shift
             callbacks = UnreadLogs([callback], add_history=True, model=self._model)
             with _inputs(loader, stage.objective, first) as inputs:

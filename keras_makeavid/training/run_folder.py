@@ -59,9 +59,8 @@ class RunFolder:
         differences = list(_differences(_completed(found), recipe_as_dict(recipe)))
         if differences:
             told = "; ".join(differences[:10])
-            raise ValueError(
-                f"The recipe is not that of the run in {self.path}: {told}"
-            )
+            trouble = f"The recipe is not that of the run in {self.path}"
+            raise ValueError(f"{trouble}: {told}")
 
     @contextlib.contextmanager
     def begun(self, recipe: Recipe) -> Iterator[None]:

@@ -156,9 +156,8 @@ class DiffusionModel(ReportingModel):
         """What `call` returns, all that the loss is made of; `weights` are `(B,)`."""
         outputs = {"prediction": ops.cast(prediction, "float32"), "target": target}
         if self.min_snr_gamma is not None:
-            outputs["weights"] = self.schedule.min_snr_weights(
-                timesteps, self.min_snr_gamma
-            )
+            gamma = self.min_snr_gamma
+            outputs["weights"] = self.schedule.min_snr_weights(timesteps, gamma)
         return outputs
 
     def compute_loss(

@@ -59,9 +59,8 @@ def open_clip(
         head = file.read(4096)
     if is_text(head) and not head.startswith(b"YUV4MPEG2"):
         # Also keeps out playlists, through which FFmpeg would open other files.
-        raise ValueError(
-            f"{path} {substitute_in(head) or 'is a text file, not a video'}."
-        )
+        what = substitute_in(head) or "is a text file, not a video"
+        raise ValueError(f"{path} {what}.")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         yield WebPClip(path, max_bytes, rgb)
         return
@@ -324,9 +323,8 @@ class VideoClip:
             shaped = frame.reformat(width, format=layout, interpolation="BICUBIC")
             image = shaped.to_ndarray()
         except (av.FFmpegError, ValueError) as error:
-            raise ValueError(
-                f"A frame of {self._path} cannot be decoded: damaged?"
-            ) from error
+            problem = f"A frame of {self._path} cannot be decoded"
+            raise ValueError(f"{problem}: damaged?") from error
         (top, bottom, left, right), stretch = self._crop, width / frame.width
         columns = slice(round(left * stretch), width - round(right * stretch))
         image = image[top : frame.height - bottom, columns]

@@ -248,9 +248,8 @@ class TooLargeError(ValueError):
 def _check_pixels(path, size, most):
     width, height = size
     if width * height > most:
-        raise TooLargeError(
-            f"{path} declares {width} x {height} pixels, at most {most} are accepted."
-        )
+        problem = f"{path} declares {width} x {height} pixels"
+        raise TooLargeError(f"{problem}, at most {most} are accepted.")
 
 
 def _opener(head):

@@ -65,9 +65,8 @@ def open_flax(file: MappedFile) -> TensorFile:
         raise
     except Exception as error:
         # Damage meets the library in many ways.
-        raise file.error(
-            f"is truncated or damaged at byte {walk.at}: {error!r:.200}"
-        ) from error
+        problem = f"is truncated or damaged at byte {walk.at}"
+        raise file.error(f"{problem}: {error!r:.200}") from error
     if walk.at != file.size:
         raise file.error(f"{file.size - walk.at} bytes follow the map")
     return mapped_tensors(file, walk.tensors)

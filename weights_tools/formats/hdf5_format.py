@@ -166,12 +166,10 @@ class Hdf5Tensors(TensorFile):
         dataset = DatasetID(found)
         chunks = list((dataset.index or {}).values())
         counts = [-(-n // c) for n, c in zip(spec.shape, dataset.chunks, strict=True)]
-        steps = (
-            range(0, c * n, c) for c, n in zip(dataset.chunks, counts, strict=True)
-        )
+        axes = (range(0, c * n, c) for c, n in zip(dataset.chunks, counts, strict=True))
         # The number first: a list of what is expected could be without end.
         if math.prod(counts) != len(chunks) or any(
-            place not in dataset.index for place in itertools.product(*steps)
+            place not in dataset.index for place in itertools.product(*axes)
         ):
             raise ValueError(f"has {len(chunks)} of {math.prod(counts)} chunks")
         # Or a single small chunk could stand for any number of large ones.
@@ -218,9 +216,8 @@ def _dtype(found: _Objects) -> str:
     ptype = found.ptype
     kind = type(ptype).__name__.removeprefix("P5")
     if isinstance(ptype, P5FloatType):
-        form = struct.unpack_from(
-            "<2H4BI", found.msg_data, message["offset_to_message"] + 8
-        )
+        at = message["offset_to_message"] + 8
+        form = struct.unpack_from("<2H4BI", found.msg_data, at)
         if ptype.dtype.str[0] != ">" and form in _FLOATS:
             return _FLOATS[form]
     elif isinstance(ptype, P5IntegerType) and ptype.dtype.str[0] != ">":

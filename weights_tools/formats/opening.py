@@ -101,14 +101,12 @@ def _open_sharded(index: MappedFile) -> TensorFile:
                 if weight_map.get(name) != shard:
                     home = weight_map.get(name)
                     listed = f"in {shortened(home)}" if home else "nowhere"
-                    raise file.error(
-                        f"is here and, by {index.path.name}, {listed}", name
-                    )
+                    problem = f"is here and, by {index.path.name}, {listed}"
+                    raise file.error(problem, name)
         for name, shard in weight_map.items():
             if name not in opened[shard].specs:
-                raise opened[shard].error(
-                    f"is absent, but {index.path.name} lists it", name
-                )
+                problem = f"is absent, but {index.path.name} lists it"
+                raise opened[shard].error(problem, name)
         homes = {name: opened[shard] for name, shard in weight_map.items()}
         specs = {name: home.specs[name] for name, home in homes.items()}
         metadata = next(iter(homes.values())).metadata

@@ -48,9 +48,8 @@ def open_safetensors(file: MappedFile) -> TensorFile:
                 tensors[name] = StoredTensor(spec, (Extent(position, spec.nbytes),))
                 position += spec.nbytes
     except SafetensorError as error:
-        raise file.error(
-            f"is no whole safetensors file: {shortened(str(error))}"
-        ) from error
+        problem = shortened(str(error))
+        raise file.error(f"is no whole safetensors file: {problem}") from error
     return mapped_tensors(file, tensors, metadata)
 
 

@@ -193,9 +193,8 @@ def _zipped_pickle(file: MappedFile) -> bytes:
             return archive.read(pickles[0])
     except Exception as error:
         # Damage meets Python's reader in many ways, not all of them `BadZipFile`.
-        raise file.error(
-            f"is no whole zip archive of PyTorch: {shortened(str(error))}"
-        ) from error
+        problem = "is no whole zip archive of PyTorch"
+        raise file.error(f"{problem}: {shortened(str(error))}") from error
 
 
 def _is_passed_over(name: str, is_called: bool) -> bool:

@@ -133,9 +133,8 @@ def create_tensors(
     size = sum(spec.nbytes for spec in specs.values())
     free = shutil.disk_usage(path.parent).free
     if free < size:
-        raise OSError(
-            errno.ENOSPC, f"{size} bytes are needed, {free} are free", str(path)
-        )
+        problem = f"{size} bytes are needed, {free} are free"
+        raise OSError(errno.ENOSPC, problem, str(path))
     return TensorWriter(path, specs, begin)
 
 

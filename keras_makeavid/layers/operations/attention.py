@@ -201,9 +201,8 @@ def _attend_by_head(run: int):
 
             if run == q.shape[0]:
                 return one_run(q)
-            outputs, log_totals = ops.map(
-                one_run, ops.reshape(q, (-1, run, q.shape[-1]))
-            )
+            queries = ops.reshape(q, (-1, run, q.shape[-1]))
+            outputs, log_totals = ops.map(one_run, queries)
             return ops.reshape(outputs, q.shape), ops.reshape(log_totals, (-1, 1))
 
         outputs, log_totals = ops.map(one_head, (query, key, value))

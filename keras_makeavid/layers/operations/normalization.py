@@ -124,9 +124,8 @@ def _group_normalization_portable(inputs, scale, offset, groups, epsilon):
         per_channel = ops.mean(values, axis=1)
         per_group = ops.reshape(per_channel, (-1, groups, channels // groups))
         mean = ops.mean(per_group, axis=-1, keepdims=True)
-        return ops.reshape(
-            ops.broadcast_to(mean, ops.shape(per_group)), (-1, 1, channels)
-        )
+        mean = ops.broadcast_to(mean, ops.shape(per_group))
+        return ops.reshape(mean, (-1, 1, channels))
 
     centred = x - group_mean(x)
     variance = group_mean(ops.square(centred))

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
@@ -37,12 +37,8 @@ def tokens_per_program(tokens: int, keys: int) -> int | None:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def attention(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    heads: int,
-    interpret: bool = False,
-) -> jax.Array:
+    query: Array, key: Array, value: Array, heads: int, interpret: bool = False
+) -> Array:
     """Attend from `(N, C, T)` to keys and values `(N, C, S)`; `heads` divides C.
 
     `interpret` runs the kernel without a TPU.
@@ -61,7 +57,7 @@ def attention(
     )(query, key, value)
 
 
-def _keeping_arguments(function):
+def _with_arguments(function):
     """The forward pass of a kernel whose gradient begins from its arguments."""
 
     def forward(query, key, value, heads, interpret):
@@ -91,7 +87,7 @@ def _attention_backward(heads, interpret, kept, upstream):
     )
 
 
-attention.defvjp(_keeping_arguments(attention), _attention_backward)
+attention.defvjp(_with_arguments(attention), _attention_backward)
 
 
 class _Blocks:
@@ -190,12 +186,8 @@ def pixels_per_program(frames: int, width: int, pixels: int) -> int | None:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def attention_over_frames(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    heads: int,
-    interpret: bool = False,
-) -> jax.Array:
+    query: Array, key: Array, value: Array, heads: int, interpret: bool = False
+) -> Array:
     """Let each pixel's frames attend to one another, pixels last: `(B, F, C, N)`.
 
     So few scores a pixel fill no matrix unit: they are sums of products of vectors.
@@ -210,9 +202,7 @@ def _frames_backward(heads, interpret, kept, upstream):
     return _over_frames(_frames_backward_kernel, 5, 3, arrays, heads, interpret)
 
 
-attention_over_frames.defvjp(
-    _keeping_arguments(attention_over_frames), _frames_backward
-)
+attention_over_frames.defvjp(_with_arguments(attention_over_frames), _frames_backward)
 
 
 def _over_frames(kernel, products, outputs, arrays, heads, interpret):

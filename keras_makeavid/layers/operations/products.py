@@ -16,10 +16,8 @@ def dense(inputs: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         # One kernel, which adds the bias inside the product.
         import torch
 
-        inputs, kernel, *biases = map(
-            ops.convert_to_tensor, given(inputs, kernel, bias)
-        )
-        return torch.nn.functional.linear(inputs, kernel.t(), *biases)
+        inputs, kernel, *rest = map(ops.convert_to_tensor, given(inputs, kernel, bias))
+        return torch.nn.functional.linear(inputs, kernel.t(), *rest)
     return summed_in_float32(_dense_portable, *given(inputs, kernel, bias))
 
 
