@@ -16,14 +16,7 @@ import numpy as np
 
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor
-from weights_tools.architectures import (
-    KERNEL_IN,
-    KINDS,
-    complete,
-    kind_of,
-    shapes_of,
-    variables_of,
-)
+from weights_tools import architectures
 from weights_tools.configs import architecture
 from weights_tools.formats import TensorFile, TensorSpec
 from weights_tools.layouts import Layout, get_layout
@@ -73,12 +66,12 @@ class Component:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of all variables that the model has, held here or not."""
-        return shapes_of(self.kind, self.arguments)
+        return architectures.shapes_of(self.kind, self.arguments)
 
     @property
     def part(self) -> str:
         """What it is where it comes alone: its kind, or motion modules alone."""
-        is_unet = self.kind != "unet" or KERNEL_IN in self.weights.specs
+        is_unet = self.kind != "unet" or architectures.KERNEL_IN in self.weights.specs
         return self.kind if is_unet else MOTION
 
     @property
@@ -115,20 +108,20 @@ class Component:
     def with_channels(self, channels: int) -> Component:
         """The UNet with zero weights for further channels, or without the last ones."""
         arguments = {**self.arguments, "in_channels": channels}
-        shape = shapes_of("unet", arguments)[KERNEL_IN]
+        shape = architectures.shapes_of("unet", arguments)[architectures.KERNEL_IN]
         held = self.weights
 
         def read(path):
             value = held.read(path)
-            if path != KERNEL_IN:
+            if path != architectures.KERNEL_IN:
                 return value
             resized = np.zeros(shape, value.dtype)
             both = min(channels, value.shape[2])
             resized[:, :, :both] = value[:, :, :both]
             return resized
 
-        spec = TensorSpec(shape, held.specs[KERNEL_IN].dtype)
-        specs = {**held.specs, KERNEL_IN: spec}
+        spec = TensorSpec(shape, held.specs[architectures.KERNEL_IN].dtype)
+        specs = {**held.specs, architectures.KERNEL_IN: spec}
         weights = TensorFile(self.path, specs, read)
         return replace(self, arguments=arguments, weights=weights)
 
@@ -136,7 +129,7 @@ class Component:
         """Make the model with its weights; `None` is Keras's default dtype."""
         if self.kind == "vae" or self.part == MOTION:
             self.require_layout("keras")
-        model = KINDS[self.kind](**self.arguments, dtype=dtype)
+        model = architectures.KINDS[self.kind](**self.arguments, dtype=dtype)
         assign_weights(model, self.weights)
         return model
 
@@ -171,17 +164,17 @@ def component_from_file(
     """View a model in a file; `overrides` are arguments of a UNet known better."""
     if layout.kind == "unet":
         arguments = {**arguments, **(overrides or {})}
-    arguments = complete(layout.kind, arguments)
-    shapes = shapes_of(layout.kind, arguments)
+    arguments = architectures.complete(layout.kind, arguments)
+    shapes = architectures.shapes_of(layout.kind, arguments)
     weights = weights_from_file(file, layout, root, shapes)
     return Component(layout.kind, layout.name, arguments, weights)
 
 
 def component_of_model(model: keras.Model) -> Component:
     """View a live model of ours as a component."""
-    kind = kind_of(model)
-    arguments = complete(kind, architecture(model.get_config()))
-    weights = tensors_of_model(model, variables_of(model))
+    kind = architectures.kind_of(model)
+    arguments = architectures.complete(kind, architecture(model.get_config()))
+    weights = tensors_of_model(model, architectures.variables_of(model))
     return Component(kind, "keras", arguments, weights)
 
 
@@ -326,6 +319,6 @@ def assign(variable: keras.Variable, value: np.ndarray) -> None:
 
 def assign_weights(model: keras.Model, weights: TensorFile) -> None:
     """Assign weights to the variables of a model; those missing stay as they are."""
-    variables = variables_of(model)
+    variables = architectures.variables_of(model)
     for path in weights.specs:
         assign(variables[path], weights.read(path))

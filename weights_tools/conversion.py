@@ -18,8 +18,8 @@ from keras_makeavid.layers.motion_module import sinusoids
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
 from keras_makeavid.text import TextToVideoPreprocessor
 from keras_makeavid.validation import check_choice, refusal
-from weights_tools.architectures import complete
-from weights_tools.checkpoint import KERNEL_IN, MOTION, Checkpoint, Component
+from weights_tools.architectures import KERNEL_IN, complete
+from weights_tools.checkpoint import MOTION, Checkpoint, Component
 from weights_tools.formats import TensorFile, TensorSpec
 from weights_tools.kerascv import KERASCV_CLASSES, KERASCV_LAYOUTS
 from weights_tools.layouts import LAYOUTS

@@ -16,9 +16,8 @@ import keras
 import numpy as np
 
 from keras_makeavid.schedulers import NoiseSchedule
-from weights_tools.architectures import MODELS, infer_arguments
+from weights_tools.architectures import KERNEL_IN, MODELS, infer_arguments
 from weights_tools.checkpoint import (
-    KERNEL_IN,
     Checkpoint,
     Component,
     component_from_file,

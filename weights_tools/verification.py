@@ -13,7 +13,8 @@ from keras import ops
 from keras_makeavid.compilation import compile_inference
 from keras_makeavid.files import StrPath
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
-from weights_tools.checkpoint import KERNEL_IN, MOTION, Component
+from weights_tools.architectures import KERNEL_IN
+from weights_tools.checkpoint import MOTION, Component
 from weights_tools.configs import motion_version
 from weights_tools.opening import open_source
 

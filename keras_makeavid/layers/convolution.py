@@ -5,12 +5,7 @@ from keras import ops
 
 from keras_makeavid.layers.int8 import Int8Kernel, convolution_policy
 from keras_makeavid.layers.layer import Layer, ShapeKeepingLayer
-from keras_makeavid.layers.operations.products import (
-    GlorotUniform,
-    conv2d,
-    conv_over_frames,
-    kernel_initializer,
-)
+from keras_makeavid.layers.operations import products
 from keras_makeavid.tensor import Shape, Tensor
 
 
@@ -42,7 +37,7 @@ class _Convolution(Int8Kernel, Layer):
             self._kernel = self.add_weight(
                 name="kernel",
                 shape=kernel_shape,
-                initializer=kernel_initializer(initializer),
+                initializer=products.kernel_initializer(initializer),
             )
         else:
             self.quantized_build(kernel_shape, self.quantization_mode)
@@ -103,12 +98,14 @@ class SpatialConv(_Convolution):
     def build(self, input_shape) -> None:
         side = self.kernel_size
         self._add_weights(
-            (side, side, input_shape[-1], self.filters), GlorotUniform(), self.use_bias
+            (side, side, input_shape[-1], self.filters),
+            products.GlorotUniform(),
+            self.use_bias,
         )
 
     def call(self, inputs) -> Tensor:
         """Convolve `(N, H, W, C_in)` to `(N, H / strides, W / strides, filters)`."""
-        return conv2d(inputs, self.kernel, self.bias, self.strides)
+        return products.conv2d(inputs, self.kernel, self.bias, self.strides)
 
     def compute_output_shape(self, input_shape) -> Shape:
         batch, height, width, _ = input_shape
@@ -138,7 +135,7 @@ class TemporalConv(_Convolution, ShapeKeepingLayer):
 
     def call(self, inputs) -> Tensor:
         """Convolve `(B, F, H, W, C)` over F; the shape stays."""
-        return conv_over_frames(inputs, self.kernel, self.bias)
+        return products.conv_over_frames(inputs, self.kernel, self.bias)
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")

@@ -7,12 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_makeavid.layers.blocks import (
-    Downsample,
-    ResidualBlock,
-    TimestepEmbedding,
-    Upsample,
-)
+from keras_makeavid.layers import blocks
 from keras_makeavid.layers.convolution import PseudoConv3D
 from keras_makeavid.layers.layer import Layer, check_shape
 from keras_makeavid.layers.motion_module import MotionModule
@@ -71,7 +66,7 @@ class UNetBlock(Layer):
             ]
 
         block = (groups, design.epsilon, temporal, design.norm_per_frame)
-        self.resnets = parts(ResidualBlock, "resnets", num_layers, *block)
+        self.resnets = parts(blocks.ResidualBlock, "resnets", num_layers, *block)
         self.attentions = parts(
             SpatioTemporalTransformer,
             "attentions",
@@ -123,7 +118,7 @@ class DownBlock(UNetBlock):
         self.downsampler = None
         if level < len(design.block_channels) - 1:
             self.downsampler = self.part(
-                Downsample, "downsamplers_0", self.channels, self.temporal
+                blocks.Downsample, "downsamplers_0", self.channels, self.temporal
             )
 
     def call(
@@ -166,7 +161,7 @@ class UpBlock(UNetBlock):
         self.upsampler = None
         if level > 0:
             self.upsampler = self.part(
-                Upsample, "upsamplers_0", self.channels, self.temporal
+                blocks.Upsample, "upsamplers_0", self.channels, self.temporal
             )
 
     def call(self, x, skips, time_embedding, text, first: int = 0) -> Tensor:
@@ -201,7 +196,7 @@ class UNet(Layer):
 
         self.conv_in = convolution("conv_in", first)
         self.time_embedding = self.part(
-            TimestepEmbedding, "time_embedding", first, self.time_width
+            blocks.TimestepEmbedding, "time_embedding", first, self.time_width
         )
         self.down_blocks = [
             self.part(DownBlock, f"down_blocks_{i}", design, i) for i in levels

@@ -5,13 +5,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_makeavid.schedulers.scheduler import (
-    SigmaScheduler,
-    check_count,
-    karras_spacing,
-    signal_scale,
-    timesteps_of_sigmas,
-)
+from keras_makeavid.schedulers import scheduler
 from keras_makeavid.schedulers.step_table import StepTable
 from keras_makeavid.validation import check_choice
 
@@ -20,18 +14,18 @@ _FEW_STEPS = 15
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MultistepScheduler(SigmaScheduler):
+class MultistepScheduler(scheduler.SigmaScheduler):
     """A solver in `-log(sigma)`; its steps use `solver_order` denoised samples."""
 
     solver_order: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("solver_order", self.solver_order, 1, 3)
+        scheduler.check_count("solver_order", self.solver_order, 1, 3)
 
     def _table(self, num_steps: int, first: int) -> StepTable:
         timesteps, sigmas = (x[first:] for x in self._noise_levels(num_steps))
-        signal = signal_scale(sigmas)
+        signal = scheduler.signal_scale(sigmas)
         noise = sigmas * signal
         with np.errstate(divide="ignore"):
             strides = -np.diff(np.log(sigmas))
@@ -74,8 +68,10 @@ class MultistepScheduler(SigmaScheduler):
         """Timesteps and their ratios of noise to signal, with that of the end."""
         train_sigmas = self._train_sigmas()
         if self.karras_sigmas:
-            sigmas = karras_spacing(train_sigmas[-1], train_sigmas[0], num_steps)
-            timesteps = np.round(timesteps_of_sigmas(sigmas, train_sigmas))
+            sigmas = scheduler.karras_spacing(
+                train_sigmas[-1], train_sigmas[0], num_steps
+            )
+            timesteps = np.round(scheduler.timesteps_of_sigmas(sigmas, train_sigmas))
         else:
             # "leading" and "linspace" count the clean end as a point; "trailing" has
             # it one stride below the last.

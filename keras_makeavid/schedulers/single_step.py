@@ -4,15 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_makeavid.schedulers.scheduler import (
-    Scheduler,
-    SigmaScheduler,
-    SpacedScheduler,
-    check_count,
-    karras_spacing,
-    signal_scale,
-    timesteps_of_sigmas,
-)
+from keras_makeavid.schedulers import scheduler
 from keras_makeavid.schedulers.step_table import StepTable
 
 # Scale of the data in the boundary condition of consistency models.
@@ -20,7 +12,7 @@ _SIGMA_DATA = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DDIM(SpacedScheduler):
+class DDIM(scheduler.SpacedScheduler):
     """Denoising diffusion implicit models (Song et al., arXiv 2010.02502, eq. 12).
 
     Args:
@@ -66,7 +58,7 @@ class DDIM(SpacedScheduler):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Euler(SigmaScheduler):
+class Euler(scheduler.SigmaScheduler):
     """Euler's method on the probability flow (Karras et al., arXiv 2206.00364).
 
     Here the sample is `latents + sigma * noise`, so its scale grows with `sigma`, up to
@@ -79,7 +71,7 @@ class Euler(SigmaScheduler):
     def _table(self, num_steps: int, first: int) -> StepTable:
         timesteps, sigmas = (x[first:] for x in self._noise_levels(num_steps))
         sigmas, next_sigmas = sigmas[:-1], sigmas[1:]
-        signal = signal_scale(sigmas)
+        signal = scheduler.signal_scale(sigmas)
         denoised_from_input, denoised_from_prediction = self._denoised_coefficients(
             signal, sigmas * signal
         )
@@ -106,8 +98,8 @@ class Euler(SigmaScheduler):
         timesteps = self._spaced_timesteps(num_steps)
         sigmas = np.interp(timesteps, np.arange(len(train_sigmas)), train_sigmas)
         if self.karras_sigmas:
-            sigmas = karras_spacing(sigmas[0], sigmas[-1], num_steps)
-            timesteps = timesteps_of_sigmas(sigmas, train_sigmas)
+            sigmas = scheduler.karras_spacing(sigmas[0], sigmas[-1], num_steps)
+            timesteps = scheduler.timesteps_of_sigmas(sigmas, train_sigmas)
         return timesteps, self._with_final_sigma(sigmas, train_sigmas)
 
     def _initial_sigma(self, sigma_max: float) -> float:
@@ -131,7 +123,7 @@ class EulerAncestral(Euler):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ConsistencyScheduler(Scheduler):
+class ConsistencyScheduler(scheduler.Scheduler):
     """A sampler whose timesteps are some of those that a distillation trained."""
 
     original_inference_steps: int = 50
@@ -139,7 +131,9 @@ class ConsistencyScheduler(Scheduler):
     def __post_init__(self) -> None:
         super().__post_init__()
         most = self.schedule.num_train_steps
-        check_count("original_inference_steps", self.original_inference_steps, 1, most)
+        scheduler.check_count(
+            "original_inference_steps", self.original_inference_steps, 1, most
+        )
 
     def _most_steps(self) -> int:
         return self.original_inference_steps

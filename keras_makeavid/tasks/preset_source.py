@@ -86,7 +86,7 @@ def _converted(
     folder.parent.mkdir(parents=True, exist_ok=True)
     print(f"{source} is converted once, to {folder}", file=sys.stderr)
     with folder_written_aside(folder) as aside:
-        how = {"inflating": "auto", "force": True, "progress": True}
+        how: dict = {"inflating": "auto", "force": True, "progress": True}
         convert(source, aside, motion=motion, **how)
         sizes = _sizes(aside)
         write_json(aside / _RECORD, sizes)

@@ -12,13 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from keras_makeavid.files import (
-    StrPath,
-    existing_file,
-    existing_parent,
-    substitute_in,
-    written_aside,
-)
+from keras_makeavid import files
 from keras_makeavid.video.resize import MAX_IMAGE_PIXELS, check_size, cover_crop
 
 if TYPE_CHECKING:
@@ -31,7 +25,7 @@ _WARNINGS = threading.RLock()
 
 
 def read_image(
-    path: StrPath,
+    path: files.StrPath,
     height: int | None = None,
     width: int | None = None,
     *,
@@ -71,7 +65,7 @@ def read_image(
 
 
 def read_mask(
-    path: StrPath,
+    path: files.StrPath,
     height: int | None = None,
     width: int | None = None,
     *,
@@ -98,16 +92,16 @@ def read_mask(
     return cover_crop(mask, height, width, nearest=True)
 
 
-def check_image_path(path: StrPath) -> Path:
+def check_image_path(path: files.StrPath) -> Path:
     """Return the path that `write_image` would take, and raise what it would."""
-    path = existing_parent(path)
+    path = files.existing_parent(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         expected = f"A picture must be written as {', '.join(IMAGE_SUFFIXES)}"
         raise ValueError(f"{expected}. Received: {path.suffix!r} ({path})")
     return path
 
 
-def write_image(path: StrPath, image: np.ndarray) -> None:
+def write_image(path: files.StrPath, image: np.ndarray) -> None:
     """Write a picture, uint8 RGB `(H, W, 3)`, as PNG or JPEG, by the suffix.
 
     An existing file is replaced, whole or not at all.
@@ -128,7 +122,7 @@ def write_image(path: StrPath, image: np.ndarray) -> None:
         raise ValueError(f"{expected}. Received: {image.dtype} of shape {image.shape}")
     if image.size == 0:
         raise ValueError(f"A picture must not be empty. Received: shape {image.shape}")
-    with written_aside(path) as aside:
+    with files.written_aside(path) as aside:
         aside.write_bytes(encode_image(image, path.suffix.lower()))
 
 
@@ -145,13 +139,13 @@ def encode_image(image: np.ndarray, suffix: str) -> bytes:
 
 @contextmanager
 def opened_picture(
-    path: StrPath, max_pixels: int = MAX_IMAGE_PIXELS
+    path: files.StrPath, max_pixels: int = MAX_IMAGE_PIXELS
 ) -> Iterator[ImageFile.ImageFile]:
     """Open a picture file of at most so many pixels, and name it in the block's errors.
 
     Pillow's warnings there are ignored, and its own bound, which is the process's.
     """
-    path = existing_file(path)
+    path = files.existing_file(path)
     # Uncompressed 16-bit RGBA: no picture within the limit is a larger file.
     if path.stat().st_size > 8 * max_pixels:
         raise ValueError(f"{path} is too large ({path.stat().st_size} bytes).")
@@ -163,7 +157,7 @@ def opened_picture(
         if opener is None:
             what = "is not a PNG, JPEG, WebP, GIF or BMP picture, or is truncated or "
             what += "damaged"
-            raise ValueError(f"{path} {substitute_in(head) or what}.")
+            raise ValueError(f"{path} {files.substitute_in(head) or what}.")
         try:
             # Pillow has its canvas made with the file's first byte.
             _check_pixels(path, _webp_canvas(head), max_pixels)
