@@ -32,7 +32,7 @@ def add_arguments(option) -> None:
     )
     option("--hints", default=False, help="give videos true first frames as hints")
     option("--spatial-only", default=False, help="leave out the temporal parts")
-    option("--out", default="evaluation", help="folder of the report and a gallery")
+    option("--out", default="evaluation", help="folder of report and gallery")
     for name in _RATES:
         option(
             f"--min-{name}",

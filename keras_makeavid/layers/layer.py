@@ -60,10 +60,8 @@ def check_shape(
     """
     shape = tuple(shape)
     if len(shape) not in (4, 5) or shape[-1] != channels:
-        raise ValueError(
-            f"{name} must be a video (B, F, H, W, {channels}) or images "
-            f"(B, H, W, {channels}). Received: {shape}"
-        )
+        expected = f"a video (B, F, H, W, {channels}) or images (B, H, W, {channels})"
+        raise ValueError(f"{name} must be {expected}. Received: {shape}")
     for axis, size in zip(("height", "width"), shape[-3:-1], strict=True):
         if size is not None and (size % factor or size == 0):
             below = max(size // factor, 1) * factor

@@ -163,10 +163,8 @@ class FrameCoding(Int8Backbone):
         """Refuse a side of tiles that `encode_video` and `decode_video` cannot take."""
         factor = self.downsampling_factor
         if tile_size is not None and (tile_size % factor or tile_size < 4 * factor):
-            raise ValueError(
-                f"tile_size must be a multiple of {factor} and at least {4 * factor}. "
-                f"Received: {tile_size}"
-            )
+            expected = f"a multiple of {factor} and at least {4 * factor}"
+            raise ValueError(f"tile_size must be {expected}. Received: {tile_size}")
 
     def _tile_grid(self, shape, cell: int, tile_size: int | None) -> TileGrid:
         height, width = (size // cell for size in shape[-3:-1])

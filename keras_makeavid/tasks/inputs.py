@@ -149,10 +149,8 @@ def as_keyframes(
         masks = None if mask_image is None else as_masks(mask_image, *size)
         return {0: (as_hint_images(hint_image, *size), masks)}
     if not isinstance(keyframes, Mapping) or not keyframes:
-        raise ValueError(
-            "keyframes must be a dict of pictures by frame, such as {0: first, -1: "
-            f"last}}. Received: {shown(keyframes)}"
-        )
+        rule = "a dict of pictures by frame, such as {0: first, -1: last}"
+        raise ValueError(f"keyframes must be {rule}. Received: {shown(keyframes)}")
     if hint_image is not None or mask_image is not None:
         raise ValueError(
             "keyframes take the place of hint_image, which is keyframes={0: image}, "

@@ -117,10 +117,8 @@ class DiffusionModel(ReportingModel):
         if isinstance(schedule, dict):
             schedule = NoiseSchedule.from_config(schedule)
         if not isinstance(schedule, NoiseSchedule):
-            raise ValueError(
-                "schedule must be the NoiseSchedule that the UNet was trained with. "
-                f"Received: {schedule!r}"
-            )
+            wanted = "the NoiseSchedule that the UNet was trained with"
+            raise ValueError(f"schedule must be {wanted}. Received: {schedule!r}")
         if caption_dropout and empty is None:
             expected = f"caption_dropout={caption_dropout} needs {self.EMPTY}"
             raise ValueError(f"{expected}. Received: None")
