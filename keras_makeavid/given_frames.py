@@ -78,10 +78,7 @@ class GivenFrames:
         It is `(P, F)`, which frames have mask 0, and `(P, F)`, which frame is the hint
         of each, or -1 where that is the nearest given one.
         """
-        given = [
-            [_is_given(pattern, frame, frames) for frame in range(frames)]
-            for pattern in self.shares
-        ]
+        given = [[_is_given(p, f, frames) for f in range(frames)] for p in self.shares]
         return given, [_held(pattern, frames) for pattern in self.shares]
 
 

@@ -162,10 +162,8 @@ class DenoisingLoop:
         table = like((_LEAST_ROWS, len(StepRow._fields)))
         program = self._compile(_Program())
         state, number = SamplerState(*[noise] * 4), jax.ShapeDtypeStruct((), "int32")
-        return program.lower(
-            tuple(state),
-            *(conditions, table, None, number, number, number, None, None, None),
-        )
+        rest = conditions, table, None, number, number, number, None, None, None
+        return program.lower(tuple(state), *rest)
 
     def _compile(self, kind: _Program):
         def program(

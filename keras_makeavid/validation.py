@@ -196,11 +196,8 @@ def _said(info: inspect.Type) -> str:
         case inspect.TupleType():
             return f"a list of {' and '.join(map(_said, info.item_types))}"
         case inspect.UnionType():
-            return " or ".join(
-                _said(member)
-                for member in info.types
-                if not isinstance(member, inspect.NoneType)
-            )
+            others = [t for t in info.types if not isinstance(t, inspect.NoneType)]
+            return " or ".join(map(_said, others))
         case inspect.CustomType() | inspect.DataclassType():
             return f"a {info.cls.__name__.lower()}"
     return "a table"

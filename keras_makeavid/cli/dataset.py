@@ -125,9 +125,8 @@ class Motions:
 
         task = TextToVideo.from_preset(options.preset, dtype="float32")
         size, often = moving_shapes.square_size(task), options.often
-        clips = moving_shapes.MotionClips(
-            options.seed, options.split, options.frames, size, often
-        )
+        which = options.seed, options.split, options.frames, size, often
+        clips = moving_shapes.MotionClips(*which)
         with progress_bar(options.clips, "encode", unit="clip") as bar:
             encoded = moving_shapes.encode_motions(
                 clips,

@@ -91,10 +91,8 @@ def run(options) -> None:
         if reason != HIDDEN:
             print(f"passed over {path}: {reason}", file=sys.stderr)
     if hidden:
-        print(
-            f"passed over {len(hidden)} hidden or system files, such as {hidden[0]}",
-            file=sys.stderr,
-        )
+        told = f"passed over {len(hidden)} hidden or system files, such as {hidden[0]}"
+        print(told, file=sys.stderr)
     print(
         f"{options.out}: {len(report.encoded)} clips encoded, {len(report.skipped)} "
         f"found finished, {len(report.dropped)} dropped, {len(report.failed)} failed"

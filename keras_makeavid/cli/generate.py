@@ -107,11 +107,7 @@ def add_video_options(option) -> None:
         help="dpm++2m, dpm++2m-karras, dpm++3m, unipc, ddim, euler, euler-trailing, "
         "euler-ancestral; lcm or tcd for models distilled to few steps",
     )
-    option(
-        "--tile",
-        type=int,
-        help="pixels a side of tiles in which large frames are coded, for less memory",
-    )
+    option("--tile", type=int, help="side in pixels of tiles that frames are coded in")
     option(
         "--fast-decode",
         metavar="DECODER",

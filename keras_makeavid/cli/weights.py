@@ -86,10 +86,8 @@ class Convert:
         parts = ", ".join(report.parts)
         print(f"{report.out}: {parts} in layout {layout}, {report.nbytes:,} bytes")
         for part, count in report.dropped.items():
-            print(
-                f"{part}: {count:,} parameters were dropped, which layout {layout} "
-                "does not have"
-            )
+            lost = f"{count:,} parameters were dropped"
+            print(f"{part}: {lost}, which layout {layout} does not have")
         for part, arguments in report.changed.items():
             others = ", ".join(f"{name} {value!r}" for name, value in arguments.items())
             print(f"{part}: others read layout {layout} with {others}")

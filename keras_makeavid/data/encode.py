@@ -19,7 +19,7 @@ from keras_makeavid.data.clip_reading import (
     ClipSettings,
     read_clip,
 )
-from keras_makeavid.data.datasets import LatentWriter, open_writer
+from keras_makeavid.data.datasets import open_writer
 from keras_makeavid.data.reader import LatentClip
 from keras_makeavid.json_files import write_json
 from keras_makeavid.parallel import map_in_order
@@ -174,12 +174,7 @@ def encode_clips(
     return report
 
 
-def _keep(
-    writer: LatentWriter,
-    stored: Mapping[str, dict],
-    clip_filter: ClipFilter,
-    report: EncodeReport,
-) -> set[str]:
+def _keep(writer, stored, clip_filter, report) -> set[str]:
     """Keep a clip's parts, but those that a filter of this run drops."""
     kept = set()
     for part_id, metadata in stored.items():
@@ -195,12 +190,7 @@ def _keep(
 
 
 def _encode(
-    writer: LatentWriter,
-    clip_id: str,
-    content: ClipContent,
-    wanted: dict,
-    encoder: ClipEncoder,
-    report: EncodeReport,
+    writer, clip_id, content: ClipContent, wanted, encoder: ClipEncoder, report
 ) -> set[str]:
     """Encode a clip's parts, but those that are stored already."""
     if content.failed is not None:

@@ -43,9 +43,7 @@ class _Convolution(Int8Kernel, Layer):
             self.quantized_build(kernel_shape, self.quantization_mode)
         self.bias = None
         if use_bias:
-            self.bias = self.add_weight(
-                name="bias", shape=kernel_shape[-1:], initializer="zeros"
-            )
+            self.bias = self.add_weight(kernel_shape[-1:], "zeros", name="bias")
 
     def _saved(self):
         variables = (self._kernel, self.bias, getattr(self, "kernel_scale", None))
@@ -97,11 +95,8 @@ class SpatialConv(_Convolution):
 
     def build(self, input_shape) -> None:
         side = self.kernel_size
-        self._add_weights(
-            (side, side, input_shape[-1], self.filters),
-            products.GlorotUniform(),
-            self.use_bias,
-        )
+        shape = (side, side, input_shape[-1], self.filters)
+        self._add_weights(shape, products.GlorotUniform(), self.use_bias)
 
     def call(self, inputs) -> Tensor:
         """Convolve `(N, H, W, C_in)` to `(N, H / strides, W / strides, filters)`."""

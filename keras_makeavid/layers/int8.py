@@ -80,21 +80,14 @@ class Int8Kernel(keras.layers.Layer):
 
     def quantized_build(self, kernel_shape, mode: str, config: Any = None) -> None:
         """Make the int8 kernel and its scales."""
+        zeros = kernel_initializer("zeros")
         self._kernel = self.add_weight(
-            name="kernel",
-            shape=kernel_shape,
-            initializer=kernel_initializer("zeros"),
-            dtype="int8",
-            trainable=False,
+            kernel_shape, zeros, "int8", trainable=False, name="kernel"
         )
         # In half precision it would be as wrong as the kernel.
+        how = {"autocast": False, "trainable": False, "name": "kernel_scale"}
         self.kernel_scale = self.add_weight(
-            name="kernel_scale",
-            shape=(kernel_shape[-1],),
-            initializer="ones",
-            dtype="float32",
-            autocast=False,
-            trainable=False,
+            (kernel_shape[-1],), "ones", "float32", **how
         )
         self._is_quantized = True
 

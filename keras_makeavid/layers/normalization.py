@@ -52,10 +52,8 @@ class GroupNormalization(ShapeKeepingLayer):
                 "GroupNormalization: the number of channels must be a multiple of "
                 f"groups. Received: channels={channels}, groups={self.groups}"
             )
-        self.gamma = self.add_weight(
-            name="gamma", shape=(channels,), initializer="ones"
-        )
-        self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
+        self.gamma = self.add_weight((channels,), "ones", name="gamma")
+        self.beta = self.add_weight((channels,), "zeros", name="beta")
 
     def call(self, inputs) -> Tensor:
         """Normalise `(B, ..., C)`; the shape stays."""

@@ -60,10 +60,8 @@ class UNetBlock(Layer):
         modules = 0 if motion is None else (num_transformers or num_layers)
 
         def parts(kind, name, count, *arguments, **options):
-            return [
-                self.part(kind, f"{name}_{i}", channels, *arguments, **options)
-                for i in range(count)
-            ]
+            names = [f"{name}_{i}" for i in range(count)]
+            return [self.part(kind, n, channels, *arguments, **options) for n in names]
 
         block = (groups, design.epsilon, temporal, design.norm_per_frame)
         self.resnets = parts(blocks.ResidualBlock, "resnets", num_layers, *block)

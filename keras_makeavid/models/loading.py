@@ -155,12 +155,8 @@ class Int8Backbone(FromPreset, keras_hub.models.Backbone):
         if all(layer.quantization_mode is None for layer in self._kernels()):
             return super().get_config()
         # KerasHub would list each layer.
-        policy = int8_policy(self.dtype_policy)
-        return {
-            "name": self.name,
-            "trainable": self.trainable,
-            "dtype": keras.dtype_policies.serialize(policy),
-        }
+        dtype = keras.dtype_policies.serialize(int8_policy(self.dtype_policy))
+        return {"name": self.name, "trainable": self.trainable, "dtype": dtype}
 
 
 def int8_policy_of(preset: str) -> keras.DTypePolicy | None:

@@ -127,11 +127,8 @@ class UNetPseudo3D(Configured, Int8Backbone):
             # As presets have it that are older than motion modules.
             "temporal": True if temporal == PSEUDO_3D else temporal,
         }
-        heads_of_levels = (
-            (num_heads,) * len(block_channels)
-            if isinstance(num_heads, int)
-            else num_heads
-        )
+        levels, one = len(block_channels), isinstance(num_heads, int)
+        heads_of_levels = (num_heads,) * levels if one else num_heads
         has_modules = temporal == MOTION_MODULES
         modules = {
             "num_heads": motion_num_heads,

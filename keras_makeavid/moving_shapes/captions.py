@@ -61,11 +61,8 @@ _VERB_FORMS = (
     "waving/waves"
 )
 _VERBS = dict(forms.split("/") for forms in _VERB_FORMS.split())
-_PLACES = (
-    "on a {} background",
-    "against a {} background",
-    "in front of a {} background",
-    "with a {} background",
+_PLACES = tuple(
+    f"{place} a {{}} background" for place in ("on", "against", "in front of", "with")
 )
 # `{thing}` is colour and shape; `{where}` names the background, or is empty.
 _SENTENCES = (

@@ -158,10 +158,8 @@ def _windows(task, count, on_video, arguments):
             **arguments,
         )
 
-    made = (
-        (slow(captions, seeds), captions)
-        for _, captions, seeds in _clips(task, count, task.num_frames)
-    )
+    clips = _clips(task, count, task.num_frames)
+    made = ((slow(captions, seeds), captions) for _, captions, seeds in clips)
     stride = task.num_frames - task.num_frames // 4
     seams = range(stride, _LONG - 1, stride)
     return _attributes(f"{_LONG} frames by windows", made, seams, on_video)

@@ -50,11 +50,8 @@ class Result:
     @property
     def wrong(self) -> list[str]:
         """The attributes that are not as described."""
-        return [
-            name
-            for name in ATTRIBUTES
-            if getattr(self.measured, name) != getattr(self.description, name)
-        ]
+        seen, said = self.measured, self.description
+        return [n for n in ATTRIBUTES if getattr(seen, n) != getattr(said, n)]
 
 
 @dataclass(frozen=True)

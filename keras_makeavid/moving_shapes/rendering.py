@@ -14,10 +14,8 @@ _GRID = 4096
 _STAR_WAIST = 0.45
 # How x and y change.
 _DIRECTIONS = {
-    "moving left": (-1, 0),
-    "moving right": (1, 0),
-    "moving up": (0, -1),
-    "moving down": (0, 1),
+    **{"moving left": (-1, 0), "moving right": (1, 0)},
+    **{"moving up": (0, -1), "moving down": (0, 1)},
 }
 # Lengths in heights of the figure, from the ground up.
 _HIP = 0.46

@@ -170,13 +170,8 @@ def _as_data(evaluation, thresholds, failures, settings):
         name: list(value) if name in ATTRIBUTES else _finite(value)
         for name, value in asdict(thresholds).items()
     }
-    return {
-        "settings": dict(settings),
-        "rates": rates,
-        "thresholds": bar,
-        "failures": failures,
-        "videos": videos,
-    }
+    told = {"settings": dict(settings), "rates": rates, "thresholds": bar}
+    return {**told, "failures": failures, "videos": videos}
 
 
 def _rate(part, name, split, thresholds):

@@ -95,12 +95,8 @@ def motions_of(shape: str) -> tuple[str, ...]:
 
 def all_triples() -> list[Triple]:
     """List every colour, shape and motion that go together: 204 triples."""
-    return [
-        (colour, shape, motion)
-        for shape in SHAPES
-        for motion in motions_of(shape)
-        for colour in COLOURS
-    ]
+    pairs = [(shape, motion) for shape in SHAPES for motion in motions_of(shape)]
+    return [(colour, *pair) for pair in pairs for colour in COLOURS]
 
 
 def held_out(triple: Triple) -> bool:

@@ -122,11 +122,8 @@ def training_state(model: keras.Model) -> dict[str, float]:
     averages = optimizer._model_variables_moving_average if optimizer.use_ema else []
     kept = set(map(id, averages))
     others = [v for v in optimizer.variables if id(v) not in kept]
-    return {
-        "parameters": _gib(model.variables),
-        "optimizer": _gib(others),
-        "averages": _gib(averages),
-    }
+    state = {"parameters": _gib(model.variables), "optimizer": _gib(others)}
+    return {**state, "averages": _gib(averages)}
 
 
 def _distribution(recipe: Recipe, topology: Topology):

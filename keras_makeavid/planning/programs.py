@@ -86,10 +86,8 @@ def lower_training_step(
     unet = model.unet
     latents = (batch_size, stage.data.frames, *sizes.latents, unet.out_channels)
     context = (batch_size, sizes.tokens, unet.context_dim)
-    batch = {
-        "latents": abstract_batch(latents, "float16"),
-        "context": abstract_batch(context, "float16"),
-    }
+    parts = {"latents": latents, "context": context}
+    batch = {name: abstract_batch(x, "float16") for name, x in parts.items()}
     model.make_train_function()
     state = model._get_jax_state(
         trainable_variables=True,

@@ -103,10 +103,7 @@ class LoadedAdapters:
         old = _terms(models, variables, self._loaded)
         new = _terms(models, variables, loaded)
         changed = [p for p in {**old, **new} if old.get(p) != new.get(p)]
-        held = {
-            part: tensors_of_model(model, variables[part])
-            for part, model in models.items()
-        }
+        held = {p: tensors_of_model(m, variables[p]) for p, m in models.items()}
         new_kernels = {}
         for place in changed:
             value = held[place.part].read(place.path)

@@ -267,10 +267,7 @@ def _for_each_sample(pictures, batch: int, rank: int) -> list[np.ndarray]:
 
 
 def _described(pictures) -> str:
-    kinds = {
-        f"{each.dtype} {each.shape}" if each.ndim else shown(each.item())
-        for each in pictures
-    }
+    kinds = {f"{x.dtype} {x.shape}" if x.ndim else shown(x.item()) for x in pictures}
     return f"{len(pictures)} of {' and '.join(sorted(kinds)) or 'nothing'}"
 
 

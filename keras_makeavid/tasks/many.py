@@ -163,10 +163,8 @@ def generate_many(
         failed = {str(number): text for number, text in report.failed.items()}
         write_json(out / _MANIFEST, {"videos": videos, "failed": failed})
 
-    calls = (
-        (batch, batch_size, out, fps, background)
-        for batch in _batches(waiting, batch_size)
-    )
+    batches = _batches(waiting, batch_size)
+    calls = ((batch, batch_size, out, fps, background) for batch in batches)
     outcomes: Iterator[Any]
     if ray_workers is None:
         outcomes = (_make_batch(task, *call) for call in calls)

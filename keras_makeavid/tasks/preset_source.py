@@ -63,11 +63,8 @@ def _on_disk(path: Path) -> tuple[str, str]:
     """A file or folder, and what identifies its content."""
     path = path.resolve()
     paths = sorted(path.rglob("*")) if path.is_dir() else [path]
-    facts = [
-        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
-        for file in paths
-        if file.is_file()
-    ]
+    states = [(file, file.stat()) for file in paths if file.is_file()]
+    facts = [(str(file), s.st_size, s.st_mtime_ns) for file, s in states]
     return str(path), json.dumps(facts)
 
 

@@ -453,10 +453,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 )
                 done = steps
             else:
-                given = {
-                    frame: self._encode_hint(*picture, tile_size)
-                    for frame, picture in pictures.items()
-                }
+                encode = self._encode_hint
+                given = {frame: encode(*p, tile_size) for frame, p in pictures.items()}
             masked = self._given_frames.masked or keyframes is not None
             hint, mask = _hint_and_mask(given, (batch, *shape), masked)
             # What colours look like: a frame, or noise for want of one.
@@ -863,11 +861,8 @@ def _context(states, count, guidance_rescale):
         shape = (batch, count, *states.shape[1:])
         context = keras.ops.reshape(context, shape)
         negative = keras.ops.broadcast_to(negative[:, None], shape)
-    return {
-        "context": context,
-        "negative_context": negative,
-        "guidance_rescale": guidance_rescale,
-    }
+    texts = {"context": context, "negative_context": negative}
+    return {**texts, "guidance_rescale": guidance_rescale}
 
 
 def _at_first_frame(text):

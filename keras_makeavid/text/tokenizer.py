@@ -343,11 +343,8 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
 
         CLIP lowers it whole; the library, by letters, misses a Greek final sigma.
         """
-        kept = [
-            re.escape(token.content)
-            for token in self._loaded_vocabulary().added
-            if not token.normalized
-        ]
+        added = self._loaded_vocabulary().added
+        kept = [re.escape(token.content) for token in added if not token.normalized]
         if not kept:
             return prompt.lower()
         parts = re.split(f"({'|'.join(kept)})", prompt)

@@ -133,10 +133,7 @@ def read_folder(folder: StrPath) -> Vocabulary:
         if not isinstance(decoder, dict):
             problem = f"{config}: added_tokens_decoder must be an object of id to token"
             raise ValueError(f"{problem}. Received: a {type(decoder).__name__}")
-        found = [
-            (int(index) if index.isdecimal() else index, token)
-            for index, token in decoder.items()
-        ]
+        found = [(int(i) if i.isdecimal() else i, t) for i, t in decoder.items()]
         vocabulary = _with_added(vocabulary, found, config)
     return vocabulary
 

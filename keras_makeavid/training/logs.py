@@ -181,10 +181,7 @@ class TensorBoardLog:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         from tensorboardX.proto.summary_pb2 import Summary
 
-        entries = [
-            Summary.Value(tag=name, simple_value=value)
-            for name, value in values.items()
-        ]
+        entries = [Summary.Value(tag=k, simple_value=v) for k, v in values.items()]
         self._write(step, Summary(value=entries))
 
     def video(self, step: int, name: str, frames: np.ndarray, fps: float) -> None:

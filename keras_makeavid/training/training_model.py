@@ -68,10 +68,8 @@ class ReportingModel(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        parts = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in cls.PARTS
-        }
+        made = keras.saving.deserialize_keras_object
+        parts = {name: made(config[name]) for name in cls.PARTS}
         return cls(**{**config, **parts})
 
     def train_step(self, *arguments) -> Any:
@@ -131,23 +129,18 @@ class DiffusionModel(ReportingModel):
     def noised(self, latents: Any) -> tuple[Any, Any, Any]:
         """Noisy latents of scaled ones, timesteps `(B,)` and what is to be told."""
         batch = ops.shape(latents)[0]
-        timesteps = keras.random.randint(
-            (batch,), 0, self.schedule.num_train_steps, seed=self.seed_generator
-        )
-        noise = keras.random.normal(
-            ops.shape(latents), dtype="float32", seed=self.seed_generator
-        )
+        seed, steps = self.seed_generator, self.schedule.num_train_steps
+        timesteps = keras.random.randint((batch,), 0, steps, seed=seed)
+        noise = keras.random.normal(ops.shape(latents), dtype="float32", seed=seed)
         noisy = self.schedule.add_noise(latents, noise, timesteps)
         return noisy, timesteps, self.schedule.target(latents, noise, timesteps)
 
     def with_dropout(self, texts: Any, empty: Any) -> Any:
         """Put the empty prompt `(L, ...)` in place of some of texts `(B, L, ...)`."""
-        drawn = keras.random.uniform(
-            (ops.shape(texts)[0],), dtype="float32", seed=self.seed_generator
-        )
-        dropped = ops.reshape(
-            drawn < self.caption_dropout, (-1,) + (1,) * (len(texts.shape) - 1)
-        )
+        shape, seed = (ops.shape(texts)[0],), self.seed_generator
+        drawn = keras.random.uniform(shape, dtype="float32", seed=seed)
+        sides = (-1,) + (1,) * (len(texts.shape) - 1)
+        dropped = ops.reshape(drawn < self.caption_dropout, sides)
         return ops.where(dropped, empty, texts)
 
     def outputs(self, prediction: Any, target: Any, timesteps: Any) -> dict[str, Any]:
@@ -170,8 +163,5 @@ class DiffusionModel(ReportingModel):
         return loss * ops.where(ops.isfinite(loss), 1.0, float("nan"))
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "schedule": self.schedule.get_config(),
-            "trainable": self.trainable_part,
-        }
+        own = {"schedule": self.schedule.get_config(), "trainable": self.trainable_part}
+        return {**super().get_config(), **own}

@@ -185,13 +185,7 @@ def _nearest_frames(clip: Clip, start: float, fps: float) -> Iterator[np.ndarray
         instant = next(instants)
 
 
-def _fill(
-    frames: np.ndarray,
-    chosen: Iterator[np.ndarray],
-    num_frames: int | None,
-    limit: int,
-    path: StrPath | Clip,
-) -> None:
+def _fill(frames, chosen, num_frames, limit, path) -> None:
     """Write what is chosen into `frames`, whose first axis is made to fit in place."""
     height, width = frames.shape[1:3]
     count = 0
