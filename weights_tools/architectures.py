@@ -22,9 +22,7 @@ from weights_tools.layouts import Layout
 
 # The models of a pipeline, and what may stand beside one.
 MODELS: dict[str, type[keras.Model]] = {
-    "unet": UNetPseudo3D,
-    "vae": AutoencoderKL,
-    "text_encoder": TextEncoder,
+    **{"unet": UNetPseudo3D, "vae": AutoencoderKL, "text_encoder": TextEncoder},
 }
 KINDS = {**MODELS, "tiny_vae": AutoencoderTiny}
 
@@ -38,9 +36,7 @@ _MOST_STEPS = 256
 
 # Names of the one layer that holds the whole model, first in each variable's path.
 _NETWORKS = {
-    "unet": "unet/",
-    "vae": "autoencoder/",
-    "text_encoder": "",
+    **{"unet": "unet/", "vae": "autoencoder/", "text_encoder": ""},
     "tiny_vae": "tiny_autoencoder/",
 }
 

@@ -179,9 +179,7 @@ _MODULES = {
     "use_motion_mid_block": "motion_mid_block",
 }
 _OWN_OF_MODULES = (
-    "motion_interpolation",
-    "motion_norm_over_frames",
-    "residual_norm_over_frames",
+    *("motion_interpolation", "motion_norm_over_frames", "residual_norm_over_frames"),
 )
 
 _ADAPTER = _Format(
@@ -402,10 +400,8 @@ def adapter_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _unet_config(arguments: Mapping[str, Any], is_video: bool) -> dict[str, Any]:
     has_modules = is_video and arguments["temporal"] == MOTION_MODULES
     name = "Motion" if has_modules else "Pseudo3D" if is_video else "2D"
-    down = [
-        f"{'CrossAttn' if attention else ''}DownBlock{name}"
-        for attention in arguments["attention_levels"]
-    ]
+    levels = arguments["attention_levels"]
+    down = [f"{'CrossAttn' if attends else ''}DownBlock{name}" for attends in levels]
     config: dict[str, Any] = {
         "_class_name": f"UNet{name}{'' if has_modules else 'Condition'}Model",
         "down_block_types": down,

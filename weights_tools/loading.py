@@ -138,11 +138,8 @@ def _best_layout(file, kind, name, paths) -> tuple[Layout, str]:
         if layout.kind == kind and name in ("auto", layout.name)
     ]
     # With none it raises the error that lists them.
-    candidates = [
-        (layout, root)
-        for layout in layouts or [get_layout(kind, name)]
-        for root in layout.roots
-    ]
+    tried = layouts or [get_layout(kind, name)]
+    candidates = [(layout, root) for layout in tried for root in layout.roots]
 
     def matches(candidate):
         layout, root = candidate

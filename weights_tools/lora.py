@@ -176,10 +176,8 @@ def _refuse_other_kinds(file: TensorFile) -> None:
     for kind, pattern in _OTHER_KINDS.items():
         names = [name for name in file.specs if re.search(pattern, name)]
         if names:
-            raise file.error(
-                f"holds {kind}, and only plain LoRA is taken: "
-                + told({"tensors": names}, _LISTED)
-            )
+            listed = told({"tensors": names}, _LISTED)
+            raise file.error(f"holds {kind}, and only plain LoRA is taken: {listed}")
 
 
 def _target(name: str) -> tuple[str | None, str]:

@@ -363,23 +363,16 @@ def _only_file(folder: Path) -> Path | None:
 
 def _layouts_in(file: TensorFile) -> list[tuple[Layout, str]]:
     """Pairs of layout and root, which stands before every name: one for each model."""
-    return [
-        (layout, root)
-        for layout in LAYOUTS
-        for root in layout.roots
-        if layout.names(file.specs, root)
-    ]
+    pairs = [(layout, root) for layout in LAYOUTS for root in layout.roots]
+    return [(layout, root) for layout, root in pairs if layout.names(file.specs, root)]
 
 
 def _find_layout(
     file: TensorFile, kind: str | None = None, name: str | None = None
 ) -> tuple[Layout, str]:
     """The layout of the one model in a file, of this kind and this layout."""
-    found = [
-        pair
-        for pair in _layouts_in(file)
-        if kind in (None, pair[0].kind) and name in (None, pair[0].name)
-    ]
+    pairs = [pair for pair in _layouts_in(file) if kind in (None, pair[0].kind)]
+    found = [pair for pair in pairs if name in (None, pair[0].name)]
     if len(found) != 1:
         wanted = " ".join(filter(None, (name, kind or "known model")))
         names = list(file.specs)

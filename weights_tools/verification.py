@@ -183,10 +183,8 @@ def _difference(a, b, path) -> float:
     if path == KERNEL_IN and x.shape[2] != y.shape[2]:
         # Channels that one does not have are zero weights of the other.
         channels = max(x.shape[2], y.shape[2])
-        x, y = (
-            np.pad(value, [(0, 0), (0, 0), (0, channels - value.shape[2]), (0, 0)])
-            for value in (x, y)
-        )
+        zeros = np.zeros((*x.shape[:2], channels, x.shape[3]), "float32")
+        x, y = (np.concatenate([v, zeros[:, :, v.shape[2] :]], 2) for v in (x, y))
     if x.shape != y.shape:
         return math.inf
     return _max_difference(x, y)
@@ -199,10 +197,8 @@ def _forward_difference(a: Component, b: Component) -> float:
     # One after the other: two full-size models need not fit into memory at once.
     x, y = (_forward(component, _input(a, b)) for component in (a, b))
     # Each frame of a video is compared with the image.
-    x, y = (
-        value if value.ndim >= other.ndim else value[:, None]
-        for value, other in ((x, y), (y, x))
-    )
+    pairs = (x, y), (y, x)
+    x, y = (v if v.ndim >= other.ndim else v[:, None] for v, other in pairs)
     return _max_difference(x, y)
 
 

@@ -70,14 +70,9 @@ def lay_out_safetensors(
         if spec.dtype not in _CODES:
             expected = f"safetensors holds {sorted(_CODES)}"
             raise ValueError(f"{expected}. Received: {name!r} {spec.dtype}")
-        header[name] = {
-            "dtype": _CODES[spec.dtype],
-            "shape": list(spec.shape),
-            "data_offsets": offsets[name],
-        }
+        told = {"dtype": _CODES[spec.dtype], "shape": list(spec.shape)}
+        header[name] = {**told, "data_offsets": offsets[name]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    return [
-        len(text).to_bytes(_LENGTH, "little") + text,
-        *((name, specs[name].nbytes) for name in order),
-    ]
+    text = len(text).to_bytes(_LENGTH, "little") + text
+    return [text, *((name, specs[name].nbytes) for name in order)]

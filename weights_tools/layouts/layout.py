@@ -101,10 +101,8 @@ class Layout:
         for pattern, groups in self.groups:
             if sum(groups) == len(shape) and re.search(pattern, path):
                 sizes = iter(shape)
-                return tuple(
-                    int(np.prod([next(sizes) for _ in range(n)], dtype=np.int64))
-                    for n in groups
-                )
+                taken = ([next(sizes) for _ in range(n)] for n in groups)
+                return tuple(int(np.prod(each, dtype=np.int64)) for each in taken)
         return tuple(shape)
 
 
