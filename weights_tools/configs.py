@@ -493,12 +493,8 @@ def _check_out_channels(config, arguments):
 
 
 def _read_tiny_autoencoder(config: Mapping[str, Any]) -> dict[str, Any]:
-    arguments = {
-        "in_channels": 3,
-        "encoder_blocks": (1, 3, 3, 3),
-        "decoder_blocks": (3, 3, 3, 1),
-        **_TINY_AUTOENCODER.read(config),
-    }
+    blocks = {"encoder_blocks": (1, 3, 3, 3), "decoder_blocks": (3, 3, 3, 1)}
+    arguments = {"in_channels": 3, **blocks, **_TINY_AUTOENCODER.read(config)}
     _check_out_channels(config, arguments)
     for coder in ("encoder", "decoder"):
         key = f"{coder}_block_out_channels"

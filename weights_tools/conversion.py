@@ -147,15 +147,10 @@ def convert(
             checkpoint, out, layout, to_file=to_file, dtype=dtype, progress=progress
         )
         stated = () if to_file or layout == "kerascv" else _IN_CONFIG
-        return ConversionReport(
-            out,
-            layout,
-            tuple(layouts),
-            nbytes,
-            _dropped(checkpoint, layouts),
-            _changed(checkpoint, layouts, stated),
-            checkpoint.left_out,
-        )
+        dropped = _dropped(checkpoint, layouts)
+        changed = _changed(checkpoint, layouts, stated)
+        others = dropped, changed, checkpoint.left_out
+        return ConversionReport(out, layout, tuple(layouts), nbytes, *others)
 
 
 def inflate(

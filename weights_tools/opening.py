@@ -166,12 +166,8 @@ def _open_model(model: keras.Model) -> Checkpoint:
     if not isinstance(getattr(model, "backbone", None), MODELS["unet"]):
         component = component_of_model(model)
         return Checkpoint({component.kind: component})
-    parts = {
-        "unet": model.backbone,
-        "vae": model.vae,
-        "text_encoder": model.text_encoder,
-        "image_unet": model.image_backbone,
-    }
+    parts = {"unet": model.backbone, "vae": model.vae}
+    parts |= {"text_encoder": model.text_encoder, "image_unet": model.image_backbone}
     return Checkpoint(
         {part: component_of_model(m) for part, m in parts.items() if m is not None},
         model.preprocessor,

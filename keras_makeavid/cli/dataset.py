@@ -85,12 +85,8 @@ class Motions:
         option("--preset", required=True, help="whose VAE and text encoder to use")
         option("--clips", default=1000, help="number of clips")
         option("--seed", default=0, help="of the clips")
-        option(
-            "--split",
-            choices=("train", "held_out"),
-            default="train",
-            help="which colours, shapes and motions go together",
-        )
+        splits = ("train", "held_out")
+        option("--split", choices=splits, default="train", help="what goes together")
         option(
             "--often",
             nargs=2,

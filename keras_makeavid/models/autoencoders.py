@@ -64,16 +64,8 @@ class AutoencoderKL(Configured, FrameCoding):
         block_channels = tuple(block_channels)
         _check_config(block_channels, groups)
 
-        network = Autoencoder(
-            in_channels,
-            latent_channels,
-            block_channels,
-            layers_per_block,
-            groups,
-            epsilon,
-            dtype=dtype,
-            name="autoencoder",
-        )
+        of = in_channels, latent_channels, block_channels, layers_per_block, groups
+        network = Autoencoder(*of, epsilon, dtype=dtype, name="autoencoder")
         sizes = (in_channels, latent_channels, scaling_factor)
         super().__init__(network, *sizes, len(block_channels), dtype, **kwargs)
         self.block_channels = block_channels
@@ -165,15 +157,8 @@ class AutoencoderTiny(Configured, FrameCoding):
                 f"Received: encoder_blocks={encoder_blocks}, "
                 f"decoder_blocks={decoder_blocks}"
             )
-        network = TinyAutoencoder(
-            in_channels,
-            latent_channels,
-            channels,
-            encoder_blocks,
-            decoder_blocks,
-            dtype=dtype,
-            name="tiny_autoencoder",
-        )
+        of = in_channels, latent_channels, channels, encoder_blocks, decoder_blocks
+        network = TinyAutoencoder(*of, dtype=dtype, name="tiny_autoencoder")
         sizes = (in_channels, latent_channels, scaling_factor)
         super().__init__(network, *sizes, len(encoder_blocks), dtype, **kwargs)
         self.channels = channels

@@ -11,12 +11,8 @@ SIZE_STEP = 32
 # Defaults of `generate` and of `TextToVideo`, used where neither the caller nor the
 # checkpoint gives a value.
 TASK_DEFAULTS = {
-    "height": 512,
-    "width": 512,
-    "num_frames": 24,
-    "guidance_scale": 15.0,
-    "fps": 8.0,
-    "given_frames": REPEATED,
+    **{"height": 512, "width": 512, "num_frames": 24},
+    **{"guidance_scale": 15.0, "fps": 8.0, "given_frames": REPEATED},
 }
 
 

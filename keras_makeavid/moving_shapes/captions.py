@@ -13,12 +13,8 @@ from keras_makeavid.moving_shapes.world import (
 )
 
 _COLOUR_WORDS = {
-    "red": ("red", "crimson"),
-    "green": ("green",),
-    "blue": ("blue",),
-    "yellow": ("yellow",),
-    "purple": ("purple", "violet"),
-    "white": ("white",),
+    **{"red": ("red", "crimson"), "green": ("green",), "blue": ("blue",)},
+    **{"yellow": ("yellow",), "purple": ("purple", "violet"), "white": ("white",)},
 }
 _BACKGROUND_WORDS = {
     "black": ("black",),
@@ -121,14 +117,9 @@ def caption(description: Description, rng: np.random.Generator | None = None) ->
     if description.background != "black" or rng.random() < _BLACK_NAMED_SHARE:
         word = _pick(_BACKGROUND_WORDS[description.background], rng)
         where = _pick(_PLACES, rng).format(word)
-    sentence = _pick(_SENTENCES, rng).format(
-        thing=f"{colour} {shape}",
-        colour=colour,
-        shape=shape,
-        doing=doing,
-        does=_verb(doing),
-        where=where,
-    )
+    words = {"colour": colour, "shape": shape, "doing": doing, "where": where}
+    words |= {"thing": f"{colour} {shape}", "does": _verb(doing)}
+    sentence = _pick(_SENTENCES, rng).format(**words)
     return re.sub(r"\s+(?=,|$)|,\s*$|^\s+", "", sentence)
 
 

@@ -89,12 +89,8 @@ def lower_training_step(
     parts = {"latents": latents, "context": context}
     batch = {name: abstract_batch(x, "float16") for name, x in parts.items()}
     model.make_train_function()
-    state = model._get_jax_state(
-        trainable_variables=True,
-        non_trainable_variables=True,
-        optimizer_variables=True,
-        metrics_variables=True,
-    )
+    kinds = ("trainable", "non_trainable", "optimizer", "metrics")
+    state = model._get_jax_state(**{f"{kind}_variables": True for kind in kinds})
     return _jitted(model.train_function).lower(state, phases.fit_input("video", batch))
 
 

@@ -198,13 +198,7 @@ def as_hint_images(
     of arrays or PIL images. Each is scaled to cover and cropped to the centre.
     """
     images = _for_each_sample(images, batch, rank=3)
-    fits = all(
-        image.dtype == np.uint8
-        and image.ndim == 3
-        and image.shape[-1] == 3
-        and image.size > 0
-        for image in images
-    )
+    fits = all(i.dtype == np.uint8 and i.shape[2:] == (3,) and i.size for i in images)
     if len(images) != batch or not fits:
         raise ValueError(
             f"{name} must be uint8 (H, W, 3), or (B, H, W, 3) with one for each of "

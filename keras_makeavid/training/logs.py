@@ -256,14 +256,9 @@ class WandbLog:
 
         self._folder = folder
         self._wandb = wandb
-        self._run = wandb.init(
-            project=project,
-            name=folder.name,
-            id=_run_id(folder / "wandb_id.txt"),
-            resume="allow",
-            dir=str(folder),
-            config=dict(config),
-        )
+        how = {"id": _run_id(folder / "wandb_id.txt"), "resume": "allow"}
+        how |= {"project": project, "name": folder.name, "dir": str(folder)}
+        self._run = wandb.init(config=dict(config), **how)
         # W&B's own step only ever grows: after a roll-back it would drop what comes.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
