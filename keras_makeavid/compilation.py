@@ -102,8 +102,7 @@ def host_callback(
 ) -> tuple:
     """Call `callback(*make())` on the host, where `due` holds, when `state` is there.
 
-    `make` computes a tuple of tensors only then. Use the result in place of `state`, a
-    tuple of tensors.
+    `make` computes a tuple of tensors only then. Use the result in place of `state`.
     """
     backend = keras.config.backend()
     if backend == "jax":

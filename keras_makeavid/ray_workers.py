@@ -22,7 +22,8 @@ class RayWorkers:
     """The workers of a Ray cluster, that encode clips or generate videos.
 
     Every machine must find all files, and the preset, under the paths that they have
-    here. A worker that is lost is replaced, and its work done again.
+    here. A worker that is lost is replaced, and its work done again. Without Ray, an
+    `ImportError` names the extra.
 
     Args:
         preset: Preset of the `TextToVideo` that the workers use.
@@ -30,9 +31,6 @@ class RayWorkers:
         address: Address of the cluster, `"auto"` for the one that this machine is in,
             or `"local"` to start one on this machine for as long as it is needed.
         gpus: GPUs of each worker.
-
-    Raises:
-        ImportError: Ray is missing. The text names the extra.
 
     Example:
     ```python

@@ -29,8 +29,7 @@ WEIGHTS_FILE = "model.weights.h5"
 TASK_FILE = "task.json"
 TASK_WEIGHTS_FILE = "task.weights.h5"
 
-# Parts of a task by the argument of `TextToVideo`, which is also their place in the
-# file of its weights.
+# Parts of a task by the argument of `TextToVideo`, which is their place in the file.
 TASK_PARTS = {
     "text_encoder": "text_encoder",
     "vae": "vae",

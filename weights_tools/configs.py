@@ -301,15 +301,14 @@ _TEXT_ENCODER = _Format(
 def unet_from_diffusers_config(config: Mapping[str, Any]) -> UNetPseudo3D:
     """Build the UNet that a `unet/config.json` of diffusers or the original describes.
 
+    A key that is unknown, or asks for another architecture, is a `ValueError`.
+
     In it `attention_head_dim` is the number of heads, a historical misnomer. The class
     `"UNet2DConditionModel"` means Stable Diffusion's image model: exact GELU,
     transformer epsilon 1e-6 and diffusers' defaults for absent keys;
     `"UNetMotionModel"` that with motion modules, whose norms are those of their version
     in AnimateDiff (docs/animatediff.md); any other, or none, the pseudo-3D model with
     its defaults (docs/model.md). Our own keys, such as `gelu`, override.
-
-    Raises:
-        ValueError: A key is unknown, or its value asks for another architecture.
 
     Example:
     ```python

@@ -27,8 +27,7 @@ def sinusoidal_embedding(timesteps, width: int) -> Tensor:
     """
     half = width // 2
     exponents = np.float32(-math.log(10000.0)) * np.arange(half, dtype="float32")
-    # Backends' exponentials differ in the last digit, which timesteps make a thousand
-    # times as large.
+    # Backends' exponentials differ in the last digit, which timesteps multiply.
     frequencies = np.exp((exponents / np.float32(half)).astype("float64"))
     frequencies = ops.convert_to_tensor(frequencies.astype("float32"))
     angles = ops.cast(timesteps, "float32")[:, None] * frequencies[None]
@@ -72,8 +71,7 @@ class ResidualBlock(Layer):
     """Norm, SiLU, conv, add time; norm, SiLU, conv; add the input.
 
     See docs/model.md, UNet. The statistics of both norms run over frames and space,
-    unless `norm_per_frame`. The input passes a 1x1 pseudo-3D convolution where the
-    width changes.
+    unless `norm_per_frame`. A new width has the input pass a 1x1 convolution.
 
     Args:
         channels: Number of output channels.

@@ -91,17 +91,13 @@ class FrameCoding(Int8Backbone):
         theirs whatever the number and size of the frames.
 
         Args:
-            frames: `(F, H, W, in_channels)` or `(B, F, H, W, in_channels)`; uint8, or
-                float in [-1, 1].
+            frames: `(F, H, W, C)` or `(B, F, H, W, C)`; uint8, or float in [-1, 1].
             chunk_size: Frames coded at once.
             tile_size: Side in pixels of the overlapping tiles that larger frames are
                 coded in, a multiple of the factor, 4 times it or more. `None` is whole.
 
         Returns:
             Float32 `(F, H / factor, W / factor, latent_channels)`, scaled.
-
-        Raises:
-            ValueError: If an argument does not fit.
 
         Example:
         ```python

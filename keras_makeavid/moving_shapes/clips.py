@@ -32,7 +32,7 @@ _PIXELS_AT_ONCE = 2**16
 class MotionClips:
     """Captioned clips of moving shapes, made when they are asked for, without end.
 
-    Clip `i` is a function of the seed and `i` only.
+    Clip `i` is a function of the seed and `i` only. Other arguments are a `ValueError`.
 
     Args:
         seed: Seed of everything.
@@ -40,9 +40,6 @@ class MotionClips:
         num_frames: Frames F of a clip.
         size: Height and width in pixels.
         often: A motion, and the share of clips that are sure to show it.
-
-    Raises:
-        ValueError: There is no such split or motion, or the share is none.
 
     Example:
         ```python

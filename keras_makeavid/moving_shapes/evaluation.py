@@ -147,14 +147,11 @@ def evaluate(
     videos: Iterable[tuple[np.ndarray, str] | GeneratedVideo],
     on_result: Callable[[Result, np.ndarray], None] = lambda result, frames: None,
 ) -> Evaluation:
-    """Measure videos against their captions.
+    """Measure videos against their captions; others are a `ValueError`.
 
     Args:
         videos: Pairs of frames and caption, or `GeneratedVideo`s; taken one by one.
         on_result: Called with each video's result and frames, such as a `Gallery`.
-
-    Raises:
-        ValueError: A caption says nothing that can be measured.
 
     Example:
         ```python

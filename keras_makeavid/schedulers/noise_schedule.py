@@ -23,8 +23,7 @@ DIFFUSERS_KEYS = {
     "prediction_type": "prediction_type",
     "rescale_betas_zero_snr": "zero_terminal_snr",
 }
-# A configuration file is untrusted: its step count must not decide how much memory
-# is taken.
+# A configuration file is untrusted: it must not decide how much memory is taken.
 MAX_TRAIN_STEPS = 100_000
 
 
@@ -212,8 +211,7 @@ class NoiseSchedule:
             return clipped
         if self.prediction_type == "v_prediction":
             return clipped / (ratio + 1.0)
-        # As the minimum of quotients it is 1, not 0 / 0, where nothing of the signal
-        # is left.
+        # As a minimum of quotients it is 1, not 0 / 0, where no signal is left.
         return ops.minimum(1.0, gamma / ops.maximum(ratio, 1e-30))
 
     def _scales(self, timesteps: Any, rank: int) -> tuple[Any, Any]:

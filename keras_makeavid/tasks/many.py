@@ -49,8 +49,7 @@ _OWN = ("prompt", "negative_prompt", "seed", "hint_image", "mask_image")
 class ManyReport:
     """What became of a list of prompts, by the numbers of its lines.
 
-    Videos are `written` in this run or `found` from earlier ones; `failed` says what
-    was wrong with other lines.
+    Videos are `written` in this run or `found` from earlier; `failed` are other lines.
     """
 
     written: dict[int, Path] = field(default_factory=dict)

@@ -129,8 +129,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         """Make the task of a preset, or of a checkpoint of Stable Diffusion 1.x.
 
         A checkpoint is converted and inflated as by `makeavid weights inflate`. The
-        result is kept in `KERAS_HOME`, or else in `~/.cache/keras_makeavid`, and taken
-        the next time.
+        result is kept in `KERAS_HOME`, or else in `~/.cache/keras_makeavid`.
 
         Args:
             preset: Name of a preset of the package, a folder, or a handle as KerasHub
@@ -279,7 +278,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         """Generate a video for each prompt.
 
         A sample depends on its own seed only, not on the batch it is in: the noise to
-        start from, and the noise that some schedulers add in each step.
+        start from, and the noise that some schedulers add in each step. An argument
+        that does not fit is a `ValueError`, before anything is computed.
 
         Args:
             prompts: One prompt or a list of them. A prompt that changes is a dict by
@@ -326,8 +326,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 or `"euler-ancestral"`, or a `Scheduler`.
             spatial_only: Leave out the temporal parts: each frame is its own image.
             seed: A number (sample `i` takes `seed + i`), a list, or `None`.
-            progress: `True` shows a bar; a function is called as `progress(step,
-                num_steps)` after each step.
+            progress: `True` shows a bar; a function gets `(step, num_steps)` at each.
             tile_size: Side in pixels of the overlapping tiles in which the VAE codes
                 larger frames, for less memory; `None` codes whole frames.
             prompt_weighting: Whether `(word)`, `(word:1.3)` and `[word]` weigh words,
@@ -345,9 +344,6 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
 
         Returns:
             uint8 `(B, F, H, W, 3)`; or latents, float32 `(B, F, h, w, C)`.
-
-        Raises:
-            ValueError: If an argument does not fit; before anything is computed.
 
         Example:
         ```python

@@ -14,7 +14,7 @@ _PATTERNS = {"temporal": r"temporal", "spatial": r"^(?!.*temporal)", "all": r""}
 def set_trainable(model: keras.Model, trainable: str) -> int:
     """Make layers trainable whose path matches, freeze the rest; count what trains.
 
-    Frozen weights cost no gradient and no optimizer state.
+    Frozen weights cost no gradient and no optimizer state. No others is a `ValueError`.
 
     Args:
         model: A built model, such as `UNetPseudo3D`.
@@ -22,9 +22,6 @@ def set_trainable(model: keras.Model, trainable: str) -> int:
             `"spatial"` (the others: those that an image passes), `"all"`, `"lora"`
             (only what `add_lora` added), or a regular expression that is searched for
             in the path of each layer, such as `"attn_temporal|up_blocks"`.
-
-    Raises:
-        ValueError: If nothing would train.
 
     Example:
     ```python

@@ -81,16 +81,14 @@ def contact_sheet(
     """Lay frames out in reading order on a white grid with thin gaps, uint8 RGB.
 
     Frames are never enlarged. Where there are more than `max_frames`, evenly spaced
-    ones are shown, with the first and the last among them.
+    ones are shown, with the first and the last among them. What is no video or positive
+    count, and columns too many, are a `ValueError`.
 
     Args:
         frames: `(F, H, W, 3)`, uint8, RGB.
         columns: Frames a row. None makes the sheet about square.
         max_width: Largest width of the sheet, in pixels.
         max_frames: Most frames shown.
-
-    Raises:
-        ValueError: The array is no video, a count is not positive, or columns too many.
 
     Example:
     ```python

@@ -94,8 +94,7 @@ class TensorWriter:
             while data:
                 data = data[self._file.write(data) :]
             if self._unsent >= _SENT_BYTES and hasattr(os, "posix_fadvise"):
-                # Linux then begins to bring what was written to the disk, instead of
-                # leaving all of it to the end.
+                # Linux then begins to bring to the disk what was written.
                 self._unsent = 0
                 with suppress(OSError):
                     os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

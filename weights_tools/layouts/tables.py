@@ -201,8 +201,7 @@ _UNETS = (
     ),
 )
 
-# The image autoencoder, whose attention has another name for its projections in each
-# layout: they tell it.
+# The image autoencoder, whose attention's projections have names that tell a layout.
 
 _vae = functools.partial(
     Layout, kind="vae", marker="encoder/mid_block/attention/to_q/kernel"

@@ -176,8 +176,7 @@ def layer_normalization(
 
 
 def _layer_normalization_portable(inputs, scale, offset, epsilon):
-    # Keras's own takes the mean from the products: more kernels to compile for XLA,
-    # and less exact far from zero.
+    # Keras's own takes it from the products: more for XLA to compile, and less exact.
     x = ops.cast(inputs, "float32")
     centred = x - ops.mean(x, axis=-1, keepdims=True)
     variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)

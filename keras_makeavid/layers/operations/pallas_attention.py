@@ -19,8 +19,7 @@ LANES = 128
 # says (tests/keras_makeavid/planning/test_kernels.py).
 # Scores of a program, in float32: five arrays of so many bytes are alive at once.
 _SCORE_BYTES = 2**21
-# Float32 of one array of frames of a program: there are the gradient's nine arrays, and
-# the next program's.
+# Float32 of one array of frames of a program: a gradient has nine, and those ahead.
 _FRAME_BYTES = 2**20
 # The most tokens of a program, where keys are few.
 _MOST_BLOCK = 2048
