@@ -138,12 +138,9 @@ def _add_commands(parser, commands):
         command.add_arguments(option)
         # Without a model there is no need of KerasHub, which takes seconds to import.
         uses_models = getattr(command, "USES_MODELS", True)
-        subparser.set_defaults(
-            prepare=getattr(command, "prepare", None),
-            run=command.run,
-            uses_models=uses_models,
-            prog=subparser.prog,
-        )
+        prepare = getattr(command, "prepare", None)
+        how = {"uses_models": uses_models, "prog": subparser.prog}
+        subparser.set_defaults(prepare=prepare, run=command.run, **how)
         option(
             "--backend",
             choices=_BACKENDS,

@@ -124,16 +124,11 @@ class Motions:
         which = options.seed, options.split, options.frames, size, often
         clips = moving_shapes.MotionClips(*which)
         with progress_bar(options.clips, "encode", unit="clip") as bar:
+            parts = task.vae, task.text_encoder, task.preprocessor.tokenize
+            how = {"half": options.half, "num_workers": options.workers}
+            how["on_clip"] = lambda clip_id: bar.update(1)
             encoded = moving_shapes.encode_motions(
-                clips,
-                options.clips,
-                options.out,
-                task.vae,
-                task.text_encoder,
-                task.preprocessor.tokenize,
-                half=options.half,
-                num_workers=options.workers,
-                on_clip=lambda clip_id: bar.update(1),
+                clips, options.clips, options.out, *parts, **how
             )
         found = options.clips - encoded
         print(f"{options.out}: {encoded} clips encoded, {found} found")

@@ -73,15 +73,8 @@ class Convert:
     def _write(self, function, options, **further: Any) -> None:
         names = ("dtype", "part", "base", "tokenizer", "force")
         settings = {name: getattr(options, name) for name in names}
-        report = function(
-            options.source,
-            options.out,
-            options.layout,
-            progress=True,
-            **settings,
-            **_of_source(options),
-            **further,
-        )
+        settings |= {"progress": True, **_of_source(options), **further}
+        report = function(options.source, options.out, options.layout, **settings)
         layout = report.layout
         parts = ", ".join(report.parts)
         print(f"{report.out}: {parts} in layout {layout}, {report.nbytes:,} bytes")

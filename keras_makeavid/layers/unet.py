@@ -65,15 +65,10 @@ class UNetBlock(Layer):
 
         block = (groups, design.epsilon, temporal, design.norm_per_frame)
         self.resnets = parts(blocks.ResidualBlock, "resnets", num_layers, *block)
+        heads, epsilon = design.num_heads[level], design.transformer_epsilon
+        attention = (heads, design.gelu, groups, epsilon, temporal)
         self.attentions = parts(
-            SpatioTemporalTransformer,
-            "attentions",
-            num_transformers,
-            design.num_heads[level],
-            design.gelu,
-            groups,
-            design.transformer_epsilon,
-            temporal,
+            SpatioTemporalTransformer, "attentions", num_transformers, *attention
         )
         # What is temporal has it in its path, by which training and files tell.
         how = {"groups": groups, **(motion or {})}
