@@ -158,9 +158,13 @@ def shard_mapped(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
         return function(*arrays)
     spec = distribution.get_data_layout(arrays[0].shape).backend_layout.spec
     batch = jax.sharding.PartitionSpec(spec[0])
-    how: dict = {"in_specs": batch, "out_specs": batch, "check_vma": False}
-    mesh = distribution.device_mesh.backend_mesh
-    return jax.shard_map(function, mesh=mesh, **how)(*arrays)
+    return jax.shard_map(
+        function,
+        mesh=distribution.device_mesh.backend_mesh,
+        in_specs=batch,
+        out_specs=batch,
+        check_vma=False,
+    )(*arrays)
 
 
 def gathered(value: Any) -> np.ndarray:

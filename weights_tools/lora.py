@@ -133,7 +133,10 @@ def _file_of(path: Path) -> Path:
 
 def _by_kernel(file: TensorFile, shapes: Shapes) -> dict[tuple[str, str], dict]:
     """The names of down, up and alpha for each kernel; all of them fit."""
-    _refuse_other_kinds(file)
+    for kind, pattern in _OTHER_KINDS.items():
+        if names := [name for name in file.specs if re.search(pattern, name)]:
+            listed = told({"tensors": names}, _LISTED)
+            raise file.error(f"holds {kind}, and only plain LoRA is taken: {listed}")
     kernels = {kind: kernel_names(kind, shapes[kind]) for kind in shapes}
     found: dict[tuple[str, str], dict[str, str]] = {}
     homeless, repeated = [], []
@@ -170,14 +173,6 @@ def _by_kernel(file: TensorFile, shapes: Shapes) -> dict[tuple[str, str], dict]:
             + (told(problems, _LISTED) or "none fit")
         )
     return found
-
-
-def _refuse_other_kinds(file: TensorFile) -> None:
-    for kind, pattern in _OTHER_KINDS.items():
-        names = [name for name in file.specs if re.search(pattern, name)]
-        if names:
-            listed = told({"tensors": names}, _LISTED)
-            raise file.error(f"holds {kind}, and only plain LoRA is taken: {listed}")
 
 
 def _target(name: str) -> tuple[str | None, str]:

@@ -138,9 +138,12 @@ def _add_commands(parser, commands):
         command.add_arguments(option)
         # Without a model there is no need of KerasHub, which takes seconds to import.
         uses_models = getattr(command, "USES_MODELS", True)
-        prepare = getattr(command, "prepare", None)
-        how = {"uses_models": uses_models, "prog": subparser.prog}
-        subparser.set_defaults(prepare=prepare, run=command.run, **how)
+        subparser.set_defaults(
+            prepare=getattr(command, "prepare", None),
+            run=command.run,
+            uses_models=uses_models,
+            prog=subparser.prog,
+        )
         option(
             "--backend",
             choices=_BACKENDS,

@@ -121,14 +121,20 @@ class Motions:
 
         task = TextToVideo.from_preset(options.preset, dtype="float32")
         size, often = moving_shapes.square_size(task), options.often
-        which = options.seed, options.split, options.frames, size, often
-        clips = moving_shapes.MotionClips(*which)
+        clips = moving_shapes.MotionClips(
+            options.seed, options.split, options.frames, size, often
+        )
         with progress_bar(options.clips, "encode", unit="clip") as bar:
-            parts = task.vae, task.text_encoder, task.preprocessor.tokenize
-            how = {"half": options.half, "num_workers": options.workers}
-            how["on_clip"] = lambda clip_id: bar.update(1)
             encoded = moving_shapes.encode_motions(
-                clips, options.clips, options.out, *parts, **how
+                clips,
+                options.clips,
+                options.out,
+                task.vae,
+                task.text_encoder,
+                task.preprocessor.tokenize,
+                half=options.half,
+                num_workers=options.workers,
+                on_clip=lambda clip_id: bar.update(1),
             )
         found = options.clips - encoded
         print(f"{options.out}: {encoded} clips encoded, {found} found")

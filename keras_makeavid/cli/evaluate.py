@@ -91,10 +91,16 @@ def run(options) -> int:
             gallery.add(result, frames)
             bar.update(1)
 
-        how = {"num_frames": options.frames, "num_steps": options.steps}
-        how |= {"guidance_scale": options.guidance, "hints": options.hints}
-        how |= {"num_seeds": options.seeds, "spatial_only": options.spatial_only}
-        videos = moving_shapes.generate_videos(task, prompts, **how)
+        videos = moving_shapes.generate_videos(
+            task,
+            prompts,
+            num_seeds=options.seeds,
+            num_frames=options.frames,
+            num_steps=options.steps,
+            guidance_scale=options.guidance,
+            hints=options.hints,
+            spatial_only=options.spatial_only,
+        )
         result = moving_shapes.evaluate(videos, on_result)
     names = ("preset", "wordings", "seeds", "frames", "steps", "guidance", "hints")
     settings = {name: getattr(options, name) for name in (*names, "spatial_only")}

@@ -126,19 +126,28 @@ def _read_parts(
     for suffix, start, available, scene in _windows(clip, settings):
         reason = None if available is None else lengths.reason_by_length(available)
         if reason is None:
-            count, fps_asked = settings.num_frames or available, settings.fps
-            size: dict = {"height": settings.height, "width": settings.width}
             frames = read_video(
-                clip, start=start, num_frames=count, fps=fps_asked, **size
+                clip,
+                start=start,
+                num_frames=settings.num_frames or available,
+                fps=settings.fps,
+                height=settings.height,
+                width=settings.width,
             )
             reason = lengths.reason_by_length(len(frames))
         if reason is not None:
             content.dropped[suffix] = reason
             continue
-        facts: dict[str, Any] = {"frames": len(frames), "fps": fps}
-        facts |= {"duration": len(frames) / fps, "source_sha256": sha256}
-        facts |= {"source_height": clip.height, "source_width": clip.width}
-        facts |= {"source_fps": clip.rate, **scene}
+        facts = {
+            "frames": len(frames),
+            "fps": fps,
+            "duration": len(frames) / fps,
+            "source_sha256": sha256,
+            "source_height": clip.height,
+            "source_width": clip.width,
+            "source_fps": clip.rate,
+            **scene,
+        }
         content.parts.append(ClipPart(suffix, frames, facts))
     return content
 

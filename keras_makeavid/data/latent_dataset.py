@@ -43,8 +43,13 @@ class LatentDataset(keras.utils.PyDataset):
         seed: int = 0,
     ):
         super().__init__()
-        how: dict = {"batch_size": batch_size, "samples_per_epoch": samples_per_epoch}
-        self._loader = LatentLoader(source, num_frames=num_frames, seed=seed, **how)
+        self._loader = LatentLoader(
+            source,
+            num_frames=num_frames,
+            batch_size=batch_size,
+            samples_per_epoch=samples_per_epoch,
+            seed=seed,
+        )
         self.epoch = 0
         self._in_epoch = False
         self._turns: dict[int, int] = {}

@@ -16,11 +16,7 @@ _COLOUR_WORDS = {
     **{"red": ("red", "crimson"), "green": ("green",), "blue": ("blue",)},
     **{"yellow": ("yellow",), "purple": ("purple", "violet"), "white": ("white",)},
 }
-_BACKGROUND_WORDS = {
-    "black": ("black",),
-    "grey": ("grey", "gray"),
-    "brown": ("brown",),
-}
+_BACKGROUND_WORDS = {"black": ("black",), "grey": ("grey", "gray"), "brown": ("brown",)}
 _SHAPE_WORDS = {
     "circle": ("circle", "disc", "ball"),
     "square": ("square", "box"),

@@ -159,9 +159,14 @@ def encode_motions(
     source = f"motions of seed {clips.seed}, {clips.split}, {clips.size} pixels"
     if clips.often is not None:
         source += ", {} in {} of them".format(*clips.often)
-    num_frames, length = clips.num_frames, int(np.shape(tokenize(""))[-1])
-    facts = {"source": source, "encoder": encoder.fingerprint, "frames": num_frames}
-    facts |= {"fps": _FPS, "duration": num_frames / _FPS, "text_length": length}
+    facts = {
+        "source": source,
+        "encoder": encoder.fingerprint,
+        "frames": clips.num_frames,
+        "fps": _FPS,
+        "duration": clips.num_frames / _FPS,
+        "text_length": int(np.shape(tokenize(""))[-1]),
+    }
     ids = {index: f"motions-{index:08}" for index in range(count)}
     missing = {
         index: clip_id

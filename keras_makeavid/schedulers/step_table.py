@@ -96,8 +96,7 @@ class StepTable:
     Example:
     ```python
     table = DPMSolverPlusPlus().table(20)
-    noise = np.random.default_rng(0).normal(size=(1, 24, 64, 64, 4))
-    state = SamplerState.start(noise.astype("float32") * table.initial_sigma)
+    state = SamplerState.start(noise * table.initial_sigma)
     for values in table.as_array():
         row = StepTable.row(values)
         prediction = model(state.sample * row.input_scale, row.timestep)

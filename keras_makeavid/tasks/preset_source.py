@@ -83,8 +83,9 @@ def _converted(
     folder.parent.mkdir(parents=True, exist_ok=True)
     print(f"{source} is converted once, to {folder}", file=sys.stderr)
     with folder_written_aside(folder) as aside:
-        how: dict = {"inflating": "auto", "force": True, "progress": True}
-        convert(source, aside, motion=motion, **how)
+        convert(
+            source, aside, inflating="auto", motion=motion, force=True, progress=True
+        )
         sizes = _sizes(aside)
         write_json(aside / _RECORD, sizes)
     print(f"{folder}: {sum(sizes.values()) / 1e9:.2f} GB", file=sys.stderr)

@@ -298,9 +298,9 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 keyframes, the image model changes its first frame likewise.
             strength: How much of a `video` may change: the share of the steps taken.
             num_frames: Number of frames F; `None` is the task's own, or the video's.
-            height: Height in pixels, a multiple of 32 (less for models of fewer
-                levels); `None` is the task's own.
-            width: Width in pixels, likewise.
+            height: In pixels, a multiple of 32 (less for models of fewer levels);
+                `None` is the task's own.
+            width: In pixels, likewise.
             window: Frames that the model makes at once: longer videos are made in
                 windows, whose predictions are blended in each step, in the memory of
                 one. `None` makes all frames at once.
@@ -413,8 +413,9 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         table = get_scheduler(scheduler, self.schedule).table(num_steps, strength)
         levels = self.schedule.noise_scale(table.timesteps)
         guided = np.flatnonzero((low <= levels) & (levels <= high))
-        stretch = (guided[0], guided[-1] + 1) if guided.size else (0,)
-        how["guided_steps"] = range(*stretch)
+        how["guided_steps"] = (
+            range(guided[0], guided[-1] + 1) if guided.size else range(0)
+        )
         shape = (num_frames, *self._latent_shape(height, width))
         pictures = inputs.as_keyframes(
             hint_image, mask_image, keyframes, num_frames, (batch, height, width), shape
@@ -539,8 +540,9 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                     f"{self.num_frames}. Received: {factor}"
                 )
         keyframes = {i * factor: video[:, i] for i in range(video.shape[1])}
-        how: dict[str, Any] = {"keyframes": keyframes, "num_frames": num_frames}
-        return self.generate(prompts, **how, **arguments)
+        return self.generate(
+            prompts, keyframes=keyframes, num_frames=num_frames, **arguments
+        )
 
     def extend(
         self,
@@ -857,8 +859,11 @@ def _context(states, count, guidance_rescale):
         shape = (batch, count, *states.shape[1:])
         context = keras.ops.reshape(context, shape)
         negative = keras.ops.broadcast_to(negative[:, None], shape)
-    texts = {"context": context, "negative_context": negative}
-    return {**texts, "guidance_rescale": guidance_rescale}
+    return {
+        "context": context,
+        "negative_context": negative,
+        "guidance_rescale": guidance_rescale,
+    }
 
 
 def _at_first_frame(text):

@@ -18,10 +18,7 @@ class TextEncoder(keras_hub.models.CLIPTextEncoder):
 
     Example:
     ```python
-    encoder = TextEncoder(
-        vocabulary_size=49408, embedding_dim=768, hidden_dim=768,
-        num_layers=12, num_heads=12, intermediate_dim=3072,
-    )
+    encoder = TextEncoder(49408, 768, 768, 12, 12, 3072)
     context = encoder({"token_ids": preprocessor("a cat")})  # (1, 77, 768)
     ```
     """

@@ -75,7 +75,11 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         _check_tokens(self.tokens)
-        _check_merges(self.merges, self.tokens)
+        for merge in self.merges:
+            left, space, right = merge.partition(" ")
+            if not {left, right, left + right} <= self.tokens.keys():
+                problem = "Merge rules must be 'left right'"
+                raise refusal(f"{problem}, of tokens in the vocabulary", merge)
         for token in self.added:
             if token.content not in self.tokens:
                 raise ValueError(f"The added token {token.content!r} has no id.")
@@ -303,11 +307,3 @@ def _check_tokens(tokens: dict[str, int]) -> None:
     for token in (START_TOKEN, END_TOKEN):
         if token not in tokens:
             raise ValueError(f"The vocabulary has no token {token!r}.")
-
-
-def _check_merges(merges: list[str], tokens: dict[str, int]) -> None:
-    for merge in merges:
-        left, space, right = merge.partition(" ")
-        if not {left, right, left + right} <= tokens.keys():
-            problem = "Merge rules must be 'left right'"
-            raise refusal(f"{problem}, of tokens in the vocabulary", merge)

@@ -93,9 +93,12 @@ class Checkpoints:
         """
         if step in self.steps():
             return
-        rated = loss if loss is not None and math.isfinite(loss) else None
-        record: dict = {"facts": dict(facts), "checksums": checksums(state)}
-        record = {**record, "loss": rated, "extra": extra}
+        record = {
+            "facts": dict(facts),
+            "checksums": checksums(state),
+            "loss": loss if loss is not None and math.isfinite(loss) else None,
+            "extra": extra,
+        }
         args = self._ocp.args.Composite(
             state=self._ocp.args.StandardSave(dict(state)),
             facts=self._ocp.args.JsonSave({**record, "sha256": _sha256(record)}),
@@ -246,9 +249,15 @@ def _read_arrays(folder: Path, like: Mapping[str, Any]) -> dict[str, Any]:
     files = {"driver": "file", "path": f"{folder}/"}
     database = {"driver": "ocdbt", "base": files}
     context = tensorstore.Context()
-    how: dict = {"context": context, "open": True, "read": True}
-    specs = {n: {"driver": "zarr", "kvstore": {**database, "path": n}} for n in like}
-    opening = {name: tensorstore.open(spec, **how) for name, spec in specs.items()}
+    opening = {
+        name: tensorstore.open(
+            {"driver": "zarr", "kvstore": {**database, "path": name}},
+            context=context,
+            open=True,
+            read=True,
+        )
+        for name in like
+    }
     return {name: _read_array(opening[name].result(), like[name]) for name in like}
 
 

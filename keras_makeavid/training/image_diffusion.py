@@ -37,15 +37,11 @@ class ImageDiffusion(DiffusionModel):
     ```python
     unet = UNetPseudo3D(block_channels=(32,), attention_levels=(True,), context_dim=64)
     vae = AutoencoderKL(block_channels=(32, 64), layers_per_block=1)
-    text_encoder = TextEncoder(
-        vocabulary_size=100, embedding_dim=64, hidden_dim=64, num_layers=1,
-        num_heads=1, intermediate_dim=64, max_sequence_length=8,
-    )
+    text_encoder = TextEncoder(100, 64, 64, 1, 1, 64, max_sequence_length=8)
     model = ImageDiffusion(unet, vae, text_encoder, schedule=NoiseSchedule())
     model.compile(optimizer=AdamW(learning_rate=1e-4))
-    images = keras.random.uniform((4, 16, 16, 3), -1.0, 1.0)
-    token_ids = keras.random.randint((4, 8), 0, 100)
-    model.fit({"images": images, "token_ids": token_ids}, batch_size=2, verbose=0)
+    images, token_ids = np.zeros((2, 16, 16, 3)), np.zeros((2, 8), "int32")
+    model.fit({"images": images, "token_ids": token_ids})
     ```
     """
 

@@ -127,8 +127,9 @@ class ConsoleLog:
         self._total = total
         self._shown = -float("inf")
         self._terminal = sys.stderr.isatty()
-        how = {"desc": "train", "unit": "step", "disable": not self._terminal}
-        self._bar = tqdm(total=total, **how)
+        self._bar = tqdm(
+            total=total, desc="train", unit="step", disable=not self._terminal
+        )
 
     def go_on_at(self, step: int) -> None:
         self._bar.initial = self._bar.n = step
@@ -256,9 +257,14 @@ class WandbLog:
 
         self._folder = folder
         self._wandb = wandb
-        how = {"id": _run_id(folder / "wandb_id.txt"), "resume": "allow"}
-        how |= {"project": project, "name": folder.name, "dir": str(folder)}
-        self._run = wandb.init(config=dict(config), **how)
+        self._run = wandb.init(
+            project=project,
+            name=folder.name,
+            id=_run_id(folder / "wandb_id.txt"),
+            resume="allow",
+            dir=str(folder),
+            config=dict(config),
+        )
         # W&B's own step only ever grows: after a roll-back it would drop what comes.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")

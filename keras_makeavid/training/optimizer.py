@@ -102,8 +102,13 @@ class AdamW(keras.optimizers.AdamW):
         if kwargs.get("ema_overwrite_frequency") or kwargs.get("amsgrad"):
             expected = "AdamW has neither ema_overwrite_frequency nor amsgrad"
             raise ValueError(f"{expected}. Received: {kwargs}")
-        kwargs |= {"weight_decay": weight_decay, "epsilon": epsilon}
-        super().__init__(learning_rate, global_clipnorm=global_clipnorm, **kwargs)
+        super().__init__(
+            learning_rate,
+            weight_decay=weight_decay,
+            epsilon=epsilon,
+            global_clipnorm=global_clipnorm,
+            **kwargs,
+        )
         self.skip_nonfinite = skip_nonfinite
         # Schedules go by `iterations`, bias correction and averages by updates made.
         self.updates = self._scalar("updates", "int32")

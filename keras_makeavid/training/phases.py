@@ -232,9 +232,12 @@ def fit_input(objective: str, batch: dict[str, np.ndarray]) -> tuple:
 def _objective_model(task, stage, seed):
     if stage.objective == "autoencoder":
         return ImageAutoencoding(task.vae, stage.loss.kl_weight, seed)
-    loss = stage.loss
-    options = {"trainable": stage.trainable, "seed": seed}
-    options |= {n: getattr(loss, n) for n in ("caption_dropout", "min_snr_gamma")}
+    options = {
+        "trainable": stage.trainable,
+        "caption_dropout": stage.loss.caption_dropout,
+        "min_snr_gamma": stage.loss.min_snr_gamma,
+        "seed": seed,
+    }
     if stage.objective == "image":
         return ImageDiffusion(
             task.backbone,
@@ -242,10 +245,11 @@ def _objective_model(task, stage, seed):
             task.text_encoder,
             schedule=task.schedule,
             train_text_encoder=stage.text_encoder,
-            full_mask_share=loss.full_mask_share,
+            full_mask_share=stage.loss.full_mask_share,
             empty_token_ids=task.preprocessor.tokenize("")[0],
             **options,
         )
+    loss = stage.loss
     given = {"given_frames": loss.given_frames, "hint_spacing": loss.hint_spacing}
     model = objective_of(task, **given, **options)
     if model.empty_context is not None:
@@ -257,8 +261,13 @@ def _objective_model(task, stage, seed):
 def _optimizer(phase: Phase, skip_nonfinite: bool) -> AdamW:
     rate, options = phase.stage.learning_rate, phase.stage.optimizer
     accumulate = options.accumulate
-    warmup = rate.warmup.steps(phase.steps_per_epoch)
-    schedule = WarmupSchedule(rate.peak, warmup, rate.decay, phase.steps, rate.final)
+    schedule = WarmupSchedule(
+        rate.peak,
+        warmup_steps=rate.warmup.steps(phase.steps_per_epoch),
+        decay=rate.decay,
+        total_steps=phase.steps,
+        final=rate.final,
+    )
     return AdamW(
         schedule,
         weight_decay=options.weight_decay,

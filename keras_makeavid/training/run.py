@@ -100,10 +100,7 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, overrides)
     _check_packages(recipe)
-    with (
-        distributed(recipe.distribution) as hosts,
-        contextlib.ExitStack() as resources,
-    ):
+    with distributed(recipe.distribution) as hosts, contextlib.ExitStack() as resources:
         return _Run(recipe, resume, hosts, allow_other_encoder, resources).go()
 
 
@@ -284,8 +281,13 @@ class _Run:
             first = done + position.data_shift
             callbacks = UnreadLogs([callback], add_history=True, model=self._model)
             with _inputs(loader, stage.objective, first) as inputs:
-                how = {"shuffle": False, "verbose": 0, "callbacks": callbacks}
-                self._model.fit(inputs, steps_per_epoch=remaining, **how)
+                self._model.fit(
+                    inputs,
+                    steps_per_epoch=remaining,
+                    shuffle=False,
+                    verbose=0,
+                    callbacks=callbacks,
+                )
         if callback.gave_up_at is not None:
             return self._roll_back(position, callback.gave_up_at)
         return callback.position

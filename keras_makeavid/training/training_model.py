@@ -163,5 +163,8 @@ class DiffusionModel(ReportingModel):
         return loss * ops.where(ops.isfinite(loss), 1.0, float("nan"))
 
     def get_config(self) -> dict[str, Any]:
-        own = {"schedule": self.schedule.get_config(), "trainable": self.trainable_part}
-        return {**super().get_config(), **own}
+        return {
+            **super().get_config(),
+            "schedule": self.schedule.get_config(),
+            "trainable": self.trainable_part,
+        }

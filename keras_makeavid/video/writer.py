@@ -150,9 +150,15 @@ def write_webp(path: Path, frames: np.ndarray, fps: float) -> None:
     from PIL import Image
 
     first, *rest = map(Image.fromarray, frames)
-    how = {"append_images": rest, "loop": 0, "quality": WEBP_QUALITY}
-    durations = np.diff(_starts(len(frames), 1000 / fps)).tolist()
-    first.save(path, "WEBP", save_all=True, duration=durations, **how)
+    first.save(
+        path,
+        "WEBP",
+        save_all=True,
+        append_images=rest,
+        duration=np.diff(_starts(len(frames), 1000 / fps)).tolist(),
+        loop=0,
+        quality=WEBP_QUALITY,
+    )
 
 
 def write_gif(path: Path, frames: np.ndarray, fps: float) -> None:

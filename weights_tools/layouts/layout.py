@@ -130,10 +130,7 @@ HEADS = (
 CONVOLVED_ATTENTION = ((r"attention/to_(q|k|v|out)/kernel$", (0, 0, 1, 1)),)
 
 # Keras numbers the variables of a layer in the order in which it made them.
-KERAS_LEAVES = (
-    (r"(kernel|gamma|embeddings)$", "vars/0"),
-    (r"(bias|beta)$", "vars/1"),
-)
+KERAS_LEAVES = ((r"(kernel|gamma|embeddings)$", "vars/0"), (r"(bias|beta)$", "vars/1"))
 
 
 def keras_list(ours: str, attribute: str, layer: str) -> tuple[tuple[str, str], ...]:
