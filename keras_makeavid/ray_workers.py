@@ -34,11 +34,8 @@ class RayWorkers:
 
     Example:
     ```python
-    encode_clips(
-        read_captions("clips"), "dataset",
-        task.vae, task.text_encoder, task.preprocessor.tokenize,
-        ray_workers=RayWorkers("preset", workers=8, address="auto", gpus=1),
-    )
+    workers = RayWorkers("preset", workers=8, address="auto", gpus=1)
+    encode_clips(captions, "dataset", *parts, ray_workers=workers)
     ```
     """
 

@@ -83,23 +83,12 @@ class DenoisingLoop:
     ):
         """Denoise standard normal noise `(B, F, H, W, C)` or `(B, H, W, C)` in float32.
 
-        Args:
-            noise: Of the shape of the result.
-            conditions: Arrays or tensors.
-            table: The scheduler's steps.
-            noise_keys: Int32 `(B, 2)`, for a table that `needs_noise`.
-            progress: Called with the number of steps done after each step.
-            spatial_only: Whether to leave out the UNet's temporal parts.
-            low_memory: Whether the two passes of guidance follow one another.
-            guided_steps: Steps with guidance; `None` is all.
-            preview: How the expected result is shown on the way.
-            latents: Clean latents to start from, with a table of a `strength`.
-            windows: What is denoised one after the other in each step, and blended.
-            text_shares: `(B, F, K)`, how much of each of K texts a frame is told, for
-                `Conditions` with so many; a row adds up to one.
-            cache_interval: In one of so many steps the whole UNet is passed, in the
-                others its last `cache_layers` alone.
-            cache_layers: See `UNet.call`.
+        A table that `needs_noise` takes `noise_keys`, int32 `(B, 2)`; one of a
+        `strength`, clean `latents` to start from. With `low_memory` the two passes of
+        guidance follow one another, in `guided_steps`, or all. `progress` is called
+        with the number of steps done. `text_shares` `(B, F, K)` are how much of each of
+        K texts of `conditions` a frame is told; a row adds up to one. The rest is as
+        for `TextToVideo.generate`.
         """
         num_steps = len(table.timesteps)
         guided_steps = range(num_steps) if guided_steps is None else guided_steps

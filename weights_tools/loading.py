@@ -87,21 +87,13 @@ def load_into_kerascv(
 ) -> int:
     """Load weights of any source into a live model of KerasCV.
 
-    All is checked before the first weight changes.
-
-    Args:
-        model: KerasCV's `DiffusionModel`, `Decoder`, `ImageEncoder` or `TextEncoder`.
-        source: As for `open_source`.
-        part: The part to load, such as `"image_unet"`; `None` is that of its kind.
-        variant: As for `open_source`.
-        overrides: As for `open_source`.
+    That is a `DiffusionModel`, `Decoder`, `ImageEncoder` or `TextEncoder`: others, and
+    weights that do not fit, are a `ValueError`, before the first weight changes. `part`
+    is one to load, such as `"image_unet"`; `None` is that of the model's kind. The rest
+    is as for `open_source`.
 
     Returns:
         Number of parameters that the model has no place for: temporal ones.
-
-    Raises:
-        FileNotFoundError: There is no source.
-        ValueError: The model is none of these, or the weights do not fit it.
 
     Example:
     ```python

@@ -133,10 +133,10 @@ def _file_of(path: Path) -> Path:
 
 def _by_kernel(file: TensorFile, shapes: Shapes) -> dict[tuple[str, str], dict]:
     """The names of down, up and alpha for each kernel; all of them fit."""
-    for kind, pattern in _OTHER_KINDS.items():
+    for others, pattern in _OTHER_KINDS.items():
         if names := [name for name in file.specs if re.search(pattern, name)]:
             listed = told({"tensors": names}, _LISTED)
-            raise file.error(f"holds {kind}, and only plain LoRA is taken: {listed}")
+            raise file.error(f"holds {others}, and only plain LoRA is taken: {listed}")
     kernels = {kind: kernel_names(kind, shapes[kind]) for kind in shapes}
     found: dict[tuple[str, str], dict[str, str]] = {}
     homeless, repeated = [], []

@@ -130,18 +130,10 @@ def verify(
 
     An image model and a video model are compared by an image and a still video of
     it. A model of noisy latents alone and an inpainting model are compared with mask
-    and hint that the first does not see. Each part that either has is compared.
-
-    Args:
-        first: A source, as for `open_source`.
-        second: Likewise.
-        part: The one part to compare, such as `"unet"`. `None` compares all.
-        variant: As for `open_source`; `"ema"` is of `first` alone.
-        overrides: As for `open_source`, of `first` alone, or none would differ.
-
-    Raises:
-        FileNotFoundError: There is nothing.
-        ValueError: A source is damaged, or both have not the part, or none in common.
+    and hint that the first does not see. Each part that either has is compared, or the
+    `part` given, such as `"unet"`. Sources and the rest are as for `open_source`, but
+    `overrides` and the `variant` `"ema"`, which are of `first` alone, or none would
+    differ. A part that one lacks, or none in common, is a `ValueError`.
 
     Example:
     ```python

@@ -160,7 +160,8 @@ def convert_dataset(
 ) -> None:
     """Copy a dataset into another layout.
 
-    Those of `failed_id_list.json` are left out, others checked, and stay to the byte.
+    Clips of `failed_id_list.json` are left out. What is copied is checked; float32
+    stays the same to the byte.
 
     Args:
         source: Dataset folder, in either layout, or an opened dataset.

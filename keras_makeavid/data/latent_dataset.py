@@ -13,14 +13,7 @@ class LatentDataset(keras.utils.PyDataset):
     """The batches of a `LatentLoader` as `fit` takes them, epoch after epoch.
 
     It shuffles by its own seed, whatever Keras is told: each clip comes once an epoch,
-    in a random window. Errors are those of `LatentLoader`.
-
-    Args:
-        source: Dataset folder, or an opened dataset.
-        num_frames: Length of a window, such as `task.num_frames`.
-        batch_size: Number of windows in a batch.
-        samples_per_epoch: Windows in an epoch; `None` is one of each clip.
-        seed: Of the order and of the windows.
+    in a random window. Arguments and errors are those of `LatentLoader`.
 
     Attributes:
         epoch: Number of the epoch that `fit` takes next, from 0. Set it to go on in a
