@@ -78,7 +78,7 @@ class UNetPseudo3D(Configured, Int8Backbone):
     Example:
     ```python
     unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
-    noise, text = np.zeros((1, 8, 16, 16, 9)), np.zeros((1, 77, 768))
+    noise, text = keras.ops.zeros((1, 8, 16, 16, 9)), keras.ops.zeros((1, 77, 768))
     inputs = {"sample": noise, "timesteps": keras.ops.array([500]), "context": text}
     unet(inputs).shape  # (1, 8, 16, 16, 4)
     ```
