@@ -29,7 +29,7 @@ def refusal(expected: str, received: object) -> ValueError:
 def check_choice(name: str, value: object, choices: Collection[Any]) -> None:
     """Refuse a value that is none of the choices."""
     if value not in choices:
-        raise refusal(f"{name} must be one of {', '.join(map(repr, choices))}", value)
+        raise refusal(f"{name} must be one of {list(choices)}", value)
 
 
 class ValidationError(ValueError):
