@@ -40,7 +40,7 @@ class Scheduler(abc.ABC):
             raise refusal("schedule must be a NoiseSchedule", self.schedule)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type == "bool" and not isinstance(value, bool):
+            if field.type in (bool, "bool") and not isinstance(value, bool):
                 raise ValueError(f"{field.name} must be a bool. Received: {value!r}")
 
     def table(self, num_steps: int, strength: float = 1.0) -> StepTable:
