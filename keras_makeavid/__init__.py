@@ -1,8 +1,7 @@
 """Text-to-video with Stable Diffusion in Keras 3, on JAX, PyTorch and TensorFlow.
 
-Importing this package is free: its parts are imported when they are first used.
-`import keras_makeavid.models` registers every class with Keras, for presets and
-`.keras` files that are loaded through Keras or KerasHub.
+Parts are imported when they are first used; `import keras_makeavid.models` registers
+every class with Keras, for presets and `.keras` files that Keras or KerasHub loads.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """Compile a function of tensors that uses Keras layers, on any backend."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +18,8 @@ def compile_inference(
 ) -> Callable[..., Any]:
     """Return `function` as one compiled program without gradients.
 
-    It takes trees of tensors as positional arguments and returns one. Under JAX the
-    weights of `layers`, all that it reads, are arguments of the program, so that
-    training further or loading other weights needs no recompilation; the result's
+    It takes trees of tensors and returns one. Under JAX the weights of `layers`, all
+    that it reads, are arguments of the program, which new ones do not compile again;
     `lower`, which takes shapes as well, gives a `jax.stages.Lowered`.
 
     `calls_host` is whether `function` uses `host_callback`. XLA under TensorFlow
@@ -83,8 +80,8 @@ def compile_part(function: Callable[..., Any]) -> Callable[..., Any]:
 def weights_of_loop(layer: keras.layers.Layer, state) -> Iterator[Tensor]:
     """Let XLA compute what it makes of weights in each step of a loop, not before it.
 
-    Weights in int8 would be widened all at once. What is given to the block is to be
-    used instead of the `state`, a tensor that changes in each step.
+    Weights in int8 would be widened all at once. The block uses what it is given in
+    place of `state`, a tensor that changes in each step.
     """
     variables = layer.variables
     is_int8 = any(keras.backend.standardize_dtype(v.dtype) == "int8" for v in variables)
@@ -105,8 +102,7 @@ def host_callback(
 ) -> tuple:
     """Call `callback(*make())` on the host, where `due` holds, when `state` is there.
 
-    `make` computes a tuple of tensors only then. The result is to be used instead of
-    the `state`, a tuple of tensors, that is passed.
+    `make` computes a tuple of tensors only then. Use the result in place of `state`.
     """
     backend = keras.config.backend()
     if backend == "jax":

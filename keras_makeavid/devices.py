@@ -1,7 +1,5 @@
 """Where a program runs, and how its arrays are shared among devices."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -63,8 +61,8 @@ def half_precision() -> str | None:
 def on_device(part: keras.Layer | None, only_now: bool) -> Iterator[None]:
     """Bring the weights of a part to the accelerator, and `only_now` off it after.
 
-    They stay in the host's memory between. Nothing moves on a CPU, where weights are
-    divided among devices, and under TensorFlow, whose variables cannot move.
+    Nothing moves on a CPU, where weights are divided among devices, and under
+    TensorFlow, whose variables cannot move.
     """
     if part is None or not only_now or _accelerator() is None:
         yield
@@ -114,8 +112,8 @@ def _move(part, to_host):
 def summed_in_float32(product: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
     """Calculate a product of half precision as accelerators do, rounded once.
 
-    On a CPU without instructions for half precision, TensorFlow rounds each partial
-    sum as well, and JAX the sum before its bias: the error is twice as large.
+    On a CPU without half precision, TensorFlow rounds each partial sum as well, and JAX
+    the sum before its bias: the error is twice as large.
     """
     dtype = keras.backend.standardize_dtype(arrays[0].dtype)
     if dtype not in ("bfloat16", "float16") or platform() != "cpu":

@@ -1,7 +1,5 @@
 """Dtype policies of a task: what weights are stored in, and what is calculated in."""
 
-from __future__ import annotations
-
 import keras
 
 from keras_makeavid.devices import half_precision
@@ -16,11 +14,8 @@ class StoredPolicy(keras.DTypePolicy):
     """Stores weights in half precision and calculates in float32.
 
     It is the reverse of Keras's `"mixed_bfloat16"`: half the memory of float32 weights,
-    for devices that calculate fastest in float32. A layer widens its weights when it is
-    called.
-
-    Args:
-        name: `"stored_bfloat16"` or `"stored_float16"`.
+    for devices that calculate fastest in float32. A layer widens its weights in its
+    call. The name is `"stored_bfloat16"` or `"stored_float16"`.
 
     Example:
     ```python
@@ -30,9 +25,8 @@ class StoredPolicy(keras.DTypePolicy):
 
     def __init__(self, name: str = "stored_bfloat16"):
         if name not in (f"{_STORED}bfloat16", f"{_STORED}float16"):
-            raise ValueError(
-                f"name must be stored_bfloat16 or stored_float16. Received: {name!r}"
-            )
+            expected = "name must be stored_bfloat16 or stored_float16"
+            raise ValueError(f"{expected}. Received: {name!r}")
         super().__init__(name.removeprefix(_STORED))
 
     @property
@@ -47,10 +41,8 @@ class StoredPolicy(keras.DTypePolicy):
 def policy_of(dtype: str | keras.DTypePolicy | None) -> keras.DTypePolicy:
     """The dtype policy that `TextToVideo.from_preset` loads with.
 
-    Args:
-        dtype: A policy, or the name of one: of Keras, or of a `StoredPolicy`. `None` is
-            Keras's own (`keras.config.dtype_policy()`); where that is float32 and the
-            device is an accelerator, it is the device's half precision.
+    `dtype` is a policy, or the name of one: of Keras, or of a `StoredPolicy`. `None` is
+    `keras.config.dtype_policy()`, or half precision for float32 on an accelerator.
     """
     if dtype is None:
         policy = keras.config.dtype_policy()
@@ -64,9 +56,8 @@ def policy_of(dtype: str | keras.DTypePolicy | None) -> keras.DTypePolicy:
 def without_overflow(policy: keras.DTypePolicy) -> keras.DTypePolicy:
     """The policy of VAE and text encoder beside a UNet of `policy`.
 
-    Stable Diffusion's VAE overflows in float16 on some pictures, and JAX on a CPU has
-    no attention of KerasHub's text encoder in it: they calculate in float32, from
-    weights that are stored as asked for.
+    In float16 Stable Diffusion's VAE overflows on some pictures, and JAX on a CPU lacks
+    attention: they calculate in float32, from weights that are stored as asked for.
     """
     if policy.compute_dtype != "float16":
         return policy

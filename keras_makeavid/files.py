@@ -1,7 +1,5 @@
 """Checks on files to read, and files written aside and then renamed."""
 
-from __future__ import annotations
-
 import codecs
 import glob
 import os
@@ -60,9 +58,8 @@ def is_text(head: bytes) -> bool:
 def missing_file(path: Path) -> FileNotFoundError:
     """The error of a file that is not there, which names what a link leads to."""
     link = f", which {path} is a link to" if path.is_symlink() else ""
-    return FileNotFoundError(
-        f"There is no file {os.readlink(path) if link else path}{link}."
-    )
+    target = os.readlink(path) if link else path
+    return FileNotFoundError(f"There is no file {target}{link}.")
 
 
 def existing_file(path: StrPath) -> Path:
@@ -88,9 +85,9 @@ def existing_parent(path: StrPath) -> Path:
 
 
 def read_text(path: StrPath, max_bytes: int = 2**26) -> str:
-    """Read a text file in UTF-8 of at most `max_bytes`.
+    """Read a text file in UTF-8 of at most `max_bytes`, without a byte order mark.
 
-    A byte order mark is left out, and line ends of any system become plain ones.
+    Line ends of any system become plain ones.
     """
     path = Path(path)
     with path.open("rb") as file:
@@ -101,10 +98,8 @@ def read_text(path: StrPath, max_bytes: int = 2**26) -> str:
         raise ValueError(f"{path} {what}.")
     if b"\0" in content or content.startswith(_MARKS_OF_UTF16):
         wide = content.startswith(_MARKS_OF_UTF32) or b"\0\0\0" in content[:9]
-        raise ValueError(
-            f"{path} is in {'UTF-32' if wide else 'UTF-16'}, or is no text. Expected "
-            "UTF-8: save it as UTF-8."
-        )
+        problem = f"{path} is in {'UTF-32' if wide else 'UTF-16'}, or is no text"
+        raise ValueError(f"{problem}. Expected UTF-8: save it as UTF-8.")
     try:
         text = content.decode("utf-8-sig").lstrip("\ufeff")
     except UnicodeDecodeError as error:
@@ -114,11 +109,7 @@ def read_text(path: StrPath, max_bytes: int = 2**26) -> str:
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` that becomes `path` when the block succeeds.
-
-    A reader sees the old file or the new one, never half of one, and a failure leaves
-    nothing behind.
-    """
+    """Give a path beside `path` that becomes `path`, whole, when the block succeeds."""
     aside = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
         yield aside
@@ -139,17 +130,15 @@ def remove_leftovers(folder: Path) -> None:
 def check_replaceable_folder(path: StrPath, marker: str | None) -> Path:
     """Return `path` if a folder may be written there.
 
-    One that holds files is replaced only if one of them has the name `marker`; `None`
-    lets any folder be replaced.
+    One that holds files must hold `marker`; with `None` any may be replaced.
     """
     path = existing_parent(path)
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file, expected a folder or nothing.")
     others = path.exists() and any(path.iterdir())
     if others and marker and not (path / marker).exists():
-        raise FileExistsError(
-            f"{path} holds files but no {marker}: choose another folder."
-        )
+        problem = f"{path} holds files but no {marker}"
+        raise FileExistsError(f"{problem}: choose another folder.")
     return path
 
 
@@ -164,9 +153,9 @@ def put_back(path: Path) -> None:
 def folder_written_aside(path: StrPath, replaces: str | None = None) -> Iterator[Path]:
     """Give a new folder beside `path` that becomes `path` when the block succeeds.
 
-    A folder that is there is replaced whole; `replaces` is the `marker` that it must
-    hold. Between two renames there is neither: a process killed just then leaves the
-    old one as `.NAME.ID.old`, which the next to write there puts back first.
+    A folder that is there, which must hold the marker `replaces`, is replaced whole. A
+    process killed between the two renames leaves the old one as `.NAME.ID.old`, which
+    the next to write there puts back first.
     """
     put_back(existing_parent(path))
     path = check_replaceable_folder(path, replaces)

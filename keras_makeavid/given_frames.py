@@ -31,16 +31,14 @@ class GivenFrames:
     - `"random"`: each frame with a probability that is drawn for the video.
     - `"none"`.
     - `"repeated"`, `"repeated every 4"`: the published form. The first frame, or every
-      fourth, is the hint of all that follow, and the mask is 0 everywhere: the model is
-      not told which frames are given.
+      fourth, is the hint of all that follow, and the mask is 0 everywhere.
 
     Args:
         shares: The share of each pattern, positive numbers of any sum.
 
     Example:
     ```python
-    given = GivenFrames({"first": 2, "ends": 1, "every 4": 1})
-    given.masked  # True
+    GivenFrames({"first": 2, "ends": 1, "every 4": 1}).masked  # True
     ```
     """
 
@@ -52,9 +50,7 @@ class GivenFrames:
             raise ValueError(_wrong(shares))
         for pattern, share in shares.items():
             match = isinstance(pattern, str) and _PATTERN.fullmatch(pattern)
-            numbers = (
-                [int(number) for number in match.groups() if number] if match else []
-            )
+            numbers = [int(n) for n in match.groups() if n] if match else []
             number = isinstance(share, int | float) and not isinstance(share, bool)
             if not (match or pattern in _FIXED) or 0 in numbers:
                 raise ValueError(_wrong(shares))
@@ -82,10 +78,7 @@ class GivenFrames:
         It is `(P, F)`, which frames have mask 0, and `(P, F)`, which frame is the hint
         of each, or -1 where that is the nearest given one.
         """
-        given = [
-            [_is_given(pattern, frame, frames) for frame in range(frames)]
-            for pattern in self.shares
-        ]
+        given = [[_is_given(p, f, frames) for f in range(frames)] for p in self.shares]
         return given, [_held(pattern, frames) for pattern in self.shares]
 
 

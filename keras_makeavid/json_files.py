@@ -1,7 +1,5 @@
 """JSON files, read strictly and written whole."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,7 @@ def read_object(path: StrPath, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
 def parse_json(text: str | bytes, source: Any) -> Any:
     """Parse JSON strictly: duplicate keys, NaN, Infinity and many levels are refused.
 
-    Bytes must be UTF-8. The text of the `ValueError` names `source`.
+    Bytes must be UTF-8. The `ValueError` names `source`.
     """
     try:
         if isinstance(text, bytes):

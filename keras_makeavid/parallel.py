@@ -1,7 +1,5 @@
 """A function of many items on several processes, in order."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import threading

@@ -1,7 +1,5 @@
 """Progress bars with rate and time left, on terminals only."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,11 +26,9 @@ def step_progress(
     unit: str = "step",
     unit_scale: bool = False,
 ) -> Iterator[Callable[[int], None] | None]:
-    """What steps of a work report to: a bar, a function of the user's, or nothing.
+    """What steps of a work report to: a bar (`True`), the user's function, or nothing.
 
-    `progress` is `True` for a bar, `False` for nothing, or a function of
-    `(step, total)`. What is given to the block is a function of the number of steps
-    done, or `None`.
+    What is given to the block is a function of the number of steps done, or `None`.
     """
     if callable(progress):
         yield lambda step: progress(step, total)

@@ -1,7 +1,5 @@
 """Work that the machines of a Ray cluster share."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -24,8 +22,8 @@ class RayWorkers:
     """The workers of a Ray cluster, that encode clips or generate videos.
 
     Every machine must find all files, and the preset, under the paths that they have
-    here: on a file system of all of them. A worker that is lost is replaced, and its
-    work done again.
+    here. A worker that is lost is replaced, and its work done again. Without Ray, an
+    `ImportError` names the extra.
 
     Args:
         preset: Preset of the `TextToVideo` that the workers use.
@@ -34,16 +32,10 @@ class RayWorkers:
             or `"local"` to start one on this machine for as long as it is needed.
         gpus: GPUs of each worker.
 
-    Raises:
-        ImportError: Ray is missing. The text names the extra.
-
     Example:
     ```python
-    encode_clips(
-        read_captions("clips"), "dataset",
-        task.vae, task.text_encoder, task.preprocessor.tokenize,
-        ray_workers=RayWorkers("preset", workers=8, address="auto", gpus=1),
-    )
+    workers = RayWorkers("preset", workers=8, address="auto", gpus=1)
+    encode_clips(captions, "dataset", *parts, ray_workers=workers)
     ```
     """
 
@@ -92,9 +84,8 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ImportError(
-            "Machines share work through Ray: pip install 'keras-makeavid[ray]'"
-        ) from error
+        problem = "Machines share work through Ray"
+        raise ImportError(f"{problem}: pip install 'keras-makeavid[ray]'") from error
     return ray
 
 
@@ -103,12 +94,8 @@ def _connected(ray, address):
     if ray.is_initialized():
         return nullcontext()
     dashboard = False if address == "local" else None
-    return ray.init(
-        address=address,
-        include_dashboard=dashboard,
-        log_to_driver=False,
-        logging_level="warning",
-    )
+    quiet = {"log_to_driver": False, "logging_level": "warning"}
+    return ray.init(address=address, include_dashboard=dashboard, **quiet)
 
 
 def _environment():

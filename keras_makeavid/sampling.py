@@ -1,7 +1,5 @@
 """The denoising loop: noise, text and hint to latents, as one compiled program."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -56,12 +54,10 @@ class DenoisingLoop:
     """All sampling steps of a UNet as one compiled program.
 
     The number of steps, the scheduler's coefficients, text, hint, mask, noise and
-    guidance are arguments of the program: none of them compiles it again. Guidance
-    of 1 is a program of its own, with one UNet pass a step instead of a batch of two;
-    so are schedulers that add noise, which is drawn inside, and rescaled guidance.
-    Steps with and without guidance are stretches for one program and the other.
-
-    If the UNet takes only the latent's channels, mask and hint are left out.
+    guidance are arguments of the program: none of them compiles it again. Guidance of
+    1, with one UNet pass a step instead of a batch of two, is a program of its own; so
+    are schedulers that add noise, which is drawn inside, and rescaled guidance. If the
+    UNet takes only the latent's channels, mask and hint are left out.
     """
 
     def __init__(self, unet):
@@ -91,24 +87,12 @@ class DenoisingLoop:
     ):
         """Denoise standard normal noise `(B, F, H, W, C)` or `(B, H, W, C)` in float32.
 
-        Args:
-            noise: Of the shape of the result.
-            conditions: Arrays or tensors.
-            table: The scheduler's steps.
-            noise_keys: Int32 `(B, 2)`, for a table that `needs_noise`.
-            progress: Called with the number of steps done after each step.
-            spatial_only: Whether to leave out the UNet's temporal parts.
-            low_memory: Whether the two passes of guidance follow one another, rather
-                than being one of twice the batch.
-            guided_steps: Steps with guidance; `None` is all.
-            preview: How the expected result is shown on the way.
-            latents: Clean latents to start from, with a table of a `strength`.
-            windows: What is denoised one after the other in each step, and blended.
-            text_shares: `(B, F, K)`, how much of each of K texts a frame is told, for
-                `Conditions` with so many; a row adds up to one.
-            cache_interval: In one of so many steps the whole UNet is passed, in the
-                others its last `cache_layers` alone.
-            cache_layers: See `UNet.call`.
+        A table that `needs_noise` takes `noise_keys`, int32 `(B, 2)`; one of a
+        `strength`, clean `latents` to start from. With `low_memory` the two passes of
+        guidance follow one another, in `guided_steps`, or all. `progress` is called
+        with the number of steps done. `text_shares` `(B, F, K)` are how much of each of
+        K texts of `conditions` a frame is told; a row adds up to one. The rest is as
+        for `TextToVideo.generate`.
         """
         num_steps = len(table.timesteps)
         guided_steps = range(num_steps) if guided_steps is None else guided_steps
@@ -160,8 +144,7 @@ class DenoisingLoop:
     def lower(self, noise: Any, context: Any) -> Any:
         """Lower the guided loop of a scheduler without noise to a `jax.stages.Lowered`.
 
-        Latents `(B, F, H, W, C)` and text states `(B, L, D)` are shapes with shardings,
-        as `jax.ShapeDtypeStruct`.
+        Latents and text states `(B, L, D)` are `jax.ShapeDtypeStruct`s with shardings.
         """
         import jax
 
@@ -173,10 +156,8 @@ class DenoisingLoop:
         table = like((_LEAST_ROWS, len(StepRow._fields)))
         program = self._compile(_Program())
         state, number = SamplerState(*[noise] * 4), jax.ShapeDtypeStruct((), "int32")
-        return program.lower(
-            tuple(state),
-            *(conditions, table, None, number, number, number, None, None, None),
-        )
+        rest = conditions, table, None, number, number, number, None, None, None
+        return program.lower(tuple(state), *rest)
 
     def _compile(self, kind: _Program):
         def program(
@@ -258,8 +239,8 @@ class DenoisingLoop:
     def _predictor(self, conditions: Conditions, kind: _Program, text_shares):
         """Function of (sample, timestep) that gives the guided prediction.
 
-        `frames` are the first frame and the number of those in the sample, where that
-        is a window; `deep` are features of an earlier step, as `UNet.call` takes them.
+        `frames` are the first frame of a window and their number; `deep` are features
+        of an earlier step, as `UNet.call` takes them.
         """
         context = conditions.context
         if kind.guided:
@@ -350,7 +331,7 @@ def rescale_guided(guided: Any, positive: Any, share: Any) -> Any:
     """Bring the contrast of a guided prediction `(B, ...)` back to the prompt's own.
 
     Lin et al., arXiv 2305.08891, equations 15 and 16; the deviation is that of a whole
-    sample, all frames together. A share of 0 changes nothing, theirs is 0.7.
+    sample. A share of 0 changes nothing, theirs is 0.7.
     """
     axes = tuple(range(1, len(guided.shape)))
     own, blown = (ops.std(x, axis=axes, keepdims=True) for x in (positive, guided))
@@ -364,11 +345,10 @@ def _in_windows(predict, starts, shares):
     def predict_all(sample, timestep):
         def add(i, total):
             start = starts[i]
-            part = predict(
-                _frames_of(sample, (start, window)), timestep, (start, window)
-            )
+            frames = start, window
+            part = predict(_frames_of(sample, frames), timestep, frames)
             part = part * ops.reshape(shares[i], (1, -1, 1, 1, 1))
-            part = part + _frames_of(total, (start, window))
+            part = part + _frames_of(total, frames)
             return ops.slice_update(total, (0, start, 0, 0, 0), part)
 
         return ops.fori_loop(0, count, add, ops.zeros_like(sample))

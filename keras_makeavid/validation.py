@@ -1,15 +1,12 @@
 """Values from outside checked against types: recipes, configurations, options.
 
-What is allowed is written once, as a `msgspec.Struct` with types and bounds. Every
-error in a value is told at once, with the path of its key.
+Every error in a value is told at once, with the path of its key.
 """
-
-from __future__ import annotations
 
 import difflib
 import math
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -22,6 +19,17 @@ _SHORT.maxstring = _SHORT.maxother = 80
 _SHORT.maxlevel = 3
 # What was received, short enough for the text of an error.
 shown = _SHORT.repr
+
+
+def refusal(expected: str, received: object) -> ValueError:
+    """The error that says what was expected, and what was received."""
+    return ValueError(f"{expected}. Received: {shown(received)}")
+
+
+def check_choice(name: str, value: object, choices: Collection[Any]) -> None:
+    """Refuse a value that is none of the choices."""
+    if value not in choices:
+        raise refusal(f"{name} must be one of {list(choices)}", value)
 
 
 class ValidationError(ValueError):
@@ -41,8 +49,7 @@ class ValidationError(ValueError):
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base class of tables whose keys are all known.
 
-    A table may be derived from `msgspec.Struct` itself to pass over unknown keys. A
-    key that is missing has its default. A table that is missing is made of defaults,
+    A key that is missing has its default. A table that is missing is made of defaults,
     and so each of its keys without one is told by name.
     """
 
@@ -54,15 +61,13 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def validate(value: Any, kind: type[T], source: object) -> T:
     """Make an instance of a type out of a value in the types of JSON or TOML.
 
-    Nothing is converted but whole numbers to float, and lists to tuples. Floats must
-    be finite. The text of the `ValidationError` names the source and every key, what is
-    allowed and what was received.
+    Nothing is converted but whole numbers to float, and lists to tuples. Floats must be
+    finite. A `ValidationError` names source and keys, what is allowed and received.
 
-    The type is a `Table` or any that msgspec knows, with bounds as
-    `Annotated[int, msgspec.Meta(ge=1)]`. `Meta(description=...)` says in words what is
-    allowed, where the type does not say it well. `Meta(extra={"check": function})` adds
-    a function that raises `ValueError` for what is not allowed. A class with a class
-    method `parse` is made by it.
+    The type is a `Table` or any that msgspec knows, with bounds as `Annotated[int,
+    msgspec.Meta(ge=1)]`. `Meta(description=...)` says in words what is allowed, and
+    `Meta(extra={"check": function})` adds a function that raises `ValueError` for what
+    is not. A class with a class method `parse` is made by it.
     """
     problems: list[str] = []
     read = _read(value, kind, "", problems)
@@ -100,9 +105,8 @@ def _read(value: Any, kind: Any, path: str, problems: list[str]) -> Any:
         return read
     except (ValueError, RecursionError):
         where = path or "It"
-        problems.append(
-            f"{where} must be {expectation(kind)}. Received: {shown(value)}"
-        )
+        expected = expectation(kind)
+        problems.append(f"{where} must be {expected}. Received: {shown(value)}")
         return None
 
 
@@ -192,26 +196,18 @@ def _said(info: inspect.Type) -> str:
         case inspect.TupleType():
             return f"a list of {' and '.join(map(_said, info.item_types))}"
         case inspect.UnionType():
-            return " or ".join(
-                _said(member)
-                for member in info.types
-                if not isinstance(member, inspect.NoneType)
-            )
+            others = [t for t in info.types if not isinstance(t, inspect.NoneType)]
+            return " or ".join(map(_said, others))
         case inspect.CustomType() | inspect.DataclassType():
             return f"a {info.cls.__name__.lower()}"
     return "a table"
 
 
 def _bounds(info: inspect.IntType | inspect.FloatType, before: str) -> str:
-    named = {
-        "at least": info.ge,
-        "above": info.gt,
-        "at most": info.le,
-        "below": info.lt,
-    }
+    each = {"at least": info.ge, "above": info.gt, "at most": info.le, "below": info.lt}
     said = [
         f"{word} {bound:g}" if isinstance(bound, float) else f"{word} {bound}"
-        for word, bound in named.items()
+        for word, bound in each.items()
         if bound is not None
     ]
     return before + " and ".join(said) if said else ""

@@ -22,8 +22,7 @@ class Windows(NamedTuple):
     ) -> Windows:
         """Lay windows over a video of as many frames or more; the last ends with it.
 
-        Each shares `overlap` frames with the one before it, the last one may share
-        more. The `blend` is of `frame_weights`.
+        Each shares `overlap` frames with the one before it, the last maybe more.
         """
         last = num_frames - window
         starts = np.append(np.arange(0, last, window - overlap), last).astype("int32")
@@ -53,8 +52,7 @@ def share_noise(
     """Let all windows of noise `(F, H, W, C)` start as the first, in other orders.
 
     Section 3.2 of FreeNoise (arXiv 2310.15169): what windows have in common keeps what
-    they show alike, and the order keeps their motion apart. The noise of a `stride` is
-    shuffled together.
+    they show alike, and the order, of each `stride`, keeps their motion apart.
     """
     noise = noise.copy()
     for start in range(window, len(noise), stride):

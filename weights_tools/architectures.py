@@ -1,11 +1,8 @@
 """The kinds of models that weights belong to: their variables, and their arguments.
 
-Arguments come from a configuration, or are read off the names and shapes of tensors,
-for files without one, such as Stable Diffusion's `.ckpt`. Numbers of heads, epsilons
-and the like leave no trace in the tensors: they are the layout's or the family's.
+Those come from a configuration, or are read off names and shapes of tensors. Numbers of
+heads, epsilons and the like leave no trace there: they are the layout's own.
 """
-
-from __future__ import annotations
 
 import functools
 import itertools
@@ -25,9 +22,7 @@ from weights_tools.layouts import Layout
 
 # The models of a pipeline, and what may stand beside one.
 MODELS: dict[str, type[keras.Model]] = {
-    "unet": UNetPseudo3D,
-    "vae": AutoencoderKL,
-    "text_encoder": TextEncoder,
+    **{"unet": UNetPseudo3D, "vae": AutoencoderKL, "text_encoder": TextEncoder},
 }
 KINDS = {**MODELS, "tiny_vae": AutoencoderTiny}
 
@@ -41,9 +36,7 @@ _MOST_STEPS = 256
 
 # Names of the one layer that holds the whole model, first in each variable's path.
 _NETWORKS = {
-    "unet": "unet/",
-    "vae": "autoencoder/",
-    "text_encoder": "",
+    **{"unet": "unet/", "vae": "autoencoder/", "text_encoder": ""},
     "tiny_vae": "tiny_autoencoder/",
 }
 
@@ -69,9 +62,8 @@ def complete(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     config = architecture(weightless_model(kind, arguments).get_config())
     unknown = sorted(arguments.keys() - config.keys())
     if unknown:
-        raise ValueError(
-            f"A {kind} has the arguments {sorted(config)}. Received: {unknown}"
-        )
+        expected = f"A {kind} has the arguments {sorted(config)}"
+        raise ValueError(f"{expected}. Received: {unknown}")
     return json.loads(json.dumps(config))
 
 

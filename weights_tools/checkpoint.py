@@ -1,8 +1,6 @@
-"""A checkpoint: models found in one place, each with its architecture and weights.
+"""A checkpoint: models in one place, each with its architecture and its weights.
 
-Weights are tensors in our own names and axes, and each is read when it is asked for.
-What is done to them on their way (adding temporal parts, casting) gives other such
-tensors: nothing is read before it is written.
+Weights have our names and axes, and are read only when they are asked for or written.
 """
 
 from __future__ import annotations
@@ -18,14 +16,7 @@ import numpy as np
 
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor
-from weights_tools.architectures import (
-    KERNEL_IN,
-    KINDS,
-    complete,
-    kind_of,
-    shapes_of,
-    variables_of,
-)
+from weights_tools import architectures
 from weights_tools.configs import architecture
 from weights_tools.formats import TensorFile, TensorSpec
 from weights_tools.layouts import Layout, get_layout
@@ -38,8 +29,7 @@ WEIGHTS_FILE = "model.weights.h5"
 TASK_FILE = "task.json"
 TASK_WEIGHTS_FILE = "task.weights.h5"
 
-# Parts of a task by the argument of `TextToVideo`, which is also their place in the
-# file of its weights.
+# Parts of a task by the argument of `TextToVideo`, which is their place in the file.
 TASK_PARTS = {
     "text_encoder": "text_encoder",
     "vae": "vae",
@@ -60,20 +50,12 @@ _BLOCK = 2**16
 
 @dataclass(frozen=True)
 class Component:
-    """One model of a checkpoint.
+    """One model of a checkpoint."""
 
-    Args:
-        kind: `"unet"`, `"vae"`, `"text_encoder"` or `"tiny_vae"`.
-        layout: Name of the layout that it comes in.
-        arguments: Arguments of our class.
-        weights: Its weights by the path of our variable. Those that the layout does
-            not hold are missing.
-    """
-
-    kind: str
-    layout: str
-    arguments: dict[str, Any]
-    weights: TensorFile
+    kind: str  # `"unet"`, `"vae"`, `"text_encoder"` or `"tiny_vae"`.
+    layout: str  # Name of the layout that it comes in.
+    arguments: dict[str, Any]  # Of our class.
+    weights: TensorFile  # By the path of our variable, as far as the layout has them.
 
     @property
     def path(self) -> Path:
@@ -83,12 +65,12 @@ class Component:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of all variables that the model has, held here or not."""
-        return shapes_of(self.kind, self.arguments)
+        return architectures.shapes_of(self.kind, self.arguments)
 
     @property
     def part(self) -> str:
         """What it is where it comes alone: its kind, or motion modules alone."""
-        is_unet = self.kind != "unet" or KERNEL_IN in self.weights.specs
+        is_unet = self.kind != "unet" or architectures.KERNEL_IN in self.weights.specs
         return self.kind if is_unet else MOTION
 
     @property
@@ -113,10 +95,8 @@ class Component:
                 "are both needed, in one folder or list"
             )
         if missing and self.part == MOTION:
-            raise ValueError(
-                f"{self.path} holds motion modules alone: inflate an image model with "
-                "them, by motion="
-            )
+            problem = f"{self.path} holds motion modules alone"
+            raise ValueError(f"{problem}: inflate an image model with them, by motion=")
         if missing:
             raise ValueError(
                 f"{self.path} is an image model, and layout {layout.name!r} is of "
@@ -127,20 +107,20 @@ class Component:
     def with_channels(self, channels: int) -> Component:
         """The UNet with zero weights for further channels, or without the last ones."""
         arguments = {**self.arguments, "in_channels": channels}
-        shape = shapes_of("unet", arguments)[KERNEL_IN]
+        shape = architectures.shapes_of("unet", arguments)[architectures.KERNEL_IN]
         held = self.weights
 
         def read(path):
             value = held.read(path)
-            if path != KERNEL_IN:
+            if path != architectures.KERNEL_IN:
                 return value
             resized = np.zeros(shape, value.dtype)
             both = min(channels, value.shape[2])
             resized[:, :, :both] = value[:, :, :both]
             return resized
 
-        spec = TensorSpec(shape, held.specs[KERNEL_IN].dtype)
-        specs = {**held.specs, KERNEL_IN: spec}
+        spec = TensorSpec(shape, held.specs[architectures.KERNEL_IN].dtype)
+        specs = {**held.specs, architectures.KERNEL_IN: spec}
         weights = TensorFile(self.path, specs, read)
         return replace(self, arguments=arguments, weights=weights)
 
@@ -148,38 +128,28 @@ class Component:
         """Make the model with its weights; `None` is Keras's default dtype."""
         if self.kind == "vae" or self.part == MOTION:
             self.require_layout("keras")
-        model = KINDS[self.kind](**self.arguments, dtype=dtype)
+        model = architectures.KINDS[self.kind](**self.arguments, dtype=dtype)
         assign_weights(model, self.weights)
         return model
 
 
 @dataclass
 class Checkpoint:
-    """Models found in one place, and what belongs to a pipeline besides.
+    """Models found in one place, and what belongs to a pipeline besides."""
 
-    Args:
-        components: Models by their part in a task: `"unet"`, `"vae"`,
-            `"text_encoder"`, `"image_unet"`, the model of first frames, and
-            `"motion"`, motion modules without the UNet that they belong in.
-        preprocessor: The tokenizer, if there is one.
-        schedule: The noise schedule, if it is told.
-        defaults: What a task generates by default, as far as it is told: arguments of
-            `TextToVideo`, such as `height`.
-        left_out: What is there besides, and no model of ours has a place for.
-    """
-
+    # By part: `"unet"`, `"vae"`, `"text_encoder"`, `"image_unet"` (of first frames) or
+    # `"motion"` (motion modules alone).
     components: dict[str, Component] = field(default_factory=dict)
     preprocessor: TextToVideoPreprocessor | None = None
     schedule: NoiseSchedule | None = None
-    defaults: dict[str, Any] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
+    defaults: dict[str, Any] = field(default_factory=dict)  # Of `TextToVideo`, if told.
+    left_out: tuple[str, ...] = ()  # What no model of ours has a place for.
 
     def component(self, part: str) -> Component:
         """The model that plays a part; `ValueError` if there is none."""
         if part not in self.components:
-            raise ValueError(
-                f"There is no {part} in the source. Received: {sorted(self.components)}"
-            )
+            expected = f"There is no {part} in the source"
+            raise ValueError(f"{expected}. Received: {sorted(self.components)}")
         return self.components[part]
 
 
@@ -193,17 +163,17 @@ def component_from_file(
     """View a model in a file; `overrides` are arguments of a UNet known better."""
     if layout.kind == "unet":
         arguments = {**arguments, **(overrides or {})}
-    arguments = complete(layout.kind, arguments)
-    shapes = shapes_of(layout.kind, arguments)
+    arguments = architectures.complete(layout.kind, arguments)
+    shapes = architectures.shapes_of(layout.kind, arguments)
     weights = weights_from_file(file, layout, root, shapes)
     return Component(layout.kind, layout.name, arguments, weights)
 
 
 def component_of_model(model: keras.Model) -> Component:
     """View a live model of ours as a component."""
-    kind = kind_of(model)
-    arguments = complete(kind, architecture(model.get_config()))
-    weights = tensors_of_model(model, variables_of(model))
+    kind = architectures.kind_of(model)
+    arguments = architectures.complete(kind, architecture(model.get_config()))
+    weights = tensors_of_model(model, architectures.variables_of(model))
     return Component(kind, "keras", arguments, weights)
 
 
@@ -295,9 +265,8 @@ def misfit(
     found = told(problems)
     if not found:
         return None
-    return (
-        f"the tensors do not fit the {layout.kind} in layout {layout.name!r}. {found}"
-    )
+    model = f"{layout.kind} in layout {layout.name!r}"
+    return f"the tensors do not fit the {model}. {found}"
 
 
 def told(problems: Mapping[str, Sequence[str]], most: int = 20) -> str:
@@ -349,6 +318,6 @@ def assign(variable: keras.Variable, value: np.ndarray) -> None:
 
 def assign_weights(model: keras.Model, weights: TensorFile) -> None:
     """Assign weights to the variables of a model; those missing stay as they are."""
-    variables = variables_of(model)
+    variables = architectures.variables_of(model)
     for path in weights.specs:
         assign(variables[path], weights.read(path))

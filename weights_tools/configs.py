@@ -1,10 +1,4 @@
-"""Configurations of others in our names, and bounds on what any may ask for.
-
-A hostile configuration must not decide how long we compute: no size is larger than an
-architecture of this family can have.
-"""
-
-from __future__ import annotations
+"""Configurations of others in our names; no hostile one decides how much we compute."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -65,23 +59,14 @@ _ARGUMENTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class _Format:
-    """How others write the configuration of one kind of model.
+    """How others write the configuration of one kind of model."""
 
-    Args:
-        model: What it configures, for the text of errors.
-        renamed: Our names of their keys.
-        further: The types of further keys: mostly what our architecture has, or `Any`.
-        own: Our arguments that it may hold too, and that override.
-        required: Keys that must be there.
-        strict: Whether there may be no other keys.
-    """
-
-    model: str
-    renamed: Mapping[str, str]
-    further: Mapping[str, Any]
-    own: Sequence[str] = ()
+    model: str  # What it configures, for the text of errors.
+    renamed: Mapping[str, str]  # Our names of their keys.
+    further: Mapping[str, Any]  # Types of others: what our architecture has, or `Any`.
+    own: Sequence[str] = ()  # Our arguments that it may hold too, and that override.
     required: Sequence[str] = ()
-    strict: bool = True
+    strict: bool = True  # Whether there may be no other keys.
 
     @functools.cached_property
     def _table(self) -> Any:
@@ -194,9 +179,7 @@ _MODULES = {
     "use_motion_mid_block": "motion_mid_block",
 }
 _OWN_OF_MODULES = (
-    "motion_interpolation",
-    "motion_norm_over_frames",
-    "residual_norm_over_frames",
+    *("motion_interpolation", "motion_norm_over_frames", "residual_norm_over_frames"),
 )
 
 _ADAPTER = _Format(
@@ -316,57 +299,37 @@ _TEXT_ENCODER = _Format(
 
 
 def unet_from_diffusers_config(config: Mapping[str, Any]) -> UNetPseudo3D:
-    """Build the UNet that a config of diffusers or of the original describes.
+    """Build the UNet that a `unet/config.json` of diffusers or the original describes.
 
-    In these configs `attention_head_dim` is the number of heads, a historical
-    misnomer. A config with `_class_name` `"UNet2DConditionModel"` means Stable
-    Diffusion's image model: exact GELU, transformer epsilon 1e-6 and diffusers'
-    defaults for absent keys. `"UNetMotionModel"` means that with motion modules, whose
-    norms are those of their version in AnimateDiff (docs/animatediff.md). Any other
-    means the pseudo-3D model with its defaults (docs/model.md). Our own keys, such as
-    `gelu`, override.
+    A key that is unknown, or asks for another architecture, is a `ValueError`.
 
-    Args:
-        config: Dict of `unet/config.json`.
-
-    Returns:
-        A `UNetPseudo3D` with fresh weights.
-
-    Raises:
-        ValueError: A key is unknown, or its value asks for another architecture.
+    In it `attention_head_dim` is the number of heads, a historical misnomer. The class
+    `"UNet2DConditionModel"` means Stable Diffusion's image model: exact GELU,
+    transformer epsilon 1e-6 and diffusers' defaults for absent keys;
+    `"UNetMotionModel"` that with motion modules, whose norms are those of their version
+    in AnimateDiff (docs/animatediff.md); any other, or none, the pseudo-3D model with
+    its defaults (docs/model.md). Our own keys, such as `gelu`, override.
 
     Example:
     ```python
-    unet = unet_from_diffusers_config(
-        {
-            "block_out_channels": [32, 64],
-            "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
-        }
-    )
+    config = {"block_out_channels": [32, 64]}
+    config["down_block_types"] = ["CrossAttnDownBlock2D", "DownBlock2D"]
+    unet = unet_from_diffusers_config(config)
     ```
     """
     return UNetPseudo3D(**our_arguments("unet", config))
 
 
 def autoencoder_from_diffusers_config(config: Mapping[str, Any]) -> AutoencoderKL:
-    """Build the autoencoder that a config of diffusers describes.
+    """Build the autoencoder that a `vae/config.json` of diffusers describes.
 
-    Absent keys have diffusers' defaults. Our own keys, such as `dtype`, override.
-
-    Args:
-        config: Dict of `vae/config.json`.
-
-    Returns:
-        An `AutoencoderKL` with fresh weights.
-
-    Raises:
-        ValueError: A key is unknown, or its value asks for another architecture.
+    Absent keys have diffusers' defaults; our own, such as `dtype`, override. One that
+    is unknown, or asks for another architecture, is a `ValueError`.
 
     Example:
     ```python
-    autoencoder = autoencoder_from_diffusers_config(
-        {"block_out_channels": [32, 64], "layers_per_block": 1}
-    )
+    config = {"block_out_channels": [32, 64], "layers_per_block": 1}
+    autoencoder = autoencoder_from_diffusers_config(config)
     ```
     """
     return AutoencoderKL(**our_arguments("vae", config))
@@ -375,17 +338,9 @@ def autoencoder_from_diffusers_config(config: Mapping[str, Any]) -> AutoencoderK
 def text_encoder_from_transformers_config(
     config: Mapping[str, Any], dtype: str | None = None
 ) -> TextEncoder:
-    """Build the text encoder that a config of transformers describes.
+    """Build the text encoder that a config of transformers' `CLIPTextModel` describes.
 
-    Args:
-        config: Dict of transformers' `CLIPTextModel`, as in its `config.json`.
-        dtype: Dtype or dtype policy of the encoder. `None` is Keras's default.
-
-    Returns:
-        A `TextEncoder` with fresh weights.
-
-    Raises:
-        ValueError: The config lacks a size, or holds one that no CLIP has.
+    A config that lacks a size, or holds one that no CLIP has, is a `ValueError`.
 
     Example:
     ```python
@@ -444,10 +399,8 @@ def adapter_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _unet_config(arguments: Mapping[str, Any], is_video: bool) -> dict[str, Any]:
     has_modules = is_video and arguments["temporal"] == MOTION_MODULES
     name = "Motion" if has_modules else "Pseudo3D" if is_video else "2D"
-    down = [
-        f"{'CrossAttn' if attention else ''}DownBlock{name}"
-        for attention in arguments["attention_levels"]
-    ]
+    levels = arguments["attention_levels"]
+    down = [f"{'CrossAttn' if attends else ''}DownBlock{name}" for attends in levels]
     config: dict[str, Any] = {
         "_class_name": f"UNet{name}{'' if has_modules else 'Condition'}Model",
         "down_block_types": down,
@@ -539,12 +492,8 @@ def _check_out_channels(config, arguments):
 
 
 def _read_tiny_autoencoder(config: Mapping[str, Any]) -> dict[str, Any]:
-    arguments = {
-        "in_channels": 3,
-        "encoder_blocks": (1, 3, 3, 3),
-        "decoder_blocks": (3, 3, 3, 1),
-        **_TINY_AUTOENCODER.read(config),
-    }
+    blocks = {"encoder_blocks": (1, 3, 3, 3), "decoder_blocks": (3, 3, 3, 1)}
+    arguments = {"in_channels": 3, **blocks, **_TINY_AUTOENCODER.read(config)}
     _check_out_channels(config, arguments)
     for coder in ("encoder", "decoder"):
         key = f"{coder}_block_out_channels"

@@ -1,7 +1,5 @@
 """Checkpoints from one layout to another, and from image to video."""
 
-from __future__ import annotations
-
 import math
 import os
 import re
@@ -19,8 +17,9 @@ from keras_makeavid.files import StrPath, check_replaceable_folder, existing_par
 from keras_makeavid.layers.motion_module import sinusoids
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
 from keras_makeavid.text import TextToVideoPreprocessor
-from weights_tools.architectures import complete
-from weights_tools.checkpoint import KERNEL_IN, MOTION, Checkpoint, Component
+from keras_makeavid.validation import check_choice, refusal
+from weights_tools.architectures import KERNEL_IN, complete
+from weights_tools.checkpoint import MOTION, Checkpoint, Component
 from weights_tools.formats import TensorFile, TensorSpec
 from weights_tools.kerascv import KERASCV_CLASSES, KERASCV_LAYOUTS
 from weights_tools.layouts import LAYOUTS
@@ -56,17 +55,11 @@ _DRAWN = re.compile(
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What was written.
+    """What was written: parts, in a layout, and bytes of weights.
 
-    Args:
-        out: The file or folder.
-        layout: Its layout.
-        parts: Parts that were written.
-        nbytes: Bytes of weights.
-        dropped: Number of parameters that the layout cannot hold, by part.
-        changed: Arguments for which other programs that read this layout would use a
-            different value than the source has, by part (e.g. `gelu`).
-        left_out: What the source holds and no model of ours has a place for.
+    By part, `dropped` is the number of parameters that the layout cannot hold, and
+    `changed` the arguments, such as `gelu`, that other programs which read it have
+    otherwise than the source. `left_out` is what no model of ours has a place for.
     """
 
     out: Path
@@ -94,7 +87,7 @@ def convert(
     force: bool = False,
     progress: bool | Callable[[int, int], None] = False,
 ) -> ConversionReport:
-    """Convert weights from any layout to another.
+    """Convert weights from any layout to another, and tell what was written.
 
     Weights are streamed: at most a few tensors are in memory. Where the dtype is
     kept they stay identical bit by bit. The output appears complete or not at all.
@@ -109,15 +102,11 @@ def convert(
             `"kerascv"`. Of models with motion modules also `"diffusers_motion"` (a
             `UNetMotionModel`), and `"animatediff"` and `"diffusers_adapter"` (the
             modules alone: all else is dropped).
-        dtype: `"float32"`, `"float16"`, `"bfloat16"`, or `None` to keep each
-            tensor's.
+        dtype: `"float32"`, `"float16"` or `"bfloat16"`; `None` keeps each tensor's.
         part: The one part to convert, such as `"unet"`. `None` converts all.
-        variant: `"fp16"` prefers files of this variant in a diffusers folder; `"ema"`
-            the running mean in a checkpoint of LDM that has both.
-        overrides: Arguments of `UNetPseudo3D` that are known better than the source
-            tells, such as `{"transformer_epsilon": 1e-6}`.
-        base: Source of the parts that `source` does not have, such as the pipeline
-            that a UNet alone belongs to.
+        variant: As for `open_source`.
+        overrides: As for `open_source`.
+        base: Source of parts that `source` lacks, such as the pipeline of a UNet alone.
         tokenizer: Folder of the tokenizer, for a source that has none.
         inflating: `True` makes a video model of the image model first, as `inflate`
             does; `"auto"` does so if the source has an image model.
@@ -125,11 +114,7 @@ def convert(
             `"mm_sd_v15_v2.ckpt"`, or `"v1"`, `"v2"` or `"v3"` for new ones of that
             form. `None` makes the pseudo-3D model.
         force: Replace what is at `out`.
-        progress: `True` shows a bar by bytes; a function is called as
-            `progress(done, total)`.
-
-    Returns:
-        A `ConversionReport`.
+        progress: `True` shows a bar of bytes; a function gets them as `(done, total)`.
 
     Raises:
         FileExistsError: There is something at `out`, and not `force`; with it, if
@@ -140,18 +125,12 @@ def convert(
 
     Example:
     ```python
-    convert(
-        "hf://TempoFunk/makeavid-sd-jax",
-        "makeavid",
-        base="hf://stable-diffusion-v1-5/stable-diffusion-inpainting",
-    )
+    pipeline = "hf://stable-diffusion-v1-5/stable-diffusion-inpainting"
+    convert("hf://TempoFunk/makeavid-sd-jax", "makeavid", base=pipeline)
     convert("makeavid", "exported", layout="makeavid_torch", dtype="float16")
     ```
     """
-    if inflating not in (True, False, "auto"):
-        raise ValueError(
-            f'inflating must be True, False or "auto". Received: {inflating!r}'
-        )
+    check_choice("inflating", inflating, (True, False, "auto"))
     out = _checked_target(out, layout, dtype, force)
     told, told_of_modules = _told(overrides or {}, motion)
     with ExitStack() as stack:
@@ -168,15 +147,10 @@ def convert(
             checkpoint, out, layout, to_file=to_file, dtype=dtype, progress=progress
         )
         stated = () if to_file or layout == "kerascv" else _IN_CONFIG
-        return ConversionReport(
-            out,
-            layout,
-            tuple(layouts),
-            nbytes,
-            _dropped(checkpoint, layouts),
-            _changed(checkpoint, layouts, stated),
-            checkpoint.left_out,
-        )
+        dropped = _dropped(checkpoint, layouts)
+        changed = _changed(checkpoint, layouts, stated)
+        others = dropped, changed, checkpoint.left_out
+        return ConversionReport(out, layout, tuple(layouts), nbytes, *others)
 
 
 def inflate(
@@ -188,23 +162,8 @@ def inflate(
     becomes one of 9 by zero weights for mask and hint (see `inflated`). With
     `motion=` it gets motion modules in place of pseudo-3D convolutions, and keeps its
     channels. Of a whole pipeline, and of a checkpoint of LDM, it makes a complete
-    `TextToVideo` preset.
-
-    Args:
-        source: As for `convert`.
-        out: What to write.
-        layout: As for `convert`, of those that hold video models.
-        **options: Further arguments of `convert`, such as `dtype="float16"` or
-            `motion="mm_sd_v15_v2.ckpt"`.
-
-    Returns:
-        A `ConversionReport`.
-
-    Raises:
-        FileExistsError: As for `convert`.
-        FileNotFoundError: As for `convert`.
-        ValueError: As for `convert`; also if the model is a video model already.
-        OSError: The disk is full.
+    `TextToVideo` preset. Arguments and errors are those of `convert`; that the model is
+    a video model already is a `ValueError` too.
 
     Example:
     ```python
@@ -258,20 +217,16 @@ def _opened(source, part, variant, overrides, base, tokenizer, stack) -> Checkpo
 
 
 def _checked_target(out, layout: str, dtype: str | None, force: bool) -> Path:
-    if layout not in LAYOUT_NAMES:
-        raise ValueError(f"layout must be one of {LAYOUT_NAMES}. Received: {layout!r}")
-    if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {DTYPES} or None. Received: {dtype!r}")
+    check_choice("layout", layout, LAYOUT_NAMES)
+    check_choice("dtype", dtype, (*DTYPES, None))
     out = existing_parent(out)
     suffix = _SUFFIXES[_CONTAINERS[layout]]
     if out.suffix != suffix and (
         layout == "ldm" or out.suffix in (*_SUFFIXES.values(), *_NEVER_WRITTEN)
     ):
         folder = "" if layout == "ldm" else ", or the name of a folder"
-        raise ValueError(
-            f"A file in layout {layout!r} must end in {suffix}{folder}. "
-            f"Received: {out.name!r}"
-        )
+        expected = f"A file in layout {layout!r} must end in {suffix}{folder}"
+        raise refusal(expected, out.name)
     if out.exists() and not force:
         raise FileExistsError(f"{out} exists: give another name, or force")
     if out.is_file() and out.suffix != suffix:
@@ -321,9 +276,8 @@ def inflated(
     if component.kind != "unet":
         raise ValueError(f"Only a UNet can be inflated. Received: {component.kind}")
     if component.is_video:
-        raise ValueError(
-            f"{component.path} is a video model already: convert it instead"
-        )
+        problem = f"{component.path} is a video model already"
+        raise ValueError(f"{problem}: convert it instead")
     if motion is None:
         return _with_temporal_parts(_for_inpainting(component), {"temporal": True})
     if not isinstance(motion, Component):
@@ -340,10 +294,8 @@ def _motion_arguments(component: Component, motion: Component) -> dict[str, Any]
     for key in ("block_channels", "layers_per_block"):
         received, expected = motion.arguments[key], component.arguments[key]
         if received != expected:
-            raise ValueError(
-                f"Motion modules for {component.path} must have {key}={expected}. "
-                f"Received: {received}, of {motion.path}"
-            )
+            wanted = f"Motion modules for {component.path} must have {key}={expected}"
+            raise ValueError(f"{wanted}. Received: {received}, of {motion.path}")
     return {
         key: value
         for key, value in motion.arguments.items()

@@ -1,7 +1,5 @@
 """Files of learnt tokens (textual inversion), in each form that people have."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +17,8 @@ _MOST_VECTORS = 75
 def read_embedding(path: StrPath, width: int) -> tuple[str, np.ndarray]:
     """Read a token and its vectors `(N, width)` from a file.
 
-    It is `.safetensors`, `.pt` or `.bin`: of diffusers, with one tensor by the name of
-    the token, or of AUTOMATIC1111, whose token is the file's own name. One that is
-    damaged, or of another form or another text encoder, is a `FormatError`.
+    It is of diffusers, one tensor by the name of the token, or of AUTOMATIC1111, whose
+    token is the file's own name. Any other, or of another text encoder, is an error.
     """
     with open_tensors(path) as file:
         if len(file.specs) != 1:

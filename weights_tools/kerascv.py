@@ -1,12 +1,9 @@
 """KerasCV's Stable Diffusion, which is frozen: four classes, each of one size.
 
-KerasCV's variables have automatic names that depend on what was made before. Weights
-have their place in the model as a name instead, `layers/res_block_3/...`, as in a
-`.weights.h5` of Keras 3. The same table gives the order in which live models and `.h5`
-files from before Keras 3, such as the published ones, have them.
+Its variables have automatic names that depend on what was made before. Weights are
+named by their place in the model instead, `layers/res_block_3/...`, as in a
+`.weights.h5` of Keras 3; older files and live models have them in the same order.
 """
-
-from __future__ import annotations
 
 import re
 from collections import Counter
@@ -19,9 +16,8 @@ import keras
 import numpy as np
 
 from keras_makeavid.schedulers import NoiseSchedule
-from weights_tools.architectures import MODELS, infer_arguments
+from weights_tools.architectures import KERNEL_IN, MODELS, infer_arguments
 from weights_tools.checkpoint import (
-    KERNEL_IN,
     Checkpoint,
     Component,
     component_from_file,
@@ -164,15 +160,10 @@ _INSIDE: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "attention_block": (
         ("group_norm/", "norm/"),
-        ("to_q/", "q/conv2d/"),
-        ("to_k/", "k/conv2d/"),
-        ("to_v/", "v/conv2d/"),
+        *((f"to_{x}/", f"{x}/conv2d/") for x in "qkv"),
         ("to_out/", "proj_out/conv2d/"),
     ),
-    "clip_embedding": (
-        ("token_embedding/", "token_embedding/"),
-        ("position_embedding/", "position_embedding/"),
-    ),
+    "clip_embedding": tuple((f"{x}_embedding/",) * 2 for x in ("token", "position")),
     "clip_encoder_layer": (
         ("layer_norm_1/", "layer_norm1/"),
         ("attention/query/", "clip_attn/q_proj/"),
@@ -214,9 +205,7 @@ def _renames(layers: _Layers) -> tuple[tuple[str, str], ...]:
 
 def _layout(kind: str, layers: _Layers, **further: Any) -> Layout:
     renames = ((r"spatial_conv/", ""), *_renames(layers), *KERAS_LEAVES)
-    return Layout(
-        name="kerascv", kind=kind, container="hdf5", renames=renames, **further
-    )
+    return Layout("kerascv", kind, "hdf5", renames, **further)
 
 
 UNET = _layout(
@@ -386,10 +375,8 @@ def _named(known: KerasCVClass, counts: Sequence[int]) -> list[str]:
     """Names of all weights, of layers that have so many weights each."""
     expected = known.weight_names()
     if len(counts) != len(expected):
-        raise ValueError(
-            f"KerasCV's {known.name} has {len(expected)} layers with weights. "
-            f"Received: {len(counts)}"
-        )
+        wanted = f"KerasCV's {known.name} has {len(expected)} layers with weights"
+        raise ValueError(f"{wanted}. Received: {len(counts)}")
     for names, count in zip(expected, counts, strict=True):
         if count > len(names):
             raise ValueError(
@@ -473,9 +460,8 @@ def _checkpoint(
     components: dict[str, Component] = {}
     for known, file in found:
         if known.name in components:
-            raise file.error(
-                f"is a second {known.name}, beside {components[known.name].path}"
-            )
+            problem = f"is a second {known.name}"
+            raise file.error(f"{problem}, beside {components[known.name].path}")
         layout = known.layout
         # Half of an autoencoder does not tell the architecture: there is but one.
         is_half = layout.kind == "vae"
@@ -522,8 +508,7 @@ def files_of(
 def fitted(component: Component) -> Component:
     """Make a model one whose weights KerasCV's class, which has one size, holds.
 
-    A UNet loses channels that it does not look at. KerasCV's class may still have other
-    epsilons and another GELU.
+    A UNet loses channels that it does not look at. Epsilons and GELU may differ still.
     """
     if component.kind == "unet":
         component = _of_latents_alone(component)
@@ -548,8 +533,6 @@ def _of_latents_alone(unet: Component) -> Component:
     if unet.arguments["in_channels"] == latent:
         return unet
     if np.any(unet.weights.read(KERNEL_IN)[:, :, latent:]):
-        raise ValueError(
-            f"{unet.path} is an inpainting model, which looks at mask and hint: "
-            f"a model of {latent} channels cannot hold it"
-        )
+        problem = f"{unet.path} is an inpainting model, which looks at mask and hint"
+        raise ValueError(f"{problem}: a model of {latent} channels cannot hold it")
     return unet.with_channels(latent)

@@ -1,7 +1,5 @@
 """Load weights into live models: ours from any source, and KerasCV's."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_makeavid.files import StrPath
+from keras_makeavid.validation import check_choice
 from weights_tools import kerascv
 from weights_tools.architectures import kind_of, variables_of
 from weights_tools.checkpoint import assign, assign_weights, misfit, weights_from_file
@@ -29,21 +28,10 @@ def load_model(
 ) -> keras.Model:
     """Load one model of any source that `convert` takes.
 
-    Args:
-        source: A file, a folder, or `hf://owner/name[@revision]`.
-        part: `"unet"`, `"vae"`, `"text_encoder"`, `"image_unet"` or `"tiny_vae"`.
-            `None` is for a source of one model.
-        dtype: Dtype or dtype policy of the model. `None` is Keras's default.
-        variant: As for `convert`.
-        overrides: As for `convert`.
-
-    Returns:
-        A `UNetPseudo3D`, `AutoencoderKL`, `TextEncoder` or `AutoencoderTiny`. An image
-        UNet's temporal parts are as in a new model: they do nothing.
-
-    Raises:
-        FileNotFoundError: There is nothing.
-        ValueError: The source is damaged, or has no such part.
+    An image UNet's temporal parts are as in a new model: they do nothing. `part` is
+    `"unet"`, `"vae"`, `"text_encoder"`, `"image_unet"` or `"tiny_vae"`; `None` is for a
+    source of one model. The dtype `None` is Keras's default. Other arguments, and
+    errors, are those of `open_source`.
 
     Example:
     ```python
@@ -52,9 +40,7 @@ def load_model(
     """
     with open_source(source, variant, overrides) as opened:
         if part is None and len(opened.components) != 1:
-            raise ValueError(
-                f"part must be one of {sorted(opened.components)}. Received: {part!r}"
-            )
+            check_choice("part", part, opened.components)
         chosen = part or next(iter(opened.components))
         return opened.component(chosen).make_model(dtype)
 
@@ -69,13 +55,13 @@ def load_weights(
     Args:
         model: A built `UNetPseudo3D`, `AutoencoderKL` or `TextEncoder`.
         source: Dict of tensor name to array, or the path of a file.
-        layout: Name of the layout (`"makeavid_torch"`: PyTorch names with
-            `.spatial_conv` and `.temporal_conv`), or `"auto"` to tell by the names.
+        layout: A layout (`"makeavid_torch"`: PyTorch names with `.spatial_conv` and
+            `.temporal_conv`), or `"auto"` to tell by the names.
 
     Raises:
-        ValueError: A tensor is missing, surplus or misshapen (names and shapes are
-            listed) or holds NaN or infinity, or no layout fits.
         FileNotFoundError: There is no file at `source`.
+        ValueError: No layout fits; or a tensor is missing, surplus, misshapen, or holds
+            NaN or infinity: the text lists names and shapes.
 
     Example:
     ```python
@@ -101,22 +87,13 @@ def load_into_kerascv(
 ) -> int:
     """Load weights of any source into a live model of KerasCV.
 
-    All is checked before the first weight changes.
-
-    Args:
-        model: KerasCV's `DiffusionModel`, `Decoder`, `ImageEncoder` or `TextEncoder`.
-        source: As for `convert`.
-        part: The part of the source to load, such as `"image_unet"`. `None` takes the
-            one of the model's kind.
-        variant: As for `convert`.
-        overrides: As for `convert`.
+    That is a `DiffusionModel`, `Decoder`, `ImageEncoder` or `TextEncoder`: others, and
+    weights that do not fit, are a `ValueError`, before the first weight changes. `part`
+    is one to load, such as `"image_unet"`; `None` is that of the model's kind. The rest
+    is as for `open_source`.
 
     Returns:
         Number of parameters that the model has no place for: temporal ones.
-
-    Raises:
-        FileNotFoundError: There is no source.
-        ValueError: The model is none of these, or the weights do not fit it.
 
     Example:
     ```python
@@ -153,11 +130,8 @@ def _best_layout(file, kind, name, paths) -> tuple[Layout, str]:
         if layout.kind == kind and name in ("auto", layout.name)
     ]
     # With none it raises the error that lists them.
-    candidates = [
-        (layout, root)
-        for layout in layouts or [get_layout(kind, name)]
-        for root in layout.roots
-    ]
+    tried = layouts or [get_layout(kind, name)]
+    candidates = [(layout, root) for layout in tried for root in layout.roots]
 
     def matches(candidate):
         layout, root = candidate

@@ -1,7 +1,5 @@
 """Files of low-rank adapters (LoRA), in each form that people have."""
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -70,21 +68,14 @@ LORA_FORMS = ("diffusers", "kohya")
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """What is added to one kernel: `alpha / rank * up @ down`, in PyTorch's axes.
+    """What is added to one kernel: `alpha / rank * up @ down`, in PyTorch's axes."""
 
-    Args:
-        down: `(rank, in)`, or `(rank, in, *sides)` of a convolution.
-        up: `(out, rank)`, or `(out, rank, 1, ...)` of a convolution.
-        alpha: Scales the product.
-    """
-
-    down: np.ndarray
-    up: np.ndarray
+    down: np.ndarray  # `(rank, in)`, or `(rank, in, *sides)` of a convolution.
+    up: np.ndarray  # `(out, rank)`, or `(out, rank, 1, ...)` of a convolution.
     alpha: float
 
     @property
     def rank(self) -> int:
-        """Rank of the product."""
         return self.down.shape[0]
 
     def delta(
@@ -142,7 +133,10 @@ def _file_of(path: Path) -> Path:
 
 def _by_kernel(file: TensorFile, shapes: Shapes) -> dict[tuple[str, str], dict]:
     """The names of down, up and alpha for each kernel; all of them fit."""
-    _refuse_other_kinds(file)
+    for others, pattern in _OTHER_KINDS.items():
+        if names := [name for name in file.specs if re.search(pattern, name)]:
+            listed = told({"tensors": names}, _LISTED)
+            raise file.error(f"holds {others}, and only plain LoRA is taken: {listed}")
     kernels = {kind: kernel_names(kind, shapes[kind]) for kind in shapes}
     found: dict[tuple[str, str], dict[str, str]] = {}
     homeless, repeated = [], []
@@ -159,17 +153,13 @@ def _by_kernel(file: TensorFile, shapes: Shapes) -> dict[tuple[str, str], dict]:
             repeated.append(name)
         else:
             found[homes[0]][role] = name
-    whole = {
-        place: names for place, names in found.items() if {"down", "up"} <= names.keys()
-    }
+    whole = {k: names for k, names in found.items() if {"down", "up"} <= names.keys()}
     misshapen = [
         problem
         for (kind, path), names in whole.items()
         if (problem := _misfit(file, names, kind, path, shapes[kind][path]))
     ]
-    lonely = [
-        n for key, names in found.items() if key not in whole for n in names.values()
-    ]
+    lonely = [n for k, names in found.items() if k not in whole for n in names.values()]
     problems = {
         "have no place in the models": homeless,
         "stand there twice": repeated,
@@ -183,16 +173,6 @@ def _by_kernel(file: TensorFile, shapes: Shapes) -> dict[tuple[str, str], dict]:
             + (told(problems, _LISTED) or "none fit")
         )
     return found
-
-
-def _refuse_other_kinds(file: TensorFile) -> None:
-    for kind, pattern in _OTHER_KINDS.items():
-        names = [name for name in file.specs if re.search(pattern, name)]
-        if names:
-            raise file.error(
-                f"holds {kind}, and only plain LoRA is taken: "
-                + told({"tensors": names}, _LISTED)
-            )
 
 
 def _target(name: str) -> tuple[str | None, str]:
@@ -225,8 +205,7 @@ def kernel_names(kind: str, paths: Sequence[str] | Mapping[str, Any]) -> dict[st
 def _layouts(kind: str, path: str) -> list[Layout]:
     """Layouts whose name for a kernel files may use; the first one is written.
 
-    A name has dots, or in kohya's form underscores. diffusers' are usual; those of
-    motion modules are another layout's. All have the axes of PyTorch.
+    In kohya's form dots of a name are underscores. All have the axes of PyTorch.
     """
     layouts = [
         layout
@@ -304,8 +283,7 @@ def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
 def write_lora(path: StrPath, adapters: Adapters, form: str = "diffusers") -> None:
     """Write adapters to a file of safetensors; `read_lora` gives the same again.
 
-    Temporal layers have the names of the layout `"makeavid_torch"`, all others those of
-    diffusers.
+    Temporal layers have the names of the layout `"makeavid_torch"`, others diffusers'.
     """
     if form not in LORA_FORMS:
         raise ValueError(f"form must be one of {LORA_FORMS}. Received: {form!r}")
@@ -335,7 +313,7 @@ def convert_lora(
     """Bring a file of adapters into another form; its numbers stay to the bit.
 
     Args:
-        source: As for `read_lora`.
+        source: A file of kohya's, diffusers' or PEFT's form, or a folder with one.
         out: The file to write, `.safetensors`.
         form: `"diffusers"` or `"kohya"`.
         base: A source of the models that the adapters are for, as `convert` takes it.
@@ -348,7 +326,7 @@ def convert_lora(
     Raises:
         FileExistsError: There is something at `out`, and not `force`.
         FileNotFoundError: There is no source.
-        ValueError: The source does not fit the models; also as for `write_lora`.
+        ValueError: Models, form or name of the file do not fit.
 
     Example:
     ```python

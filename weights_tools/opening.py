@@ -1,7 +1,5 @@
 """Open what weights come from: files, folders, hub repositories and live models."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import os
@@ -91,7 +89,7 @@ def open_source(
     variant: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Iterator[Checkpoint]:
-    """Open what weights come from; no tensor is read yet.
+    """Open what weights come from as a `Checkpoint`; no tensor is read yet.
 
     Args:
         source: Path of a file or folder, a preset of the package,
@@ -102,13 +100,9 @@ def open_source(
         overrides: Arguments of `UNetPseudo3D` that are known better than the source
             tells, such as `{"transformer_epsilon": 1e-6}`.
 
-    Yields:
-        A `Checkpoint`, valid within the block.
-
     Raises:
         FileNotFoundError: There is nothing.
-        ValueError: It is damaged or no model that we know. The text says what was
-            found.
+        ValueError: It is damaged or no model that we know; the text says what is there.
 
     Example:
     ```python
@@ -172,12 +166,8 @@ def _open_model(model: keras.Model) -> Checkpoint:
     if not isinstance(getattr(model, "backbone", None), MODELS["unet"]):
         component = component_of_model(model)
         return Checkpoint({component.kind: component})
-    parts = {
-        "unet": model.backbone,
-        "vae": model.vae,
-        "text_encoder": model.text_encoder,
-        "image_unet": model.image_backbone,
-    }
+    parts = {"unet": model.backbone, "vae": model.vae}
+    parts |= {"text_encoder": model.text_encoder, "image_unet": model.image_backbone}
     return Checkpoint(
         {part: component_of_model(m) for part, m in parts.items() if m is not None},
         model.preprocessor,
@@ -262,9 +252,8 @@ def _keras_arguments(config: Any) -> tuple[str, dict[str, Any]]:
     kinds = {model.__name__: kind for kind, model in KINDS.items()}
     kind = kinds.get(name) if isinstance(name, str) else None
     if kind is None or not isinstance(config.get("config"), dict):
-        raise ValueError(
-            f"A configuration must be of one of {sorted(kinds)}. Received: {name!r}"
-        )
+        expected = f"A configuration must be of one of {sorted(kinds)}"
+        raise ValueError(f"{expected}. Received: {name!r}")
     return kind, complete(kind, architecture(config["config"]))
 
 
@@ -370,23 +359,16 @@ def _only_file(folder: Path) -> Path | None:
 
 def _layouts_in(file: TensorFile) -> list[tuple[Layout, str]]:
     """Pairs of layout and root, which stands before every name: one for each model."""
-    return [
-        (layout, root)
-        for layout in LAYOUTS
-        for root in layout.roots
-        if layout.names(file.specs, root)
-    ]
+    pairs = [(layout, root) for layout in LAYOUTS for root in layout.roots]
+    return [(layout, root) for layout, root in pairs if layout.names(file.specs, root)]
 
 
 def _find_layout(
     file: TensorFile, kind: str | None = None, name: str | None = None
 ) -> tuple[Layout, str]:
     """The layout of the one model in a file, of this kind and this layout."""
-    found = [
-        pair
-        for pair in _layouts_in(file)
-        if kind in (None, pair[0].kind) and name in (None, pair[0].name)
-    ]
+    pairs = [pair for pair in _layouts_in(file) if kind in (None, pair[0].kind)]
+    found = [pair for pair in pairs if name in (None, pair[0].name)]
     if len(found) != 1:
         wanted = " ".join(filter(None, (name, kind or "known model")))
         names = list(file.specs)
@@ -468,10 +450,8 @@ def _weights_file(folder: Path, variant: str | None) -> Path:
             rank = (has != variant, has is not None, _FORMATS.index(match[2]))
             found.append((rank, name))
     if not found:
-        raise FileNotFoundError(
-            f"{folder} has no weights such as diffusion_pytorch_model.safetensors. "
-            f"It has {names[:20]}"
-        )
+        problem = f"{folder} has no weights such as diffusion_pytorch_model.safetensors"
+        raise FileNotFoundError(f"{problem}. It has {names[:20]}")
     return folder / min(found)[1]
 
 
@@ -529,12 +509,8 @@ def _snapshot(repository, revision, patterns, ignored=()) -> Path:
     from huggingface_hub import errors
 
     try:
-        folder = huggingface_hub.snapshot_download(
-            repository,
-            revision=revision,
-            allow_patterns=patterns,
-            ignore_patterns=list(ignored),
-        )
+        files = {"allow_patterns": patterns, "ignore_patterns": list(ignored)}
+        path = huggingface_hub.snapshot_download(repository, revision=revision, **files)
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
         raise FileNotFoundError(f"{HUB_PREFIX}{repository}: {error}") from error
-    return Path(folder)
+    return Path(path)

@@ -1,10 +1,4 @@
-"""Save a checkpoint in a layout: a preset, a folder of diffusers, or a file.
-
-What is to be written is planned first, as files of weights and the small files beside
-them. Weights then go from where they are to their file, one tensor at a time.
-"""
-
-from __future__ import annotations
+"""Save a checkpoint in a layout: planned first, then written one tensor at a time."""
 
 import datetime
 import functools
@@ -80,13 +74,10 @@ _OF_PYTORCH = {"format": "pt"}
 
 @dataclass(frozen=True)
 class _File:
-    """One file of weights, at its place in the folder.
-
-    For each model in it there are the weights, the layout and the root of its names,
-    where `None` is the layout's own. All layouts have one container.
-    """
+    """One file of weights, at its place in the folder."""
 
     name: str
+    # Models, their layouts (of one container), and roots of names, else the layout's.
     parts: Sequence[tuple[Component, Layout, str | None]]
     metadata: Mapping[str, str] = field(default_factory=dict)
 
@@ -101,7 +92,6 @@ class _File:
         }
 
     def specs(self, dtype: str | None) -> dict[str, TensorSpec]:
-        """Shape and dtype of each tensor by name."""
         specs = {}
         for name, (component, layout, path) in self.tensors.items():
             shape, own = component.weights.specs[path]
@@ -238,9 +228,8 @@ def _plan_kerascv(checkpoint: Checkpoint, file_name: str | None) -> _Plan:
             f"Keras tells its formats apart. Received: {file_name!r}"
         )
     if file_name is not None and len(files) != 1:
-        raise ValueError(
-            f"{sorted(files)} do not fit into one file: name a folder, or the part"
-        )
+        problem = f"{sorted(files)} do not fit into one file"
+        raise ValueError(f"{problem}: name a folder, or the part")
     return _Plan(
         {
             part: kerascv.KERASCV_KINDS[component.kind]
@@ -258,10 +247,8 @@ def _plan_preset(checkpoint: Checkpoint) -> _Plan:
     components = checkpoint.components
     is_task = MODELS.keys() <= components.keys()
     if not is_task and len(components) != 1:
-        raise ValueError(
-            f"A preset holds one model, or {sorted(MODELS)} for a task. "
-            f"Received: {sorted(components)}"
-        )
+        expected = f"A preset holds one model, or {sorted(MODELS)} for a task"
+        raise ValueError(f"{expected}. Received: {sorted(components)}")
     layouts = {part: c.require_layout("keras") for part, c in components.items()}
     main = "unet" if is_task else next(iter(components))
     backbone = components[main]

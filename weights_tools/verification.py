@@ -1,7 +1,5 @@
 """What is in a checkpoint, and whether two are the same function."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +13,8 @@ from keras import ops
 from keras_makeavid.compilation import compile_inference
 from keras_makeavid.files import StrPath
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
-from weights_tools.checkpoint import KERNEL_IN, MOTION, Component
+from weights_tools.architectures import KERNEL_IN
+from weights_tools.checkpoint import MOTION, Component
 from weights_tools.configs import motion_version
 from weights_tools.opening import open_source
 
@@ -24,19 +23,11 @@ _FRAMES = 3
 
 @dataclass(frozen=True)
 class PartInspection:
-    """One model in a source.
+    """One model in a source: its kind, layout and file, and if it has temporal parts.
 
-    Args:
-        kind: `"unet"`, `"vae"`, `"text_encoder"` or `"tiny_vae"`.
-        layout: Name of its layout.
-        path: The file it is in.
-        video: Whether it has temporal parts.
-        parameters: Number of parameters.
-        temporal_parameters: How many of them are temporal.
-        dtypes: Number of parameters of each dtype.
-        config: Arguments of our class, those of its architecture.
-        motion: Which version of AnimateDiff its motion modules are of, if it has any:
-            `"v1"`, `"v2"` (AnimateLCM and Lightning too) or `"v3"`.
+    The `dtypes` are numbers of parameters by dtype, and `config` arguments of our
+    class. `motion` is the version of AnimateDiff that its motion modules have, if any:
+    `"v1"`, `"v2"` (AnimateLCM and Lightning too) or `"v3"`.
     """
 
     kind: str
@@ -53,9 +44,7 @@ class PartInspection:
 class Inspection(dict[str, PartInspection]):
     """A `PartInspection` of each part of a source.
 
-    Args:
-        parts: The parts.
-        left_out: What the source holds and no model of ours has a place for.
+    Its `left_out` is what the source holds and no model of ours has a place for.
     """
 
     def __init__(self, parts: Mapping[str, PartInspection], left_out: tuple[str, ...]):
@@ -71,19 +60,9 @@ def inspect(
 ) -> Inspection:
     """Tell the layout and the content of a source; only headers are read.
 
-    Args:
-        source: As for `convert`.
-        variant: As for `convert`.
-        overrides: As for `convert`.
-
-    Returns:
-        A `PartInspection` of each part: `"unet"`, `"vae"`, `"text_encoder"`,
-        `"image_unet"`, `"tiny_vae"`, `"motion"` (motion modules alone). Its attribute
-        `left_out` lists what else is in the source.
-
-    Raises:
-        FileNotFoundError: There is nothing.
-        ValueError: It is damaged or no model that we know.
+    There is a `PartInspection` of each part: `"unet"`, `"vae"`, `"text_encoder"`,
+    `"image_unet"`, `"tiny_vae"`, `"motion"` (motion modules alone). The attribute
+    `left_out` lists what else there is. For arguments and errors see `open_source`.
 
     Example:
     ```python
@@ -120,12 +99,12 @@ class PartComparison:
     """One part of two sources.
 
     Args:
-        tensors: Largest absolute difference of each weight that both have, by the
-            path of our variable; infinite where the shapes differ.
+        tensors: Largest absolute difference of each weight that both have, by the path
+            of our variable; infinite where the shapes differ.
         only_first: Paths of weights that only the first has.
         only_second: Paths of weights that only the second has.
-        forward: Largest absolute difference of what the two models make of one
-            fixed input, float32; infinite where there is only one model.
+        forward: Largest absolute difference of outputs for one fixed input, float32;
+            infinite where there is only one model.
     """
 
     tensors: dict[str, float]
@@ -151,23 +130,10 @@ def verify(
 
     An image model and a video model are compared by an image and a still video of
     it. A model of noisy latents alone and an inpainting model are compared with mask
-    and hint that the first does not see.
-
-    Args:
-        first: A source, as for `convert`.
-        second: Likewise.
-        part: The one part to compare, such as `"unet"`. `None` compares all.
-        variant: As for `convert`; `"ema"` is of `first` alone.
-        overrides: As for `convert`, of `first`. `second` is taken as it is: what both
-            are said to be would not differ.
-
-    Returns:
-        A `PartComparison` of each part that one of them has.
-
-    Raises:
-        FileNotFoundError: There is nothing.
-        ValueError: A source is damaged, the two have no part in common, or none
-            has the part asked for.
+    and hint that the first does not see. Each part that either has is compared, or the
+    `part` given, such as `"unet"`. Sources and the rest are as for `open_source`, but
+    `overrides` and the `variant` `"ema"`, which are of `first` alone, or none would
+    differ. A part that one lacks, or none in common, is a `ValueError`.
 
     Example:
     ```python
@@ -209,10 +175,8 @@ def _difference(a, b, path) -> float:
     if path == KERNEL_IN and x.shape[2] != y.shape[2]:
         # Channels that one does not have are zero weights of the other.
         channels = max(x.shape[2], y.shape[2])
-        x, y = (
-            np.pad(value, [(0, 0), (0, 0), (0, channels - value.shape[2]), (0, 0)])
-            for value in (x, y)
-        )
+        zeros = np.zeros((*x.shape[:2], channels, x.shape[3]), "float32")
+        x, y = (np.concatenate([v, zeros[:, :, v.shape[2] :]], 2) for v in (x, y))
     if x.shape != y.shape:
         return math.inf
     return _max_difference(x, y)
@@ -225,10 +189,8 @@ def _forward_difference(a: Component, b: Component) -> float:
     # One after the other: two full-size models need not fit into memory at once.
     x, y = (_forward(component, _input(a, b)) for component in (a, b))
     # Each frame of a video is compared with the image.
-    x, y = (
-        value if value.ndim >= other.ndim else value[:, None]
-        for value, other in ((x, y), (y, x))
-    )
+    pairs = (x, y), (y, x)
+    x, y = (v if v.ndim >= other.ndim else v[:, None] for v, other in pairs)
     return _max_difference(x, y)
 
 

@@ -1,7 +1,5 @@
 """The console command `makeavid`."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 import importlib
@@ -120,8 +118,7 @@ def _add_commands(parser, commands):
 
     A command is a module or an object: its docstring is its help, `add_arguments`
     declares options by the `option` that it is given, and `run` does the work.
-    `prepare`, if there is one, is called before a backend is imported: it refuses wrong
-    options and fills in what others decide.
+    `prepare`, if any, refuses or fills in options before a backend is imported.
     """
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in commands.items():
@@ -168,6 +165,7 @@ def _add_option(parser, *names, **settings):
         settings["action"] = "store_true"
     elif default == []:
         settings["action"] = "append"
+        settings["help"] += "; may be given again"
     elif isinstance(default, int | float):
         settings["type"] = type(default)
     parser.add_argument(*names, **settings)
@@ -181,10 +179,8 @@ def _choose_backend(asked_for: str | None) -> None:
     installed = [name for name in _BACKENDS if importlib.util.find_spec(name)]
     backend = asked_for or _backend_of_keras()
     if backend not in installed and (asked_for or not installed):
-        raise ValueError(
-            f"The backend {backend} is not installed: "
-            f"pip install 'keras-makeavid[{backend}]'"
-        )
+        problem = f"The backend {backend} is not installed"
+        raise ValueError(f"{problem}: pip install 'keras-makeavid[{backend}]'")
     if backend not in installed:
         print(
             f"makeavid: {backend}, the backend of Keras, is not installed: "
@@ -249,13 +245,9 @@ def _remove_oldest_programs(folder: str) -> None:
 
 @contextmanager
 def _tensorflow_only_as_backend():
-    """Let libraries do without TensorFlow, as where it is not installed.
-
-    KerasHub imports it with every backend, which takes seconds.
-    """
-    hidden = os.environ["KERAS_BACKEND"] != "tensorflow" and (
-        "tensorflow" not in sys.modules
-    )
+    """Keep TensorFlow, which takes seconds, from being imported with KerasHub."""
+    hidden = os.environ["KERAS_BACKEND"] != "tensorflow"
+    hidden = hidden and "tensorflow" not in sys.modules
     if hidden:
         sys.modules["tensorflow"] = None
     try:
@@ -284,18 +276,14 @@ def _on_device(name: str | None):
                 raise ValueError(f"there are {', '.join(there)}")
     except Exception as error:
         message = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(
-            f"--device {name} cannot be used with {backend}: {message[0]}"
-        ) from error
+        problem = f"--device {name} cannot be used with {backend}"
+        raise ValueError(f"{problem}: {message[0]}") from error
     with keras.device(name):
         yield
 
 
 def _import_keras_hub_quietly() -> None:
-    """Import KerasHub without the chatter of the TensorFlow that it imports.
-
-    It is written past Python, by code that no environment variable reaches.
-    """
+    """Import KerasHub without TensorFlow's chatter, which is written past Python."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)

@@ -1,7 +1,5 @@
 """Commands that go on from a clip: frames between its own, and frames after them."""
 
-from __future__ import annotations
-
 from keras_makeavid.cli import generate
 from keras_makeavid.cli.options import check_at_least_one
 
@@ -62,17 +60,8 @@ class Extend(_FromClip):
 
     def add_arguments(self, option) -> None:
         self.add_clip(option)
-        option(
-            "--frames",
-            type=int,
-            required=True,
-            help="frames of the result, those of the clip too",
-        )
-        option(
-            "--context-frames",
-            default=4,
-            help="last frames that each continuation is made from",
-        )
+        option("--frames", type=int, required=True, help="of the clip and after it")
+        option("--context-frames", default=4, help="last frames to go on from")
         generate.add_video_options(option)
 
     def run(self, options) -> None:

@@ -1,12 +1,11 @@
 """Tell what a latent dataset holds, check it, convert its layout, or draw one."""
 
-from __future__ import annotations
-
 import os
 import sys
 
 from keras_makeavid.cli.options import add_layout_options, check_at_least_one
 from keras_makeavid.progress import progress_bar
+from keras_makeavid.validation import refusal
 
 _DATASET = "dataset folder, in either layout"
 
@@ -35,11 +34,7 @@ class Check:
 
     def add_arguments(self, option) -> None:
         option("dataset", help=_DATASET)
-        option(
-            "--leave-out",
-            default=False,
-            help="add damaged clips to failed_id_list.json: training leaves them out",
-        )
+        option("--leave-out", default=False, help="have training leave out the damaged")
 
     def run(self, options) -> int:
         """Check, and say what is damaged; 1 if such clips were not left out."""
@@ -75,13 +70,8 @@ class Convert:
 
         dataset = open_dataset(options.dataset)
         with progress_bar(len(dataset), "convert", unit="clip") as bar:
-            convert_dataset(
-                dataset,
-                options.out,
-                options.layout,
-                options.half,
-                lambda clip_id: bar.update(1),
-            )
+            out, layout, half = options.out, options.layout, options.half
+            convert_dataset(dataset, out, layout, half, lambda clip_id: bar.update(1))
         print(f"{options.out}: {len(dataset)} clips")
 
 
@@ -92,23 +82,16 @@ class Motions:
 
     def add_arguments(self, option) -> None:
         option("out", help="dataset folder, continued if it is there")
-        option(
-            "--preset", required=True, help="preset whose VAE and text encoder to use"
-        )
+        option("--preset", required=True, help="whose VAE and text encoder to use")
         option("--clips", default=1000, help="number of clips")
         option("--seed", default=0, help="of the clips")
-        option(
-            "--split",
-            choices=("train", "held_out"),
-            default="train",
-            help="which colours, shapes and motions go together",
-        )
+        splits = ("train", "held_out")
+        option("--split", choices=splits, default="train", help="what goes together")
         option(
             "--often",
             nargs=2,
             metavar=("MOTION", "SHARE"),
-            help="a motion, and the share of clips that are sure to show it, such as "
-            "spinning 0.4",
+            help="a motion, and the share of clips that surely show it",
         )
         option("--frames", default=16, help="frames of each clip")
         option("--half", default=False, help="store float16")
@@ -124,32 +107,25 @@ class Motions:
 
         check_at_least_one(options, "clips", "frames")
         if options.workers < 0:
-            raise ValueError(
-                f"--workers must be 0 or more. Received: {options.workers}"
-            )
+            raise refusal("--workers must be 0 or more", options.workers)
         if options.often is not None:
             motion, share = options.often
             try:
                 options.often = motion, float(share)
             except ValueError:
-                raise ValueError(
-                    f"The share must be a number. Received: {share!r}"
-                ) from None
+                raise refusal("The share must be a number", share) from None
         MotionClips(often=options.often)
 
     def run(self, options) -> None:
-        from keras_makeavid import TextToVideo
-        from keras_makeavid.moving_shapes import (
-            MotionClips,
-            encode_motions,
-            square_size,
-        )
+        from keras_makeavid import TextToVideo, moving_shapes
 
         task = TextToVideo.from_preset(options.preset, dtype="float32")
-        size, often = square_size(task), options.often
-        clips = MotionClips(options.seed, options.split, options.frames, size, often)
+        size, often = moving_shapes.square_size(task), options.often
+        clips = moving_shapes.MotionClips(
+            options.seed, options.split, options.frames, size, often
+        )
         with progress_bar(options.clips, "encode", unit="clip") as bar:
-            encoded = encode_motions(
+            encoded = moving_shapes.encode_motions(
                 clips,
                 options.clips,
                 options.out,

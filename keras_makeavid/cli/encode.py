@@ -1,7 +1,5 @@
 """Encode a folder of captioned clips as a latent dataset."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path
@@ -22,21 +20,13 @@ def add_arguments(option) -> None:
         ".jsonl; captions.csv, captions.jsonl or such a metadata.csv or metadata.jsonl "
         "in the folder if not given",
     )
-    option("--height", type=int, help="pixels; the preset's if not given")
-    option("--width", type=int, help="pixels; the preset's if not given")
+    for side in ("--height", "--width"):
+        option(side, type=int, help="pixels; the preset's if not given")
     option("--fps", type=float, help="frames a second; the clip's own if not given")
     option("--frames", type=int, help="frames to take of each clip; all if not given")
     option("--start", default=0.0, help="second to begin at in each clip")
-    option(
-        "--split-scenes",
-        default=False,
-        help="make each scene between two cuts a clip of its own",
-    )
-    option(
-        "--background",
-        default="white",
-        help="colour behind transparent parts: a name or #rrggbb",
-    )
+    option("--split-scenes", default=False, help="make each scene a clip of its own")
+    option("--background", default="white", help="colour behind transparent parts")
     option("--min-frames", default=0, help="drop clips with fewer frames")
     option("--min-size", default=0, help="drop clips of fewer pixels a side")
     option("--min-fps", default=0.0, help="drop clips of a lower rate")
@@ -101,10 +91,8 @@ def run(options) -> None:
         if reason != HIDDEN:
             print(f"passed over {path}: {reason}", file=sys.stderr)
     if hidden:
-        print(
-            f"passed over {len(hidden)} hidden or system files, such as {hidden[0]}",
-            file=sys.stderr,
-        )
+        told = f"passed over {len(hidden)} hidden or system files, such as {hidden[0]}"
+        print(told, file=sys.stderr)
     print(
         f"{options.out}: {len(report.encoded)} clips encoded, {len(report.skipped)} "
         f"found finished, {len(report.dropped)} dropped, {len(report.failed)} failed"

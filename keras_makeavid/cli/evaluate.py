@@ -3,8 +3,6 @@
 Exits with 1 if they are below the thresholds.
 """
 
-from __future__ import annotations
-
 import sys
 
 from keras_makeavid.cli.options import add_sampling_options, check_at_least_one
@@ -23,34 +21,18 @@ def add_arguments(option) -> None:
         help="text file, a prompt a line; a balanced list of triples that training "
         "shows and of triples held out of it if not given",
     )
-    option("--count", type=int, default=24, help="prompts of each kind in that list")
-    option(
-        "--wordings",
-        action="store_true",
-        help="say each prompt of that list in one of many wordings",
-    )
-    option("--seeds", type=int, default=4, help="videos of each prompt")
+    option("--count", default=24, help="prompts of each kind in that list")
+    option("--wordings", default=False, help="draw a wording of each of these prompts")
+    option("--seeds", default=4, help="videos of each prompt")
     option(
         "--control",
-        action="store_true",
+        default=False,
         help="measure in-betweens, continuation, long videos and prompts that change, "
         "two --count videos of each, in place of prompts",
     )
-    option(
-        "--hints",
-        action="store_true",
-        help="give each video the first frame of a true clip as its hint",
-    )
-    option(
-        "--spatial-only",
-        action="store_true",
-        help="leave out the temporal parts: motion falls to chance",
-    )
-    option(
-        "--out",
-        default="evaluation",
-        help="folder for evaluation.json, evaluation.md and gallery.png",
-    )
+    option("--hints", default=False, help="give videos true first frames as hints")
+    option("--spatial-only", default=False, help="leave out the temporal parts")
+    option("--out", default="evaluation", help="folder of report and gallery")
     for name in _RATES:
         option(
             f"--min-{name}",
@@ -60,11 +42,7 @@ def add_arguments(option) -> None:
             help=f"least rates of right {name}s, of triples that training shows and of "
             "others, such as 0.9 0.8; the small model's bar if not given",
         )
-    option(
-        "--max-flicker",
-        type=float,
-        help="largest mean flicker, in levels of 255; any if not given",
-    )
+    option("--max-flicker", type=float, help="largest mean flicker, of 255; else any")
     option(
         "--min-hint-psnr",
         type=float,
@@ -156,13 +134,8 @@ def _run_control(options) -> int:
             first[name] = frames
 
     task = TextToVideo.from_preset(options.preset)
-    rows = evaluate_control(
-        task,
-        2 * options.count,
-        on_video,
-        num_steps=options.steps,
-        guidance_scale=options.guidance,
-    )
+    how = {"num_steps": options.steps, "guidance_scale": options.guidance}
+    rows = evaluate_control(task, 2 * options.count, on_video, **how)
     out = Path(options.out)
     out.mkdir(exist_ok=True)
     write_json(out / "control.json", [row._asdict() for row in rows])

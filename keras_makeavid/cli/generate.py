@@ -44,8 +44,7 @@ def add_arguments(option) -> None:
         metavar="N=TEXT",
         default=[],
         type=_at_frame,
-        help="another prompt from frame N on, which that before it turns into; may be "
-        "given again",
+        help="another prompt from frame N on, which that before it turns into",
     )
     option("--hint", help="picture to set in motion")
     option("--mask", help="picture: white is to be filled, black is kept")
@@ -54,30 +53,15 @@ def add_arguments(option) -> None:
         metavar="N=PICTURE",
         default=[],
         type=_at_frame,
-        help="picture of frame N, from 0, or from -1 for the last one; may be given "
-        "again",
+        help="picture of frame N, from 0, or from -1 for the last one",
     )
     option("--video", help="video to change, in the place of --frames")
     option("--strength", default=0.6, help="how much of --video may change, up to 1")
     option("--frames", type=int, help="number of frames; the preset's if not given")
-    option(
-        "--image-guidance",
-        type=float,
-        help="the same for a generated first frame; --guidance if not given",
-    )
-    option(
-        "--window",
-        type=int,
-        help="frames that are made at once, for longer videos; all if not given",
-    )
-    option(
-        "--overlap", type=int, help="frames that windows share; a quarter if not given"
-    )
-    option(
-        "--shared-noise",
-        default=False,
-        help="let all windows start from the noise of the first, in other orders",
-    )
+    option("--image-guidance", type=float, help="of a first frame; else --guidance")
+    option("--window", type=int, help="frames made at once, in longer videos; else all")
+    option("--overlap", type=int, help="frames that windows share; else a quarter")
+    option("--shared-noise", default=False, help="windows share one noise, shuffled")
     add_video_options(option)
 
 
@@ -86,8 +70,8 @@ def add_video_options(option) -> None:
     add_sampling_options(option)
     option(
         "--out",
-        help="file to write: .mp4, .gif, .webp, or a folder of PNG frames; video.mp4, "
-        "or of --format, if not given",
+        help="file to write: .mp4, .gif, .webp, or a folder of PNG frames; else video, "
+        "of --format",
     )
     option(
         "--format",
@@ -99,21 +83,12 @@ def add_video_options(option) -> None:
     option(
         "--background",
         default="white",
-        help="colour behind transparent parts of pictures and clips, such as black or "
-        "#808080",
+        help="colour behind transparent parts of pictures and clips, or #808080",
     )
-    option(
-        "--height", type=int, help="pixels, a multiple of 32; the preset's if not given"
-    )
-    option(
-        "--width", type=int, help="pixels, a multiple of 32; the preset's if not given"
-    )
+    for side in ("--height", "--width"):
+        option(side, type=int, help="pixels, a multiple of 32; else the preset's")
     option("--fps", type=float, help="frames a second; the preset's if not given")
-    option(
-        "--guidance-rescale",
-        default=0.0,
-        help="from 0 to 1, against blown contrast at high guidance",
-    )
+    option("--guidance-rescale", default=0.0, help="0 to 1, against blown contrast")
     option(
         "--guidance-interval",
         type=float,
@@ -147,12 +122,7 @@ def add_video_options(option) -> None:
         help="dpm++2m, dpm++2m-karras, dpm++3m, unipc, ddim, euler, euler-trailing, "
         "euler-ancestral; lcm or tcd for models distilled to few steps",
     )
-    option(
-        "--tile",
-        type=int,
-        help="pixels a side of the tiles in which large frames are coded, for less "
-        "memory; whole frames if not given",
-    )
+    option("--tile", type=int, help="side in pixels of tiles that frames are coded in")
     option(
         "--fast-decode",
         metavar="DECODER",
@@ -164,25 +134,11 @@ def add_video_options(option) -> None:
         metavar="FILE[:SCALE]",
         default=[],
         type=_lora,
-        help="adapters (LoRA) to load, in the form of kohya or diffusers, and their "
-        "weight, 1 if not given; may be given again",
+        help="adapters (LoRA) of kohya or diffusers to load, and their weight, else 1",
     )
-    option(
-        "--embedding",
-        metavar="FILE",
-        default=[],
-        help="learnt token (textual inversion) to load; may be given again",
-    )
-    option(
-        "--prompt-weighting",
-        default=False,
-        help="let (word), (word:1.3) and [word] weigh words",
-    )
-    option(
-        "--long-prompts",
-        default=False,
-        help="read a prompt of more than 75 tokens in windows, and do not cut it",
-    )
+    option("--embedding", metavar="FILE", default=[], help="learnt token to load")
+    option("--prompt-weighting", default=False, help="weigh (word), (word:1.3), [word]")
+    option("--long-prompts", default=False, help="read over 75 tokens, in windows")
     option("--seed", type=int, help="a random one if not given")
     option(
         "--dtype",
@@ -195,12 +151,7 @@ def add_video_options(option) -> None:
         help="take less memory and longer: guidance one pass after the other, each "
         "part on the accelerator only while it works",
     )
-    option(
-        "--quantize",
-        choices=("int8",),
-        help="keep the weights of UNet and VAE in int8: a third of the memory of "
-        "float32",
-    )
+    option("--quantize", choices=("int8",), help="weights of UNet and VAE in int8")
 
 
 def _at_frame(text: str) -> tuple[int, str]:
@@ -209,9 +160,8 @@ def _at_frame(text: str) -> tuple[int, str]:
     try:
         return int(frame), value
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be a frame's number, = and a value. Received: {text!r}"
-        ) from None
+        expected = "must be a frame's number, = and a value"
+        raise argparse.ArgumentTypeError(f"{expected}. Received: {text!r}") from None
 
 
 def _lora(text: str) -> tuple[str, float]:
@@ -257,14 +207,11 @@ def prepare(options) -> None:
     if len(options.keyframes) < len(options.keyframe):
         raise ValueError("--keyframe takes one picture for a frame")
     if options.video is not None:
-        path = options.video
+        path, fps, colour = options.video, options.fps, options.background
         options.video = video.read_video(
-            path,
-            fps=options.fps,
-            num_frames=options.frames,
-            background=options.background,
+            path, fps=fps, num_frames=options.frames, background=colour
         )
-        if options.fps is None:
+        if fps is None:
             # Its own, at which it goes on as fast as it was.
             options.fps = video.probe(path).fps
     if options.prompt_at:
@@ -316,9 +263,8 @@ def load_task(options) -> TextToVideo:
         # Keras has no int8 beside float16.
         widened = "float32" if widened == "float16" else widened
         dtype = f"{options.quantize}_from_{widened}"
-    task = TextToVideo.from_preset(
-        options.preset, dtype=dtype, low_memory=options.low_memory
-    )
+    preset, low_memory = options.preset, options.low_memory
+    task = TextToVideo.from_preset(preset, dtype=dtype, low_memory=low_memory)
     if options.fast_decode is not None:
         task.load_fast_decoder(options.fast_decode)
     for path in options.embedding:
@@ -342,11 +288,7 @@ def run(options) -> int:
         hint_image=options.hint,
         mask_image=options.mask,
         keyframes=options.keyframes or None,
-        video=options.video,
-        strength=options.strength,
-        window=options.window,
-        overlap=options.overlap,
-        shared_noise=options.shared_noise,
+        **_named(options, "video strength window overlap shared_noise"),
         **_own_settings(options),
         **settings(options),
     )[0]
@@ -357,13 +299,9 @@ def run(options) -> int:
 def settings(options) -> dict[str, Any]:
     """Arguments of `generate` that all commands have that make a video."""
     return {
+        **_named(options, "guidance_rescale guidance_interval cache_interval"),
+        **_named(options, "freeu free_init seed"),
         "negative_prompts": options.negative,
-        "guidance_rescale": options.guidance_rescale,
-        "guidance_interval": options.guidance_interval,
-        "cache_interval": options.cache_interval,
-        "freeu": options.freeu,
-        "free_init": options.free_init,
-        "seed": options.seed,
         "progress": True,
         **_shared_settings(options),
     }
@@ -379,6 +317,11 @@ def write(options, frames, fps: float) -> None:
     print(options.sheet)
 
 
+def _named(options, names: str) -> dict[str, Any]:
+    """Options that have the names of arguments."""
+    return {name: getattr(options, name) for name in names.split()}
+
+
 def _own_settings(options):
     """Those of `makeavid generate` alone, for one video and for many."""
     return {
@@ -391,14 +334,10 @@ def _own_settings(options):
 def _shared_settings(options):
     """Those of every command, for one video and for many."""
     return {
-        "height": options.height,
-        "width": options.width,
+        **_named(options, "height width scheduler prompt_weighting long_prompts"),
         "num_steps": options.steps,
-        "scheduler": options.scheduler,
         "tile_size": options.tile,
         "fast_decode": options.fast_decode is not None,
-        "prompt_weighting": options.prompt_weighting,
-        "long_prompts": options.long_prompts,
     }
 
 

@@ -1,7 +1,5 @@
 """Say what is installed, or what a preset, dataset or video file holds."""
 
-from __future__ import annotations
-
 import importlib.metadata
 from pathlib import Path
 
@@ -75,8 +73,7 @@ def _preset(folder):
     config = read_object(folder / "config.json")
     try:
         parameters = f"{metadata['parameter_count']:,}"
-        return {"class": config["class_name"], "parameters": parameters} | config[
-            "config"
-        ]
+        facts = {"class": config["class_name"], "parameters": parameters}
+        return facts | config["config"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} is no preset of ours: {error!r}") from error

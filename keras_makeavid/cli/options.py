@@ -1,7 +1,5 @@
 """Options that several commands have, and what they ask of them."""
 
-from __future__ import annotations
-
 from keras_makeavid.presets import DEFAULT_PRESET
 
 
@@ -9,9 +7,7 @@ def add_sampling_options(option) -> None:
     """Declare the options of a command that generates videos."""
     option("--preset", default=DEFAULT_PRESET, help="folder or handle of a preset")
     option("--steps", default=20, help="sampling steps")
-    option(
-        "--guidance", type=float, help="weight of the prompt; the preset's if not given"
-    )
+    option("--guidance", type=float, help="weight of the prompt; else the preset's")
 
 
 def add_layout_options(option) -> None:
@@ -32,8 +28,7 @@ def add_recipe_options(option, example: str) -> None:
         "--set",
         default=[],
         metavar="KEY=VALUE",
-        help=f"set a key of the recipe differently, such as {example}; can be given "
-        "again",
+        help=f"set a key of the recipe differently, such as {example}",
     )
 
 

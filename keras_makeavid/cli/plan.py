@@ -1,7 +1,5 @@
 """Say what a recipe takes of a TPU: memory, arithmetic, bytes and time, without one."""
 
-from __future__ import annotations
-
 from keras_makeavid.cli.options import add_recipe_options
 
 EXAMPLE = "makeavid plan tempofunk --topology v4-8"
@@ -11,19 +9,15 @@ PROGRAMS = ("both", "training", "sampling")
 def add_arguments(option) -> None:
     """Declare the options."""
     add_recipe_options(option, "model.rematerialise=true")
-    option(
-        "--topology",
-        required=True,
-        help="a slice of TPUs, such as v4-8, v5e-16, v5p-32 or v6e-16",
-    )
+    option("--topology", required=True, help="a slice of TPUs, as v4-8 or v5e-16")
     option("--stage", help="of the recipe; the first if not given")
     option("--program", choices=PROGRAMS, default="both", help="what to compile")
     option(
         "--batch-per-chip",
         type=int,
         metavar="N",
-        help="samples of a step on each chip; if not given, the recipe's batch "
-        "divided, and one video in sampling",
+        help="samples of a step on each chip; else the recipe's batch divided, and one "
+        "video in sampling",
     )
     option("--height", default=512, help="of the videos")
     option("--width", default=512, help="of the videos")
@@ -51,15 +45,12 @@ def run(options) -> None:
     topology = planning.find_topology(options.topology)
     sizes = planning.Sizes(options.height, options.width)
     plans = []
+    per_chip = options.batch_per_chip
     if options.program != "sampling":
-        plans.append(
-            planning.plan_training(
-                recipe, topology, options.stage, options.batch_per_chip, sizes
-            )
-        )
+        training = recipe, topology, options.stage, per_chip, sizes
+        plans.append(planning.plan_training(*training))
     if options.program != "training":
-        batch = options.batch_per_chip or 1
-        plans.append(planning.plan_sampling(recipe, topology, batch, sizes))
+        plans.append(planning.plan_sampling(recipe, topology, per_chip or 1, sizes))
     if options.json:
         first, *others = map(planning.plan_as_json, plans)
         answer = {**first, **({"sampling": others[0]} if others else {})}

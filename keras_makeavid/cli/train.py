@@ -1,7 +1,5 @@
 """Train by a recipe: stages, checkpoints, logs and the trained preset."""
 
-from __future__ import annotations
-
 import sys
 
 from keras_makeavid.cli.options import add_recipe_options
@@ -40,23 +38,17 @@ def prepare(options) -> None:
 
 
 def run(options) -> int:
-    """Train.
+    """Train; the exit code is 0 when the preset is written.
 
-    Returns:
-        The exit code: 0 when the preset is written, 3 if training gave up, 4 if another
-        process of the run is gone, and 128 and the signal's number (143 for SIGTERM) if
-        one ended it, with a checkpoint. JAX makes 134 (SIGABRT) of 4 where it finds the
-        other process gone while this one ends, or waits.
+    It is 3 if training gave up, 4 if another process of the run is gone, 128 and the
+    signal's number (143 for SIGTERM) if one ended it, with a checkpoint. JAX makes 134
+    (SIGABRT) of 4 where it finds the other process gone while this one ends, or waits.
     """
     from keras_makeavid.training import ProcessLost, TrainingFailed, train
 
+    overrides, resume = options.set, options.resume
     try:
-        result = train(
-            options.recipe,
-            options.set,
-            options.resume,
-            allow_other_encoder=options.allow_other_encoder,
-        )
+        result = train(options.recipe, overrides, resume, options.allow_other_encoder)
     except (TrainingFailed, ProcessLost) as error:
         print(f"makeavid train: {error}", file=sys.stderr)
         return GAVE_UP if isinstance(error, TrainingFailed) else PROCESS_LOST

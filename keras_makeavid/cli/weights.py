@@ -1,7 +1,5 @@
 """Bring checkpoints of every layout in, out, and from image to video."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from typing import Any
@@ -33,8 +31,7 @@ def _add_source_options(option) -> None:
         "--set",
         metavar="KEY=VALUE",
         default=[],
-        help="what the source does not tell of its UNet, such as "
-        "transformer_epsilon=1e-6 or gelu=exact; may be given again",
+        help="what the source does not tell of its UNet, as transformer_epsilon=1e-6",
     )
 
 
@@ -59,19 +56,11 @@ class Convert:
 
     def add_arguments(self, option) -> None:
         option("source", help=_SOURCE)
-        option(
-            "out", help="preset folder to write, or a folder or file in another layout"
-        )
+        option("out", help="preset folder, or a folder or file in another layout")
         option("--layout", choices=LAYOUTS, default="keras", help="layout to write")
-        option(
-            "--dtype", choices=DTYPES, help="dtype to write; the source's if not given"
-        )
+        option("--dtype", choices=DTYPES, help="dtype to write; else the source's")
         option("--part", help="the one part to take, as unet; all if not given")
-        option(
-            "--base",
-            help="source of the parts that SOURCE does not have, such as the pipeline "
-            "that a UNet alone belongs to",
-        )
+        option("--base", help="source of what SOURCE lacks, as its whole pipeline")
         option("--tokenizer", help="folder of the tokenizer, for a source without one")
         option("--force", default=False, help="replace an output that exists")
         _add_source_options(option)
@@ -82,26 +71,16 @@ class Convert:
         self._write(weights_tools.convert, options)
 
     def _write(self, function, options, **further: Any) -> None:
-        """Write, and say what was written."""
         names = ("dtype", "part", "base", "tokenizer", "force")
         settings = {name: getattr(options, name) for name in names}
-        report = function(
-            options.source,
-            options.out,
-            options.layout,
-            progress=True,
-            **settings,
-            **_of_source(options),
-            **further,
-        )
+        settings |= {"progress": True, **_of_source(options), **further}
+        report = function(options.source, options.out, options.layout, **settings)
         layout = report.layout
         parts = ", ".join(report.parts)
         print(f"{report.out}: {parts} in layout {layout}, {report.nbytes:,} bytes")
         for part, count in report.dropped.items():
-            print(
-                f"{part}: {count:,} parameters were dropped, which layout {layout} "
-                "does not have"
-            )
+            lost = f"{count:,} parameters were dropped"
+            print(f"{part}: {lost}, which layout {layout} does not have")
         for part, arguments in report.changed.items():
             others = ", ".join(f"{name} {value!r}" for name, value in arguments.items())
             print(f"{part}: others read layout {layout} with {others}")
@@ -174,11 +153,7 @@ class Verify:
     def add_arguments(self, option) -> None:
         option("first", help=_SOURCE)
         option("second", help="likewise, taken as it is: --set is for FIRST")
-        option(
-            "--tolerance",
-            default=5e-5,
-            help="largest difference of a weight, and of an output, that is none",
-        )
+        option("--tolerance", default=5e-5, help="largest difference that is none")
         option("--part", help="the one part to compare, as unet; all if not given")
         option("--all", default=False, help="list every weight, not the largest errors")
         _add_source_options(option)
@@ -224,20 +199,13 @@ class Lora:
     EXAMPLE = "makeavid weights lora runs/lora/lora.safetensors style.safetensors"
 
     def add_arguments(self, option) -> None:
-        option(
-            "source", help="file of adapters, or a folder of diffusers or PEFT with one"
-        )
+        option("source", help="file of adapters, or a folder of one")
         option("out", help="file to write, .safetensors")
-        option(
-            "--form",
-            choices=("diffusers", "kohya"),
-            default="diffusers",
-            help="form to write",
-        )
+        forms = ("diffusers", "kohya")
+        option("--form", choices=forms, default="diffusers", help="form to write")
         option(
             "--base",
-            help="preset or other source of the model that the adapters are for; "
-            "Stable Diffusion 1.5 if not given",
+            help="source of the model that they are for; else Stable Diffusion 1.5",
         )
         option("--force", default=False, help="replace an output that exists")
 

@@ -1,7 +1,6 @@
 """Latent datasets: made from clips, converted, checked and read for training.
 
-Keras is imported when it is first needed: processes that only read clips or windows do
-without it.
+Keras is imported when it is first needed: processes that only read do without it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """Video and picture files of a folder, and their captions."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os
@@ -48,7 +46,7 @@ def read_captions(
     suffixes: Collection[str] = VIDEO_SUFFIXES,
     passed_over: dict[Path, str] | None = None,
 ) -> dict[Path, str]:
-    """Pair the clips of a folder with their captions.
+    """Pair the clips of a folder with their captions: a dict, sorted by path.
 
     Args:
         clips: Folder of video files. Folders inside it are searched too.
@@ -59,13 +57,10 @@ def read_captions(
         suffixes: Suffixes of the files to look for, such as `PICTURE_SUFFIXES`.
         passed_over: Takes each file that is not taken in spite of its suffix, and why.
 
-    Returns:
-        A dict of clip to caption, sorted by path.
-
     Raises:
         FileNotFoundError: The folder or table is missing, or has no clips.
-        ValueError: A table is malformed, names a file outside of the folder, missing
-            or twice; or a clip has no caption. The text names them.
+        ValueError: A table is malformed, names a file outside of the folder, missing or
+            twice; or a clip has no caption. The text names them.
 
     Example:
     ```python
@@ -181,9 +176,8 @@ def _from_table(folder: Path, table: Path) -> dict[Path, str]:
     if not table.is_file():
         raise FileNotFoundError(f"There is no captions table at {table}")
     if table.suffix.lower() not in _TABLE_SUFFIXES:
-        raise ValueError(
-            f"A captions table is one of {_TABLE_SUFFIXES}. Received: {table}"
-        )
+        expected = f"A captions table is one of {_TABLE_SUFFIXES}"
+        raise ValueError(f"{expected}. Received: {table}")
     pairs: dict[Path, str] = {}
     lines: dict[Path, int] = {}
     for number, row in _rows(table):

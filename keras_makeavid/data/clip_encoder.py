@@ -1,7 +1,5 @@
 """The models that encode clips, and what a dataset records of them."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from typing import Any

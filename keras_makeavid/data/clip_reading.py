@@ -1,9 +1,4 @@
-"""From a video file to the frames to encode: the part that worker processes do.
-
-Nothing here imports Keras: a process that did would start an accelerator.
-"""
-
-from __future__ import annotations
+"""From a video file to the frames to encode: in worker processes, without Keras."""
 
 import hashlib
 import math
@@ -33,15 +28,12 @@ class ClipSettings:
 
 @dataclass(frozen=True)
 class ClipFilter:
-    """The least that a clip must have.
+    """The least that a clip must have; negative numbers are a `ValueError`.
 
     Args:
         min_frames: Frames, as encoded.
         min_size: Pixels of the shorter side, in the file.
         min_fps: Frames a second, in the file.
-
-    Raises:
-        ValueError: One of them is negative.
 
     Example:
     ```python

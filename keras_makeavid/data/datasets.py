@@ -1,7 +1,5 @@
 """Latent datasets of either layout: opened, made, checked, described and converted."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -30,16 +28,12 @@ def open_dataset(
     only: Collection[str] | None = None,
     damaged: dict[str, str] | None = None,
 ) -> LatentReader:
-    """Open a latent dataset, whichever of the two layouts it is in.
+    """Open a latent dataset, a `ShardedReader` or a `PublishedReader`, by its layout.
 
     Args:
-        source: Folder of a dataset as `makeavid encode` writes it, or in the published
-            layout. A dataset that is open is returned as it is.
+        source: Folder of a dataset. One that is open is returned as it is.
         only: As for `LatentReader`.
         damaged: As for `LatentReader`.
-
-    Returns:
-        A `ShardedReader` or a `PublishedReader`.
 
     Raises:
         FileNotFoundError: The folder is in neither layout.
@@ -60,7 +54,7 @@ def open_dataset(
 def open_writer(
     folder: str | os.PathLike, layout: str = "sharded", half: bool = False
 ) -> LatentWriter:
-    """Make or continue a dataset.
+    """Make or continue a dataset: a `ShardedWriter` or a `PublishedWriter`.
 
     What was given to `add` survives the end of the process at any moment; after
     `finish` the dataset can be read. `stored` holds the metadata of each whole clip.
@@ -69,9 +63,6 @@ def open_writer(
         folder: The dataset's folder, made if missing.
         layout: `"sharded"`, or `"published"` for that of the published datasets.
         half: Store float16 instead of float32, in the sharded layout only.
-
-    Returns:
-        A `ShardedWriter` or a `PublishedWriter`, which have the same methods.
 
     Raises:
         ValueError: An argument makes no sense, the folder holds a dataset of the other
@@ -105,7 +96,7 @@ def check_dataset(
     leave_out: bool = False,
     on_clip: Callable[[str], None] = lambda clip_id: None,
 ) -> dict[str, str]:
-    """Read every number of a dataset, and tell which clips are damaged.
+    """Read every number of a dataset, and tell what is wrong with clips, by id.
 
     Opening looks at headers only. This finds numbers that are not finite and, in a
     sharded dataset, bytes that are not those that were written.
@@ -115,9 +106,6 @@ def check_dataset(
         leave_out: Add the damaged clips to `failed_id_list.json`: training leaves them
             out, and the next encoding of the same folder repairs them.
         on_clip: Called with each clip's id when it has been read.
-
-    Returns:
-        Id of each damaged clip, and what is wrong.
 
     Raises:
         FileNotFoundError: There is no dataset.
@@ -137,16 +125,9 @@ def check_dataset(
 
 
 def dataset_facts(dataset: LatentReader) -> dict[str, Any]:
-    """Tell what a dataset holds, in a few lines.
+    """Tell numbers of clips and frames, and shapes, of an open dataset by name.
 
-    Args:
-        dataset: An opened dataset.
-
-    Returns:
-        Numbers of clips and frames, and the shapes, by name.
-
-    Raises:
-        ValueError: The dataset has no clips.
+    One that has no clips is a `ValueError`.
 
     Example:
     ```python
@@ -185,8 +166,8 @@ def convert_dataset(
     Args:
         source: Dataset folder, in either layout, or an opened dataset.
         out: Folder to make. It appears when all of it is written.
-        layout: `"sharded"`, or `"published"` for that of the published datasets.
-        half: Store float16 instead of float32, in the sharded layout only.
+        layout: As for `open_writer`.
+        half: As for `open_writer`.
         on_clip: Called with each clip's id when it has been copied.
 
     Raises:

@@ -19,7 +19,7 @@ from keras_makeavid.data.clip_reading import (
     ClipSettings,
     read_clip,
 )
-from keras_makeavid.data.datasets import LatentWriter, open_writer
+from keras_makeavid.data.datasets import open_writer
 from keras_makeavid.data.reader import LatentClip
 from keras_makeavid.json_files import write_json
 from keras_makeavid.parallel import map_in_order
@@ -41,13 +41,9 @@ _DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 
 @dataclass
 class EncodeReport:
-    """What became of each clip.
+    """What became of each clip, by id: `encoded`, or `skipped` as it was finished.
 
-    Args:
-        encoded: Ids of clips encoded now.
-        skipped: Ids of clips found finished.
-        dropped: Id of each clip that was filtered out, and why.
-        failed: Id of each broken clip, and why.
+    Of those `dropped` by a filter, and of broken ones that `failed`, it says why.
     """
 
     encoded: list[str] = field(default_factory=list)
@@ -86,7 +82,7 @@ def encode_clips(
     on_clip: Callable[[str], None] = lambda clip_id: None,
     background: Colour = "white",
 ) -> EncodeReport:
-    """Encode clips and captions as latents and text states.
+    """Encode clips and captions as latents and text states; tell what became of each.
 
     A clip that the dataset has of the same bytes, caption, settings and weights is
     skipped: a stopped run continues where it was. A broken clip is reported, left out,
@@ -111,16 +107,13 @@ def encode_clips(
         clip_filter: What to leave out. `None` leaves nothing out.
         split_scenes: Make each scene between two cuts a clip, `ID-1`, `ID-2` and so on.
             Scenes of fewer than `num_frames` are dropped.
-        layout: `"sharded"`, or `"published"` for that of the published datasets.
-        half: Store float16 instead of float32, in the sharded layout only.
+        layout: As for `open_writer`.
+        half: As for `open_writer`.
         num_workers: Processes that decode clips while this one encodes them; 0 for
             none. A script needs `if __name__ == "__main__"` for them.
         ray_workers: Workers of a Ray cluster that decode and encode in their place.
         on_clip: Called with each clip's id when it is done, skipped or left out.
         background: What lies behind transparent parts, as for `read_video`.
-
-    Returns:
-        An `EncodeReport`.
 
     Raises:
         ValueError: An argument makes no sense, or the size does not fit the VAE.
@@ -129,10 +122,8 @@ def encode_clips(
     Example:
     ```python
     task = keras_makeavid.TextToVideo.from_preset("preset")
-    report = encode_clips(
-        read_captions("clips"), "dataset",
-        task.vae, task.text_encoder, task.preprocessor.tokenize, fps=8,
-    )
+    parts = task.vae, task.text_encoder, task.preprocessor.tokenize
+    report = encode_clips(read_captions("clips"), "dataset", *parts, fps=8)
     ```
     """
     from keras_makeavid.data.clip_encoder import ClipEncoder
@@ -183,12 +174,7 @@ def encode_clips(
     return report
 
 
-def _keep(
-    writer: LatentWriter,
-    stored: Mapping[str, dict],
-    clip_filter: ClipFilter,
-    report: EncodeReport,
-) -> set[str]:
+def _keep(writer, stored, clip_filter, report) -> set[str]:
     """Keep a clip's parts, but those that a filter of this run drops."""
     kept = set()
     for part_id, metadata in stored.items():
@@ -204,12 +190,7 @@ def _keep(
 
 
 def _encode(
-    writer: LatentWriter,
-    clip_id: str,
-    content: ClipContent,
-    wanted: dict,
-    encoder: ClipEncoder,
-    report: EncodeReport,
+    writer, clip_id, content: ClipContent, wanted, encoder: ClipEncoder, report
 ) -> set[str]:
     """Encode a clip's parts, but those that are stored already."""
     if content.failed is not None:
@@ -325,14 +306,12 @@ class EncodingRayWorker:
         from keras_makeavid.data.clip_encoder import ClipEncoder
 
         task = TextToVideo.from_preset(preset, dtype="float32")
-        self._encoder = ClipEncoder(
-            task.vae, task.text_encoder, task.preprocessor.tokenize
-        )
+        parts = task.vae, task.text_encoder, task.preprocessor.tokenize
+        self._encoder = ClipEncoder(*parts)
         if self._encoder.fingerprint != fingerprint:
             raise ValueError(f"{preset} has other weights on a worker than here")
 
     def work(self, request: tuple, caption: str) -> ClipContent:
-        """Read and encode a clip."""
         content = read_clip(*request)
         parts = []
         for part in content.parts:

@@ -1,9 +1,4 @@
-"""Batches of latent windows for `fit`.
-
-Apart from the loaders: processes that only read windows import no Keras.
-"""
-
-from __future__ import annotations
+"""Batches of latent windows for `fit`; the loaders, apart, import no Keras."""
 
 import os
 
@@ -18,27 +13,15 @@ class LatentDataset(keras.utils.PyDataset):
     """The batches of a `LatentLoader` as `fit` takes them, epoch after epoch.
 
     It shuffles by its own seed, whatever Keras is told: each clip comes once an epoch,
-    in a random window.
-
-    Args:
-        source: Dataset folder, or an opened dataset.
-        num_frames: Length of a window, such as `task.num_frames`.
-        batch_size: Number of windows in a batch.
-        samples_per_epoch: Windows in an epoch; `None` is one of each clip.
-        seed: Of the order and of the windows.
+    in a random window. Arguments and errors are those of `LatentLoader`.
 
     Attributes:
         epoch: Number of the epoch that `fit` takes next, from 0. Set it to go on in a
             new process; `TextToVideo.fit` sets it to `initial_epoch`.
 
-    Raises:
-        FileNotFoundError: See `LatentLoader`.
-        ValueError: See `LatentLoader`.
-
     Example:
     ```python
     dataset = LatentDataset("dataset", num_frames=task.num_frames, batch_size=4)
-    task.compile()
     task.fit(dataset, epochs=10)
     ```
     """
@@ -73,14 +56,10 @@ class LatentDataset(keras.utils.PyDataset):
         return self._loader.steps_per_epoch
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray]]:
-        """Read a batch of this epoch, as `LatentLoader.batch` does.
-
-        In an epoch of `fit`, where Keras may shuffle, the order is that of asking.
-        """
+        """Read a batch of this epoch; in `fit`, in the order of asking."""
         if not 0 <= index < len(self):
-            raise IndexError(
-                f"index must be from 0 to {len(self) - 1}. Received: {index}"
-            )
+            expected = f"index must be from 0 to {len(self) - 1}"
+            raise IndexError(f"{expected}. Received: {index}")
         turn = index
         if self._in_epoch:
             turn = self._turns.setdefault(index, len(self._turns))

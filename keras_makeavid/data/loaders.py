@@ -1,7 +1,5 @@
 """Batches by number, read ahead through Grain: of latent windows, or of pictures."""
 
-from __future__ import annotations
-
 import abc
 import functools
 import os
@@ -38,9 +36,6 @@ class BatchLoader(abc.ABC):
         num_workers: Processes that read ahead, besides threads; 0 for none. A script
             needs `if __name__ == "__main__"` for them.
         prefetch: Batches read ahead, by each worker if there are any.
-
-    Raises:
-        ValueError: An argument makes no sense.
     """
 
     def __init__(
@@ -64,10 +59,8 @@ class BatchLoader(abc.ABC):
                 f"{batch_size}, shard_count={shard_count}"
             )
         if not 0 <= shard_index < shard_count:
-            raise ValueError(
-                f"shard_index must be from 0 to {shard_count - 1}. Received: "
-                f"{shard_index}"
-            )
+            expected = f"shard_index must be from 0 to {shard_count - 1}"
+            raise ValueError(f"{expected}. Received: {shard_index}")
         if num_workers < 0 or prefetch < 0:
             raise ValueError(
                 "num_workers and prefetch must be 0 or more. Received: num_workers="
@@ -141,9 +134,8 @@ def _kept_batch(step):
 class LatentLoader(BatchLoader):
     """Shuffled batches of random windows of a latent dataset.
 
-    Every clip comes once, in a random window, before any comes again. A batch is a
-    function of the seed and its step only. Latents go to the device as they are stored
-    and in half precision: the training model scales them there.
+    Every clip comes once, in a random window, before any comes again. Latents go to the
+    device as they are stored: the training model scales them there.
 
     Args:
         source: Dataset folder, or an opened dataset.
@@ -151,13 +143,12 @@ class LatentLoader(BatchLoader):
         batch_size: Windows in a batch, over all shards.
         samples_per_epoch: Windows in an epoch; `None` is one of each clip.
         seed: Of the order and of the windows.
-        **kwargs: `shard_index`, `shard_count`, `num_workers` and `prefetch`, see
-            `BatchLoader`.
+        **kwargs: Further arguments of `BatchLoader`.
 
     Raises:
         FileNotFoundError: The dataset or one of its files is missing.
-        ValueError: A clip is damaged, shorter than `num_frames` or of another size
-            than the others, which names it; or an argument makes no sense.
+        ValueError: A clip, which is named, is damaged, shorter than `num_frames` or of
+            another size than the others; or an argument makes no sense.
 
     Example:
     ```python
@@ -180,11 +171,8 @@ class LatentLoader(BatchLoader):
         self.reader = open_dataset(source)
         if not self.reader.ids:
             raise ValueError(f"{self.reader.folder} lists no clips")
-        if samples_per_epoch is None:
-            samples_per_epoch = len(self.reader)
-        super().__init__(
-            batch_size=batch_size, samples_per_epoch=samples_per_epoch, **kwargs
-        )
+        samples = len(self.reader) if samples_per_epoch is None else samples_per_epoch
+        super().__init__(batch_size=batch_size, samples_per_epoch=samples, **kwargs)
         if num_frames < 1:
             raise ValueError(f"num_frames must be at least 1. Received: {num_frames}")
         self.num_frames = num_frames
@@ -195,8 +183,7 @@ class LatentLoader(BatchLoader):
     def batch(self, step: int) -> dict[str, np.ndarray]:
         """Read this shard's part of batch `step`, from 0 on through all epochs.
 
-        Returns:
-            `latents` `(B, F, H, W, C)`, as stored, and `context` `(B, L, D)`, float16.
+        `latents` are `(B, F, H, W, C)`, as stored, and `context` `(B, L, D)`, float16.
         """
         samples = self.samples_of(step)
         frame, states = self.reader.latents_shape(0)[1:], self.reader.context_shape(0)
@@ -220,15 +207,11 @@ def _checked_lengths(dataset: LatentReader, least: int) -> list[int]:
         if frames < least:
             short.append(f"{clip_id} ({frames})")
     if short:
-        raise ValueError(
-            f"{len(short)} clips are shorter than {least} frames: "
-            f"{', '.join(short[:20])}"
-        )
+        problem = f"{len(short)} clips are shorter than {least} frames"
+        raise ValueError(f"{problem}: {', '.join(short[:20])}")
     if len(sizes) > 1:
-        raise ValueError(
-            "All clips of a dataset must have latents and text states of one "
-            f"size. Received, with the first clip of each: {sizes}"
-        )
+        problem = "All clips of a dataset must have latents and text states of one size"
+        raise ValueError(f"{problem}. Received, with the first clip of each: {sizes}")
     return lengths
 
 
@@ -249,15 +232,11 @@ class PictureLoader(BatchLoader):
 
     Args:
         source: The pictures.
-        tokenize: Turns a list of captions into token ids `(B, L)`. `None` leaves
-            captions out.
+        tokenize: Turns captions into token ids `(B, L)`; `None` leaves them out.
         moment: As for `source.images`.
-        samples_per_epoch: Pictures in an epoch; `None` is one of each, if there is an
-            end of them.
+        samples_per_epoch: Pictures in an epoch; `None` is one of each, and a
+            `ValueError` of a source without end.
         **kwargs: See `BatchLoader`.
-
-    Raises:
-        ValueError: There is no number, and the source is without end.
 
     Example:
     ```python
@@ -276,10 +255,8 @@ class PictureLoader(BatchLoader):
     ):
         if samples_per_epoch is None:
             if not isinstance(source, Sized):
-                raise ValueError(
-                    "samples_per_epoch must be given for a source without end. "
-                    f"Received: {source!r}"
-                )
+                expected = "samples_per_epoch must be given for a source without end"
+                raise ValueError(f"{expected}. Received: {source!r}")
             samples_per_epoch = len(source)
         super().__init__(samples_per_epoch=samples_per_epoch, **kwargs)
         self._source = source
@@ -289,9 +266,7 @@ class PictureLoader(BatchLoader):
     def batch(self, step: int) -> dict[str, np.ndarray]:
         """Make this shard's part of batch `step`, from 0 on through all epochs.
 
-        Returns:
-            `images`, float32 `(B, H, W, 3)` in [-1, 1], and `token_ids`, int32
-            `(B, L)`, if there is a `tokenize`.
+        `images` are float32 `(B, H, W, 3)` in [-1, 1], and `token_ids` int32 `(B, L)`.
         """
         images, captions = self._source.images(self.samples_of(step), self._moment)
         batch = {"images": images.astype("float32") / 127.5 - 1.0}
@@ -303,8 +278,7 @@ class PictureLoader(BatchLoader):
 class WindowSampler:
     """Passes without end over clips, each a random window of every one in a new order.
 
-    Sample `i` is a function of the seed and `i` only. `windows` are the numbers of
-    windows of the clips; one begins at each of a clip's first frames.
+    Sample `i` is a function of the seed and `i` only. `windows` are counts, one a clip.
     """
 
     def __init__(self, windows: Sequence[int], seed: int = 0):
@@ -348,8 +322,7 @@ class PictureFolder:
 
     Example:
     ```python
-    pictures = PictureFolder("pictures", 512, 512)
-    images, captions = pictures.images(range(4))  # uint8 (4, 512, 512, 3)
+    images, captions = PictureFolder("pictures", 512, 512).images(range(4))
     ```
     """
 
@@ -371,10 +344,8 @@ class PictureFolder:
             )
         broken = [str(path) for path in captions if not _begins_a_picture(path)]
         if broken:
-            raise ValueError(
-                f"{len(broken)} files must be pictures, by what they begin with. "
-                f"Received: {', '.join(broken[:10])}"
-            )
+            expected = f"{len(broken)} files must be pictures, by what they begin with"
+            raise ValueError(f"{expected}. Received: {', '.join(broken[:10])}")
         self._pairs = list(captions.items())
         self._size = height, width
         self._sampler = WindowSampler([1] * len(self._pairs), seed)
@@ -385,13 +356,9 @@ class PictureFolder:
     def images(
         self, indices: Sequence[int], moment: float | None = None
     ) -> tuple[np.ndarray, list[str]]:
-        """Read pictures by their numbers, from 0 and without end.
+        """Read pictures, uint8 `(B, H, W, 3)`, and captions by numbers from 0 on.
 
-        Returns:
-            uint8 `(B, H, W, 3)`, scaled to cover and cropped, and B captions.
-
-        Raises:
-            ValueError: A file is damaged. The text names it.
+        A damaged file is a `ValueError` that names it.
         """
         pairs = [self._pairs[self._sampler[index][0]] for index in indices]
         images = [read_image(path, *self._size) for path, _ in pairs]

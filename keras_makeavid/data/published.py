@@ -5,8 +5,6 @@ Three files a clip: `data/videos/<id>.npy`, float32 `(F, C, H, W)`, not scaled;
 `data/id_list.json` and `data/failed_id_list.json` list the ids.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -22,16 +20,7 @@ ID_LIST = "data/id_list.json"
 
 
 class PublishedReader(LatentReader):
-    """A dataset of the layout of `TempoFunk/tempofunk-sdance`.
-
-    Arguments, attributes and errors are those of `LatentReader`.
-
-    Example:
-    ```python
-    dataset = PublishedReader("tempofunk-sdance")
-    latents = dataset.latents(0, start=10, stop=34)  # (24, 64, 64, 4)
-    ```
-    """
+    """A `LatentReader` of the layout of `TempoFunk/tempofunk-sdance`."""
 
     FAILED_ID_LIST: ClassVar[str] = "data/failed_id_list.json"
 
@@ -51,9 +40,8 @@ class PublishedReader(LatentReader):
     def _listed_ids(self) -> list[str]:
         path = self.folder / ID_LIST
         if not path.is_file():
-            raise FileNotFoundError(
-                f"{self.folder} is no latent dataset: it has no {path}"
-            )
+            problem = f"{self.folder} is no latent dataset"
+            raise FileNotFoundError(f"{problem}: it has no {path}")
         return read_ids(path)
 
     def _clip_arrays(self, clip_id: str) -> tuple[StoredArray, StoredArray]:

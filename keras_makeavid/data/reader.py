@@ -1,7 +1,5 @@
 """Reading a latent dataset: its ids, its arrays in files, and its clips."""
 
-from __future__ import annotations
-
 import math
 import os
 import re
@@ -28,22 +26,17 @@ def read_ids(path: Path) -> list[str]:
         raise ValueError(f"{path} must hold a list of ids. Received: {ids!r:.80}")
     for clip_id in ids:
         if not isinstance(clip_id, str) or not re.fullmatch(CLIP_ID, clip_id):
-            raise ValueError(
-                f"{path}: an id is made of letters, digits, '_', '-' and '.'. "
-                f"Received: {clip_id!r:.80}"
-            )
+            expected = f"{path}: an id is made of letters, digits, '_', '-' and '.'"
+            raise ValueError(f"{expected}. Received: {clip_id!r:.80}")
     return ids
 
 
 @dataclass(frozen=True)
 class LatentClip:
-    """One clip of a dataset.
+    """A clip of a dataset, whose id is fit for a file name.
 
-    Args:
-        id: Name of the clip, fit for a file name.
-        latents: `(F, H, W, C)`, not scaled.
-        context: Text states `(L, D)`.
-        metadata: Caption, source and more, in the types of JSON.
+    It has latents `(F, H, W, C)`, not scaled, text states `(L, D)` as context, and
+    metadata: caption, source and more, in the types of JSON.
     """
 
     id: str
@@ -67,7 +60,6 @@ class StoredArray:
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -88,10 +80,9 @@ class StoredArray:
 
 
 class LatentReader(ABC):
-    """Random access to the clips of a latent dataset.
+    """Random access to the clips of a latent dataset, each named by its place in `ids`.
 
-    Opening a dataset checks every clip by the headers of its files. A clip is named by
-    its place in `ids`.
+    Opening a dataset checks every clip by the headers of its files.
 
     Attributes:
         folder: The dataset's folder.
@@ -100,15 +91,12 @@ class LatentReader(ABC):
 
     Args:
         folder: Dataset folder.
-        only: Ids to open, on the list of failed ones or not. `None` opens all that
-            are not on it.
-        damaged: Takes the id of each damaged clip, and what is wrong. `None` refuses
-            a dataset that has any.
+        only: Ids to open, on the list of failed ones or not. `None` opens all others.
+        damaged: Takes ids of damaged clips, and what is wrong. `None` refuses any.
 
     Raises:
         FileNotFoundError: The folder holds no dataset.
-        ValueError: A list or index is malformed, or clips are damaged. The text names
-            them.
+        ValueError: A list, an index or clips, which are named, are damaged.
     """
 
     FAILED_ID_LIST: ClassVar[str] = "failed_id_list.json"
@@ -169,21 +157,15 @@ class LatentReader(ABC):
     def latents(
         self, index: int, start: int = 0, stop: int | None = None
     ) -> np.ndarray:
-        """Read frames `start` to before `stop` of a clip, as stored, and no others.
+        """Read frames `start` to before `stop` of a clip, `(stop - start, H, W, C)`.
 
-        Returns:
-            `(stop - start, H, W, C)`, not scaled.
-
-        Raises:
-            ValueError: The clip has no such frames.
+        They are as stored, not scaled. Frames that it has not are a `ValueError`.
         """
         frames = self.latents_shape(index)[0]
         stop = frames if stop is None else stop
         if not 0 <= start < stop <= frames:
-            raise ValueError(
-                f"Clip {self.ids[index]} has the frames 0 to {frames}. Received: "
-                f"start={start}, stop={stop}"
-            )
+            expected = f"Clip {self.ids[index]} has the frames 0 to {frames}"
+            raise ValueError(f"{expected}. Received: start={start}, stop={stop}")
         return self._arrays[index][0].read(start, stop)
 
     def context(self, index: int) -> np.ndarray:
@@ -195,7 +177,6 @@ class LatentReader(ABC):
         """Caption, source and more; empty if the dataset does not tell."""
 
     def clip(self, index: int) -> LatentClip:
-        """Read all of a clip."""
         parts = self.latents(index), self.context(index), self.metadata(index)
         return LatentClip(self.ids[index], *parts)
 

@@ -13,13 +13,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 import numpy as np
 
-from keras_makeavid.data.reader import (
-    CLIP_ID,
-    LatentClip,
-    LatentReader,
-    StoredArray,
-    read_ids,
-)
+from keras_makeavid.data import reader
 from keras_makeavid.files import problem_of, remove_leftovers, written_aside
 from keras_makeavid.json_files import parse_json, read_json, write_json
 
@@ -48,7 +42,6 @@ class TensorEntry(msgspec.Struct, Generic[_Shape], frozen=True):
 
     @classmethod
     def of(cls, array: np.ndarray) -> TensorEntry:
-        """Describe an array."""
         plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         sha256 = hashlib.sha256(plain.reshape(-1).view("uint8").data).hexdigest()
         # What a reader checks.
@@ -60,7 +53,7 @@ class TensorEntry(msgspec.Struct, Generic[_Shape], frozen=True):
 class ClipEntry(msgspec.Struct, frozen=True):
     """What the index says of a clip."""
 
-    id: Annotated[str, msgspec.Meta(pattern=rf"^{CLIP_ID}\Z")]
+    id: Annotated[str, msgspec.Meta(pattern=rf"^{reader.CLIP_ID}\Z")]
     # A file of the folder itself, so no path.
     shard: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,100}\.safetensors\Z")]
     latents: TensorEntry[tuple[_Size, _Size, _Size, _Size]]
@@ -68,33 +61,23 @@ class ClipEntry(msgspec.Struct, frozen=True):
     metadata: dict[str, Any]
 
     @classmethod
-    def of(cls, clip: LatentClip, shard: str) -> ClipEntry:
-        """Describe a clip that lies in a shard."""
+    def of(cls, clip: reader.LatentClip, shard: str) -> ClipEntry:
         tensors = TensorEntry.of(clip.latents), TensorEntry.of(clip.context)
         return cls(clip.id, shard, *tensors, clip.metadata)
 
 
-class ShardedReader(LatentReader):
+class ShardedReader(reader.LatentReader):
     """A dataset of few large files: `index.json` beside safetensors shards.
 
     The index tells where the tensors `ID/latents` and `ID/context` of each clip lie, as
     docs/data.md shows. A window of a clip is read without the rest of it. Arguments,
-    attributes and errors are those of `LatentReader`.
-
-    Attributes:
-        entries: What the index says of each clip, by its id.
-
-    Example:
-    ```python
-    dataset = ShardedReader("dataset")
-    latents = dataset.latents(0, start=10, stop=34)  # (24, 64, 64, 4)
-    ```
+    attributes and errors are as for `LatentReader`; `entries` tells of each clip by id.
     """
 
     def metadata(self, index: int) -> dict[str, Any]:
         return self.entries[self.ids[index]].metadata
 
-    def check(self, index: int) -> LatentClip:
+    def check(self, index: int) -> reader.LatentClip:
         clip = super().check(index)
         entry = self.entries[clip.id]
         for name, array, expected in (
@@ -110,10 +93,12 @@ class ShardedReader(LatentReader):
 
     def _listed_ids(self) -> list[str]:
         self.entries = _read_index(self.folder)
-        self._shards: dict[str, dict[str, StoredArray]] = {}
+        self._shards: dict[str, dict[str, reader.StoredArray]] = {}
         return list(self.entries)
 
-    def _clip_arrays(self, clip_id: str) -> tuple[StoredArray, StoredArray]:
+    def _clip_arrays(
+        self, clip_id: str
+    ) -> tuple[reader.StoredArray, reader.StoredArray]:
         entry = self.entries[clip_id]
         if entry.shard not in self._shards:
             self._shards[entry.shard], _ = _open_shard(self.folder / entry.shard)
@@ -137,8 +122,7 @@ class ShardedWriter:
     """Makes or continues a sharded dataset.
 
     Each clip is first a file of its own in `.staged`; when these fill a shard they are
-    packed into one, in their order: a run that was stopped and went on leaves the same
-    files. `stored` has the metadata of each whole clip of the wanted precision.
+    packed into one, in their order: a run that was stopped leaves the same files.
     """
 
     def __init__(
@@ -152,7 +136,7 @@ class ShardedWriter:
         self._dtype = "float16" if half else "float32"
         self._shard_bytes = shard_bytes
         self._failed_id_list = self._folder / ShardedReader.FAILED_ID_LIST
-        self._failed = dict.fromkeys(read_ids(self._failed_id_list))
+        self._failed = dict.fromkeys(reader.read_ids(self._failed_id_list))
         self._entries = self._read_entries()
         self._staging.mkdir(parents=True, exist_ok=True)
         for written in (self._folder, self._staging):
@@ -166,7 +150,7 @@ class ShardedWriter:
         # What the next shard will hold, and the sizes: the last is filled up first.
         self._queue = self._clips_of_open_shard()
 
-    def add(self, clip: LatentClip) -> None:
+    def add(self, clip: reader.LatentClip) -> None:
         """Write a clip, in place of one of the same id."""
         stored = replace(
             clip,
@@ -281,7 +265,7 @@ class ShardedWriter:
         index = {"format": FORMAT, "version": VERSION, "clips": clips}
         write_json(self._folder / INDEX_NAME, index)
 
-    def _read(self, clip_id: str) -> LatentClip:
+    def _read(self, clip_id: str) -> reader.LatentClip:
         staged = self._staged(clip_id)
         if staged.is_file():
             tensors, header = _open_shard(staged)
@@ -291,7 +275,7 @@ class ShardedWriter:
             tensors, _ = _open_shard(self._folder / entry.shard)
             metadata = entry.metadata
         latents, context = (tensors[name].read() for name in _tensor_names(clip_id))
-        return LatentClip(clip_id, latents, context, metadata)
+        return reader.LatentClip(clip_id, latents, context, metadata)
 
     def _pack_again_what_has_leftovers(self) -> None:
         """Free shards of the tensors of clips that were removed or replaced."""
@@ -307,7 +291,7 @@ def _tensor_names(clip_id: str) -> tuple[str, str]:
     return f"{clip_id}/latents", f"{clip_id}/context"
 
 
-def _open_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
+def _open_shard(path: Path) -> tuple[dict[str, reader.StoredArray], dict[str, str]]:
     """Look at the header of a safetensors file: its tensors by name, and metadata."""
     from safetensors import SafetensorError, safe_open
 
@@ -323,12 +307,11 @@ def _open_shard(path: Path) -> tuple[dict[str, StoredArray], dict[str, str]]:
                 tensor = file.get_slice(name)
                 dtype = _DTYPES.get(tensor.get_dtype())
                 if dtype is None:
-                    raise ValueError(
-                        f"{name} must be F32 or F16. Received: {tensor.get_dtype()}"
-                    )
-                array = StoredArray(path, dtype, tuple(tensor.get_shape()), 0)
+                    expected = f"{name} must be F32 or F16"
+                    raise ValueError(f"{expected}. Received: {tensor.get_dtype()}")
+                array = reader.StoredArray(path, dtype, tuple(tensor.get_shape()), 0)
                 offset -= array.nbytes
-                tensors[name] = StoredArray(path, dtype, array.shape, offset)
+                tensors[name] = reader.StoredArray(path, dtype, array.shape, offset)
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} {problem_of(path, error)}") from error
     return tensors, metadata
@@ -343,10 +326,8 @@ def _read_index(folder: Path) -> dict[str, ClipEntry]:
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise ValueError(f"{path} is no index of a latent dataset: {index!r:.80}")
     if index.get("version") != VERSION:
-        raise ValueError(
-            f"{path} is of version {index.get('version')!r:.20}; this program reads "
-            f"version {VERSION}"
-        )
+        problem = f"{path} is of version {index.get('version')!r:.20}"
+        raise ValueError(f"{problem}; this program reads version {VERSION}")
     clips = index.get("clips")
     if not isinstance(clips, list):
         raise ValueError(f"{path}: clips must be a list. Received: {clips!r:.80}")
@@ -356,9 +337,8 @@ def _read_index(folder: Path) -> dict[str, ClipEntry]:
             entry = msgspec.convert(clip, ClipEntry)
         except msgspec.ValidationError as error:
             name = clip.get("id", number) if isinstance(clip, dict) else number
-            raise ValueError(
-                f"{path}, clip {name!s:.200}: {error}. Received: {clip!r:.300}"
-            ) from error
+            expected = f"{path}, clip {name!s:.200}: {error}"
+            raise ValueError(f"{expected}. Received: {clip!r:.300}") from error
         if entry.id in entries:
             raise ValueError(f"{path} has two clips of the id {entry.id}")
         entries[entry.id] = entry
@@ -366,7 +346,7 @@ def _read_index(folder: Path) -> dict[str, ClipEntry]:
 
 
 def _save(
-    path: Path, clips: list[LatentClip], metadata: dict[str, str] | None = None
+    path: Path, clips: list[reader.LatentClip], metadata: dict[str, str] | None = None
 ) -> None:
     """Write a safetensors file, whole or not at all."""
     from safetensors.numpy import save_file

@@ -1,9 +1,4 @@
-"""The networks of both image autoencoders, each as one layer: no time, no text.
-
-The tiny one is of plain convolutions and ReLU, with no norm.
-"""
-
-from __future__ import annotations
+"""The networks of both image autoencoders, each as one layer: no time, no text."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -73,10 +68,8 @@ class ImageAttention(ShapeKeepingLayer):
         """Attend within each of `(N, H, W, C)`; the shape stays."""
         batch, height, width, channels = ops.shape(inputs)
         tokens = ops.reshape(self.group_norm(inputs), (batch, -1, channels))
-        query, key, value = (
-            ops.expand_dims(project(tokens), 2)
-            for project in (self.to_q, self.to_k, self.to_v)
-        )
+        projections = self.to_q, self.to_k, self.to_v
+        query, key, value = (ops.expand_dims(f(tokens), 2) for f in projections)
         outputs = attention(query, key, value)
         outputs = self.to_out(ops.squeeze(outputs, 2))
         return inputs + ops.reshape(outputs, (batch, height, width, channels))
@@ -125,10 +118,8 @@ class ImageBlock(Layer):
         super().__init__(**kwargs)
         self.channels = channels
         block = (channels, groups, epsilon)
-        self.resnets = [
-            self.part(ImageResidualBlock, f"resnets_{i}", *block)
-            for i in range(num_layers)
-        ]
+        names = [f"resnets_{i}" for i in range(num_layers)]
+        self.resnets = [self.part(ImageResidualBlock, name, *block) for name in names]
         self.attention = (
             self.part(ImageAttention, "attention", *block) if attends else None
         )
@@ -152,8 +143,8 @@ class ImageBlock(Layer):
 class Coder(Layer):
     """Blocks of several levels between a convolution in, and a norm and one out.
 
-    `channels` are those of the levels, in the order in which they are passed. Behind
-    the last of an encoder, and before the first if it `decodes`, is a middle block.
+    `channels` are those of the levels as they are passed. Behind the last of an
+    encoder, and before the first if it `decodes`, is a middle block.
     """
 
     def __init__(

@@ -1,7 +1,5 @@
 """The UNet's parts without attention: timestep embedding, residual block, samplers."""
 
-from __future__ import annotations
-
 import math
 
 import keras
@@ -17,17 +15,10 @@ from keras_makeavid.tensor import Shape, Tensor
 
 
 def sinusoidal_embedding(timesteps, width: int) -> Tensor:
-    """Sinusoids of the timesteps, cosine half first, in float32.
+    """Sinusoids of timesteps `(B,)`, cosine half first, float32 `(B, width)`.
 
-    The frequencies are `10000^(-i / (width / 2))`, the shift is 0
+    The frequencies are `10000^(-i / (width / 2))`, the width even, the shift 0
     (docs/model.md, UNet; `flip_sin_to_cos` in diffusers).
-
-    Args:
-        timesteps: `(B,)`, integer or float.
-        width: Even width of the embedding.
-
-    Returns:
-        `(B, width)` float32.
 
     Example:
     ```python
@@ -36,8 +27,7 @@ def sinusoidal_embedding(timesteps, width: int) -> Tensor:
     """
     half = width // 2
     exponents = np.float32(-math.log(10000.0)) * np.arange(half, dtype="float32")
-    # Backends' exponentials differ in the last digit, which timesteps make a thousand
-    # times as large.
+    # Backends' exponentials differ in the last digit, which timesteps multiply.
     frequencies = np.exp((exponents / np.float32(half)).astype("float64"))
     frequencies = ops.convert_to_tensor(frequencies.astype("float32"))
     angles = ops.cast(timesteps, "float32")[:, None] * frequencies[None]
@@ -46,14 +36,9 @@ def sinusoidal_embedding(timesteps, width: int) -> Tensor:
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class TimestepEmbedding(Layer):
-    """Sinusoid, Dense, SiLU, Dense.
+    """An even `sinusoid_width` of sinusoids, Dense of `width`, SiLU, Dense.
 
-    Timesteps are never cast to half precision: bfloat16 cannot tell 999 from
-    1000.
-
-    Args:
-        sinusoid_width: Even width of the sinusoid.
-        width: Width of the embedding.
+    Timesteps are never cast to half precision: bfloat16 cannot tell 999 from 1000.
 
     Example:
     ```python
@@ -86,8 +71,7 @@ class ResidualBlock(Layer):
     """Norm, SiLU, conv, add time; norm, SiLU, conv; add the input.
 
     See docs/model.md, UNet. The statistics of both norms run over frames and space,
-    unless `norm_per_frame`. The input passes a 1x1 pseudo-3D convolution where the
-    width changes.
+    unless `norm_per_frame`. A new width has the input pass a 1x1 convolution.
 
     Args:
         channels: Number of output channels.
@@ -98,9 +82,8 @@ class ResidualBlock(Layer):
 
     Example:
     ```python
-    block = ResidualBlock(64)
-    video = keras.random.normal((2, 8, 16, 16, 32))
-    block(video, keras.random.normal((2, 128))).shape  # (2, 8, 16, 16, 64)
+    block, time = ResidualBlock(64), keras.random.normal((2, 128))
+    block(keras.random.normal((2, 8, 16, 16, 32)), time).shape  # (2, 8, 16, 16, 64)
     ```
     """
 
@@ -176,9 +159,7 @@ class _Resampling(Layer):
 class Downsample(_Resampling):
     """Halves height and width by a pseudo-3D convolution of stride 2, padded by 1.
 
-    Args:
-        channels: Number of output channels.
-        temporal: Whether the convolution has a temporal part.
+    It makes `channels`, with a `temporal` part or without.
 
     Example:
     ```python
@@ -200,9 +181,7 @@ class Downsample(_Resampling):
 class Upsample(_Resampling):
     """Doubles height and width by nearest neighbour, then a pseudo-3D convolution.
 
-    Args:
-        channels: Number of output channels.
-        temporal: Whether the convolution has a temporal part.
+    It makes `channels`, with a `temporal` part or without.
 
     Example:
     ```python

@@ -1,18 +1,11 @@
 """Pseudo-3D convolution: a 2-D convolution in space, then a 1-D one in time."""
 
-from __future__ import annotations
-
 import keras
 from keras import ops
 
 from keras_makeavid.layers.int8 import Int8Kernel, convolution_policy
 from keras_makeavid.layers.layer import Layer, ShapeKeepingLayer
-from keras_makeavid.layers.operations.products import (
-    GlorotUniform,
-    conv2d,
-    conv_over_frames,
-    kernel_initializer,
-)
+from keras_makeavid.layers.operations import products
 from keras_makeavid.tensor import Shape, Tensor
 
 
@@ -20,22 +13,14 @@ from keras_makeavid.tensor import Shape, Tensor
 class TemporalIdentity(keras.initializers.Initializer):
     """The kernel `(K, C, C)` of a convolution over frames that changes nothing.
 
-    It makes an inflated model start as the image model it came from
-    (docs/model.md, Inflation).
-
-    Example:
-    ```python
-    kernel = TemporalIdentity()((3, 8, 8))
-    ```
+    It makes an inflated model start as the image model (docs/model.md, Inflation).
     """
 
     def __call__(self, shape, dtype=None):
         """Return the kernel of a shape `(K, C, C)` with K odd; others are refused."""
         if len(shape) != 3 or shape[0] % 2 == 0 or shape[1] != shape[2]:
-            raise ValueError(
-                "TemporalIdentity makes kernels of shape (odd K, C, C). "
-                f"Received: shape={tuple(shape)}"
-            )
+            expected = "TemporalIdentity makes kernels of shape (odd K, C, C)"
+            raise ValueError(f"{expected}. Received: shape={tuple(shape)}")
         centre = ops.eye(shape[1], dtype=dtype)[None]
         side = ops.zeros((shape[0] // 2, *shape[1:]), dtype=dtype)
         return ops.concatenate([side, centre, side], axis=0)
@@ -52,15 +37,13 @@ class _Convolution(Int8Kernel, Layer):
             self._kernel = self.add_weight(
                 name="kernel",
                 shape=kernel_shape,
-                initializer=kernel_initializer(initializer),
+                initializer=products.kernel_initializer(initializer),
             )
         else:
             self.quantized_build(kernel_shape, self.quantization_mode)
         self.bias = None
         if use_bias:
-            self.bias = self.add_weight(
-                name="bias", shape=kernel_shape[-1:], initializer="zeros"
-            )
+            self.bias = self.add_weight(kernel_shape[-1:], "zeros", name="bias")
 
     def _saved(self):
         variables = (self._kernel, self.bias, getattr(self, "kernel_scale", None))
@@ -81,8 +64,8 @@ class _Convolution(Int8Kernel, Layer):
 class SpatialConv(_Convolution):
     """2-D convolution with symmetric zero padding, as Stable Diffusion pads.
 
-    `keras.layers.Conv2D(padding="same")` pads (0, 1) at stride 2, which shifts
-    the picture by half a pixel against the trained weights.
+    `keras.layers.Conv2D(padding="same")` pads (0, 1) at stride 2, which shifts the
+    picture by half a pixel against the trained weights.
 
     Args:
         filters: Number of output channels.
@@ -112,13 +95,12 @@ class SpatialConv(_Convolution):
 
     def build(self, input_shape) -> None:
         side = self.kernel_size
-        self._add_weights(
-            (side, side, input_shape[-1], self.filters), GlorotUniform(), self.use_bias
-        )
+        shape = (side, side, input_shape[-1], self.filters)
+        self._add_weights(shape, products.GlorotUniform(), self.use_bias)
 
     def call(self, inputs) -> Tensor:
         """Convolve `(N, H, W, C_in)` to `(N, H / strides, W / strides, filters)`."""
-        return conv2d(inputs, self.kernel, self.bias, self.strides)
+        return products.conv2d(inputs, self.kernel, self.bias, self.strides)
 
     def compute_output_shape(self, input_shape) -> Shape:
         batch, height, width, _ = input_shape
@@ -127,18 +109,14 @@ class SpatialConv(_Convolution):
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class TemporalConv(_Convolution, ShapeKeepingLayer):
-    """1-D convolution over frames at each pixel, channels to channels.
+    """1-D convolution of an odd `kernel_size` over frames at each pixel, C to C.
 
-    Starts as the identity. It is computed as a 2-D convolution of kernel `(K, 1)`
-    on `(B, F, H * W, C)`: no transpose, and as fast as a matrix product.
-
-    Args:
-        kernel_size: Odd number of frames that the kernel sees.
+    Starts as the identity. It is computed as a 2-D convolution of kernel `(K, 1)` on
+    `(B, F, H * W, C)`: no transpose, and as fast as a matrix product.
 
     Example:
     ```python
-    video = keras.random.normal((1, 8, 16, 16, 32))
-    same_video = TemporalConv()(video)
+    same_video = TemporalConv()(keras.random.normal((1, 8, 16, 16, 32)))
     ```
     """
 
@@ -152,15 +130,15 @@ class TemporalConv(_Convolution, ShapeKeepingLayer):
 
     def call(self, inputs) -> Tensor:
         """Convolve `(B, F, H, W, C)` over F; the shape stays."""
-        return conv_over_frames(inputs, self.kernel, self.bias)
+        return products.conv_over_frames(inputs, self.kernel, self.bias)
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class PseudoConv3D(Layer):
     """2-D convolution of each frame, then 1-D convolution over the frames.
 
-    Make-A-Video (Singer et al., 2022), section 3.2.1; docs/model.md, UNet. On an
-    image the temporal convolution is skipped.
+    Make-A-Video (Singer et al., 2022), section 3.2.1; docs/model.md, UNet. On an image
+    the temporal convolution is skipped.
 
     Args:
         filters: Number of output channels.

@@ -1,7 +1,5 @@
 """A dense layer that adds its bias inside the product, and a feed-forward of two."""
 
-from __future__ import annotations
-
 import keras
 from keras import ops
 
@@ -10,6 +8,7 @@ from keras_makeavid.layers.layer import ShapeKeepingLayer
 from keras_makeavid.layers.operations.activations import gated_gelu
 from keras_makeavid.layers.operations.products import dense
 from keras_makeavid.tensor import Tensor
+from keras_makeavid.validation import check_choice
 
 GELU_APPROXIMATIONS = {"exact": False, "tanh": True}
 
@@ -40,13 +39,10 @@ class Dense(Int8Kernel, keras.layers.Dense):
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class FeedForward(ShapeKeepingLayer):
-    """`Dense(value * gelu(gate))`, four times as wide inside (Shazeer, 2020).
+    """`Dense(value * gelu(gate))`, `expansion` times as wide inside (Shazeer, 2020).
 
-    Args:
-        width: Width of input and output.
-        gelu: `"tanh"`, as the published video weights were trained, or `"exact"`,
-            as in Stable Diffusion (docs/model.md, Traps).
-        expansion: Inner width over `width`.
+    The GELU is `"tanh"`, as the published video weights were trained, or `"exact"`, as
+    in Stable Diffusion (docs/model.md, Traps).
 
     Example:
     ```python
@@ -56,10 +52,7 @@ class FeedForward(ShapeKeepingLayer):
 
     def __init__(self, width: int, gelu: str = "tanh", expansion: int = 4, **kwargs):
         super().__init__(**kwargs)
-        if gelu not in GELU_APPROXIMATIONS:
-            raise ValueError(
-                f"gelu must be one of {sorted(GELU_APPROXIMATIONS)}. Received: {gelu!r}"
-            )
+        check_choice("gelu", gelu, GELU_APPROXIMATIONS)
         self.width = width
         self.gelu = gelu
         self.expansion = expansion

@@ -1,11 +1,8 @@
 """Kernels in int8, with a scale for each output channel, widened where they are used.
 
 As in Keras, what is kept is `round(kernel * scale)`, the scale being 127 over the
-largest absolute value of the channel. Inputs stay as they are: the arithmetic is that
-of the layer's other dtype, and a layer's error that of rounding its kernel.
+largest absolute value of the channel. Inputs, and so the arithmetic, stay as they are.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -28,8 +25,7 @@ EXACT = {"conv", "conv_in", "conv_out", "conv_shortcut", "proj_in", "proj_out"}
 class Int8KernelPolicy(keras.dtype_policies.DTypePolicy):
     """A dtype policy of a composite layer whose dense and convolution layers are int8.
 
-    Keras's own `int8_from_float32` is of layers that have a kernel: one without is
-    refused there. To every other layer this is the policy of its name.
+    Keras refuses its own `int8_from_float32` for a layer without a kernel.
     """
 
 
@@ -64,9 +60,8 @@ def int8_policy(policy: keras.dtype_policies.DTypePolicy) -> keras.DTypePolicy:
 class Int8Kernel(keras.layers.Layer):
     """What a layer with a kernel `(..., C_in, C_out)` needs to keep it in int8.
 
-    It stands before another layer among the bases. The layer is made in int8 with the
-    dtype policy `"int8_from_float32"`, or becomes so by `quantize("int8")`. Weights of
-    either form can be loaded into either.
+    It is a base before another layer, which is in int8 by `"int8_from_float32"` or by
+    `quantize("int8")`. Weights of either form can be loaded into either.
     """
 
     dtype_policy: Any
@@ -85,33 +80,24 @@ class Int8Kernel(keras.layers.Layer):
 
     def quantized_build(self, kernel_shape, mode: str, config: Any = None) -> None:
         """Make the int8 kernel and its scales."""
+        zeros = kernel_initializer("zeros")
         self._kernel = self.add_weight(
-            name="kernel",
-            shape=kernel_shape,
-            initializer=kernel_initializer("zeros"),
-            dtype="int8",
-            trainable=False,
+            kernel_shape, zeros, "int8", trainable=False, name="kernel"
         )
         # In half precision it would be as wrong as the kernel.
+        how = {"autocast": False, "trainable": False, "name": "kernel_scale"}
         self.kernel_scale = self.add_weight(
-            name="kernel_scale",
-            shape=(kernel_shape[-1],),
-            initializer="ones",
-            dtype="float32",
-            autocast=False,
-            trainable=False,
+            (kernel_shape[-1],), "ones", "float32", **how
         )
         self._is_quantized = True
 
     def quantize(
         self, mode: str = MODE, type_check: bool = True, config: Any = None
     ) -> None:
-        """Round the kernel to int8, as `keras.layers.Layer.quantize`."""
         policy = int8_policy(self.dtype_policy)
         if mode != MODE:
-            raise NotImplementedError(
-                f"{type(self).__name__} can be quantized to int8 only. Received: {mode}"
-            )
+            expected = f"{type(self).__name__} can be quantized to int8 only"
+            raise NotImplementedError(f"{expected}. Received: {mode}")
         kernel, scale = rounded(ops.convert_to_numpy(self._kernel))
         # Keras's `del` would collect garbage for each layer.
         self._untrack_variable(self._kernel)

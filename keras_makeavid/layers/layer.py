@@ -1,7 +1,5 @@
 """What layers have in common: parts, configurations, and the check of shapes."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -16,12 +14,10 @@ Part = TypeVar("Part")
 class Configured:
     """Makes the configuration of a Keras layer or model of its own arguments.
 
-    These are what its constructors take and keep in attributes of the same names. It
-    stands before the Keras class among the bases.
+    These are in attributes of their names. It is a base before the Keras class.
     """
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments that make this again."""
         parent: Any = super()
         config = parent.get_config()
         for kind in reversed(type(self).__mro__):
@@ -60,15 +56,12 @@ def check_shape(
 ) -> None:
     """Refuse what is neither `(B, H, W, channels)` nor `(B, F, H, W, channels)`.
 
-    `None` is a size not known yet. Height and width must be multiples of `factor`. The
-    error speaks of `name` and says which size would fit.
+    `None` is a size not known yet. Height and width must be multiples of `factor`.
     """
     shape = tuple(shape)
     if len(shape) not in (4, 5) or shape[-1] != channels:
-        raise ValueError(
-            f"{name} must be a video (B, F, H, W, {channels}) or images "
-            f"(B, H, W, {channels}). Received: {shape}"
-        )
+        expected = f"a video (B, F, H, W, {channels}) or images (B, H, W, {channels})"
+        raise ValueError(f"{name} must be {expected}. Received: {shape}")
     for axis, size in zip(("height", "width"), shape[-3:-1], strict=True):
         if size is not None and (size % factor or size == 0):
             below = max(size // factor, 1) * factor

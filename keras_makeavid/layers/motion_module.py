@@ -1,7 +1,5 @@
 """AnimateDiff's motion module: all that an image UNet lacks of time, in one layer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
@@ -21,14 +19,7 @@ class FramePositions(ShapeKeepingLayer):
 
     It is a table of sines and cosines (Vaswani et al., arXiv 1706.03762, section 3.5),
     which does not train. Files of motion modules hold it, and what they hold is used.
-
-    Args:
-        length: Number of frames in the table.
-        interpolate: Whether more frames than `length` stretch the table over them,
-            linearly. Without, they are refused.
-
-    Raises:
-        ValueError: If there are more frames than `length`, and not `interpolate`.
+    More frames than `length` stretch it, if `interpolate`, or are a `ValueError`.
 
     Example:
     ```python
@@ -55,9 +46,8 @@ class FramePositions(ShapeKeepingLayer):
         check_frames(frames, self.length, self.interpolate)
         table = ops.convert_to_tensor(self.embeddings)
         if frames is not None and frames > self.length:
-            table = ops.matmul(
-                ops.cast(_stretch(self.length, frames), table.dtype), table
-            )
+            stretch = ops.cast(_stretch(self.length, frames), table.dtype)
+            table = ops.matmul(stretch, table)
         return inputs + table[: ops.shape(inputs)[1], None]
 
 
@@ -66,22 +56,17 @@ class MotionModule(ShapeKeepingLayer):
     """Self-attention over the frames of each pixel, twice, and a feed-forward.
 
     GroupNorm, Dense in; twice LayerNorm, add positions, self-attention over frames, add
-    back; LayerNorm, GEGLU, add back; Dense out; add the input (AnimateDiff,
-    arXiv 2307.04725, section 4.2; docs/animatediff.md). Dense out starts at zero: a new
-    module does nothing.
+    back; LayerNorm, GEGLU, add back; Dense out; add the input (AnimateDiff, arXiv
+    2307.04725, section 4.2; docs/animatediff.md). Dense out starts at zero.
 
     Args:
         channels: Number of channels of input and output.
         num_heads: Number of attention heads.
-        positions: Number of frames in the table of positions.
+        positions: Number of frames in the table of positions; more are a `ValueError`.
         groups: Groups of the group norm.
         norm_over_frames: Whether the group norm's statistics run over all frames, as in
-            diffusers. Without, each frame has its own, as where the published weights
-            were trained.
+            diffusers, or, as the published weights were trained, of each frame.
         interpolate: Whether more frames than `positions` stretch the table.
-
-    Raises:
-        ValueError: If there are more frames than `positions`, and not `interpolate`.
 
     Example:
     ```python

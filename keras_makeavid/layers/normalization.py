@@ -1,7 +1,5 @@
 """Group and layer normalisation as fast as the backend's own."""
 
-from __future__ import annotations
-
 import keras
 from keras import ops
 
@@ -18,10 +16,8 @@ class GroupNormalization(ShapeKeepingLayer):
     """Group normalisation over every axis between batch and channels.
 
     On a video `(B, F, H, W, C)` the statistics run over frames and space, as the
-    residual blocks want, or over the space of each frame alone, as motion modules
-    want (docs/model.md, Traps).
-
-    Statistics are accumulated in float32 under every dtype policy.
+    residual blocks want, or over the space of each frame alone, as motion modules want
+    (docs/model.md, Traps). They are accumulated in float32 under every dtype policy.
 
     Args:
         groups: Number of channel groups; divides C.
@@ -56,10 +52,8 @@ class GroupNormalization(ShapeKeepingLayer):
                 "GroupNormalization: the number of channels must be a multiple of "
                 f"groups. Received: channels={channels}, groups={self.groups}"
             )
-        self.gamma = self.add_weight(
-            name="gamma", shape=(channels,), initializer="ones"
-        )
-        self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
+        self.gamma = self.add_weight((channels,), "ones", name="gamma")
+        self.beta = self.add_weight((channels,), "zeros", name="beta")
 
     def call(self, inputs) -> Tensor:
         """Normalise `(B, ..., C)`; the shape stays."""
@@ -77,8 +71,7 @@ class GroupNormalization(ShapeKeepingLayer):
 class LayerNormalization(keras.layers.LayerNormalization):
     """Keras's layer normalisation over the last axis, centred before it is scaled.
 
-    Args:
-        epsilon: Added to the variance.
+    `epsilon` is added to the variance.
 
     Example:
     ```python

@@ -1,7 +1,5 @@
 """Attention within a frame, to the text and between frames, and the transformer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
@@ -27,20 +25,16 @@ class Attention(ShapeKeepingLayer):
 
     Args:
         width: Width of the queries and of the output, a multiple of `num_heads`.
-        num_heads: Number of heads. In diffusers' configurations of Stable Diffusion
-            1.x this number is called `attention_head_dim`.
+        num_heads: Number of heads. In diffusers' configurations of Stable Diffusion 1.x
+            this number is called `attention_head_dim`.
         output_initializer: Initializer of the output projection.
 
     Example:
     ```python
     layer = Attention(width=64, num_heads=8)
     tokens, text = keras.random.normal((2, 10, 64)), keras.random.normal((2, 77, 768))
-    layer(tokens)  # self-attention, (2, 10, 64)
-
-    layer = Attention(width=64, num_heads=8)
-    layer(tokens, text)  # cross-attention, (2, 10, 64)
-    key_value = layer.project(text)  # once a video
-    layer(tokens, key_value)  # the same
+    layer(tokens, text)  # cross-attention, (2, 10, 64); self-attention without text
+    layer(tokens, layer.project(text))  # the same, of keys and values made once a video
     ```
     """
 
@@ -95,10 +89,8 @@ class Attention(ShapeKeepingLayer):
         return self.to_out(ops.reshape(outputs, ops.shape(inputs)))
 
     def _heads(self, x: Tensor) -> Tensor:
-        shape = ops.shape(x)
-        return ops.reshape(
-            x, (*shape[:-1], self.num_heads, self.width // self.num_heads)
-        )
+        heads = self.num_heads, self.width // self.num_heads
+        return ops.reshape(x, (*ops.shape(x)[:-1], *heads))
 
     def get_config(self) -> dict[str, Any]:
         initializer = keras.initializers.serialize(self.output_initializer)
@@ -111,12 +103,7 @@ class TemporalAttention(Attention):
 
     There is no position embedding: order in time comes from the temporal convolutions.
     The output starts at zero, so that an inflated model starts as the image model that
-    it came from (docs/model.md, Inflation).
-
-    Args:
-        width: Width of the tokens, a multiple of `num_heads`.
-        num_heads: Number of heads.
-        output_initializer: Initializer of the output projection.
+    it came from (docs/model.md, Inflation). Arguments are those of `Attention`.
 
     Example:
     ```python
@@ -155,9 +142,7 @@ class TransformerBlock(ShapeKeepingLayer):
     """Spatial, text and temporal attention and a feed-forward, all pre-normed.
 
     In this order (docs/model.md, UNet): self-attention within a frame, cross-attention
-    to the text, self-attention over frames at each pixel (whose output starts at
-    zero), GEGLU feed-forward. There is no position embedding: order in time comes from
-    the temporal convolutions.
+    to the text, self-attention over frames (whose output starts at zero), GEGLU.
 
     Args:
         width: Width of the tokens.
@@ -189,14 +174,13 @@ class TransformerBlock(ShapeKeepingLayer):
         self.rematerialise_feed_forward = False
         part = self.part
         self.norm1 = part(LayerNormalization, "norm1")
-        self.attn1 = part(Attention, "attn1", width, num_heads)
+        heads = width, num_heads
+        self.attn1 = part(Attention, "attn1", *heads)
         self.norm2 = part(LayerNormalization, "norm2")
-        self.attn2 = part(Attention, "attn2", width, num_heads)
+        self.attn2 = part(Attention, "attn2", *heads)
         if temporal:
             self.norm_temporal = part(LayerNormalization, "norm_temporal")
-            self.attn_temporal = part(
-                TemporalAttention, "attn_temporal", width, num_heads
-            )
+            self.attn_temporal = part(TemporalAttention, "attn_temporal", *heads)
         self.norm3 = part(LayerNormalization, "norm3")
         self.ff = part(FeedForward, "ff", width, gelu)
 
@@ -215,8 +199,7 @@ class TransformerBlock(ShapeKeepingLayer):
         """Transform tokens `(B, F, N, width)`; the shape stays.
 
         `context` is text `(B, L, D)`, or `(B, F, L, D)` with one for each frame, or
-        what `project_context` made of it; `temporal` tells whether to attend over
-        frames.
+        what `project_context` made of it; `temporal`, whether to attend over frames.
         """
         batch, frames, tokens, width = ops.shape(inputs)
         x = ops.reshape(inputs, (-1, tokens, width))
@@ -249,12 +232,10 @@ class SpatioTemporalTransformer(ShapeKeepingLayer):
 
     Args:
         channels: Number of channels of input and output.
-        num_heads: Number of attention heads.
-        gelu: `"tanh"` or `"exact"`.
+        num_heads: As for `TransformerBlock`, as are `gelu` and `temporal`.
         groups: Groups of the norm.
-        epsilon: Epsilon of the group norm: 1e-5 in the published video model, 1e-6
-            in Stable Diffusion 1.5 and in lxj616's video model.
-        temporal: Whether there is an attention over frames.
+        epsilon: Epsilon of the group norm: 1e-5 in the published video model, 1e-6 in
+            Stable Diffusion 1.5 and in lxj616's video model.
 
     Example:
     ```python
@@ -283,10 +264,8 @@ class SpatioTemporalTransformer(ShapeKeepingLayer):
         self.temporal = temporal
         self.norm = self.part(GroupNormalization, "norm", groups, epsilon)
         self.proj_in = self.part(SpatialConv, "proj_in", channels, 1)
-        block = (channels, num_heads, gelu, temporal)
-        self.transformer_block = self.part(
-            TransformerBlock, "transformer_block", *block
-        )
+        how = (channels, num_heads, gelu, temporal)
+        self.transformer_block = self.part(TransformerBlock, "transformer_block", *how)
         self.proj_out = self.part(SpatialConv, "proj_out", channels, 1)
 
     def build(self, inputs_shape, context_shape) -> None:

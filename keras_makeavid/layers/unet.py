@@ -1,7 +1,5 @@
 """The inflated inpainting UNet as one layer, and the blocks of its levels."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
@@ -10,12 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_makeavid.layers.blocks import (
-    Downsample,
-    ResidualBlock,
-    TimestepEmbedding,
-    Upsample,
-)
+from keras_makeavid.layers import blocks
 from keras_makeavid.layers.convolution import PseudoConv3D
 from keras_makeavid.layers.freeu import joined
 from keras_makeavid.layers.layer import Layer, check_shape
@@ -29,8 +22,7 @@ from keras_makeavid.tensor import Shape, Tensor
 class UNetDesign:
     """How a UNet is made, as `UNetPseudo3D` documents it; `num_heads` of each level.
 
-    `motion` are the arguments of a `MotionModule` behind each transformer, or behind
-    each residual block that has none, and `None` where there is no such module.
+    `motion` are the arguments of the `MotionModule`s, or `None` where there are none.
     """
 
     in_channels: int
@@ -67,31 +59,22 @@ class UNetBlock(Layer):
         self.channels = channels = design.block_channels[level]
         self.temporal = temporal
         self.rematerialise = False
-        num_modules = 0 if motion is None else (num_transformers or num_layers)
+        modules = 0 if motion is None else (num_transformers or num_layers)
 
         def parts(kind, name, count, *arguments, **options):
-            return [
-                self.part(kind, f"{name}_{i}", channels, *arguments, **options)
-                for i in range(count)
-            ]
+            names = [f"{name}_{i}" for i in range(count)]
+            return [self.part(kind, n, channels, *arguments, **options) for n in names]
 
         block = (groups, design.epsilon, temporal, design.norm_per_frame)
-        self.resnets = parts(ResidualBlock, "resnets", num_layers, *block)
+        self.resnets = parts(blocks.ResidualBlock, "resnets", num_layers, *block)
+        heads, epsilon = design.num_heads[level], design.transformer_epsilon
+        attention = (heads, design.gelu, groups, epsilon, temporal)
         self.attentions = parts(
-            SpatioTemporalTransformer,
-            "attentions",
-            num_transformers,
-            design.num_heads[level],
-            design.gelu,
-            groups,
-            design.transformer_epsilon,
-            temporal,
+            SpatioTemporalTransformer, "attentions", num_transformers, *attention
         )
         # What is temporal has it in its path, by which training and files tell.
-        module = {"groups": groups, **(motion or {})}
-        self.temporal_modules = parts(
-            MotionModule, "temporal_modules", num_modules, **module
-        )
+        how = {"groups": groups, **(motion or {})}
+        self.temporal_modules = parts(MotionModule, "temporal_modules", modules, **how)
 
     def build(self, width, time_width, context_shape, skips=None) -> None:
         """Create the weights for inputs of a width, and of skips beside them."""
@@ -130,7 +113,7 @@ class DownBlock(UNetBlock):
         self.downsampler = None
         if level < len(design.block_channels) - 1:
             self.downsampler = self.part(
-                Downsample, "downsamplers_0", self.channels, self.temporal
+                blocks.Downsample, "downsamplers_0", self.channels, self.temporal
             )
 
     def call(
@@ -173,7 +156,7 @@ class UpBlock(UNetBlock):
         self.upsampler = None
         if level > 0:
             self.upsampler = self.part(
-                Upsample, "upsamplers_0", self.channels, self.temporal
+                blocks.Upsample, "upsamplers_0", self.channels, self.temporal
             )
 
     def call(
@@ -200,8 +183,7 @@ class UpBlock(UNetBlock):
 class UNet(Layer):
     """The network of `keras_makeavid.models.UNetPseudo3D`, which documents it.
 
-    KerasHub's `Backbone` is a functional model, traced for one form of inputs. A layer
-    of its own also takes images and projected text.
+    KerasHub's `Backbone` is traced for one form of inputs; this takes images as well.
     """
 
     def __init__(self, design: UNetDesign, **kwargs):
@@ -217,7 +199,7 @@ class UNet(Layer):
 
         self.conv_in = convolution("conv_in", first)
         self.time_embedding = self.part(
-            TimestepEmbedding, "time_embedding", first, self.time_width
+            blocks.TimestepEmbedding, "time_embedding", first, self.time_width
         )
         self.down_blocks = [
             self.part(DownBlock, f"down_blocks_{i}", design, i) for i in levels
@@ -253,10 +235,8 @@ class UNet(Layer):
         """Compute the text's keys and values of every transformer, once a video."""
         context = ops.cast(context, self.compute_dtype)
         if context.shape[-1] != self.design.context_dim:
-            raise ValueError(
-                f"context must have shape (B, L, {self.design.context_dim}). "
-                f"Received: {tuple(context.shape)}"
-            )
+            expected = f"context must have shape (B, L, {self.design.context_dim})"
+            raise ValueError(f"{expected}. Received: {tuple(context.shape)}")
         return {
             "down": [block.project_context(context) for block in self.down_blocks],
             "mid": self.mid_block.project_context(context),

@@ -1,7 +1,5 @@
 """The image autoencoders: Stable Diffusion's, and a tiny one for the same latents."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import keras
@@ -18,9 +16,9 @@ from keras_makeavid.tensor import Tensor
 class AutoencoderKL(Configured, FrameCoding):
     """Stable Diffusion 1.5's variational autoencoder (Rombach et al., 2022).
 
-    It knows images only: the frames of a video `(B, F, H, W, C)` are coded each on
-    its own. A latent has `2 ** (levels - 1)` times fewer pixels a side than its
-    image (8 in Stable Diffusion), and is scaled to about unit variance.
+    It knows images only: the frames of a video `(B, F, H, W, C)` are coded each on its
+    own. A latent has `2 ** (levels - 1)` times fewer pixels a side than its image (8 in
+    Stable Diffusion), and is scaled to about unit variance.
 
     The defaults are Stable Diffusion 1.5's: 83,653,863 parameters.
 
@@ -28,28 +26,23 @@ class AutoencoderKL(Configured, FrameCoding):
         in_channels: Channels of an image.
         latent_channels: Channels of a latent.
         block_channels: Channels of each level, from the finest to the coarsest.
-        layers_per_block: Residual blocks of an encoder's level; the decoder's have
-            one more.
+        layers_per_block: Residual blocks of an encoder's level; a decoder's have more.
         groups: Groups of every group norm.
         epsilon: Epsilon of every group norm.
         scaling_factor: What latents are multiplied by (docs/model.md, Diffusion).
         dtype: Dtype or dtype policy of computation and weights.
 
     Call arguments:
-        images: `(B, H, W, in_channels)` or `(B, F, H, W, in_channels)` in [-1, 1];
-            H and W multiples of `2 ** (levels - 1)`.
+        images: `(B, H, W, in_channels)` or `(B, F, H, W, in_channels)` in [-1, 1]; H
+            and W multiples of `2 ** (levels - 1)`, or else a `ValueError`.
 
     Returns:
         The reconstruction from the posterior mean, of the shape of `images`.
 
-    Raises:
-        ValueError: If a shape does not fit; the text says which would.
-
     Example:
     ```python
     autoencoder = AutoencoderKL(block_channels=(32, 64), layers_per_block=1)
-    images = keras.random.uniform((1, 16, 16, 3), -1.0, 1.0)
-    latents = autoencoder.encode(images)  # (1, 8, 8, 4)
+    latents = autoencoder.encode(np.zeros((1, 16, 16, 3)))  # (1, 8, 8, 4)
     autoencoder.decode(latents).shape  # (1, 16, 16, 3)
     ```
     """
@@ -70,16 +63,8 @@ class AutoencoderKL(Configured, FrameCoding):
         block_channels = tuple(block_channels)
         _check_config(block_channels, groups)
 
-        network = Autoencoder(
-            in_channels,
-            latent_channels,
-            block_channels,
-            layers_per_block,
-            groups,
-            epsilon,
-            dtype=dtype,
-            name="autoencoder",
-        )
+        of = in_channels, latent_channels, block_channels, layers_per_block, groups
+        network = Autoencoder(*of, epsilon, dtype=dtype, name="autoencoder")
         sizes = (in_channels, latent_channels, scaling_factor)
         super().__init__(network, *sizes, len(block_channels), dtype, **kwargs)
         self.block_channels = block_channels
@@ -88,17 +73,9 @@ class AutoencoderKL(Configured, FrameCoding):
         self.epsilon = epsilon
 
     def posterior(self, images) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the variance of the latents, not yet scaled.
+        """Mean and logarithm of the variance of the latents, not yet scaled, float32.
 
-        Args:
-            images: `(..., H, W, in_channels)` in [-1, 1], as in a call.
-
-        Returns:
-            A pair of `(..., H / factor, W / factor, latent_channels)`, float32, the
-            second clipped to [-30, 20].
-
-        Raises:
-            ValueError: If the shape does not fit, or `images` are integers.
+        The second is clipped to [-30, 20]. All else is as for `encode`.
         """
         self._check_images(images)
         moments = self._by_frame(self.network.encode, images)
@@ -138,7 +115,8 @@ class AutoencoderTiny(Configured, FrameCoding):
 
     Its latents are those that the UNet takes: what `AutoencoderKL` multiplies by its
     `scaling_factor`, with nothing to multiply by here. Decoding takes a hundredth of
-    the arithmetic of `AutoencoderKL` and loses fine detail.
+    the arithmetic of `AutoencoderKL` and loses fine detail. Calls are as there; latents
+    are not rounded to bytes on their way, as diffusers' class does when it is called.
 
     The defaults are those of `madebyollin/taesd`: 2,445,063 parameters.
 
@@ -151,23 +129,11 @@ class AutoencoderTiny(Configured, FrameCoding):
         scaling_factor: What latents are multiplied by.
         dtype: Dtype or dtype policy of computation and weights.
 
-    Call arguments:
-        images: `(B, H, W, in_channels)` or `(B, F, H, W, in_channels)` in [-1, 1];
-            H and W multiples of `2 ** (levels - 1)`.
-
-    Returns:
-        The reconstruction, of the shape of `images`. Latents are not rounded to bytes
-        on their way, as diffusers' class does when it is called.
-
-    Raises:
-        ValueError: If a shape does not fit; the text says which would.
-
     Example:
     ```python
     tiny = AutoencoderTiny(channels=8, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
     images = keras.random.uniform((1, 16, 16, 3), -1.0, 1.0)
-    latents = tiny.encode(images)  # (1, 8, 8, 4)
-    tiny.decode(latents).shape  # (1, 16, 16, 3)
+    tiny.decode(tiny.encode(images)).shape  # (1, 16, 16, 3)
     ```
     """
 
@@ -190,15 +156,8 @@ class AutoencoderTiny(Configured, FrameCoding):
                 f"Received: encoder_blocks={encoder_blocks}, "
                 f"decoder_blocks={decoder_blocks}"
             )
-        network = TinyAutoencoder(
-            in_channels,
-            latent_channels,
-            channels,
-            encoder_blocks,
-            decoder_blocks,
-            dtype=dtype,
-            name="tiny_autoencoder",
-        )
+        of = in_channels, latent_channels, channels, encoder_blocks, decoder_blocks
+        network = TinyAutoencoder(*of, dtype=dtype, name="tiny_autoencoder")
         sizes = (in_channels, latent_channels, scaling_factor)
         super().__init__(network, *sizes, len(encoder_blocks), dtype, **kwargs)
         self.channels = channels
@@ -206,16 +165,7 @@ class AutoencoderTiny(Configured, FrameCoding):
         self.decoder_blocks = decoder_blocks
 
     def encode(self, images) -> Tensor:
-        """Encode images as latents, times `scaling_factor`.
-
-        Args:
-            images: `(..., H, W, in_channels)` in [-1, 1], as in a call.
-
-        Returns:
-            `(..., H / factor, W / factor, latent_channels)`.
-
-        Raises:
-            ValueError: If the shape does not fit, or `images` are integers.
+        """Encode images as latents, as `AutoencoderKL.encode` without a seed.
 
         Example:
         ```python

@@ -63,25 +63,13 @@ class FrameCoding(Int8Backbone):
     def decode(self, latents) -> Tensor:
         """Decode latents, as `encode` or a UNet returns them, to images.
 
-        Args:
-            latents: `(..., h, w, latent_channels)`.
-
-        Returns:
-            `(..., h * factor, w * factor, in_channels)`, about in [-1, 1], unclipped.
-
-        Raises:
-            ValueError: If the shape does not fit.
-
-        Example:
-        ```python
-        images = keras.ops.clip(autoencoder.decode(latents), -1, 1)
-        ```
+        From `(..., h, w, latent_channels)` it makes `(..., h * factor, w * factor,
+        in_channels)`, about in [-1, 1], unclipped. Other shapes are a `ValueError`.
         """
         check_shape("latents", latents.shape, self.latent_channels)
         return self._by_frame(self.network.decode, latents / self.scaling_factor)
 
     def quantize(self, *args: Any, **kwargs: Any) -> None:
-        """Quantize the model, as `keras.Model.quantize`."""
         super().quantize(*args, **kwargs)
         # They were compiled for the variables that there were.
         for program in ("_encode_program", "_decode_program"):
@@ -99,27 +87,22 @@ class FrameCoding(Int8Backbone):
     ) -> np.ndarray:
         """Encode frames by chunks, and large ones by tiles, to the posterior mean.
 
-        One compiled program serves every chunk and tile, so that memory is bounded
-        by theirs whatever the number and size of the frames.
+        One compiled program serves every chunk and tile, so that memory is bounded by
+        theirs whatever the number and size of the frames.
 
         Args:
-            frames: `(F, H, W, in_channels)` or `(B, F, H, W, in_channels)`; uint8, or
-                float in [-1, 1].
+            frames: `(F, H, W, C)` or `(B, F, H, W, C)`; uint8, or float in [-1, 1].
             chunk_size: Frames coded at once.
             tile_size: Side in pixels of the overlapping tiles that larger frames are
-                coded in; a multiple of the factor and at least 4 times it. `None`
-                codes frames whole.
+                coded in, a multiple of the factor, 4 times it or more. `None` is whole.
 
         Returns:
-            `(F, H / factor, W / factor, latent_channels)` times `scaling_factor`,
-            float32.
-
-        Raises:
-            ValueError: If an argument does not fit.
+            Float32 `(F, H / factor, W / factor, latent_channels)`, scaled.
 
         Example:
         ```python
         latents = autoencoder.encode_video(read_video("cat.mp4"), tile_size=512)
+        write_video("cat.mp4", autoencoder.decode_video(latents))
         ```
         """
         frames = np.asarray(frames)
@@ -128,10 +111,8 @@ class FrameCoding(Int8Backbone):
         if frames.dtype != np.uint8 and not keras.backend.is_float_dtype(
             frames.dtype.name
         ):
-            raise ValueError(
-                "frames must be uint8, or float in [-1, 1]. "
-                f"Received: {frames.dtype.name}"
-            )
+            expected = "frames must be uint8, or float in [-1, 1]"
+            raise ValueError(f"{expected}. Received: {frames.dtype.name}")
         grid = self._tile_grid(frames.shape, factor, tile_size)
 
         def encode(chunk):
@@ -144,21 +125,8 @@ class FrameCoding(Int8Backbone):
     ) -> np.ndarray:
         """Decode latents by chunks, and large ones by tiles, to frames to be shown.
 
-        Args:
-            latents: `(F, h, w, latent_channels)` or `(B, F, h, w, latent_channels)`.
-            chunk_size: Frames coded at once.
-            tile_size: As in `encode_video`, in pixels of the frames.
-
-        Returns:
-            `(F, h * factor, w * factor, in_channels)`, uint8.
-
-        Raises:
-            ValueError: If an argument does not fit.
-
-        Example:
-        ```python
-        write_video("cat.mp4", autoencoder.decode_video(latents))
-        ```
+        They are `(F, h, w, latent_channels)` or `(B, F, ...)`; frames are uint8,
+        `factor` times as large, of `in_channels`. See `encode_video` for the others.
         """
         latents = np.asarray(latents)
         factor = self.downsampling_factor
@@ -191,10 +159,8 @@ class FrameCoding(Int8Backbone):
         """Refuse a side of tiles that `encode_video` and `decode_video` cannot take."""
         factor = self.downsampling_factor
         if tile_size is not None and (tile_size % factor or tile_size < 4 * factor):
-            raise ValueError(
-                f"tile_size must be a multiple of {factor} and at least {4 * factor}. "
-                f"Received: {tile_size}"
-            )
+            expected = f"a multiple of {factor} and at least {4 * factor}"
+            raise ValueError(f"tile_size must be {expected}. Received: {tile_size}")
 
     def _tile_grid(self, shape, cell: int, tile_size: int | None) -> TileGrid:
         height, width = (size // cell for size in shape[-3:-1])
@@ -207,10 +173,8 @@ class FrameCoding(Int8Backbone):
         check_shape("images", images.shape, self.in_channels, self.downsampling_factor)
         dtype = keras.backend.standardize_dtype(images.dtype)
         if not keras.backend.is_float_dtype(dtype):
-            raise ValueError(
-                "images must be float in [-1, 1]; `encode_video` takes uint8. "
-                f"Received: {dtype}"
-            )
+            expected = "images must be float in [-1, 1]; `encode_video` takes uint8"
+            raise ValueError(f"{expected}. Received: {dtype}")
 
 
 def _on_arrays(program):
@@ -236,10 +200,9 @@ def _map_chunks(function, video: np.ndarray, chunk_size: int) -> np.ndarray:
 
 
 class TileGrid:
-    """Overlapping tiles of one size that cover a picture.
+    """Overlapping tiles of one size that cover a picture, in pixels of a latent.
 
-    Sizes are in cells, the pixels of a latent: the same grid then serves pictures
-    that are a multiple of it. A tile larger than the picture shrinks to it.
+    A tile larger than the picture shrinks to it.
     """
 
     def __init__(self, height: int, width: int, tile: int):
@@ -254,10 +217,9 @@ class TileGrid:
         scale_in: int,
         scale_out: int,
     ) -> np.ndarray:
-        """Apply `function` to each tile and blend what it returns linearly.
+        """Apply `function` to each tile `(N, h, w, C)` and blend its results linearly.
 
-        It takes `(N, h, w, C)` pixels, always of one shape. A cell is `scale_in` pixels
-        of `pictures`, and `scale_out` of the result, which is float32.
+        A cell is `scale_in` pixels of `pictures`, and `scale_out` of the result.
         """
         scaled = [scale_out * np.array(x) for x in (self.size, self.tile)]
         # Along each axis, where tiles start and how much their pixels weigh.

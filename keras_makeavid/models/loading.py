@@ -1,7 +1,5 @@
 """Models whose weights come from files, none drawn before, and may be in int8."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -26,8 +24,7 @@ Made = TypeVar("Made")
 def without_weights(make: Callable[[], Made]) -> Made:
     """Call `make` such that the variables of Keras models it makes have no values.
 
-    They can be looked at everywhere. Under JAX they can also be assigned to, as
-    loading does; under PyTorch and TensorFlow a variable is its memory.
+    Under JAX they can be assigned to; under others a variable is its memory.
     """
     results, errors = [], []
     policy = keras.config.dtype_policy()
@@ -70,7 +67,6 @@ class FromPreset:
     """
 
     def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load the weights of a file, as `keras.Model.load_weights`."""
         check_weights_file(filepath)
         parent: Any = super()
         return parent.load_weights(filepath, *args, **kwargs)
@@ -107,7 +103,6 @@ class FromPreset:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        """Make the model that `get_config` described."""
         config = dict(config)
         if config.pop(WEIGHTS_FOLLOW, False):
             return without_weights(lambda: cls.from_config(config))
@@ -125,14 +120,8 @@ class Int8Backbone(FromPreset, keras_hub.models.Backbone):
         they are (`keras_makeavid.layers.int8.EXACT`). Computation stays as it is: each
         kernel is widened where it is used. Kernels do not train any more, adapters do.
 
-        Args:
-            mode: `"int8"`.
-            config: Must not say anything beyond the mode, as Keras's wrapper does not.
-            **kwargs: None; Keras's `filters` are not for these models, whose
-                configurations say int8 of all layers or of none.
-
-        Raises:
-            ValueError: If there is another mode or option.
+        The mode is `"int8"`; any other, and Keras's further options such as `filters`,
+        are a `ValueError`: configurations say int8 of all layers or of none.
 
         Example:
         ```python
@@ -142,10 +131,8 @@ class Int8Backbone(FromPreset, keras_hub.models.Backbone):
         """
         if mode != MODE or kwargs:
             options = "".join(f", {key}={value!r}" for key, value in kwargs.items())
-            raise ValueError(
-                'quantize takes the mode "int8", for all layers. '
-                f"Received: mode={mode!r}{options}"
-            )
+            expected = 'quantize takes the mode "int8", for all layers'
+            raise ValueError(f"{expected}. Received: mode={mode!r}{options}")
         for layer in self._kernels():
             if layer.quantization_mode is None:
                 layer.quantize(MODE)
@@ -168,12 +155,8 @@ class Int8Backbone(FromPreset, keras_hub.models.Backbone):
         if all(layer.quantization_mode is None for layer in self._kernels()):
             return super().get_config()
         # KerasHub would list each layer.
-        policy = int8_policy(self.dtype_policy)
-        return {
-            "name": self.name,
-            "trainable": self.trainable,
-            "dtype": keras.dtype_policies.serialize(policy),
-        }
+        dtype = keras.dtype_policies.serialize(int8_policy(self.dtype_policy))
+        return {"name": self.name, "trainable": self.trainable, "dtype": dtype}
 
 
 def int8_policy_of(preset: str) -> keras.DTypePolicy | None:

@@ -1,7 +1,5 @@
 """What the models of one text-to-video task must have in common."""
 
-from __future__ import annotations
-
 import keras
 
 from keras_makeavid.given_frames import REPEATED
@@ -10,15 +8,10 @@ from keras_makeavid.models.unet_pseudo3d import UNetPseudo3D
 
 # Sizes of videos are multiples of it. Models that need more compute a larger picture.
 SIZE_STEP = 32
-# Defaults of `generate` and of `TextToVideo`, used where neither the caller nor the
-# checkpoint gives a value.
+# Defaults of `generate` and `TextToVideo`, where neither caller nor checkpoint has one.
 TASK_DEFAULTS = {
-    "height": 512,
-    "width": 512,
-    "num_frames": 24,
-    "guidance_scale": 15.0,
-    "fps": 8.0,
-    "given_frames": REPEATED,
+    **{"height": 512, "width": 512, "num_frames": 24},
+    **{"guidance_scale": 15.0, "fps": 8.0, "given_frames": REPEATED},
 }
 
 

@@ -1,7 +1,5 @@
 """Stable Diffusion's UNet, inflated to video."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from keras_makeavid.layers.motion_module import check_frames
 from keras_makeavid.layers.unet import UNet, UNetDesign
 from keras_makeavid.models.loading import Int8Backbone
 from keras_makeavid.tensor import Shape
+from keras_makeavid.validation import check_choice
 
 # What `temporal` may be besides true and false.
 PSEUDO_3D, MOTION_MODULES = "pseudo3d", "motion_modules"
@@ -28,9 +27,9 @@ _TASK = "TextToVideo"
 class UNetPseudo3D(Configured, Int8Backbone):
     """Stable Diffusion 1.5's UNet, inflated to video (docs/model.md).
 
-    One instance takes video and image; on an image every temporal part is
-    skipped. A new model's temporal parts start as the identity, so that a still
-    video of F equal frames gives the image model's output in each frame.
+    One instance takes video and image; on an image every temporal part is skipped. A
+    new model's temporal parts start as the identity, so that a still video of F equal
+    frames gives the image model's output in each frame.
 
     Its temporal parts are those of Make-A-Video, or AnimateDiff's motion modules
     (docs/animatediff.md). The name is of the former: presets are loaded by it.
@@ -46,20 +45,18 @@ class UNetPseudo3D(Configured, Int8Backbone):
         num_heads: Attention heads, one number or one for each level.
         context_dim: Width of the text states.
         attention_levels: Which levels have transformers, one for each level.
-        gelu: `"tanh"` (the published video weights) or `"exact"` (Stable
-            Diffusion).
+        gelu: `"tanh"` (the published video weights) or `"exact"` (Stable Diffusion).
         groups: Groups of every group norm.
         epsilon: Epsilon of the residual blocks' group norms.
-        transformer_epsilon: Epsilon of the transformers' group norms; 1e-6 in
-            Stable Diffusion 1.5 and in lxj616's video model.
-        temporal: `"pseudo3d"`, which `True` means too: convolutions and attentions
-            over frames inside of blocks. `"motion_modules"`: a `MotionModule` behind
-            each residual block and its transformer. `False`: an image model, which
-            takes the frames of a video each on its own.
+        transformer_epsilon: Epsilon of the transformers' group norms; 1e-6 in Stable
+            Diffusion 1.5 and in lxj616's video model.
+        temporal: `"pseudo3d"`, which `True` means too: convolutions and attentions over
+            frames inside of blocks. `"motion_modules"`: a `MotionModule` behind each
+            residual block and its transformer. `False`: an image model, which takes the
+            frames of a video each on its own.
         motion_num_heads: Attention heads of the motion modules. This and what follows
             is for `temporal="motion_modules"`; the defaults are AnimateDiff v3's.
-        motion_positions: Number of frames that the modules have positions for: 24 in
-            v1, 32 in v2 and v3.
+        motion_positions: Frames that they have positions for: 24 in v1, or else 32.
         motion_interpolation: Whether more frames than that stretch the table.
         motion_mid_block: Whether there is a module in the middle block, as in v2.
         motion_norm_over_frames: Whether the statistics of the modules' own group norm
@@ -69,25 +66,19 @@ class UNetPseudo3D(Configured, Int8Backbone):
         dtype: Dtype or dtype policy of computation and weights.
 
     Call arguments:
-        inputs: Dict of
-            `sample`: `(B, F, H, W, in_channels)` video or `(B, H, W, in_channels)`
-            image; H and W multiples of `2 ** (levels - 1)`;
-            `timesteps`: `(B,)`, 0 to 999;
-            `context`: text states `(B, L, context_dim)`, or what
-            `project_context` made of them.
+        inputs: Dict of `sample`: `(B, F, H, W, in_channels)` video or `(B, H, W,
+            in_channels)` image, H and W multiples of `2 ** (levels - 1)`; `timesteps`:
+            `(B,)`, 0 to 999; `context`: text states `(B, L, context_dim)`, or what
+            `project_context` made of them. Others are a `ValueError`.
         spatial_only: Treat the frames of a video as images, each on its own.
 
     Returns:
         The prediction, of the shape of `sample` with `out_channels` channels.
 
-    Raises:
-        ValueError: If a shape does not fit; the text says which would.
-
     Example:
     ```python
     unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
-    noise = keras.random.normal((1, 8, 16, 16, 9))
-    text = keras.random.normal((1, 77, 768))
+    noise, text = keras.ops.zeros((1, 8, 16, 16, 9)), keras.ops.zeros((1, 77, 768))
     inputs = {"sample": noise, "timesteps": keras.ops.array([500]), "context": text}
     unet(inputs).shape  # (1, 8, 16, 16, 4)
     ```
@@ -135,11 +126,8 @@ class UNetPseudo3D(Configured, Int8Backbone):
             # As presets have it that are older than motion modules.
             "temporal": True if temporal == PSEUDO_3D else temporal,
         }
-        heads_of_levels = (
-            (num_heads,) * len(block_channels)
-            if isinstance(num_heads, int)
-            else num_heads
-        )
+        levels, one = len(block_channels), isinstance(num_heads, int)
+        heads_of_levels = (num_heads,) * levels if one else num_heads
         has_modules = temporal == MOTION_MODULES
         modules = {
             "num_heads": motion_num_heads,
@@ -202,17 +190,9 @@ class UNetPseudo3D(Configured, Int8Backbone):
     def project_context(self, context) -> dict[str, Any]:
         """Compute the text's keys and values of every transformer.
 
-        They are the same for every frame and every sampling step: compute them
-        once a video and pass them as `context`.
-
-        Args:
-            context: Text states `(B, L, context_dim)`.
-
-        Returns:
-            A dict of lists of pairs `(B, L, heads, width / heads)`.
-
-        Raises:
-            ValueError: If the shape does not fit.
+        They are the same for every frame and every step: pass them as `context` then.
+        Text states are `(B, L, context_dim)`; the result is a dict of lists of pairs
+        `(B, L, heads, width / heads)`.
         """
         return self.network.project_context(context)
 
@@ -240,20 +220,14 @@ def _check_config(config, heads_of_levels):
             f"Received: num_heads={config['num_heads']}, block_channels={channels}"
         )
     if config["temporal"] not in (True, False, MOTION_MODULES):
-        raise ValueError(
-            f"temporal must be {PSEUDO_3D!r}, {MOTION_MODULES!r}, True or False. "
-            f"Received: {config['temporal']!r}"
-        )
+        expected = f"temporal must be {PSEUDO_3D!r}, {MOTION_MODULES!r}, True or False"
+        raise ValueError(f"{expected}. Received: {config['temporal']!r}")
     if any(width % config.get("motion_num_heads", 1) for width in channels):
         raise ValueError(
             "Each of block_channels must be a multiple of motion_num_heads. Received: "
             f"block_channels={channels}, motion_num_heads={config['motion_num_heads']}"
         )
-    if config["gelu"] not in GELU_APPROXIMATIONS:
-        raise ValueError(
-            f"gelu must be one of {sorted(GELU_APPROXIMATIONS)}. "
-            f"Received: {config['gelu']!r}"
-        )
+    check_choice("gelu", config["gelu"], GELU_APPROXIMATIONS)
     for width, heads in zip(channels, heads_of_levels, strict=True):
         if width % config["groups"] or width % heads:
             raise ValueError(

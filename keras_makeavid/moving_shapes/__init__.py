@@ -1,9 +1,7 @@
 """Moving shapes and dancing figures: drawn clips with captions, and what videos show.
 
-"A red star moving left", "a blue square spinning on a grey background", "a white
-dancer waving". Clip number `i` of a seed is the same on every machine. Generated
-videos are measured against their captions with classical vision only: what is counted
-is what can be seen.
+Clip number `i` of a seed is the same on every machine. Generated videos are measured
+against their captions with classical vision only.
 """
 
 from keras_makeavid.moving_shapes.captions import note_on

@@ -1,7 +1,5 @@
 """Descriptions in words, and read back out of them."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np
@@ -15,18 +13,10 @@ from keras_makeavid.moving_shapes.world import (
 )
 
 _COLOUR_WORDS = {
-    "red": ("red", "crimson"),
-    "green": ("green",),
-    "blue": ("blue",),
-    "yellow": ("yellow",),
-    "purple": ("purple", "violet"),
-    "white": ("white",),
+    **{"red": ("red", "crimson"), "green": ("green",), "blue": ("blue",)},
+    **{"yellow": ("yellow",), "purple": ("purple", "violet"), "white": ("white",)},
 }
-_BACKGROUND_WORDS = {
-    "black": ("black",),
-    "grey": ("grey", "gray"),
-    "brown": ("brown",),
-}
+_BACKGROUND_WORDS = {"black": ("black",), "grey": ("grey", "gray"), "brown": ("brown",)}
 _SHAPE_WORDS = {
     "circle": ("circle", "disc", "ball"),
     "square": ("square", "box"),
@@ -63,11 +53,8 @@ _VERB_FORMS = (
     "waving/waves"
 )
 _VERBS = dict(forms.split("/") for forms in _VERB_FORMS.split())
-_PLACES = (
-    "on a {} background",
-    "against a {} background",
-    "in front of a {} background",
-    "with a {} background",
+_PLACES = tuple(
+    f"{place} a {{}} background" for place in ("on", "against", "in front of", "with")
 )
 # `{thing}` is colour and shape; `{where}` names the background, or is empty.
 _SENTENCES = (
@@ -126,14 +113,9 @@ def caption(description: Description, rng: np.random.Generator | None = None) ->
     if description.background != "black" or rng.random() < _BLACK_NAMED_SHARE:
         word = _pick(_BACKGROUND_WORDS[description.background], rng)
         where = _pick(_PLACES, rng).format(word)
-    sentence = _pick(_SENTENCES, rng).format(
-        thing=f"{colour} {shape}",
-        colour=colour,
-        shape=shape,
-        doing=doing,
-        does=_verb(doing),
-        where=where,
-    )
+    words = {"colour": colour, "shape": shape, "doing": doing, "where": where}
+    words |= {"thing": f"{colour} {shape}", "does": _verb(doing)}
+    sentence = _pick(_SENTENCES, rng).format(**words)
     return re.sub(r"\s+(?=,|$)|,\s*$|^\s+", "", sentence)
 
 

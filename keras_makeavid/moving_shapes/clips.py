@@ -30,26 +30,20 @@ _PIXELS_AT_ONCE = 2**16
 
 
 class MotionClips:
-    """Captioned clips of moving shapes, made when they are asked for.
+    """Captioned clips of moving shapes, made when they are asked for, without end.
 
-    Clip `i` is a function of the seed and `i` only. There is no last one, and nothing
-    is kept in memory.
+    Clip `i` is a function of the seed and `i` only. Other arguments are a `ValueError`.
 
     Args:
         seed: Seed of everything.
         split: `"train"`, or `"held_out"` for the triples that training never shows.
         num_frames: Frames F of a clip.
         size: Height and width in pixels.
-        often: A motion, and the share of clips that are sure to show it. What is hard
-            to learn must be seen often.
-
-    Raises:
-        ValueError: There is no such split or motion, or the share is none.
+        often: A motion, and the share of clips that are sure to show it.
 
     Example:
         ```python
-        clips = MotionClips(seed=1)
-        frames, text = clips.clip(7)
+        frames, text = MotionClips(seed=1).clip(7)
         frames.shape  # (16, 64, 64, 3)
         ```
     """
@@ -66,10 +60,8 @@ class MotionClips:
         if often is not None:
             check_choice("motion", often[0], MOTIONS)
             if not 0 < often[1] <= 1:
-                raise ValueError(
-                    "The share of clips of a motion must be over 0 and at most 1. "
-                    f"Received: {often[1]}"
-                )
+                expected = "The share of clips of a motion must be over 0 and at most 1"
+                raise ValueError(f"{expected}. Received: {often[1]}")
         self.seed = seed
         self.split = split
         self.num_frames = num_frames
@@ -101,14 +93,10 @@ class MotionClips:
     def images(
         self, indices: Sequence[int], moment: float | None = None
     ) -> tuple[np.ndarray, list[str]]:
-        """Make one frame of each of several clips, at a fraction of a clip's cost.
+        """Make a frame uint8 `(B, H, W, 3)` of each of several clips, and B captions.
 
-        Args:
-            indices: The clips' numbers.
-            moment: From 0, the first frame, to 1, the last. `None` draws one for each.
-
-        Returns:
-            uint8 `(B, H, W, 3)`, and B captions.
+        It costs a fraction of the clips. The `moment` is from 0, the first frame, to 1,
+        the last; `None` draws one for each.
 
         Example:
             ```python
@@ -148,14 +136,11 @@ def encode_motions(
     num_workers: int = 0,
     on_clip: Callable[[str], None] = lambda clip_id: None,
 ) -> int:
-    """Encode the first `count` clips and their captions as latents and text states.
+    """Encode the first `count` clips and captions; return how many were encoded now.
 
     The counterpart of `encode_clips` for clips that are no files, whose arguments it
     takes; its `num_workers` processes draw clips. A stopped run goes on where it was; a
     dataset that has more clips keeps them.
-
-    Returns:
-        The number of clips that were encoded now.
     """
     # Processes that only draw clips need no Keras.
     from keras_makeavid.data.clip_encoder import ClipEncoder

@@ -23,14 +23,7 @@ _SEEN_SEED = 2**20  # Of clips that no training draws.
 
 
 class Row(NamedTuple):
-    """A number that was measured, and the least or most that it may be.
-
-    Attributes:
-        name: What it is.
-        value: A share from 0 to 1, decibels or a ratio, as the name says.
-        bar: The least value, or the most where `most` is true.
-        most: Whether the bar is the most.
-    """
+    """A number that was measured, and the least, or the `most`, that it may be."""
 
     name: str
     value: float
@@ -59,9 +52,6 @@ def evaluate_control(
         count: Videos of each kind, an even number.
         on_video: Called with the kind and the frames `(F, H, W, 3)` of each video.
         **arguments: As for `TextToVideo.generate`, such as `num_steps`.
-
-    Returns:
-        What was measured, with its bars.
 
     Example:
         ```python
@@ -168,10 +158,8 @@ def _windows(task, count, on_video, arguments):
             **arguments,
         )
 
-    made = (
-        (slow(captions, seeds), captions)
-        for _, captions, seeds in _clips(task, count, task.num_frames)
-    )
+    clips = _clips(task, count, task.num_frames)
+    made = ((slow(captions, seeds), captions) for _, captions, seeds in clips)
     stride = task.num_frames - task.num_frames // 4
     seams = range(stride, _LONG - 1, stride)
     return _attributes(f"{_LONG} frames by windows", made, seams, on_video)

@@ -18,10 +18,9 @@ SPLITS = ("seen", "held_out")
 
 
 class GeneratedVideo(NamedTuple):
-    """A video uint8 `(F, H, W, 3)`, and the caption of what it should show.
+    """A video uint8 `(F, H, W, 3)`, the caption of what it should show, and its seed.
 
-    `seed` is what it was generated from, and `hint` the picture of any size that it was
-    to set in motion, if there was one.
+    `hint` is the picture of any size that it was to set in motion, if there was one.
     """
 
     frames: np.ndarray
@@ -51,24 +50,13 @@ class Result:
     @property
     def wrong(self) -> list[str]:
         """The attributes that are not as described."""
-        return [
-            name
-            for name in ATTRIBUTES
-            if getattr(self.measured, name) != getattr(self.description, name)
-        ]
+        seen, said = self.measured, self.description
+        return [n for n in ATTRIBUTES if getattr(seen, n) != getattr(said, n)]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results of many videos, one for each.
-
-    Example:
-        ```python
-        clips = MotionClips(seed=1)
-        evaluation = evaluate(clips.clip(index) for index in range(8))
-        evaluation.rate("motion")  # 1.0
-        ```
-    """
+    """The results of many videos, one for each."""
 
     results: tuple[Result, ...]
 
@@ -114,14 +102,7 @@ class Thresholds:
     """The bar that an evaluation must reach: by default that of the small model.
 
     The least rates of triples that training shows, and of those held out of it; the
-    largest mean flicker, in levels of 255; and the least mean agreement of first frames
-    with their hints, in dB.
-
-    Example:
-        ```python
-        evaluation = evaluate(MotionClips(seed=1).clip(index) for index in range(8))
-        Thresholds().failures(evaluation)  # []
-        ```
+    largest mean flicker, of 255; the least mean agreement with hints, in dB.
     """
 
     colour: Sequence[float] = (0.98, 0.95)
@@ -135,10 +116,8 @@ class Thresholds:
         for name in ATTRIBUTES:
             rates = getattr(self, name)
             if len(rates) != 2 or not all(0 <= rate <= 1 for rate in rates):
-                raise ValueError(
-                    f"The thresholds of {name} must be two rates from 0 to 1. "
-                    f"Received: {rates!r}"
-                )
+                expected = f"The thresholds of {name} must be two rates from 0 to 1"
+                raise ValueError(f"{expected}. Received: {rates!r}")
 
     def rate(self, attribute: str, split: str) -> float:
         """The least rate of an attribute in a split, `"seen"` or `"held_out"`."""
@@ -168,32 +147,25 @@ def evaluate(
     videos: Iterable[tuple[np.ndarray, str] | GeneratedVideo],
     on_result: Callable[[Result, np.ndarray], None] = lambda result, frames: None,
 ) -> Evaluation:
-    """Measure videos against their captions.
+    """Measure videos against their captions; others are a `ValueError`.
 
     Args:
         videos: Pairs of frames and caption, or `GeneratedVideo`s; taken one by one.
         on_result: Called with each video's result and frames, such as a `Gallery`.
 
-    Returns:
-        An `Evaluation`.
-
-    Raises:
-        ValueError: A caption says nothing that can be measured.
-
     Example:
         ```python
         clips = MotionClips(seed=1)
-        evaluate([clips.clip(3), clips.clip(4)]).rate("colour")  # 1.0
+        evaluation = evaluate(clips.clip(index) for index in range(8))
+        evaluation.rate("colour"), Thresholds().failures(evaluation)  # 1.0, []
         ```
     """
     results = []
     for frames, caption, seed, hint in (GeneratedVideo(*video) for video in videos):
         description = parse_caption(caption)
         if description is None:
-            raise ValueError(
-                "A caption must be one of keras_makeavid.moving_shapes. "
-                f"Received: {caption!r}"
-            )
+            expected = "A caption must be one of keras_makeavid.moving_shapes"
+            raise ValueError(f"{expected}. Received: {caption!r}")
         agreement = None
         if hint is not None:
             agreement = psnr(frames[0], cover_crop(hint, *frames.shape[1:3]))

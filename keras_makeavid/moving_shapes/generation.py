@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def default_prompts(count: int = 24, wordings: bool = False) -> list[str]:
     """List `count` prompts of triples that training shows, then as many held out of it.
 
-    Every colour, shape, motion and background comes about as often as any other, and no
-    triple twice. `wordings` draws a wording for each, always the same ones.
+    Every part comes about as often as any other, and no triple twice. `wordings` draws
+    a wording for each, always the same ones.
     """
     most = len(triples_of("held_out"))
     if not 1 <= count <= most:

@@ -1,7 +1,5 @@
 """What a video shows, measured with classical vision only."""
 
-from __future__ import annotations
-
 import colorsys
 from dataclasses import dataclass
 
@@ -34,15 +32,10 @@ _BROWN_HUES = (8, 45)
 
 @dataclass(frozen=True)
 class Measured:
-    """What a video shows.
+    """What a video shows of its object and background; `None` is what has no name.
 
-    Attributes:
-        colour: Colour of the object. `None`, here and below, if it has no name.
-        shape: Shape of the object.
-        motion: Motion of the object.
-        background: Colour of the background.
-        flicker: Mean change from frame to frame, in levels of 255, of pixels that are
-            background in both or inside of the object in both: motion explains none.
+    `flicker` is the mean change from frame to frame, in levels of 255, of pixels that
+    are background in both or inside of the object in both: motion explains none.
     """
 
     colour: str | None
@@ -74,9 +67,8 @@ def measure_video(frames: np.ndarray) -> Measured:
 def psnr(image: np.ndarray, other: np.ndarray) -> float:
     """Measure the peak signal-to-noise ratio of two pictures in dB; 100 if equal."""
     if image.shape != other.shape:
-        raise ValueError(
-            f"Pictures must be of one size. Received: {image.shape} and {other.shape}"
-        )
+        expected = "Pictures must be of one size"
+        raise ValueError(f"{expected}. Received: {image.shape} and {other.shape}")
     error = np.mean((image.astype("float64") - other.astype("float64")) ** 2)
     return float(-10 * np.log10(max(error / 255**2, _LEAST_ERROR)))
 

@@ -1,7 +1,5 @@
 """Names of motions, by what a tracked object does over time."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Scenes to frames: where everything is at each moment, and its pixels."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -16,10 +14,8 @@ _GRID = 4096
 _STAR_WAIST = 0.45
 # How x and y change.
 _DIRECTIONS = {
-    "moving left": (-1, 0),
-    "moving right": (1, 0),
-    "moving up": (0, -1),
-    "moving down": (0, 1),
+    **{"moving left": (-1, 0), "moving right": (1, 0)},
+    **{"moving up": (0, -1), "moving down": (0, 1)},
 }
 # Lengths in heights of the figure, from the ground up.
 _HIP = 0.46
@@ -42,23 +38,14 @@ def render(scene: Scene, num_frames: int = 16, size: int = 64) -> np.ndarray:
 
 
 def render_at(scene: Scene, times: np.ndarray, size: int = 64) -> np.ndarray:
-    """Render moments of a clip.
+    """Render moments of a scene, uint8 `(F, size, size, 3)`, RGB.
 
-    Args:
-        scene: What to show.
-        times: `(F,)`, from 0, the start of the clip, to 1, its end.
-        size: Height and width in pixels.
-
-    Returns:
-        uint8 `(F, size, size, 3)`, RGB.
-
-    Raises:
-        ValueError: The frame is too small to show anything.
+    The times `(F,)` are from 0, the start of the clip, to 1, its end. A frame too small
+    to show anything is a `ValueError`.
 
     Example:
         ```python
-        scene = MotionClips().scene(0)
-        render_at(scene, np.array([0.5])).shape  # (1, 64, 64, 3)
+        render_at(MotionClips().scene(0), np.array([0.5])).shape  # (1, 64, 64, 3)
         ```
     """
     if size < 16:
@@ -240,9 +227,8 @@ def figure_of(scene: Scene, times: np.ndarray) -> list[Limb]:
     for side, (upper, fore) in ((-1, pose.left_arm), (1, pose.right_arm)):
         elbow = shoulder + _UPPER_ARM * _direction(side * upper - pose.lean)
         hand = elbow + _FOREARM * _direction(side * fore - pose.lean)
-        foot = np.stack(
-            [np.full_like(times, side * _STANCE), np.zeros_like(times)], axis=-1
-        )
+        zeros = np.zeros_like(times)
+        foot = np.stack([zeros + side * _STANCE, zeros], axis=-1)
         knee = (hip + foot) / 2
         knee[:, 0] += side * pose.crouch
         joints = [(shoulder, elbow), (elbow, hand), (hip, knee), (knee, foot)]
@@ -251,10 +237,7 @@ def figure_of(scene: Scene, times: np.ndarray) -> list[Limb]:
 
 
 class _Pose(NamedTuple):
-    """How the figure stands; all `(F,)`, angles in degrees.
-
-    Those of upper arm and forearm: 0 hangs down, 90 points outwards.
-    """
+    """How the figure stands; all `(F,)`, angles in degrees: 0 is down, 90 outwards."""
 
     left_arm: tuple[np.ndarray, np.ndarray]
     right_arm: tuple[np.ndarray, np.ndarray]

@@ -1,7 +1,5 @@
 """Evaluations as a table, as data and as a picture."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -32,15 +30,11 @@ _RATES = (*ATTRIBUTES, "all")
 
 
 class Gallery:
-    """A picture with a row for the first video of each caption.
-
-    Args:
-        max_rows: Most rows. What comes later is left out.
+    """A picture with a row for the first video of each caption, `max_rows` at most.
 
     Example:
         ```python
-        gallery = Gallery()
-        clips = MotionClips(seed=1)
+        gallery, clips = Gallery(), MotionClips(seed=1)
         evaluate([clips.clip(index) for index in range(6)], on_result=gallery.add)
         gallery.picture().shape  # (264, 1096, 3)
         ```
@@ -90,10 +84,7 @@ def _blank(height):
 
 
 def markdown_table(evaluation: Evaluation, thresholds: Thresholds) -> str:
-    """Lay out the rates in Markdown, beside what they must be at least.
-
-    A column each of seen triples, held-out ones, and all with their captions shuffled.
-    """
+    """Lay out rates in Markdown: of triples seen, held out, and shuffled captions."""
     parts = _parts(evaluation)
     measured = [parts[split] for split in SPLITS]
     rows = [["videos", *(str(len(part.results)) for part in parts.values())]]
@@ -117,11 +108,10 @@ def write_report(
     gallery: Gallery,
     settings: Mapping[str, Any],
 ) -> list[Path]:
-    """Write an evaluation into a folder, which is made if it is missing.
+    """Write an evaluation into a folder, made if it is missing, and return its files.
 
-    Returns:
-        The files: `evaluation.json` with every video's measurement and the `settings`,
-        `evaluation.md` with the table, and `gallery.png`.
+    They are `evaluation.json` with every video's measurement and the `settings`,
+    `evaluation.md` with the table, and `gallery.png`.
     """
     folder = existing_parent(folder)
     folder.mkdir(exist_ok=True)
@@ -180,13 +170,8 @@ def _as_data(evaluation, thresholds, failures, settings):
         name: list(value) if name in ATTRIBUTES else _finite(value)
         for name, value in asdict(thresholds).items()
     }
-    return {
-        "settings": dict(settings),
-        "rates": rates,
-        "thresholds": bar,
-        "failures": failures,
-        "videos": videos,
-    }
+    told = {"settings": dict(settings), "rates": rates, "thresholds": bar}
+    return {**told, "failures": failures, "videos": videos}
 
 
 def _rate(part, name, split, thresholds):

@@ -1,7 +1,5 @@
 """One object told apart from its plain background, and the shape of its outline."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -108,10 +106,9 @@ def _region(coverage):
 
 
 def outline_reach(segmentation: Segmentation) -> np.ndarray:
-    """Sum an object's coverage along rays from its centre: how far it reaches.
+    """Sum an object's coverage along 72 rays from its centre, from the right clockwise.
 
-    In pixels, `(V, 72)` for the V frames in which it is visible, from the right
-    clockwise.
+    In pixels, `(V, 72)` for the V frames in which it is visible.
     """
     cv2 = load_cv2()
     coverage = segmentation.coverage[segmentation.visible]
@@ -123,10 +120,7 @@ def outline_reach(segmentation: Segmentation) -> np.ndarray:
 
 
 def outline_harmonics(reach: np.ndarray) -> np.ndarray:
-    """Find how strong each `k`-fold symmetry of an outline is, and how it is turned.
-
-    They are complex `(V, 37)`, of the reach `(V, 72)`.
-    """
+    """Find each `k`-fold symmetry's strength and turn, complex `(V, 37)`."""
     return 2 / _RAYS * np.fft.rfft(reach / reach.mean(axis=1, keepdims=True))
 
 

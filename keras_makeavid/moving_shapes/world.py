@@ -1,13 +1,13 @@
 """The world of moving shapes: what there is, what is held out, and scenes of it."""
 
-from __future__ import annotations
-
 import colorsys
 import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from keras_makeavid.validation import refusal
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
 SHAPES = ("circle", "square", "triangle", "star", "dancer")
@@ -58,16 +58,9 @@ RGB = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Description:
-    """What a caption says.
+    """What a caption says: one of `COLOURS`, `SHAPES`, its motions and `BACKGROUNDS`.
 
-    Args:
-        colour: One of `COLOURS`.
-        shape: One of `SHAPES`.
-        motion: One of the motions of that shape.
-        background: One of `BACKGROUNDS`. A caption that names none means black.
-
-    Raises:
-        ValueError: There is no such thing in this world.
+    A caption that names no background means black. Anything else is a `ValueError`.
 
     Example:
         ```python
@@ -88,7 +81,6 @@ class Description:
 
     @property
     def triple(self) -> Triple:
-        """Colour, shape and motion."""
         return self.colour, self.shape, self.motion
 
 
@@ -103,20 +95,15 @@ def motions_of(shape: str) -> tuple[str, ...]:
 
 def all_triples() -> list[Triple]:
     """List every colour, shape and motion that go together: 204 triples."""
-    return [
-        (colour, shape, motion)
-        for shape in SHAPES
-        for motion in motions_of(shape)
-        for colour in COLOURS
-    ]
+    pairs = [(shape, motion) for shape in SHAPES for motion in motions_of(shape)]
+    return [(colour, *pair) for pair in pairs for colour in COLOURS]
 
 
 def held_out(triple: Triple) -> bool:
     """Tell whether training never shows a triple of colour, shape and motion.
 
-    One in five is held out, by a rule that takes about as many from every colour,
-    shape and motion, and leaves training every pair of shape and motion and of colour
-    and shape.
+    One in five is held out, by a rule that takes about as many from every colour, shape
+    and motion, and leaves training every pair of these with a shape.
 
     Example:
         ```python
@@ -135,11 +122,9 @@ def triples_of(split: str) -> list[Triple]:
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a `value` that is none of the choices; `name` says what is chosen."""
+    """Refuse a `value` that is none of the choices, which captions have as words."""
     if value not in choices:
-        raise ValueError(
-            f"The {name} must be one of {', '.join(choices)}. Received: {value!r}"
-        )
+        raise refusal(f"The {name} must be one of {', '.join(choices)}", value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,13 +176,6 @@ def draw_scene_of(description: Description, rng: np.random.Generator) -> Scene:
     """Draw what a description leaves open: shades, place, size and speed.
 
     Whatever is drawn, the shape stays within the frame, however long the clip is.
-
-    Args:
-        description: What to show.
-        rng: Where chance comes from.
-
-    Returns:
-        A `Scene` of that description.
 
     Example:
         ```python

@@ -1,7 +1,6 @@
 """What a recipe takes of a TPU, by its compiler, with no TPU present.
 
-Its parts are imported when they are first used: the names of topologies are checked
-before Keras and its backend are there.
+Parts are imported when they are first used, which names of topologies do not need.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""What a compiled program takes of each chip: memory, arithmetic, bytes and time.
-
-What it sends from chip to chip is read from its text.
-"""
-
-from __future__ import annotations
+"""What a compiled program takes of each chip: memory, arithmetic, bytes and time."""
 
 import dataclasses
 import math
@@ -25,11 +20,7 @@ _UNITS = {"K": 2.0**-20, "M": 2.0**-10, "G": 1.0, "T": 2.0**10}
 
 _BITS = {"pred": 8, "bf16": 16}
 _KINDS = (
-    "all-reduce",
-    "all-gather",
-    "reduce-scatter",
-    "all-to-all",
-    "collective-permute",
+    *("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"),
 )
 _OPERATION = re.compile(
     r"^\s*(?:ROOT )?%?[\w.\-]+ = (?P<shape>.*?) "
@@ -48,8 +39,7 @@ _ALL = re.compile(r"num_partitions=(\d+)")
 class Estimate:
     """A program on each chip. All but the memory is `None` if it does not compile.
 
-    Memory is in 2**30 bytes, the rest in 1e12 operations and 1e9 bytes; the seconds are
-    those at the chip's peak.
+    Memory is in 2**30 bytes, the rest in 1e12 operations, 1e9 bytes, seconds at peak.
     """
 
     fits: bool  # Whether its memory is enough.
@@ -134,8 +124,8 @@ def _estimate(compiled, topology, compile_seconds) -> Estimate:
 def collective_bytes(program: str) -> dict[str, int]:
     """Bytes that each chip sends, by the kind of collective, of HLO text for one chip.
 
-    In a ring of n chips one that gathers or scatters the whole of x bytes sends
-    x (n - 1) / n, and one that reduces them twice as much.
+    In a ring of n chips one that gathers or scatters x bytes sends x (n - 1) / n, and
+    one that reduces them twice as much.
     """
     sent: Counter[str] = Counter()
     found = _ALL.search(program)

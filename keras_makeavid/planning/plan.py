@@ -1,7 +1,5 @@
 """A recipe on a slice of TPUs that is not there: its plan, in words and as JSON."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -26,15 +24,8 @@ _PARTS = 4
 class Plan:
     """What one program of a recipe takes of each chip of a topology.
 
-    Args:
-        program: `"training step"` or `"sampling step"`.
-        recipe: The planned recipe.
-        stage: Its stage; `None` for sampling.
-        topology: The topology that it was compiled for.
-        batch_per_chip: Samples on each chip.
-        model: Name of the UNet, in words.
-        state_gib: Memory of what stays, by kind, in 2**30 bytes.
-        estimate: What the compiler says of the program.
+    It is the `"training step"` of a stage, or the `"sampling step"`, of none. `model`
+    names the UNet; `state_gib` is the memory of what stays, by kind, in 2**30 bytes.
     """
 
     program: str
@@ -69,7 +60,7 @@ def plan_training(
     Example:
     ```python
     plan = plan_training(load_recipe("tempofunk"), find_topology("v4-8"))
-    plan.estimate.tflop
+    plan_as_json(plan)["tflop"]
     ```
     """
     chosen = find_stage(recipe, stage)
@@ -82,11 +73,9 @@ def plan_training(
         model = programs.training_model(recipe, chosen, sizes)
         lowered = programs.lower_training_step(model, chosen, batch_size, sizes)
         state, words = training_state(model), _words(recipe, model.unet)
-        estimate = compile_and_estimate(lowered, topology)
+        found = compile_and_estimate(lowered, topology)
     batch = batch_size // topology.chips
-    return Plan(
-        "training step", recipe, chosen, topology, batch, words, state, estimate
-    )
+    return Plan("training step", recipe, chosen, topology, batch, words, state, found)
 
 
 def plan_sampling(
@@ -97,11 +86,7 @@ def plan_sampling(
 ) -> Plan:
     """Compile the guided sampling of videos for a topology: one step of its loop.
 
-    Args:
-        recipe: Whose preset, dtype and number of frames are taken.
-        topology: To compile for.
-        batch_per_chip: Videos on each chip.
-        sizes: Sizes of a video; `None` is 512 x 512.
+    Preset, dtype and frames are the recipe's; arguments as for `plan_training`.
 
     Example:
     ```python
@@ -126,9 +111,8 @@ def find_stage(recipe: Recipe, name: str | None) -> Stage:
     if name is None:
         return recipe.stage[0]
     if name not in stages:
-        raise ValueError(
-            f"The recipe has the stages {', '.join(stages)}. Received: {name!r}"
-        )
+        expected = f"The recipe has the stages {', '.join(stages)}"
+        raise ValueError(f"{expected}. Received: {name!r}")
     return stages[name]
 
 
@@ -138,11 +122,8 @@ def training_state(model: keras.Model) -> dict[str, float]:
     averages = optimizer._model_variables_moving_average if optimizer.use_ema else []
     kept = set(map(id, averages))
     others = [v for v in optimizer.variables if id(v) not in kept]
-    return {
-        "parameters": _gib(model.variables),
-        "optimizer": _gib(others),
-        "averages": _gib(averages),
-    }
+    state = {"parameters": _gib(model.variables), "optimizer": _gib(others)}
+    return {**state, "averages": _gib(averages)}
 
 
 def _distribution(recipe: Recipe, topology: Topology):
@@ -168,13 +149,7 @@ def _words(recipe, unet):
 
 
 def plan_as_json(plan: Plan) -> dict[str, Any]:
-    """The numbers of a plan, all of one chip; `None` where nothing was compiled.
-
-    Example:
-    ```python
-    plan_as_json(plan)["tflop"]
-    ```
-    """
+    """The numbers of a plan, all of one chip; `None` where nothing was compiled."""
     numbers = dataclasses.asdict(plan.estimate)
     by_kind = numbers.pop("collective_gb")
     return {
@@ -196,14 +171,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
-    """A plan as lines of text.
-
-    Example:
-    ```python
-    for line in plan_lines(plan):
-        print(line)
-    ```
-    """
+    """A plan as lines of text."""
     estimate, chip = plan.estimate, plan.topology.chip
     chips = plan.topology.chips
     stage = f" of stage {plan.stage.name}" if plan.stage else ""

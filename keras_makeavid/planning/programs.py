@@ -1,7 +1,5 @@
 """The programs of a recipe, lowered for devices that are not there."""
 
-from __future__ import annotations
-
 import dataclasses
 import types
 from collections.abc import Callable
@@ -28,13 +26,7 @@ Model = TypeVar("Model", bound=keras.Model)
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Sizes of a sample that a recipe leaves to the dataset.
-
-    Args:
-        height: Height of the video in pixels.
-        width: Width of the video in pixels.
-        tokens: Number of tokens of a prompt.
-    """
+    """Sizes of a sample that a recipe leaves to the dataset, in pixels, and tokens."""
 
     height: int = 512
     width: int = 512
@@ -94,17 +86,11 @@ def lower_training_step(
     unet = model.unet
     latents = (batch_size, stage.data.frames, *sizes.latents, unet.out_channels)
     context = (batch_size, sizes.tokens, unet.context_dim)
-    batch = {
-        "latents": abstract_batch(latents, "float16"),
-        "context": abstract_batch(context, "float16"),
-    }
+    parts = {"latents": latents, "context": context}
+    batch = {name: abstract_batch(x, "float16") for name, x in parts.items()}
     model.make_train_function()
-    state = model._get_jax_state(
-        trainable_variables=True,
-        non_trainable_variables=True,
-        optimizer_variables=True,
-        metrics_variables=True,
-    )
+    kinds = ("trainable", "non_trainable", "optimizer", "metrics")
+    state = model._get_jax_state(**{f"{kind}_variables": True for kind in kinds})
     return _jitted(model.train_function).lower(state, phases.fit_input("video", batch))
 
 

@@ -1,7 +1,5 @@
 """Slices of TPUs by the names that Cloud TPU gives them."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import itertools
@@ -53,12 +51,7 @@ _NAME = re.compile(r"(v\d\w?|v5litepod)-(\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """A slice of TPUs.
-
-    Args:
-        name: Name of the slice, such as `"v4-8"`.
-        chip: The chip of which it is made.
-        shape: Chips along each axis.
+    """A slice of TPUs: its name, the chip, and the chips along each axis.
 
     Example:
     ```python
@@ -106,14 +99,9 @@ class Topology:
 
 
 def find_topology(name: str) -> Topology:
-    """The slice of a name.
+    """The slice of a name of Cloud TPU: the chip and a number.
 
-    Args:
-        name: As Cloud TPU has it: the chip and a number, of cores for v4 and v5p, of
-            chips for v5e and v6e.
-
-    Raises:
-        ValueError: If there is no such chip, or no slice of that size.
+    That is of cores for v4 and v5p, of chips for v5e and v6e; or a `ValueError`.
 
     Example:
     ```python
@@ -123,10 +111,8 @@ def find_topology(name: str) -> Topology:
     match = _NAME.fullmatch(name)
     kind = match[1].replace("v5litepod", "v5e") if match else None
     if match is None or kind not in CHIPS:
-        raise ValueError(
-            f"A topology is one of {', '.join(CHIPS)} and a number, such as v4-8. "
-            f"Received: {name!r}"
-        )
+        expected = f"A topology is one of {', '.join(CHIPS)} and a number, such as v4-8"
+        raise ValueError(f"{expected}. Received: {name!r}")
     chip, number = CHIPS[kind], int(match[2])
     shape = _shape(number // chip.cores_in_name, chip)
     if number % chip.cores_in_name or shape is None:
@@ -171,7 +157,5 @@ def _cubes(chips: int) -> tuple[int, ...] | None:
 def check_compiler() -> None:
     """Make sure that the compiler for TPUs is installed."""
     if importlib.util.find_spec("libtpu") is None:
-        raise ImportError(
-            "Compiling for TPUs needs libtpu, though no TPU: "
-            "pip install 'keras-makeavid[tpu]'"
-        )
+        problem = "Compiling for TPUs needs libtpu, though no TPU"
+        raise ImportError(f"{problem}: pip install 'keras-makeavid[tpu]'")

@@ -1,9 +1,4 @@
-"""What a preset is, and the trained models that come with the package.
-
-KerasHub's `from_preset` takes their names; nothing is imported or loaded before.
-"""
-
-from __future__ import annotations
+"""What a preset is, and the trained models that come with the package."""
 
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Recipes from TOML files, with every error at once."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.resources
 import re
@@ -30,17 +28,13 @@ class RecipeError(ValueError):
 
 
 def load_recipe(recipe: StrPath, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe.
+    """Read a recipe, with a default for every key that is left out.
 
     Args:
-        recipe: Path of a TOML file, or the name of a recipe of this package, such as
-            `"tempofunk"`.
+        recipe: Path of a TOML file, or a name in this package, such as `"tempofunk"`.
         overrides: Keys to set differently, each `"key=value"`, such as
             `"data.batch_size=2"` or `"stage.warm.length=1 epoch"`. `stage.*` is all
             stages. Values are TOML. Other text is a string.
-
-    Returns:
-        The recipe, with a default for every key that is left out.
 
     Raises:
         FileNotFoundError: There is no such recipe.
@@ -74,23 +68,16 @@ def load_recipe(recipe: StrPath, overrides: Sequence[str] = ()) -> Recipe:
 def recipe_from_dict(
     values: dict[str, Any], overrides: Sequence[str] = (), name: str = "The recipe"
 ) -> Recipe:
-    """Make a recipe out of a dict, as TOML and JSON give it.
+    """Make a recipe out of a dict, as TOML and JSON give it; `None` is a key left out.
 
-    Args:
-        values: Tables and keys. `None` stands for a key that is left out, where that
-            is allowed.
-        overrides: As in `load_recipe`.
-        name: What to call it in a `RecipeError`.
+    Overrides are as in `load_recipe`, and a `RecipeError` calls it by its `name`.
 
     Example:
     ```python
+    stage = {"name": "all", "length": "1 epoch", "learning_rate": {"peak": 1e-4}}
     recipe_from_dict({
-        "run": {"folder": "run"},
-        "model": {"preset": "preset"},
-        "data": {"source": "dataset"},
-        "stage": [
-            {"name": "all", "length": "1 epoch", "learning_rate": {"peak": 1e-4}}
-        ],
+        "run": {"folder": "run"}, "model": {"preset": "preset"},
+        "data": {"source": "dataset"}, "stage": [stage],
     })
     ```
     """

@@ -1,7 +1,4 @@
-"""What a recipe says: every table and key, with its default.
-
-`docs/train.md` has the meaning of each key (a test compares both).
-"""
+"""What a recipe says: every table and key, with its default (docs/train.md)."""
 
 from __future__ import annotations
 
@@ -36,11 +33,7 @@ BelowOne = Annotated[float, Meta(ge=0, lt=1)]
 
 @dataclass(frozen=True)
 class Duration:
-    """A number of epochs, whole or not, or of steps.
-
-    Args:
-        amount: How many.
-        unit: `"epochs"` or `"steps"`.
+    """An `amount`, whole or not, of `"epochs"` or of `"steps"`.
 
     Example:
     ```python
@@ -126,11 +119,8 @@ class Data(Table, frozen=True):
     def problems(self) -> Iterator[tuple[str, str]]:
         samples = self.samples_per_epoch
         if samples is not None and self.batch_size > samples:
-            yield (
-                "batch_size",
-                f"must be at most samples_per_epoch, {samples}. "
-                f"Received: {self.batch_size}",
-            )
+            told = f"must be at most samples_per_epoch, {samples}"
+            yield "batch_size", f"{told}. Received: {self.batch_size}"
 
 
 class Loss(Table, frozen=True):
@@ -146,11 +136,8 @@ class Loss(Table, frozen=True):
     def problems(self) -> Iterator[tuple[str, str]]:
         spacing = self.hint_spacing
         if spacing is not None and self.given_frames is not None:
-            yield (
-                "hint_spacing",
-                f"is given_frames = {{'repeated every {spacing}' = 1}}: set one of "
-                "them. Received: both",
-            )
+            told = f"is given_frames = {{'repeated every {spacing}' = 1}}"
+            yield "hint_spacing", f"{told}: set one of them. Received: both"
 
 
 class Optimizer(Table, frozen=True):
@@ -202,8 +189,7 @@ class Distillation(Table, frozen=True):
 class Stage(Table, frozen=True):
     """One training, with its own optimizer; stages follow one another.
 
-    `data`, `loss` and `optimizer` are the recipe's, with the keys that the stage sets
-    differently.
+    `data`, `loss` and `optimizer` are the recipe's but for keys that the stage sets.
     """
 
     name: Text
@@ -227,67 +213,45 @@ class Stage(Table, frozen=True):
     def problems(self) -> Iterator[tuple[str, str]]:
         rate = self.learning_rate
         if rate.final > rate.peak:
-            yield (
-                "learning_rate.final",
-                f"must be at most the peak, {rate.peak:g}. Received: {rate.final:g}",
-            )
+            told = f"must be at most the peak, {rate.peak:g}. Received: {rate.final:g}"
+            yield "learning_rate.final", told
         if rate.final and rate.decay != "cosine":
-            yield (
-                "learning_rate.final",
-                f"must be 0 with decay = {rate.decay!r}. Received: {rate.final:g}",
-            )
-        if rate.warmup.unit == self.length.unit and (
-            rate.warmup.amount > self.length.amount
-        ):
-            yield (
-                "learning_rate.warmup",
-                f"must be at most the length, {self.length}. Received: {rate.warmup}",
-            )
+            told = f"must be 0 with decay = {rate.decay!r}. Received: {rate.final:g}"
+            yield "learning_rate.final", told
+        warmup, length = rate.warmup, self.length
+        if warmup.unit == length.unit and warmup.amount > length.amount:
+            told = f"must be at most the length, {length}. Received: {warmup}"
+            yield "learning_rate.warmup", told
         if self.lora and self.trainable != "lora":
             yield "lora", f"goes with trainable = 'lora'. Received: {self.trainable!r}"
         yield from self._objective_problems()
 
     def _objective_problems(self) -> Iterator[tuple[str, str]]:
         if self.objective == "autoencoder" and self.trainable != "all":
-            yield (
-                "trainable",
-                f"must be 'all' with objective = 'autoencoder'. "
-                f"Received: {self.trainable!r}",
-            )
+            told = "must be 'all' with objective = 'autoencoder'"
+            yield "trainable", f"{told}. Received: {self.trainable!r}"
         if self.objective == "image" and self.trainable in ("temporal", "lora", "all"):
-            yield (
-                "trainable",
-                "must be 'spatial', or a pattern of spatial layers, with objective = "
-                f"'image'. Received: {self.trainable!r}",
-            )
+            told = "must be 'spatial', or a pattern of spatial layers, with objective"
+            yield "trainable", f"{told} = 'image'. Received: {self.trainable!r}"
         if self.text_encoder and self.objective != "image":
-            yield (
-                "text_encoder",
-                f"goes with objective = 'image'. Received: {self.objective!r}",
-            )
+            told = f"goes with objective = 'image'. Received: {self.objective!r}"
+            yield "text_encoder", told
         if self.distillation and self.objective != "distillation":
-            yield (
-                "distillation",
-                f"goes with objective = 'distillation'. Received: {self.objective!r}",
-            )
+            told = f"goes with objective = 'distillation'. Received: {self.objective!r}"
+            yield "distillation", told
         if self.objective == "distillation" and self.loss.min_snr_gamma is not None:
-            yield (
-                "loss.min_snr_gamma",
-                "goes with objective = 'video'. Received: 'distillation'",
-            )
+            told = "goes with objective = 'video'. Received: 'distillation'"
+            yield "loss.min_snr_gamma", told
         drawn = not self.trains_on_latents and self.data.source == DRAWN_PICTURES
         if drawn and self.data.samples_per_epoch is None:
-            yield (
-                "objective",
-                f"of {self.objective!r} needs data.samples_per_epoch, for drawn "
-                "pictures have no end. Received: none",
-            )
+            told = f"of {self.objective!r} needs data.samples_per_epoch, for drawn "
+            yield "objective", f"{told}pictures have no end. Received: none"
 
 
 class Guard(Table, frozen=True):
     """What happens when a loss or gradient is NaN or infinite.
 
-    All but `enabled` may change when a run is continued, such as after it gave up.
+    All but `enabled` may change when a run is continued.
     """
 
     enabled: bool = True
@@ -330,23 +294,16 @@ class Samples(Table, frozen=True):
         if not self.prompts:
             yield "prompts", "must have at least one prompt. Received: none"
         if self.hints and len(self.hints) != len(self.prompts):
-            yield (
-                "hints",
-                f"must be one for each of the {len(self.prompts)} prompts. "
-                f"Received: {len(self.hints)}",
-            )
+            told = f"must be one for each of the {len(self.prompts)} prompts"
+            yield "hints", f"{told}. Received: {len(self.hints)}"
 
 
 class Distribution(Table, frozen=True):
     """The devices that train together, of one host or of several; under JAX alone.
 
-    Args:
-        fsdp: How many devices hold one copy of parameters, optimizer state and
-            averages together, each a part of it. If there are fewer, all do.
-        coordinator: Address and port of process 0, where several hosts train and
-            neither the environment nor the cluster tells it.
-        processes: How many processes there are, likewise.
-        process: Number of this process, from 0, likewise.
+    So many as `fsdp`, or all, hold one copy of parameters, optimizer state and averages
+    together. Where neither environment nor cluster tells: the `coordinator`, address
+    and port of process 0, how many processes there are, and the number of this, from 0.
     """
 
     fsdp: Positive = 1
@@ -357,17 +314,13 @@ class Distribution(Table, frozen=True):
     def problems(self) -> Iterator[tuple[str, str]]:
         number, processes = self.process, self.processes
         if number is not None and processes is not None and number >= processes:
-            yield (
-                "process",
-                f"must be below processes, {processes}. Received: {number}",
-            )
+            yield "process", f"must be below processes, {processes}. Received: {number}"
 
 
 class Recipe(Table, frozen=True):
-    """A whole training.
+    """A whole training; without a `distribution` one device trains.
 
-    `data`, `loss` and `optimizer` are what the stages have in common. Each stage
-    holds its own, complete. Without a `distribution` one device trains.
+    Each stage holds its own `data`, `loss` and `optimizer`, complete.
     """
 
     run: Run
@@ -387,8 +340,5 @@ class Recipe(Table, frozen=True):
     def problems(self) -> Iterator[tuple[str, str]]:
         names = [stage.name for stage in self.stage]
         for name in sorted({name for name in names if names.count(name) > 1}):
-            yield (
-                f"stage.{name}",
-                "must be the name of one stage. "
-                f"Received: a name of {names.count(name)}",
-            )
+            told = f"Received: a name of {names.count(name)}"
+            yield f"stage.{name}", f"must be the name of one stage. {told}"

@@ -1,39 +1,31 @@
 """Solvers that look back at earlier steps: DPM-Solver++ and UniPC."""
 
-from __future__ import annotations
-
 import abc
 import dataclasses
 
 import numpy as np
 
-from keras_makeavid.schedulers.noise_schedule import check_choice
-from keras_makeavid.schedulers.scheduler import (
-    SigmaScheduler,
-    check_count,
-    karras_spacing,
-    signal_scale,
-    timesteps_of_sigmas,
-)
+from keras_makeavid.schedulers import scheduler
 from keras_makeavid.schedulers.step_table import StepTable
+from keras_makeavid.validation import check_choice
 
 # With fewer steps than these the last ones are of lower order, if so asked.
 _FEW_STEPS = 15
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MultistepScheduler(SigmaScheduler):
+class MultistepScheduler(scheduler.SigmaScheduler):
     """A solver in `-log(sigma)`; its steps use `solver_order` denoised samples."""
 
     solver_order: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("solver_order", self.solver_order, 1, 3)
+        scheduler.check_count("solver_order", self.solver_order, 1, 3)
 
     def _table(self, num_steps: int, first: int) -> StepTable:
         timesteps, sigmas = (x[first:] for x in self._noise_levels(num_steps))
-        signal = signal_scale(sigmas)
+        signal = scheduler.signal_scale(sigmas)
         noise = sigmas * signal
         with np.errstate(divide="ignore"):
             strides = -np.diff(np.log(sigmas))
@@ -76,8 +68,10 @@ class MultistepScheduler(SigmaScheduler):
         """Timesteps and their ratios of noise to signal, with that of the end."""
         train_sigmas = self._train_sigmas()
         if self.karras_sigmas:
-            sigmas = karras_spacing(train_sigmas[-1], train_sigmas[0], num_steps)
-            timesteps = np.round(timesteps_of_sigmas(sigmas, train_sigmas))
+            sigmas = scheduler.karras_spacing(
+                train_sigmas[-1], train_sigmas[0], num_steps
+            )
+            timesteps = np.round(scheduler.timesteps_of_sigmas(sigmas, train_sigmas))
         else:
             # "leading" and "linspace" count the clean end as a point; "trailing" has
             # it one stride below the last.
@@ -89,10 +83,7 @@ class MultistepScheduler(SigmaScheduler):
 
 
 def _attainable(orders: np.ndarray, strides: np.ndarray) -> np.ndarray:
-    """Lower orders to the number of steps there are to look back at.
-
-    A step that does not move has no slope, and none can be seen across it.
-    """
+    """Lower orders to the steps there are to look back at; one at rest has no slope."""
     attainable, steps_behind = np.ones_like(orders), 0
     for i, stride in enumerate(strides):
         if stride > 0:
@@ -106,27 +97,17 @@ class DPMSolverPlusPlus(MultistepScheduler):
     """DPM-Solver++, multistep (Lu et al., arXiv 2211.01095, algorithm 2).
 
     The second order is "2M"; the first is DDIM. The first steps are of the order that
-    there is enough to look back at for, the last one is of first order where it ends
-    at no noise.
+    there is enough to look back at for, the last one is of first order where it ends at
+    no noise. Further arguments are those of `DDIM`.
 
     Args:
-        schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
-        timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`.
-        steps_offset: Int, the lowest timestep of `"leading"`.
-        karras_sigmas: Bool, space the noise levels as arXiv 2206.00364 does; the
-            timesteps are then the nearest whole ones and `timestep_spacing` has no
-            part.
+        karras_sigmas: Bool, space the noise levels as arXiv 2206.00364 does (eq. 5);
+            the timesteps are then the nearest ones, whatever `timestep_spacing` is.
         solver_order: Int, 1 to 3.
         final_sigmas_type: `"zero"` ends at no noise, `"sigma_min"` at timestep 0's.
         solver_type: `"midpoint"` or `"heun"`, form of the second order.
-        lower_order_final: Bool, with fewer than 15 steps the last is of first order
-            and the one before it of second.
+        lower_order_final: Bool, the last two of fewer than 15 are of orders 2 and 1.
         euler_at_final: Bool, the last step is always of first order.
-
-    Example:
-    ```python
-    table = DPMSolverPlusPlus(karras_sigmas=True).table(20)
-    ```
     """
 
     solver_type: str = "midpoint"
@@ -171,18 +152,13 @@ class DPMSolverPlusPlus(MultistepScheduler):
 class UniPC(MultistepScheduler):
     """UniPC: predicts, then corrects by what the model says there, for no more passes.
 
-    Zhao et al., arXiv 2302.04867, algorithms 5 to 8, on the denoised samples. Arguments
-    are those of `DPMSolverPlusPlus`, but for these.
+    Zhao et al., arXiv 2302.04867, algorithms 5 to 8, on the denoised samples. Further
+    arguments are those of `DPMSolverPlusPlus`.
 
     Args:
         solver_order: Int, 1 to 3; the last steps are of lower order.
         solver_type: `"bh1"` or `"bh2"`, the paper's B(h): `h` or `exp(h) - 1`.
         disable_corrector: Tuple of the steps whose result is not corrected.
-
-    Example:
-    ```python
-    table = UniPC(solver_order=3).table(10)
-    ```
     """
 
     solver_type: str = "bh2"

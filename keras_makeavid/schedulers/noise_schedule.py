@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_makeavid.validation import check_choice, refusal
+
 BETA_SCHEDULES = ("scaled_linear", "linear")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 # Keys of diffusers' files, and the arguments of `NoiseSchedule` that they are.
@@ -21,8 +23,7 @@ DIFFUSERS_KEYS = {
     "prediction_type": "prediction_type",
     "rescale_betas_zero_snr": "zero_terminal_snr",
 }
-# A configuration file is untrusted: its step count must not decide how much memory
-# is taken.
+# A configuration file is untrusted: it must not decide how much memory is taken.
 MAX_TRAIN_STEPS = 100_000
 
 
@@ -30,30 +31,27 @@ MAX_TRAIN_STEPS = 100_000
 class NoiseSchedule:
     """Variance-preserving noise schedule of a diffusion model.
 
-    A latent `x` at timestep `t` is `sqrt(a[t]) * x + sqrt(1 - a[t]) * noise`, with
-    `a = alphas_cumprod` the running product of `1 - beta` (Ho et al.,
-    arXiv 2006.11239, eq. 4). The defaults are Stable Diffusion's (specification,
-    section 3).
+    A latent `x` at timestep `t` is `sqrt(a[t]) * x + sqrt(1 - a[t]) * noise`, with `a =
+    alphas_cumprod` the running product of `1 - beta` (Ho et al., arXiv 2006.11239, eq.
+    4). The defaults are Stable Diffusion's.
 
     Args:
-        num_train_steps: Int, number of timesteps, `2` to `100_000`. Timesteps are
-            `0` (least noise) to `num_train_steps - 1`.
+        num_train_steps: Int, number of timesteps, `2` to `100_000`. Timesteps are `0`
+            (least noise) to `num_train_steps - 1`.
         beta_start: Float in `(0, 1)`, noise variance added at timestep `0`.
         beta_end: Float in `[beta_start, 1)`, the same at the last timestep.
         beta_schedule: `"scaled_linear"` (the square root of beta is linear in the
             timestep) or `"linear"` (beta is).
         prediction_type: What the model is trained to give. `"epsilon"`: the noise;
-            `"v_prediction"`: `sqrt(a) * noise - sqrt(1 - a) * latents`;
-            `"sample"`: the latents.
-        zero_terminal_snr: Bool, shift and scale `sqrt(alphas_cumprod)` so that the
-            last timestep is pure noise (arXiv 2305.08891, algorithm 1).
+            `"v_prediction"`: `sqrt(a) * noise - sqrt(1 - a) * latents`; or `"sample"`.
+        zero_terminal_snr: Bool, shift and scale `sqrt(alphas_cumprod)` so that the last
+            timestep is pure noise (arXiv 2305.08891, algorithm 1).
 
     Example:
     ```python
-    schedule = NoiseSchedule()
     latents = np.zeros((2, 24, 64, 64, 4), "float32")
     noise = np.random.default_rng(0).normal(size=latents.shape)
-    noisy = schedule.add_noise(latents, noise, np.array([0, 999]))
+    noisy = NoiseSchedule().add_noise(latents, noise, np.array([0, 999]))
     ```
     """
 
@@ -67,9 +65,8 @@ class NoiseSchedule:
     def __post_init__(self) -> None:
         steps = self.num_train_steps
         if not isinstance(steps, int) or not 2 <= steps <= MAX_TRAIN_STEPS:
-            raise ValueError(
-                "num_train_steps must be an integer from 2 to "
-                f"{MAX_TRAIN_STEPS}. Received: {steps!r}"
+            raise refusal(
+                f"num_train_steps must be an integer from 2 to {MAX_TRAIN_STEPS}", steps
             )
         betas = (self.beta_start, self.beta_end)
         if not all(isinstance(beta, numbers.Real) for beta in betas) or not (
@@ -82,10 +79,7 @@ class NoiseSchedule:
         check_choice("beta_schedule", self.beta_schedule, BETA_SCHEDULES)
         check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
         if not isinstance(self.zero_terminal_snr, bool):
-            raise ValueError(
-                "zero_terminal_snr must be a bool. Received: "
-                f"{self.zero_terminal_snr!r}"
-            )
+            raise refusal("zero_terminal_snr must be a bool", self.zero_terminal_snr)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments as a dict that `from_config` and JSON accept."""
@@ -93,16 +87,12 @@ class NoiseSchedule:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> NoiseSchedule:
-        """Make a schedule of what `get_config` gave; what is left out takes defaults.
-
-        What is not known is a `ValueError`.
-        """
+        """Make a schedule of what `get_config` gave; other keys are a `ValueError`."""
         names = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(config) - set(names))
         if unknown:
-            raise ValueError(
-                f"Unknown noise schedule arguments {unknown}, expected some of {names}."
-            )
+            problem = f"Unknown noise schedule arguments {unknown}"
+            raise ValueError(f"{problem}, expected some of {names}.")
         return cls(**config)
 
     @classmethod
@@ -110,22 +100,17 @@ class NoiseSchedule:
         """Read the schedule out of a hub folder's `scheduler/scheduler_config.json`.
 
         What belongs to a sampler rather than to the noise (`steps_offset`,
-        `clip_sample`, `timestep_spacing`, ...) is not looked at.
-
-        Args:
-            config: Dict, the file's content. `beta_start`, `beta_end` and
-                `beta_schedule` must be there; other entries left out mean what they
-                mean to diffusers.
+        `clip_sample`, `timestep_spacing`, ...) is not looked at. `beta_start`,
+        `beta_end` and `beta_schedule` must be there; others mean what diffusers does.
 
         Raises:
-            ValueError: If the betas are missing or given one by one
-                (`trained_betas`), or a value is not one that `NoiseSchedule` takes.
+            ValueError: If the betas are missing or given one by one (`trained_betas`),
+                or a value is not one that `NoiseSchedule` takes.
 
         Example:
         ```python
-        schedule = NoiseSchedule.from_diffusers_config(
-            {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-        )
+        betas = {"beta_start": 0.00085, "beta_end": 0.012}
+        NoiseSchedule.from_diffusers_config({"beta_schedule": "scaled_linear", **betas})
         ```
         """
         # diffusers fills these with defaults that are not Stable Diffusion's, and
@@ -133,9 +118,7 @@ class NoiseSchedule:
         betas = ("beta_start", "beta_end", "beta_schedule")
         missing = [name for name in betas if name not in config]
         if missing:
-            raise ValueError(
-                f"Scheduler configuration lacks {missing}. Received: {sorted(config)}"
-            )
+            raise refusal(f"Scheduler configuration lacks {missing}", sorted(config))
         if config.get("trained_betas") is not None:
             raise ValueError(
                 "Scheduler configuration gives trained_betas; expected null and betas "
@@ -147,15 +130,11 @@ class NoiseSchedule:
 
     @functools.cached_property
     def alphas_cumprod(self) -> np.ndarray:
-        """Share of the signal's variance left at each timestep.
+        """Share of the signal's variance left at each timestep, falling, in `[0, 1)`.
 
-        Returns:
-            Read-only float64 array `(num_train_steps,)`, falling, in `[0, 1)`; `0`
-            only at the last timestep and only with `zero_terminal_snr`.
-
-        Raises:
-            ValueError: If the betas are so small or so large that in float32 a
-                timestep adds no noise, or no signal is left.
+        It is read-only float64 `(num_train_steps,)`, and `0` only at the last timestep
+        with `zero_terminal_snr`. Betas so small or so large that in float32 a timestep
+        adds no noise, or no signal is left, are a `ValueError`.
         """
         start, end = self.beta_start, self.beta_end
         if self.beta_schedule == "scaled_linear":
@@ -179,16 +158,11 @@ class NoiseSchedule:
         return alphas_cumprod
 
     def noise_scale(self, timesteps: np.ndarray) -> np.ndarray:
-        """Give the noise's share of the deviation, by linear interpolation.
+        """Give the noise's share of the deviation, in `(0, 1]`, interpolated.
 
         It is `sqrt(1 - alphas_cumprod)`, or `sigma / sqrt(1 + sigma**2)` by the ratio
-        `sigma` of noise to signal.
-
-        Args:
-            timesteps: Array of any shape, in `[0, num_train_steps)`, fractions too.
-
-        Returns:
-            float64 array of that shape, in `(0, 1]`.
+        `sigma` of noise to signal, at timesteps in `[0, num_train_steps)`, fractions
+        too.
 
         Example:
         ```python
@@ -201,8 +175,7 @@ class NoiseSchedule:
     def add_noise(self, latents: Any, noise: Any, timesteps: Any) -> Any:
         """Give clean latents `(B, ...)` as they are at the timesteps, in float32.
 
-        The noise is standard normal, of their shape; timesteps are ints `(B,)` in
-        `[0, num_train_steps)`.
+        The noise is standard normal, of their shape; timesteps are ints `(B,)`.
         """
         latents = ops.cast(latents, "float32")
         noise = ops.cast(noise, "float32")
@@ -210,10 +183,7 @@ class NoiseSchedule:
         return signal_scale * latents + noise_scale * noise
 
     def target(self, latents: Any, noise: Any, timesteps: Any) -> Any:
-        """Give what the model is to predict (see `prediction_type`), in float32.
-
-        Arguments are those of `add_noise`.
-        """
+        """Give what the model is to predict, float32, from arguments of `add_noise`."""
         latents = ops.cast(latents, "float32")
         noise = ops.cast(noise, "float32")
         if self.prediction_type == "epsilon":
@@ -239,21 +209,16 @@ class NoiseSchedule:
         return (noisy - noise_scale * prediction) / signal_scale, prediction
 
     def signal_to_noise(self, timesteps: Any) -> Any:
-        """Give the ratio of the signal's variance to the noise's, float32 `(B,)`.
-
-        It falls from about `1e3`, at timestep 0, to `0`.
-        """
+        """Give signal variance over noise variance, float32, from `1e3` to `0`."""
         ratio = self.alphas_cumprod / (1.0 - self.alphas_cumprod)
         return _look_up(ratio, timesteps)
 
     def min_snr_weights(self, timesteps: Any, gamma: float) -> Any:
-        """Weigh squared errors by Min-SNR-gamma (Hang et al., 2023).
+        """Weigh squared errors by Min-SNR-gamma (Hang et al., 2023), where gamma is 5.
 
         The paper weighs squared errors of the *latents* by `min(SNR, gamma)`. A squared
-        error of the noise is SNR times that of the latents, one of the velocity
-        `SNR + 1` times: so their weights are divided by SNR and by `SNR + 1`.
-
-        From a ratio of `gamma` on all timesteps `(B,)` count alike. Theirs is 5.
+        error of the noise is SNR times that of the latents, one of the velocity `SNR +
+        1` times: so their weights are divided by SNR and by `SNR + 1`.
         """
         ratio = self.signal_to_noise(timesteps)
         clipped = ops.minimum(ratio, gamma)
@@ -261,8 +226,7 @@ class NoiseSchedule:
             return clipped
         if self.prediction_type == "v_prediction":
             return clipped / (ratio + 1.0)
-        # As the minimum of quotients it is 1, not 0 / 0, where nothing of the signal
-        # is left.
+        # As a minimum of quotients it is 1, not 0 / 0, where no signal is left.
         return ops.minimum(1.0, gamma / ops.maximum(ratio, 1e-30))
 
     def _scales(self, timesteps: Any, rank: int) -> tuple[Any, Any]:
@@ -280,9 +244,3 @@ def _rescale_to_zero_terminal_snr(alphas_cumprod: np.ndarray) -> np.ndarray:
 
 def _look_up(values: np.ndarray, timesteps: Any) -> Any:
     return ops.take(ops.convert_to_tensor(values, "float32"), timesteps, axis=0)
-
-
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Refuse a `value` that is none of the choices; `name` says what it is of."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {choices}. Received: {value!r}")

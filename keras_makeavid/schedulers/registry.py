@@ -1,7 +1,5 @@
 """Schedulers by name, and as diffusers writes them: `scheduler_config.json`."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import functools
@@ -13,6 +11,7 @@ from keras_makeavid.schedulers.multistep import DPMSolverPlusPlus, UniPC
 from keras_makeavid.schedulers.noise_schedule import DIFFUSERS_KEYS, NoiseSchedule
 from keras_makeavid.schedulers.scheduler import Scheduler
 from keras_makeavid.schedulers.single_step import DDIM, LCM, TCD, Euler, EulerAncestral
+from keras_makeavid.validation import check_choice
 
 SCHEDULERS: dict[str, Callable[..., Scheduler]] = {
     "dpm++2m": DPMSolverPlusPlus,
@@ -85,14 +84,14 @@ def get_scheduler(
 
     Args:
         scheduler: A name of `SCHEDULERS`, such as `"dpm++2m"` (the project's default),
-            diffusers' name of the class, such as `"LCMScheduler"`, or a `Scheduler`.
-            A class's name means the defaults of this package, not those of diffusers.
-        schedule: `NoiseSchedule` that the model was trained with; `None` means
-            Stable Diffusion's for a name, and the scheduler's own for a scheduler.
+            diffusers' name of the class, such as `"LCMScheduler"`, or a `Scheduler`. A
+            class's name means the defaults of this package, not those of diffusers.
+        schedule: `NoiseSchedule` that the model was trained with; `None` means Stable
+            Diffusion's for a name, and the scheduler's own for a scheduler.
 
     Raises:
-        ValueError: If the name is not known, or the scheduler given has another
-            noise schedule than the one asked for.
+        ValueError: If the name is not known, or the scheduler given has another noise
+            schedule than the one asked for.
 
     Example:
     ```python
@@ -108,9 +107,8 @@ def get_scheduler(
         return scheduler
     known = SCHEDULERS | DIFFUSERS_CLASSES
     if not isinstance(scheduler, str) or scheduler not in known:
-        nearest = difflib.get_close_matches(
-            str(scheduler).lower(), known, n=1, cutoff=0.5
-        )
+        asked = str(scheduler).lower()
+        nearest = difflib.get_close_matches(asked, known, n=1, cutoff=0.5)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
         raise ValueError(
             f"Unknown scheduler {scheduler!r}, expected one of {list(SCHEDULERS)}, "
@@ -122,9 +120,7 @@ def get_scheduler(
 def scheduler_from_diffusers_config(config: dict[str, Any]) -> Scheduler:
     """Read a scheduler out of a hub folder's `scheduler/scheduler_config.json`.
 
-    Args:
-        config: Dict, the file's content. Keys that are left out mean what they mean
-            to diffusers; keys that the class does not know do nothing, as there.
+    Keys that are left out, or that the class does not know, are as in diffusers.
 
     Raises:
         ValueError: If the class is none of those here, a key is not known, or a key
@@ -136,11 +132,8 @@ def scheduler_from_diffusers_config(config: dict[str, Any]) -> Scheduler:
     scheduler_from_diffusers_config({"_class_name": "TCDScheduler", **schedule})
     ```
     """
-    name = config.get("_class_name")
-    if name not in DIFFUSERS_CLASSES:
-        raise ValueError(
-            f"_class_name must be one of {list(DIFFUSERS_CLASSES)}. Received: {name!r}"
-        )
+    name: Any = config.get("_class_name")
+    check_choice("_class_name", name, DIFFUSERS_CLASSES)
     scheduler = DIFFUSERS_CLASSES[name]
     if name == "DDIMScheduler":
         # Alone among these classes it clips where the file says nothing.
@@ -149,17 +142,15 @@ def scheduler_from_diffusers_config(config: dict[str, Any]) -> Scheduler:
     known = every | DIFFUSERS_KEYS.keys() | _DEMANDED.keys() | _WITHOUT_EFFECT
     unknown = sorted(config.keys() - known)
     if unknown:
-        raise ValueError(
-            f"Unknown keys {unknown} of a {name}, expected some of {sorted(known)}."
-        )
+        problem = f"Unknown keys {unknown} of a {name}"
+        raise ValueError(f"{problem}, expected some of {sorted(known)}.")
     demanded = dict(_DEMANDED)
     if scheduler is UniPC:
         demanded["lower_order_final"] = True
     for key, value in demanded.items():
         if config.get(key) is not None and config[key] != value:
-            raise ValueError(
-                f"{name} with {key}={config[key]!r} is not supported; expected {value}."
-            )
+            problem = f"{name} with {key}={config[key]!r} is not supported"
+            raise ValueError(f"{problem}; expected {value}.")
     settings = {}
     for key, field in _keys(scheduler).items():
         value = config.get(key)
@@ -172,12 +163,8 @@ def scheduler_from_diffusers_config(config: dict[str, Any]) -> Scheduler:
 def scheduler_to_diffusers_config(scheduler: Scheduler) -> dict[str, Any]:
     """Write a scheduler as diffusers' `scheduler/scheduler_config.json`.
 
-    Args:
-        scheduler: `Scheduler` of this package. `DDIM.eta` and `TCD.gamma` are not in
-            the file: they are arguments of `step` in diffusers.
-
-    Raises:
-        ValueError: If diffusers' class has no such setting.
+    `DDIM.eta` and `TCD.gamma` are not in it: they are arguments of `step` in diffusers.
+    A setting that diffusers' class has not is a `ValueError`.
 
     Example:
     ```python

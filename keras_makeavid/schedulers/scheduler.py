@@ -1,7 +1,5 @@
 """What all schedulers share."""
 
-from __future__ import annotations
-
 import abc
 import dataclasses
 import numbers
@@ -9,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_makeavid.schedulers.noise_schedule import NoiseSchedule, check_choice
+from keras_makeavid.schedulers.noise_schedule import NoiseSchedule
 from keras_makeavid.schedulers.step_table import StepTable
+from keras_makeavid.validation import check_choice, refusal
 
 TIMESTEP_SPACINGS = ("leading", "linspace", "trailing")
 FINAL_SIGMAS = ("zero", "sigma_min")
@@ -25,27 +24,27 @@ SMALLEST_ALPHA_CUMPROD = 2.0**-24
 class Scheduler(abc.ABC):
     """A sampler: turns a number of steps into a `StepTable`.
 
-    It holds no state of a run; one instance may serve any number of them.
+    It holds no state of a run. Its `schedule` is the `NoiseSchedule` that the model was
+    trained with, by default Stable Diffusion's.
 
-    Args:
-        schedule: `NoiseSchedule` that the model was trained with; Stable Diffusion's
-            by default.
+    Example:
+    ```python
+    DPMSolverPlusPlus(karras_sigmas=True).table(20).timesteps  # 999, ..., 0
+    ```
     """
 
     schedule: NoiseSchedule = NoiseSchedule()
 
     def __post_init__(self) -> None:
         if not isinstance(self.schedule, NoiseSchedule):
-            raise ValueError(
-                f"schedule must be a NoiseSchedule. Received: {self.schedule!r}"
-            )
+            raise refusal("schedule must be a NoiseSchedule", self.schedule)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type == "bool" and not isinstance(value, bool):
+            if field.type in (bool, "bool") and not isinstance(value, bool):
                 raise ValueError(f"{field.name} must be a bool. Received: {value!r}")
 
     def table(self, num_steps: int, strength: float = 1.0) -> StepTable:
-        """Work out the coefficients of every step.
+        """Work out the coefficients of every step: `int(num_steps * strength)` rows.
 
         Args:
             num_steps: Int, from `1` to `schedule.num_train_steps`, or to
@@ -54,17 +53,9 @@ class Scheduler(abc.ABC):
                 taken, the last ones. What is denoised then starts from latents that
                 there are, with noise added (`StepTable.start`).
 
-        Returns:
-            A `StepTable` of `int(num_steps * strength)` rows.
-
         Raises:
             ValueError: If `num_steps` is outside of that range, no step is left of it,
                 or one would ask a noise-predicting model about pure noise.
-
-        Example:
-        ```python
-        DPMSolverPlusPlus().table(20).timesteps  # 999, 949, ..., 50
-        ```
         """
         check_count("num_steps", num_steps, 1, self._most_steps())
         number = isinstance(strength, int | float) and not isinstance(strength, bool)
@@ -103,8 +94,7 @@ class Scheduler(abc.ABC):
     ) -> tuple[np.ndarray | float, np.ndarray | float]:
         """Factors of sample and prediction in the denoised sample.
 
-        The sample is `signal_scale * denoised + noise_scale * noise`, the squares of
-        the scales adding up to one.
+        The sample is `signal_scale * denoised + noise_scale * noise`, of unit variance.
         """
         if self.schedule.prediction_type == "sample":
             return 0.0, 1.0
@@ -126,8 +116,7 @@ class SpacedScheduler(Scheduler):
 
     Their spacing is `"leading"` (equal whole strides up from timestep `steps_offset`;
     Stable Diffusion's is 1), `"linspace"` (both ends, fractions between) or
-    `"trailing"` (equal strides down from the last timestep, rounded): arXiv 2305.08891,
-    table 2.
+    `"trailing"` (equal strides down from the last, rounded): arXiv 2305.08891, table 2.
     """
 
     timestep_spacing: str = "linspace"
@@ -146,11 +135,7 @@ class SpacedScheduler(Scheduler):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SigmaScheduler(SpacedScheduler):
-    """A sampler that steps through ratios of noise to signal, the sigmas.
-
-    They may be spaced as arXiv 2206.00364 does. They end at none, `"zero"`, or at that
-    of timestep 0, `"sigma_min"`.
-    """
+    """A sampler that steps through ratios of noise to signal, the sigmas."""
 
     karras_sigmas: bool = False
     final_sigmas_type: str = "zero"
@@ -176,9 +161,7 @@ def check_count(name: str, value: Any, least: int, most: int) -> None:
     """Refuse what is no whole number of a range."""
     integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not integer or not least <= value <= most:
-        raise ValueError(
-            f"{name} must be an integer from {least} to {most}. Received: {value!r}"
-        )
+        raise refusal(f"{name} must be an integer from {least} to {most}", value)
 
 
 def signal_scale(sigmas: np.ndarray) -> np.ndarray:
@@ -209,10 +192,7 @@ def spaced_timesteps(
 
 
 def karras_spacing(sigma_max: float, sigma_min: float, num_steps: int) -> np.ndarray:
-    """Spread noise levels as arXiv 2206.00364 does (eq. 5, rho = 7).
-
-    They fall from `sigma_max` to `sigma_min`, which two steps or more reach.
-    """
+    """Spread noise levels, falling, as arXiv 2206.00364 does (eq. 5, rho = 7)."""
     first, last = sigma_max ** (1 / KARRAS_RHO), sigma_min ** (1 / KARRAS_RHO)
     return np.linspace(first, last, num_steps) ** KARRAS_RHO
 
@@ -220,8 +200,7 @@ def karras_spacing(sigma_max: float, sigma_min: float, num_steps: int) -> np.nda
 def timesteps_of_sigmas(sigmas: np.ndarray, train_sigmas: np.ndarray) -> np.ndarray:
     """Find the timesteps `(num_steps,)` at which training had given noise levels.
 
-    Between two timesteps they are linear in `log(sigma)`. `train_sigmas`, the level of
-    each timestep, rises.
+    Between two they are linear in `log(sigma)`. `train_sigmas`, that of each, rises.
     """
     timesteps = np.arange(len(train_sigmas), dtype="float64")
     return np.interp(np.log(sigmas), np.log(train_sigmas), timesteps)

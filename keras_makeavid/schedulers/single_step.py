@@ -1,20 +1,10 @@
 """Samplers that look at one step alone: DDIM, Euler's method, LCM and TCD."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
 
-from keras_makeavid.schedulers.scheduler import (
-    Scheduler,
-    SigmaScheduler,
-    SpacedScheduler,
-    check_count,
-    karras_spacing,
-    signal_scale,
-    timesteps_of_sigmas,
-)
+from keras_makeavid.schedulers import scheduler
 from keras_makeavid.schedulers.step_table import StepTable
 
 # Of the boundary condition of consistency models: scale of the data, and of timesteps.
@@ -22,22 +12,16 @@ SIGMA_DATA, TIMESTEP_SCALING = 0.5, 10.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DDIM(SpacedScheduler):
+class DDIM(scheduler.SpacedScheduler):
     """Denoising diffusion implicit models (Song et al., arXiv 2010.02502, eq. 12).
 
     Args:
         schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
         timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`.
         steps_offset: Int, the lowest timestep of `"leading"`.
-        eta: Float in `[0, 1]`, share of fresh noise: `0` is deterministic, `1` is
-            ancestral sampling as in DDPM.
-        set_alpha_to_one: Bool, end at no noise; as with Stable Diffusion it ends at
-            the noise level of timestep 0 by default.
-
-    Example:
-    ```python
-    table = DDIM(eta=0.5).table(20)
-    ```
+        eta: Float in `[0, 1]`, share of fresh noise; `1` is ancestral, as DDPM.
+        set_alpha_to_one: Bool, end at no noise; as with Stable Diffusion it ends at the
+            noise level of timestep 0 by default.
     """
 
     timestep_spacing: str = "leading"
@@ -74,32 +58,20 @@ class DDIM(SpacedScheduler):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Euler(SigmaScheduler):
+class Euler(scheduler.SigmaScheduler):
     """Euler's method on the probability flow (Karras et al., arXiv 2206.00364).
 
     Here the sample is `latents + sigma * noise`, so its scale grows with `sigma`, up to
     14.6 with Stable Diffusion's schedule. `input_scale` undoes that for the model.
 
-    Args:
-        schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
-        timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`. With
-            `"linspace"` timesteps may be fractions, and a single step is taken at
-            timestep 0, as in diffusers.
-        steps_offset: Int, the lowest timestep of `"leading"`.
-        karras_sigmas: Bool, space the noise levels between the first and the last
-            timestep as arXiv 2206.00364 does (eq. 5).
-        final_sigmas_type: `"zero"` ends at no noise, `"sigma_min"` at timestep 0's.
-
-    Example:
-    ```python
-    table = Euler(karras_sigmas=True).table(20)
-    ```
+    Arguments are as for `DPMSolverPlusPlus`. With `"linspace"` timesteps may be
+    fractions, and a single step is taken at timestep 0, as in diffusers.
     """
 
     def _table(self, num_steps: int, first: int) -> StepTable:
         timesteps, sigmas = (x[first:] for x in self._noise_levels(num_steps))
         sigmas, next_sigmas = sigmas[:-1], sigmas[1:]
-        signal = signal_scale(sigmas)
+        signal = scheduler.signal_scale(sigmas)
         denoised_from_input, denoised_from_prediction = self._denoised_coefficients(
             signal, sigmas * signal
         )
@@ -126,8 +98,8 @@ class Euler(SigmaScheduler):
         timesteps = self._spaced_timesteps(num_steps)
         sigmas = np.interp(timesteps, np.arange(len(train_sigmas)), train_sigmas)
         if self.karras_sigmas:
-            sigmas = karras_spacing(sigmas[0], sigmas[-1], num_steps)
-            timesteps = timesteps_of_sigmas(sigmas, train_sigmas)
+            sigmas = scheduler.karras_spacing(sigmas[0], sigmas[-1], num_steps)
+            timesteps = scheduler.timesteps_of_sigmas(sigmas, train_sigmas)
         return timesteps, self._with_final_sigma(sigmas, train_sigmas)
 
     def _initial_sigma(self, sigma_max: float) -> float:
@@ -141,16 +113,9 @@ class Euler(SigmaScheduler):
 class EulerAncestral(Euler):
     """Euler's method with fresh noise in each step (as k-diffusion has it).
 
-    A step goes below the next noise level, and fresh noise leads back up to it: as
-    much as ancestral sampling adds (Song et al., arXiv 2011.13456, appendix F).
-
-    Arguments are those of `Euler`; diffusers has no choice of `karras_sigmas` and
-    `final_sigmas_type` here.
-
-    Example:
-    ```python
-    EulerAncestral().table(20).needs_noise  # True
-    ```
+    A step goes below the next noise level, and fresh noise leads back up to it: as much
+    as ancestral sampling adds (Song et al., arXiv 2011.13456, appendix F). diffusers
+    has no choice of `karras_sigmas` and `final_sigmas_type` here.
     """
 
     def _shares(self, ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray | float]:
@@ -158,7 +123,7 @@ class EulerAncestral(Euler):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ConsistencyScheduler(Scheduler):
+class ConsistencyScheduler(scheduler.Scheduler):
     """A sampler whose timesteps are some of those that a distillation trained."""
 
     original_inference_steps: int = 50
@@ -166,7 +131,9 @@ class ConsistencyScheduler(Scheduler):
     def __post_init__(self) -> None:
         super().__post_init__()
         most = self.schedule.num_train_steps
-        check_count("original_inference_steps", self.original_inference_steps, 1, most)
+        scheduler.check_count(
+            "original_inference_steps", self.original_inference_steps, 1, most
+        )
 
     def _most_steps(self) -> int:
         return self.original_inference_steps
@@ -186,8 +153,7 @@ class LCM(ConsistencyScheduler):
 
     Args:
         schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
-        original_inference_steps: Int, number of the timesteps of the distillation,
-            and the most steps there may be.
+        original_inference_steps: Int, timesteps of the distillation: most there may be.
         timestep_scaling: Float, how soon the boundary condition at timestep 0 ends.
 
     Example:
@@ -220,18 +186,11 @@ class TCD(ConsistencyScheduler):
     """Strategic stochastic sampling of TCD (Zheng et al., arXiv 2402.19159, alg. 4).
 
     Each step goes below the next noise level, as far as `gamma` says, and fresh noise
-    leads back up to it. It ends at the noise level of timestep 0.
+    leads back up to it. It ends at timestep 0's level. See `LCM` for other arguments.
 
     Args:
-        schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
-        original_inference_steps: As for `LCM`.
         gamma: Float in `[0, 1]`, `eta` of diffusers: `0` is deterministic, `1` goes to
             the clean latents in each step.
-
-    Example:
-    ```python
-    table = TCD(gamma=0.5).table(4)
-    ```
     """
 
     gamma: float = 0.3

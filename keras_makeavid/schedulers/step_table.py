@@ -57,8 +57,7 @@ class SamplerState(NamedTuple):
 
     Attributes:
         sample: Latents at this step's noise level: what the model is asked about.
-        corrected: The same, but for what this step will learn, with what the steps
-            before it have: UniPC goes on from there. To all others it is the sample.
+        corrected: The same as far as earlier steps know, for UniPC; or the sample.
         previous_denoised: Clean latents that the step before expected.
         earlier_denoised: Those that the step before it expected.
     """
@@ -86,26 +85,22 @@ class StepTable:
     array it is an ordinary tensor argument: one compiled loop serves every scheduler.
 
     The arrays are float32 `(num_steps,)`, in sampling order; a number stands for an
-    array of it. For their meaning see `StepRow`, whose order they have.
+    array of it. For their meaning see `StepRow`, whose order they have. Besides there
+    are:
 
     Args:
-        timesteps: Array, see `StepRow.timestep`.
         initial_sigma: Float, factor of the standard normal noise to start from.
         start_from_latents: Float, of clean latents where those are started from ...
         start_from_noise: ... and of the noise that is added to them.
-        next_from_previous_denoised: `0` in the first step.
-        next_from_earlier_denoised: `0` in the first two steps.
 
     Example:
     ```python
     table = DPMSolverPlusPlus().table(20)
-    sample = np.random.default_rng(0).normal(size=(1, 24, 64, 64, 4))
-    state = SamplerState.start(sample.astype("float32") * table.initial_sigma)
+    state = SamplerState.start(noise * table.initial_sigma)
     for values in table.as_array():
         row = StepTable.row(values)
         prediction = model(state.sample * row.input_scale, row.timestep)
         state = step(row, state, prediction)
-    latents = state.sample
     ```
     """
 
@@ -137,53 +132,39 @@ class StepTable:
         return bool(np.any(self.next_from_noise))
 
     def as_array(self) -> np.ndarray:
-        """Give the table, without `initial_sigma`, as float32 `(num_steps, 12)`.
-
-        It is one tensor argument for a compiled loop; `StepTable.row` reads its slices.
-        """
+        """Give the table of steps as one tensor, float32 `(num_steps, 12)`."""
         return np.stack([getattr(self, name) for name in _COLUMNS], axis=-1)
 
     def start(self, noise: Any, latents: Any | None = None) -> Any:
-        """Make the first step's sample of standard normal noise `(B, ...)`.
-
-        Latents of that shape to start from are clean; `None` is pure noise.
-        """
+        """Make the first sample of standard normal noise and clean latents, if any."""
         if latents is None:
             return noise * self.initial_sigma
         return latents * self.start_from_latents + noise * self.start_from_noise
 
     @staticmethod
     def row(array_slice: Any) -> StepRow:
-        """Read one step out of the table's array: `as_array()[i]`, of any backend.
-
-        `i` may be the traced counter of a loop.
-        """
+        """Read one step, `as_array()[i]` of any backend, where `i` may be traced."""
         return StepRow(*(array_slice[i] for i in range(len(StepRow._fields))))
 
 
 def step(
     row: StepRow, state: SamplerState, prediction: Any, noise: Any | None = None
 ) -> SamplerState:
-    """Take one sampling step, whichever the sampler.
+    """Take one sampling step, whichever the sampler, to the `SamplerState` after it.
 
-    Only operators are used: arrays and tensors of any backend will do, traced ones
-    too. All of them are float32 and of the sample's shape.
+    Only operators are used: arrays and tensors of any backend will do, traced ones too.
+    All of them are float32 and of the sample's shape.
 
     Args:
         row: `StepRow` of scalars.
         state: `SamplerState`, the result of the step before.
-        prediction: Array `(B, ...)`, what the model made of
-            `state.sample * row.input_scale` at `row.timestep`, after guidance.
+        prediction: Array `(B, ...)`, what the model made of `state.sample *
+            row.input_scale` at `row.timestep`, after guidance.
         noise: Array, standard normal; may be left out if not `table.needs_noise`.
-
-    Returns:
-        The `SamplerState` at the next noise level. Its `previous_denoised` are the
-        clean latents that this step expects in the end.
 
     Example:
     ```python
-    table = DDIM().table(20)
-    row = StepTable.row(table.as_array()[0])
+    row = StepTable.row(DDIM().table(20).as_array()[0])
     x = np.ones((1, 8, 8, 4), "float32")
     state = step(row, SamplerState.start(x), 0.5 * x)
     state.sample.shape  # (1, 8, 8, 4)
@@ -211,7 +192,7 @@ def step(
 
 
 def step_noise(keys: Any, number: Any, shape: tuple[int, ...]) -> Any:
-    """Draw standard normal noise, each sample from its own key.
+    """Draw standard normal noise, float32 `shape`, each sample from its own key.
 
     A function of key, step and place alone: the same on every backend but for the
     rounding of `log` and `cos`, and for every batch. Threefry-2x32 (Salmon et al.,
@@ -222,13 +203,9 @@ def step_noise(keys: Any, number: Any, shape: tuple[int, ...]) -> Any:
         number: Int32 scalar, number of the step; it may be a loop's traced counter.
         shape: Tuple `(B, ...)` of ints, the latents' shape.
 
-    Returns:
-        Float32 tensor `shape`.
-
     Example:
     ```python
-    noise = step_noise(np.array([[1, 2], [3, 4]], "int32"), 0, (2, 8, 8, 4))
-    noise.shape  # (2, 8, 8, 4)
+    step_noise(np.array([[1, 2]], "int32"), 0, (1, 8, 8, 4)).shape  # (1, 8, 8, 4)
     ```
     """
     size = math.prod(shape[1:])

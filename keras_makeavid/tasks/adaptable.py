@@ -21,20 +21,16 @@ class AdaptableTask(TrainableTask):
     def load_lora(
         self, path: StrPath, scale: float = 1.0, name: str | None = None
     ) -> str:
-        """Load adapters (LoRA) for the UNet and the text encoder from a file.
+        """Load adapters (LoRA) for the UNet and the text encoder; return their name.
 
         They are merged into the weights: generating costs the same with them, and
         nothing is compiled anew when they are loaded, scaled or unloaded. Several add
         up. A file that is saved of the task has them merged.
 
         Args:
-            path: A file in the form of kohya, diffusers or PEFT, or a folder of the
-                last two.
+            path: A file of kohya, diffusers or PEFT, or a folder of the last two.
             scale: Weight of what they add.
             name: Name for the methods below; `None` is the file's, without its suffix.
-
-        Returns:
-            The name.
 
         Raises:
             FileNotFoundError: If there is nothing at `path`.
@@ -45,6 +41,8 @@ class AdaptableTask(TrainableTask):
         ```python
         task.load_lora("style.safetensors", scale=0.8)
         task.load_lora("lcm-lora-sdv1-5.safetensors", name="lcm")
+        task.set_lora_scales({"style": 0.5, "lcm": 1.0})
+        task.unload_lora("style")
         ```
         """
         return self._adapters().load(path, scale, name)
@@ -55,52 +53,26 @@ class AdaptableTask(TrainableTask):
         return self._adapters().scales
 
     def set_lora_scales(self, scales: dict[str, float]) -> None:
-        """Change the scales of loaded adapters.
-
-        Args:
-            scales: New scales by name; others stay. 0 turns an adapter off.
+        """Change the scales of loaded adapters by name; others stay, 0 turns one off.
 
         Raises:
             ValueError: If a name is not loaded, a scale is no finite number, or the
                 weights have changed since, by training or loading others.
-
-        Example:
-        ```python
-        task.set_lora_scales({"style": 0.5, "lcm": 1.0})
-        ```
         """
         self._adapters().set_scales(scales)
 
     def unload_lora(self, name: str | None = None) -> None:
-        """Take adapters out again; with the last, the weights are as before to the bit.
-
-        Args:
-            name: Of the adapter; `None` takes out all.
-
-        Example:
-        ```python
-        task.unload_lora("style")
-        ```
-        """
+        """Take out an adapter, or all: then weights are as before, to the bit."""
         self._adapters().unload(name)
 
     def fuse_lora(self) -> None:
-        """Keep the weights as adapters made them, and forget the adapters.
-
-        This frees the memory of the weights as they were.
-
-        Example:
-        ```python
-        task.fuse_lora()
-        ```
-        """
+        """Keep weights as adapters made them; forget those, and the weights before."""
         self._adapters().fuse()
 
     def save_lora(self, path: StrPath, form: str = "diffusers") -> int:
-        """Write the adapters that the UNet trains to a file for `load_lora`.
+        """Write the adapters that `compile(trainable="lora")` added, for `load_lora`.
 
-        They are those that `compile(trainable="lora")` has added. Arguments and result
-        are those of `training.save_lora`.
+        Arguments and result are those of `training.save_lora`.
 
         Example:
         ```python
@@ -119,8 +91,7 @@ class AdaptableTask(TrainableTask):
         Then a prompt may hold the token. A preset that is saved keeps it.
 
         Args:
-            path: A `.safetensors`, `.pt` or `.bin` file of diffusers or of
-                AUTOMATIC1111.
+            path: A `.safetensors`, `.pt` or `.bin` file of diffusers or AUTOMATIC1111.
             token: The token; `None` is the file's own, or the name of the file.
 
         Returns:
@@ -129,8 +100,7 @@ class AdaptableTask(TrainableTask):
 
         Raises:
             FileNotFoundError: If there is nothing at `path`.
-            ValueError: If the file is damaged or for another text encoder, or the
-                token is known already.
+            ValueError: If it is damaged, of another text encoder, or the token known.
 
         Example:
         ```python

@@ -1,7 +1,5 @@
 """Adapters (LoRA) and learnt tokens (textual inversion) that a task has loaded."""
 
-from __future__ import annotations
-
 import os
 import zlib
 from pathlib import Path
@@ -42,9 +40,8 @@ _Loaded = dict[str, tuple[Adapters, float]]
 class LoadedAdapters:
     """The adapters of a task, each with a name and a scale.
 
-    Kernels become `base + sum(scale * delta)`, computed in float32: adapters cost
-    nothing when a video is generated, and no change of them compiles anything anew. The
-    kernels as they were stay on the host, and unloading puts them back to the bit.
+    Kernels become `base + sum(scale * delta)`, computed in float32. The kernels as they
+    were stay on the host, and unloading puts them back to the bit.
     """
 
     def __init__(self, task: keras.Model):
@@ -95,9 +92,8 @@ class LoadedAdapters:
 
     def _check(self, name: str) -> None:
         if name not in self._loaded:
-            raise ValueError(
-                f"There is no adapter {name!r}. Loaded: {sorted(self._loaded)}"
-            )
+            problem = f"There is no adapter {name!r}. Loaded"
+            raise ValueError(f"{problem}: {sorted(self._loaded)}")
 
     def _apply(self, loaded: _Loaded) -> None:
         """Make each kernel what these adapters make of it; all of them or none."""
@@ -107,10 +103,7 @@ class LoadedAdapters:
         old = _terms(models, variables, self._loaded)
         new = _terms(models, variables, loaded)
         changed = [p for p in {**old, **new} if old.get(p) != new.get(p)]
-        held = {
-            part: tensors_of_model(model, variables[part])
-            for part, model in models.items()
-        }
+        held = {p: tensors_of_model(m, variables[p]) for p, m in models.items()}
         new_kernels = {}
         for place in changed:
             value = held[place.part].read(place.path)
@@ -168,8 +161,7 @@ def with_embedding(
 ) -> tuple[list[str], TextToVideoPreprocessor, TextEncoder]:
     """The tokens of a file, and a tokenizer and a text encoder that know them too.
 
-    Several vectors are as many tokens, `token`, `token_1` and so on, as in diffusers:
-    the first one in a prompt stands for all.
+    Several vectors are as many tokens, `token`, `token_1` and so on, as in diffusers.
     """
     config = text_encoder.get_config()
     found, vectors = read_embedding(path, config["embedding_dim"])
@@ -179,10 +171,8 @@ def with_embedding(
     known = {*tokens, f"{token}_1"} & preprocessor.vocabulary.keys()
     if not token.strip() or known:
         problem = f"it has {sorted(known)} already" if known else "it is empty"
-        raise ValueError(
-            f"The token {token!r} cannot be added to the tokenizer, as {problem}: give "
-            "another name as `token`"
-        )
+        trouble = f"The token {token!r} cannot be added to the tokenizer, as {problem}"
+        raise ValueError(f"{trouble}: give another name as `token`")
     preprocessor = preprocessor.with_tokens(tokens)
     first = preprocessor.vocabulary[token]
     size = max(config["vocabulary_size"], first + len(tokens))

@@ -43,15 +43,13 @@ class TrainableTask(keras_hub.models.Task):
         Args:
             optimizer: As for `keras.Model.compile`; `None` is this package's `AdamW`
                 with the settings of the published model.
-            trainable: What trains: `"temporal"`, `"spatial"`, `"all"`, a regular
-                expression on paths of layers (see `set_trainable`), or `"lora"`:
-                adapters, which are added to every attention, of rank 8, where
-                `add_lora` has added none before.
+            trainable: What trains, as for `set_trainable`: `"temporal"`, `"spatial"`,
+                `"all"` or a regular expression; or `"lora"`, adapters, which are added
+                to every attention, of rank 8, where `add_lora` has added none before.
             given_frames: Which frames it learns to fill videos in from, see
                 `GivenFrames`; the task is then one of these. `None` is the task's own.
             hint_spacing: Short for `given_frames={"repeated every N": 1}`.
-            caption_dropout: Share of the samples that train with the empty prompt
-                instead of theirs, for guidance.
+            caption_dropout: Share of samples with the empty prompt, for guidance.
             min_snr_gamma: Weighs the timesteps by min-SNR-gamma; `None` does not.
             seed: Seed of timesteps, noise, dropout and new adapters.
             **kwargs: See `keras.Model.compile`, such as `run_eagerly`.
@@ -109,29 +107,23 @@ class TrainableTask(keras_hub.models.Task):
     def fit(
         self, x: Any = None, *, allow_other_encoder: bool = False, **kwargs: Any
     ) -> keras.callbacks.History:
-        """Train on latent videos, after `compile`.
+        """Train on latent videos, after `compile`; return Keras's `History`, of `loss`.
 
         For each batch Keras runs `call` and `compute_loss`, which here are those of the
         `VideoDiffusion` that `compile` made: it draws noise and compares predictions.
 
         Args:
-            x: A `LatentDataset`; or batches, in any form that Keras takes, of a dict
-                of `latents` `(B, F, H, W, C)`, not scaled, and `context` `(B, L, D)`.
-            allow_other_encoder: Whether a `LatentDataset` may be of another VAE or
-                text encoder than the task's.
+            x: A `LatentDataset`; or batches, in any form that Keras takes, of a dict of
+                `latents` `(B, F, H, W, C)`, not scaled, and `context` `(B, L, D)`.
+            allow_other_encoder: Whether a `LatentDataset` may be of another VAE or text
+                encoder than the task's, which is a `ValueError` otherwise.
             **kwargs: See `keras.Model.fit`, such as `epochs` and `callbacks`.
-
-        Returns:
-            Keras's `History`, of `loss`.
-
-        Raises:
-            ValueError: If another VAE or text encoder made the dataset.
 
         Example:
         ```python
         task.compile()
-        windows = LatentDataset("dataset", num_frames=task.num_frames)
-        task.fit(windows, epochs=10, callbacks=[keras.callbacks.CSVLogger("log.csv")])
+        task.fit(LatentDataset("dataset", num_frames=task.num_frames), epochs=10)
+        task.evaluate(LatentDataset("held_out", num_frames=task.num_frames))  # 0.031
         ```
         """
         self._check_datasets(x, kwargs.get("validation_data"), allow_other_encoder)
@@ -143,18 +135,7 @@ class TrainableTask(keras_hub.models.Task):
     def evaluate(
         self, x: Any = None, *, allow_other_encoder: bool = False, **kwargs: Any
     ) -> Any:
-        """Compute the loss on latent videos, after `compile`.
-
-        Args:
-            x: As for `fit`.
-            allow_other_encoder: As for `fit`, with what it raises.
-            **kwargs: See `keras.Model.evaluate`, which says what it returns.
-
-        Example:
-        ```python
-        task.evaluate(LatentDataset("held_out", num_frames=task.num_frames))  # 0.031
-        ```
-        """
+        """Compute the loss on latent videos, after `compile`, as `fit`."""
         if not kwargs.get("_use_cached_eval_dataset"):
             self._check_datasets(x, None, allow_other_encoder)
         return keras.Model.evaluate(self, x, **kwargs)

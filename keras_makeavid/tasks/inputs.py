@@ -1,7 +1,5 @@
 """What a user may pass to `generate`, brought into the shapes the model takes."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
@@ -10,7 +8,7 @@ import numpy as np
 
 from keras_makeavid.sampling import NO_FREEU
 from keras_makeavid.text.tokenizer import as_texts
-from keras_makeavid.validation import shown
+from keras_makeavid.validation import check_choice, refusal, shown
 from keras_makeavid.video import cover_crop
 from keras_makeavid.windows import BLENDS, Windows
 
@@ -66,19 +64,16 @@ def as_list_of_prompts(prompts: Any) -> list[Any]:
 def over_time(
     prompts: Sequence[Mapping[int, str]], num_frames: int
 ) -> tuple[list[list[str]], np.ndarray | None]:
-    """Lay prompts that change over the frames of a video.
+    """Lay prompts that change over the frames: texts of each, and their shares.
 
-    They are as many texts for each prompt, and float32 `(B, F, K)`, how much a frame is
-    told of each; `None` if no prompt changes.
+    Shares are float32 `(B, F, K)`, or `None` if no prompt changes.
     """
     count = max(map(len, prompts))
     rows, shares = [], np.zeros((len(prompts), num_frames, count), "float32")
     for row, prompt in enumerate(prompts):
         at = {frame_index("The frames of prompts", f, num_frames): f for f in prompt}
         if len(at) < len(prompt):
-            raise ValueError(
-                f"A prompt must have one text at a frame. Received: {shown(prompt)}"
-            )
+            raise refusal("A prompt must have one text at a frame", prompt)
         places = sorted(at)
         texts = [prompt[at[place]] for place in places]
         rows.append(texts + texts[-1:] * (count - len(texts)))
@@ -90,10 +85,8 @@ def over_time(
 def frame_index(name: str, frame: Any, num_frames: int) -> int:
     """Return the number of a frame, counted from 0, or from -1 for the last one."""
     if not is_integer(frame) or not -num_frames <= frame < num_frames:
-        raise ValueError(
-            f"{name} must be from 0 to {num_frames - 1}, or from -1, the last one, to "
-            f"{-num_frames}. Received: {shown(frame)}"
-        )
+        problem = f"{name} must be from 0 to {num_frames - 1}, or from -1, the last one"
+        raise ValueError(f"{problem}, to {-num_frames}. Received: {shown(frame)}")
     return int(frame) % num_frames
 
 
@@ -107,16 +100,11 @@ def as_windows(
     if overlap is None:
         overlap = window // 4
     if not is_integer(overlap) or not 0 <= overlap < window:
-        raise ValueError(
-            f"overlap must be an integer from 0 to {window - 1}, below window. "
-            f"Received: {shown(overlap)}"
-        )
-    if blend not in BLENDS:
-        raise ValueError(f"blend must be one of {BLENDS}. Received: {shown(blend)}")
+        problem = f"overlap must be an integer from 0 to {window - 1}"
+        raise refusal(f"{problem}, below window", overlap)
+    check_choice("blend", blend, BLENDS)
     if window > num_frames:
-        raise ValueError(
-            f"window must be at most num_frames, {num_frames}. Received: {window}"
-        )
+        raise refusal(f"window must be at most num_frames, {num_frames}", window)
     return Windows.over(num_frames, window, int(overlap), blend)
 
 
@@ -134,10 +122,8 @@ def as_videos(
             f"the {batch} prompts. Received: {videos.dtype} {videos.shape}"
         )
     if num_frames is not None and num_frames != videos.shape[1]:
-        raise ValueError(
-            f"num_frames must be that of the video, {videos.shape[1]}, or None. "
-            f"Received: {shown(num_frames)}"
-        )
+        expected = f"num_frames must be that of the video, {videos.shape[1]}, or None"
+        raise refusal(expected, num_frames)
     frames = [cover_crop(frame, height, width) for video in videos for frame in video]
     videos = np.stack(frames).reshape(*videos.shape[:2], height, width, 3)
     return np.broadcast_to(videos, (batch, *videos.shape[1:]))
@@ -151,26 +137,21 @@ def as_keyframes(
     size: tuple[int, int, int],
     latent_shape: tuple[int, ...],
 ) -> dict[int, tuple[np.ndarray, np.ndarray | None]]:
-    """Return the pictures that are given, and their masks, by frame.
+    """Return pictures that are given, and masks or `None`, by frame; or latents.
 
-    Pictures are as `as_hint_images` returns them, or latents, and masks as `as_masks`
-    does. The `size` is that of the batch, height and width.
+    The `size` is that of the batch, height and width.
     """
     if keyframes is None:
         if hint_image is None and mask_image is not None:
-            raise ValueError(
-                "mask_image says which part of hint_image to keep. "
-                "Received: mask_image without hint_image"
-            )
+            expected = "mask_image says which part of hint_image to keep"
+            raise ValueError(f"{expected}. Received: mask_image without hint_image")
         if hint_image is None:
             return {}
         masks = None if mask_image is None else as_masks(mask_image, *size)
         return {0: (as_hint_images(hint_image, *size), masks)}
     if not isinstance(keyframes, Mapping) or not keyframes:
-        raise ValueError(
-            "keyframes must be a dict of pictures by frame, such as {0: first, -1: "
-            f"last}}. Received: {shown(keyframes)}"
-        )
+        rule = "a dict of pictures by frame, such as {0: first, -1: last}"
+        raise ValueError(f"keyframes must be {rule}. Received: {shown(keyframes)}")
     if hint_image is not None or mask_image is not None:
         raise ValueError(
             "keyframes take the place of hint_image, which is keyframes={0: image}, "
@@ -180,9 +161,8 @@ def as_keyframes(
     for frame, image in keyframes.items():
         place = frame_index("The frames of keyframes", frame, num_frames)
         if place in found:
-            raise ValueError(
-                f"keyframes must have one picture at a frame. Received: two at {place}"
-            )
+            wanted = "keyframes must have one picture at a frame"
+            raise ValueError(f"{wanted}. Received: two at {place}")
         if np.shape(image) == (size[0], *latent_shape[1:]):
             images = np.asarray(image, "float32")
         else:
@@ -215,17 +195,11 @@ def as_hint_images(
 ) -> np.ndarray:
     """Return hint images as float32 `(B, height, width, 3)` in `[-1, 1]`.
 
-    They are uint8 `(H, W, 3)`, one for all samples, or `(B, H, W, 3)`, or a list of any
-    sizes, of arrays or PIL images. Each is scaled to cover and cropped to the centre.
+    They are uint8 `(H, W, 3)`, one for all, or `(B, H, W, 3)`, or a list of any sizes,
+    of arrays or PIL images. Each is scaled to cover and cropped to the centre.
     """
     images = _for_each_sample(images, batch, rank=3)
-    fits = all(
-        image.dtype == np.uint8
-        and image.ndim == 3
-        and image.shape[-1] == 3
-        and image.size > 0
-        for image in images
-    )
+    fits = all(i.dtype == np.uint8 and i.shape[2:] == (3,) and i.size for i in images)
     if len(images) != batch or not fits:
         raise ValueError(
             f"{name} must be uint8 (H, W, 3), or (B, H, W, 3) with one for each of "
@@ -238,9 +212,8 @@ def as_hint_images(
 def as_masks(masks, batch: int, height: int, width: int) -> np.ndarray:
     """Return masks as float32 `(B, height, width, 1)`: 1 is to be filled, 0 is given.
 
-    They are `(H, W)`, one for all samples, or `(B, H, W)`, or a list of any sizes, each
-    with a last axis of 1 or without: bool, uint8 (128 and above is 1) or float in
-    `[0, 1]` (0.5 and above is 1).
+    They are `(H, W)`, one for all, or `(B, H, W)`, or a list of any sizes, a last axis
+    of 1 or none: bool, uint8 (1 from 128 on) or float in `[0, 1]` (1 from 0.5 on).
     """
     if isinstance(masks, list | tuple):
         masks = [_without_channel(np.asarray(mask)) for mask in masks]
@@ -289,10 +262,7 @@ def _for_each_sample(pictures, batch: int, rank: int) -> list[np.ndarray]:
 
 
 def _described(pictures) -> str:
-    kinds = {
-        f"{each.dtype} {each.shape}" if each.ndim else shown(each.item())
-        for each in pictures
-    }
+    kinds = {f"{x.dtype} {x.shape}" if x.ndim else shown(x.item()) for x in pictures}
     return f"{len(pictures)} of {' and '.join(sorted(kinds)) or 'nothing'}"
 
 
@@ -314,9 +284,8 @@ def as_scale(name: str, value: Any, default: float | None = None) -> float:
     value = default if value is None else value
     number = is_integer(value) or isinstance(value, float | np.floating)
     if not number or not abs(value) <= _MAX_SCALE:
-        raise ValueError(
-            f"{name} must be a finite number from -{_MAX_SCALE} to {_MAX_SCALE}. "
-            f"Received: {shown(value)}"
+        raise refusal(
+            f"{name} must be a finite number from -{_MAX_SCALE} to {_MAX_SCALE}", value
         )
     return float(value)
 
@@ -326,10 +295,7 @@ def as_interval(name: str, value: Any) -> tuple[float, float]:
     pair = list(value) if isinstance(value, list | tuple) else []
     numbers = [is_integer(x) or isinstance(x, float | np.floating) for x in pair]
     if numbers != [True, True] or not 0 <= pair[0] <= pair[1] <= 1:
-        raise ValueError(
-            f"{name} must be two numbers, 0 <= low <= high <= 1. "
-            f"Received: {shown(value)}"
-        )
+        raise refusal(f"{name} must be two numbers, 0 <= low <= high <= 1", value)
     return float(pair[0]), float(pair[1])
 
 

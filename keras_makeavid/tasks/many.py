@@ -1,7 +1,5 @@
 """Many videos of one task: a list of prompts in a file, a folder of videos out."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json
@@ -25,10 +23,9 @@ _Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class VideoRequest(Table, frozen=True):
-    """A line of a list of prompts. `None` is the task's or the list's own default.
+    """A line of a list of prompts, as `generate` takes it. `None` is the default.
 
-    Names and values are those of `TextToVideo.generate`; `hint_image` and `mask_image`
-    are paths of pictures, from the folder of the list.
+    `hint_image` and `mask_image` are paths of pictures, from the folder of the list.
     """
 
     prompt: str
@@ -52,10 +49,7 @@ _OWN = ("prompt", "negative_prompt", "seed", "hint_image", "mask_image")
 class ManyReport:
     """What became of a list of prompts, by the numbers of its lines.
 
-    Args:
-        written: Video files of this run.
-        found: Video files of earlier runs.
-        failed: What was wrong with the other lines.
+    Videos are `written` in this run or `found` from earlier; `failed` are other lines.
     """
 
     written: dict[int, Path] = field(default_factory=dict)
@@ -66,21 +60,14 @@ class ManyReport:
 def read_requests(path: StrPath) -> tuple[dict[int, VideoRequest], dict[int, str]]:
     """Read a list of prompts: `.jsonl`, a `VideoRequest` a line, or a prompt a line.
 
-    Args:
-        path: The file, in UTF-8. Empty lines count, and are passed over.
+    The file is in UTF-8. Empty lines count, and are passed over.
 
     Returns:
-        The requests, and what is wrong with other lines, each by the number of the
-        line, from 1.
+        The requests, and what is wrong with other lines, by their numbers from 1.
 
     Raises:
-        ValueError: If the file is not in UTF-8, or has no prompt in it.
         FileNotFoundError: If it is not there.
-
-    Example:
-    ```python
-    requests, problems = read_requests("prompts.jsonl")
-    ```
+        ValueError: If the file is not in UTF-8, or has no prompt in it.
     """
     path = Path(path)
     requests, problems = {}, {}
@@ -129,8 +116,7 @@ def generate_many(
     request that fails does not end the others.
 
     Args:
-        task: The task. Its weights are not part of the names: another preset wants
-            another folder.
+        task: The task. Its weights are no part of names: another wants another folder.
         requests: By number, as of `read_requests`.
         out: The folder, made if it is not there.
         batch_size: Videos generated at once, of those with the same settings.
@@ -139,8 +125,7 @@ def generate_many(
         seed: The request of number `n` without a seed of its own has `seed + n`.
         background: Colour behind transparent parts of pictures.
         on_video: Called with the number of each request that is done, or has failed.
-        ray_workers: Where others generate in place of this process, by a preset with
-            the task's weights.
+        ray_workers: What generates instead, by a preset with the task's weights.
         **defaults: Further arguments of `generate`, where a request has none.
 
     Example:
@@ -172,17 +157,13 @@ def generate_many(
             waiting[number] = (name, settings)
 
     def write_manifest():
-        done = {
-            path.name for path in (*report.found.values(), *report.written.values())
-        }
+        done = {p.name for p in (*report.found.values(), *report.written.values())}
         videos = {name: fact for name, fact in facts.items() if name in done}
         failed = {str(number): text for number, text in report.failed.items()}
         write_json(out / _MANIFEST, {"videos": videos, "failed": failed})
 
-    calls = (
-        (batch, batch_size, out, fps, background)
-        for batch in _batches(waiting, batch_size)
-    )
+    batches = _batches(waiting, batch_size)
+    calls = ((batch, batch_size, out, fps, background) for batch in batches)
     outcomes: Iterator[Any]
     if ray_workers is None:
         outcomes = (_make_batch(task, *call) for call in calls)

@@ -1,7 +1,5 @@
 """Checkpoints of Stable Diffusion in the place of presets: converted once, and kept."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -20,12 +18,10 @@ _RECORD = "converted.json"
 def as_preset(preset: StrPath, motion: StrPath | None = None) -> str:
     """The preset itself, or the one that a checkpoint was converted to.
 
-    With `motion`, AnimateDiff's motion modules or the name of new ones, it is one that
-    a checkpoint was inflated to with these.
-
-    What is converted is a repository of the hub or a folder in diffusers' layout, or a
-    single file, and no KerasHub preset. Its conversion is kept in `cache_folder()`
-    under a key of the repository's commit, or of paths, sizes and times of the files.
+    A repository of the hub, a folder in diffusers' layout or a single file, no KerasHub
+    preset, is converted; with `motion`, it gets these motion modules or new ones. The
+    result is kept in `cache_folder()` under a key of the repository's commit, or of
+    paths, sizes and times of the files.
     """
     preset = os.fspath(preset)
     if motion is not None:
@@ -67,20 +63,16 @@ def _on_disk(path: Path) -> tuple[str, str]:
     """A file or folder, and what identifies its content."""
     path = path.resolve()
     paths = sorted(path.rglob("*")) if path.is_dir() else [path]
-    facts = [
-        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
-        for file in paths
-        if file.is_file()
-    ]
+    states = [(file, file.stat()) for file in paths if file.is_file()]
+    facts = [(str(file), s.st_size, s.st_mtime_ns) for file, s in states]
     return str(path), json.dumps(facts)
 
 
 def _converted(
     source: str, identity: str, motion: str | None = None, of_motion: str = ""
 ) -> str:
-    name = re.sub(
-        r"[^\w.-]+", "-", source.removeprefix(presets.HUB_PREFIX).partition("@")[0]
-    )
+    plain = source.removeprefix(presets.HUB_PREFIX).partition("@")[0]
+    name = re.sub(r"[^\w.-]+", "-", plain)
     key = hashlib.sha256((identity + of_motion).encode()).hexdigest()[:16]
     folder = cache_folder() / f"{name.strip('-')[-60:]}-{key}"
     if _is_whole(folder):

@@ -27,7 +27,7 @@ from keras_makeavid.tasks.adaptable import AdaptableTask
 from keras_makeavid.tensor import Tensor
 from keras_makeavid.text import TextToVideoPreprocessor
 from keras_makeavid.text.weighting import weigh
-from keras_makeavid.validation import shown
+from keras_makeavid.validation import refusal
 from keras_makeavid.windows import share_noise
 
 
@@ -39,8 +39,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
     preset's backbone weights; those of the other parts are its task weights.
 
     Args:
-        backbone: The `UNetPseudo3D`. One that takes latents alone, and no mask and
-            hint, makes videos of prompts alone.
+        backbone: The `UNetPseudo3D`. One that takes latents alone takes no hint image.
         preprocessor: Turns prompts into token ids.
         text_encoder: Takes `{"token_ids"}`, returns text states `(B, L, D)`.
         vae: The `AutoencoderKL`.
@@ -66,12 +65,6 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
     task = keras_makeavid.TextToVideo.from_preset("path/to/preset")
     videos = task.generate("dancing in the rain", num_frames=24, seed=0)
     keras_makeavid.video.write_video("rain.mp4", videos[0], fps=task.fps)
-
-    task = keras_makeavid.TextToVideo.from_preset("path/to/preset", dtype="float32")
-    task.compile(trainable="temporal")
-    windows = keras_makeavid.data.LatentDataset("dataset", num_frames=task.num_frames)
-    task.fit(windows, epochs=10)
-    task.save_to_preset("trained")
     ```
     """
 
@@ -136,19 +129,17 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
     ) -> TextToVideo:
         """Make the task of a preset, or of a checkpoint of Stable Diffusion 1.x.
 
-        A checkpoint is converted and inflated as by `makeavid weights inflate`, with
-        a progress bar on a terminal. What it was converted to is kept in `KERAS_HOME`,
-        or else in `~/.cache/keras_makeavid`, and taken the next time.
+        A checkpoint is converted and inflated as by `makeavid weights inflate`. The
+        result is kept in `KERAS_HOME`, or else in `~/.cache/keras_makeavid`.
 
         Args:
             preset: Name of a preset of the package, a folder, or a handle as KerasHub
                 takes them, such as `hf://owner/name`; or a checkpoint: a folder in
-                diffusers' layout, a repository of one, or a `.safetensors` or `.ckpt`
-                file.
+                diffusers' layout, a repository of one, a `.safetensors` or `.ckpt`.
             load_weights: Whether to load its weights; `False` draws new ones.
-            motion: AnimateDiff's motion modules, which make an image model a video
-                model in place of pseudo-3D parts: a file, folder or repository of
-                them, or `"v1"`, `"v2"` or `"v3"` for new ones of that form.
+            motion: AnimateDiff's motion modules, which an image model gets in place of
+                pseudo-3D parts: a file, folder or repository of them, or `"v1"`, `"v2"`
+                or `"v3"` for new ones of that form.
             dtype: Dtype policy of all parts, or its name: of Keras, or
                 `"stored_bfloat16"` and `"stored_float16"` (see `StoredPolicy`). `None`
                 is half precision on an accelerator, bfloat16 where it has that, and
@@ -191,14 +182,9 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
     def quantize(self, mode: str = "int8", config: Any = None, **kwargs: Any) -> None:
         """Round the weights of UNet, image model and VAE to int8.
 
-        See `UNetPseudo3D.quantize`. The text encoder, which runs once a prompt, stays
-        as it is. With `dtype="int8_from_float32"`, `from_preset` makes the same task
-        without the full weights in memory.
-
-        Args:
-            mode: `"int8"`; other modes and options are a `ValueError`.
-            config: As for `UNetPseudo3D.quantize`, as further arguments are.
-            **kwargs: See there.
+        See `UNetPseudo3D.quantize`. The text encoder stays as it is. With
+        `dtype="int8_from_float32"`, `from_preset` makes the same task without the full
+        weights in memory. Modes but `"int8"`, and other options, are a `ValueError`.
 
         Example:
         ```python
@@ -219,8 +205,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
 
         Args:
             source: An `AutoencoderTiny`; or a preset of one, a folder of diffusers'
-                class, its file of weights alone, or a repository of one, such as
-                `"hf://madebyollin/taesd"`.
+                class or its weights alone, a repository, as `"hf://madebyollin/taesd"`.
 
         Raises:
             FileNotFoundError: If there is nothing.
@@ -229,7 +214,6 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         Example:
         ```python
         task.load_fast_decoder("hf://madebyollin/taesd")
-        videos = task.generate("a cat", fast_decode=True)
         ```
         """
         tiny = source
@@ -241,10 +225,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         for name in ("in_channels", "latent_channels", "downsampling_factor"):
             received, expected = getattr(tiny, name), getattr(self.vae, name)
             if received != expected:
-                raise ValueError(
-                    f"The fast decoder's {name} must be {expected}, as the VAE's. "
-                    f"Received: {received}"
-                )
+                wanted = f"The fast decoder's {name} must be {expected}, as the VAE's"
+                raise ValueError(f"{wanted}. Received: {received}")
         self._fast.model = tiny
 
     def _make_text_program(self):
@@ -299,48 +281,43 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         """Generate a video for each prompt.
 
         A sample depends on its own seed only, not on the batch it is in: the noise to
-        start from, and the noise that some schedulers add in each step.
+        start from, and the noise that some schedulers add in each step. An argument
+        that does not fit is a `ValueError`, before anything is computed.
 
         Args:
-            prompts: One prompt or a list of them. A prompt that changes is a dict of
-                the frames at which it is such and such; frames between two are told
-                of both, each as much as it is near.
+            prompts: One prompt or a list of them. A prompt that changes is a dict by
+                frame; frames between two are told of both, each as much as it is near.
             negative_prompts: What to avoid: one for all, one for each, or `None`.
-            hint_image: The picture to set in motion: uint8 `(H, W, 3)` for all, or
-                `(B, H, W, 3)`. With none, a first frame is made by the image model. A
-                UNet that takes latents alone takes no picture, and makes no such frame.
-            mask_image: `(H, W)` or `(B, H, W)`, bool, uint8 or float in `[0, 1]`:
-                1 is to be filled, 0 is given by `hint_image`. `None` is 0 everywhere.
+            hint_image: The picture to set in motion: uint8 `(H, W, 3)` for all, or `(B,
+                H, W, 3)`. With none, a first frame is made by the image model. A UNet
+                that takes latents alone takes no picture, and makes no such frame.
+            mask_image: `(H, W)` or `(B, H, W)`, bool, uint8 or float in `[0, 1]`: 1 is
+                to be filled, 0 is given by `hint_image`. `None` is 0 everywhere.
             keyframes: Pictures by frame, from 0, or from -1 for the last one, each as
                 `hint_image`, or latents `(B, h, w, C)` of an earlier result. They come
-                back as they are, but for what the VAE loses; those between are made to
-                fit.
-            video: A video to change, uint8 `(F, H, W, 3)` for all prompts, or
-                `(B, F, H, W, 3)`. It is what sampling starts from, with noise added.
-                Without hint or keyframes, its first frame is changed likewise, by the
-                image model.
+                back as they are, but for what the VAE loses.
+            video: A video to change, uint8 `(F, H, W, 3)` for all prompts, or `(B, F,
+                H, W, 3)`: sampling starts from it, with noise added. Without hint or
+                keyframes, the image model changes its first frame likewise.
             strength: How much of a `video` may change: the share of the steps taken.
             num_frames: Number of frames F; `None` is the task's own, or the video's.
-            height: Height in pixels, a multiple of 32 (less for models of fewer
-                levels); `None` is the task's own.
-            width: Width in pixels, likewise.
-            window: Frames that the model makes at once, for longer videos: they are
-                made in windows, whose predictions are blended in each step, in the
-                memory of one. `None` makes all frames at once.
-            overlap: Frames that a window shares with the one before it; `None` is a
-                quarter.
+            height: In pixels, a multiple of 32 (less for models of fewer levels);
+                `None` is the task's own.
+            width: In pixels, likewise.
+            window: Frames that the model makes at once: longer videos are made in
+                windows, whose predictions are blended in each step, in the memory of
+                one. `None` makes all frames at once.
+            overlap: Frames shared with the window before; `None` is a quarter.
             blend: How much a window counts in its frames: more towards its middle,
                 `"pyramid"`, or all alike, `"uniform"`.
             shared_noise: Whether all windows start from the noise of the first, in
                 other orders, which makes them more alike (FreeNoise, arXiv 2310.15169).
             num_steps: Number of sampling steps.
-            guidance_scale: Weight of the prompt against the negative prompt; `None`
-                is the task's own. 1 is without guidance and costs half.
-            image_guidance_scale: The same for the first frame; `None` is
-                `guidance_scale`.
-            guidance_rescale: From 0 to 1, against blown contrast at high guidance
-                (arXiv 2305.08891): how far the contrast of guided predictions goes back
-                to that of the prompt's own.
+            guidance_scale: Weight of the prompt against the negative prompt; `None` is
+                the task's own. 1 is without guidance and costs half.
+            image_guidance_scale: That for the first frame; `None` is `guidance_scale`.
+            guidance_rescale: From 0 to 1, how far the contrast of guided predictions
+                goes back to that of the prompt's own (arXiv 2305.08891).
             guidance_interval: Noise levels `(low, high)` with guidance; a step at
                 others makes one pass of the UNet, not two (arXiv 2404.07724). They are
                 shares of noise in `[0, 1]`, see `NoiseSchedule.noise_scale`.
@@ -355,33 +332,26 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 frequencies of the one before (arXiv 2312.07537), for less flicker.
             scheduler: A name that `get_scheduler` knows, such as `"dpm++2m"`, `"lcm"`
                 or `"euler-ancestral"`, or a `Scheduler`.
-            spatial_only: Leave out the temporal parts: each frame is an image of its
-                own, to show what the temporal parts do.
+            spatial_only: Leave out the temporal parts: each frame is its own image.
             seed: A number (sample `i` takes `seed + i`), a list, or `None`.
-            progress: `True` shows a bar; a function is called as
-                `progress(step, num_steps)` after each step.
+            progress: `True` shows a bar; a function gets `(step, num_steps)` at each.
             tile_size: Side in pixels of the overlapping tiles in which the VAE codes
                 larger frames, for less memory; `None` codes whole frames.
             prompt_weighting: Whether `(word)`, `(word:1.3)` and `[word]` weigh words,
-                in `prompts` and `negative_prompts` (see `text.parse_weights`).
-            long_prompts: Whether a prompt of more tokens than the text encoder takes
-                is read in windows, 75 tokens each, and not cut. All prompts of a call
-                then have as many windows as the longest.
-            fast_decode: Whether the decoder of `load_fast_decoder` decodes the video,
-                in place of the VAE.
+                also of `negative_prompts` (see `text.parse_weights`).
+            long_prompts: Whether a prompt of more tokens than the text encoder takes is
+                read in windows, 75 tokens each, and not cut. All prompts of a call then
+                have as many windows as the longest.
+            fast_decode: Whether the decoder of `load_fast_decoder` decodes the video.
             preview: Called as `preview(step, num_steps, frames)` every `preview_every`
-                steps of the video, numbered as for `progress`. `frames` are uint8
-                `(B, F, h, w, 3)`, what the video is expected to become: of full size
-                from the decoder of `load_fast_decoder`; without one, of the size of
-                the latents by a linear map.
+                steps of the video, numbered as for `progress`. `frames` are uint8 `(B,
+                F, h, w, 3)`, what the video is expected to become: of full size from
+                the decoder of `load_fast_decoder`, else small, by a linear map.
             preview_every: Number of steps.
             output: `"video"`, or `"latents"` to have what is not decoded.
 
         Returns:
             uint8 `(B, F, H, W, 3)`; or latents, float32 `(B, F, h, w, C)`.
-
-        Raises:
-            ValueError: If an argument does not fit; before anything is computed.
 
         Example:
         ```python
@@ -412,9 +382,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         )
         guidance_rescale = inputs.as_scale("guidance_rescale", guidance_rescale)
         if not 0 <= guidance_rescale <= 1:
-            raise ValueError(
-                f"guidance_rescale must be from 0 to 1. Received: {guidance_rescale!r}"
-            )
+            raise refusal("guidance_rescale must be from 0 to 1", guidance_rescale)
         how: dict[str, Any] = {
             "low_memory": self.low_memory,
             "cache_interval": inputs.as_count("cache_interval", cache_interval),
@@ -451,15 +419,11 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 "Received: fast_decode=True, and none is loaded"
             )
         if preview is not None and not callable(preview):
-            raise ValueError(
-                "preview must be a function of (step, num_steps, frames) or None. "
-                f"Received: {preview!r}"
-            )
+            expected = "preview must be a function of (step, num_steps, frames) or None"
+            raise refusal(expected, preview)
         preview_every = inputs.as_count("preview_every", preview_every)
         if output not in ("video", "latents"):
-            raise ValueError(
-                f"output must be 'video' or 'latents'. Received: {shown(output)}"
-            )
+            raise refusal("output must be 'video' or 'latents'", output)
         strength = 1.0 if video is None else inputs.as_scale("strength", strength)
         table = get_scheduler(scheduler, self.schedule).table(num_steps, strength)
         levels = self.schedule.noise_scale(table.timesteps)
@@ -476,11 +440,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         self.vae.check_tile_size(tile_size)
 
         # Together, as both must have as many windows.
-        context = self._encode(
-            [text for row in texts for text in row] + negatives,
-            prompt_weighting,
-            long_prompts,
-        )
+        every = [text for row in texts for text in row] + negatives
+        context = self._encode(every, prompt_weighting, long_prompts)
         text = _context(context, len(texts[0]))
         text |= {"guidance_rescale": guidance_rescale, "freeu": factors}
         clip = None if video is None else self._encode_frames(video, tile_size)
@@ -505,10 +466,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 )
                 done = steps
             else:
-                given = {
-                    frame: self._encode_hint(*picture, tile_size)
-                    for frame, picture in pictures.items()
-                }
+                encode = self._encode_hint
+                given = {frame: encode(*p, tile_size) for frame, p in pictures.items()}
             masked = self._given_frames.masked or keyframes is not None
             hint, mask = _hint_and_mask(given, (batch, *shape), masked)
             # What colours look like: a frame, or noise for want of one.
@@ -528,7 +487,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             first = noise = _noise(seeds, "video", shape)
             if windows is not None and shared_noise:
                 for each, own in zip(noise, seeds, strict=True):
-                    rng = _generator(own, "windows")
+                    rng = _random(own, "windows")
                     each[:] = share_noise(each, at_once, windows.stride, rng)
             latents: Any = None
             for again in range(free_init):
@@ -584,8 +543,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
 
         Args:
             video: uint8 `(F, H, W, 3)`, or `(B, F, H, W, 3)` with one for each prompt.
-            factor: How many frames there are then for one: the new ones are a `factor`
-                times closer.
+            factor: How many times closer the frames are then.
             prompts: As for `generate`. With no prompt the default guidance is 1.
             **arguments: As for `generate`. A video of more frames than the task's own
                 is made in windows of so many, unless `window` says otherwise.
@@ -596,7 +554,6 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         Example:
         ```python
         smooth = task.interpolate(read_video("clip.mp4", fps=8), factor=4)
-        write_video("smooth.mp4", smooth[0], fps=32)
         ```
         """
         video, prompts = self._with_clip(video, prompts, arguments)
@@ -624,22 +581,18 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         seed: int | Sequence[int] | None = None,
         **arguments: Any,
     ) -> np.ndarray:
-        """Continue a video.
-
-        The last frames are given, the model makes the next ones, and so on.
+        """Continue a video: its last frames are given, the model makes more, and so on.
 
         Args:
             video: uint8 `(F, H, W, 3)`, or `(B, F, H, W, 3)` with one for each prompt.
             num_frames: Frames of the result, those of the video too: more than it has.
-            prompts: As for `generate`, but for changes over time. With no prompt the
-                default guidance is 1.
+            prompts: As for `generate`, unchanging. With none the guidance is 1.
             context_frames: How many frames are given each time.
             seed: As for `generate`.
             **arguments: As for `generate`.
 
         Returns:
-            uint8 `(B, num_frames, height, width, 3)`. The frames of the video are as it
-            has them, at the size of the result.
+            uint8 `(B, num_frames, height, width, 3)`; those of the video stay.
 
         Example:
         ```python
@@ -661,10 +614,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             if name in arguments:
                 raise ValueError(f"extend has no {name}. Received: {name}")
         if any(isinstance(prompt, Mapping) for prompt in prompts):
-            raise ValueError(
-                "extend has no prompts that change: extend once for each of them. "
-                f"Received: {shown(prompts)}"
-            )
+            expected = "extend has no prompts that change: extend once for each of them"
+            raise refusal(expected, prompts)
         seeds = inputs.as_seeds(seed, batch)
         given = [video[:, i] for i in range(have - context_frames, have)]
         parts: list[np.ndarray] = []
@@ -723,15 +674,9 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         prompt_weighting: bool = False,
         long_prompts: bool = False,
     ) -> Tensor:
-        """Compute the text states that the UNet attends to.
+        """Compute the text states `(B, L, D)` that the UNet attends to.
 
-        Args:
-            prompts: A list of them.
-            prompt_weighting: As for `generate`, as is `long_prompts`.
-            long_prompts: With it, L is that of a window times their number.
-
-        Returns:
-            A tensor `(B, L, D)`.
+        Options are as for `generate`; with `long_prompts` L is that of all windows.
 
         Example:
         ```python
@@ -840,10 +785,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         size = getattr(self, name) if size is None else size
         step = min(SIZE_STEP, self._size_factor())
         if not inputs.is_integer(size) or size < 1 or size % step:
-            raise ValueError(
-                f"{name} must be a positive multiple of {step} pixels. "
-                f"Received: {shown(size)}"
-            )
+            raise refusal(f"{name} must be a positive multiple of {step} pixels", size)
         return int(size)
 
     def save_to_preset(self, preset_dir: StrPath, max_shard_size=10) -> None:
@@ -859,11 +801,6 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         Raises:
             FileExistsError: If there is something at `preset_dir` that is no preset.
             FileNotFoundError: If the folder to write it in is missing.
-
-        Example:
-        ```python
-        task.save_to_preset("my_preset")
-        ```
         """
         with folder_written_aside(preset_dir, replaces="task.json") as folder:
             super().save_to_preset(str(folder), max_shard_size=max_shard_size)
@@ -907,10 +844,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
 
 
 def _with_dtype_of(backbone, part, name):
-    """The config of `part` with the dtype that `from_preset` put into the backbone's.
-
-    KerasHub hands a dtype asked for to the backbone alone; it is meant for the task.
-    """
+    """The config of `part` with the dtype that KerasHub hands to the backbone alone."""
     dtype = backbone["config"].get("dtype") if isinstance(backbone, dict) else None
     if dtype is None or isinstance(dtype, dict):
         return part
@@ -928,9 +862,7 @@ def _noise(seeds, purpose, shape):
 
     Drawn by NumPy: the same on every backend, and for every batch and device count.
     """
-    return np.stack(
-        [_generator(s, purpose).standard_normal(shape, "f4") for s in seeds]
-    )
+    return np.stack([_random(s, purpose).standard_normal(shape, "f4") for s in seeds])
 
 
 def _noise_keys(seeds, purpose, table):
@@ -938,11 +870,11 @@ def _noise_keys(seeds, purpose, table):
     if not table.needs_noise:
         return None
     limit = 2**31
-    generators = [_generator(seed, f"{purpose} steps") for seed in seeds]
+    generators = [_random(seed, f"{purpose} steps") for seed in seeds]
     return np.stack([g.integers(-limit, limit, 2, "int32") for g in generators])
 
 
-def _generator(seed, purpose):
+def _random(seed, purpose):
     return np.random.default_rng([seed, *purpose.encode()])
 
 
@@ -965,10 +897,9 @@ def _at_first_frame(text):
 
 
 def _hint_and_mask(given, shape, masked):
-    """Hint `(B, F, h, w, C)` and mask of videos, some frames of which are given.
+    """Hint `(B, F, h, w, C)` and mask of videos, from `(hint, mask)` by frame.
 
-    Those are `(hint, mask)` by frame. If the model is not `masked`, it is the first
-    one alone, and all frames get its hint and its mask.
+    If the model is not `masked`, it is the first alone, for all frames.
     """
     if not given:
         return np.zeros(shape, "float32"), np.ones((*shape[:-1], 1), "float32")

@@ -1,7 +1,5 @@
 """CLIP's text encoder: KerasHub's model with the layer norms of transformers."""
 
-from __future__ import annotations
-
 import keras
 import keras_hub
 
@@ -10,23 +8,17 @@ import keras_hub
 class TextEncoder(keras_hub.models.CLIPTextEncoder):
     """KerasHub's CLIP text encoder with transformers' layer norms.
 
-    KerasHub fixes the epsilon of the last layer norm to 1e-6, where CLIP has 1e-5.
-    Here it is part of the config, so that presets keep it.
-
-    It takes `{"token_ids": int32 (B, L)}` and returns the context `(B, L, D)`, the
-    last hidden state after the final layer norm.
+    KerasHub fixes the epsilon of the last layer norm to 1e-6, where CLIP has 1e-5. It
+    takes `{"token_ids": int32 (B, L)}` and returns the context `(B, L, D)`, the last
+    hidden state after the final layer norm.
 
     Args:
-        *args: Arguments of `keras_hub.models.CLIPTextEncoder`.
+        *args: Arguments of `keras_hub.models.CLIPTextEncoder`, as `**kwargs` are.
         layer_norm_epsilon: Epsilon of every layer norm.
-        **kwargs: Arguments of `keras_hub.models.CLIPTextEncoder`.
 
     Example:
     ```python
-    encoder = TextEncoder(
-        vocabulary_size=49408, embedding_dim=768, hidden_dim=768,
-        num_layers=12, num_heads=12, intermediate_dim=3072,
-    )
+    encoder = TextEncoder(49408, 768, 768, 12, 12, 3072)
     context = encoder({"token_ids": preprocessor("a cat")})  # (1, 77, 768)
     ```
     """
@@ -40,5 +32,4 @@ class TextEncoder(keras_hub.models.CLIPTextEncoder):
             layer.layer_norm_2.epsilon = layer_norm_epsilon
 
     def get_config(self) -> dict:
-        """Return the arguments that rebuild this model."""
         return {**super().get_config(), "layer_norm_epsilon": self.layer_norm_epsilon}

@@ -26,7 +26,7 @@ from keras_makeavid.text.vocabulary import (
     read_vocabulary,
 )
 from keras_makeavid.text.weighting import parse_weights
-from keras_makeavid.validation import shown
+from keras_makeavid.validation import refusal, shown
 
 # Where KerasHub's own tokenizers keep theirs in a preset.
 ASSET_FOLDER = "assets/tokenizer"
@@ -37,23 +37,22 @@ _MOST_TOKENS = 2**16
 class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
     """Turns prompts into the token ids that the CLIP text encoder takes.
 
-    Tokens are those of `transformers.CLIPTokenizer`: start token, text, end token,
-    then padding. Text that does not fit is cut, with a warning that names what is left
-    out, and the end token stays; `count_tokens` tells beforehand.
+    Tokens are those of `transformers.CLIPTokenizer`: start token, text, end token, then
+    padding. Text that does not fit is cut, with a warning that names what is left out,
+    and the end token stays; `count_tokens` tells beforehand.
 
-    The vocabulary is not part of the config: presets and `.keras` files carry it
-    as `vocab.json` and `merges.txt`, and tokens that somebody added, as
+    The vocabulary is not part of the config: presets and `.keras` files carry it as
+    `vocab.json` and `merges.txt`, and tokens that somebody added, as
     `tokenizer.add_tokens` of transformers does, in `tokenizer_config.json`.
 
     Args:
-        vocabulary: Each token's id, as in `vocab.json`. Without it and `merges`,
-            the layer waits for `load_preset_assets`.
+        vocabulary: Each token's id, as in `vocab.json`. Without it and `merges`, the
+            layer waits for `load_preset_assets`.
         merges: Merge rules `"left right"`, as the lines of `merges.txt`.
         sequence_length: Length of a row of ids, start and end token included.
-        pad_token: Token that fills a row. Stable Diffusion 1.x pads with the end
-            token, Stable Diffusion 2.x with `"!"`.
-        **kwargs: `name`, `dtype` and `config_file`, as for every KerasHub
-            preprocessor.
+        pad_token: Token that fills a row. Stable Diffusion 1.x pads with the end token,
+            Stable Diffusion 2.x with `"!"`.
+        **kwargs: `name`, `dtype` and `config_file`, as KerasHub's preprocessors have.
 
     Raises:
         ValueError: If the vocabulary is malformed, has no such `pad_token`, or
@@ -97,15 +96,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
     def from_tokenizer_files(
         cls, vocab_path: str, merges_path: str, **kwargs
     ) -> TextToVideoPreprocessor:
-        """Make a preprocessor from a vocabulary's two files.
-
-        Args:
-            vocab_path: Path of `vocab.json`.
-            merges_path: Path of `merges.txt`.
-            **kwargs: Other arguments of the class.
-
-        Returns:
-            The preprocessor.
+        """Make a preprocessor of `vocab.json`, `merges.txt` and further arguments.
 
         Raises:
             FileNotFoundError: If either file is missing.
@@ -120,13 +111,10 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
 
         Args:
             folder: The pipeline's folder or its `tokenizer` folder. That holds
-                `vocab.json` and `merges.txt`, or the `tokenizer.json` that
-                transformers 5 writes in their place. Added tokens, padding token and
-                length are read as well, in each form that transformers writes.
+                `vocab.json` and `merges.txt`, or the `tokenizer.json` that transformers
+                5 writes in their place. Added tokens, padding token and length are read
+                as well, in each form that transformers writes.
             **kwargs: Other arguments of the class.
-
-        Returns:
-            The preprocessor.
 
         Raises:
             FileNotFoundError: If the folder holds no vocabulary.
@@ -134,9 +122,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
 
         Example:
         ```python
-        preprocessor = TextToVideoPreprocessor.from_hub_folder(
-            "stable-diffusion-inpainting"
-        )
+        TextToVideoPreprocessor.from_hub_folder("stable-diffusion-inpainting")
         ```
         """
         inner = os.path.join(folder, "tokenizer")
@@ -156,20 +142,12 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         return self._loaded_vocabulary().merges
 
     def call(self, prompts: str | Sequence[str]) -> np.ndarray:
-        """Do what `tokenize` does."""
         return self.tokenize(prompts)
 
     def tokenize(self, prompts: str | Sequence[str]) -> np.ndarray:
-        """Turn prompts into rows of token ids.
+        """Turn a prompt, or a list of B, into ids, int32 `(B, sequence_length)`.
 
-        Args:
-            prompts: One prompt, or a list of `B` of them.
-
-        Returns:
-            int32 array `(B, sequence_length)`; one prompt gives `B` = 1.
-
-        Raises:
-            ValueError: If `prompts` is anything else, or no vocabulary is loaded.
+        Anything else, or no vocabulary, is a `ValueError`.
         """
         return self._rows(
             [self._cut(text) for text in self._encode(as_texts("prompts", prompts))]
@@ -183,20 +161,16 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         Args:
             prompts: A list of `B` prompts.
             weighted: Whether brackets weigh, as in `(red:1.3)` (see `parse_weights`).
-            long: Whether a prompt that is too long for a row takes as many as it
-                needs, each with a start and an end token, and all others as many.
+            long: Whether a prompt that is too long for a row takes as many as it needs,
+                each with a start and an end token, and all others as many.
 
         Returns:
             int32 ids `(B, rows, sequence_length)`, and the weight of each.
-
-        Raises:
-            ValueError: As for `tokenize`.
 
         Example:
         ```python
         preprocessor = TextToVideoPreprocessor(*openai_clip_vocabulary())
         ids, weights = preprocessor.tokenize_windows(["a (red:1.3) cat"], weighted=True)
-        weights[0, 0, 2]  # 1.3
         ```
         """
         prompts = as_texts("prompts", prompts)
@@ -242,37 +216,20 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         return rows
 
     def count_tokens(self, prompt: str) -> int:
-        """Count a prompt's tokens, to know whether it will be cut.
+        """Count a prompt's tokens without start and end: will it be cut?
 
-        Args:
-            prompt: One prompt.
-
-        Returns:
-            The number of tokens without start and end token. `tokenize` keeps the
-            first `sequence_length - 2` of them.
-
-        Raises:
-            ValueError: If `prompt` is not a string, or no vocabulary is loaded.
+        `tokenize` keeps the first `sequence_length - 2`. No string is a `ValueError`.
         """
         if not isinstance(prompt, str):
             raise ValueError(f"prompt must be a string. Received: {prompt!r}")
         return len(self._encode(as_texts("prompts", prompt))[0])
 
     def with_tokens(self, tokens: Sequence[str]) -> TextToVideoPreprocessor:
-        """Make a preprocessor that knows some tokens more.
+        """Make a preprocessor that knows some tokens more; this one stays as it is.
 
         They have the next ids, as by `tokenizer.add_tokens` of transformers. Tokens
         `x`, `x_1`, `x_2` and so on are the vectors of one: `x` in a prompt stands for
-        all of them, as in diffusers.
-
-        Args:
-            tokens: New tokens.
-
-        Returns:
-            The preprocessor; this one stays as it is.
-
-        Raises:
-            ValueError: If a token is known already, or no vocabulary is loaded.
+        all of them, as in diffusers. One that is known already is a `ValueError`.
 
         Example:
         ```python
@@ -288,33 +245,19 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         ids = {token: len(old.tokens) + i for i, token in enumerate(tokens)}
         added = (*old.added, *(AddedToken(token) for token in tokens))
         preprocessor = type(self).from_config(self.get_config())
-        preprocessor._set_vocabulary(
-            Vocabulary({**old.tokens, **ids}, old.merges, added)
-        )
+        whole = Vocabulary({**old.tokens, **ids}, old.merges, added)
+        preprocessor._set_vocabulary(whole)
         return preprocessor
 
     def get_config(self) -> dict:
-        """Return the arguments that rebuild this layer, vocabulary apart."""
         own = {"sequence_length": self.sequence_length, "pad_token": self.pad_token}
         return {**super().get_config(), **own}
 
     def save_assets(self, dir_path: str) -> None:
-        """Write `vocab.json`, `merges.txt`, and added tokens beside them."""
         self._loaded_vocabulary().save(dir_path)
 
     def save_hub_folder(self, folder: str) -> None:
-        """Write the `tokenizer` folder of a diffusers pipeline.
-
-        Args:
-            folder: The folder; made where it does not exist. It is read again by
-                `from_hub_folder`, and by transformers.
-
-        Example:
-        ```python
-        preprocessor = TextToVideoPreprocessor(*openai_clip_vocabulary())
-        preprocessor.save_hub_folder("pipeline/tokenizer")
-        ```
-        """
+        """Write the `tokenizer` folder of a pipeline, as `from_hub_folder` reads."""
         os.makedirs(folder, exist_ok=True)
         config = {
             "tokenizer_class": "CLIPTokenizer",
@@ -327,7 +270,6 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         self._loaded_vocabulary().save(folder, config)
 
     def load_assets(self, dir_path: str) -> None:
-        """Read what `save_assets` wrote."""
         self._set_vocabulary(read_folder(dir_path))
 
     def save_to_preset(self, preset_dir: str) -> None:
@@ -357,9 +299,6 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
             preset: A local folder, or a handle that KerasHub can fetch.
             config_file: Name of the config in it.
             **kwargs: Arguments of the class that replace the config's.
-
-        Returns:
-            The preprocessor.
         """
         # KerasHub would choose the class by the preset's backbone; this class
         # serves every backbone that takes CLIP's text states.
@@ -397,22 +336,15 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
             return_attention_mask=False,
         )["input_ids"]
         vectors = self._loaded_vocabulary().vectors
-        return [
-            [i for first in text for i in vectors.get(first, (first,))]
-            for text in texts
-        ]
+        return [[j for i in ids for j in vectors.get(i, (i,))] for ids in texts]
 
     def _lowered(self, prompt):
         """A prompt in lower case, but for tokens that are found as they are written.
 
-        CLIP lowers the text whole. The library lowers letter by letter, which misses
-        the Greek final sigma.
+        CLIP lowers it whole; the library, by letters, misses a Greek final sigma.
         """
-        kept = [
-            re.escape(token.content)
-            for token in self._loaded_vocabulary().added
-            if not token.normalized
-        ]
+        added = self._loaded_vocabulary().added
+        kept = [re.escape(token.content) for token in added if not token.normalized]
         if not kept:
             return prompt.lower()
         parts = re.split(f"({'|'.join(kept)})", prompt)
@@ -445,17 +377,13 @@ def as_texts(name: str, value: Any) -> list[str]:
         or not texts
         or not all(isinstance(text, str) for text in texts)
     ):
-        raise ValueError(
-            f"{name} must be a string or a non-empty list of strings. "
-            f"Received: {shown(value)}"
-        )
+        raise refusal(f"{name} must be a string or a non-empty list of strings", value)
     for text in texts:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise ValueError(
-                f"{name} must be valid Unicode. Received: {shown(text)} ({error})"
-            ) from error
+            problem = f"{name} must be valid Unicode"
+            raise ValueError(f"{problem}. Received: {shown(text)} ({error})") from error
     return list(texts)
 
 
@@ -475,14 +403,10 @@ def _read_settings(folder: str) -> dict:
         # What a pipeline does not say, transformers fills in so.
         told = content(config.get(name) or expected)
         if told != expected:
-            raise ValueError(
-                f"{folder}: {name} must be CLIP's, {expected!r}. Received: {told!r}"
-            )
+            raise refusal(f"{folder}: {name} must be CLIP's, {expected!r}", told)
     for name in ("padding_side", "truncation_side"):
         if config.get(name, "right") != "right":
-            raise ValueError(
-                f"{folder}: {name} must be 'right'. Received: {config[name]!r}"
-            )
+            raise refusal(f"{folder}: {name} must be 'right'", config[name])
     token = content(config.get("pad_token", END_TOKEN))
     if not isinstance(token, str):
         raise ValueError(

@@ -1,7 +1,5 @@
 """Vocabulary files of CLIP's byte-pair tokenizer: reading, checking, writing."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools
@@ -14,7 +12,7 @@ import msgspec
 
 from keras_makeavid.files import StrPath, read_text, written_aside
 from keras_makeavid.json_files import read_object, write_json
-from keras_makeavid.validation import shown, validate
+from keras_makeavid.validation import refusal, validate
 
 START_TOKEN = "<|startoftext|>"
 END_TOKEN = "<|endoftext|>"
@@ -77,7 +75,11 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         _check_tokens(self.tokens)
-        _check_merges(self.merges, self.tokens)
+        for merge in self.merges:
+            left, space, right = merge.partition(" ")
+            if not {left, right, left + right} <= self.tokens.keys():
+                problem = "Merge rules must be 'left right'"
+                raise refusal(f"{problem}, of tokens in the vocabulary", merge)
         for token in self.added:
             if token.content not in self.tokens:
                 raise ValueError(f"The added token {token.content!r} has no id.")
@@ -122,9 +124,8 @@ def read_folder(folder: StrPath) -> Vocabulary:
     if whole.exists():
         vocabulary = read_tokenizer_json(whole)
     else:
-        vocabulary = read_vocabulary(
-            Path(folder, VOCABULARY_FILE), Path(folder, MERGES_FILE)
-        )
+        files = Path(folder, VOCABULARY_FILE), Path(folder, MERGES_FILE)
+        vocabulary = read_vocabulary(*files)
     legacy = Path(folder, "added_tokens.json")
     if legacy.exists():
         ids = read_object(legacy)
@@ -134,14 +135,9 @@ def read_folder(folder: StrPath) -> Vocabulary:
     if config.exists():
         decoder = read_object(config).get("added_tokens_decoder", {})
         if not isinstance(decoder, dict):
-            raise ValueError(
-                f"{config}: added_tokens_decoder must be an object of id to token. "
-                f"Received: a {type(decoder).__name__}"
-            )
-        found = [
-            (int(index) if index.isdecimal() else index, token)
-            for index, token in decoder.items()
-        ]
+            problem = f"{config}: added_tokens_decoder must be an object of id to token"
+            raise ValueError(f"{problem}. Received: a {type(decoder).__name__}")
+        found = [(int(i) if i.isdecimal() else i, t) for i, t in decoder.items()]
         vocabulary = _with_added(vocabulary, found, config)
     return vocabulary
 
@@ -209,9 +205,7 @@ def _check_rules(content: dict[str, Any]) -> None:
         names = {name for form in forms for step in form for name in step}
         told = [{k: v for k, v in step.items() if k in names} for step in told]
         if told not in forms:
-            raise ValueError(
-                f"the {key} must be CLIP's, {forms[0]}. Received: {shown(told)}"
-            )
+            raise refusal(f"the {key} must be CLIP's, {forms[0]}", told)
 
 
 def _steps(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -222,9 +216,7 @@ def _steps(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
         if key in rule:
             return [step for inner in rule[key] for step in _steps(inner)]
     # With a token stands its id, or its kind.
-    tokens: dict[str, Any] = {
-        key: rule[key][0] for key in ("sep", "cls") if key in rule
-    }
+    tokens: dict[str, Any] = {k: rule[k][0] for k in ("sep", "cls") if k in rule}
     pieces = [piece["id"] for each in rule.get("single", ()) for piece in each.values()]
     if pieces:
         tokens["single"] = pieces
@@ -232,14 +224,10 @@ def _steps(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def openai_clip_vocabulary() -> tuple[dict[str, int], list[str]]:
-    """CLIP's own vocabulary, taken from the package `instant-clip-tokenizer`.
+    """CLIP's own 49,408 tokens with their ids, and its 48,894 merge rules.
 
-    Neither KerasHub nor transformers carries a vocabulary, and a model folder
-    brings its own. This one is for running without such a folder. The package
-    keeps OpenAI's list of merges as plain text inside its compiled module.
-
-    Returns:
-        `(tokens, merges)`: 49,408 tokens with their ids, 48,894 merge rules.
+    They are for running without the folder of a model, and are plain text in a compiled
+    module of the package `instant-clip-tokenizer`.
 
     Raises:
         ImportError: If `instant-clip-tokenizer` is not installed.
@@ -270,18 +258,10 @@ def openai_clip_vocabulary() -> tuple[dict[str, int], list[str]]:
 
 
 def learn_vocabulary(texts: Iterable[str], max_merges: int = 1024) -> Vocabulary:
-    """Learn a small vocabulary of CLIP's form from texts.
+    """Learn a small vocabulary of CLIP's form from texts, whose case does not matter.
 
-    Its words become tokens of their own, as far as `max_merges` allow; any other text
+    Words become tokens of their own, as far as `max_merges` rules allow; any other text
     falls into pieces of them, down to bytes.
-
-    Args:
-        texts: Captions; case does not matter.
-        max_merges: Merge rules at most.
-
-    Returns:
-        The vocabulary: as in CLIP's own all bytes first, then what merges make, then
-        start and end token.
 
     Example:
     ```python
@@ -313,31 +293,17 @@ def _vocabulary_of(merges: list[str]) -> Vocabulary:
 
 def _check_tokens(tokens: dict[str, int]) -> None:
     if not isinstance(tokens, dict):
-        raise ValueError(
-            f"Tokens must be a dict of token to id. Received: a {type(tokens).__name__}"
-        )
+        wanted = "Tokens must be a dict of token to id"
+        raise ValueError(f"{wanted}. Received: a {type(tokens).__name__}")
     for token, index in tokens.items():
         if not isinstance(token, str) or type(index) is not int:
-            raise ValueError(
-                f"Tokens must be text with integer ids. Received: {token!r}: {index!r}"
-            )
+            wanted = "Tokens must be text with integer ids"
+            raise ValueError(f"{wanted}. Received: {token!r}: {index!r}")
     # JSON can spell half a surrogate pair, which is no text.
     "".join(tokens).encode("utf-8")
     if set(tokens.values()) != set(range(len(tokens))):
-        raise ValueError(
-            f"Tokens must have each id from 0 to {len(tokens) - 1} once. "
-            "Received: ids with gaps or repeats"
-        )
+        expected = f"Tokens must have each id from 0 to {len(tokens) - 1} once"
+        raise ValueError(f"{expected}. Received: ids with gaps or repeats")
     for token in (START_TOKEN, END_TOKEN):
         if token not in tokens:
             raise ValueError(f"The vocabulary has no token {token!r}.")
-
-
-def _check_merges(merges: list[str], tokens: dict[str, int]) -> None:
-    for merge in merges:
-        left, space, right = merge.partition(" ")
-        if not {left, right, left + right} <= tokens.keys():
-            raise ValueError(
-                "Merge rules must be 'left right', of tokens in the vocabulary. "
-                f"Received: {merge!r}"
-            )

@@ -1,7 +1,5 @@
 """Weights of words in a prompt, in the syntax of AUTOMATIC1111's interface."""
 
-from __future__ import annotations
-
 import itertools
 import operator
 import re
@@ -27,8 +25,7 @@ def parse_weights(prompt: str) -> list[tuple[str, float]]:
 
     `(text)` weighs 1.1 times as much, `[text]` 1.1 times less and `(text:1.3)` 1.3
     times as much; inside each other weights multiply. A bracket that nothing closes
-    reaches to the end, and one that nothing opens is text. So is `\(`, without the
-    backslash.
+    reaches to the end; one that nothing opens, and `\(` without the backslash, is text.
 
     Args:
         prompt: The prompt.

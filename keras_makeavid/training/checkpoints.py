@@ -1,7 +1,5 @@
 """Checkpoints of a run: its state as arrays, checked and written by Orbax."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -36,10 +34,9 @@ class CheckpointError(ValueError):
 class Checkpoints:
     """The checkpoints in a folder: written aside, in the background, and checked.
 
-    The `keep` newest are kept, and besides them the `keep_best` of the lowest loss.
-    A checkpoint appears whole or not at all. What is read is compared with checksums
-    of what was written: Orbax itself does not notice a flipped bit. A failure to write
-    is reported and leaves the older ones.
+    The `keep` newest are kept, and the `keep_best` of the lowest loss. What is read is
+    compared with checksums of what was written: Orbax itself does not notice a flipped
+    bit. A failure to write is reported and leaves the older ones.
 
     Of several processes, each writes and reads its own parts of the arrays. There a
     failure to write ends the run: not all processes know of it.
@@ -202,9 +199,8 @@ class Checkpoints:
         step, self._writing = self._writing, None
         self._write_failed = True
         if self._hosts.count > 1:
-            raise OSError(
-                f"Checkpoint {step} could not be written: {_first_line(error)}"
-            ) from error
+            problem = f"Checkpoint {step} could not be written"
+            raise OSError(f"{problem}: {_first_line(error)}") from error
         with contextlib.suppress(Exception):
             self._writer.close()
         self._remove_unfinished()
@@ -267,10 +263,8 @@ def _read_arrays(folder: Path, like: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_array(store, like):
     if (store.shape, store.dtype.numpy_dtype) != (tuple(like.shape), like.dtype):
-        raise CheckpointError(
-            f"it has an array of {store.dtype.numpy_dtype} {store.shape}, expected "
-            f"{like.dtype} {tuple(like.shape)}"
-        )
+        problem = f"it has an array of {store.dtype.numpy_dtype} {store.shape}"
+        raise CheckpointError(f"{problem}, expected {like.dtype} {tuple(like.shape)}")
     sharding = getattr(like, "sharding", None)
     if sharding is None:
         return np.asarray(store.read().result())
@@ -283,10 +277,7 @@ def _read_array(store, like):
 
 @contextlib.contextmanager
 def _without_tracebacks_of_orbax():
-    """Leave out the pages on a failure to write, which is told here in a line.
-
-    Orbax logs it, and asyncio that of each array, as they find their event loop closed.
-    """
+    """Leave out Orbax's and asyncio's pages on a failure, told here in a line."""
 
     def keep(record):
         return "orbax" not in record.pathname and "orbax" not in record.getMessage()
@@ -358,15 +349,12 @@ def write_state(model: keras.Model, state: Mapping[str, Any]) -> None:
     """Put back what `read_state` gave of the model, or of one made the same way."""
     variables = _variables(model)
     if variables.keys() != state.keys():
-        raise ValueError(
-            f"The model has {len(variables)} variables. Received: {len(state)}"
-        )
+        wanted = f"The model has {len(variables)} variables"
+        raise ValueError(f"{wanted}. Received: {len(state)}")
     for name, variable in variables.items():
         if tuple(variable.shape) != tuple(state[name].shape):
-            raise ValueError(
-                f"{name} has the shape {tuple(variable.shape)}. Received: "
-                f"{tuple(state[name].shape)}"
-            )
+            expected = f"{name} has the shape {tuple(variable.shape)}"
+            raise ValueError(f"{expected}. Received: {tuple(state[name].shape)}")
         variable.assign(state[name])
 
 
@@ -387,8 +375,8 @@ def _variables(model):
 def checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
     """A number of 32 bits for each array that any change of its bits changes.
 
-    Its 32-bit words are summed with odd weights that differ by place: a flipped bit and
-    two swapped values show. Arrays on an accelerator stay there.
+    32-bit words are summed with odd weights that differ by place: a flipped bit and two
+    swapped values show. Arrays on an accelerator stay there.
     """
     if keras.config.backend() == "jax" and _not_on_this_host(arrays):
         return checksums_by_jax(arrays)
@@ -430,9 +418,8 @@ def _places(shape):
 
     places = jnp.zeros(shape, "uint32")
     for axis, size in enumerate(shape):
-        places = places * jnp.uint32(size) + jax.lax.broadcasted_iota(
-            "uint32", shape, axis
-        )
+        along = jax.lax.broadcasted_iota("uint32", shape, axis)
+        places = places * jnp.uint32(size) + along
     return places
 
 

@@ -32,18 +32,10 @@ _MESSAGE_BYTES = 1024
 def make_distribution(
     options: Distribution, devices: Sequence[Any] | None = None
 ) -> DataParallel | FullySharded:
-    """The distribution that a recipe asks for.
+    """The distribution that a recipe asks for, of JAX's devices, or of all there are.
 
-    Args:
-        options: The recipe's table.
-        devices: JAX's, of all processes or of a topology; `None` takes all there are.
-
-    Returns:
-        A `DataParallel`, or a `FullySharded` where several devices share a copy.
-
-    Raises:
-        ValueError: If the devices do not make whole copies, or under another backend
-            than JAX.
+    It is a `DataParallel`, or a `FullySharded` where several devices share a copy.
+    Those that do not make whole copies, and other backends, are a `ValueError`.
 
     Example:
     ```python
@@ -63,10 +55,8 @@ def make_distribution(
     )
     parts = min(options.fsdp, len(devices))
     if len(devices) % parts:
-        raise ValueError(
-            f"distribution.fsdp must divide the number of devices, {len(devices)}. "
-            f"Received: {options.fsdp}"
-        )
+        problem = f"distribution.fsdp must divide the number of devices, {len(devices)}"
+        raise ValueError(f"{problem}. Received: {options.fsdp}")
     if parts == 1:
         return DataParallel(devices=devices, auto_shard_dataset=False)
     shape = (len(devices) // parts, parts)

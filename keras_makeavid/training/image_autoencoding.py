@@ -1,7 +1,5 @@
 """The training model of the VAE, and the scale of the latents that come of it."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import ops
@@ -20,16 +18,13 @@ class ImageAutoencoding(ReportingModel):
     """Trains an `AutoencoderKL` on images with plain `compile` and `fit`.
 
     The loss is the mean squared error of the reconstruction from a posterior sample,
-    plus a little of the Kullback-Leibler divergence from the standard normal
-    (Rombach et al., 2022, without their perceptual and adversarial losses).
+    plus a little of the Kullback-Leibler divergence from the standard normal (Rombach
+    et al., 2022, without perceptual and adversarial losses), of `(B, H, W, C)`.
 
     Args:
         vae: The `AutoencoderKL` to train.
         kl_weight: Weight of the divergence, a mean over the latent's elements.
         seed: Seed of the posterior samples.
-
-    Call arguments:
-        images: `(B, H, W, C)` in [-1, 1].
 
     Example:
     ```python

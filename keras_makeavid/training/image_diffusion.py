@@ -1,7 +1,5 @@
 """The training model of the image inpainting UNet, and of the text encoder with it."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import ops
@@ -21,17 +19,15 @@ from keras_makeavid.training.training_model import DiffusionModel
 class ImageDiffusion(DiffusionModel):
     """Trains a UNet to inpaint images, with plain `compile` and `fit`.
 
-    Stable Diffusion's inpainting model was made so. A batch is a dict of `images`
-    `(B, H, W, 3)` in [-1, 1] and `token_ids` `(B, L)`. A share of the samples is to be
+    Stable Diffusion's inpainting model was made so. A batch is a dict of `images` `(B,
+    H, W, 3)` in [-1, 1] and `token_ids` `(B, L)`. A share of the samples is to be
     filled altogether (mask 1, hint the latent of a zero image), the others within a
-    rectangle drawn for each. The VAE does not train.
+    rectangle drawn for each. The VAE does not train. See `VideoDiffusion` for the rest.
 
     Args:
         unet: The `UNetPseudo3D` to train, of mask and hint channels.
         vae: The `AutoencoderKL` of its latents.
         text_encoder: Takes `{"token_ids"}`, returns text states `(B, L, D)`.
-        schedule: As for `VideoDiffusion`, as are `caption_dropout`, `min_snr_gamma` and
-            `seed`.
         trainable: What trains of the UNet, see `set_trainable`; nothing temporal may.
         train_text_encoder: Whether the text encoder trains with it.
         full_mask_share: Share of the samples of which nothing is given.
@@ -39,19 +35,13 @@ class ImageDiffusion(DiffusionModel):
 
     Example:
     ```python
-    unet = UNetPseudo3D(
-        block_channels=(32, 64), attention_levels=(True, False), context_dim=64
-    )
+    unet = UNetPseudo3D(block_channels=(32,), attention_levels=(True,), context_dim=64)
     vae = AutoencoderKL(block_channels=(32, 64), layers_per_block=1)
-    text_encoder = TextEncoder(
-        vocabulary_size=100, embedding_dim=64, hidden_dim=64, num_layers=1,
-        num_heads=1, intermediate_dim=64, max_sequence_length=8,
-    )
+    text_encoder = TextEncoder(100, 64, 64, 1, 1, 64, max_sequence_length=8)
     model = ImageDiffusion(unet, vae, text_encoder, schedule=NoiseSchedule())
     model.compile(optimizer=AdamW(learning_rate=1e-4))
-    images = keras.random.uniform((4, 16, 16, 3), -1.0, 1.0)
-    token_ids = keras.random.randint((4, 8), 0, 100)
-    model.fit({"images": images, "token_ids": token_ids}, batch_size=2, verbose=0)
+    images, token_ids = np.zeros((2, 16, 16, 3)), np.zeros((2, 8), "int32")
+    model.fit({"images": images, "token_ids": token_ids})
     ```
     """
 
@@ -83,15 +73,12 @@ class ImageDiffusion(DiffusionModel):
             unet, schedule, trainable, caption_dropout, empty, gamma, seed, **kwargs
         )
         if not 0.0 <= full_mask_share <= 1.0:
-            raise ValueError(
-                f"full_mask_share must be from 0 to 1. Received: {full_mask_share}"
-            )
+            expected = "full_mask_share must be from 0 to 1"
+            raise ValueError(f"{expected}. Received: {full_mask_share}")
         inpainting = 2 * vae.latent_channels + 1
         if unet.in_channels != inpainting:
-            raise ValueError(
-                f"The UNet must take {inpainting} channels: latent, mask and hint. "
-                f"Received: in_channels={unet.in_channels}"
-            )
+            problem = f"The UNet must take {inpainting} channels: latent, mask and hint"
+            raise ValueError(f"{problem}. Received: in_channels={unet.in_channels}")
         self.vae = vae
         self.text_encoder = text_encoder
         self.train_text_encoder = train_text_encoder
@@ -109,9 +96,8 @@ class ImageDiffusion(DiffusionModel):
     def call(self, inputs) -> dict[str, Tensor]:
         """Draw masks, noise and timesteps for `images` and `token_ids`, and predict.
 
-        Returns:
-            A dict of `prediction` and `target`, both `(B, H, W, C)` float32, and
-            `weights` `(B,)` if the timesteps are weighed.
+        The dict has `prediction` and `target`, both `(B, H, W, C)` float32, and
+        `weights` `(B,)` if the timesteps are weighed.
         """
         token_ids = ops.cast(inputs["token_ids"], "int32")
         if self.caption_dropout:
@@ -120,9 +106,8 @@ class ImageDiffusion(DiffusionModel):
         latents, mask, hint = self._encode(ops.cast(inputs["images"], "float32"))
         noisy, timesteps, target = self.noised(latents)
         sample = ops.concatenate([noisy, mask, hint], axis=-1)
-        prediction = self.unet(
-            {"sample": sample, "timesteps": timesteps, "context": context}
-        )
+        asked = {"sample": sample, "timesteps": timesteps, "context": context}
+        prediction = self.unet(asked)
         return self.outputs(prediction, target, timesteps)
 
     def _encode(self, images):
@@ -146,9 +131,8 @@ class ImageDiffusion(DiffusionModel):
         """Masks `(B, H, W, 1)`: 1 everywhere, or within a rectangle."""
         # Sides are uniform in 0 to 1 of the image's, at a uniform place.
         batch, (height, width) = ops.shape(images)[0], images.shape[1:3]
-        drawn = keras.random.uniform(
-            (batch, 5, 1), dtype="float32", seed=self.seed_generator
-        )
+        seed = self.seed_generator
+        drawn = keras.random.uniform((batch, 5, 1), dtype="float32", seed=seed)
         rows = _within(drawn[:, 0], drawn[:, 1], height)[:, :, None]
         columns = _within(drawn[:, 2], drawn[:, 3], width)[:, None, :]
         full = drawn[:, 4, :, None] < self.full_mask_share
@@ -156,10 +140,7 @@ class ImageDiffusion(DiffusionModel):
 
 
 def _within(length, place, size):
-    """Which pixels `(B, size)` of a side an interval covers.
-
-    `length` and `place`, in the room that the length leaves, are shares `(B, 1)`.
-    """
+    """Which pixels `(B, size)` of a side an interval covers, of shares `(B, 1)`."""
     centres = (ops.arange(size, dtype="float32") + 0.5) / size
     start = place * (1.0 - length)
     return (start <= centres) & (centres <= start + length)

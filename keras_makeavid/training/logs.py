@@ -1,7 +1,5 @@
 """What a training run tells while it runs: on the console, in files, on boards."""
 
-from __future__ import annotations
-
 import json
 import math
 import socket
@@ -99,13 +97,7 @@ class MetricsFile:
 
 
 def read_metrics(path: StrPath) -> Iterator[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`, whether its run has ended or not.
-
-    Args:
-        path: The file.
-
-    Yields:
-        A dict of each line that is whole.
+    """The whole lines of a `metrics.jsonl` as dicts, whether its run has ended or not.
 
     Example:
         ```python
@@ -121,10 +113,8 @@ def read_metrics(path: StrPath) -> Iterator[dict[str, Any]]:
 def _read_line(line, path):
     values = parse_json(line, path)
     if not isinstance(values, dict) or not isinstance(values.get("step"), int):
-        raise ValueError(
-            f"{path} must hold an object with a step in each line. Received: "
-            f"{line[:80].decode(errors='replace')}"
-        )
+        expected = f"{path} must hold an object with a step in each line"
+        raise ValueError(f"{expected}. Received: {line[:80].decode(errors='replace')}")
     return values
 
 
@@ -142,7 +132,6 @@ class ConsoleLog:
         )
 
     def go_on_at(self, step: int) -> None:
-        """Begin, or go back to, after so many steps."""
         self._bar.initial = self._bar.n = step
         self._bar.refresh()
 
@@ -191,13 +180,9 @@ class TensorBoardLog:
         self._first_step = step + 1
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Add a point to each curve."""
         from tensorboardX.proto.summary_pb2 import Summary
 
-        entries = [
-            Summary.Value(tag=name, simple_value=value)
-            for name, value in values.items()
-        ]
+        entries = [Summary.Value(tag=k, simple_value=v) for k, v in values.items()]
         self._write(step, Summary(value=entries))
 
     def video(self, step: int, name: str, frames: np.ndarray, fps: float) -> None:

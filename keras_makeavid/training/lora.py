@@ -1,7 +1,5 @@
 """Low-rank adapters on attention (Hu et al., 2021)."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 
@@ -18,7 +16,7 @@ ADAPTER_WEIGHT = "lora_kernel"
 def add_lora(
     model: keras.Model, rank: int, alpha: float, layers: str = "attn", seed: int = 0
 ) -> int:
-    """Put adapters on the q, k, v and output layers of attention.
+    """Put adapters on q, k, v and output of attentions, and count these layers.
 
     The model computes the same until they train. Saving it saves the merged kernels.
 
@@ -27,20 +25,15 @@ def add_lora(
         rank: Rank of the adapters.
         alpha: The adapters' output is scaled by `alpha / rank`.
         layers: Regular expression, searched for in the path of each attention, such as
-            `"attn_temporal"`.
+            `"attn_temporal"`. If none matches, it is a `ValueError`.
         seed: Seed of the adapters' first values.
-
-    Returns:
-        The number of dense layers that have adapters now.
-
-    Raises:
-        ValueError: If no attention matches.
 
     Example:
     ```python
     unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
     add_lora(unet, rank=4, alpha=4.0)
     set_trainable(unet, "lora")
+    save_lora(unet, "style.safetensors", form="kohya")  # 72
     ```
     """
     projections = [
@@ -87,13 +80,6 @@ def save_lora(model: keras.Model, path: StrPath, form: str = "diffusers") -> int
 
     Returns:
         The number of layers with adapters; none is a `ValueError`.
-
-    Example:
-    ```python
-    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
-    add_lora(unet, rank=4, alpha=4.0)
-    save_lora(unet, "style.safetensors", form="kohya")  # 72
-    ```
     """
     from weights_tools.architectures import variables_of
     from weights_tools.lora import LowRank, write_lora
@@ -114,15 +100,7 @@ def save_lora(model: keras.Model, path: StrPath, form: str = "diffusers") -> int
 
 
 def without_lora(model: keras.Model) -> keras.Model:
-    """A copy of a built model, its adapters merged into the kernels if it has any.
-
-    Example:
-    ```python
-    unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
-    add_lora(unet, rank=4, alpha=4.0)
-    merged = without_lora(unet)
-    ```
-    """
+    """A copy of a built model, its adapters merged into the kernels if it has any."""
     merged = type(model).from_config(model.get_config())
     pairs = zip(
         model._flatten_layers(include_self=False),

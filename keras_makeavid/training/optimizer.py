@@ -1,7 +1,5 @@
 """AdamW as published, which skips what is not finite, and its learning rate."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -29,7 +27,6 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     Example:
     ```python
     rate = WarmupSchedule(5e-5, 2_500, "cosine", total_steps=22_500, final=1e-8)
-    float(rate(0)), float(rate(22_499))  # (2e-08, 1e-08)
     ```
     """
 
@@ -61,7 +58,6 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return rate * ops.minimum(done / max(self.warmup_steps, 1), 1.0)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments."""
         return dataclasses.asdict(self)
 
 
@@ -85,8 +81,7 @@ class AdamW(keras.optimizers.AdamW):
         epsilon: Added to the root of the second moment.
         global_clipnorm: Norm of all gradients together above which they are scaled.
         skip_nonfinite: Whether to skip gradients that are not finite.
-        **kwargs: See `keras.optimizers.AdamW`, such as `use_ema`, `ema_momentum` and
-            `gradient_accumulation_steps`.
+        **kwargs: See `keras.optimizers.AdamW`, such as `use_ema`.
 
     Example:
     ```python
@@ -105,10 +100,8 @@ class AdamW(keras.optimizers.AdamW):
         **kwargs,
     ):
         if kwargs.get("ema_overwrite_frequency") or kwargs.get("amsgrad"):
-            raise ValueError(
-                "AdamW has neither ema_overwrite_frequency nor amsgrad. "
-                f"Received: {kwargs}"
-            )
+            expected = "AdamW has neither ema_overwrite_frequency nor amsgrad"
+            raise ValueError(f"{expected}. Received: {kwargs}")
         super().__init__(
             learning_rate,
             weight_decay=weight_decay,
@@ -157,18 +150,7 @@ class AdamW(keras.optimizers.AdamW):
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
-        """Put the averages of `use_ema` in place of the weights, while a block runs.
-
-        Example:
-        ```python
-        dense = keras.layers.Dense(2)
-        dense.build((None, 3))
-        optimizer = AdamW(use_ema=True)
-        optimizer.build(dense.trainable_variables)
-        with optimizer.averaged_weights():
-            dense.get_weights()
-        ```
-        """
+        """Put the averages of `use_ema` in place of the weights, while a block runs."""
         averages = self._averages()
         kept = [ops.copy(variable) for variable, _ in averages]
         for variable, average in averages:
@@ -197,13 +179,11 @@ class AdamW(keras.optimizers.AdamW):
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         norm = _global_norm(grads)
-        usable = ops.isfinite(norm) if self.skip_nonfinite else ops.isfinite(0.0)
-        due = usable
+        good = ops.isfinite(norm) if self.skip_nonfinite else ops.isfinite(0.0)
+        due = good
         if self.gradient_accumulation_steps:
-            grads, norm, due = self._accumulate(
-                grads, norm, usable, trainable_variables
-            )
-        self.skipped_steps.assign_add(1 - ops.cast(usable, "int32"))
+            grads, norm, due = self._accumulate(grads, norm, good, trainable_variables)
+        self.skipped_steps.assign_add(1 - ops.cast(good, "int32"))
         self.last_gradient_norm.assign(norm)
         learning_rate = self.learning_rate
         self.last_learning_rate.assign(learning_rate)
@@ -221,23 +201,23 @@ class AdamW(keras.optimizers.AdamW):
                 self._update(gradient * scale, variable, learning_rate, due)
         self.updates.assign_add(ops.cast(due, "int32"))
 
-    def _accumulate(self, grads, norm, usable, variables):
+    def _accumulate(self, grads, norm, good, variables):
         """Add a part; return the mean of the parts, its norm, and if to update now."""
         steps = self.gradient_accumulation_steps
         last = ops.equal((self._iterations + 1) % steps, 0)
-        parts = ops.convert_to_tensor(self._parts) + ops.cast(usable, "int32")
+        parts = ops.convert_to_tensor(self._parts) + ops.cast(good, "int32")
         count = ops.cast(ops.maximum(parts, 1), "float32")
         means = []
         for gradient, variable in zip(grads, variables, strict=True):
             sums = self._accumulated_gradients[self._get_variable_index(variable)]
             total = ops.convert_to_tensor(sums)
-            total = ops.where(usable, total + gradient, total)
+            total = ops.where(good, total + gradient, total)
             means.append(total / ops.cast(count, total.dtype))
             sums.assign(ops.where(last, ops.zeros_like(total), total))
         self._parts.assign(ops.where(last, ops.zeros_like(parts), parts))
         mean_norm = _global_norm(means)
         due = ops.logical_and(last, parts > 0)
-        return means, ops.where(usable, mean_norm, norm), due
+        return means, ops.where(good, mean_norm, norm), due
 
     def _update(self, gradient, variable, learning_rate, due):
         """One variable's AdamW step and average, kept only where `due`."""

@@ -1,7 +1,5 @@
 """The stages of a recipe as they run: their steps, their data and their models."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,16 +157,12 @@ def check_data(
         batch = loader.batch(0)
         channels = batch["latents"].shape[-1]
         if channels != task.vae.latent_channels:
-            raise ValueError(
-                f"{data.source} has latents of {channels} channels; the preset's "
-                f"have {task.vae.latent_channels}"
-            )
+            problem = f"{data.source} has latents of {channels} channels"
+            raise ValueError(f"{problem}; the preset's have {task.vae.latent_channels}")
         found = batch["context"].shape[1:]
         if found != states:
-            raise ValueError(
-                f"{data.source} has text states {found}; those of the preset are "
-                f"{states}"
-            )
+            problem = f"{data.source} has text states {found}"
+            raise ValueError(f"{problem}; those of the preset are {states}")
         if not allow_other_encoder:
             note = check_encoder(loader.reader, task.vae, task.text_encoder)
             notes += [] if note is None else [note]
@@ -300,10 +294,8 @@ def set_dtype_policy(model: keras.Model, policy: str) -> None:
     """Let a built model and all its layers compute by another dtype policy."""
     wanted = keras.dtype_policies.get(policy)
     if wanted.variable_dtype != model.variable_dtype:
-        raise ValueError(
-            f"The model's parameters are {model.variable_dtype}; {wanted.name} has "
-            f"{wanted.variable_dtype}"
-        )
+        problem = f"The model's parameters are {model.variable_dtype}"
+        raise ValueError(f"{problem}; {wanted.name} has {wanted.variable_dtype}")
     for layer in model._flatten_layers():
         layer.dtype_policy = wanted
 
@@ -323,12 +315,8 @@ def rematerialise_blocks(unet: UNetPseudo3D, rematerialise: bool | str = True) -
     """Compute the inside of residual blocks and transformers again for gradients.
 
     Only what passes between them is kept, for a second forward pass of each. Of the
-    feed-forwards alone, two fifths of all activations are not kept.
-
-    Args:
-        unet: The model, before its training function is compiled.
-        rematerialise: `True`, `"feed_forward"`, or `False`, which keeps everything
-            again.
+    feed-forwards alone, `"feed_forward"`, two fifths of all activations are not kept;
+    `False` keeps everything again. Call it before the training function is compiled.
 
     Example:
     ```python

@@ -1,7 +1,5 @@
 """A whole training, from a recipe."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import importlib.util
@@ -50,14 +48,10 @@ class TrainingFailed(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """How a training ended.
+    """How a training ended, after how many steps of the run.
 
-    Args:
-        folder: Folder of the run.
-        preset: Folder of the trained preset; `None` if there are steps left.
-        steps: Steps of the run that are done.
-        signal: Signal that ended it before its last step, if one did.
-        process: Number of this process among those that trained; the first writes.
+    The `preset` is `None` if there are steps left, and `signal` what ended it then. Of
+    several processes that train together the first, 0, writes.
     """
 
     folder: Path
@@ -80,12 +74,10 @@ def train(
 
     Args:
         recipe: A `Recipe`, the path of one, or the name of one of this package.
-        overrides: Keys to set differently in a recipe that is read, as `load_recipe`
-            takes them.
+        overrides: Keys to set differently in a recipe that is read: see `load_recipe`.
         resume: `"auto"` continues the run in the recipe's folder, if there is one, from
             its newest whole checkpoint; `"never"` refuses a folder that holds a run.
-        allow_other_encoder: Whether a dataset may be of another VAE or text encoder
-            than the preset's.
+        allow_other_encoder: Whether a dataset may be of another VAE or text encoder.
 
     Raises:
         RecipeError: If the recipe is wrong.
@@ -95,8 +87,8 @@ def train(
         ValueError: If they do not fit the recipe, or one another.
         RuntimeError: If another process trains in the folder.
         ProcessLost: If one of several processes that train together has ended.
-        TrainingFailed: If something was not finite after the last roll-back too, or
-            no checkpoint can be written or read.
+        TrainingFailed: If something was not finite after the last roll-back too, or no
+            checkpoint can be written or read.
 
     Example:
     ```python
@@ -108,10 +100,7 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, overrides)
     _check_packages(recipe)
-    with (
-        distributed(recipe.distribution) as hosts,
-        contextlib.ExitStack() as resources,
-    ):
+    with distributed(recipe.distribution) as hosts, contextlib.ExitStack() as resources:
         return _Run(recipe, resume, hosts, allow_other_encoder, resources).go()
 
 
@@ -124,10 +113,8 @@ def _check_packages(recipe: Recipe) -> None:
     missing = [name for name in extras if not _is_installed(name)]
     if missing:
         wanted = ",".join(sorted({extras[name] for name in missing}))
-        raise ImportError(
-            f"The recipe needs {', '.join(missing)}: "
-            f"pip install 'keras-makeavid[{wanted}]'"
-        )
+        problem = f"The recipe needs {', '.join(missing)}"
+        raise ImportError(f"{problem}: pip install 'keras-makeavid[{wanted}]'")
 
 
 def _is_installed(name):
@@ -152,9 +139,8 @@ class _Run:
         samples = recipe.samples
         self._hints = [read_image(p) for p in samples.hints] if samples else []
         # No one else has the task: a stage of adapters ends with other weights.
-        self._task = task = TextToVideo.from_preset(
-            recipe.model.preset, dtype="float32"
-        )
+        preset = recipe.model.preset
+        self._task = task = TextToVideo.from_preset(preset, dtype="float32")
         notes = phases.check_data(recipe, task, allow_other_encoder)
         phases.check_patterns(recipe, task.backbone)
         hosts.first_does(lambda: resources.enter_context(folder.begun(recipe)))
@@ -290,9 +276,8 @@ class _Run:
         )
         remaining = phase.steps - position.step
         if remaining:
-            loader = phases.open_loader(
-                stage, self._recipe.run.seed, self._task, self._hosts
-            )
+            seed = self._recipe.run.seed
+            loader = phases.open_loader(stage, seed, self._task, self._hosts)
             first = done + position.data_shift
             callbacks = UnreadLogs([callback], add_history=True, model=self._model)
             with _inputs(loader, stage.objective, first) as inputs:

@@ -1,7 +1,5 @@
 """What happens between the steps of `fit` in a run, and signals that end it."""
 
-from __future__ import annotations
-
 import dataclasses
 import signal
 import threading
@@ -63,10 +61,7 @@ class Interruption:
 
 
 class SharedInterruption(Interruption):
-    """The same where several processes train: all stop after the same step.
-
-    It is one step later, when a reduction behind that step's own has told all of them.
-    """
+    """The same of several processes: all stop after the same step, one later."""
 
     def __init__(self):
         super().__init__()
@@ -98,10 +93,7 @@ class SharedInterruption(Interruption):
 
 
 class UnreadLogs(keras.callbacks.CallbackList):
-    """Callbacks that get the logs as they are on the device.
-
-    For Python numbers, as Keras's own list gives, each step would be waited for.
-    """
+    """Callbacks that get logs as they are on the device, without waiting."""
 
     def on_train_batch_end(self, batch, logs=None) -> None:
         for callback in self.callbacks:

@@ -1,7 +1,5 @@
 """The folder of a run."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os
@@ -51,23 +49,18 @@ class RunFolder:
             if self.path.exists() and (
                 not self.path.is_dir() or self._holds_anything()
             ):
-                raise FileExistsError(
-                    f"{self.path} holds something that is no run: choose another "
-                    "run.folder"
-                )
+                problem = f"{self.path} holds something that is no run"
+                raise FileExistsError(f"{problem}: choose another run.folder")
             return
         if not resume:
-            raise FileExistsError(
-                f"{self.path} holds a run already: continue it (--resume auto), or "
-                "choose another run.folder"
-            )
+            problem = f"{self.path} holds a run already: continue it (--resume auto)"
+            raise FileExistsError(f"{problem}, or choose another run.folder")
         found = self._read_recipe()
         differences = list(_differences(_completed(found), recipe_as_dict(recipe)))
         if differences:
             told = "; ".join(differences[:10])
-            raise ValueError(
-                f"The recipe is not that of the run in {self.path}: {told}"
-            )
+            trouble = f"The recipe is not that of the run in {self.path}"
+            raise ValueError(f"{trouble}: {told}")
 
     @contextlib.contextmanager
     def begun(self, recipe: Recipe) -> Iterator[None]:

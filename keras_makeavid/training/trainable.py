@@ -1,7 +1,5 @@
 """Which weights train."""
 
-from __future__ import annotations
-
 import math
 import re
 
@@ -14,9 +12,9 @@ _PATTERNS = {"temporal": r"temporal", "spatial": r"^(?!.*temporal)", "all": r""}
 
 
 def set_trainable(model: keras.Model, trainable: str) -> int:
-    """Make the layers of a model trainable whose path matches, and freeze the rest.
+    """Make layers trainable whose path matches, freeze the rest; count what trains.
 
-    Frozen weights cost no gradient and no optimizer state.
+    Frozen weights cost no gradient and no optimizer state. No others is a `ValueError`.
 
     Args:
         model: A built model, such as `UNetPseudo3D`.
@@ -24,12 +22,6 @@ def set_trainable(model: keras.Model, trainable: str) -> int:
             `"spatial"` (the others: those that an image passes), `"all"`, `"lora"`
             (only what `add_lora` added), or a regular expression that is searched for
             in the path of each layer, such as `"attn_temporal|up_blocks"`.
-
-    Returns:
-        The number of trainable parameters.
-
-    Raises:
-        ValueError: If nothing would train.
 
     Example:
     ```python
@@ -76,8 +68,6 @@ def matching_layers(
         if layer._trainable_variables or layer._non_trainable_variables:
             owners[layer] = bool(pattern.search(layer.path))
     if not any(owners.values()):
-        raise ValueError(
-            f"No layer's path matches trainable={trainable!r}. Paths look like "
-            f"{next(iter(owners)).path!r}"
-        )
+        problem = f"No layer's path matches trainable={trainable!r}"
+        raise ValueError(f"{problem}. Paths look like {next(iter(owners)).path!r}")
     return owners

@@ -1,7 +1,5 @@
 """What the training models have in common: what they log, draw and compare."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -35,8 +33,7 @@ class ReportingModel(keras.Model):
     """A model that draws at random, and whose `fit` logs what each step tells.
 
     `loss` is Keras's mean over the epoch so far; `step_loss` is the step's. An
-    optimizer reports by a dict of variables, `step_report`, as `AdamW` does. All are
-    outputs of the compiled step: nobody waits for them who does not read them.
+    optimizer reports by a dict of variables, `step_report`, as `AdamW` does.
     """
 
     # Names of the arguments that are models themselves, and of those plain as JSON.
@@ -71,10 +68,8 @@ class ReportingModel(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        parts = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in cls.PARTS
-        }
+        made = keras.saving.deserialize_keras_object
+        parts = {name: made(config[name]) for name in cls.PARTS}
         return cls(**{**config, **parts})
 
     def train_step(self, *arguments) -> Any:
@@ -115,20 +110,16 @@ class DiffusionModel(ReportingModel):
     ):
         super().__init__(seed, **{"dtype": unet.dtype_policy, **kwargs})
         if not 0.0 <= caption_dropout <= 1.0:
-            raise ValueError(
-                f"caption_dropout must be from 0 to 1. Received: {caption_dropout}"
-            )
+            expected = "caption_dropout must be from 0 to 1"
+            raise ValueError(f"{expected}. Received: {caption_dropout}")
         if isinstance(schedule, dict):
             schedule = NoiseSchedule.from_config(schedule)
         if not isinstance(schedule, NoiseSchedule):
-            raise ValueError(
-                "schedule must be the NoiseSchedule that the UNet was trained with. "
-                f"Received: {schedule!r}"
-            )
+            wanted = "the NoiseSchedule that the UNet was trained with"
+            raise ValueError(f"schedule must be {wanted}. Received: {schedule!r}")
         if caption_dropout and empty is None:
-            raise ValueError(
-                f"caption_dropout={caption_dropout} needs {self.EMPTY}. Received: None"
-            )
+            expected = f"caption_dropout={caption_dropout} needs {self.EMPTY}"
+            raise ValueError(f"{expected}. Received: None")
         self.unet = unet
         self.schedule = schedule
         self.trainable_part = trainable
@@ -138,32 +129,26 @@ class DiffusionModel(ReportingModel):
     def noised(self, latents: Any) -> tuple[Any, Any, Any]:
         """Noisy latents of scaled ones, timesteps `(B,)` and what is to be told."""
         batch = ops.shape(latents)[0]
-        timesteps = keras.random.randint(
-            (batch,), 0, self.schedule.num_train_steps, seed=self.seed_generator
-        )
-        noise = keras.random.normal(
-            ops.shape(latents), dtype="float32", seed=self.seed_generator
-        )
+        seed, steps = self.seed_generator, self.schedule.num_train_steps
+        timesteps = keras.random.randint((batch,), 0, steps, seed=seed)
+        noise = keras.random.normal(ops.shape(latents), dtype="float32", seed=seed)
         noisy = self.schedule.add_noise(latents, noise, timesteps)
         return noisy, timesteps, self.schedule.target(latents, noise, timesteps)
 
     def with_dropout(self, texts: Any, empty: Any) -> Any:
         """Put the empty prompt `(L, ...)` in place of some of texts `(B, L, ...)`."""
-        drawn = keras.random.uniform(
-            (ops.shape(texts)[0],), dtype="float32", seed=self.seed_generator
-        )
-        dropped = ops.reshape(
-            drawn < self.caption_dropout, (-1,) + (1,) * (len(texts.shape) - 1)
-        )
+        shape, seed = (ops.shape(texts)[0],), self.seed_generator
+        drawn = keras.random.uniform(shape, dtype="float32", seed=seed)
+        sides = (-1,) + (1,) * (len(texts.shape) - 1)
+        dropped = ops.reshape(drawn < self.caption_dropout, sides)
         return ops.where(dropped, empty, texts)
 
     def outputs(self, prediction: Any, target: Any, timesteps: Any) -> dict[str, Any]:
         """What `call` returns, all that the loss is made of; `weights` are `(B,)`."""
         outputs = {"prediction": ops.cast(prediction, "float32"), "target": target}
         if self.min_snr_gamma is not None:
-            outputs["weights"] = self.schedule.min_snr_weights(
-                timesteps, self.min_snr_gamma
-            )
+            gamma = self.min_snr_gamma
+            outputs["weights"] = self.schedule.min_snr_weights(timesteps, gamma)
         return outputs
 
     def errors(self, difference: Any) -> Any:

@@ -1,7 +1,5 @@
 """The training model: a UNet, a noise schedule, and what is drawn on the device."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +14,7 @@ from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.tensor import Tensor
 from keras_makeavid.training.trainable import set_trainable
 from keras_makeavid.training.training_model import DiffusionModel
+from keras_makeavid.validation import refusal
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -33,15 +32,12 @@ class VideoDiffusion(DiffusionModel):
     Args:
         unet: The `UNetPseudo3D` to train.
         schedule: The `NoiseSchedule` that the UNet was trained with, or its config.
-        latent_scale: What latents are multiplied by, in float32: `scaling_factor` of
-            the VAE that encoded them.
+        latent_scale: What latents are multiplied by: the VAE's `scaling_factor`.
         trainable: What trains, see `set_trainable`.
         given_frames: The `GivenFrames` that it fills videos in from, or the shares of
-            its patterns. `None` is the published form: the hint is the first frame,
-            repeated, and the mask is 0 everywhere.
+            its patterns. `None` is the published form, `"repeated"`.
         hint_spacing: Short for `given_frames={"repeated every N": 1}`.
-        caption_dropout: Share of the samples that train with the empty prompt instead
-            of theirs, for guidance.
+        caption_dropout: Share of samples with the empty prompt, for guidance.
         empty_context: Text states `(L, D)` of the empty prompt, for `caption_dropout`.
         min_snr_gamma: Weighs the timesteps as `min_snr_weights`; `None` does not.
         seed: Seed of timesteps, noise and dropout.
@@ -51,8 +47,7 @@ class VideoDiffusion(DiffusionModel):
     unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))
     model = VideoDiffusion(unet, schedule=NoiseSchedule(), latent_scale=0.18215)
     model.compile(optimizer=AdamW(learning_rate=5e-5))
-    latents = keras.random.normal((2, 8, 16, 16, 4))
-    text = keras.random.normal((2, 77, 768))
+    latents, text = np.zeros((2, 8, 16, 16, 4)), np.zeros((2, 77, 768))
     model.fit({"latents": latents, "context": text}, batch_size=1)
     ```
     """
@@ -82,9 +77,7 @@ class VideoDiffusion(DiffusionModel):
         )
         if hint_spacing is not None:
             if hint_spacing < 1:
-                raise ValueError(
-                    f"hint_spacing must be None or at least 1. Received: {hint_spacing}"
-                )
+                raise refusal("hint_spacing must be None or at least 1", hint_spacing)
             if given_frames is not None:
                 raise ValueError(
                     "hint_spacing is short for given_frames: give one of them. "
@@ -94,18 +87,14 @@ class VideoDiffusion(DiffusionModel):
         if not isinstance(given_frames, GivenFrames):
             given_frames = GivenFrames(given_frames or REPEATED)
         if not isinstance(latent_scale, int | float) or not 0 < latent_scale < math.inf:
-            raise ValueError(
-                f"latent_scale must be a positive number. Received: {latent_scale!r}"
-            )
+            raise refusal("latent_scale must be a positive number", latent_scale)
         self.latent_scale = latent_scale
         self.given_frames = given_frames
         self.empty_context = None
         if empty_context is not None:
+            shape, name = np.shape(empty_context), "empty_context"
             self.empty_context = self.add_weight(
-                shape=np.shape(empty_context),
-                dtype="float32",
-                trainable=False,
-                name="empty_context",
+                shape, dtype="float32", trainable=False, name=name
             )
             self.empty_context.assign(empty_context)
         set_trainable(unet, trainable)
@@ -114,9 +103,8 @@ class VideoDiffusion(DiffusionModel):
     def call(self, inputs) -> dict[str, Tensor]:
         """Draw noise and timesteps for `latents` and `context`, and predict.
 
-        Returns:
-            A dict of `prediction` and `target`, both `(B, F, H, W, C)` float32, and
-            `weights` `(B,)` if the timesteps are weighed.
+        The dict has `prediction` and `target`, both `(B, F, H, W, C)` float32, and
+        `weights` `(B,)` if the timesteps are weighed.
         """
         unet_inputs, target = self.draw(inputs["latents"], inputs["context"])
         prediction = self.unet(unet_inputs)

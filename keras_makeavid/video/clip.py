@@ -16,14 +16,7 @@ from typing import Any
 import numpy as np
 
 from keras_makeavid.files import StrPath, existing_file, is_text, substitute_in
-from keras_makeavid.video.pictures import (
-    Colour,
-    TooLargeError,
-    as_rgb,
-    lay_over,
-    opened_picture,
-    pixels_of,
-)
+from keras_makeavid.video import pictures
 
 # Above it a header gives the ticks of a clock, not frames: 1000 and 90000 are common.
 FASTEST_RATE = 500.0
@@ -44,7 +37,7 @@ Frames = Iterator[tuple[float, Callable[[], np.ndarray]]]
 
 @contextmanager
 def open_clip(
-    path: StrPath | Clip, max_bytes: int, *, background: Colour = "white"
+    path: StrPath | Clip, max_bytes: int, *, background: pictures.Colour = "white"
 ) -> Iterator[Clip]:
     """Open any local file that FFmpeg reads as video, or an animated WebP.
 
@@ -53,15 +46,14 @@ def open_clip(
     if isinstance(path, Clip):
         yield path
         return
-    rgb = as_rgb(background)
+    rgb = pictures.as_rgb(background)
     path = existing_file(path)
     with path.open("rb") as file:
         head = file.read(4096)
     if is_text(head) and not head.startswith(b"YUV4MPEG2"):
         # Also keeps out playlists, through which FFmpeg would open other files.
-        raise ValueError(
-            f"{path} {substitute_in(head) or 'is a text file, not a video'}."
-        )
+        what = substitute_in(head) or "is a text file, not a video"
+        raise ValueError(f"{path} {what}.")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         yield WebPClip(path, max_bytes, rgb)
         return
@@ -73,8 +65,8 @@ class VideoClip:
     """The frames of a video file, decoded in order, as they are to be shown.
 
     That is cropped, of square pixels and upright: so are `height` and `width`. `rate`
-    is the header's, or measured. `promised_seconds` are 0 if the header promises none.
-    `end` is when the last frame decoded so far stops being shown, in seconds.
+    is the header's, or measured; `promised_seconds` are 0 if it promises none. `end` is
+    when the last frame decoded so far stops being shown, in seconds.
     """
 
     def __init__(self, path: Path, max_bytes: int, background: np.ndarray):
@@ -114,7 +106,6 @@ class VideoClip:
                 time += 1 / self.rate
 
     def close(self) -> None:
-        """Close the file."""
         self._container.close()
 
     def __str__(self) -> str:
@@ -325,14 +316,13 @@ class VideoClip:
             shaped = frame.reformat(width, format=layout, interpolation="BICUBIC")
             image = shaped.to_ndarray()
         except (av.FFmpegError, ValueError) as error:
-            raise ValueError(
-                f"A frame of {self._path} cannot be decoded: damaged?"
-            ) from error
+            problem = f"A frame of {self._path} cannot be decoded"
+            raise ValueError(f"{problem}: damaged?") from error
         (top, bottom, left, right), stretch = self._crop, width / frame.width
         columns = slice(round(left * stretch), width - round(right * stretch))
         image = image[top : frame.height - bottom, columns]
         if see_through:
-            image = lay_over(image, self._background)
+            image = pictures.lay_over(image, self._background)
         return np.ascontiguousarray(upright(image, self._matrix))
 
 
@@ -342,17 +332,17 @@ class WebPClip:
     def __init__(self, path: Path, max_bytes: int, background: np.ndarray):
         self._path = path
         self._frames, self._times = [], [0.0]
-        with opened_picture(path, max_bytes // 4) as picture:
+        with pictures.opened_picture(path, max_bytes // 4) as picture:
             width, height = picture.size
             count = getattr(picture, "n_frames", 1)
             if count * height * width * 4 > max_bytes:
-                raise TooLargeError(
+                raise pictures.TooLargeError(
                     f"{path} declares {count} frames of {width} x {height}, decoded "
                     f"more than max_bytes={max_bytes}."
                 )
             for index in range(count):
                 picture.seek(index)
-                self._frames.append(pixels_of(picture, background))
+                self._frames.append(pictures.pixels_of(picture, background))
                 # A browser shows a frame of no duration for a tenth of a second.
                 duration = picture.info["duration"] / 1000 or 0.1
                 self._times.append(self._times[-1] + duration)

@@ -1,7 +1,5 @@
 """OpenCV, loaded on first use and without its messages on stderr."""
 
-from __future__ import annotations
-
 import os
 import sys
 from types import ModuleType

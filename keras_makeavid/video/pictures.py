@@ -12,13 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from keras_makeavid.files import (
-    StrPath,
-    existing_file,
-    existing_parent,
-    substitute_in,
-    written_aside,
-)
+from keras_makeavid import files
 from keras_makeavid.video.resize import MAX_IMAGE_PIXELS, check_size, cover_crop
 
 if TYPE_CHECKING:
@@ -31,7 +25,7 @@ _WARNINGS = threading.RLock()
 
 
 def read_image(
-    path: StrPath,
+    path: files.StrPath,
     height: int | None = None,
     width: int | None = None,
     *,
@@ -39,15 +33,14 @@ def read_image(
 ) -> np.ndarray:
     """Read a picture as RGB, upright as its EXIF orientation says.
 
-    More than 8 bits a channel are reduced to 8. Of an animation the first frame is
-    read.
+    More than 8 bits a channel are reduced to 8; an animation has its first frame.
 
     Args:
         path: A PNG, JPEG, WebP, GIF or BMP file.
         height: Rows to scale and crop to, see `cover_crop`. None keeps the file's.
         width: Columns; given with `height` or not at all.
-        background: What lies behind transparent parts: a colour's name, `"#rrggbb"`,
-            or red, green and blue from 0 to 255.
+        background: What lies behind transparent parts: a colour's name, `"#rrggbb"`, or
+            red, green and blue from 0 to 255.
 
     Returns:
         `(H, W, 3)`, uint8, RGB.
@@ -72,28 +65,16 @@ def read_image(
 
 
 def read_mask(
-    path: StrPath,
+    path: files.StrPath,
     height: int | None = None,
     width: int | None = None,
     *,
     background: Colour = "white",
 ) -> np.ndarray:
-    """Read a picture as a mask: brightness, resized without mixing values.
+    """Read a picture as a mask, uint8 `(H, W)`: its brightness, 0 (black) to 255.
 
-    The same region is kept as by `read_image`, so mask and picture stay aligned.
-
-    Args:
-        path: A file as for `read_image`.
-        height: Rows to scale and crop to. None keeps the file's.
-        width: Columns; given with `height` or not at all.
-        background: What lies behind transparent parts, as for `read_image`.
-
-    Returns:
-        `(H, W)`, uint8, 0 (black) to 255 (white).
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is empty, no picture, damaged, or above 2**27 pixels.
+    It is resized without mixing values. The same region is kept as by `read_image`, of
+    which arguments and errors are.
 
     Example:
     ```python
@@ -111,44 +92,23 @@ def read_mask(
     return cover_crop(mask, height, width, nearest=True)
 
 
-def check_image_path(path: StrPath) -> Path:
-    """Raise what `write_image` would, before there is a picture to write.
-
-    Args:
-        path: As for `write_image`.
-
-    Returns:
-        The path.
-
-    Raises:
-        FileNotFoundError: The folder does not exist.
-        ValueError: The suffix is none of a picture.
-
-    Example:
-    ```python
-    check_image_path("sheet.png")
-    ```
-    """
-    path = existing_parent(path)
+def check_image_path(path: files.StrPath) -> Path:
+    """Return the path that `write_image` would take, and raise what it would."""
+    path = files.existing_parent(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise ValueError(
-            f"A picture must be written as {', '.join(IMAGE_SUFFIXES)}. "
-            f"Received: {path.suffix!r} ({path})"
-        )
+        expected = f"A picture must be written as {', '.join(IMAGE_SUFFIXES)}"
+        raise ValueError(f"{expected}. Received: {path.suffix!r} ({path})")
     return path
 
 
-def write_image(path: StrPath, image: np.ndarray) -> None:
-    """Write a picture as PNG or JPEG, by the suffix.
+def write_image(path: files.StrPath, image: np.ndarray) -> None:
+    """Write a picture, uint8 RGB `(H, W, 3)`, as PNG or JPEG, by the suffix.
 
-    Args:
-        path: Ends in `.png`, `.jpg` or `.jpeg`. An existing file is replaced, whole
-            or not at all.
-        image: `(H, W, 3)`, uint8, RGB.
+    An existing file is replaced, whole or not at all.
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        ValueError: The suffix or the array is another.
+        ValueError: The suffix is not `.png`, `.jpg` or `.jpeg`, or the array another.
 
     Example:
     ```python
@@ -158,13 +118,11 @@ def write_image(path: StrPath, image: np.ndarray) -> None:
     path = check_image_path(path)
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-        raise ValueError(
-            "A picture must be uint8 of shape (H, W, 3). "
-            f"Received: {image.dtype} of shape {image.shape}"
-        )
+        expected = "A picture must be uint8 of shape (H, W, 3)"
+        raise ValueError(f"{expected}. Received: {image.dtype} of shape {image.shape}")
     if image.size == 0:
         raise ValueError(f"A picture must not be empty. Received: shape {image.shape}")
-    with written_aside(path) as aside:
+    with files.written_aside(path) as aside:
         aside.write_bytes(encode_image(image, path.suffix.lower()))
 
 
@@ -181,13 +139,13 @@ def encode_image(image: np.ndarray, suffix: str) -> bytes:
 
 @contextmanager
 def opened_picture(
-    path: StrPath, max_pixels: int = MAX_IMAGE_PIXELS
+    path: files.StrPath, max_pixels: int = MAX_IMAGE_PIXELS
 ) -> Iterator[ImageFile.ImageFile]:
     """Open a picture file of at most so many pixels, and name it in the block's errors.
 
-    What Pillow warns of there is ignored, and its own bound, which is the process's.
+    Pillow's warnings there are ignored, and its own bound, which is the process's.
     """
-    path = existing_file(path)
+    path = files.existing_file(path)
     # Uncompressed 16-bit RGBA: no picture within the limit is a larger file.
     if path.stat().st_size > 8 * max_pixels:
         raise ValueError(f"{path} is too large ({path.stat().st_size} bytes).")
@@ -199,7 +157,7 @@ def opened_picture(
         if opener is None:
             what = "is not a PNG, JPEG, WebP, GIF or BMP picture, or is truncated or "
             what += "damaged"
-            raise ValueError(f"{path} {substitute_in(head) or what}.")
+            raise ValueError(f"{path} {files.substitute_in(head) or what}.")
         try:
             # Pillow has its canvas made with the file's first byte.
             _check_pixels(path, _webp_canvas(head), max_pixels)
@@ -284,9 +242,8 @@ class TooLargeError(ValueError):
 def _check_pixels(path, size, most):
     width, height = size
     if width * height > most:
-        raise TooLargeError(
-            f"{path} declares {width} x {height} pixels, at most {most} are accepted."
-        )
+        problem = f"{path} declares {width} x {height} pixels"
+        raise TooLargeError(f"{problem}, at most {most} are accepted.")
 
 
 def _opener(head):

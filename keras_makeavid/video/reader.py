@@ -1,7 +1,5 @@
 """Reading video files: windows of frames at a chosen size and rate, and scenes."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import math
@@ -28,17 +26,10 @@ DETECTION_WIDTH = 256
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file holds.
+    """What a video file holds: frames that can be decoded, whatever its header says.
 
-    Attributes:
-        path: The file.
-        num_frames: Frames that can be decoded, whatever the header says.
-        fps: Frames a second, on average if the rate varies.
-        width: Columns of a frame as it is shown: cropped, of square pixels, upright.
-        height: Rows of such a frame.
-        duration: Seconds from the first frame to the end of the last.
-        stored_width: Columns of a frame as it is stored.
-        stored_height: Rows of a frame as it is stored.
+    `fps` is the average if the rate varies, `duration` goes to the end of the last
+    frame, and width and height are as it is shown: cropped, of square pixels, upright.
     """
 
     path: Path
@@ -55,13 +46,7 @@ def probe(path: StrPath, *, max_bytes: int = MAX_BYTES) -> VideoInfo:
     """Count and time the frames of a video file.
 
     Every frame is decoded, as headers of truncated files give counts that are wrong.
-
-    Args:
-        path: A local video file.
-        max_bytes: Most memory that what the file declares may take.
-
-    Returns:
-        The true numbers.
+    What the file declares may take `max_bytes` of memory.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -101,7 +86,7 @@ def read_video(
     max_bytes: int = MAX_BYTES,
     background: Colour = "white",
 ) -> np.ndarray:
-    """Read a window of a video file.
+    """Read a window of a video file, uint8 RGB `(F, H, W, 3)`.
 
     Frames are as the file says that they are to be shown: cropped, of square pixels and
     upright. In MP4, QuickTime, Matroska and WebM files the window is sought; in others,
@@ -112,30 +97,23 @@ def read_video(
             PNG or WebP; or a clip that is open.
         start: Where the window begins, in seconds after the first frame.
         num_frames: Frames to return. None reads to the end.
-        fps: Frames a second to return, at most 1000: for each instant
-            `start + k / fps` within the file the frame that begins nearest to it. None
-            gives every frame, from the one at `start` (within half a frame).
+        fps: Frames a second to return, at most 1000: for each instant `start + k / fps`
+            within the file the frame that begins nearest to it. None gives every frame,
+            from the one at `start` (within half a frame).
         height: Rows to scale and crop to, see `cover_crop`. None keeps the file's.
         width: Columns; given with `height` or not at all.
         max_bytes: Most memory that the result may take, by default 4 GiB.
-        background: What lies behind transparent parts, as for `read_image`. A clip
-            that is open has its own.
-
-    Returns:
-        `(F, H, W, 3)`, uint8, RGB.
+        background: What lies behind transparent parts of what is not open yet.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: An argument makes no sense; the file is empty, holds no picture or
-            cannot be decoded; the window holds fewer frames than asked for, or
-            needs more memory than allowed.
+            cannot be decoded, lacks frames asked for, or takes too much memory.
 
     Example:
     ```python
     write_video("clip.mp4", np.zeros((48, 64, 96, 3), "uint8"), fps=24)
-    window = read_video(
-        "clip.mp4", start=1.0, num_frames=8, fps=8, height=32, width=32
-    )
+    window = read_video("clip.mp4", start=1.0, num_frames=8, height=32, width=32)
     window.shape  # (8, 32, 32, 3)
     ```
     """
@@ -181,9 +159,8 @@ def check_window(start: float, num_frames: int | None, fps: float | None) -> Non
     ):
         raise ValueError(f"num_frames must be a positive int. Received: {num_frames!r}")
     if fps is not None and not 0 < fps <= FASTEST_FPS:
-        raise ValueError(
-            f"fps must be above 0 and at most {FASTEST_FPS}. Received: {fps!r}"
-        )
+        expected = f"fps must be above 0 and at most {FASTEST_FPS}"
+        raise ValueError(f"{expected}. Received: {fps!r}")
 
 
 def _every_frame(clip: Clip, start: float) -> Iterator[np.ndarray]:
@@ -208,13 +185,7 @@ def _nearest_frames(clip: Clip, start: float, fps: float) -> Iterator[np.ndarray
         instant = next(instants)
 
 
-def _fill(
-    frames: np.ndarray,
-    chosen: Iterator[np.ndarray],
-    num_frames: int | None,
-    limit: int,
-    path: StrPath | Clip,
-) -> None:
+def _fill(frames, chosen, num_frames, limit, path) -> None:
     """Write what is chosen into `frames`, whose first axis is made to fit in place."""
     height, width = frames.shape[1:3]
     count = 0
@@ -264,8 +235,6 @@ def import_scenedetect() -> tuple[type, type]:
     try:
         from scenedetect import ContentDetector, FrameTimecode
     except ImportError as error:
-        raise ImportError(
-            "Scene cuts are found by PySceneDetect: "
-            "pip install 'keras-makeavid[scenes]'"
-        ) from error
+        problem = "Scene cuts are found by PySceneDetect"
+        raise ImportError(f"{problem}: pip install 'keras-makeavid[scenes]'") from error
     return ContentDetector, FrameTimecode

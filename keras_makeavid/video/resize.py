@@ -1,7 +1,5 @@
 """Frames and their sizes: checks, resizing that fills the target, contact sheets."""
 
-from __future__ import annotations
-
 import math
 from numbers import Integral
 
@@ -19,10 +17,8 @@ def check_frames(frames: np.ndarray) -> np.ndarray:
     """Return `frames` if they are a video `(F, H, W, 3)`, uint8, with no axis empty."""
     frames = np.asarray(frames)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-        raise ValueError(
-            "Frames must be uint8 of shape (F, H, W, 3). "
-            f"Received: {frames.dtype} of shape {frames.shape}"
-        )
+        problem = "Frames must be uint8 of shape (F, H, W, 3)"
+        raise ValueError(f"{problem}. Received: {frames.dtype} of shape {frames.shape}")
     if frames.size == 0:
         raise ValueError(f"There are no frames. Received: shape {frames.shape}")
     return frames
@@ -31,36 +27,24 @@ def check_frames(frames: np.ndarray) -> np.ndarray:
 def check_size(height: int | None, width: int | None) -> None:
     """Refuse a target size of which only one side is given, or that is no size."""
     if (height is None) != (width is None):
-        raise ValueError(
-            "Give both height and width or neither. "
-            f"Received: height={height}, width={width}"
-        )
+        expected = "Give both height and width or neither"
+        raise ValueError(f"{expected}. Received: height={height}, width={width}")
     for name, value in (("height", height), ("width", width)):
         if value is not None and (not isinstance(value, Integral) or value < 1):
             raise ValueError(f"{name} must be a positive int. Received: {value!r}")
     if height and width and height * width > MAX_IMAGE_PIXELS:
-        raise ValueError(
-            f"A size must not be above {MAX_IMAGE_PIXELS} pixels. "
-            f"Received: {width} x {height}"
-        )
+        expected = f"A size must not be above {MAX_IMAGE_PIXELS} pixels"
+        raise ValueError(f"{expected}. Received: {width} x {height}")
 
 
 def cover_crop(
     image: np.ndarray, height: int, width: int, *, nearest: bool = False
 ) -> np.ndarray:
-    """Scale a picture until it covers the target, then crop it about its centre.
+    """Scale a uint8 picture until it covers the target, then crop it about its centre.
 
-    Shrinking averages areas, enlarging is cubic.
-
-    Args:
-        image: `(H, W, C)` or `(H, W)`, uint8.
-        height: Rows of the result, in pixels.
-        width: Columns of the result, in pixels.
-        nearest: Take the nearest pixel instead, so that no new values arise: for
-            masks.
-
-    Returns:
-        `(height, width, C)` or `(height, width)`, uint8.
+    Shrinking averages areas, enlarging is cubic; `nearest` takes the nearest pixel
+    instead, so that no new values arise: for masks. From `(H, W, C)` or `(H, W)` it
+    makes `(height, width, C)` or `(height, width)`.
 
     Example:
     ```python
@@ -94,10 +78,11 @@ def contact_sheet(
     max_width: int = 1024,
     max_frames: int = 24,
 ) -> np.ndarray:
-    """Lay frames out in reading order on a white grid with thin gaps.
+    """Lay frames out in reading order on a white grid with thin gaps, uint8 RGB.
 
     Frames are never enlarged. Where there are more than `max_frames`, evenly spaced
-    ones are shown, with the first and the last among them.
+    ones are shown, with the first and the last among them. What is no video or positive
+    count, and columns too many, are a `ValueError`.
 
     Args:
         frames: `(F, H, W, 3)`, uint8, RGB.
@@ -105,17 +90,10 @@ def contact_sheet(
         max_width: Largest width of the sheet, in pixels.
         max_frames: Most frames shown.
 
-    Returns:
-        `(sheet height, sheet width, 3)`, uint8, RGB.
-
-    Raises:
-        ValueError: The array is no video, a count is not positive, or so many columns
-            do not fit in `max_width`.
-
     Example:
     ```python
-    sheet = contact_sheet(np.zeros((24, 256, 256, 3), "uint8"), columns=6)
-    sheet.shape  # (684, 1024, 3)
+    frames = np.zeros((24, 256, 256, 3), "uint8")
+    contact_sheet(frames, columns=6).shape  # (684, 1024, 3)
     ```
     """
     frames = check_frames(frames)

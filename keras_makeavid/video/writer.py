@@ -1,7 +1,5 @@
 """Writing video files, the format chosen by the path."""
 
-from __future__ import annotations
-
 import math
 import os
 import re
@@ -57,7 +55,6 @@ def write_video(path: StrPath, frames: np.ndarray, fps: float = 8) -> None:
     ```python
     frames = np.random.randint(0, 256, (24, 64, 64, 3), "uint8")
     write_video("noise.mp4", frames, fps=8)
-    write_video("noise", frames)  # noise/frame_0000.png ...
     ```
     """
     check_video_path(path, fps)
@@ -71,31 +68,14 @@ def write_video(path: StrPath, frames: np.ndarray, fps: float = 8) -> None:
         return
     height, width = frames.shape[1:3]
     if max(height, width) > LARGEST_SIDE[suffix]:
-        raise ValueError(
-            f"{suffix} holds at most {LARGEST_SIDE[suffix]} pixels a side. "
-            f"Received: {width} x {height}"
-        )
+        expected = f"{suffix} holds at most {LARGEST_SIDE[suffix]} pixels a side"
+        raise ValueError(f"{expected}. Received: {width} x {height}")
     with written_aside(path) as aside:
         WRITERS[suffix](aside, frames, fps)
 
 
 def check_video_path(path: StrPath, fps: float = 8) -> None:
-    """Raise what `write_video` would, before there are frames to write.
-
-    Args:
-        path: As for `write_video`.
-        fps: As for `write_video`.
-
-    Raises:
-        FileNotFoundError: The folder to write in does not exist.
-        FileExistsError: PNG frames would replace something other than PNG frames.
-        ValueError: Suffix or rate are not such as `write_video` takes.
-
-    Example:
-    ```python
-    check_video_path("rain.mp4", fps=12)
-    ```
-    """
+    """Raise what `write_video` would, before there are frames to write."""
     existing_parent(path)
     suffix = _suffix(path)
     if not math.isfinite(fps) or fps <= 0:
@@ -110,10 +90,8 @@ def check_video_path(path: StrPath, fps: float = 8) -> None:
         )
     fastest = FASTEST_RATE[suffix]
     if not SLOWEST_RATE <= fps <= fastest:
-        raise ValueError(
-            f"{suffix} is written at {SLOWEST_RATE} to {fastest} frames a second. "
-            f"Received: fps={fps!r}"
-        )
+        expected = f"{suffix} is written at {SLOWEST_RATE} to {fastest} frames a second"
+        raise ValueError(f"{expected}. Received: fps={fps!r}")
 
 
 def _suffix(path: StrPath) -> str | None:
@@ -130,10 +108,8 @@ def _check_frames_folder(path: Path) -> None:
         raise FileExistsError(f"{path} is a file, expected a folder of PNG frames.")
     for entry in path.iterdir():
         if not FRAME_NAME.fullmatch(entry.name) or not entry.is_file():
-            raise FileExistsError(
-                f"{path} holds more than PNG frames, {entry.name!r} for one: "
-                "choose another folder."
-            )
+            problem = f"{path} holds more than PNG frames, {entry.name!r} for one"
+            raise FileExistsError(f"{problem}: choose another folder.")
 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:

@@ -1,11 +1,8 @@
 """Flax's msgpack: nested maps of names to arrays, its small objects read by `msgpack`.
 
-An array is an extension object that holds shape, dtype and bytes. One of more than
-`2**30` bytes is a map of flat pieces instead. Only heads are read, and data stays
-where it is in the file.
+An array is an extension object of shape, dtype and bytes; one of more than `2**30` is
+a map of flat pieces. Only heads are read, and data stays where it is in the file.
 """
-
-from __future__ import annotations
 
 import math
 import struct
@@ -14,19 +11,7 @@ from typing import Any
 
 import msgpack
 
-from weights_tools.formats.tensors import (
-    SEPARATOR,
-    Extent,
-    FormatError,
-    MappedFile,
-    NameCollector,
-    StoredTensor,
-    TensorFile,
-    TensorSpec,
-    checked_spec,
-    mapped_tensors,
-    nested,
-)
+from weights_tools.formats import tensors
 
 # Flax's extension types; a NumPy scalar is an array without dimensions.
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
@@ -58,32 +43,31 @@ def is_flax(start: bytes) -> bool:
     return kinds == ["map", "str"] and start[0] != 0x80
 
 
-def open_flax(file: MappedFile) -> TensorFile:
+def open_flax(file: tensors.MappedFile) -> tensors.TensorFile:
     """Open a file of Flax by its heads alone; what is no array is left out."""
     walk = _Walk(file)
     prefix: tuple[str, ...] = ()
     try:
         walk.container("map", prefix)
-    except FormatError:
+    except tensors.FormatError:
         raise
     except Exception as error:
         # Damage meets the library in many ways.
-        raise file.error(
-            f"is truncated or damaged at byte {walk.at}: {error!r:.200}"
-        ) from error
+        problem = f"is truncated or damaged at byte {walk.at}"
+        raise file.error(f"{problem}: {error!r:.200}") from error
     if walk.at != file.size:
         raise file.error(f"{file.size - walk.at} bytes follow the map")
-    return mapped_tensors(file, walk.tensors)
+    return tensors.mapped_tensors(file, walk.tensors)
 
 
 class _Walk:
     """Goes through a file of Flax once, object by object, and notes its arrays."""
 
-    def __init__(self, file: MappedFile):
+    def __init__(self, file: tensors.MappedFile):
         self.file = file
         self.at = 0
-        self.tensors: dict[str, StoredTensor] = {}
-        self.names = NameCollector(file)
+        self.tensors: dict[str, tensors.StoredTensor] = {}
+        self.names = tensors.NameCollector(file)
         self.left = _MOST_ENTRIES
 
     def library(self, method: str) -> Any:
@@ -98,7 +82,7 @@ class _Walk:
         """What stands next: `"map"`, `"array"`, `"str"`, `"bin"`, `"ext"` or other."""
         return _HEADS.get(self.file.map[self.at], ("other", 0))[0]
 
-    def data(self) -> tuple[int, Extent]:
+    def data(self) -> tuple[int, tensors.Extent]:
         """Code (of an extension) and bytes of a text, bytes or extension; go past."""
         kind, length = _HEADS[self.file.map[self.at]]
         start = self.at + 1
@@ -112,10 +96,9 @@ class _Walk:
         if not self.file.holds(start, length):
             raise ValueError(f"an object of {length} bytes has no end")
         self.at = start + length
-        return code, Extent(start, length)
+        return code, tensors.Extent(start, length)
 
     def container(self, kind: str, prefix: tuple[str, ...]) -> None:
-        """Walk through a map or array."""
         if self.kind() != kind:
             raise self.error(prefix, f"is not a msgpack {kind}")
         count = self.library(f"read_{kind}_header")
@@ -153,11 +136,13 @@ class _Walk:
             elif kind == "ext" and code != _COMPLEX:
                 raise self.error(path, f"unknown extension type {code}")
 
-    def array(self, body: Extent, path: tuple[str, ...]) -> StoredTensor:
+    def array(
+        self, body: tensors.Extent, path: tuple[str, ...]
+    ) -> tensors.StoredTensor:
         """Shape, dtype and extent of an array from the body of its extension."""
         end, self.at = self.at, body.offset
         parts = "expected shape, dtype and bytes"
-        with self.file.reading(SEPARATOR.join(path), parts):
+        with self.file.reading(tensors.SEPARATOR.join(path), parts):
             count = self.library("read_array_header")
             shape, dtype = self.library("unpack"), self.library("unpack")
             if count != 3 or self.kind() != "bin":
@@ -165,14 +150,14 @@ class _Walk:
             _, data = self.data()
             if sum(data) != end:
                 raise ValueError(parts)
-            spec = checked_spec(shape, dtype)
+            spec = tensors.checked_spec(shape, dtype)
             if spec.nbytes != data.nbytes:
                 raise ValueError(
                     f"shape {spec.shape} of {spec.dtype} takes {spec.nbytes} bytes, "
                     f"{data.nbytes} are there"
                 )
         self.at = end
-        return StoredTensor(spec, (data,))
+        return tensors.StoredTensor(spec, (data,))
 
     def chunked(self, count: int, path: tuple[str, ...]) -> None:
         """Note an array in pieces: `{marker: True, "shape": {}, "chunks": {}}`."""
@@ -195,15 +180,17 @@ class _Walk:
         if not chunks:
             raise self.error(path, "a chunked array has no chunks")
         with self.file.reading(name):
-            spec = checked_spec(shape, chunks[0].spec.dtype)
+            spec = tensors.checked_spec(shape, chunks[0].spec.dtype)
         if any(len(c.spec.shape) != 1 or c.spec.dtype != spec.dtype for c in chunks):
             raise self.error(path, f"chunks are not flat arrays of {spec.dtype}")
         if sum(c.spec.nbytes for c in chunks) != spec.nbytes:
             raise self.error(path, f"chunks do not add up to shape {spec.shape}")
-        self.tensors[name] = StoredTensor(spec, tuple(c.extents[0] for c in chunks))
+        self.tensors[name] = tensors.StoredTensor(
+            spec, tuple(c.extents[0] for c in chunks)
+        )
 
-    def error(self, path: tuple[str, ...], reason: str) -> FormatError:
-        return self.file.error(reason, SEPARATOR.join(path) or None)
+    def error(self, path: tuple[str, ...], reason: str) -> tensors.FormatError:
+        return self.file.error(reason, tensors.SEPARATOR.join(path) or None)
 
 
 # A file in order: heads as bytes, and data as the tensor's name and a count of bytes.
@@ -211,15 +198,15 @@ _Pieces = Iterator[bytes | tuple[str, int]]
 
 
 def lay_out_flax(
-    specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]
+    specs: Mapping[str, tensors.TensorSpec], metadata: Mapping[str, str]
 ) -> list[bytes | tuple[str, int]]:
     """The heads, and name and bytes of data, of a file as Flax itself writes it."""
     if metadata:
         raise ValueError(f"Flax's msgpack holds no metadata. Received: {metadata}")
-    return list(_tree(nested(specs), specs))
+    return list(_tree(tensors.nested(specs), specs))
 
 
-def _tree(tree: dict[str, Any], specs: Mapping[str, TensorSpec]) -> _Pieces:
+def _tree(tree: dict[str, Any], specs: Mapping[str, tensors.TensorSpec]) -> _Pieces:
     yield msgpack.Packer().pack_map_header(len(tree))
     for key, node in tree.items():
         if len(key.encode()) > _LONGEST_KEY:
@@ -231,7 +218,7 @@ def _tree(tree: dict[str, Any], specs: Mapping[str, TensorSpec]) -> _Pieces:
             yield from _pieces(node, specs[node])
 
 
-def _pieces(name: str, spec: TensorSpec) -> _Pieces:
+def _pieces(name: str, spec: tensors.TensorSpec) -> _Pieces:
     if spec.nbytes <= LARGEST_CHUNK:
         yield from _array(name, spec)
         return
@@ -244,10 +231,10 @@ def _pieces(name: str, spec: TensorSpec) -> _Pieces:
     yield head + msgpack.Packer().pack_map_header(len(chunks))
     for index, chunk in enumerate(chunks):
         yield msgpack.packb(str(index))
-        yield from _array(name, TensorSpec((chunk,), spec.dtype))
+        yield from _array(name, tensors.TensorSpec((chunk,), spec.dtype))
 
 
-def _array(name: str, spec: TensorSpec) -> _Pieces:
+def _array(name: str, spec: tensors.TensorSpec) -> _Pieces:
     inner = b"\x93" + msgpack.packb(spec.shape) + msgpack.packb(spec.dtype)
     inner += _head(spec.nbytes, 0xC4)
     length = len(inner) + spec.nbytes

@@ -4,8 +4,6 @@ The HDF5 library, on which h5py is built, crashes or never returns on some damag
 files. Here the structure is read within bounds, and data stays where it is in the file.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import struct
@@ -21,20 +19,7 @@ from pyfive.h5d import DatasetID
 from pyfive.misc_low_level import SuperBlock
 from pyfive.p5t import P5EnumType, P5FloatType, P5IntegerType, P5OpaqueType
 
-from weights_tools.formats.tensors import (
-    SEPARATOR,
-    BoundedReader,
-    Extent,
-    MappedFile,
-    NameCollector,
-    StoredTensor,
-    TensorFile,
-    TensorSpec,
-    checked_spec,
-    nested,
-    read_only,
-    shortened,
-)
+from weights_tools.formats import tensors
 
 # A hundred times the structure of a file of this family.
 _MOST_STRUCTURE = 64 * 2**20
@@ -69,17 +54,17 @@ class _Objects(DataObjects):
         return super()._attr_value(ptype, buf, count, offset)
 
 
-class Hdf5Tensors(TensorFile):
+class Hdf5Tensors(tensors.TensorFile):
     """Tensors of an HDF5 file, views or joined chunks; `groups` are objects by name."""
 
-    def __init__(self, file: MappedFile):
+    def __init__(self, file: tensors.MappedFile):
         self.groups: dict[str, _Objects] = {}
-        self._file, self._names = file, NameCollector(file)
+        self._file, self._names = file, tensors.NameCollector(file)
         # Each structure has bytes of its own: more than all of them is a loop.
-        self._reader = BoundedReader(file, min(8 * file.size, _MOST_STRUCTURE))
+        self._reader = tensors.BoundedReader(file, min(8 * file.size, _MOST_STRUCTURE))
         self._visited: set[int] = set()
         self._arrays: dict[str, Callable[[], np.ndarray]] = {}
-        self._found: dict[str, TensorSpec] = {}
+        self._found: dict[str, tensors.TensorSpec] = {}
         with self._reading():
             block = SuperBlock(self._reader, 0)
             end = block._contents["end_of_file_address"]
@@ -93,7 +78,7 @@ class Hdf5Tensors(TensorFile):
     def texts(self, group: str) -> dict[str, str | list[str]]:
         """Attributes of a group (`""` is the root): texts, or lists of texts."""
         if group not in self.groups:
-            raise self.error(f"has no group {shortened(group)}")
+            raise self.error(f"has no group {tensors.shortened(group)}")
         with self._reading(group):
             return _texts(self.groups[group])
 
@@ -104,7 +89,7 @@ class Hdf5Tensors(TensorFile):
     def _reading(self, *path: str) -> AbstractContextManager[None]:
         # Damage meets the library in many ways.
         reason = "is damaged, or unlike what Keras writes"
-        return self._file.reading(SEPARATOR.join(path) or None, reason)
+        return self._file.reading(tensors.SEPARATOR.join(path) or None, reason)
 
     def _visit(self, address: int, path: tuple[str, ...]) -> None:
         with self._reading(*path):
@@ -118,7 +103,7 @@ class Hdf5Tensors(TensorFile):
                 return
             if not any(map(found.find_msg_type, (_SYMBOLS, _LINK, _LINKS))):
                 raise ValueError("is neither a group nor a dataset")
-            self.groups[SEPARATOR.join(path)] = found
+            self.groups[tensors.SEPARATOR.join(path)] = found
             for name, member in list(found.iter_links()):
                 with self._reading(*path, name):
                     if isinstance(member, str):
@@ -132,10 +117,10 @@ class Hdf5Tensors(TensorFile):
             raise elsewhere
         if found.shape is None:
             raise ValueError("has no shape")
-        self._found[name] = spec = checked_spec(found.shape, _dtype(found))
+        self._found[name] = spec = tensors.checked_spec(found.shape, _dtype(found))
         _, layout, at = found.get_id_storage_params()
         if not spec.nbytes:
-            self._arrays[name] = lambda: self._file.view(StoredTensor(spec, ()))
+            self._arrays[name] = lambda: self._file.view(tensors.StoredTensor(spec, ()))
         elif layout == _CHUNKED:
             dataset = self._checked_chunks(found, spec)
             self._arrays[name] = lambda: self._joined_chunks(dataset, spec)
@@ -147,7 +132,7 @@ class Hdf5Tensors(TensorFile):
             array = np.frombuffer(data, spec.numpy_dtype).reshape(spec.shape)
             self._arrays[name] = lambda: array
         elif layout == _CONTIGUOUS:
-            extent = Extent(*struct.unpack_from("<2Q", found.msg_data, at))
+            extent = tensors.Extent(*struct.unpack_from("<2Q", found.msg_data, at))
             if extent.offset == 2**64 - 1:
                 raise ValueError("has no data: nothing was ever written to it")
             if extent.nbytes != spec.nbytes or not self._file.holds(*extent):
@@ -155,12 +140,12 @@ class Hdf5Tensors(TensorFile):
                     f"shape {spec.shape} of {spec.dtype} takes {spec.nbytes} bytes, "
                     f"{extent.nbytes} at {extent.offset} do not fit the file"
                 )
-            stored = StoredTensor(spec, (extent,))
+            stored = tensors.StoredTensor(spec, (extent,))
             self._arrays[name] = lambda: self._file.view(stored)
         else:
             raise elsewhere
 
-    def _checked_chunks(self, found: _Objects, spec: TensorSpec) -> DatasetID:
+    def _checked_chunks(self, found: _Objects, spec: tensors.TensorSpec) -> DatasetID:
         """Check the chunks of a dataset, so that it takes no more than its size."""
         filters = _filters(found)
         if filters not in _PACKINGS:
@@ -168,12 +153,10 @@ class Hdf5Tensors(TensorFile):
         dataset = DatasetID(found)
         chunks = list((dataset.index or {}).values())
         counts = [-(-n // c) for n, c in zip(spec.shape, dataset.chunks, strict=True)]
-        steps = (
-            range(0, c * n, c) for c, n in zip(dataset.chunks, counts, strict=True)
-        )
+        axes = (range(0, c * n, c) for c, n in zip(dataset.chunks, counts, strict=True))
         # The number first: a list of what is expected could be without end.
         if math.prod(counts) != len(chunks) or any(
-            place not in dataset.index for place in itertools.product(*steps)
+            place not in dataset.index for place in itertools.product(*axes)
         ):
             raise ValueError(f"has {len(chunks)} of {math.prod(counts)} chunks")
         # Or a single small chunk could stand for any number of large ones.
@@ -186,7 +169,9 @@ class Hdf5Tensors(TensorFile):
                 raise ValueError(f"has a chunk of {chunk.size} bytes, not {full}")
         return dataset
 
-    def _joined_chunks(self, dataset: DatasetID, spec: TensorSpec) -> np.ndarray:
+    def _joined_chunks(
+        self, dataset: DatasetID, spec: tensors.TensorSpec
+    ) -> np.ndarray:
         dtype, filters = spec.numpy_dtype, _filters(dataset)
         full = math.prod(dataset.chunks) * dtype.itemsize
         whole = np.empty(spec.shape, dtype)
@@ -205,7 +190,7 @@ class Hdf5Tensors(TensorFile):
             )
             kept = tuple(map(slice, whole[inside].shape))
             whole[inside] = values.view(dtype).reshape(dataset.chunks)[kept]
-        return read_only(whole)
+        return tensors.read_only(whole)
 
 
 def _filters(of: Any) -> list[int]:
@@ -220,9 +205,8 @@ def _dtype(found: _Objects) -> str:
     ptype = found.ptype
     kind = type(ptype).__name__.removeprefix("P5")
     if isinstance(ptype, P5FloatType):
-        form = struct.unpack_from(
-            "<2H4BI", found.msg_data, message["offset_to_message"] + 8
-        )
+        at = message["offset_to_message"] + 8
+        form = struct.unpack_from("<2H4BI", found.msg_data, at)
         if ptype.dtype.str[0] != ">" and form in _FLOATS:
             return _FLOATS[form]
     elif isinstance(ptype, P5IntegerType) and ptype.dtype.str[0] != ">":
@@ -256,21 +240,20 @@ def _text(value: bytes | str) -> str:
     return value if isinstance(value, str) else value.rstrip(b"\0").decode()
 
 
-def check_hdf5(specs: Mapping[str, TensorSpec]) -> None:
+def check_hdf5(specs: Mapping[str, tensors.TensorSpec]) -> None:
     """Check that an HDF5 file can hold such tensors."""
-    nested(specs)
+    tensors.nested(specs)
     for name, spec in specs.items():
-        if {"", "."} & set(name.split(SEPARATOR)) or "\0" in name:
+        if {"", "."} & set(name.split(tensors.SEPARATOR)) or "\0" in name:
             raise ValueError(f"HDF5 has no such name: {name!r}")
         if spec.dtype not in _WRITTEN:
-            raise ValueError(
-                f"HDF5 holds {sorted(_WRITTEN)}. Received: {name!r} {spec.dtype}"
-            )
+            expected = f"HDF5 holds {sorted(_WRITTEN)}"
+            raise ValueError(f"{expected}. Received: {name!r} {spec.dtype}")
 
 
 def begin_hdf5(
-    path: Path, specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]
-) -> dict[str, list[Extent]]:
+    path: Path, specs: Mapping[str, tensors.TensorSpec], metadata: Mapping[str, str]
+) -> dict[str, list[tensors.Extent]]:
     """Write an HDF5 file but for the values of its tensors, and tell where they go."""
     import h5py
 
@@ -283,7 +266,7 @@ def begin_hdf5(
         raise OSError(f"{path} could not be written: {error}") from error
 
 
-def _create(h5py, file, name: str, spec: TensorSpec) -> list[Extent]:
+def _create(h5py, file, name: str, spec: tensors.TensorSpec) -> list[tensors.Extent]:
     """Create a dataset in one piece, its place fixed and nothing written to it."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -301,4 +284,4 @@ def _create(h5py, file, name: str, spec: TensorSpec) -> list[Extent]:
     dataset = h5py.h5d.create(file.id, name.encode(), dtype, space, creation, links)
     if spec.dtype == "bfloat16":
         h5py.Dataset(dataset).attrs.update(_BFLOAT16)
-    return [Extent(dataset.get_offset(), spec.nbytes)] if spec.nbytes else []
+    return [tensors.Extent(dataset.get_offset(), spec.nbytes)] if spec.nbytes else []

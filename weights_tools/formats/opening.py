@@ -1,7 +1,5 @@
 """Open a file of named tensors, whatever its format, or a set of such files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path, PureWindowsPath
@@ -50,18 +48,15 @@ def open_tensors(path: StrPath) -> TensorFile:
 
     The format is told by the content, then by the suffix: safetensors, checkpoints of
     PyTorch (nothing in them is run), Flax's msgpack, HDF5 as Keras writes it, or the
-    `index.json` of files in any of these.
-
-    What is damaged, dangerous or of no known format is a `FormatError`.
+    `index.json` of files in any of these. Others are a `FormatError`.
 
     Example:
     ```python
     specs = {"bias": TensorSpec((3,), "float32")}
-    with create_tensors("model.safetensors", specs, "safetensors") as writer:
+    with create_tensors("a.h5", specs, "hdf5") as writer:
         writer.write("bias", np.ones(3, "float32"))
-    with open_tensors("model.safetensors") as file:
-        bias = file.read("bias")
-    bias.shape  # (3,)
+    with open_tensors("a.h5") as file:
+        bias = file.read("bias")  # (3,)
     ```
     """
     file = MappedFile(path)
@@ -106,14 +101,12 @@ def _open_sharded(index: MappedFile) -> TensorFile:
                 if weight_map.get(name) != shard:
                     home = weight_map.get(name)
                     listed = f"in {shortened(home)}" if home else "nowhere"
-                    raise file.error(
-                        f"is here and, by {index.path.name}, {listed}", name
-                    )
+                    problem = f"is here and, by {index.path.name}, {listed}"
+                    raise file.error(problem, name)
         for name, shard in weight_map.items():
             if name not in opened[shard].specs:
-                raise opened[shard].error(
-                    f"is absent, but {index.path.name} lists it", name
-                )
+                problem = f"is absent, but {index.path.name} lists it"
+                raise opened[shard].error(problem, name)
         homes = {name: opened[shard] for name, shard in weight_map.items()}
         specs = {name: home.specs[name] for name, home in homes.items()}
         metadata = next(iter(homes.values())).metadata
@@ -131,9 +124,8 @@ def _weight_map(index: MappedFile) -> dict[str, str]:
         raise index.error("has no weight_map of names to files")
     for name, shard in weight_map.items():
         if not isinstance(shard, str):
-            raise index.error(
-                f"file must be a string. Received: {shortened(shard)}", name
-            )
+            expected = "file must be a string"
+            raise index.error(f"{expected}. Received: {shortened(shard)}", name)
     return weight_map
 
 
@@ -153,11 +145,7 @@ def _inside(index: Path, shard: str) -> Path:
 
 
 def _roots(index: Path) -> list[Path]:
-    """Folders that the files of a sharded set may really lie in.
-
-    In the cache of `huggingface_hub` the files of a revision are links to the `blobs`
-    of the same repository.
-    """
+    """Folders that shards may lie in, as the hub's `blobs`, which its links lead to."""
     folder = index.parent.absolute()
     revisions = [p for p in (folder, *folder.parents) if p.parent.name == "snapshots"]
     blobs = [revision.parent.parent / "blobs" for revision in revisions[:1]]

@@ -1,7 +1,5 @@
 """Safetensors: headers read by its library, files laid out here to be filled later."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -50,9 +48,8 @@ def open_safetensors(file: MappedFile) -> TensorFile:
                 tensors[name] = StoredTensor(spec, (Extent(position, spec.nbytes),))
                 position += spec.nbytes
     except SafetensorError as error:
-        raise file.error(
-            f"is no whole safetensors file: {shortened(str(error))}"
-        ) from error
+        problem = shortened(str(error))
+        raise file.error(f"is no whole safetensors file: {problem}") from error
     return mapped_tensors(file, tensors, metadata)
 
 
@@ -71,17 +68,11 @@ def lay_out_safetensors(
         offsets[name] = [end, end := end + specs[name].nbytes]
     for name, spec in specs.items():
         if spec.dtype not in _CODES:
-            raise ValueError(
-                f"safetensors holds {sorted(_CODES)}. Received: {name!r} {spec.dtype}"
-            )
-        header[name] = {
-            "dtype": _CODES[spec.dtype],
-            "shape": list(spec.shape),
-            "data_offsets": offsets[name],
-        }
+            expected = f"safetensors holds {sorted(_CODES)}"
+            raise ValueError(f"{expected}. Received: {name!r} {spec.dtype}")
+        told = {"dtype": _CODES[spec.dtype], "shape": list(spec.shape)}
+        header[name] = {**told, "data_offsets": offsets[name]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    return [
-        len(text).to_bytes(_LENGTH, "little") + text,
-        *((name, specs[name].nbytes) for name in order),
-    ]
+    text = len(text).to_bytes(_LENGTH, "little") + text
+    return [text, *((name, specs[name].nbytes) for name in order)]

@@ -44,13 +44,7 @@ DTYPES: dict[str, np.dtype] = {
 class FormatError(ValueError):
     """A file of tensors is damaged, dangerous or not supported.
 
-    The reason is the rest of a sentence about the file, or about a tensor in it.
-
-    Example:
-    ```python
-    error = FormatError("unet.safetensors", "ends too early", tensor="conv.bias")
-    str(error)  # "unet.safetensors: tensor 'conv.bias': ends too early"
-    ```
+    `reason` is the rest of a sentence about the file, or about a tensor in it.
     """
 
     def __init__(self, path: StrPath, reason: str, tensor: str | None = None):
@@ -62,10 +56,7 @@ class FormatError(ValueError):
 def reading(
     path: Path, tensor: str | None = None, reason: str = "is not understood"
 ) -> Iterator[None]:
-    """Makes any error in what a file says a `FormatError` that names the file.
-
-    The reason is said of errors but `ValueError`, of which libraries have many.
-    """
+    """Make any error in what a file says a `FormatError`; `reason` is for odd ones."""
     try:
         yield
     except FormatError:
@@ -100,7 +91,6 @@ class TensorSpec(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all elements."""
         return math.prod(self.shape) * self.numpy_dtype.itemsize
 
     @property
@@ -147,13 +137,12 @@ class TensorFile(_Located):
     """Named tensors in a file, read one at a time. A context manager.
 
     Args:
-        path: The file, or what its tensors come from, for messages; an attribute too.
-        specs: Shape and dtype of each tensor by name, in the order of the file; an
-            attribute too.
+        path: The file, or what its tensors come from, for messages.
+        specs: Shape and dtype of each tensor by name, in the order of the file.
         read: Returns the array of a name.
-        metadata: What the file says about itself; an attribute too.
+        metadata: What the file says about itself.
         close: Closes the file.
-        left_out: What else with tensors is in the file, in words; an attribute too.
+        left_out: What else with tensors is in the file, in words.
     """
 
     def __init__(
@@ -227,8 +216,8 @@ class StoredTensor(NamedTuple):
 class Pages:
     """Lets go of the memory of a mapped file that each thread touched before.
 
-    Arrays stay valid: pages that are touched again come from the file again. Without
-    this, a process that reads a file tensor by tensor grows to its size.
+    Without this, a process that reads a file tensor by tensor grows to its size. Pages
+    that are touched again come from the file again.
     """
 
     def __init__(self):
@@ -302,10 +291,7 @@ def mapped_tensors(
 
 
 class BoundedReader(io.RawIOBase):
-    """The structure of a mapped file as a library reads it, up to so many bytes.
-
-    A library that follows a damaged structure may read the same bytes without end.
-    """
+    """A mapped file as a library reads it: one that goes in circles comes to an end."""
 
     def __init__(self, file: MappedFile, left: int):
         self._file, self._left, self._position = file, left, 0
@@ -337,11 +323,7 @@ def read_only(array: np.ndarray) -> np.ndarray:
 
 
 class NameCollector:
-    """Checks each name of a nested file while its tensors are collected.
-
-    A few long names of groups can stand before very many short ones: joined, they
-    would take far more memory than the file.
-    """
+    """Checks names of a nested file: joined, they could be far larger than the file."""
 
     def __init__(self, file: MappedFile):
         self._path = file.path

@@ -1,7 +1,5 @@
 """Checkpoints of PyTorch, zip archives or older, read by `torch.load` as data alone."""
 
-from __future__ import annotations
-
 import io
 import pickletools
 import re
@@ -82,8 +80,7 @@ class _List(_Object):
 def open_torch(file: MappedFile) -> TensorFile:
     """Open a checkpoint of PyTorch. Nothing that it names is imported or run.
 
-    The tensors of a zip archive stay in the file until they are read. Those of the form
-    before PyTorch 1.6 are loaded at once.
+    The tensors of a zip archive stay in the file until they are read, others not.
     """
     try:
         import torch
@@ -125,10 +122,8 @@ def open_torch(file: MappedFile) -> TensorFile:
             specs[name] = spec = checked_spec(tuple(tensor.shape), dtype)
             # A view may repeat elements: cheap in the file, not when it is copied.
             if spec.nbytes > file.size:
-                raise ValueError(
-                    f"shape {spec.shape} takes {spec.nbytes} bytes, more than the "
-                    f"whole file ({file.size})"
-                )
+                problem = f"shape {spec.shape} takes {spec.nbytes} bytes"
+                raise ValueError(f"{problem}, more than the whole file ({file.size})")
     pages = Pages()
 
     def read(name: str) -> np.ndarray:
@@ -198,9 +193,8 @@ def _zipped_pickle(file: MappedFile) -> bytes:
             return archive.read(pickles[0])
     except Exception as error:
         # Damage meets Python's reader in many ways, not all of them `BadZipFile`.
-        raise file.error(
-            f"is no whole zip archive of PyTorch: {shortened(str(error))}"
-        ) from error
+        problem = "is no whole zip archive of PyTorch"
+        raise file.error(f"{problem}: {shortened(str(error))}") from error
 
 
 def _is_passed_over(name: str, is_called: bool) -> bool:
@@ -222,9 +216,7 @@ def _look_at(
 ) -> None:
     """Find what pickles ask for, what can stand for it, and if it is called.
 
-    Their objects are counted as well, up to a `ValueError`: tuples that hold each other
-    twice over could take for ever to hash, and some that nest deeply would end the
-    process.
+    Objects are counted, too: some could take for ever to hash, or end the process.
     """
     objects = 0
     for _ in range(count):
@@ -298,8 +290,7 @@ def _tensors_of(
 ) -> tuple[dict[str, Any], str]:
     """The tensors of a checkpoint, its own or those of the state dict in it, and where.
 
-    The tensors of further state dicts have its name and a dot before theirs. Other
-    entries, such as a step count, are left out.
+    The tensors of further state dicts have its name and a dot before theirs.
     """
     if not isinstance(content, dict):
         kind = type(content).__name__

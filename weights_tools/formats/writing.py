@@ -1,7 +1,5 @@
 """A file of named tensors, written one tensor at a time, complete or not at all."""
 
-from __future__ import annotations
-
 import errno
 import functools
 import os
@@ -29,9 +27,8 @@ _SENT_BYTES = 64 * 2**20
 class TensorWriter:
     """Writes each tensor of a planned file to its place. A context manager.
 
-    The file appears at its path, replacing what was there, when the block ends and
-    every tensor has been written. Any error leaves nothing new behind. `begin` writes
-    all of it but the tensors, and tells the places of each tensor's bytes.
+    The file appears, in place of what was there, when the block ends and all is there.
+    `begin` writes all but the tensors, and tells the places of each one's bytes.
     """
 
     def __init__(
@@ -97,8 +94,7 @@ class TensorWriter:
             while data:
                 data = data[self._file.write(data) :]
             if self._unsent >= _SENT_BYTES and hasattr(os, "posix_fadvise"):
-                # Linux then begins to bring what was written to the disk, instead of
-                # leaving all of it to the end.
+                # Linux then begins to bring to the disk what was written.
                 self._unsent = 0
                 with suppress(OSError):
                     os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -114,14 +110,11 @@ def create_tensors(
 
     Args:
         path: The file to write; what is there is replaced when the block succeeds.
-        specs: Shape and dtype of each tensor by name; their order is kept where the
-            format has one.
-        format: `"safetensors"`, `"flax_msgpack"` (names joined by `/` become nested
-            maps) or `"hdf5"` (they become groups).
+        specs: Shape and dtype of each tensor by name; kept in order if the format can.
+        format: `"safetensors"`, `"flax_msgpack"` or `"hdf5"`, whose nested maps or
+            groups the names spell by `/`. What it cannot hold is a `ValueError`, a
+            disk that is too small an `OSError`.
         metadata: What the file shall say about itself.
-
-    A `ValueError` says what the format cannot hold, and an `OSError` that the disk has
-    not enough space.
     """
     if format not in _FORMATS:
         raise ValueError(f"format must be one of {_FORMATS}. Received: {format!r}")
@@ -139,9 +132,8 @@ def create_tensors(
     size = sum(spec.nbytes for spec in specs.values())
     free = shutil.disk_usage(path.parent).free
     if free < size:
-        raise OSError(
-            errno.ENOSPC, f"{size} bytes are needed, {free} are free", str(path)
-        )
+        problem = f"{size} bytes are needed, {free} are free"
+        raise OSError(errno.ENOSPC, problem, str(path))
     return TensorWriter(path, specs, begin)
 
 

@@ -1,7 +1,4 @@
-"""How each published layout names and orders the weights of our models: one table.
-
-Both directions of every conversion follow from it.
-"""
+"""How each published layout names and orders our weights: a table for both ways."""
 
 from weights_tools.layouts.layout import Layout
 from weights_tools.layouts.tables import LAYOUTS, get_layout

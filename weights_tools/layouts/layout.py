@@ -1,7 +1,5 @@
 """How a published layout names and orders the weights of one of our models."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -24,46 +22,27 @@ _KINDS = {2: np.uint16, 4: np.int32}
 class Layout:
     """Names and axis orders of one kind of model in one checkpoint layout.
 
-    A layout is data: an ordered list of substitutions that turn the path of one of
-    our variables into the tensor's name in the file, and the order of its axes.
-    Reading and writing both follow from applying it to the variables of a model,
-    so that the two directions cannot disagree.
-
-    Args:
-        name: Name of the layout, such as `"diffusers"`.
-        kind: What it holds: `"unet"`, `"vae"`, `"text_encoder"` or `"tiny_vae"`.
-        container: File format that it is written in.
-        renames: `(pattern, replacement)` pairs, applied in order by `re.sub` to a
-            variable's path without the model's own name.
-        axes: For patterns of paths, the order of our axes in the file.
-        groups: For patterns of paths, how many of our axes each axis in the file holds:
-            `(1, 2)` merges the last two of three, 0 is an axis of size 1.
-        roots: Prefixes that every name may have; the first is written.
-        marker: Path of the variable whose tensor name identifies this layout in a file.
-        beside: Path of a variable whose tensor must be there besides the marker's.
-        without: Path of a variable whose tensor tells that it is another layout.
-        temporal: The one form of temporal parts that it holds, as `UNetPseudo3D` takes
-            it. `None` holds any, or none.
-        absent: Pattern of paths that the layout does not hold.
-        ignored: Pattern of names in the file that are not weights.
-        defaults: Arguments of models in this layout that their configuration omits.
-        assumed: Arguments that other programs hard-code when they read this layout,
-            besides `defaults`.
+    An ordered list of substitutions turns the path of one of our variables into the
+    tensor's name in the file. Reading and writing both follow from it.
     """
 
-    name: str
-    kind: str
-    container: str
+    name: str  # Such as `"diffusers"`.
+    kind: str  # `"unet"`, `"vae"`, `"text_encoder"` or `"tiny_vae"`.
+    container: str  # The file format that it is written in.
+    # Pairs for `re.sub`, applied in order to a path without the model's own name.
     renames: Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
-    marker: str
+    marker: str  # Path of the variable whose tensor identifies this layout in a file.
+    # For patterns of paths, the order of our axes in the file.
     axes: Sequence[tuple[str, tuple[int, ...]]] = ()
+    # And how many of them each there holds: `(1, 2)` merges two, 0 is one of size 1.
     groups: Sequence[tuple[str, tuple[int, ...]]] = ()
-    roots: Sequence[str] = ("",)
-    beside: str | None = None
-    without: str | None = None
-    temporal: bool | str | None = None
-    absent: str | None = None
-    ignored: str | None = None
+    roots: Sequence[str] = ("",)  # What names may have before them, the first written.
+    beside: str | None = None  # Path of a variable whose tensor must be there, too.
+    without: str | None = None  # And of one that tells that it is another layout.
+    temporal: bool | str | None = None  # The one form of temporal parts that it holds.
+    absent: str | None = None  # Pattern of paths that it does not hold.
+    ignored: str | None = None  # Pattern of names in the file that are not weights.
+    # Arguments that configurations omit, and further ones that others hard-code.
     defaults: Mapping[str, Any] = field(default_factory=dict)
     assumed: Mapping[str, Any] = field(default_factory=dict)
 
@@ -122,10 +101,8 @@ class Layout:
         for pattern, groups in self.groups:
             if sum(groups) == len(shape) and re.search(pattern, path):
                 sizes = iter(shape)
-                return tuple(
-                    int(np.prod([next(sizes) for _ in range(n)], dtype=np.int64))
-                    for n in groups
-                )
+                taken = ([next(sizes) for _ in range(n)] for n in groups)
+                return tuple(int(np.prod(each, dtype=np.int64)) for each in taken)
         return tuple(shape)
 
 
@@ -153,10 +130,7 @@ HEADS = (
 CONVOLVED_ATTENTION = ((r"attention/to_(q|k|v|out)/kernel$", (0, 0, 1, 1)),)
 
 # Keras numbers the variables of a layer in the order in which it made them.
-KERAS_LEAVES = (
-    (r"(kernel|gamma|embeddings)$", "vars/0"),
-    (r"(bias|beta)$", "vars/1"),
-)
+KERAS_LEAVES = ((r"(kernel|gamma|embeddings)$", "vars/0"), (r"(bias|beta)$", "vars/1"))
 
 
 def keras_list(ours: str, attribute: str, layer: str) -> tuple[tuple[str, str], ...]:

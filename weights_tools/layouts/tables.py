@@ -1,12 +1,11 @@
 """The layouts of every kind of model but those of KerasCV, which has its own module."""
 
-from __future__ import annotations
-
 import functools
 import re
 from dataclasses import replace
 from typing import Any
 
+from keras_makeavid.validation import check_choice
 from weights_tools.layouts.layout import (
     CONVOLVED_ATTENTION,
     HEADS,
@@ -106,8 +105,7 @@ _ANIMATEDIFF = replace(
 def _ldm_place(path: re.Match[str]) -> str:
     """Where LDM has a layer of a block.
 
-    Stable Diffusion 1.x has two layers a block. LDM numbers what is on the way down and
-    on the way up in one row each, three places a level.
+    It numbers what is on the way down, and up, in one row each, three places a level.
     """
     way, level, kind, i = path[1], int(path[2]), path[3], int(path[4])
     if kind == "downsamplers":
@@ -203,8 +201,7 @@ _UNETS = (
     ),
 )
 
-# The image autoencoder, whose attention has another name for its projections in each
-# layout: they tell it.
+# The image autoencoder, whose attention's projections have names that tell a layout.
 
 _vae = functools.partial(
     Layout, kind="vae", marker="encoder/mid_block/attention/to_q/kernel"
@@ -341,8 +338,5 @@ LAYOUTS: tuple[Layout, ...] = (*_UNETS, *_VAES, *_TEXT_ENCODERS, *_TINY_VAES)
 def get_layout(kind: str, name: str) -> Layout:
     """The layout of a name for a kind of model; `ValueError` if it has none such."""
     named = {layout.name: layout for layout in LAYOUTS if layout.kind == kind}
-    if name not in named:
-        raise ValueError(
-            f"layout must be one of {sorted(named)} for a {kind}. Received: {name!r}"
-        )
+    check_choice(f"The layout of a {kind}", name, named)
     return named[name]

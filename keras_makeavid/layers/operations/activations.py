@@ -1,7 +1,5 @@
 """SiLU, and the gated GELU of a feed-forward."""
 
-from __future__ import annotations
-
 import functools
 
 import keras
@@ -29,9 +27,8 @@ def _silu_portable(x):
 def gated_gelu(inputs: Tensor, approximate: bool) -> Tensor:
     """Calculate `value * gelu(gate)` of `(..., 2 C)`, in float32 whatever the dtype.
 
-    The values come first, then their gates; `approximate` is the tanh form. Under JAX,
-    and under PyTorch on a CPU, nothing but `inputs` is kept for the gradient. The rest
-    is many times as large, and soon calculated again.
+    `approximate` is the tanh form. Under JAX, and under PyTorch on a CPU, nothing but
+    `inputs` is kept for the gradient: the rest is many times as large.
     """
     gated = functools.partial(_gated_gelu_portable, approximate=approximate)
     if keras.config.backend() == "jax":

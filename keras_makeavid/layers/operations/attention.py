@@ -1,7 +1,5 @@
 """Scaled dot-product attention of tokens, and between the frames of each pixel."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -32,10 +30,9 @@ _TORCH_FEW_KEYS, _TORCH_NARROW = 64, 32
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attend by scaled dot products, with the softmax in float32.
+    """Attend by scaled dot products of `(B, T, heads, D)`, with the softmax in float32.
 
-    The query is `(B, T, heads, D)`, as is what comes back; key and value
-    `(B, S, heads, D)`.
+    Key and value are `(B, S, heads, D)`.
     """
     backend = keras.config.backend()
     if backend == "torch":
@@ -185,8 +182,7 @@ def _attention_sliced(query, key, value, most=None):
 def _attend_by_head(run: int):
     """Attention of scaled queries `(N, T, D)` to `(N, S, D)`, `run` queries at once.
 
-    The gradient is that of Dao et al. (2022), FlashAttention: the weights come again
-    from the logarithms of their sums.
+    Its gradient (Dao et al., 2022) has the weights again from logarithms of their sums.
     """
 
     @ops.custom_gradient
@@ -205,9 +201,8 @@ def _attend_by_head(run: int):
 
             if run == q.shape[0]:
                 return one_run(q)
-            outputs, log_totals = ops.map(
-                one_run, ops.reshape(q, (-1, run, q.shape[-1]))
-            )
+            queries = ops.reshape(q, (-1, run, q.shape[-1]))
+            outputs, log_totals = ops.map(one_run, queries)
             return ops.reshape(outputs, q.shape), ops.reshape(log_totals, (-1, 1))
 
         outputs, log_totals = ops.map(one_head, (query, key, value))
@@ -228,8 +223,8 @@ def _attend_by_head(run: int):
 def _head_gradient(run: int):
     """Gradients of query `(T, D)`, and of key and value transposed, of one head.
 
-    With transposed sums every product takes the scores as they lie: XLA would
-    transpose them for the others, in ten times the product's own time.
+    So every product takes the scores as they lie: XLA would transpose them for others,
+    in ten times the product's own time.
     """
 
     def one_head(head):

@@ -1,7 +1,5 @@
 """Group and layer normalisation."""
 
-from __future__ import annotations
-
 import keras
 from keras import ops
 
@@ -22,11 +20,9 @@ def group_normalization(
     epsilon: float,
     activated: bool = False,
 ) -> Tensor:
-    """Normalise `(B, ..., C)` in groups of channels over every axis between.
+    """Normalise `(B, ..., C)` in groups of channels over all between, in float32.
 
-    Statistics are taken in float32 whatever the dtype of `inputs`. Under JAX nothing
-    but `inputs` and the statistics is kept for the gradient. SiLU follows, if
-    `activated`.
+    Under JAX nothing but `inputs` and the statistics is kept for the gradient.
     """
     if keras.config.backend() == "jax":
         normalise = _group_normalization_jax(groups, epsilon, activated)
@@ -128,9 +124,8 @@ def _group_normalization_portable(inputs, scale, offset, groups, epsilon):
         per_channel = ops.mean(values, axis=1)
         per_group = ops.reshape(per_channel, (-1, groups, channels // groups))
         mean = ops.mean(per_group, axis=-1, keepdims=True)
-        return ops.reshape(
-            ops.broadcast_to(mean, ops.shape(per_group)), (-1, 1, channels)
-        )
+        mean = ops.broadcast_to(mean, ops.shape(per_group))
+        return ops.reshape(mean, (-1, 1, channels))
 
     centred = x - group_mean(x)
     variance = group_mean(ops.square(centred))
@@ -151,15 +146,9 @@ def _group_normalization_torch(inputs, scale, offset, groups, epsilon):
     x = x.permute(0, 3, 1, 2)
 
     def normalise(x):
-        return torch.native_group_norm(
-            x,
-            scale.float(),
-            offset.float(),
-            *x.shape[:2],
-            x[0, 0].numel(),
-            groups,
-            epsilon,
-        )
+        factors = scale.float(), offset.float()
+        sizes = *x.shape[:2], x[0, 0].numel()
+        return torch.native_group_norm(x, *factors, *sizes, groups, epsilon)
 
     outputs, mean, inverse_deviation = normalise(x)
     if _is_far_from_zero(mean, inverse_deviation):
@@ -187,8 +176,7 @@ def layer_normalization(
 
 
 def _layer_normalization_portable(inputs, scale, offset, epsilon):
-    # Keras's own takes the mean from the products: more kernels to compile for XLA,
-    # and less exact far from zero.
+    # Keras's own takes it from the products: more for XLA to compile, and less exact.
     x = ops.cast(inputs, "float32")
     centred = x - ops.mean(x, axis=-1, keepdims=True)
     variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)

@@ -2,18 +2,15 @@
 
 Channels lie in the sublanes and tokens in the lanes, so that heads of 40 channels fill
 the vector registers and need no transposes. A program has all keys of a head at hand:
-its softmax is the plain one, and the gradient calculates it again from query and key,
-with nothing else kept.
+its softmax is the plain one, and the gradient calculates it again.
 """
-
-from __future__ import annotations
 
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
@@ -22,8 +19,7 @@ LANES = 128
 # says (tests/keras_makeavid/planning/test_kernels.py).
 # Scores of a program, in float32: five arrays of so many bytes are alive at once.
 _SCORE_BYTES = 2**21
-# Float32 of one array of frames of a program: there are the gradient's nine arrays, and
-# the next program's.
+# Float32 of one array of frames of a program: a gradient has nine, and those ahead.
 _FRAME_BYTES = 2**20
 # The most tokens of a program, where keys are few.
 _MOST_BLOCK = 2048
@@ -40,12 +36,8 @@ def tokens_per_program(tokens: int, keys: int) -> int | None:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def attention(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    heads: int,
-    interpret: bool = False,
-) -> jax.Array:
+    query: Array, key: Array, value: Array, heads: int, interpret: bool = False
+) -> Array:
     """Attend from `(N, C, T)` to keys and values `(N, C, S)`; `heads` divides C.
 
     `interpret` runs the kernel without a TPU.
@@ -64,7 +56,7 @@ def attention(
     )(query, key, value)
 
 
-def _keeping_arguments(function):
+def _with_arguments(function):
     """The forward pass of a kernel whose gradient begins from its arguments."""
 
     def forward(query, key, value, heads, interpret):
@@ -94,7 +86,7 @@ def _attention_backward(heads, interpret, kept, upstream):
     )
 
 
-attention.defvjp(_keeping_arguments(attention), _attention_backward)
+attention.defvjp(_with_arguments(attention), _attention_backward)
 
 
 class _Blocks:
@@ -180,10 +172,7 @@ def _backward_kernel(*arrays, scale):
 
 
 def pixels_per_program(frames: int, width: int, pixels: int) -> int | None:
-    """Find how many pixels a program takes; `None` if no division fits the kernel.
-
-    `width` is the channels of a head, `pixels` are those of a frame.
-    """
+    """Find how many pixels of a frame a program takes; `None` if none fit."""
     most = max(LANES, _FRAME_BYTES // (4 * frames * width) // LANES * LANES)
     # Fewer pixels than lanes take as much.
     if 4 * frames * width * most > 2 * _FRAME_BYTES:
@@ -196,16 +185,11 @@ def pixels_per_program(frames: int, width: int, pixels: int) -> int | None:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def attention_over_frames(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    heads: int,
-    interpret: bool = False,
-) -> jax.Array:
+    query: Array, key: Array, value: Array, heads: int, interpret: bool = False
+) -> Array:
     """Let each pixel's frames attend to one another, pixels last: `(B, F, C, N)`.
 
     So few scores a pixel fill no matrix unit: they are sums of products of vectors.
-    `heads` divides C; `interpret` runs the kernel without a TPU.
     """
     return _over_frames(
         _frames_forward_kernel, 2, 1, (query, key, value), heads, interpret
@@ -217,9 +201,7 @@ def _frames_backward(heads, interpret, kept, upstream):
     return _over_frames(_frames_backward_kernel, 5, 3, arrays, heads, interpret)
 
 
-attention_over_frames.defvjp(
-    _keeping_arguments(attention_over_frames), _frames_backward
-)
+attention_over_frames.defvjp(_with_arguments(attention_over_frames), _frames_backward)
 
 
 def _over_frames(kernel, products, outputs, arrays, heads, interpret):

@@ -1,7 +1,5 @@
 """Products with a kernel: dense, 2-D convolution, convolution over frames."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 
@@ -18,10 +16,8 @@ def dense(inputs: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         # One kernel, which adds the bias inside the product.
         import torch
 
-        inputs, kernel, *biases = map(
-            ops.convert_to_tensor, given(inputs, kernel, bias)
-        )
-        return torch.nn.functional.linear(inputs, kernel.t(), *biases)
+        inputs, kernel, *rest = map(ops.convert_to_tensor, given(inputs, kernel, bias))
+        return torch.nn.functional.linear(inputs, kernel.t(), *rest)
     return summed_in_float32(_dense_portable, *given(inputs, kernel, bias))
 
 
@@ -56,10 +52,7 @@ def conv2d(
 
 
 class GlorotUniform(keras.initializers.GlorotUniform):
-    """Keras's, to the bit, of kernels; drawn in one row.
-
-    XLA takes several times as long to compile a draw of four axes, for each shape.
-    """
+    """Keras's, to the bit; drawn in one row, which XLA compiles much sooner."""
 
     def __call__(self, shape, dtype=None):
         fans = math.prod(shape[:-2]) * (shape[-2] + shape[-1])
@@ -75,9 +68,8 @@ def kernel_initializer(
 ) -> Callable[..., Tensor]:
     """Make an initializer of kernels `(..., C_in, C_out)` in the backend's order.
 
-    PyTorch convolves with `(C_out, ..., C_in)` and would copy every kernel into that
-    order of memory in every pass. Shape and values stay as they are. The order
-    outlives assignments.
+    PyTorch would copy every kernel into its order, `(C_out, ..., C_in)`, in every pass.
+    Shape and values stay as they are, and the order outlives assignments.
     """
     initializer = keras.initializers.get(initializer)
     if keras.config.backend() != "torch":
@@ -128,9 +120,9 @@ def _conv2d_torch(inputs, kernel, bias, strides, padding):
 def conv_over_frames(inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     """Convolve `(B, F, H, W, C)` over frames at each pixel, padded by half the kernel.
 
-    The kernel is `(K, C, C)` with odd K. It is a 2-D convolution of kernel `(K, 1)` on
-    `(B, F, H * W, C)`, which needs no transpose: three times as fast as a 1-D
-    convolution after one (PyTorch on two cores of x86-64).
+    The kernel is `(K, C, C)` with odd K. A 2-D convolution by `(K, 1)` of `(B, F, H *
+    W, C)`, which needs no transpose, is three times as fast as a 1-D convolution after
+    one (PyTorch on two cores of x86-64).
     """
     if keras.config.backend() == "jax" and platform() == "tpu":
         # Height and width stay apart: TPUs would copy them together, and apart again.
