@@ -1,0 +1,374 @@
+"""What the page does, without the page: it makes videos, evaluates, and reads runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import numpy as np
+from msgspec import Meta
+
+from keras_makeavid import moving_shapes, video
+from keras_makeavid.app.request import (
+    Request,
+    check_form,
+    form_of,
+    keyframe_numbers,
+)
+from keras_makeavid.app.sessions import Session, Sessions
+from keras_makeavid.app.work import Worker
+from keras_makeavid.files import existing_file
+from keras_makeavid.training.logs import read_metrics
+from keras_makeavid.training.run_folder import RunFolder
+from keras_makeavid.validation import Table, validate
+from keras_makeavid.video.pictures import opened_picture
+
+if TYPE_CHECKING:
+    from keras_makeavid.tasks import TextToVideo
+
+MAX_PICTURE_PIXELS = 2**24
+MAX_PICTURE_BYTES = 2**25
+MAX_KEYFRAMES = 16
+_PREVIEW_SIDE = 256
+_MOST_POINTS = 500
+_MOST_SAMPLES = 12
+
+
+class Step(NamedTuple):
+    """How far a video is."""
+
+    done: int
+    total: int
+    seconds_left: float | None = None  # Unknown before the second step.
+    preview: Path | None = None  # A moving picture, as good as it is known.
+
+
+class Evaluated(NamedTuple):
+    """What an evaluation found."""
+
+    table: str  # Markdown.
+    gallery: Path
+
+
+class _Measuring(Table):
+    prompts: Annotated[int, Meta(ge=1, le=8)]
+    seeds: Annotated[int, Meta(ge=1, le=4)]
+    steps: Annotated[int, Meta(ge=1, le=100)]
+
+
+class Uploads(NamedTuple):
+    """The files of a request, as they were uploaded."""
+
+    hint: Path | None = None
+    mask: Path | None = None  # White is what was painted, on nothing.
+    keyframes: tuple[Path, ...] = ()
+    video: Path | None = None
+    lora: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A video that is finished, and its files."""
+
+    folder: Path
+    request: Request
+    seconds: float
+
+    @property
+    def path(self) -> Path:
+        """The MP4."""
+        return self.folder / "video.mp4"
+
+    @property
+    def picture(self) -> Path:
+        """The moving picture of the history."""
+        return self.folder / "video.webp"
+
+    @property
+    def last_frame(self) -> Path:
+        """The last frame."""
+        return self.folder / "last_frame.png"
+
+    def files(self) -> list[Path]:
+        """What can be downloaded, and what the Python lines and the command read."""
+        names = ["video.mp4", "video.gif", "video.webp", "frames.zip"]
+        request = self.request
+        given = [request.hint, request.mask, *request.keyframes.values(), request.video]
+        names += [name for name in given if name]
+        return [self.folder / name for name in names]
+
+
+class Handlers:
+    """What the page does for its visitors.
+
+    Args:
+        tasks: The models by their names.
+        root: A folder for all files.
+        run: The folder of a run that is shown.
+        device: What to compute on; `None` is the backend's choice.
+        on_gpu: Decorates the function that computes a video, as `spaces.GPU` does. What
+            it makes may run in another process: then no steps are told.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, TextToVideo],
+        root: Path,
+        run: Path | None = None,
+        device: str | None = None,
+        on_gpu: Callable[[Any], Any] | None = None,
+    ):
+        self._compute_elsewhere = on_gpu and on_gpu(self._compute)
+        self.tasks = dict(tasks)
+        self.forms = {name: form_of(task) for name, task in self.tasks.items()}
+        self.sessions = Sessions(root)
+        self.worker = Worker(device)
+        self.run = None if run is None else RunFolder(run)
+
+    def generate(
+        self,
+        session: Session,
+        preset: Any,
+        values: Mapping[str, Any],
+        uploads: Uploads,
+        previews: bool = True,
+    ) -> Iterator[Step | Made]:
+        """Make a video of what was sent: yield its steps, and then what was made.
+
+        Raises `ValueError` for what does not fit, and `Cancelled`.
+        """
+        self.check_preset(preset)
+        form = check_form(values, self.forms[preset])
+        if not form.keep_seed:
+            seed = secrets.randbelow(2**32)
+            form = check_form(_changed(form, seed=seed), self.forms[preset])
+        folder = session.new_folder()
+        try:
+            request = self._request(preset, form, uploads, folder)
+            files = request.files(folder)
+            begun = time.monotonic()
+
+            def work(tell):
+                compute = self._compute_elsewhere
+                if compute is None:
+                    compute = functools.partial(
+                        self._compute, **_told(folder, form, previews, tell)
+                    )
+                frames = compute(
+                    preset,
+                    uploads.lora,
+                    form.lora_scale,
+                    form.prompt,
+                    request.settings() | files,
+                )
+                write_results(folder, frames, form.fps)
+                return Made(folder, request, time.monotonic() - begun)
+
+            for event in self.worker.steps(work, session.running):
+                if isinstance(event, Made):
+                    session.keep(event)
+                yield event
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, ValueError | FileNotFoundError):
+                raise ValueError(_without_folders(error, folder, uploads)) from error
+            raise
+
+    def evaluate(
+        self, session: Session, preset: Any, count: Any, seeds: Any, steps: Any
+    ) -> Iterator[Step | Evaluated]:
+        """Measure videos of `count` prompts of each kind: yield steps, then rates."""
+        self.check_preset(preset)
+        form = validate(
+            {"prompts": count, "seeds": seeds, "steps": steps}, _Measuring, "The form"
+        )
+        task, prompts = self.tasks[preset], moving_shapes.default_prompts(form.prompts)
+        total = len(prompts) * form.seeds
+        path = session.new_folder() / "gallery.png"
+
+        def work(tell):
+            gallery, left = moving_shapes.Gallery(), TimeLeft()
+            done = itertools.count(1)
+
+            def on_result(result, frames):
+                gallery.add(result, frames)
+                step = next(done)
+                tell(Step(step, total, left(step, total)))
+
+            videos = moving_shapes.generate_videos(
+                task, prompts, num_seeds=form.seeds, num_steps=form.steps
+            )
+            evaluation = moving_shapes.evaluate(videos, on_result)
+            video.write_image(path, gallery.picture())
+            table = moving_shapes.markdown_table(evaluation, moving_shapes.Thresholds())
+            return Evaluated(table, path)
+
+        yield from self.worker.steps(work, session.running)
+
+    def curves(self) -> list[dict[str, Any]]:
+        """Lines of the run's metrics, so many that they can be drawn."""
+        if self.run is None or not self.run.metrics.exists():
+            return []
+        lines = list(read_metrics(self.run.metrics))
+        return lines[:: max(1, len(lines) // _MOST_POINTS)]
+
+    def samples(self) -> list[tuple[Path, str]]:
+        """The run's newest sample videos, and what is said of each."""
+        if self.run is None:
+            return []
+        paths = self.run.samples.glob("step-*/*.mp4")
+        newest = sorted(paths, key=lambda path: path.parent.name, reverse=True)
+        return [(p, f"{p.parent.name}, {p.stem}") for p in newest[:_MOST_SAMPLES]]
+
+    def check_preset(self, preset: Any) -> None:
+        """Refuse a model that is not here."""
+        if preset not in self.tasks:
+            names = ", ".join(self.tasks)
+            raise ValueError(f"Model must be one of {names}. Received: {preset!r:.80}")
+
+    def _request(self, preset, form, uploads, folder):
+        """Check the uploads, and put them into the folder under plain names."""
+        frames = keyframe_numbers(form.keyframes_at, len(uploads.keyframes))
+        if len(frames) > MAX_KEYFRAMES:
+            raise ValueError(f"There must be at most {MAX_KEYFRAMES} keyframes.")
+        pictures = {"hint": uploads.hint, "mask": uploads.mask}
+        pictures |= {
+            f"keyframe_{number}": path for number, path in enumerate(uploads.keyframes)
+        }
+        names = {}
+        for name, path in pictures.items():
+            if path is None:
+                continue
+            read = read_mask if name == "mask" else read_picture
+            names[name] = f"{name}.png"
+            video.write_image(folder / names[name], read(path))
+        if uploads.video is not None:
+            names["video"] = f"clip{uploads.video.suffix}"
+            shutil.copy(uploads.video, folder / names["video"])
+        if uploads.lora is not None:
+            if uploads.lora.suffix != ".safetensors":
+                raise ValueError(
+                    "An adapter must be a .safetensors file. "
+                    f"Received: {uploads.lora.name}"
+                )
+            names["lora"] = uploads.lora.name
+        usual = self.tasks[preset].num_frames
+        return Request(
+            preset,
+            form,
+            window=usual if form.frames > usual else None,
+            hint=names.get("hint"),
+            mask=names.get("mask"),
+            keyframes={
+                frame: names[f"keyframe_{number}"]
+                for number, frame in enumerate(frames)
+            },
+            video=names.get("video"),
+            lora=names.get("lora"),
+        )
+
+    def _compute(self, preset, lora, scale, prompt, arguments, **told):
+        """The frames of a video; runs in the worker's thread."""
+        task = self.tasks[preset]
+        if lora is not None:
+            name = task.load_lora(lora, scale)
+        try:
+            return task.generate(prompt, **arguments, **told)[0]
+        finally:
+            if lora is not None:
+                task.unload_lora(name)
+
+
+def _told(folder, form, previews, tell):
+    """Arguments of `generate` that tell steps, with previews as files of a folder."""
+    left = TimeLeft()
+
+    def progress(step, total):
+        tell(Step(step, total, left(step, total)))
+
+    def preview(step, total, frames):
+        path = folder / f"preview_{step}.webp"
+        video.write_video(path, _enlarged(frames[0]), form.fps)
+        tell(Step(step, total, left(step, total), path))
+
+    every = max(1, form.steps // 5)
+    shown = {"preview": preview, "preview_every": every} if previews else {}
+    return {"progress": progress, **shown}
+
+
+class TimeLeft:
+    """Seconds until a work is done, as fast as it was since its first step.
+
+    That one may compile, and does not count.
+    """
+
+    def __init__(self):
+        self._first: tuple[int, float] | None = None
+
+    def __call__(self, step: int, total: int) -> float | None:
+        now = time.monotonic()
+        first, begun = self._first = self._first or (step, now)
+        if step == first:
+            return None
+        return (now - begun) / (step - first) * (total - step)
+
+
+def write_results(folder: Path, frames: np.ndarray, fps: float) -> None:
+    """Write a video `(F, H, W, 3)` in all its forms, and its last frame."""
+    for name in ("video.mp4", "video.gif", "video.webp"):
+        video.write_video(folder / name, frames, fps)
+    video.write_video(folder / "frames", frames, fps)
+    shutil.make_archive(str(folder / "frames"), "zip", folder / "frames")
+    shutil.rmtree(folder / "frames")
+    video.write_image(folder / "last_frame.png", frames[-1])
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read a picture `(H, W, 3)` that was uploaded, unless it is too large."""
+    check_picture(path)
+    return video.read_image(path)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Read what was painted white, on nothing or on black, as a picture `(H, W, 3)`."""
+    check_picture(path)
+    mask = video.read_mask(path, background="black")
+    return np.repeat(mask[..., None], 3, axis=-1)
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a file that is no picture, or too large, before it is decoded."""
+    size = existing_file(path).stat().st_size
+    if size > MAX_PICTURE_BYTES:
+        raise ValueError(
+            f"A picture must have at most {MAX_PICTURE_BYTES:,} bytes. "
+            f"Received: {size:,} bytes ({path.name})"
+        )
+    with opened_picture(path, MAX_PICTURE_PIXELS):
+        pass
+
+
+def _without_folders(error, folder, uploads):
+    """An error's text with files by their names: where they are says nothing."""
+    text = str(error)
+    for path in (folder / "any", *uploads.keyframes, *uploads):
+        if isinstance(path, Path):
+            text = text.replace(f"{path.parent}{os.sep}", "")
+    return text
+
+
+def _changed(form, **changes):
+    return {name: getattr(form, name) for name in form.__struct_fields__} | changes
+
+
+def _enlarged(frames):
+    factor = max(1, _PREVIEW_SIDE // max(frames.shape[1:3]))
+    return frames.repeat(factor, axis=1).repeat(factor, axis=2)
