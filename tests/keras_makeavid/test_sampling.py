@@ -157,7 +157,7 @@ def test_a_latent_does_not_depend_on_its_batch(loop, scheduler):
     noise_keys = keys(2) if table.needs_noise else None
     together = ops.convert_to_numpy(loop(noise, given, table, noise_keys))
     for i in (0, 1):
-        context, negative_context, guidance_scale, mask, hint, _ = given
+        context, negative_context, guidance_scale, mask, hint, *_ = given
         own = (context[i : i + 1], negative_context[i : i + 1], guidance_scale)
         own = Conditions(*own, mask[i : i + 1], hint[i : i + 1])
         own_keys = None if noise_keys is None else noise_keys[i : i + 1]
