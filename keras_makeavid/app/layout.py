@@ -1,4 +1,4 @@
-"""The page: its tabs, and that which makes videos."""
+"""The tab of the page that makes videos."""
 
 from __future__ import annotations
 
@@ -42,32 +42,6 @@ QUEUE: dict[str, Any] = {
 }
 
 
-def build_page(handlers: Handlers) -> gr.Blocks:
-    """Lay out the page.
-
-    Args:
-        handlers: What it does.
-    """
-    from keras_makeavid.app import tabs
-
-    with gr.Blocks(title="keras-makeavid", analytics_enabled=False) as page:
-        gr.Markdown("# Make a video")
-        with gr.Tabs():
-            with gr.Tab("Make"):
-                _MakeTab(handlers, page)
-            with gr.Tab("Evaluate"):
-                tabs.add_evaluation(handlers)
-            if handlers.run is not None:
-                with gr.Tab("Run"):
-                    tabs.add_run(handlers, page)
-
-        def leave(request: gr.Request):
-            session_of(handlers, request).cancel()
-
-        page.unload(leave)
-    return page
-
-
 def session_of(handlers: Handlers, request: gr.Request) -> Session:
     """The session of who sent a request."""
     return handlers.sessions.of(request.session_hash)
@@ -99,7 +73,7 @@ def told() -> Iterator[None]:
         ) from None
 
 
-class _MakeTab:
+class MakeTab:
     """The form, and what comes of it."""
 
     def __init__(self, handlers: Handlers, page: gr.Blocks):

@@ -1,4 +1,4 @@
-"""The tabs beside that which makes videos: an evaluation, and a run that trains."""
+"""The page and its tabs: making videos, an evaluation, and a run that trains."""
 
 from __future__ import annotations
 
@@ -7,9 +7,33 @@ from typing import Any
 import gradio as gr
 
 from keras_makeavid.app.handlers import Evaluated, Handlers
-from keras_makeavid.app.layout import QUEUE, said, session_of, told
+from keras_makeavid.app.layout import QUEUE, MakeTab, said, session_of, told
 
 _SECONDS_BETWEEN_LOOKS = 10
+
+
+def build_page(handlers: Handlers) -> gr.Blocks:
+    """Lay out the page.
+
+    Args:
+        handlers: What it does.
+    """
+    with gr.Blocks(title="keras-makeavid", analytics_enabled=False) as page:
+        gr.Markdown("# Make a video")
+        with gr.Tabs():
+            with gr.Tab("Make"):
+                MakeTab(handlers, page)
+            with gr.Tab("Evaluate"):
+                add_evaluation(handlers)
+            if handlers.run is not None:
+                with gr.Tab("Run"):
+                    add_run(handlers, page)
+
+        def leave(request: gr.Request):
+            session_of(handlers, request).cancel()
+
+        page.unload(leave)
+    return page
 
 
 def add_evaluation(handlers: Handlers) -> None:
