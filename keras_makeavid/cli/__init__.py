@@ -16,6 +16,7 @@ from typing import Any
 
 from keras_makeavid import __version__
 from keras_makeavid.cli import (
+    app,
     clips,
     dataset,
     encode,
@@ -37,6 +38,7 @@ _COMMANDS = {
     "train": train,
     "plan": plan,
     "weights": weights,
+    "app": app,
     "info": info,
 }
 # JAX first: it trains on every accelerator and has the fastest sampling loop. It is

@@ -1,0 +1,85 @@
+"""What each visitor of the page has: a folder, videos made, work that runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+LIFETIME = 3600.0
+MOST_VIDEOS = 12
+
+
+@dataclasses.dataclass
+class Session:
+    """A visitor's own things; nobody can guess the name of the folder."""
+
+    folder: Path
+    used: float = 0.0
+    history: list[Any] = dataclasses.field(default_factory=list)
+    running: set[threading.Event] = dataclasses.field(default_factory=set)
+
+    def new_folder(self) -> Path:
+        """Make a folder for one more video; the oldest video goes if there are many."""
+        while len(self.history) >= MOST_VIDEOS:
+            shutil.rmtree(self.history.pop(0).folder, ignore_errors=True)
+        folder = self.folder / secrets.token_urlsafe(16)
+        folder.mkdir(parents=True)
+        return folder
+
+    def cancel(self) -> None:
+        """Tell all work that runs for the visitor to end."""
+        for event in list(self.running):
+            event.set()
+
+
+class Sessions:
+    """The sessions of a page, in one folder, where the uploads are as well.
+
+    Args:
+        root: The folder.
+        lifetime: Seconds after the last use until a session goes, and an upload.
+    """
+
+    def __init__(self, root: Path, lifetime: float = LIFETIME):
+        self._root = root
+        self._lifetime = lifetime
+        self._sessions: dict[str, Session] = {}
+        self._lock = threading.Lock()
+
+    def of(self, key: str | None) -> Session:
+        """The session of a key that the browser drew, new if it is not known."""
+        with self._lock:
+            key = key or secrets.token_urlsafe(16)
+            if key not in self._sessions:
+                folder = self._root / f"session-{secrets.token_urlsafe(16)}"
+                self._sessions[key] = Session(folder)
+            self._sessions[key].used = time.time()
+            return self._sessions[key]
+
+    def cancel_all(self) -> None:
+        """Tell the work of all visitors to end."""
+        for session in list(self._sessions.values()):
+            session.cancel()
+
+    def clean(self) -> None:
+        """Remove sessions that nobody used for their lifetime, and older uploads."""
+        oldest = time.time() - self._lifetime
+        with self._lock:
+            for key, session in list(self._sessions.items()):
+                if session.used < oldest and not session.running:
+                    shutil.rmtree(session.folder, ignore_errors=True)
+                    del self._sessions[key]
+            kept = {session.folder for session in self._sessions.values()}
+        for path in self._root.iterdir():
+            if path not in kept and path.stat().st_mtime < oldest:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def keep_clean(self, stopped: threading.Event, every: float = 60.0) -> None:
+        """Clean now and then, until it is stopped."""
+        while not stopped.wait(every):
+            self.clean()

@@ -1,0 +1,48 @@
+"""Show a page in the browser that makes videos."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from keras_makeavid.presets import DEFAULT_PRESET
+
+EXAMPLE = "makeavid app --port 7860"
+
+
+def add_arguments(option) -> None:
+    """Declare the options."""
+    option(
+        "--preset",
+        default=[],
+        help="folder or handle of a preset; may be given again; the model in the box "
+        "if not given",
+    )
+    option("--host", help="address to listen at; this machine alone if not given")
+    option("--port", type=int, help="the first free one from 7860 on if not given")
+    option("--max-queue", default=32, help="requests that may wait")
+    option("--run", help="folder of a run, whose curves and samples are shown")
+
+
+def prepare(options) -> None:
+    """Refuse what cannot be shown."""
+    if importlib.util.find_spec("gradio") is None:
+        raise ImportError("The page needs Gradio: pip install 'keras-makeavid[app]'")
+    if options.max_queue < 1:
+        raise ValueError(
+            f"--max-queue must be at least 1. Received: {options.max_queue}"
+        )
+
+
+def run(options) -> None:
+    """Load the presets and serve the page."""
+    from keras_makeavid import TextToVideo
+    from keras_makeavid.app import serve
+
+    presets = options.preset or [DEFAULT_PRESET]
+    serve(
+        {preset: TextToVideo.from_preset(preset) for preset in presets},
+        host=options.host,
+        port=options.port,
+        max_queue=options.max_queue,
+        device=options.device,
+    )
