@@ -46,6 +46,7 @@ ONCE = [
     "docs",
     "examples",
     "test_docstring_examples.py",
+    "keras_makeavid/app",
     "keras_makeavid/cli/test_dataset.py",
     "keras_makeavid/cli/test_plan.py",
     "keras_makeavid/data/test_batch_loader.py",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import os
 import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
+from msgspec import Meta
 
-from keras_makeavid import video
+from keras_makeavid import moving_shapes, video
 from keras_makeavid.app.request import (
     Request,
     check_form,
@@ -21,6 +24,10 @@ from keras_makeavid.app.request import (
 )
 from keras_makeavid.app.sessions import Session, Sessions
 from keras_makeavid.app.work import Worker
+from keras_makeavid.files import existing_file
+from keras_makeavid.training.logs import read_metrics
+from keras_makeavid.training.run_folder import RunFolder
+from keras_makeavid.validation import Table, validate
 from keras_makeavid.video.pictures import opened_picture
 
 if TYPE_CHECKING:
@@ -30,6 +37,8 @@ MAX_PICTURE_PIXELS = 2**24
 MAX_PICTURE_BYTES = 2**25
 MAX_KEYFRAMES = 16
 _PREVIEW_SIDE = 256
+_MOST_POINTS = 500
+_MOST_SAMPLES = 12
 
 
 class Step(NamedTuple):
@@ -39,6 +48,19 @@ class Step(NamedTuple):
     total: int
     seconds_left: float | None = None  # Unknown before the second step.
     preview: Path | None = None  # A moving picture, as good as it is known.
+
+
+class Evaluated(NamedTuple):
+    """What an evaluation found."""
+
+    table: str  # Markdown.
+    gallery: Path
+
+
+class _Measuring(Table):
+    prompts: Annotated[int, Meta(ge=1, le=8)]
+    seeds: Annotated[int, Meta(ge=1, le=4)]
+    steps: Annotated[int, Meta(ge=1, le=100)]
 
 
 class Uploads(NamedTuple):
@@ -89,16 +111,22 @@ class Handlers:
     Args:
         tasks: The models by their names.
         root: A folder for all files.
+        run: The folder of a run that is shown.
         device: What to compute on; `None` is the backend's choice.
     """
 
     def __init__(
-        self, tasks: Mapping[str, TextToVideo], root: Path, device: str | None = None
+        self,
+        tasks: Mapping[str, TextToVideo],
+        root: Path,
+        run: Path | None = None,
+        device: str | None = None,
     ):
         self.tasks = dict(tasks)
         self.forms = {name: form_of(task) for name, task in self.tasks.items()}
         self.sessions = Sessions(root)
         self.worker = Worker(device)
+        self.run = None if run is None else RunFolder(run)
 
     def generate(
         self,
@@ -133,17 +161,80 @@ class Handlers:
             begun = time.monotonic()
 
             def work(tell):
-                frames = self._frames(request, folder, files, previews, tell)
+                frames = self._frames(
+                    request, folder, files, uploads.lora, previews, tell
+                )
                 write_results(folder, frames, form.fps)
                 return Made(folder, request, time.monotonic() - begun)
 
             for event in self.worker.steps(work, session.running):
                 if isinstance(event, Made):
                     session.history.append(event)
+                    session.shown = event
                 yield event
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, ValueError | FileNotFoundError):
+                raise ValueError(_without_folders(error, folder, uploads)) from error
             raise
+
+    def evaluate(
+        self, session: Session, preset: Any, count: Any, seeds: Any, steps: Any
+    ) -> Iterator[Step | Evaluated]:
+        """Measure videos of moving shapes: yield steps, and then what was measured.
+
+        Args:
+            session: The visitor's.
+            preset: The name of a model.
+            count: Prompts of each kind, those that training shows and others.
+            seeds: Videos of each prompt.
+            steps: Sampling steps.
+
+        Raises:
+            ValueError: If something does not fit.
+            Cancelled: If the visitor cancelled.
+        """
+        self.check_preset(preset)
+        form = validate(
+            {"prompts": count, "seeds": seeds, "steps": steps}, _Measuring, "The form"
+        )
+        task, prompts = self.tasks[preset], moving_shapes.default_prompts(form.prompts)
+        total = len(prompts) * form.seeds
+        path = session.new_folder() / "gallery.png"
+
+        def work(tell):
+            gallery, left = moving_shapes.Gallery(), TimeLeft()
+            done = itertools.count(1)
+
+            def on_result(result, frames):
+                gallery.add(result, frames)
+                step = next(done)
+                tell(Step(step, total, left(step, total)))
+
+            videos = moving_shapes.generate_videos(
+                task, prompts, num_seeds=form.seeds, num_steps=form.steps
+            )
+            evaluation = moving_shapes.evaluate(videos, on_result)
+            video.write_image(path, gallery.picture())
+            table = moving_shapes.markdown_table(evaluation, moving_shapes.Thresholds())
+            return Evaluated(table, path)
+
+        yield from self.worker.steps(work, session.running)
+
+    def curves(self) -> list[dict[str, Any]]:
+        """Lines of the run's metrics, so many that they can be drawn."""
+        if self.run is None or not self.run.metrics.exists():
+            return []
+        lines = list(read_metrics(self.run.metrics))
+        return lines[:: max(1, len(lines) // _MOST_POINTS)]
+
+    def samples(self) -> list[tuple[Path, str]]:
+        """The run's newest sample videos, and what is said of each."""
+        if self.run is None:
+            return []
+        paths = self.run.samples.glob("step-*/*.mp4")
+        newest = sorted(paths, key=lambda path: path.parent.name, reverse=True)
+        return [(p, f"{p.parent.name}, {p.stem}") for p in newest[:_MOST_SAMPLES]]
 
     def check_preset(self, preset: Any) -> None:
         """Refuse a model that is not here."""
@@ -167,10 +258,16 @@ class Handlers:
             read = read_mask if name == "mask" else read_picture
             names[name] = f"{name}.png"
             video.write_image(folder / names[name], read(path))
-        for name, path in (("clip", uploads.video), ("lora", uploads.lora)):
-            if path is not None:
-                names[name] = f"{name}{path.suffix}"
-                shutil.copy(path, folder / names[name])
+        if uploads.video is not None:
+            names["video"] = f"clip{uploads.video.suffix}"
+            shutil.copy(uploads.video, folder / names["video"])
+        if uploads.lora is not None:
+            if uploads.lora.suffix != ".safetensors":
+                raise ValueError(
+                    "An adapter must be a .safetensors file. "
+                    f"Received: {uploads.lora.name}"
+                )
+            names["lora"] = uploads.lora.name
         usual = self.tasks[preset].num_frames
         return Request(
             preset,
@@ -182,22 +279,13 @@ class Handlers:
                 frame: names[f"keyframe_{number}"]
                 for number, frame in enumerate(frames)
             },
-            video=names.get("clip"),
+            video=names.get("video"),
             lora=names.get("lora"),
         )
 
-    def _frames(self, request, folder, files, previews, tell):
+    def _frames(self, request, folder, files, lora, previews, tell):
         """The frames of a video; runs in the worker's thread."""
-        task, first = self.tasks[request.preset], None
-
-        def left(step, total):
-            # The first step may compile.
-            nonlocal first
-            now = time.monotonic()
-            first = first or (step, now)
-            if step == first[0]:
-                return None
-            return (now - first[1]) / (step - first[0]) * (total - step)
+        task, left = self.tasks[request.preset], TimeLeft()
 
         def progress(step, total):
             tell(Step(step, total, left(step, total)))
@@ -207,8 +295,8 @@ class Handlers:
             video.write_video(path, _enlarged(frames[0]), request.form.fps)
             tell(Step(step, total, left(step, total), path))
 
-        if request.lora:
-            name = task.load_lora(folder / request.lora, request.form.lora_scale)
+        if lora is not None:
+            name = task.load_lora(lora, request.form.lora_scale)
         try:
             return task.generate(
                 request.form.prompt,
@@ -219,8 +307,25 @@ class Handlers:
                 preview_every=max(1, request.form.steps // 5),
             )[0]
         finally:
-            if request.lora:
+            if lora is not None:
                 task.unload_lora(name)
+
+
+class TimeLeft:
+    """Seconds until a work is done, as fast as it was since its first step.
+
+    That one may compile, and does not count.
+    """
+
+    def __init__(self):
+        self._first: tuple[int, float] | None = None
+
+    def __call__(self, step: int, total: int) -> float | None:
+        now = time.monotonic()
+        first, begun = self._first = self._first or (step, now)
+        if step == first:
+            return None
+        return (now - begun) / (step - first) * (total - step)
 
 
 def write_results(folder: Path, frames: np.ndarray, fps: float) -> None:
@@ -248,7 +353,7 @@ def read_mask(path: Path) -> np.ndarray:
 
 def check_picture(path: Path) -> None:
     """Refuse a file that is no picture, or too large, before it is decoded."""
-    size = path.stat().st_size
+    size = existing_file(path).stat().st_size
     if size > MAX_PICTURE_BYTES:
         raise ValueError(
             f"A picture must have at most {MAX_PICTURE_BYTES:,} bytes. "
@@ -256,6 +361,15 @@ def check_picture(path: Path) -> None:
         )
     with opened_picture(path, MAX_PICTURE_PIXELS):
         pass
+
+
+def _without_folders(error, folder, uploads):
+    """An error's text with names of files: where they are here tells nobody anything."""
+    text = str(error)
+    for path in (folder / "any", *uploads.keyframes, *uploads):
+        if isinstance(path, Path):
+            text = text.replace(f"{path.parent}{os.sep}", "")
+    return text
 
 
 def _changed(form, **changes):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 from msgspec import Meta
@@ -32,6 +33,24 @@ _OPTIONS = {
     "image_guidance_scale": "--image-guidance",
     "scheduler": "--scheduler",
     "seed": "--seed",
+}
+# What the page calls the parts of a form.
+LABELS = {
+    "prompt": "Prompt",
+    "negative_prompt": "What to avoid",
+    "keyframes_at": "Frames of the keyframes",
+    "strength": "How much may change",
+    "lora_scale": "Weight of the adapter",
+    "frames": "Frames",
+    "height": "Height",
+    "width": "Width",
+    "fps": "Frames a second",
+    "steps": "Steps",
+    "guidance": "Guidance",
+    "image_guidance": "Guidance of the first frame",
+    "scheduler": "Scheduler",
+    "seed": "Seed",
+    "keep_seed": "Keep the seed",
 }
 # What a number in a browser holds exactly.
 MAX_SEED = 2**53 - 1
@@ -116,31 +135,32 @@ def check_form(values: Mapping[str, Any], kind: type[Any]) -> Any:
     try:
         return validate(values, kind, "The form")
     except ValidationError as error:
-        raise ValueError("\n".join(error.problems)) from None
+        problems = []
+        for problem in error.problems:
+            name, _, rest = problem.partition(" ")
+            problems.append(f"{LABELS.get(name, name)} {rest}")
+        raise ValueError("\n".join(problems)) from None
 
 
 def link_of(preset: str, form: Any) -> str:
     """Say a form as the query of an address, without what is as usual."""
-    usual = type(form)()
-    said = {
-        name: value
-        for name, value in msgspec.structs.asdict(form).items()
-        if value != getattr(usual, name) or name == "seed"
-    }
-    return urlencode({"preset": preset, **said})
+    usual, values = type(form)(), msgspec.structs.asdict(form)
+    said = {name: v for name, v in values.items() if v != getattr(usual, name)}
+    return urlencode({"preset": preset, **said, "seed": form.seed, "keep_seed": True})
 
 
-def form_from_link(query: str, kind: type[Any]) -> Any:
+def form_of_link(query: Mapping[str, str], kind: type[Any]) -> Any:
     """Read the query of an address; raise a `ValueError` for what does not fit."""
-    types = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     values: dict[str, Any] = {}
-    for name, text in parse_qsl(query, keep_blank_values=True):
-        # A browser's address may have other parts, such as the theme.
-        if name in types:
-            try:
-                values[name] = msgspec.convert(text, types[name], strict=False)
-            except msgspec.ValidationError:
-                values[name] = text
+    for field in msgspec.structs.fields(kind):
+        # An address may have other parts, such as the theme of the page.
+        if (text := query.get(field.encode_name)) is not None:
+            values[field.encode_name] = text
+            # What does not fit is refused below, in words.
+            with contextlib.suppress(msgspec.ValidationError):
+                values[field.encode_name] = msgspec.convert(
+                    text, field.type, strict=False
+                )
     return check_form(values, kind)
 
 
@@ -240,8 +260,8 @@ class Request:
         if self.lora:
             words += ["--lora", f"{self.lora}:{self.form.lora_scale}"]
         for name, value in self.settings().items():
-            words += [_OPTIONS[name], str(value)]
-        # Else a prompt or a value that begins with a dash would be an option.
+            words.append(f"{_OPTIONS[name]}={value}")
+        # As with the equals signs: what begins with a dash is no option.
         return shlex.join([*words, "--", self.form.prompt])
 
 

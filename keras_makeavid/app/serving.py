@@ -10,12 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
 from keras_makeavid.app.handlers import Handlers
+from keras_makeavid.files import StrPath
 
 if TYPE_CHECKING:
     from keras_makeavid.tasks import TextToVideo
 
+# An adapter may be so large. Pictures are bounded when they are read.
 MAX_UPLOAD = "200mb"
+# Of anything else that a client sends, such as a picture that is painted on.
+MAX_BODY = 2**26
 _FONTS = ("system-ui", "sans-serif")
 
 
@@ -25,6 +32,7 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     max_queue: int = 32,
+    run: StrPath | None = None,
     device: str | None = None,
 ) -> None:
     """Show the page until the process is told to stop (Ctrl-C, SIGTERM).
@@ -34,6 +42,7 @@ def serve(
         host: The address to listen at; `None` is this machine alone.
         port: `None` is the first free one from 7860 on.
         max_queue: How many requests may wait.
+        run: The folder of a run, whose curves and samples are shown.
         device: What to compute on; `None` is the backend's choice.
 
     Raises:
@@ -54,7 +63,9 @@ def serve(
 
         from keras_makeavid.app.layout import build_page
 
-        handlers = Handlers(tasks, Path(folder), device)
+        handlers = Handlers(
+            tasks, Path(folder), None if run is None else Path(run), device
+        )
         page = build_page(handlers)
         cleaner = threading.Thread(
             target=handlers.sessions.keep_clean, args=(stopped,), daemon=True
@@ -66,6 +77,11 @@ def serve(
             server_port=port,
             prevent_thread_lock=True,
             max_file_size=MAX_UPLOAD,
+            # Of the run, the samples alone.
+            allowed_paths=[]
+            if handlers.run is None
+            else [str(handlers.run.samples.resolve())],
+            app_kwargs={"middleware": [Middleware(_BoundedBodies)]},
             ssr_mode=False,
             run_history=False,
             footer_links=["api"],
@@ -78,3 +94,24 @@ def serve(
         page.close()
         # A thread that computes while the process ends would abort it.
         handlers.worker.wait(60)
+
+
+class _BoundedBodies:
+    """Refuses what is too large while it comes in; Gradio bounds uploads alone."""
+
+    def __init__(self, app):
+        self._app = app
+
+    async def __call__(self, scope, receive, send):
+        size = 0
+
+        async def receive_some():
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > MAX_BODY:
+                raise HTTPException(413, "The request is too large.")
+            return message
+
+        is_upload = scope["type"] != "http" or scope["path"].endswith("/upload")
+        await self._app(scope, receive if is_upload else receive_some, send)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,19 @@ class Session:
 
     folder: Path
     used: float = 0.0
+    shown: Any = None
     history: list[Any] = dataclasses.field(default_factory=list)
     running: set[threading.Event] = dataclasses.field(default_factory=set)
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Give a folder for what is wanted in the block alone."""
+        folder = self.folder / secrets.token_urlsafe(16)
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def new_folder(self) -> Path:
         """Make a folder for one more video; the oldest video goes if there are many."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 
 from keras_makeavid.presets import DEFAULT_PRESET
 
@@ -20,7 +21,12 @@ def add_arguments(option) -> None:
     option("--host", help="address to listen at; this machine alone if not given")
     option("--port", type=int, help="the first free one from 7860 on if not given")
     option("--max-queue", default=32, help="requests that may wait")
-    option("--run", help="folder of a run, whose curves and samples are shown")
+    option(
+        "--run",
+        dest="run_folder",
+        metavar="RUN",
+        help="folder of a run, whose curves and samples are shown",
+    )
 
 
 def prepare(options) -> None:
@@ -38,11 +44,14 @@ def run(options) -> None:
     from keras_makeavid import TextToVideo
     from keras_makeavid.app import serve
 
+    # JAX tells each work that is cancelled as the failure of a callback.
+    logging.getLogger("jax._src.debugging").setLevel(logging.CRITICAL)
     presets = options.preset or [DEFAULT_PRESET]
     serve(
         {preset: TextToVideo.from_preset(preset) for preset in presets},
         host=options.host,
         port=options.port,
         max_queue=options.max_queue,
+        run=options.run_folder,
         device=options.device,
     )
