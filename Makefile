@@ -1,5 +1,5 @@
-# The two commands: `make demo` (the main job) and `make test` (the suite on the
-# three backends). Both set up everything themselves; only Python 3.11+, git and
+# `make demo` (the main job), `make app` (a page in the browser) and `make test` (the suite
+# on the three backends) set up everything themselves; only Python 3.11+, git and
 # make must be there.
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-
 export JAX_PLATFORMS ?= cpu
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow lint docs lock bench clean
+.PHONY: demo app test test-slow lint docs lock bench clean
 
 LOCKED := $(BIN)/pip install --quiet --require-hashes --no-deps --requirement
 
@@ -31,6 +31,10 @@ LOCKED := $(BIN)/pip install --quiet --require-hashes --no-deps --requirement
 demo: .venv/installed
 	KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(BIN)/python examples/gallery.py
 	KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(BIN)/python examples/demo.py
+
+# The page in the browser, until Ctrl-C.
+app: .venv/installed
+	KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(BIN)/makeavid app
 
 test: .venv/installed $(BACKENDS:%=test-%)
 

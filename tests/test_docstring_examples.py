@@ -9,6 +9,7 @@ from code_blocks import code_blocks, modules, public_names
 
 # What these show needs files, folders, models or a backend that the reader has.
 NEED_MORE = {
+    "keras_makeavid.app.serving.serve",
     "keras_makeavid.data",
     "keras_makeavid.models.autoencoders.AutoencoderKL.",
     "keras_makeavid.models.autoencoders.AutoencoderTiny.",

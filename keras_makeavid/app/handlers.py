@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -113,6 +114,8 @@ class Handlers:
         root: A folder for all files.
         run: The folder of a run that is shown.
         device: What to compute on; `None` is the backend's choice.
+        on_gpu: Decorates the function that computes a video, as `spaces.GPU` does. What
+            it makes may run in another process: then no steps are told.
     """
 
     def __init__(
@@ -121,7 +124,9 @@ class Handlers:
         root: Path,
         run: Path | None = None,
         device: str | None = None,
+        on_gpu: Callable[[Any], Any] | None = None,
     ):
+        self._compute_elsewhere = on_gpu and on_gpu(self._compute)
         self.tasks = dict(tasks)
         self.forms = {name: form_of(task) for name, task in self.tasks.items()}
         self.sessions = Sessions(root)
@@ -136,18 +141,9 @@ class Handlers:
         uploads: Uploads,
         previews: bool = True,
     ) -> Iterator[Step | Made]:
-        """Make a video: yield its steps, and then what was made.
+        """Make a video of what was sent: yield its steps, and then what was made.
 
-        Args:
-            session: The visitor's.
-            preset: The name of a model.
-            values: What was sent, by the names of the form.
-            uploads: The files that were sent.
-            previews: Whether steps have previews.
-
-        Raises:
-            ValueError: If something does not fit.
-            Cancelled: If the visitor cancelled.
+        Raises `ValueError` for what does not fit, and `Cancelled`.
         """
         self.check_preset(preset)
         form = check_form(values, self.forms[preset])
@@ -161,16 +157,24 @@ class Handlers:
             begun = time.monotonic()
 
             def work(tell):
-                frames = self._frames(
-                    request, folder, files, uploads.lora, previews, tell
+                compute = self._compute_elsewhere
+                if compute is None:
+                    compute = functools.partial(
+                        self._compute, **_told(folder, form, previews, tell)
+                    )
+                frames = compute(
+                    preset,
+                    uploads.lora,
+                    form.lora_scale,
+                    form.prompt,
+                    request.settings() | files,
                 )
                 write_results(folder, frames, form.fps)
                 return Made(folder, request, time.monotonic() - begun)
 
             for event in self.worker.steps(work, session.running):
                 if isinstance(event, Made):
-                    session.history.append(event)
-                    session.shown = event
+                    session.keep(event)
                 yield event
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -181,19 +185,7 @@ class Handlers:
     def evaluate(
         self, session: Session, preset: Any, count: Any, seeds: Any, steps: Any
     ) -> Iterator[Step | Evaluated]:
-        """Measure videos of moving shapes: yield steps, and then what was measured.
-
-        Args:
-            session: The visitor's.
-            preset: The name of a model.
-            count: Prompts of each kind, those that training shows and others.
-            seeds: Videos of each prompt.
-            steps: Sampling steps.
-
-        Raises:
-            ValueError: If something does not fit.
-            Cancelled: If the visitor cancelled.
-        """
+        """Measure videos of `count` prompts of each kind: yield steps, then rates."""
         self.check_preset(preset)
         form = validate(
             {"prompts": count, "seeds": seeds, "steps": steps}, _Measuring, "The form"
@@ -283,32 +275,33 @@ class Handlers:
             lora=names.get("lora"),
         )
 
-    def _frames(self, request, folder, files, lora, previews, tell):
+    def _compute(self, preset, lora, scale, prompt, arguments, **told):
         """The frames of a video; runs in the worker's thread."""
-        task, left = self.tasks[request.preset], TimeLeft()
-
-        def progress(step, total):
-            tell(Step(step, total, left(step, total)))
-
-        def preview(step, total, frames):
-            path = folder / f"preview_{step}.webp"
-            video.write_video(path, _enlarged(frames[0]), request.form.fps)
-            tell(Step(step, total, left(step, total), path))
-
+        task = self.tasks[preset]
         if lora is not None:
-            name = task.load_lora(lora, request.form.lora_scale)
+            name = task.load_lora(lora, scale)
         try:
-            return task.generate(
-                request.form.prompt,
-                **request.settings(),
-                **files,
-                progress=progress,
-                preview=preview if previews else None,
-                preview_every=max(1, request.form.steps // 5),
-            )[0]
+            return task.generate(prompt, **arguments, **told)[0]
         finally:
             if lora is not None:
                 task.unload_lora(name)
+
+
+def _told(folder, form, previews, tell):
+    """Arguments of `generate` that tell steps, with previews as files of a folder."""
+    left = TimeLeft()
+
+    def progress(step, total):
+        tell(Step(step, total, left(step, total)))
+
+    def preview(step, total, frames):
+        path = folder / f"preview_{step}.webp"
+        video.write_video(path, _enlarged(frames[0]), form.fps)
+        tell(Step(step, total, left(step, total), path))
+
+    every = max(1, form.steps // 5)
+    shown = {"preview": preview, "preview_every": every} if previews else {}
+    return {"progress": progress, **shown}
 
 
 class TimeLeft:
@@ -364,7 +357,7 @@ def check_picture(path: Path) -> None:
 
 
 def _without_folders(error, folder, uploads):
-    """An error's text with names of files: where they are here tells nobody anything."""
+    """An error's text with files by their names: where they are says nothing."""
     text = str(error)
     for path in (folder / "any", *uploads.keyframes, *uploads):
         if isinstance(path, Path):

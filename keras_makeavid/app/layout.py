@@ -216,7 +216,9 @@ class _MakeTab:
                 elem_id="link",
             )
             self._python = gr.Code(label="Python", language="python", elem_id="python")
-            self._command = gr.Code(label="Command", language="shell", wrap_lines=True)
+            self._command = gr.Code(
+                label="Command", language="shell", wrap_lines=True, max_lines=8
+            )
 
     def _wire(self, page):
         form, handlers = self._form, self._handlers
@@ -284,27 +286,36 @@ class _MakeTab:
         yield {self._status: "It begins ...", self._result: None}
         if sent["preset"] == DEFAULT_PRESET and (note := note_on(str(form["prompt"]))):
             gr.Info(note)
-        with told(), session.scratch() as folder:
-            picture, layers = self._hint.taken(sent["hint"], folder)
-            keyframes = [path_of(each.get("image")) for each in sent["keyframes"] or []]
-            uploads = Uploads(
-                picture,
-                layers[0] if layers else None,
-                tuple(path for path in keyframes if path),
-                path_of(sent["video"]),
-                path_of(sent["lora"]),
-            )
-            events = self._handlers.generate(
-                session, sent["preset"], form, uploads, bool(sent["previews"])
-            )
-            for event in events:
-                if isinstance(event, Made):
-                    yield self._shown(event, session, request)
-                    continue
-                shown: dict[Any, Any] = {self._status: said(event)}
-                if event.preview:
-                    shown[self._preview] = gr.Image(str(event.preview), visible=True)
-                yield shown
+        try:
+            with told(), session.scratch() as folder:
+                picture, layers = self._hint.taken(sent["hint"], folder)
+                keyframes = [
+                    path_of(each.get("image")) for each in sent["keyframes"] or []
+                ]
+                uploads = Uploads(
+                    picture,
+                    layers[0] if layers else None,
+                    tuple(path for path in keyframes if path),
+                    path_of(sent["video"]),
+                    path_of(sent["lora"]),
+                )
+                events = self._handlers.generate(
+                    session, sent["preset"], form, uploads, bool(sent["previews"])
+                )
+                for event in events:
+                    if isinstance(event, Made):
+                        yield self._shown(event, session, request)
+                        continue
+                    shown: dict[Any, Any] = {self._status: said(event)}
+                    if event.preview:
+                        shown[self._preview] = gr.Image(
+                            str(event.preview), visible=True
+                        )
+                    yield shown
+        except gr.Error as error:
+            nothing = gr.Image(None, visible=False)
+            yield {self._status: error.message, self._preview: nothing}
+            raise
 
     def _generate_again(self, request: gr.Request, **sent: Any):
         made = session_of(self._handlers, request).shown
@@ -370,6 +381,9 @@ class _MakeTab:
     def _restore(self, request: gr.Request):
         """The settings of a link."""
         query = dict(request.query_params)
+        if not query.keys() & {"preset", *self._form}:
+            # Who types already is left alone.
+            return [gr.skip()] * (1 + len(self._form))
         preset = query.get("preset", next(iter(self._handlers.tasks)))
         try:
             self._handlers.check_preset(preset)
@@ -377,4 +391,5 @@ class _MakeTab:
         except ValueError as error:
             gr.Warning(f"The link is not understood: {error}")
             return [gr.skip()] * (1 + len(self._form))
-        return [preset, *(getattr(form, name) for name in self._form)]
+        said = [getattr(form, n) if n in query else gr.skip() for n in self._form]
+        return [preset, *said]

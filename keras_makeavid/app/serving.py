@@ -6,9 +6,9 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -34,6 +34,7 @@ def serve(
     max_queue: int = 32,
     run: StrPath | None = None,
     device: str | None = None,
+    on_gpu: Callable[[Any], Any] | None = None,
 ) -> None:
     """Show the page until the process is told to stop (Ctrl-C, SIGTERM).
 
@@ -44,6 +45,8 @@ def serve(
         max_queue: How many requests may wait.
         run: The folder of a run, whose curves and samples are shown.
         device: What to compute on; `None` is the backend's choice.
+        on_gpu: Decorates the function that computes a video, as `spaces.GPU` does on a
+            Space. It may compute in another process: then no steps are told.
 
     Raises:
         OSError: If the port is taken.
@@ -64,7 +67,7 @@ def serve(
         from keras_makeavid.app.layout import build_page
 
         handlers = Handlers(
-            tasks, Path(folder), None if run is None else Path(run), device
+            tasks, Path(folder), None if run is None else Path(run), device, on_gpu
         )
         page = build_page(handlers)
         cleaner = threading.Thread(
@@ -72,15 +75,15 @@ def serve(
         )
         cleaner.start()
         page.queue(max_size=max_queue, api_open=False)
-        page.launch(
+        # Of the run, the samples alone.
+        shown = [] if handlers.run is None else [str(handlers.run.samples.resolve())]
+        _, address, _ = page.launch(
+            quiet=True,
             server_name=host,
             server_port=port,
             prevent_thread_lock=True,
             max_file_size=MAX_UPLOAD,
-            # Of the run, the samples alone.
-            allowed_paths=[]
-            if handlers.run is None
-            else [str(handlers.run.samples.resolve())],
+            allowed_paths=shown,
             app_kwargs={"middleware": [Middleware(_BoundedBodies)]},
             ssr_mode=False,
             run_history=False,
@@ -89,6 +92,7 @@ def serve(
                 font=_FONTS, font_mono=("ui-monospace", "monospace")
             ),
         )
+        print(f"The page is at {address} (Ctrl-C ends it)", flush=True)
         stopped.wait()
         handlers.sessions.cancel_all()
         page.close()

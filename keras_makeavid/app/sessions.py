@@ -29,17 +29,21 @@ class Session:
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
         """Give a folder for what is wanted in the block alone."""
-        folder = self.folder / secrets.token_urlsafe(16)
-        folder.mkdir(parents=True)
+        folder = self.new_folder()
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def new_folder(self) -> Path:
-        """Make a folder for one more video; the oldest video goes if there are many."""
-        while len(self.history) >= MOST_VIDEOS:
+    def keep(self, made: Any) -> None:
+        """Show a video, and keep it; the oldest one goes if there are many."""
+        self.shown = made
+        self.history.append(made)
+        while len(self.history) > MOST_VIDEOS:
             shutil.rmtree(self.history.pop(0).folder, ignore_errors=True)
+
+    def new_folder(self) -> Path:
+        """Make a folder for one more video."""
         folder = self.folder / secrets.token_urlsafe(16)
         folder.mkdir(parents=True)
         return folder
@@ -89,8 +93,10 @@ class Sessions:
                     del self._sessions[key]
             kept = {session.folder for session in self._sessions.values()}
         for path in self._root.iterdir():
-            if path not in kept and path.stat().st_mtime < oldest:
-                shutil.rmtree(path, ignore_errors=True)
+            # It may be gone already.
+            with contextlib.suppress(FileNotFoundError):
+                if path not in kept and path.stat().st_mtime < oldest:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def keep_clean(self, stopped: threading.Event, every: float = 60.0) -> None:
         """Clean now and then, until it is stopped."""

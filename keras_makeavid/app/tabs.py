@@ -72,7 +72,11 @@ def add_run(handlers: Handlers, page: gr.Blocks) -> None:
             )
         ]
     samples = gr.Gallery(
-        label="Newest samples", columns=4, object_fit="contain", interactive=False
+        label="Newest samples",
+        columns=6,
+        fit_columns=False,
+        object_fit="contain",
+        interactive=False,
     )
 
     def look():

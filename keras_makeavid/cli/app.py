@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import socket
 
 from keras_makeavid.presets import DEFAULT_PRESET
 
@@ -33,6 +34,16 @@ def prepare(options) -> None:
     """Refuse what cannot be shown."""
     if importlib.util.find_spec("gradio") is None:
         raise ImportError("The page needs Gradio: pip install 'keras-makeavid[app]'")
+    if options.port is not None:
+        # Gradio speaks of its own arguments.
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((options.host or "127.0.0.1", options.port))
+            except (OSError, OverflowError) as error:
+                raise ValueError(
+                    f"--port {options.port} cannot be had: {error}"
+                ) from error
     if options.max_queue < 1:
         raise ValueError(
             f"--max-queue must be at least 1. Received: {options.max_queue}"

@@ -1,7 +1,6 @@
 """The example scripts run on small presets; `make demo` runs the demo itself."""
 
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -112,100 +111,3 @@ def test_every_setting_of_the_sweep_is_one_of_its_recipe(setting):
     settings = [setting] if setting else []
     as_it_is = load_recipe(path)
     assert (load_recipe(path, settings) == as_it_is) == (not settings)
-
-
-APP = """
-import runpy, sys
-from pathlib import Path
-import gradio_client
-import numpy as np
-from keras_makeavid import TextToVideo
-from keras_makeavid.video import write_image
-
-app, preset, folder = sys.argv[1:]
-task = TextToVideo.from_preset(preset)
-page = runpy.run_path(app)["build_app"](task, Path(folder))
-address = page.launch(prevent_thread_lock=True, quiet=True, show_error=True)[1]
-client = gradio_client.Client(address, verbose=False)
-hint, text = Path(folder, "hint.png"), Path(folder, "text.png")
-write_image(hint, np.zeros((48, 64, 3), "uint8"))
-text.write_text("no picture")
-form = dict(
-    prompt="a cat", hint=gradio_client.handle_file(hint), steps=2, guidance=5,
-    image_guidance=5, frames=4, height=128, width=128, seed=3, form="gif",
-    negative="", mask=None,
-)
-wrong = [
-    dict(prompt=5), dict(prompt=["a cat"]), dict(prompt=None), dict(negative=5),
-    dict(seed=None), dict(seed=""), dict(seed="seven"), dict(seed=1.5), dict(seed=-1),
-    dict(seed=True), dict(seed=2**70), dict(guidance=None), dict(guidance=""),
-    dict(guidance="high"), dict(guidance=99),
-    dict(frames=2.5), dict(frames=10**9), dict(fps=[]), dict(scheduler=None),
-    dict(form=["mp4"]), dict(hint=gradio_client.handle_file(text)), dict(hint=5),
-    dict(mask=gradio_client.handle_file(text)),
-]
-for values in wrong:
-    try:
-        print(values, client.predict(**{**form, **values}, api_name="/generate"))
-    except Exception as error:
-        print(" ".join(str(error).split()))
-jobs = [client.submit(**form, api_name="/generate") for _ in range(2)]
-for job in jobs:
-    video, picture = job.result()
-    print(video, Path(picture).read_bytes()[:3])
-print(sorted(path.name for path in Path(folder).glob("*/*")))
-page.close(verbose=False)
-"""
-
-REFUSED = [
-    "Prompt must be text. Received: 5",
-    "Prompt must be text. Received: ['a cat']",
-    "Prompt must be text. Received: None",
-    "Negative prompt must be text. Received: 5",
-    "Seed must be an integer from 0. Received: None",
-    "Seed must be an integer from 0. Received: ''",
-    "Seed must be an integer from 0. Received: 'seven'",
-    "Seed must be an integer from 0. Received: 1.5",
-    "Seed must be an integer from 0. Received: -1",
-    "Seed must be an integer from 0. Received: True",
-    "seed must be None, an integer from 0",
-    "Guidance must be a number from 1 to 30. Received: None",
-    "Guidance must be a number from 1 to 30. Received: ''",
-    "Guidance must be a number from 1 to 30. Received: 'high'",
-    "Guidance must be a number from 1 to 30. Received: 99",
-    "num_frames must be a positive integer. Received: 2.5",
-    "Frames must be a number from 1 to 48. Received: 1000000000",
-    "Frames a second must be a number from 1 to 30. Received: []",
-    "Scheduler must be one of ['dpm++2m', ",
-    "Format must be one of ['mp4', 'gif', 'webp']. Received: ['mp4']",
-    "text.png is not a PNG, JPEG, WebP, GIF or BMP picture",
-    "Input should be a valid dictionary",
-    "text.png is not a PNG, JPEG, WebP, GIF or BMP picture",
-]
-
-
-def test_the_page_generates_by_its_api_and_names_what_is_wrong(preset, tmp_path):
-    # In a process of its own: Gradio leaves sockets and event loops behind.
-    arguments = [sys.executable, "-c", APP, EXAMPLES / "app.py", preset, tmp_path]
-    run = subprocess.run(arguments, capture_output=True, text=True)
-    *refused, first, second, files = run.stdout.splitlines() or [run.stderr]
-    assert len(refused) == len(REFUSED), run.stderr
-    for line, expected in zip(refused, REFUSED, strict=True):
-        assert expected in line
-    assert first == second == "None b'GIF'", run.stderr
-    # Two requests with one seed have a file each.
-    assert files == "['3.gif', '3.gif']"
-
-
-def test_the_page_shows_the_model_in_the_box_unless_told(monkeypatch):
-    script = runpy.run_path(str(EXAMPLES / "app.py"))
-    launched = []
-    monkeypatch.setitem(
-        script["main"].__globals__,
-        "build_app",
-        lambda task, folder: launched.append(task) or launched[0],
-    )
-    monkeypatch.setattr(TextToVideo, "launch", lambda *_, **__: None, raising=False)
-    monkeypatch.setattr(sys, "argv", ["app.py"])
-    script["main"]()
-    assert (launched[0].num_frames, launched[0].fps) == (16, 8)

@@ -31,7 +31,7 @@ from keras_makeavid.models import AutoencoderTiny
 OTHER_FORMAT = ("--format", "gif", "--out", "video.mp4")
 COMMANDS = (
     *("generate", "interpolate", "extend", "evaluate", "encode", "train", "plan"),
-    "info",
+    *("info", "app"),
 )
 
 
@@ -75,6 +75,7 @@ try:
     main(sys.argv[1:])
 finally:
     heavy = {"keras", "keras_hub", "jax", "torch", "tensorflow", "numpy", "cv2"}
+    heavy |= {"gradio"}
     print("IMPORTED", *sorted(heavy & sys.modules.keys()))
 """
 
