@@ -162,7 +162,7 @@ class _MakeTab:
                 form["keep_seed"] = gr.Checkbox(label=LABELS["keep_seed"])
         with gr.Accordion("Start from a picture", open=False):
             self._hint = Painting(
-                label="Paint over what is to be made anew; the rest is kept",
+                label="Paint what is made anew",
                 sources=("upload", "webcam", "clipboard"),
                 brush=gr.Brush(colors=["#ffffff"], color_mode="fixed"),
                 layers=False,
@@ -187,7 +187,9 @@ class _MakeTab:
 
     def _lay_out_results(self):
         self._status = gr.Markdown("", elem_id="status")
-        self._preview = gr.Image(label="Preview", visible=False, buttons=[])
+        self._preview = gr.Image(
+            label="Preview", visible=False, buttons=[], elem_id="preview"
+        )
         self._result = gr.Video(
             label="Video", autoplay=True, loop=True, elem_id="result", interactive=False
         )
@@ -196,6 +198,7 @@ class _MakeTab:
             self._last_frame = gr.Button("Go on from the last frame", interactive=False)
         self._history = gr.Gallery(
             label="Made before",
+            show_label=False,
             columns=6,
             height=150,
             fit_columns=False,
@@ -216,8 +219,8 @@ class _MakeTab:
                 elem_id="link",
             )
             self._python = gr.Code(label="Python", language="python", elem_id="python")
-            self._command = gr.Code(
-                label="Command", language="shell", wrap_lines=True, max_lines=8
+            self._command = gr.Textbox(
+                label="Command", lines=3, buttons=["copy"], interactive=False
             )
 
     def _wire(self, page):
@@ -326,7 +329,9 @@ class _MakeTab:
     def _shown(self, made: Made, session: Session, request: gr.Request):
         asked = made.request
         address = request.headers.get("referer", "").partition("?")[0]
-        history = [(str(each.picture), None) for each in session.history]
+        history = [
+            (str(m.picture), f"seed {m.request.form.seed}") for m in session.history
+        ]
         return {
             self._status: f"Made in {made.seconds:.1f} s with seed {asked.form.seed}.",
             self._preview: gr.Image(None, visible=False),
