@@ -26,7 +26,7 @@ def served(*options, log):
                 break
             time.sleep(0.1)
         assert found, log.read_text()
-        yield found[0], process
+        yield found[0].rstrip("/"), process
     finally:
         process.send_signal(signal.SIGINT)
         stopper = threading.Timer(60, process.kill)
