@@ -58,7 +58,7 @@ class Evaluated(NamedTuple):
     gallery: Path
 
 
-class _Measuring(Table):
+class _Measuring(Table, frozen=True):
     prompts: Annotated[int, Meta(ge=1, le=8)]
     seeds: Annotated[int, Meta(ge=1, le=4)]
     steps: Annotated[int, Meta(ge=1, le=100)]

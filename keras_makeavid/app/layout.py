@@ -35,7 +35,11 @@ _SHAPES = [
 ]
 _SCENES = ["a cat that walks in the snow", "dancing in the rain", "waves at the beach"]
 # One work at a time on the models, videos and evaluations together.
-QUEUE = {"concurrency_id": "model", "concurrency_limit": 1, "preprocess": False}
+QUEUE: dict[str, Any] = {
+    "concurrency_id": "model",
+    "concurrency_limit": 1,
+    "preprocess": False,
+}
 
 
 def build_page(handlers: Handlers) -> gr.Blocks:
@@ -239,7 +243,11 @@ class _MakeTab:
             *(self._last_frame, self._history, self._files),
             *(self._link, self._python, self._command, form["seed"]),
         ]
-        how = {"inputs_kwargs": sent, "show_progress_on": self._result, **QUEUE}
+        how: dict[str, Any] = {
+            "inputs_kwargs": sent,
+            "show_progress_on": self._result,
+            **QUEUE,
+        }
         making = gr.on(
             [self._make.click, form["prompt"].submit],
             self._generate,
@@ -250,7 +258,11 @@ class _MakeTab:
         again = self._again.click(
             self._generate_again, outputs=shown, api_visibility="private", **how
         )
-        quick = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+        quick: dict[str, Any] = {
+            "queue": False,
+            "api_visibility": "private",
+            "show_progress": "hidden",
+        }
 
         def cancel(request: gr.Request):
             session_of(handlers, request).cancel()

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 LIFETIME = 3600.0
-MOST_VIDEOS = 12
+# A script that asks for many has each before it goes.
+MOST_VIDEOS = 64
 
 
 @dataclasses.dataclass

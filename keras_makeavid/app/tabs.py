@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 from keras_makeavid.app.handlers import Evaluated, Handlers
@@ -91,7 +93,11 @@ def add_run(handlers: Handlers, page: gr.Blocks) -> None:
         shown = [pandas.DataFrame(lines) if lines else None] * len(plots)
         return [told, *shown, [(str(path), text) for path, text in videos]]
 
-    how = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+    how: dict[str, Any] = {
+        "show_progress": "hidden",
+        "queue": False,
+        "api_visibility": "private",
+    }
     outputs = [where, *plots, samples]
     page.load(look, None, outputs, **how)
     gr.Timer(_SECONDS_BETWEEN_LOOKS).tick(look, None, outputs, **how)

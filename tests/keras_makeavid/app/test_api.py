@@ -34,7 +34,7 @@ FORM = NO_FILES | {
 @pytest.fixture(scope="module")
 def page(preset, tmp_path_factory):
     log = tmp_path_factory.mktemp("app") / "log.txt"
-    with served("--preset", preset, "--max-queue", 50, log=log) as page:
+    with served("--preset", preset, "--max-queue", 51, log=log) as page:
         yield page
 
 
@@ -106,10 +106,10 @@ def test_fifty_requests_wait_none_is_lost_and_memory_stays(client, page):
 
 
 def test_a_full_queue_says_so(page):
-    jobs = []
     client = gradio_client.Client(page[0], verbose=False)
-    for _ in range(60):
-        jobs.append(client.submit(**{**FORM, "steps": 20}, api_name="/generate"))
+    # The first one keeps the others waiting.
+    steps = [100] + [1] * 60
+    jobs = [client.submit(**{**FORM, "steps": n}, api_name="/generate") for n in steps]
     results = []
     for job in jobs:
         try:
@@ -117,7 +117,7 @@ def test_a_full_queue_says_so(page):
         except Exception as error:
             results.append(str(error))
     full = [text for text in results if re.search("queue is full", text, re.I)]
-    assert full and len(full) + sum("Made in" in text for text in results) == 60
+    assert full and len(full) + sum("Made in" in text for text in results) == 61
 
 
 def test_the_space_starts_as_it_stands(tmp_path):
