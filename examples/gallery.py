@@ -88,13 +88,16 @@ def controlled(
 
     clip, caption = clip_of("bouncing")
     ends = [0, length - 1]
-    frames = make(task.generate, caption, keyframes={f: clip[f] for f in ends})
+    # Guidance would move colours away from those of the frames that are given.
+    plain = {"guidance_scale": 1.0}
+    given = {f: clip[f] for f in ends}
+    frames = make(task.generate, caption, keyframes=given, **plain)
     yield f"first and last frame given: {caption}", frames, ends
     clip, caption = clip_of("moving right")
-    frames = make(task.interpolate, clip[::4], 4, caption)
+    frames = make(task.interpolate, clip[::4], 4, caption, **plain)
     yield f"interpolated: {caption}", frames, list(range(0, len(frames), 4))
     clip, caption = clip_of("growing")
-    frames = make(task.extend, clip[:4], 2 * length - 4, caption)
+    frames = make(task.extend, clip[:4], 2 * length - 4, caption, **plain)
     yield f"continued from four frames: {caption}", frames, [0, 1, 2, 3]
     clip, caption = clip_of("jumping")
     other = caption.replace(caption.split()[1], "red", 1)
@@ -120,7 +123,7 @@ def strip(title: str, frames: np.ndarray, given: list[int]) -> np.ndarray:
         frames[number] = np.asarray(picture)
     shown = np.unique([*np.linspace(0, len(frames) - 1, STRIP - 4).astype(int), *given])
     sheet = video.contact_sheet(frames[shown[:STRIP]], STRIP, max_width=1200)
-    row = Image.new("RGB", (1100, sheet.shape[0] + 18), "white")
+    row = Image.new("RGB", (960, sheet.shape[0] + 18), "white")
     ImageDraw.Draw(row).text((4, 3), title, "black")
     row.paste(Image.fromarray(sheet), (0, 18))
     return np.asarray(row)

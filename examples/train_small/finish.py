@@ -9,6 +9,7 @@ temporal parts: another makes the first frames.
 import sys
 
 from keras_makeavid import TextToVideo
+from keras_makeavid.training.phases import with_parts
 
 # The default weight of the prompt. At 5, squares that spin round off.
 GUIDANCE = 2.0
@@ -18,17 +19,9 @@ def main():
     """Load both, and save one preset with its defaults."""
     video, first_frames, preset = sys.argv[1:]
     task = TextToVideo.from_preset(video, dtype="float32")
-    whole = TextToVideo(
-        backbone=task.backbone,
-        preprocessor=task.preprocessor,
-        text_encoder=task.text_encoder,
-        vae=task.vae,
-        image_backbone=TextToVideo.from_preset(first_frames, dtype="float32").backbone,
-        schedule=task.schedule,
-        height=task.height,
-        width=task.width,
-        num_frames=16,
-        guidance_scale=GUIDANCE,
+    images = TextToVideo.from_preset(first_frames, dtype="float32").backbone
+    whole = with_parts(
+        task, image_backbone=images, num_frames=16, guidance_scale=GUIDANCE
     )
     whole.save_to_preset(preset)
 

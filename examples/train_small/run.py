@@ -3,10 +3,10 @@
     python examples/train_small/run.py runs/small
 
 The published way in small, by the package's own commands: a VAE, an image inpainting
-UNet with its text encoder, inflation, the temporal parameters, then all of them, twice;
-the image model learns on to make first frames, beside the temporal parameters, each on
-half of the cores; an evaluation in the end. It can be stopped at any moment: the same
-command goes on.
+UNet with its text encoder, inflation, the temporal parameters, then all of them, twice,
+and once more with frames that are given by the mask. The image model learns on to make
+first frames, beside the temporal parameters, each on half of the cores. An evaluation
+comes last. It can be stopped at any moment: the same command goes on.
 Exits with 1 when the evaluation has found the model below the bar.
 """
 
@@ -39,14 +39,15 @@ def steps(short: bool) -> list[list[dict[str, list[list]]]]:
         settings = [word for key in keys for word in ("--set", key)]
         return [*MAKEAVID, "train", HERE / recipe, "--resume", "auto", *settings]
 
-    clips, count, seeds = (8, 1, 1) if short else (12000, 24, 4)
+    clips, slow_clips, count, seeds = (8, 8, 1, 1) if short else (12000, 2000, 24, 4)
     small = "makeavid_motions_small"
     weights = [*MAKEAVID, "weights"]
     finish = [sys.executable, HERE / "finish.py"]
-    dataset = [*MAKEAVID, "dataset", "motions", "dataset", "--preset", "inflated"]
-    dataset += ["--clips", str(clips), "--half"]
+    draw = [*MAKEAVID, "dataset", "motions", "--preset", "inflated", "--half"]
     # Turning outlines are the hardest.
-    dataset += ["--often", "spinning", "0.25"]
+    dataset = [*draw, "dataset", "--clips", str(clips), "--often", "spinning", "0.25"]
+    # Clips of four times the length are four times as slow.
+    slow = [*draw, "slow", "--clips", str(slow_clips), "--frames", "64", "--seed", "1"]
     # The name alone is that of the model that comes with the package.
     evaluate = [*MAKEAVID, "evaluate", "--preset", f"./{small}", "--out", "evaluation"]
     evaluate += ["--count", str(count), "--seeds", str(seeds)]
@@ -66,7 +67,8 @@ def steps(short: bool) -> list[list[dict[str, list[list]]]]:
     videos = {
         "video/preset": [train("video.toml")],
         "refined/preset": [train("refine.toml")],
-        "finished": [[*finish, "refined/preset", "first_frames/preset", "finished"]],
+        "given/preset": [slow, train("given.toml")],
+        "finished": [[*finish, "given/preset", "first_frames/preset", "finished"]],
         small: [[*weights, "convert", "finished", small, "--dtype", "float16"]],
         "evaluation/gallery.png": [evaluate],
     }
