@@ -155,7 +155,10 @@ def test_a_run_on_pictures_is_continued_to_the_bit(
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"objective": "painting"}, "objective must be one of 'autoencoder', 'image'"),
+        (
+            {"objective": "painting"},
+            "objective must be one of 'autoencoder', 'distillation'",
+        ),
         (
             {"objective": "autoencoder"},
             "trainable must be 'all' with objective = 'autoencoder'. "
