@@ -45,11 +45,12 @@ def test_fit_of_the_model_in_the_box_begins_at_its_own_loss(tmp_path):
     tokenize = task.preprocessor.tokenize
     clips = MotionClips(seed=1)
     encode_motions(clips, 16, tmp_path, task.vae, task.text_encoder, tokenize)
-    task.compile(seed=0)
+    # With few frames to make, the loss depends little on the noise that is drawn.
+    task.compile(given_frames={"every 4": 1}, seed=0)
     dataset = LatentDataset(
         tmp_path, num_frames=task.num_frames, batch_size=16, samples_per_epoch=64
     )
-    # About 0.035; with the scale or the schedule of Stable Diffusion 0.25 and more.
+    # 0.030 to 0.036; with the scale or the schedule of Stable Diffusion 0.25 and more.
     assert task.fit(dataset, verbose=0).history["loss"][0] < 0.06
 
 
