@@ -3,9 +3,9 @@
     python examples/gallery.py --out demo
 
 Three of the prompts are of a colour, shape and motion that training never showed
-together. The captions in the picture say, in red, what is not as it should be. A second
-picture has a row for each kind of control over time; frames that were given have a
-green frame.
+together. The captions in the picture say, in red, what is not as it should be. Four of
+the videos are shown as strips of film. Another picture has a row for each kind of
+control over time; frames that were given have a green frame.
 """
 
 import argparse
@@ -32,6 +32,8 @@ PROMPTS = (
     "a yellow star moving up",
     "a blue square shrinking on a brown background",
 )
+FILM = (4, 1, 0, 7)  # Prompts on film.
+FRAME, EDGE, HOLE = 128, 24, 16  # Sides on film, in pixels.
 SCALE = 2
 STRIP = 16  # Frames shown of each video.
 GREEN = (0, 160, 60)
@@ -57,13 +59,15 @@ def main():
         found = moving_shapes.evaluate(zip(videos, PROMPTS, strict=True), gallery.add)
         video.write_image(options.out / "gallery.png", gallery.picture())
         video.write_video(options.out / "gallery.gif", grid(videos), fps=task.fps)
+        films = [film(videos[n], PROMPTS[n]) for n in FILM]
+        video.write_image(options.out / "film.png", np.concatenate(films))
         progress.done(f"{found.count('all')} of them show all that was asked for")
         strips = []
         for title, frames, given in controlled(task, progress):
             strips.append(strip(title, frames, given))
             progress.done(title)
         video.write_image(options.out / "control.png", np.concatenate(strips))
-    for name in ("gallery.gif", "gallery.png", "control.png"):
+    for name in ("film.png", "gallery.gif", "gallery.png", "control.png"):
         print(options.out / name)
 
 
@@ -113,6 +117,27 @@ def controlled(
         overlap=length // 2,
     )
     yield f"windows, and a prompt that changes: {', '.join(texts)}", frames, []
+
+
+def film(frames: np.ndarray, prompt: str) -> np.ndarray:
+    """Every other frame on a strip of film, which has the prompt on its edge."""
+    shown = frames[::2]
+    step = FRAME + 6
+    picture = Image.new("RGB", (step * len(shown), FRAME + 2 * EDGE + 8), "#1b1917")
+    draw = ImageDraw.Draw(picture)
+    text = f'"{prompt}"'
+    written = draw.textlength(text, font_size=15) + 20
+    for left in range(8, picture.width, 2 * HOLE):
+        for top in (4, FRAME + EDGE + 4):
+            if top > EDGE or left > written:
+                box = (left, top, left + HOLE, top + HOLE)
+                draw.rounded_rectangle(box, radius=4, fill="white")
+    draw.text((8, 4), text, "#f2c14e", font_size=15)
+    for number, frame in enumerate(shown):
+        large = Image.fromarray(frame).resize((FRAME, FRAME))
+        picture.paste(large, (step * number + 3, EDGE))
+    draw.rectangle((0, picture.height - 8, picture.width, picture.height), "white")
+    return np.asarray(picture)
 
 
 def strip(title: str, frames: np.ndarray, given: list[int]) -> np.ndarray:

@@ -54,6 +54,7 @@ ONCE = [
     "keras_makeavid/data/test_clip_reading.py",
     "keras_makeavid/data/test_datasets.py",
     "keras_makeavid/data/test_latent_loader.py",
+    "keras_makeavid/test_pages.py",
     "keras_makeavid/test_parallel.py",
     "keras_makeavid/data/test_picture_loader.py",
     "keras_makeavid/data/test_published.py",

@@ -221,12 +221,13 @@ class Handlers:
         return lines[:: max(1, len(lines) // _MOST_POINTS)]
 
     def samples(self) -> list[tuple[Path, str]]:
-        """The run's newest sample videos, and what is said of each."""
+        """The run's newest sample videos, each prompt's over the steps, with a word."""
         if self.run is None:
             return []
         paths = self.run.samples.glob("step-*/*.mp4")
         newest = sorted(paths, key=lambda path: path.parent.name, reverse=True)
-        return [(p, f"{p.parent.name}, {p.stem}") for p in newest[:_MOST_SAMPLES]]
+        shown = sorted(newest[:_MOST_SAMPLES], key=lambda p: (p.stem, p.parent.name))
+        return [(p, f"{p.stem}: step {p.parent.name[5:].lstrip('0')}") for p in shown]
 
     def check_preset(self, preset: Any) -> None:
         """Refuse a model that is not here."""

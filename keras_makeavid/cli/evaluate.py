@@ -84,7 +84,7 @@ def run(options) -> int:
         options.frames = task.num_frames
     if options.guidance is None:
         options.guidance = task.guidance_scale
-    gallery = moving_shapes.Gallery()
+    gallery = moving_shapes.Gallery(fps=task.fps)
     with progress_bar(len(prompts) * options.seeds, "evaluate", unit="video") as bar:
 
         def on_result(result, frames):

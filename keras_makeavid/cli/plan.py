@@ -21,22 +21,27 @@ def add_arguments(option) -> None:
     )
     option("--height", default=512, help="of the videos")
     option("--width", default=512, help="of the videos")
+    option("--picture", metavar="FILE.svg", help="draw the roofline into a file")
     option("--json", default=False, help="print JSON")
 
 
 def prepare(options) -> None:
     """Refuse a wrong recipe, topology or installation."""
+    from keras_makeavid.files import existing_parent
     from keras_makeavid.planning.topology import check_compiler, find_topology
     from keras_makeavid.recipes import load_recipe
 
     load_recipe(options.recipe, options.set)
     find_topology(options.topology)
     check_compiler()
+    if options.picture is not None:
+        existing_parent(options.picture)
 
 
 def run(options) -> None:
     """Compile, and print what the compiler says."""
     import json
+    from pathlib import Path
 
     from keras_makeavid import planning
     from keras_makeavid.recipes import load_recipe
@@ -51,8 +56,11 @@ def run(options) -> None:
         plans.append(planning.plan_training(*training))
     if options.program != "training":
         plans.append(planning.plan_sampling(recipe, topology, per_chip or 1, sizes))
+    numbers = [planning.plan_as_json(plan) for plan in plans]
+    if options.picture is not None:
+        Path(options.picture).write_text(planning.roofline(numbers), encoding="utf-8")
     if options.json:
-        first, *others = map(planning.plan_as_json, plans)
+        first, *others = numbers
         answer = {**first, **({"sampling": others[0]} if others else {})}
         print(json.dumps(answer), flush=True)
         return

@@ -1,6 +1,7 @@
-"""Evaluations as a table, as data and as a picture."""
+"""Evaluations as a table, as data, as a page and as a picture."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +18,13 @@ from keras_makeavid.moving_shapes.evaluation import (
     Result,
     Thresholds,
 )
-from keras_makeavid.video import contact_sheet, write_image
+from keras_makeavid.moving_shapes.world import MOTIONS
+from keras_makeavid.pages import Markup, element, page, picture, table
+from keras_makeavid.video import contact_sheet, encode_video, write_image
 from keras_makeavid.video.opencv import load_cv2
 
 _FRAMES = 8
+_EXAMPLES = 12  # Of those that are right, and of those that are wrong.
 _ROW_WIDTH = 548
 _LABEL_HEIGHT = 16
 # OpenCV draws no sizes between.
@@ -32,6 +36,8 @@ _RATES = (*ATTRIBUTES, "all")
 class Gallery:
     """A picture with a row for the first video of each caption, `max_rows` at most.
 
+    It keeps some videos as examples, at `fps` frames a second: right ones and wrong.
+
     Example:
         ```python
         gallery, clips = Gallery(), MotionClips(seed=1)
@@ -40,18 +46,29 @@ class Gallery:
         ```
     """
 
-    def __init__(self, max_rows: int = 60):
-        self._max_rows = max_rows
+    def __init__(self, max_rows: int = 60, fps: float = 8):
+        self._max_rows, self._fps = max_rows, fps
         self._rows: dict[str, np.ndarray] = {}
+        self._right: dict[str, Markup] = {}
+        self._wrong: dict[str, Markup] = {}
 
     def add(self, result: Result, frames: np.ndarray) -> None:
         """Take in a video, as `evaluate` gives it; what is wrong is written in red."""
+        text, examples = _said(result), self._wrong if result.wrong else self._right
+        if text not in examples and len(examples) < _EXAMPLES:
+            encoded = encode_video(".webp", frames, self._fps)
+            examples[text] = picture(encoded, text)
         if result.caption in self._rows or len(self._rows) >= self._max_rows:
             return
         sheet = contact_sheet(frames, _FRAMES, max_width=_ROW_WIDTH, max_frames=_FRAMES)
         row = np.concatenate([_label(result), _blank(len(sheet))])
         row[_LABEL_HEIGHT:, : sheet.shape[1]] = sheet
         self._rows[result.caption] = row
+
+    def examples(self) -> list[Markup]:
+        """Videos that do not show what they should, and some that do, for a page."""
+        wrong, right = element("h2", "Wrong"), element("h2", "Right")
+        return [wrong, *self._wrong.values(), right, *self._right.values()]
 
     def picture(self) -> np.ndarray:
         """All rows in two columns: uint8 `(H, W, 3)`, RGB; one at least."""
@@ -65,11 +82,14 @@ class Gallery:
         return np.hstack([np.concatenate(column) for column in columns])
 
 
+def _said(result):
+    """The caption, and what the video shows that is not in it."""
+    found = [f"{name} {getattr(result.measured, name)}" for name in result.wrong]
+    return ": ".join([result.caption, *([", ".join(found)] if found else [])])
+
+
 def _label(result):
-    text, colour = result.caption, _RIGHT
-    if result.wrong:
-        found = (f"{name} {getattr(result.measured, name)}" for name in result.wrong)
-        text, colour = f"{text}: {', '.join(found)}", _WRONG
+    text, colour = _said(result), _WRONG if result.wrong else _RIGHT
     cv2 = load_cv2()
     label = _blank(_LABEL_HEIGHT)
     place, font = (4, _LABEL_HEIGHT - 4), cv2.FONT_HERSHEY_SIMPLEX
@@ -85,9 +105,16 @@ def _blank(height):
 
 def markdown_table(evaluation: Evaluation, thresholds: Thresholds) -> str:
     """Lay out rates in Markdown: of triples seen, held out, and shuffled captions."""
+    head, *rows = _rates_table(evaluation, thresholds)
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([f"|{' | '.join(head)} |", "|---" * len(head) + "|", *lines])
+
+
+def _rates_table(evaluation, thresholds):
     parts = _parts(evaluation)
     measured = [parts[split] for split in SPLITS]
-    rows = [["videos", *(str(len(part.results)) for part in parts.values())]]
+    rows = [["", *(name.replace("_", "-") for name in parts)]]
+    rows += [["videos", *(str(len(part.results)) for part in parts.values())]]
     for name in _RATES:
         rates = [_rate(part, name, split, thresholds) for split, part in parts.items()]
         rows.append([name, *rates])
@@ -96,9 +123,7 @@ def markdown_table(evaluation: Evaluation, thresholds: Thresholds) -> str:
     if not math.isnan(evaluation.hint_psnr):
         agreements = [_number(part.hint_psnr) for part in measured]
         rows.append(["first frame to hint, dB", *agreements, ""])
-    names = (name.replace("_", "-") for name in parts)
-    head = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(parts)]
-    return "\n".join(head + [f"| {' | '.join(row)} |" for row in rows])
+    return rows
 
 
 def write_report(
@@ -111,20 +136,20 @@ def write_report(
     """Write an evaluation into a folder, made if it is missing, and return its files.
 
     They are `evaluation.json` with every video's measurement and the `settings`,
-    `evaluation.md` with the table, and `gallery.png`.
+    `evaluation.html` with the rates, which motions are taken for which, and examples,
+    and `gallery.png`.
     """
     folder = existing_parent(folder)
     folder.mkdir(exist_ok=True)
-    names = ("evaluation.json", "evaluation.md", "gallery.png")
-    data, text, picture = (folder / name for name in names)
+    names = ("evaluation.json", "evaluation.html", "gallery.png")
+    data, text, image = (folder / name for name in names)
     failures = thresholds.failures(evaluation)
     write_json(data, _as_data(evaluation, thresholds, failures, settings))
+    told = _as_page(evaluation, thresholds, failures, settings, gallery)
     with written_aside(text) as aside:
-        aside.write_text(
-            _as_markdown(evaluation, thresholds, failures, settings), encoding="utf-8"
-        )
-    write_image(picture, gallery.picture())
-    return [data, text, picture]
+        aside.write_text(told, encoding="utf-8")
+    write_image(image, gallery.picture())
+    return [data, text, image]
 
 
 def _parts(evaluation):
@@ -132,17 +157,40 @@ def _parts(evaluation):
     return {**parts, "shuffled captions": evaluation.shuffled()}
 
 
-def _as_markdown(evaluation, thresholds, failures, settings):
-    verdict = "\n".join(f"- {failure}" for failure in failures)
-    return "\n\n".join(
-        [
-            "# Evaluation",
-            "\n".join(f"- {name}: {value}" for name, value in settings.items()),
-            markdown_table(evaluation, thresholds),
-            f"Below the bar:\n\n{verdict}" if failures else "All reach the bar.",
-            "![The videos](gallery.png)\n",
-        ]
+def _as_page(evaluation, thresholds, failures, settings, gallery):
+    head, *rows = _rates_table(evaluation, thresholds)
+    told = "; ".join(f"{name}: {value}" for name, value in settings.items())
+    verdict = [f"Below the bar: {text}" for text in failures] or ["All reach the bar."]
+    return page(
+        "Evaluation",
+        element("p", told),
+        table(head, ([element("td", cell) for cell in row] for row in rows)),
+        *(element("p", sentence) for sentence in verdict),
+        element("h2", "Motions: said (rows) and seen (columns)"),
+        _confusion(
+            [(r.description.motion, r.measured.motion) for r in evaluation.results]
+        ),
+        *gallery.examples(),
     )
+
+
+def _confusion(pairs):
+    counts = Counter(pairs)
+    names = [name for name in (*MOTIONS, None) if any(name in pair for pair in pairs)]
+
+    def row(said):
+        yield element("th", said)
+        total = sum(counts[said, seen] for seen in names)
+        for seen in names:
+            count, colour = (
+                counts[said, seen],
+                "84 162 75" if seen == said else "228 87 86",
+            )
+            shade = f"background: rgb({colour} / {count / total:.2f})"
+            yield element("td", count or "", style=shade)
+
+    rows = (row(said) for said in names if any(said == pair[0] for pair in pairs))
+    return table(["", *(name or "no name" for name in names)], rows)
 
 
 def _as_data(evaluation, thresholds, failures, settings):

@@ -17,6 +17,7 @@ __all__ = [
     "plan_lines",
     "plan_sampling",
     "plan_training",
+    "roofline",
 ]
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         plan_lines,
         plan_sampling,
         plan_training,
+        roofline,
     )
     from keras_makeavid.planning.programs import Sizes
     from keras_makeavid.planning.topology import Topology, find_topology

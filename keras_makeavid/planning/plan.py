@@ -2,16 +2,17 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from keras_makeavid.pages import element
 from keras_makeavid.planning import programs
 from keras_makeavid.planning.estimate import Estimate, compile_and_estimate
 from keras_makeavid.planning.programs import Sizes
-from keras_makeavid.planning.topology import GIB, Topology
+from keras_makeavid.planning.topology import GIB, Topology, find_topology
 from keras_makeavid.recipes import Recipe
 from keras_makeavid.recipes.schema import Distribution, Stage
 from keras_makeavid.training.distribution import check_batch_size, make_distribution
@@ -209,6 +210,45 @@ def _time_lines(plan):
         note = notes.get(name, "")
         yield f"  {name:12} {amount} {seconds:8.3f} s at the chip's peak{note}"
     yield f"  a step takes at least {estimate.seconds:.3f} s"
+
+
+def roofline(plans: Sequence[Mapping[str, Any]]) -> str:
+    """Draw programs of one topology under the roof of its chip, as a file of SVG.
+
+    Programs come as `plan_as_json` tells them; what does not compile has no place.
+    """
+    topology = find_topology(plans[0]["topology"])
+    peak, bandwidth = topology.chip.tflops, topology.chip.hbm_gb_per_second / 1000
+
+    def place(intensity, tflops):
+        x, y = math.log10(intensity), math.log10(tflops)
+        return round(120 * x - 50), round(290 - 80 * y)
+
+    def text(x, y, words, anchor="middle", colour="black"):
+        return element("text", words, x=x, y=y, text_anchor=anchor, fill=colour)
+
+    grid, parts = "", [text(70, 34, f"{topology.name}: TFLOP/s of a chip", "start")]
+    for power in range(4):
+        x, y = place(10 ** (power + 1), 10**power)
+        grid += f"M{x} 50V290M70 {y}H430"
+        parts += [text(x, 308, f"{10 ** (power + 1):,}")]
+        parts += [text(62, y + 4, f"{10**power:,}", "end")]
+    corners = (10, 10 * bandwidth), (peak / bandwidth, peak), (10**4, peak)
+    roof = "L".join(f"{x} {y}" for x, y in (place(*corner) for corner in corners))
+    parts += [text(250, 328, "operations a byte of memory")]
+    parts += [element("path", d=grid, stroke="#ddd")]
+    parts += [element("path", d=f"M{roof}", fill="none", stroke="black")]
+    for number, plan in enumerate(plans):
+        if plan["tflop"] is None:
+            continue
+        colour = ("#d0393b", "#3a6ea5")[number % 2]
+        tflop, seconds = plan["tflop_in_all"], plan["step_seconds_estimate"]
+        across, up = place(1000 * tflop / plan["gb_moved"], tflop / seconds)
+        parts += [element("circle", cx=across, cy=up, r=5, fill=colour)]
+        said = f"{plan['program']}: {tflop:.3g} TFLOP, at least {seconds:.3g} s"
+        parts += [text(425, 252 + 20 * number, said, "end", colour)]
+    size = {"viewBox": "0 0 480 340", "xmlns": "http://www.w3.org/2000/svg"}
+    return element("svg", *parts, **size, style="background: #fff; font: 12px arial")
 
 
 def advice(plan: Plan) -> str:

@@ -5,7 +5,6 @@ import math
 import socket
 import struct
 import sys
-import tempfile
 import time
 import uuid
 from collections import deque
@@ -21,7 +20,7 @@ from keras_makeavid.files import StrPath, written_aside
 from keras_makeavid.json_files import parse_json
 from keras_makeavid.recipes import Recipe, recipe_as_dict
 from keras_makeavid.training.run_folder import RunFolder
-from keras_makeavid.video import write_video
+from keras_makeavid.video import encode_video, write_video
 
 # Where there is no terminal, lines go to files that are read later.
 _SECONDS_BETWEEN_LINES = 30.0
@@ -189,10 +188,7 @@ class TensorBoardLog:
         """Show a video: uint8 `(F, H, W, 3)`."""
         from tensorboardX.proto.summary_pb2 import Summary
 
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "video.gif"
-            write_video(path, frames, fps)
-            encoded = path.read_bytes()
+        encoded = encode_video(".gif", frames, fps)
         height, width = frames.shape[1:3]
         # TensorBoard shows a GIF as an image that moves.
         image = Summary.Image(

@@ -8,7 +8,7 @@ from keras_makeavid.video.pictures import (
 )
 from keras_makeavid.video.reader import VideoInfo, probe, read_video
 from keras_makeavid.video.resize import contact_sheet, cover_crop
-from keras_makeavid.video.writer import check_video_path, write_video
+from keras_makeavid.video.writer import check_video_path, encode_video, write_video
 
 __all__ = [
     "VideoInfo",
@@ -16,6 +16,7 @@ __all__ = [
     "check_video_path",
     "contact_sheet",
     "cover_crop",
+    "encode_video",
     "probe",
     "read_image",
     "read_mask",

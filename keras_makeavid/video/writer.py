@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,14 @@ def write_video(path: StrPath, frames: np.ndarray, fps: float = 8) -> None:
         raise ValueError(f"{expected}. Received: {width} x {height}")
     with written_aside(path) as aside:
         WRITERS[suffix](aside, frames, fps)
+
+
+def encode_video(suffix: str, frames: np.ndarray, fps: float = 8) -> bytes:
+    """What `write_video` would write into a file of this suffix."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"video{suffix}")
+        write_video(path, frames, fps)
+        return path.read_bytes()
 
 
 def check_video_path(path: StrPath, fps: float = 8) -> None:

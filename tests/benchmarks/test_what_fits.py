@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from keras_makeavid.planning import roofline
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
@@ -79,6 +81,12 @@ def test_the_published_setting_is_within_the_bar(plans):
     assert plan["gb_moved"] <= 350
     assert plan["temporaries_gib"] <= 14
     assert plan["fits"]
+
+
+def test_the_roofline_of_the_docs_is_that_of_the_kept_plans():
+    names = ("temporal_v4-8", "sampling_v4-8")
+    kept = [json.loads((DOCS / "plans" / f"{n}.json").read_text()) for n in names]
+    assert (DOCS / "roofline.svg").read_text() == roofline(kept) + "\n"
 
 
 def test_all_kept_plans_fit(plans):

@@ -324,6 +324,6 @@ def test_a_model_is_evaluated_and_a_run_is_shown(visit, shoot):
     shoot(page, "evaluation")
     page.get_by_role("tab", name="Run").click()
     sync_api.expect(page.locator("#run-status")).to_contain_text("step 3")
-    page.get_by_text("step-00000200, 0").first.wait_for()
+    page.get_by_text("0: step 200").first.wait_for()
     page.wait_for_timeout(1500)
     shoot(page, "run")

@@ -272,13 +272,23 @@ def test_a_model_is_evaluated(handlers):
 def test_a_run_is_shown_while_it_trains(tmp_path, task):
     handlers = Handlers({"tiny": task}, tmp_path, run=tmp_path / "run")
     assert (handlers.curves(), handlers.samples()) == ([], [])
-    (tmp_path / "run/samples/step-00000010").mkdir(parents=True)
-    sample = tmp_path / "run/samples/step-00000010/0.mp4"
-    sample.write_text("x")
+    samples = tmp_path / "run/samples"
+    for step in (20, 10):
+        (samples / f"step-{step:08}").mkdir(parents=True)
+        for prompt in (1, 0):
+            (samples / f"step-{step:08}/{prompt}.mp4").write_text("x")
     lines = "".join(f'{{"step": {step}, "loss": 0.5}}\n' for step in range(2000))
     (tmp_path / "run/metrics.jsonl").write_text(lines + '{"step": 20')
     assert 250 <= len(handlers.curves()) <= 1000
-    assert handlers.samples() == [(sample, "step-00000010, 0")]
+    # Beside each other, what came of each prompt over the steps.
+    shown = [
+        (str(path.relative_to(samples)), told) for path, told in handlers.samples()
+    ]
+    assert shown == [
+        (f"step-{step:08}/{prompt}.mp4", f"{prompt}: step {step}")
+        for prompt in (0, 1)
+        for step in (10, 20)
+    ]
 
 
 def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):

@@ -1,7 +1,11 @@
+import base64
+import io
 import json
+import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_makeavid.moving_shapes import (
     Gallery,
@@ -49,7 +53,7 @@ def test_a_report_is_a_table_data_and_a_picture(evaluation, gallery, tmp_path):
     assert sorted(folder.iterdir()) == sorted(paths)
     assert [path.name for path in paths] == [
         "evaluation.json",
-        "evaluation.md",
+        "evaluation.html",
         "gallery.png",
     ]
     content = json.loads((folder / "evaluation.json").read_text())
@@ -61,9 +65,9 @@ def test_a_report_is_a_table_data_and_a_picture(evaluation, gallery, tmp_path):
     assert len(content["videos"]) == 8
     assert content["videos"][0]["seed"] == 5
     assert content["videos"][0]["wrong"] == []
-    text = (folder / "evaluation.md").read_text()
-    assert markdown_table(evaluation, Thresholds()) in text
-    assert "- steps: 20" in text
+    text = (folder / "evaluation.html").read_text()
+    assert "<td>100.0% (at least 95%)</td>" in text
+    assert "<p>preset: true clips; steps: 20</p>" in text
     assert "All reach the bar." in text
     assert read_image(folder / "gallery.png").shape == gallery.picture().shape
 
@@ -71,8 +75,46 @@ def test_a_report_is_a_table_data_and_a_picture(evaluation, gallery, tmp_path):
 def test_a_report_names_what_is_below_the_bar(evaluation, gallery, tmp_path):
     bar = Thresholds(flicker=-1)
     write_report(tmp_path / "report", evaluation, bar, gallery, {})
-    text = (tmp_path / "report" / "evaluation.md").read_text()
-    assert "Below the bar:\n\n- flicker: 0.0 levels, above -1" in text
+    text = (tmp_path / "report" / "evaluation.html").read_text()
+    assert "<p>Below the bar: flicker: 0.0 levels, above -1</p>" in text
+
+
+def test_the_page_says_which_motions_are_taken_for_which(clip_of, tmp_path):
+    frames = clip_of("white", "star", "growing")
+    captions = ["growing", "growing", "spinning"]
+    gallery = Gallery()
+    videos = [(frames, f"a white star {motion}") for motion in captions]
+    videos.append((np.zeros_like(frames), "a white star spinning"))
+    write_report(tmp_path, evaluate(videos, gallery.add), Thresholds(), gallery, {})
+    text = (tmp_path / "evaluation.html").read_text()
+    _, shown = text.split("said (rows) and seen (columns)</h2>")
+    rows = [
+        re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)
+        for row in re.findall("<tr>(.*?)</tr>", shown)
+    ]
+    assert rows == [
+        ["", "growing", "spinning", "no name"],
+        ["growing", "2", "", ""],
+        ["spinning", "1", "", "1"],
+    ]
+
+
+def test_the_page_has_each_example_once_as_a_moving_picture(clip_of, tmp_path):
+    frames = clip_of("white", "star", "growing")
+    gallery = Gallery(fps=4)
+    videos = [(frames, "a white star growing")] * 2 + [(frames, "a red star growing")]
+    write_report(tmp_path, evaluate(videos, gallery.add), Thresholds(), gallery, {})
+    text = (tmp_path / "evaluation.html").read_text()
+    wrong, right = text.split(">Wrong</h2>")[1].split("<h2>Right</h2>")
+    assert "<figcaption>a red star growing: colour white</figcaption>" in wrong
+    assert "<figcaption>a white star growing</figcaption>" in right
+    for part in (wrong, right):
+        (encoded,) = re.findall('base64,([^"]*)', part)
+        moving = Image.open(io.BytesIO(base64.b64decode(encoded)))
+        assert (moving.n_frames, moving.size) == (16, (64, 64))
+        moving.seek(1)
+        moving.load()
+        assert moving.info["duration"] == 250
 
 
 def test_a_folder_in_no_folder_is_refused(evaluation, gallery, tmp_path):

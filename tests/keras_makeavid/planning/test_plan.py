@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from xml.etree import ElementTree
 
 import keras
 import pytest
@@ -10,7 +11,13 @@ from keras_makeavid.cli import main
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.planning import find_topology, plan_lines, plan_training, programs
 from keras_makeavid.planning.estimate import Estimate, compile_and_estimate
-from keras_makeavid.planning.plan import Plan, advice, find_stage, plan_as_json
+from keras_makeavid.planning.plan import (
+    Plan,
+    advice,
+    find_stage,
+    plan_as_json,
+    roofline,
+)
 from keras_makeavid.recipes import load_recipe
 
 SETTINGS = ["data.frames=3", "model.dtype=float32"]
@@ -53,10 +60,11 @@ def estimated(**changes):
 @needs_compiler
 @pytest.mark.parametrize("topology", ["v4-8", "v5e-4"])
 def test_a_training_and_a_sampling_step_are_compiled_for_a_tpu(
-    tiny_unet, capsys, topology
+    tiny_unet, capsys, topology, tmp_path
 ):
     words = ["plan", "tempofunk", "--topology", topology, "--json"]
     words += ["--height", "64", "--width", "64"]
+    words += ["--picture", str(tmp_path / "roofline.svg")]
     for setting in SETTINGS:
         words += ["--set", setting]
     assert main(words) == 0
@@ -75,6 +83,8 @@ def test_a_training_and_a_sampling_step_are_compiled_for_a_tpu(
         )
     assert training["collective_gb"] > 0
     assert training["state_gib"] > training["sampling"]["state_gib"]
+    drawing = ElementTree.parse(tmp_path / "roofline.svg").getroot()
+    assert sum(part.tag.endswith("circle") for part in drawing) == 2
 
 
 @needs_compiler
@@ -114,6 +124,21 @@ def test_what_does_not_fit_says_what_to_change():
     assert "distribution.fsdp=4" in text
     assert "model.rematerialise=true" in text
     assert plan_as_json(plan)["step_seconds_estimate"] is None
+
+
+def test_the_roofline_has_each_program_where_its_bound_is():
+    bound = {"tflop": 40.0, "attention_tflop": 10.0, "arguments_gib": 6.0}
+    bound |= {"fits": True, "output_gib": 0.0, "temporaries_gib": 9.0}
+    # Ten operations a byte: what memory allows is 12 of the chip's 275 TFLOP/s.
+    bound |= {"gb_moved": 5000.0, "memory_seconds": 5000 / 1200}
+    slow, unknown = plan_as_json(estimated(**bound)), plan_as_json(estimated())
+    text = roofline([slow, unknown])
+    drawing = ElementTree.fromstring(text.replace(" xmlns=", " was="))
+    (dot,) = drawing.iter("circle")
+    roof = drawing.findall("path")[1].get("d")
+    assert roof.startswith(f"M{dot.get('cx')} {dot.get('cy')}L")
+    assert "training step: 50 TFLOP, at least 4.17 s" in text
+    assert "v4-8: TFLOP/s of a chip" in text
 
 
 def test_what_is_done_already_is_not_advised():
