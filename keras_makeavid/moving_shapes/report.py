@@ -83,7 +83,6 @@ class Gallery:
 
 
 def _said(result):
-    """The caption, and what the video shows that is not in it."""
     found = [f"{name} {getattr(result.measured, name)}" for name in result.wrong]
     return ": ".join([result.caption, *([", ".join(found)] if found else [])])
 
@@ -145,8 +144,8 @@ def write_report(
     data, text, image = (folder / name for name in names)
     failures = thresholds.failures(evaluation)
     write_json(data, _as_data(evaluation, thresholds, failures, settings))
-    told = _as_page(evaluation, thresholds, failures, settings, gallery)
     with written_aside(text) as aside:
+        told = _as_page(evaluation, thresholds, failures, settings, gallery)
         aside.write_text(told, encoding="utf-8")
     write_image(image, gallery.picture())
     return [data, text, image]

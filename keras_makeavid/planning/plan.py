@@ -213,10 +213,7 @@ def _time_lines(plan):
 
 
 def roofline(plans: Sequence[Mapping[str, Any]]) -> str:
-    """Draw programs of one topology under the roof of its chip, as a file of SVG.
-
-    Programs come as `plan_as_json` tells them; what does not compile has no place.
-    """
+    """Draw plans of one topology, by `plan_as_json`, under its chip's roof, in SVG."""
     topology = find_topology(plans[0]["topology"])
     peak, bandwidth = topology.chip.tflops, topology.chip.hbm_gb_per_second / 1000
 
@@ -236,8 +233,8 @@ def roofline(plans: Sequence[Mapping[str, Any]]) -> str:
     corners = (10, 10 * bandwidth), (peak / bandwidth, peak), (10**4, peak)
     roof = "L".join(f"{x} {y}" for x, y in (place(*corner) for corner in corners))
     parts += [text(250, 328, "operations a byte of memory")]
-    parts += [element("path", d=grid, stroke="#ddd")]
-    parts += [element("path", d=f"M{roof}", fill="none", stroke="black")]
+    grid_and_roof = (grid, "#ddd"), (f"M{roof}", "black")
+    parts += [element("path", d=d, fill="none", stroke=c) for d, c in grid_and_roof]
     for number, plan in enumerate(plans):
         if plan["tflop"] is None:
             continue

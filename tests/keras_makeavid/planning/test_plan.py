@@ -7,9 +7,16 @@ from xml.etree import ElementTree
 import keras
 import pytest
 
+from keras_makeavid import planning
 from keras_makeavid.cli import main
 from keras_makeavid.models import UNetPseudo3D
-from keras_makeavid.planning import find_topology, plan_lines, plan_training, programs
+from keras_makeavid.planning import (
+    find_topology,
+    plan_lines,
+    plan_training,
+    programs,
+    topology,
+)
 from keras_makeavid.planning.estimate import Estimate, compile_and_estimate
 from keras_makeavid.planning.plan import (
     Plan,
@@ -20,6 +27,12 @@ from keras_makeavid.planning.plan import (
 )
 from keras_makeavid.recipes import load_recipe
 
+SLOW = {
+    **{"fits": True, "hbm_gib": 27.0, "tflop": 40.0, "attention_tflop": 10.0},
+    **{"arguments_gib": 12.0, "output_gib": 0.0, "temporaries_gib": 15.0},
+    **{"gb_moved": 5000.0, "collective_gb": {}, "compute_seconds": 50 / 275},
+    **{"memory_seconds": 5000 / 1200, "network_seconds": 0.0},
+}
 SETTINGS = ["data.frames=3", "model.dtype=float32"]
 needs_compiler = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None or keras.config.backend() != "jax",
@@ -127,11 +140,8 @@ def test_what_does_not_fit_says_what_to_change():
 
 
 def test_the_roofline_has_each_program_where_its_bound_is():
-    bound = {"tflop": 40.0, "attention_tflop": 10.0, "arguments_gib": 6.0}
-    bound |= {"fits": True, "output_gib": 0.0, "temporaries_gib": 9.0}
     # Ten operations a byte: what memory allows is 12 of the chip's 275 TFLOP/s.
-    bound |= {"gb_moved": 5000.0, "memory_seconds": 5000 / 1200}
-    slow, unknown = plan_as_json(estimated(**bound)), plan_as_json(estimated())
+    slow, unknown = plan_as_json(estimated(**SLOW)), plan_as_json(estimated())
     text = roofline([slow, unknown])
     drawing = ElementTree.fromstring(text.replace(" xmlns=", " was="))
     (dot,) = drawing.iter("circle")
@@ -139,6 +149,18 @@ def test_the_roofline_has_each_program_where_its_bound_is():
     assert roof.startswith(f"M{dot.get('cx')} {dot.get('cy')}L")
     assert "training step: 50 TFLOP, at least 4.17 s" in text
     assert "v4-8: TFLOP/s of a chip" in text
+
+
+def test_the_command_writes_the_roofline_into_a_file(monkeypatch, tmp_path, capsys):
+    plan, path = estimated(**SLOW), tmp_path / "roofline.svg"
+    monkeypatch.setattr(planning, "plan_training", lambda *_: plan, raising=False)
+    monkeypatch.setattr(topology, "check_compiler", lambda: None)
+    words = ["plan", "tempofunk", "--topology", "v4-8", "--program", "training"]
+    assert not main([*words, "--picture", str(path)])
+    assert path.read_text() == roofline([plan_as_json(plan)])
+    assert "a step takes at least 4.167 s" in capsys.readouterr().out
+    assert main([*words, "--picture", str(tmp_path / "nowhere" / "a.svg")]) == 2
+    assert "There is no folder" in capsys.readouterr().err
 
 
 def test_what_is_done_already_is_not_advised():
