@@ -34,8 +34,7 @@ def prepare(options) -> None:
     load_recipe(options.recipe, options.set)
     find_topology(options.topology)
     check_compiler()
-    if options.picture is not None:
-        existing_parent(options.picture)
+    existing_parent(options.picture or "roofline.svg")
 
 
 def run(options) -> None:

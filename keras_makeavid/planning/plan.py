@@ -235,9 +235,7 @@ def roofline(plans: Sequence[Mapping[str, Any]]) -> str:
     parts += [text(250, 328, "operations a byte of memory")]
     grid_and_roof = (grid, "#ddd"), (f"M{roof}", "black")
     parts += [element("path", d=d, fill="none", stroke=c) for d, c in grid_and_roof]
-    for number, plan in enumerate(plans):
-        if plan["tflop"] is None:
-            continue
+    for number, plan in enumerate(p for p in plans if p["tflop"] is not None):
         colour = ("#d0393b", "#3a6ea5")[number % 2]
         tflop, seconds = plan["tflop_in_all"], plan["step_seconds_estimate"]
         across, up = place(1000 * tflop / plan["gb_moved"], tflop / seconds)
