@@ -157,8 +157,8 @@ def run_train(options, sizes) -> dict:
 
     from keras_makeavid.schedulers import NoiseSchedule
     from keras_makeavid.training import AdamW, VideoDiffusion
-    from keras_makeavid.training.lora import add_lora
     from keras_makeavid.training.phases import rematerialise_blocks
+    from keras_makeavid.training.trainable import add_lora
 
     unet = our_unet(sizes, "mixed_bfloat16")
     if options.trainable == "lora":

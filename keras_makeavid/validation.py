@@ -124,7 +124,9 @@ def _read_table(value: Any, kind: Any, path: str, problems: list[str]) -> Any:
         here = _joined(path, key)
         if key in value:
             read[field.name] = _read(value[key], field.type, here, problems)
-        elif field.required and _is_table(field.type):
+        elif field.required and isinstance(
+            _plain(inspect.type_info(field.type))[0], inspect.StructType
+        ):
             read[field.name] = _read({}, field.type, here, problems)
         elif field.required:
             problems.append(f"{here} is missing: {expectation(field.type)}")
@@ -146,10 +148,6 @@ def _plain(info: inspect.Type) -> tuple[inspect.Type, bool]:
             return _plain(others[0])[0], True
         return info, True
     return info, False
-
-
-def _is_table(kind: Any) -> bool:
-    return isinstance(_plain(inspect.type_info(kind))[0], inspect.StructType)
 
 
 def _check_finite(value: Any) -> None:

@@ -18,7 +18,7 @@ NEED_MORE = {
     "keras_makeavid.planning.plan",
     "keras_makeavid.ray_workers.RayWorkers",
     "keras_makeavid.schedulers.step_table.StepTable",
-    "keras_makeavid.tasks.adaptable",
+    "keras_makeavid.tasks.adapters",
     "keras_makeavid.tasks.fitting",
     "keras_makeavid.tasks.many",
     "keras_makeavid.tasks.text_to_video",

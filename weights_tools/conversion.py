@@ -261,17 +261,15 @@ def _changed(checkpoint: Checkpoint, layouts, stated) -> dict[str, dict[str, Any
     return {part: others for part, others in changed.items() if others}
 
 
-# An image model to a video model (see docs/model.md and docs/animatediff.md).
-
-
 def inflated(
     component: Component, motion: Component | Mapping[str, Any] | None = None
 ) -> Component:
     """Give an image UNet temporal parts: by default pseudo-3D ones that do nothing yet.
 
     A model of noisy latents alone then gets the channels of an inpainting model, with
-    zero weights for mask and hint. With `motion` they are motion modules, those of a
-    component or new ones of these arguments, and channels stay as they are.
+    zero weights for mask and hint (docs/model.md). With `motion` they are motion
+    modules, those of a component or new ones of these arguments, and channels stay as
+    they are (docs/animatediff.md).
     """
     if component.kind != "unet":
         raise ValueError(f"Only a UNet can be inflated. Received: {component.kind}")

@@ -191,20 +191,17 @@ def _places(layers: _Layers) -> list[tuple[str, str, str]]:
     return places
 
 
-def _renames(layers: _Layers) -> tuple[tuple[str, str], ...]:
-    """The table as substitutions."""
-    return (
+def _layout(kind: str, layers: _Layers, **further: Any) -> Layout:
+    renames = (
+        (r"spatial_conv/", ""),
         *((f"^{ours}", place) for ours, place, _ in _places(layers)),
         *(
             (rf"^(layers/{layer}(?:_\d+)?/){ours}", rf"\1{theirs}")
             for layer in dict.fromkeys(layer for _, layer in layers)
             for ours, theirs in _INSIDE[layer]
         ),
+        *KERAS_LEAVES,
     )
-
-
-def _layout(kind: str, layers: _Layers, **further: Any) -> Layout:
-    renames = ((r"spatial_conv/", ""), *_renames(layers), *KERAS_LEAVES)
     return Layout("kerascv", kind, "hdf5", renames, **further)
 
 
@@ -319,9 +316,6 @@ _OWN_WAY = {"gelu", "epsilon", "transformer_epsilon", "layer_norm_epsilon"}
 
 # Where an old file of a whole model has its weights.
 _OLD_WEIGHTS = "model_weights"
-
-
-# Reading.
 
 
 def is_kerascv_model(model: keras.Model) -> bool:
@@ -486,9 +480,6 @@ def _joined(halves: Sequence[Component]) -> Component:
         halves[0].path.with_name(names), specs, lambda path: held[path].read(path)
     )
     return replace(halves[0], weights=weights)
-
-
-# Writing.
 
 
 def files_of(

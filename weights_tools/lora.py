@@ -1,4 +1,4 @@
-"""Files of low-rank adapters (LoRA), in each form that people have."""
+"""Files of adapters (LoRA) and of learnt tokens, in each form that people have."""
 
 import json
 import math
@@ -64,6 +64,11 @@ _MOST_RANK = 4096
 _LISTED = 5
 
 LORA_FORMS = ("diffusers", "kohya")
+
+# Under which AUTOMATIC1111 keeps vectors, whatever their token; its name is the file's.
+_NAMELESS = ("emb_params", "*")
+# As a prompt has, more than any has been seen to have.
+_MOST_VECTORS = 75
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,9 +242,6 @@ def _misfit(file, names, kind, path, shape) -> str | None:
     return None
 
 
-# What files say of alpha where no tensor does.
-
-
 def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
     """A function of kind, layer and rank that tells alpha, by PEFT's configuration."""
     beside = file.path.with_name("adapter_config.json")
@@ -277,7 +279,29 @@ def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
     return alpha
 
 
-# Writing.
+def read_embedding(path: StrPath, width: int) -> tuple[str, np.ndarray]:
+    """Read a token and its vectors `(N, width)` from a file.
+
+    It is of diffusers, one tensor by the name of the token, or of AUTOMATIC1111, whose
+    token is the file's own name. Any other, or of another text encoder, is an error.
+    """
+    with open_tensors(path) as file:
+        if len(file.specs) != 1:
+            raise file.error(
+                "must hold the vectors of one token. Received: "
+                f"{len(file.specs)} tensors, such as {', '.join(list(file.specs)[:5])}"
+            )
+        ((name, spec),) = file.specs.items()
+        *sizes, received = spec.shape or (0,)
+        count = sizes[0] if sizes else 1
+        if received != width or len(sizes) > 1 or not 1 <= count <= _MOST_VECTORS:
+            raise file.error(
+                f"must be 1 to {_MOST_VECTORS} vectors of {width} numbers, as the text "
+                f"encoder has. Received: shape {spec.shape}",
+                tensor=name,
+            )
+        vectors = np.array(read_floats(file, name), "float32").reshape(count, width)
+    return (Path(path).stem if name in _NAMELESS else name), vectors
 
 
 def write_lora(path: StrPath, adapters: Adapters, form: str = "diffusers") -> None:

@@ -13,7 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import keras
+from huggingface_hub import errors
 
 from keras_makeavid.files import StrPath, problem_of
 from keras_makeavid.json_files import parse_json
@@ -156,9 +158,6 @@ def _open_path(path, stack, overrides, variant) -> Checkpoint:
     return _open_pipeline(path, stack, overrides, variant)
 
 
-# Models in memory.
-
-
 def _open_model(model: keras.Model) -> Checkpoint:
     if kerascv.is_kerascv_model(model):
         return kerascv.open_models([model])
@@ -174,9 +173,6 @@ def _open_model(model: keras.Model) -> Checkpoint:
         model.schedule,
         {name: getattr(model, name) for name in TASK_DEFAULTS},
     )
-
-
-# Presets, and what else Keras saves.
 
 
 def _open_preset(folder, stack, overrides) -> Checkpoint:
@@ -257,9 +253,6 @@ def _keras_arguments(config: Any) -> tuple[str, dict[str, Any]]:
     return kind, complete(kind, architecture(config["config"]))
 
 
-# Single files.
-
-
 def _open_file(path, stack, overrides, variant) -> Checkpoint:
     """Open a file; a `config.json` beside the file of a single model is read too."""
     file = _unwrapped(stack.enter_context(open_tensors(path)))
@@ -286,8 +279,10 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
         is_theirs = layout.name != "keras" and beside.is_file()
         config = beside if is_theirs and len(found) == 1 else None
         # A model without a prefix is all that has none.
-        others = [] if root else [*_APART, *(other for _, other in found if other)]
-        component = _component(_less(file, others), layout, root, config, overrides)
+        others = () if root else (*_APART, *(other for _, other in found if other))
+        kept = {name: name for name in file.specs if not name.startswith(others)}
+        part = file.renamed(kept)
+        component = _component(part, layout, root, config, overrides)
         if component.part in checkpoint.components:
             raise FormatError(path, f"holds more than one {component.part}")
         checkpoint.components[component.part] = component
@@ -323,12 +318,6 @@ def _mean_of(file: TensorFile) -> TensorFile | None:
         if any(layout.kind == "unet" for layout, _ in _layouts_in(swapped)):
             return swapped
     return None
-
-
-def _less(file: TensorFile, prefixes: Sequence[str]) -> TensorFile:
-    """The file without the tensors whose names begin so."""
-    kept = [n for n in file.specs if not n.startswith(tuple(prefixes))]
-    return file.renamed(dict(zip(kept, kept, strict=True)))
 
 
 def _left_out(file: TensorFile, used: set[str]) -> tuple[str, ...]:
@@ -395,9 +384,6 @@ def _component(
             arguments = complete(kind, our_arguments(kind, theirs))
     arguments = arguments or infer_arguments(file, layout, root)
     return component_from_file(file, layout, root, arguments, overrides)
-
-
-# Folders of diffusers and transformers.
 
 
 def _open_pipeline(folder, stack, overrides, variant) -> Checkpoint:
@@ -470,8 +456,6 @@ def _default_size(folder, vae) -> dict[str, int]:
     return {"height": height, "width": width} if fits else {}
 
 
-# The hub.
-
 # Models are small folders of configurations beside one large file in several formats
 # and precisions, of which one is enough: the first that there is.
 _CONFIGURATIONS = ["*.json", "*.txt"]
@@ -505,9 +489,6 @@ def download(name: str, variant: str | None = None) -> Path:
 
 
 def _snapshot(repository, revision, patterns, ignored=()) -> Path:
-    import huggingface_hub
-    from huggingface_hub import errors
-
     try:
         files = {"allow_patterns": patterns, "ignore_patterns": list(ignored)}
         path = huggingface_hub.snapshot_download(repository, revision=revision, **files)

@@ -146,21 +146,16 @@ def save(
 
         if to_file:
             _write_file(out, plan.files[0], dtype, on_bytes)
-        else:
-            with folder_written_aside(out) as folder:
-                _write_folder(folder, plan, dtype, on_bytes)
+            return plan.layouts, total
+        with folder_written_aside(out) as folder:
+            for place in (*plan.others, *(file.name for file in plan.files)):
+                (folder / place).parent.mkdir(exist_ok=True)
+            for place, value in plan.others.items():
+                write_json(folder / place, value, indent=4)
+            plan.write_tokenizer(str(folder))
+            for file in plan.files:
+                _write_file(folder / file.name, file, dtype, on_bytes)
     return plan.layouts, total
-
-
-def _write_folder(folder: Path, plan: _Plan, dtype, on_bytes) -> None:
-    places = [*plan.others, *(file.name for file in plan.files)]
-    for place in dict.fromkeys(places):
-        (folder / place).parent.mkdir(exist_ok=True)
-    for place, value in plan.others.items():
-        write_json(folder / place, value, indent=4)
-    plan.write_tokenizer(str(folder))
-    for file in plan.files:
-        _write_file(folder / file.name, file, dtype, on_bytes)
 
 
 def _write_file(path: Path, file: _File, dtype, on_bytes) -> None:
@@ -191,9 +186,6 @@ def _as_dtype(value: np.ndarray, dtype: str, name: str) -> np.ndarray:
         largest = np.abs(value).max()
         raise ValueError(f"{name} has values beyond {dtype}: up to {largest:.4g}")
     return cast
-
-
-# One file.
 
 
 def _plan_file(checkpoint: Checkpoint, layout: str) -> _Plan:
@@ -237,9 +229,6 @@ def _plan_kerascv(checkpoint: Checkpoint, file_name: str | None) -> _Plan:
         },
         [_File(name, [(*file, None)]) for name, file in files.items()],
     )
-
-
-# A preset.
 
 
 def _plan_preset(checkpoint: Checkpoint) -> _Plan:
@@ -350,9 +339,6 @@ def _without_states(config):
         return config
     states = ("compile_config", "build_config")
     return {k: _without_states(v) for k, v in config.items() if k not in states}
-
-
-# A folder of diffusers.
 
 
 def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:

@@ -147,6 +147,9 @@ class PseudoConv3D(Layer):
         temporal_kernel_size: Odd length of the temporal kernel.
         temporal: Whether there is a temporal convolution.
 
+    Raises:
+        ValueError: If a length of a kernel is even, or not positive.
+
     Example:
     ```python
     layer = PseudoConv3D(64)

@@ -42,7 +42,7 @@ class FeedForward(ShapeKeepingLayer):
     """`Dense(value * gelu(gate))`, `expansion` times as wide inside (Shazeer, 2020).
 
     The GELU is `"tanh"`, as the published video weights were trained, or `"exact"`, as
-    in Stable Diffusion (docs/model.md, Traps).
+    in Stable Diffusion (docs/model.md, Traps). Any other is a `ValueError`.
 
     Example:
     ```python

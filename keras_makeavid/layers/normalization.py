@@ -20,7 +20,7 @@ class GroupNormalization(ShapeKeepingLayer):
     (docs/model.md, Traps). They are accumulated in float32 under every dtype policy.
 
     Args:
-        groups: Number of channel groups; divides C.
+        groups: Number of channel groups; divides C, or building is a `ValueError`.
         epsilon: Added to the variance.
         activated: Whether SiLU follows, in the same operation.
         per_frame: Whether each frame of a video has statistics of its own.

@@ -24,7 +24,8 @@ class Attention(ShapeKeepingLayer):
     The keys and values of the text can be computed ahead (docs/model.md, UNet).
 
     Args:
-        width: Width of the queries and of the output, a multiple of `num_heads`.
+        width: Width of the queries and of the output, a multiple of `num_heads`; any
+            other is a `ValueError`.
         num_heads: Number of heads. In diffusers' configurations of Stable Diffusion 1.x
             this number is called `attention_head_dim`.
         output_initializer: Initializer of the output projection.

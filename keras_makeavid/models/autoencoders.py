@@ -39,6 +39,9 @@ class AutoencoderKL(Configured, FrameCoding):
     Returns:
         The reconstruction from the posterior mean, of the shape of `images`.
 
+    Raises:
+        ValueError: If there is no level, or one's channels cannot be grouped.
+
     Example:
     ```python
     autoencoder = AutoencoderKL(block_channels=(32, 64), layers_per_block=1)
@@ -61,8 +64,13 @@ class AutoencoderKL(Configured, FrameCoding):
     ):
         dtype = network_policy(dtype)
         block_channels = tuple(block_channels)
-        _check_config(block_channels, groups)
-
+        if not block_channels:
+            raise ValueError("block_channels must name at least one level.")
+        if any(channels % groups for channels in block_channels):
+            raise ValueError(
+                "Each of block_channels must be a multiple of groups. Received: "
+                f"block_channels={block_channels}, groups={groups}"
+            )
         of = in_channels, latent_channels, block_channels, layers_per_block, groups
         network = Autoencoder(*of, epsilon, dtype=dtype, name="autoencoder")
         sizes = (in_channels, latent_channels, scaling_factor)
@@ -129,6 +137,9 @@ class AutoencoderTiny(Configured, FrameCoding):
         scaling_factor: What latents are multiplied by.
         dtype: Dtype or dtype policy of computation and weights.
 
+    Raises:
+        ValueError: If the two coders have not as many levels, or none.
+
     Example:
     ```python
     tiny = AutoencoderTiny(channels=8, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
@@ -174,13 +185,3 @@ class AutoencoderTiny(Configured, FrameCoding):
         """
         self._check_images(images)
         return self._by_frame(self.network.encode, images) * self.scaling_factor
-
-
-def _check_config(block_channels, groups):
-    if not block_channels:
-        raise ValueError("block_channels must name at least one level.")
-    if any(channels % groups for channels in block_channels):
-        raise ValueError(
-            "Each of block_channels must be a multiple of groups. Received: "
-            f"block_channels={block_channels}, groups={groups}"
-        )

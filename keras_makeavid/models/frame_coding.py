@@ -99,6 +99,9 @@ class FrameCoding(Int8Backbone):
         Returns:
             Float32 `(F, H / factor, W / factor, latent_channels)`, scaled.
 
+        Raises:
+            ValueError: If frames, `chunk_size` or `tile_size` are others than these.
+
         Example:
         ```python
         latents = autoencoder.encode_video(read_video("cat.mp4"), tile_size=512)
@@ -113,12 +116,8 @@ class FrameCoding(Int8Backbone):
         ):
             expected = "frames must be uint8, or float in [-1, 1]"
             raise ValueError(f"{expected}. Received: {frames.dtype.name}")
-        grid = self._tile_grid(frames.shape, factor, tile_size)
-
-        def encode(chunk):
-            return grid.apply(self._encode_program, chunk, factor, 1)
-
-        return _map_chunks(encode, frames, chunk_size)
+        sizes, scales = (chunk_size, tile_size), (factor, 1)
+        return self._by_tiles(self._encode_program, frames, *sizes, *scales)
 
     def decode_video(
         self, latents: np.ndarray, chunk_size: int = 1, tile_size: int | None = None
@@ -129,15 +128,9 @@ class FrameCoding(Int8Backbone):
         `factor` times as large, of `in_channels`. See `encode_video` for the others.
         """
         latents = np.asarray(latents)
-        factor = self.downsampling_factor
         check_shape("latents", latents.shape, self.latent_channels)
-        grid = self._tile_grid(latents.shape, 1, tile_size)
-
-        def decode(chunk):
-            images = grid.apply(self._decode_program, chunk, 1, factor)
-            return np.rint((images.clip(-1, 1) + 1) * 127.5).astype("uint8")
-
-        return _map_chunks(decode, latents, chunk_size)
+        sizes, scales = (chunk_size, tile_size), (1, self.downsampling_factor)
+        return self._by_tiles(self._decode_program, latents, *sizes, *scales, _shown)
 
     @functools.cached_property
     def _encode_program(self) -> Callable[[np.ndarray], np.ndarray]:
@@ -162,12 +155,30 @@ class FrameCoding(Int8Backbone):
             expected = f"a multiple of {factor} and at least {4 * factor}"
             raise ValueError(f"tile_size must be {expected}. Received: {tile_size}")
 
-    def _tile_grid(self, shape, cell: int, tile_size: int | None) -> TileGrid:
-        height, width = (size // cell for size in shape[-3:-1])
+    def _by_tiles(
+        self, program, video, chunk_size, tile_size, scale_in, scale_out, finish=None
+    ) -> np.ndarray:
+        """Code runs of `chunk_size` frames by tiles, all of one shape."""
         self.check_tile_size(tile_size)
-        if tile_size is None:
-            return TileGrid(height, width, tile=max(height, width))
-        return TileGrid(height, width, tile_size // self.downsampling_factor)
+        if chunk_size < 1:
+            raise ValueError(f"chunk_size must be at least 1. Received: {chunk_size}")
+        *leading, height, width, channels = video.shape
+        cells = height // scale_in, width // scale_in
+        tile = tile_size // self.downsampling_factor if tile_size else max(cells)
+        grid = TileGrid(*cells, tile)
+        frames = video.reshape(-1, height, width, channels)
+        chunk_size = min(chunk_size, len(frames))
+        results = []
+        for start in range(0, len(frames), chunk_size):
+            chunk = frames[start : start + chunk_size]
+            # Another shape would compile another program.
+            missing = chunk_size - len(chunk)
+            chunk = np.concatenate([chunk, np.repeat(chunk[-1:], missing, axis=0)])
+            coded = grid.apply(program, chunk, scale_in, scale_out)
+            coded = coded[: chunk_size - missing]
+            results.append(coded if finish is None else finish(coded))
+        result = np.concatenate(results)
+        return result.reshape(*leading, *result.shape[1:])
 
     def _check_images(self, images):
         check_shape("images", images.shape, self.in_channels, self.downsampling_factor)
@@ -181,22 +192,8 @@ def _on_arrays(program):
     return lambda array: ops.convert_to_numpy(program(ops.convert_to_tensor(array)))
 
 
-def _map_chunks(function, video: np.ndarray, chunk_size: int) -> np.ndarray:
-    """Apply `function` to runs of `chunk_size` frames, all of one shape."""
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1. Received: {chunk_size}")
-    *leading, height, width, channels = video.shape
-    frames = video.reshape(-1, height, width, channels)
-    chunk_size = min(chunk_size, len(frames))
-    results = []
-    for start in range(0, len(frames), chunk_size):
-        chunk = frames[start : start + chunk_size]
-        # Another shape would compile another program.
-        missing = chunk_size - len(chunk)
-        chunk = np.concatenate([chunk, np.repeat(chunk[-1:], missing, axis=0)])
-        results.append(function(chunk)[: chunk_size - missing])
-    result = np.concatenate(results)
-    return result.reshape(*leading, *result.shape[1:])
+def _shown(images):
+    return np.rint((images.clip(-1, 1) + 1) * 127.5).astype("uint8")
 
 
 class TileGrid:

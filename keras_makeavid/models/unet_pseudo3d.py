@@ -75,6 +75,9 @@ class UNetPseudo3D(Configured, Int8Backbone):
     Returns:
         The prediction, of the shape of `sample` with `out_channels` channels.
 
+    Raises:
+        ValueError: If the arguments do not fit one another.
+
     Example:
     ```python
     unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))

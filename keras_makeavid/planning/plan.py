@@ -87,7 +87,8 @@ def plan_sampling(
 ) -> Plan:
     """Compile the guided sampling of videos for a topology: one step of its loop.
 
-    Preset, dtype and frames are the recipe's; arguments as for `plan_training`.
+    Preset, dtype and frames are the recipe's; arguments and errors are those of
+    `plan_training`.
 
     Example:
     ```python
@@ -133,13 +134,12 @@ def _distribution(recipe: Recipe, topology: Topology):
 
 
 def _gib(variables):
-    return sum(map(_bytes_on_a_chip, variables)) / GIB
-
-
-def _bytes_on_a_chip(variable: Any) -> int:
-    value = variable.value
-    shape = value.sharding.shard_shape(value.shape)
-    return math.prod(shape) * value.dtype.itemsize
+    """Memory of variables on each chip."""
+    total = 0
+    for value in (variable.value for variable in variables):
+        shape = value.sharding.shard_shape(value.shape)
+        total += math.prod(shape) * value.dtype.itemsize
+    return total / GIB
 
 
 def _words(recipe, unet):

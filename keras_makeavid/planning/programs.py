@@ -91,7 +91,10 @@ def lower_training_step(
     model.make_train_function()
     kinds = ("trainable", "non_trainable", "optimizer", "metrics")
     state = model._get_jax_state(**{f"{kind}_variables": True for kind in kinds})
-    return _jitted(model.train_function).lower(state, phases.fit_input("video", batch))
+    # Keras (backend/jax/trainer.py, `make_train_function`) has no other name of the
+    # compiled function inside of its own, which takes an iterator.
+    (cell,) = model.train_function.__closure__
+    return cell.cell_contents.lower(state, phases.fit_input("video", batch))
 
 
 def lower_sampling(
@@ -106,13 +109,6 @@ def lower_sampling(
         abstract_batch((batch_size, sizes.tokens, unet.context_dim), "float32"),
     )
     return unet, lowered
-
-
-def _jitted(train_function):
-    """The compiled function inside Keras's, which takes an iterator."""
-    # Keras (backend/jax/trainer.py, `make_train_function`) has no other name of it.
-    (cell,) = train_function.__closure__
-    return cell.cell_contents
 
 
 def build_abstract(make: Callable[[], Model]) -> Model:

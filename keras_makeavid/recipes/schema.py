@@ -46,7 +46,7 @@ class Duration:
 
     @classmethod
     def parse(cls, text: str) -> Duration:
-        """Read a text such as `"20 epochs"`, `"0.5 epochs"` or `"1000 steps"`."""
+        """Read a text such as `"0.5 epochs"` or `"1000 steps"`, else a `ValueError`."""
         match = _DURATION.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise ValueError(f"A duration is such as '2 epochs'. Received: {text!r}")

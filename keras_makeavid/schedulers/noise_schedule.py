@@ -47,6 +47,9 @@ class NoiseSchedule:
         zero_terminal_snr: Bool, shift and scale `sqrt(alphas_cumprod)` so that the last
             timestep is pure noise (arXiv 2305.08891, algorithm 1).
 
+    Raises:
+        ValueError: If an argument is none of these.
+
     Example:
     ```python
     latents = np.zeros((2, 24, 64, 64, 4), "float32")
@@ -153,7 +156,9 @@ class NoiseSchedule:
                 f"vanishing in float32. Received: {self}"
             )
         if self.zero_terminal_snr:
-            alphas_cumprod = _rescale_to_zero_terminal_snr(alphas_cumprod)
+            signal = np.sqrt(alphas_cumprod)
+            shifted = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
+            alphas_cumprod = shifted**2
         alphas_cumprod.flags.writeable = False
         return alphas_cumprod
 
@@ -234,12 +239,6 @@ class NoiseSchedule:
         signal_scale = _look_up(np.sqrt(self.alphas_cumprod), timesteps)
         noise_scale = _look_up(np.sqrt(1.0 - self.alphas_cumprod), timesteps)
         return ops.reshape(signal_scale, shape), ops.reshape(noise_scale, shape)
-
-
-def _rescale_to_zero_terminal_snr(alphas_cumprod: np.ndarray) -> np.ndarray:
-    signal_scale = np.sqrt(alphas_cumprod)
-    first, last = signal_scale[0], signal_scale[-1]
-    return ((signal_scale - last) * first / (first - last)) ** 2
 
 
 def _look_up(values: np.ndarray, timesteps: Any) -> Any:

@@ -25,7 +25,8 @@ class Scheduler(abc.ABC):
     """A sampler: turns a number of steps into a `StepTable`.
 
     It holds no state of a run. Its `schedule` is the `NoiseSchedule` that the model was
-    trained with, by default Stable Diffusion's.
+    trained with, by default Stable Diffusion's. Arguments that a sampler does not take
+    are a `ValueError`.
 
     Example:
     ```python

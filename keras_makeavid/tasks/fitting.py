@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import keras_hub
 
+from keras_makeavid.data.clip_encoder import check_encoder
+from keras_makeavid.data.latent_dataset import LatentDataset
 from keras_makeavid.given_frames import GivenFrames
 from keras_makeavid.tensor import Tensor
 
@@ -65,8 +67,8 @@ class TrainableTask(keras_hub.models.Task):
         """
         # Those who only generate do not wait for it to be imported.
         from keras_makeavid.recipes.schema import Lora
-        from keras_makeavid.training.lora import add_lora, has_lora
         from keras_makeavid.training.optimizer import AdamW, LossScale
+        from keras_makeavid.training.trainable import add_lora, has_lora
         from keras_makeavid.training.video_diffusion import objective_of
 
         if self.low_memory or self.backbone.variable_dtype != "float32":
@@ -127,7 +129,7 @@ class TrainableTask(keras_hub.models.Task):
         ```
         """
         self._check_datasets(x, kwargs.get("validation_data"), allow_other_encoder)
-        if kwargs.get("initial_epoch") and _is_latent_dataset(x):
+        if kwargs.get("initial_epoch") and isinstance(x, LatentDataset):
             x.epoch = kwargs["initial_epoch"]
         # Past KerasHub's own, which would preprocess.
         return keras.Model.fit(self, x, **kwargs)
@@ -173,10 +175,8 @@ class TrainableTask(keras_hub.models.Task):
             objective.empty_context.assign(self.encode_prompts([""])[0])
 
     def _check_datasets(self, x, validation_data, allow_other_encoder):
-        from keras_makeavid.data.clip_encoder import check_encoder
-
         for dataset in (x, validation_data):
-            if _is_latent_dataset(dataset) and not allow_other_encoder:
+            if isinstance(dataset, LatentDataset) and not allow_other_encoder:
                 note = check_encoder(dataset.reader, self.vae, self.text_encoder)
                 if note is not None:
                     warnings.warn(note, stacklevel=3)
@@ -200,9 +200,3 @@ class _Training:
 
     objective: VideoDiffusion  # Around the task's own UNet, with the task's own seeds.
     settings: dict[str, Any]  # Arguments of `compile`.
-
-
-def _is_latent_dataset(data) -> bool:
-    from keras_makeavid.data.latent_dataset import LatentDataset
-
-    return isinstance(data, LatentDataset)

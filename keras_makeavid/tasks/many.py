@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import keras
 import msgspec
 
+from keras_makeavid import video
 from keras_makeavid.files import StrPath, read_text, remove_leftovers
 from keras_makeavid.json_files import parse_json, write_json
 from keras_makeavid.ray_workers import RayWorkers
@@ -128,14 +129,15 @@ def generate_many(
         ray_workers: What generates instead, by a preset with the task's weights.
         **defaults: Further arguments of `generate`, where a request has none.
 
+    Raises:
+        ValueError: If `batch_size`, `suffix` or `fps` make no video.
+
     Example:
     ```python
     requests, problems = read_requests("prompts.txt")
     generate_many(task, requests, "videos", batch_size=4, num_steps=20)
     ```
     """
-    from keras_makeavid import video
-
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
     fps = task.fps if fps is None else fps
@@ -147,9 +149,12 @@ def generate_many(
     facts: dict[str, dict[str, Any]] = {}
     waiting = {}
     for number, request in requests.items():
-        settings = {**defaults, "seed": seed + number, **_given(request)}
+        told = msgspec.structs.asdict(request)
+        given = {key: value for key, value in told.items() if value is not None}
+        settings = {**defaults, "seed": seed + number, **given}
         name = _file_name(number, {**settings, "fps": fps}) + suffix
-        facts[name] = {"number": number, **_plain(settings)}
+        plain = json.loads(json.dumps(settings, default=repr))
+        facts[name] = {"number": number, **plain}
         if (out / name).exists():
             report.found[number] = out / name
             on_video(number)
@@ -178,15 +183,6 @@ def generate_many(
             on_video(number)
     write_manifest()
     return report
-
-
-def _given(request):
-    values = msgspec.structs.asdict(request)
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _plain(settings):
-    return json.loads(json.dumps(settings, default=repr))
 
 
 def _file_name(number, settings):
@@ -226,8 +222,6 @@ class GeneratingRayWorker:
 
 def _make_batch(task, batch, size, out, fps, background):
     """The files written and what was wrong with others, by the numbers of requests."""
-    from keras_makeavid import video
-
     written: dict[int, Path] = {}
     failed: dict[int, str] = {}
 
@@ -251,8 +245,6 @@ def _make_batch(task, batch, size, out, fps, background):
 
 
 def _generate(task, batch, size, background):
-    from keras_makeavid import video
-
     batch = [settings for _, _, settings in batch]
     count = len(batch)
     if keras.config.backend() != "torch":

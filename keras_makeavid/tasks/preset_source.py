@@ -7,6 +7,9 @@ import re
 import sys
 from pathlib import Path
 
+import huggingface_hub
+
+import weights_tools
 from keras_makeavid import presets
 from keras_makeavid.files import StrPath, folder_written_aside
 from keras_makeavid.json_files import read_json, write_json
@@ -40,27 +43,17 @@ def cache_folder() -> Path:
 
 
 def _found(source: str) -> tuple[str, str]:
-    """A source, and what identifies its content: its name, where there is no file."""
+    """A source, of the hub at its commit, and what identifies its content."""
     if source.startswith(presets.HUB_PREFIX):
-        return _on_hub(source)
+        repository, revision = presets.repository_of(source)
+        snapshot = huggingface_hub.snapshot_download(
+            repository, revision=revision, allow_patterns=["model_index.json"]
+        )
+        source = f"{presets.HUB_PREFIX}{repository}@{Path(snapshot).name}"
+        return source, source
     path = Path(presets.preset_folder(source))
-    return _on_disk(path) if path.exists() else (source, source)
-
-
-def _on_hub(handle: str) -> tuple[str, str]:
-    """The handle of a repository at its commit, and what identifies it."""
-    from huggingface_hub import snapshot_download
-
-    repository, revision = presets.repository_of(handle)
-    snapshot = snapshot_download(
-        repository, revision=revision, allow_patterns=["model_index.json"]
-    )
-    source = f"{presets.HUB_PREFIX}{repository}@{Path(snapshot).name}"
-    return source, source
-
-
-def _on_disk(path: Path) -> tuple[str, str]:
-    """A file or folder, and what identifies its content."""
+    if not path.exists():
+        return source, source
     path = path.resolve()
     paths = sorted(path.rglob("*")) if path.is_dir() else [path]
     states = [(file, file.stat()) for file in paths if file.is_file()]
@@ -77,13 +70,10 @@ def _converted(
     folder = cache_folder() / f"{name.strip('-')[-60:]}-{key}"
     if _is_whole(folder):
         return str(folder)
-    # Presets need none of it.
-    from weights_tools import convert
-
     folder.parent.mkdir(parents=True, exist_ok=True)
     print(f"{source} is converted once, to {folder}", file=sys.stderr)
     with folder_written_aside(folder) as aside:
-        convert(
+        weights_tools.convert(
             source, aside, inflating="auto", motion=motion, force=True, progress=True
         )
         sizes = _sizes(aside)

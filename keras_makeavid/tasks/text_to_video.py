@@ -23,12 +23,14 @@ from keras_makeavid.progress import step_progress
 from keras_makeavid.sampling import Conditions, DenoisingLoop
 from keras_makeavid.schedulers import NoiseSchedule, Scheduler, get_scheduler
 from keras_makeavid.tasks import inputs
-from keras_makeavid.tasks.adaptable import AdaptableTask
+from keras_makeavid.tasks.adapters import AdaptableTask
+from keras_makeavid.tasks.preset_source import as_preset
 from keras_makeavid.tensor import Tensor
 from keras_makeavid.text import TextToVideoPreprocessor
 from keras_makeavid.text.weighting import weigh
-from keras_makeavid.validation import refusal
+from keras_makeavid.validation import check_choice, refusal
 from keras_makeavid.windows import share_noise
+from weights_tools import load_model
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -54,6 +56,9 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         fps: Frames a second that its videos are meant for.
         given_frames: Which frames the UNet was trained to fill videos in from: the
             shares of a `GivenFrames`, or that itself. `None` is the published form.
+
+    Raises:
+        ValueError: If the models do not go together.
 
     Attributes:
         low_memory: Whether `generate` takes less memory, and longer: the two passes of
@@ -159,8 +164,6 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         task = TextToVideo.from_preset("makeavid_motions_small")
         ```
         """
-        from keras_makeavid.tasks.preset_source import as_preset
-
         preset = as_preset(preset, motion)
         if dtype is not None or loading.int8_policy_of(preset) is None:
             kwargs["dtype"] = policy_of(dtype)
@@ -218,9 +221,6 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         """
         tiny = source
         if not isinstance(tiny, AutoencoderTiny):
-            # Those without one do not wait for it to be imported.
-            from weights_tools import load_model
-
             tiny = load_model(tiny, "tiny_vae", dtype=self.vae.compute_dtype)
         for name in ("in_channels", "latent_channels", "downsampling_factor"):
             received, expected = getattr(tiny, name), getattr(self.vae, name)
@@ -371,7 +371,6 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         windows = inputs.as_windows(window, overlap, blend, num_frames)
         at_once = num_frames if windows is None else windows.shares.shape[1]
         self.backbone.check_frames(at_once)
-        inputs.check_flag("shared_noise", shared_noise)
         texts, text_shares = inputs.over_time(changing, num_frames)
         num_steps = inputs.as_count("num_steps", num_steps)
         guidance_scale = inputs.as_scale(
@@ -404,14 +403,19 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 f"Received: free_init={free_init} and a video"
             )
         low, high = inputs.as_interval("guidance_interval", guidance_interval)
-        inputs.check_flag("spatial_only", spatial_only)
-        inputs.check_flag("prompt_weighting", prompt_weighting)
-        inputs.check_flag("long_prompts", long_prompts)
+        flags = {
+            "shared_noise": shared_noise,
+            "spatial_only": spatial_only,
+            "prompt_weighting": prompt_weighting,
+            "long_prompts": long_prompts,
+            "fast_decode": fast_decode,
+        }
+        for name, flag in flags.items():
+            inputs.check_flag(name, flag)
         if not callable(progress):
             inputs.check_flag("progress", progress, ", or a function of (step, total)")
         if tile_size is not None:
             tile_size = inputs.as_count("tile_size", tile_size)
-        inputs.check_flag("fast_decode", fast_decode)
         if fast_decode and self._fast.model is None:
             raise ValueError(
                 "fast_decode needs a decoder, as of "
@@ -422,8 +426,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             expected = "preview must be a function of (step, num_steps, frames) or None"
             raise refusal(expected, preview)
         preview_every = inputs.as_count("preview_every", preview_every)
-        if output not in ("video", "latents"):
-            raise refusal("output must be 'video' or 'latents'", output)
+        check_choice("output", output, ("video", "latents"))
         strength = 1.0 if video is None else inputs.as_scale("strength", strength)
         table = get_scheduler(scheduler, self.schedule).table(num_steps, strength)
         levels = self.schedule.noise_scale(table.timesteps)
@@ -435,13 +438,17 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         pictures = inputs.as_keyframes(
             hint_image, mask_image, keyframes, num_frames, (batch, height, width), shape
         )
-        if pictures:
-            self._check_takes_hint()
+        if pictures and not self._takes_hint():
+            raise ValueError(
+                "The UNet takes latents alone, and no mask and hint: give no "
+                "hint_image, or make the task of an inpainting model. "
+                f"Received: hint_image for in_channels={self.backbone.in_channels}"
+            )
         self.vae.check_tile_size(tile_size)
 
         # Together, as both must have as many windows.
         every = [text for row in texts for text in row] + negatives
-        context = self._encode(every, prompt_weighting, long_prompts)
+        context = self.encode_prompts(every, prompt_weighting, long_prompts)
         text = _context(context, len(texts[0]))
         text |= {"guidance_rescale": guidance_rescale, "freeu": factors}
         clip = None if video is None else self._encode_frames(video, tile_size)
@@ -551,6 +558,9 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         Returns:
             uint8 `(B, (F - 1) * factor + 1, height, width, 3)`.
 
+        Raises:
+            ValueError: If an argument does not fit, as for `generate`.
+
         Example:
         ```python
         smooth = task.interpolate(read_video("clip.mp4", fps=8), factor=4)
@@ -593,6 +603,9 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
 
         Returns:
             uint8 `(B, num_frames, height, width, 3)`; those of the video stay.
+
+        Raises:
+            ValueError: If an argument does not fit, or is one that `extend` sets.
 
         Example:
         ```python
@@ -683,14 +696,13 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         task.encode_prompts(["a cat", ""]).shape  # (2, 77, 768)
         ```
         """
-        return self._encode(prompts, prompt_weighting, long_prompts)
-
-    def _encode(self, prompts, weighted, long):
-        if not weighted and not long:
+        if not prompt_weighting and not long_prompts:
             token_ids = self.preprocessor.tokenize(prompts)
             with self._at_work(self.text_encoder):
                 return self._encode_text(token_ids)
-        ids, weights = self.preprocessor.tokenize_windows(prompts, weighted, long)
+        ids, weights = self.preprocessor.tokenize_windows(
+            prompts, prompt_weighting, long_prompts
+        )
         length = ids.shape[-1]
         with self._at_work(self.text_encoder):
             states = self._encode_text(ids.reshape(-1, length))
@@ -699,14 +711,6 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
 
     def _takes_hint(self) -> bool:
         return self.backbone.in_channels > self.backbone.out_channels
-
-    def _check_takes_hint(self):
-        if not self._takes_hint():
-            raise ValueError(
-                "The UNet takes latents alone, and no mask and hint: give no "
-                "hint_image, or make the task of an inpainting model. "
-                f"Received: hint_image for in_channels={self.backbone.in_channels}"
-            )
 
     def _first_frame(self, text, scale, table, seeds, size, tile_size, **how):
         """What is given of videos whose first frames the image model makes.

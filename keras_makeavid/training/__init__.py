@@ -2,14 +2,17 @@
 
 from keras_makeavid.training.distillation import ConsistencyDistillation
 from keras_makeavid.training.distribution import ProcessLost, make_distribution
-from keras_makeavid.training.image_autoencoding import ImageAutoencoding
-from keras_makeavid.training.image_diffusion import ImageDiffusion
+from keras_makeavid.training.image_objectives import ImageAutoencoding, ImageDiffusion
 from keras_makeavid.training.logs import read_metrics
-from keras_makeavid.training.lora import add_lora, save_lora, without_lora
 from keras_makeavid.training.optimizer import AdamW, WarmupSchedule
 from keras_makeavid.training.phases import rematerialise_blocks
 from keras_makeavid.training.run import TrainingFailed, TrainingResult, train
-from keras_makeavid.training.trainable import set_trainable
+from keras_makeavid.training.trainable import (
+    add_lora,
+    save_lora,
+    set_trainable,
+    without_lora,
+)
 from keras_makeavid.training.video_diffusion import VideoDiffusion
 
 __all__ = [

@@ -305,17 +305,12 @@ def _damage_told():
         yield
     except CheckpointError:
         raise
-    except Exception as error:
-        if not _is_damage(error):
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CheckpointError(_first_line(error)) from error
+    except (ValueError, LookupError, TypeError) as error:
+        if any(sign in str(error) for sign in _OF_THE_SYSTEM):
             raise
         raise CheckpointError(_first_line(error)) from error
-
-
-def _is_damage(error):
-    if isinstance(error, OSError):
-        return isinstance(error, FileNotFoundError | NotADirectoryError)
-    of_the_system = any(sign in str(error) for sign in _OF_THE_SYSTEM)
-    return isinstance(error, ValueError | LookupError | TypeError) and not of_the_system
 
 
 def _sha256(record):

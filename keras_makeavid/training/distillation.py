@@ -12,7 +12,7 @@ from keras import ops
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.schedulers.single_step import SIGMA_DATA, TIMESTEP_SCALING
 from keras_makeavid.tensor import Tensor
-from keras_makeavid.training.lora import without_lora
+from keras_makeavid.training.trainable import without_lora
 from keras_makeavid.training.video_diffusion import VideoDiffusion
 
 

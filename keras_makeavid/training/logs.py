@@ -253,10 +253,14 @@ class WandbLog:
 
         self._folder = folder
         self._wandb = wandb
+        noted = folder / "wandb_id.txt"
+        if not noted.exists():
+            with written_aside(noted) as aside:
+                aside.write_text(uuid.uuid4().hex[:16], encoding="utf-8")
         self._run = wandb.init(
             project=project,
             name=folder.name,
-            id=_run_id(folder / "wandb_id.txt"),
+            id=noted.read_text(encoding="utf-8"),
             resume="allow",
             dir=str(folder),
             config=dict(config),
@@ -281,13 +285,6 @@ class WandbLog:
 
     def close(self) -> None:
         self._run.finish()
-
-
-def _run_id(path):
-    if not path.exists():
-        with written_aside(path) as aside:
-            aside.write_text(uuid.uuid4().hex[:16], encoding="utf-8")
-    return path.read_text(encoding="utf-8")
 
 
 class RunLog:

@@ -24,6 +24,9 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         total_steps: Steps of the warm-up and the decay together.
         final: The rate of the last step of a cosine.
 
+    Raises:
+        ValueError: If the decay is none of these, or has no steps.
+
     Example:
     ```python
     rate = WarmupSchedule(5e-5, 2_500, "cosine", total_steps=22_500, final=1e-8)
@@ -81,7 +84,8 @@ class AdamW(keras.optimizers.AdamW):
         epsilon: Added to the root of the second moment.
         global_clipnorm: Norm of all gradients together above which they are scaled.
         skip_nonfinite: Whether to skip gradients that are not finite.
-        **kwargs: See `keras.optimizers.AdamW`, such as `use_ema`.
+        **kwargs: See `keras.optimizers.AdamW`, such as `use_ema`; `amsgrad` and
+            `ema_overwrite_frequency` are a `ValueError`.
 
     Example:
     ```python

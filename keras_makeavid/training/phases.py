@@ -21,16 +21,16 @@ from keras_makeavid.recipes.schema import DRAWN_PICTURES, Distillation, Stage
 from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.training.distillation import ConsistencyDistillation
 from keras_makeavid.training.distribution import Hosts
-from keras_makeavid.training.image_autoencoding import ImageAutoencoding
-from keras_makeavid.training.image_diffusion import ImageDiffusion
-from keras_makeavid.training.lora import (
+from keras_makeavid.training.image_objectives import ImageAutoencoding, ImageDiffusion
+from keras_makeavid.training.optimizer import AdamW, WarmupSchedule
+from keras_makeavid.training.trainable import (
     add_lora,
+    check_spatial,
     has_lora,
     matching_attentions,
+    matching_layers,
     without_lora,
 )
-from keras_makeavid.training.optimizer import AdamW, WarmupSchedule
-from keras_makeavid.training.trainable import check_spatial, matching_layers
 from keras_makeavid.training.training_model import ReportingModel
 from keras_makeavid.training.video_diffusion import objective_of
 

@@ -23,9 +23,8 @@ from keras_makeavid.training.checkpoints import (
     write_state,
 )
 from keras_makeavid.training.distribution import check_batch_size, distributed
-from keras_makeavid.training.image_autoencoding import with_unit_latents
+from keras_makeavid.training.image_objectives import with_unit_latents
 from keras_makeavid.training.logs import RunLog, SilentLog, StepLog
-from keras_makeavid.training.lora import has_lora, save_lora, without_lora
 from keras_makeavid.training.run_callback import (
     Interruption,
     Position,
@@ -34,6 +33,7 @@ from keras_makeavid.training.run_callback import (
     UnreadLogs,
 )
 from keras_makeavid.training.run_folder import RunFolder, check_space
+from keras_makeavid.training.trainable import has_lora, save_lora, without_lora
 from keras_makeavid.video import read_image, write_video
 
 RESUME = ("never", "auto")

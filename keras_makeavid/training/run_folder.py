@@ -47,7 +47,8 @@ class RunFolder:
             if self.metrics.exists() or self.checkpoints.exists():
                 raise FileNotFoundError(f"{self.recipe} is missing. {_HOW_TO_GO_ON}")
             if self.path.exists() and (
-                not self.path.is_dir() or self._holds_anything()
+                not self.path.is_dir()
+                or any(not path.name.startswith(".") for path in self.path.iterdir())
             ):
                 problem = f"{self.path} holds something that is no run"
                 raise FileExistsError(f"{problem}: choose another run.folder")
@@ -55,7 +56,11 @@ class RunFolder:
         if not resume:
             problem = f"{self.path} holds a run already: continue it (--resume auto)"
             raise FileExistsError(f"{problem}, or choose another run.folder")
-        found = self._read_recipe()
+        try:
+            found = read_object(self.recipe)
+        except (ValueError, OSError) as error:
+            problem = str(error).rstrip(".")
+            raise ValueError(f"{problem}. {_HOW_TO_GO_ON}") from error
         differences = list(_differences(_completed(found), recipe_as_dict(recipe)))
         if differences:
             told = "; ".join(differences[:10])
@@ -76,16 +81,6 @@ class RunFolder:
             self.report.unlink(missing_ok=True)
             write_json(self.recipe, recipe_as_dict(recipe))
             yield
-
-    def _read_recipe(self):
-        try:
-            return read_object(self.recipe)
-        except (ValueError, OSError) as error:
-            problem = str(error).rstrip(".")
-            raise ValueError(f"{problem}. {_HOW_TO_GO_ON}") from error
-
-    def _holds_anything(self):
-        return any(not path.name.startswith(".") for path in self.path.iterdir())
 
     def _remove_leftovers(self):
         """Remove what was being written, or replaced, when a process was killed."""

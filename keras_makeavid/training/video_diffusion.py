@@ -42,6 +42,9 @@ class VideoDiffusion(DiffusionModel):
         min_snr_gamma: Weighs the timesteps as `min_snr_weights`; `None` does not.
         seed: Seed of timesteps, noise and dropout.
 
+    Raises:
+        ValueError: If an argument is none of these, or nothing would train.
+
     Example:
     ```python
     unet = UNetPseudo3D(block_channels=(32, 64), attention_levels=(True, False))

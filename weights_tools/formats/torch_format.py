@@ -130,7 +130,11 @@ def open_torch(file: MappedFile) -> TensorFile:
         if zipped:
             storage = tensors[name].untyped_storage()
             pages.touch(storage, [Extent(storage.data_ptr(), storage.nbytes())])
-        return _array(tensors[name], specs[name].numpy_dtype, torch)
+        tensor, dtype = tensors[name].detach(), specs[name].numpy_dtype
+        if dtype.kind == "V" or dtype.num > np.dtype("V").num:
+            # One that NumPy itself does not know: the same bits as integers.
+            tensor = tensor.view({1: torch.uint8, 2: torch.int16}[dtype.itemsize])
+        return read_only(tensor.numpy().view(dtype))
 
     others = _others_in(content, tensors.values(), torch)
     told = {MEAN_ALONE: place} if place in MEANS else {}
@@ -161,15 +165,6 @@ def _others_in(content: dict, taken: Collection[Any], torch: Any) -> list[str]:
         for key, found in counted.items()
         if found
     ]
-
-
-def _array(tensor: Any, dtype: np.dtype, torch: Any) -> np.ndarray:
-    """A view of a tensor."""
-    tensor = tensor.detach()
-    if dtype.kind == "V" or dtype.num > np.dtype("V").num:
-        # One that NumPy itself does not know: the same bits as integers.
-        tensor = tensor.view({1: torch.uint8, 2: torch.int16}[dtype.itemsize])
-    return read_only(tensor.numpy().view(dtype))
 
 
 def _zipped_pickle(file: MappedFile) -> bytes:

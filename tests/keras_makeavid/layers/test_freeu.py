@@ -6,7 +6,7 @@ import torch
 from diffusers.utils.torch_utils import apply_freeu
 from keras import ops
 
-from keras_makeavid.layers.freeu import joined
+from keras_makeavid.layers.unet import joined
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from running import built, runner
 from keras_makeavid.layers import PseudoConv3D, SpatialConv
 from keras_makeavid.layers.dense import Dense
 from keras_makeavid.models import AutoencoderKL, UNetPseudo3D
-from keras_makeavid.training.lora import add_lora, has_lora
+from keras_makeavid.training.trainable import add_lora, has_lora
 
 
 def error(outputs, expected):

@@ -4,7 +4,7 @@ from keras import ops
 from keras_makeavid.data import PictureLoader
 from keras_makeavid.models import AutoencoderKL
 from keras_makeavid.moving_shapes import MotionClips
-from keras_makeavid.training.image_autoencoding import with_unit_latents
+from keras_makeavid.training.image_objectives import with_unit_latents
 
 
 def test_scaled_latents_have_unit_variance_and_decode_to_the_same():

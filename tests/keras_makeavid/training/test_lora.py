@@ -11,7 +11,7 @@ from keras_makeavid.training import (
     set_trainable,
     without_lora,
 )
-from keras_makeavid.training.lora import has_lora
+from keras_makeavid.training.trainable import has_lora
 from weights_tools.architectures import variables_of
 from weights_tools.lora import LORA_FORMS, read_lora
 
