@@ -25,8 +25,7 @@ from weights_tools.checkpoint import (
 )
 from weights_tools.formats import TensorFile
 from weights_tools.formats.hdf5_format import Hdf5Tensors
-from weights_tools.layouts import Layout
-from weights_tools.layouts.layout import CONVOLVED_ATTENTION, HEADS, KERAS_LEAVES
+from weights_tools.layouts import CONVOLVED_ATTENTION, HEADS, KERAS_LEAVES, Layout
 
 # Where our path begins, and the class of KerasCV's layer there.
 _Layers = tuple[tuple[str, str], ...]

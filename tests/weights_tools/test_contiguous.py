@@ -6,8 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from weights_tools.layouts import layout
-from weights_tools.layouts.layout import contiguous
+from weights_tools import layouts
+from weights_tools.layouts import contiguous
 
 DTYPES = ["float32", "float16", ml_dtypes.bfloat16, "float64", "int64"]
 
@@ -17,9 +17,9 @@ def opencv(request, monkeypatch):
     """Whether OpenCV can be loaded: a slim container has no libGL."""
     if not request.param:
         monkeypatch.setitem(sys.modules, "cv2", None)
-    layout._opencv.cache_clear()
+    layouts._opencv.cache_clear()
     yield request.param
-    layout._opencv.cache_clear()
+    layouts._opencv.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -76,4 +76,4 @@ def test_the_package_can_be_imported_without_opencv(opencv):
 
 
 def test_opencv_is_used_where_it_is_there(opencv):
-    assert (layout._opencv() is not None) == opencv
+    assert (layouts._opencv() is not None) == opencv
