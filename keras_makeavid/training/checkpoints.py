@@ -1,6 +1,7 @@
 """Checkpoints of a run: its state as arrays, checked and written by Orbax."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -373,8 +374,14 @@ def checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
     32-bit words are summed with odd weights that differ by place: a flipped bit and two
     swapped values show. Arrays on an accelerator stay there.
     """
-    if keras.config.backend() == "jax" and _not_on_this_host(arrays):
-        return checksums_by_jax(arrays)
+    if keras.config.backend() == "jax":
+        import jax
+
+        of_jax = [array for array in arrays.values() if isinstance(array, jax.Array)]
+        on_cpu = jax.default_backend() == "cpu"
+        here = on_cpu and all(array.is_fully_addressable for array in of_jax)
+        if len(of_jax) == len(arrays) and not here:
+            return checksums_by_jax(arrays)
     return {name: _checksum(np.asarray(array)) for name, array in arrays.items()}
 
 
@@ -387,42 +394,27 @@ def _checksum(array):
 
 def checksums_by_jax(arrays: Mapping[str, Any]) -> dict[str, int]:
     """The same of JAX arrays, on their devices."""
-    import jax
-
     # A program for each shape: one of all arrays would compile for longer. One after
     # the other: on CPUs, processes that have several under way wait for each other.
-    checksum = jax.jit(_checksum_by_jax)
+    checksum = _checksum_by_jax()
     return {name: int(checksum(array)) for name, array in arrays.items()}
 
 
-def _checksum_by_jax(array):
+@functools.cache
+def _checksum_by_jax():
     import jax
     import jax.numpy as jnp
 
-    if array.dtype == bool:
-        array = array.astype("uint8")
-    words = jax.lax.bitcast_convert_type(array, _WORDS[array.dtype.itemsize])
-    words = words.astype("uint32")
-    return jnp.sum(words * (2 * _places(words.shape) + 1), dtype="uint32")
+    @jax.jit
+    def checksum(array):
+        if array.dtype == bool:
+            array = array.astype("uint8")
+        words = jax.lax.bitcast_convert_type(array, _WORDS[array.dtype.itemsize])
+        # The number of each, without an array in one row: parts stay apart.
+        places = jnp.zeros(words.shape, "uint32")
+        for axis, size in enumerate(words.shape):
+            along = jax.lax.broadcasted_iota("uint32", words.shape, axis)
+            places = places * jnp.uint32(size) + along
+        return jnp.sum(words.astype("uint32") * (2 * places + 1), dtype="uint32")
 
-
-def _places(shape):
-    """The number of each element, without an array in one row: parts stay apart."""
-    import jax
-    import jax.numpy as jnp
-
-    places = jnp.zeros(shape, "uint32")
-    for axis, size in enumerate(shape):
-        along = jax.lax.broadcasted_iota("uint32", shape, axis)
-        places = places * jnp.uint32(size) + along
-    return places
-
-
-def _not_on_this_host(arrays):
-    import jax
-
-    values = arrays.values()
-    if not all(isinstance(array, jax.Array) for array in values):
-        return False
-    whole = all(array.is_fully_addressable for array in values)
-    return jax.default_backend() != "cpu" or not whole
+    return checksum

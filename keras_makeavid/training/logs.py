@@ -168,6 +168,11 @@ class TensorBoardLog:
     """
 
     def __init__(self, folder: Path, report: Callable[[str], None]):
+        from tensorboardX.proto import event_pb2, summary_pb2
+        from tensorboardX.record_writer import masked_crc32c
+
+        self._events, self._summaries = event_pb2, summary_pb2
+        self._crc = masked_crc32c
         self._folder = folder
         self._first_step = 0
         self._report = report
@@ -179,37 +184,31 @@ class TensorBoardLog:
         self._first_step = step + 1
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        entries = [Summary.Value(tag=k, simple_value=v) for k, v in values.items()]
-        self._write(step, Summary(value=entries))
+        value = self._summaries.Summary.Value
+        entries = [value(tag=k, simple_value=v) for k, v in values.items()]
+        self._write(step, entries)
 
     def video(self, step: int, name: str, frames: np.ndarray, fps: float) -> None:
         """Show a video: uint8 `(F, H, W, 3)`."""
-        from tensorboardX.proto.summary_pb2 import Summary
-
+        summary = self._summaries.Summary
         encoded = encode_video(".gif", frames, fps)
         height, width = frames.shape[1:3]
         # TensorBoard shows a GIF as an image that moves.
-        image = Summary.Image(
+        image = summary.Image(
             height=height, width=width, colorspace=3, encoded_image_string=encoded
         )
-        entry = Summary.Value(tag=f"samples/{name}", image=image)
-        self._write(step, Summary(value=[entry]))
+        self._write(step, [summary.Value(tag=f"samples/{name}", image=image)])
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def _write(self, step, summary):
-        from tensorboardX.proto.event_pb2 import Event
-
-        event = Event(wall_time=time.time(), step=step, summary=summary)
+    def _write(self, step, entries):
         try:
             if self._file is None:
                 self._open(step)
-            self._file.write(_record(event))
+            self._add(step=step, summary=self._summaries.Summary(value=entries))
         except OSError as error:
             # What follows half a record would not be read: a new file next time.
             self.close()
@@ -217,29 +216,22 @@ class TensorBoardLog:
             self._report(f"TensorBoard's files cannot be written for now: {error}")
 
     def _open(self, step):
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
-
         self._folder.mkdir(parents=True, exist_ok=True)
         # In the order of their names TensorBoard reads them.
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
-        first = min(self._first_step, step)
-        start = SessionLog(status=SessionLog.START)
+        session = self._events.SessionLog
         self._file = (self._folder / name).open("wb", buffering=0)
-        for event in (
-            Event(wall_time=time.time(), file_version="brain.Event:2"),
-            Event(wall_time=time.time(), step=first, session_log=start),
-        ):
-            self._file.write(_record(event))
+        self._add(file_version="brain.Event:2")
+        first = min(self._first_step, step)
+        self._add(step=first, session_log=session(status=session.START))
 
-
-def _record(event) -> bytes:
-    """An event in the form of TFRecord files."""
-    from tensorboardX.record_writer import masked_crc32c
-
-    data = event.SerializeToString()
-    length = struct.pack("<Q", len(data))
-    checks = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
-    return length + checks[0] + data + checks[1]
+    def _add(self, **fields):
+        """Write an event in the form of TFRecord files."""
+        event = self._events.Event(wall_time=time.time(), **fields)
+        data = event.SerializeToString()
+        length = struct.pack("<Q", len(data))
+        checks = [struct.pack("<I", self._crc(part)) for part in (length, data)]
+        self._file.write(length + checks[0] + data + checks[1])
 
 
 class WandbLog:

@@ -264,16 +264,8 @@ class _Run:
         done = self._steps_done(position)
         frames = stage.data.frames if stage.trains_on_latents else 1
         self._log.go_on_at(done, stage.data.batch_size * frames)
-        callback = RunCallback(
-            self._recipe,
-            phase,
-            position,
-            self._interruption,
-            on_first_step=self._begun,
-            on_step=self._step,
-            on_checkpoint=self._checkpoint,
-            on_sample=self._sample,
-        )
+        at = phase, position, self._interruption
+        callback = RunCallback(self, self._recipe, *at)
         remaining = phase.steps - position.step
         if remaining:
             seed = self._recipe.run.seed
@@ -292,7 +284,7 @@ class _Run:
             return self._roll_back(position, callback.gave_up_at)
         return callback.position
 
-    def _begun(self, seconds: float) -> None:
+    def begun(self, seconds: float) -> None:
         """Tell how long compiling took, if it did: after a roll-back it is done."""
         if seconds >= _SECONDS_TO_TELL_OF:
             self._log.note(
@@ -300,11 +292,13 @@ class _Run:
                 f"compiled, in {seconds:.1f} s"
             )
 
-    def _step(self, log: StepLog) -> None:
+    def step(self, log: StepLog) -> None:
+        """Tell a step."""
         self._log.step(log, last=log.step == self._phase.first_step + self._phase.steps)
         self._checkpoints.check()
 
-    def _checkpoint(self, position: Position) -> None:
+    def checkpoint(self, position: Position) -> None:
+        """Save a position that a checkpoint is due at."""
         # The next phase begins with a checkpoint of the same step.
         if position.step < self._phase.steps or self._phase is self._phases[-1]:
             self._save(position)
@@ -318,7 +312,8 @@ class _Run:
             extra=self._is_extra(position),
         )
 
-    def _sample(self, step: int) -> None:
+    def sample(self, step: int) -> None:
+        """Generate the sample videos of a step of the phase."""
         step += self._phase.first_step
         samples = self._recipe.samples
         with self._model.optimizer.averaged_weights():

@@ -5,7 +5,6 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -104,46 +103,39 @@ class RunCallback(keras.callbacks.Callback):
     """Reads what each step tells, one step late, and stops where something is due.
 
     `position` is where the phase has come, and `gave_up_at` the last of so many skipped
-    steps in a row that they end this `fit`.
+    steps in a row that they end this `fit`. What is to be done is a method of the run.
     """
 
     def __init__(
         self,
+        run: Any,
         recipe: Recipe,
         phase: Phase,
         position: Position,
         interruption: Interruption,
-        *,
-        on_first_step: Callable[[float], None],
-        on_step: Callable[[StepLog], None],
-        on_checkpoint: Callable[[Position], None],
-        on_sample: Callable[[int], None],
     ):
         super().__init__()
         self.position = position
         self.gave_up_at: StepLog | None = None
+        self._run = run
         self._phase = phase
         # None of a phase that skips no steps.
         self._patience = recipe.guard.patience if recipe.guard.enabled else None
         self._interruption = interruption
         self._checkpoint_interval = phase.interval(recipe.checkpoints.every)
         self._sample_interval = recipe.samples and phase.interval(recipe.samples.every)
-        # Told the seconds until the first step was on its way: those of compiling it.
-        self._on_first_step: Callable[[float], None] | None = on_first_step
-        self._on_step = on_step
-        self._on_checkpoint = on_checkpoint
-        self._on_sample = on_sample
-        self._asked_at = 0.0
+        # When the first step was asked for, until it is on its way: then compiled.
+        self._asked_at: float | None = 0.0
         self._unread: deque[tuple[int, Any]] = deque()
 
     def on_train_batch_begin(self, batch, logs=None) -> None:
-        if not self._asked_at:
+        if self._asked_at == 0.0:
             self._asked_at = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None) -> None:
-        if self._on_first_step is not None:
-            self._on_first_step(time.perf_counter() - self._asked_at)
-            self._on_first_step = None
+        if self._asked_at is not None:
+            self._run.begun(time.perf_counter() - self._asked_at)
+            self._asked_at = None
         step = self.position.step + 1
         self.position = dataclasses.replace(self.position, step=step)
         for value in logs.values():
@@ -165,9 +157,9 @@ class RunCallback(keras.callbacks.Callback):
             # `fit` keeps the variables' values apart.
             self.model.jax_state_sync()
         if saves:
-            self._on_checkpoint(self.position)
+            self._run.checkpoint(self.position)
         if shows:
-            self._on_sample(step)
+            self._run.sample(step)
         if stops:
             self.model.stop_training = True
 
@@ -175,7 +167,7 @@ class RunCallback(keras.callbacks.Callback):
         """Read the logs but of the last `unread` steps."""
         while len(self._unread) > unread and self.gave_up_at is None:
             log = self._step_log(*self._unread.popleft())
-            self._on_step(log)
+            self._run.step(log)
             skipped = self.position.skipped_in_a_row + 1 if log.skipped else 0
             self.position = dataclasses.replace(self.position, skipped_in_a_row=skipped)
             if log.skipped and skipped >= self._patience:
