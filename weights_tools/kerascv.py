@@ -23,7 +23,7 @@ from weights_tools.checkpoint import (
     component_from_file,
     tensors_of_model,
 )
-from weights_tools.formats import TensorFile
+from weights_tools.formats import TensorFile, reading
 from weights_tools.formats.hdf5_format import Hdf5Tensors
 from weights_tools.layouts import CONVOLVED_ATTENTION, HEADS, KERAS_LEAVES, Layout
 
@@ -421,7 +421,7 @@ def _in_order(file: Hdf5Tensors) -> tuple[KerasCVClass, TensorFile]:
     missing = [name for name in tensors if name not in file.specs]
     if missing:
         raise file.error("is named but not there", tensor=missing[0])
-    with file.reading():
+    with reading(file.path):
         names = _named(known, [len(names) for names in layers])
     return known, file.renamed(dict(zip(names, tensors, strict=True)))
 

@@ -107,7 +107,14 @@ def read_lora(path: StrPath, shapes: Shapes) -> Adapters:
     It is in the form of kohya, of diffusers (today's and earlier ones) or of PEFT, or a
     folder of the last two with one such file. What does not fit is a `FormatError`.
     """
-    path = _file_of(Path(path))
+    path = Path(path)
+    if path.is_dir():
+        ends = ("safetensors", "bin")
+        names = [f"{stem}.{end}" for end in ends for stem in _FILES]
+        there = [path / name for name in names if (path / name).is_file()]
+        if not there:
+            raise FileNotFoundError(f"{path} has none of {', '.join(names)}")
+        path = there[0]
     with open_tensors(path) as file:
         found = _by_kernel(file, shapes)
         settings = _settings(file)
@@ -123,17 +130,6 @@ def read_lora(path: StrPath, shapes: Shapes) -> Adapters:
                 alpha = settings(kind, layer, down.shape[0])
             adapters.setdefault(kind, {})[kernel] = LowRank(down, up, alpha)
     return adapters
-
-
-def _file_of(path: Path) -> Path:
-    """The file of adapters in a folder, under the names of diffusers and PEFT."""
-    if not path.is_dir():
-        return path
-    names = [f"{stem}.{end}" for end in ("safetensors", "bin") for stem in _FILES]
-    for name in names:
-        if (path / name).is_file():
-            return path / name
-    raise FileNotFoundError(f"{path} has none of {', '.join(names)}")
 
 
 def _by_kernel(file: TensorFile, shapes: Shapes) -> dict[tuple[str, str], dict]:
@@ -247,7 +243,7 @@ def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
     beside = file.path.with_name("adapter_config.json")
     is_peft = all(name.startswith(_WRAPPERS[0]) for name in file.specs)
     configs: dict[str, dict[str, Any]] = {}
-    with file.reading():
+    with reading(file.path):
         told = parse_json(file.metadata.get(_METADATA, "{}"), _METADATA)
         if not isinstance(told, dict):
             raise ValueError(f"{_METADATA} must be an object")

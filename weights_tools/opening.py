@@ -373,7 +373,7 @@ def _component(
 ) -> Component:
     """A model in a file: by what the file says, by its `config.json`, or by tensors."""
     kind = layout.kind
-    with file.reading():
+    with reading(file.path):
         told = parse_json(file.metadata.get(METADATA, "{}"), METADATA)
         if not isinstance(told, dict) or not isinstance(told.get(kind, {}), dict):
             raise ValueError(f"{METADATA} must map kinds to arguments")

@@ -142,7 +142,7 @@ class _Walk:
         """Shape, dtype and extent of an array from the body of its extension."""
         end, self.at = self.at, body.offset
         parts = "expected shape, dtype and bytes"
-        with self.file.reading(tensors.SEPARATOR.join(path), parts):
+        with tensors.reading(self.file.path, tensors.SEPARATOR.join(path), parts):
             count = self.library("read_array_header")
             shape, dtype = self.library("unpack"), self.library("unpack")
             if count != 3 or self.kind() != "bin":
@@ -179,7 +179,7 @@ class _Walk:
                     raise self.error(path, "a chunk is no array")
         if not chunks:
             raise self.error(path, "a chunked array has no chunks")
-        with self.file.reading(name):
+        with tensors.reading(self.file.path, name):
             spec = tensors.checked_spec(shape, chunks[0].spec.dtype)
         if any(len(c.spec.shape) != 1 or c.spec.dtype != spec.dtype for c in chunks):
             raise self.error(path, f"chunks are not flat arrays of {spec.dtype}")

@@ -89,7 +89,9 @@ class Hdf5Tensors(tensors.TensorFile):
     def _reading(self, *path: str) -> AbstractContextManager[None]:
         # Damage meets the library in many ways.
         reason = "is damaged, or unlike what Keras writes"
-        return self._file.reading(tensors.SEPARATOR.join(path) or None, reason)
+        return tensors.reading(
+            self._file.path, tensors.SEPARATOR.join(path) or None, reason
+        )
 
     def _visit(self, address: int, path: tuple[str, ...]) -> None:
         with self._reading(*path):

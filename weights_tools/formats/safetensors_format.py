@@ -14,6 +14,7 @@ from weights_tools.formats.tensors import (
     TensorSpec,
     checked_spec,
     mapped_tensors,
+    reading,
     shortened,
 )
 
@@ -43,7 +44,7 @@ def open_safetensors(file: MappedFile) -> TensorFile:
             for name in opened.offset_keys():
                 header = opened.get_slice(name)
                 code = header.get_dtype()
-                with file.reading(name):
+                with reading(file.path, name):
                     spec = checked_spec(header.get_shape(), _DTYPES.get(code, code))
                 tensors[name] = StoredTensor(spec, (Extent(position, spec.nbytes),))
                 position += spec.nbytes

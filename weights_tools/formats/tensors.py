@@ -9,7 +9,7 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -125,12 +125,6 @@ class _Located:
     def error(self, reason: str, tensor: str | None = None) -> FormatError:
         """The error that says what is wrong with it, or with a tensor of it."""
         return FormatError(self.path, reason, tensor)
-
-    def reading(
-        self, tensor: str | None = None, reason: str = "is not understood"
-    ) -> AbstractContextManager[None]:
-        """As the function, for what it says, or what a tensor of it does."""
-        return reading(self.path, tensor, reason)
 
 
 class TensorFile(_Located):

@@ -20,6 +20,7 @@ from weights_tools.formats.tensors import (
     TensorFile,
     checked_spec,
     read_only,
+    reading,
     shortened,
 )
 
@@ -117,7 +118,7 @@ def open_torch(file: MappedFile) -> TensorFile:
     tensors, place = _tensors_of(file, content, torch)
     specs = {}
     for name, tensor in tensors.items():
-        with file.reading(name):
+        with reading(file.path, name):
             dtype = str(tensor.dtype).removeprefix("torch.")
             specs[name] = spec = checked_spec(tuple(tensor.shape), dtype)
             # A view may repeat elements: cheap in the file, not when it is copied.
