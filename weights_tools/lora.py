@@ -110,10 +110,10 @@ def read_lora(path: StrPath, shapes: Shapes) -> Adapters:
     path = Path(path)
     if path.is_dir():
         ends = ("safetensors", "bin")
-        names = [f"{stem}.{end}" for end in ends for stem in _FILES]
-        there = [path / name for name in names if (path / name).is_file()]
+        known = [f"{stem}.{end}" for end in ends for stem in _FILES]
+        there = [path / name for name in known if (path / name).is_file()]
         if not there:
-            raise FileNotFoundError(f"{path} has none of {', '.join(names)}")
+            raise FileNotFoundError(f"{path} has none of {', '.join(known)}")
         path = there[0]
     with open_tensors(path) as file:
         found = _by_kernel(file, shapes)

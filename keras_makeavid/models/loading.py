@@ -93,7 +93,9 @@ class FromPreset:
         if issubclass(cls, keras_hub.models.Backbone) and kwargs.get("dtype") is None:
             # KerasHub forgets that weights are in int8, but of a task's backbone.
             kwargs["dtype"] = int8_policy_of(preset)
-        if not (load_weights and _can_follow()):
+        # Shards of a distributed weight are made where they belong, by Keras.
+        is_whole = keras.distribution.distribution() is None
+        if not (load_weights and is_whole and keras.config.backend() == "jax"):
             return parent.from_preset(preset, load_weights=load_weights, **kwargs)
         model = parent.from_preset(preset, **{**kwargs, WEIGHTS_FOLLOW: True})
         for variable in model.variables:
@@ -170,9 +172,3 @@ def int8_policy_of(preset: str) -> keras.DTypePolicy | None:
     if isinstance(saved, dict) and "mode" in saved["config"]:
         return keras.dtype_policies.get(saved)
     return None
-
-
-def _can_follow() -> bool:
-    # Shards of a distributed weight are made where they belong, by Keras.
-    distributed = keras.distribution.distribution() is not None
-    return keras.config.backend() == "jax" and not distributed

@@ -155,7 +155,8 @@ def _with_override(values: Any, override: str) -> Any:
         value = text.strip()
     if parts[0] != "stage":
         return _with(values, parts, value)
-    stages = _as_list(_as_dict(values).get("stage"))
+    stages = _as_dict(values).get("stage")
+    stages = stages if isinstance(stages, list) else []
     names = [_as_dict(stage).get("name") for stage in stages]
     if len(parts) < 3 or (parts[1] != "*" and parts[1] not in names):
         raise ValueError(
@@ -209,7 +210,3 @@ def _each_once(problems: Sequence[str]) -> list[str]:
 
 def _as_dict(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

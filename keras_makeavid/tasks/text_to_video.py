@@ -718,6 +718,9 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         They are `(B, h, w, C)`; the mask is 0. `how` goes to the loop.
         """
         shape = self._latent_shape(*size)
+        # What changes over time is as it is at first.
+        names = ("context", "negative_context")
+        first = {n: text[n][:, 0] for n in names if len(text[n].shape) == 4}
         # An inpainting UNet paints it all: mask 1, hint the latent of a zero image.
         zeros = np.zeros((1, *self._canvas(*size), 3), "float32")
         hint = np.repeat(self._encode_images(zeros, tile_size), len(seeds), axis=0)
@@ -725,7 +728,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             latents = self._image_loop(
                 _noise(seeds, "image", shape),
                 Conditions(
-                    **_at_first_frame(text),
+                    **{**text, **first},
                     guidance_scale=scale,
                     mask=np.ones_like(hint[..., :1]),
                     hint=hint,
@@ -891,13 +894,6 @@ def _context(states, count):
         context = keras.ops.reshape(context, shape)
         negative = keras.ops.broadcast_to(negative[:, None], shape)
     return {"context": context, "negative_context": negative}
-
-
-def _at_first_frame(text):
-    """The conditions of a picture: what changes is as it is at first."""
-    names = ("context", "negative_context")
-    first = {n: text[n][:, 0] for n in names if len(text[n].shape) == 4}
-    return {**text, **first}
 
 
 def _hint_and_mask(given, shape, masked):

@@ -184,7 +184,10 @@ class Hosts:
                 action()
             except Exception as raised:
                 error = raised
-        told = _message_of_first(error)
+        message = "" if error is None else str(error) or type(error).__name__
+        written = message.encode()[:_MESSAGE_BYTES].ljust(_MESSAGE_BYTES, b"\0")
+        first_s = bytes(_of_first(np.frombuffer(written, "uint8")))
+        told = first_s.rstrip(b"\0").decode(errors="ignore")
         if error is not None:
             raise error
         if told:
@@ -226,13 +229,6 @@ class Hosts:
             keras.distribution.set_distribution(distribution)
             for variable, value, layout in kept:
                 variable._value, variable._layout = value, layout
-
-
-def _message_of_first(error):
-    message = "" if error is None else str(error) or type(error).__name__
-    written = message.encode()[:_MESSAGE_BYTES]
-    padded = np.frombuffer(written.ljust(_MESSAGE_BYTES, b"\0"), "uint8")
-    return bytes(_of_first(padded)).rstrip(b"\0").decode(errors="ignore")
 
 
 def _of_first(value):
