@@ -129,7 +129,6 @@ def main(address: str, commands: str):
     import grain  # noqa: F401
     import orbax.checkpoint  # noqa: F401
     import torch
-    from transformers import CLIPTokenizer  # noqa: F401
 
     from keras_makeavid import TextToVideo, data, training, video  # noqa: F401
 

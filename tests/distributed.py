@@ -20,7 +20,6 @@ def main():
     # What a job would import when it first needs it.
     import grain  # noqa: F401
     import orbax.checkpoint  # noqa: F401
-    from transformers import CLIPTokenizer  # noqa: F401
 
     from keras_makeavid import training  # noqa: F401
 

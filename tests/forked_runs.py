@@ -14,7 +14,6 @@ def main():
     import grain  # noqa: F401
     import orbax.checkpoint  # noqa: F401
     import tensorboardX  # noqa: F401
-    from transformers import CLIPTokenizer  # noqa: F401
 
     from keras_makeavid import training
     from keras_makeavid.recipes import recipe_from_dict

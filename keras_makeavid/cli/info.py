@@ -11,7 +11,7 @@ USES_MODELS = False
 
 _PACKAGES = (
     *("keras-makeavid", "keras", "keras-hub", "jax", "torch", "tensorflow"),
-    *("transformers", "opencv-python", "av"),
+    *("tokenizers", "opencv-python", "av"),
 )
 
 

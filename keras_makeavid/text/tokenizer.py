@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 import keras_hub
-import msgspec
 import numpy as np
 
 from keras_makeavid.json_files import read_object
@@ -23,7 +22,6 @@ from keras_makeavid.text.vocabulary import (
     AddedToken,
     Vocabulary,
     read_folder,
-    read_vocabulary,
 )
 from keras_makeavid.text.weighting import parse_weights
 from keras_makeavid.validation import refusal, shown
@@ -75,35 +73,18 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
     ) -> None:
         super().__init__(**kwargs)
         if not isinstance(sequence_length, int) or sequence_length < 2:
-            raise ValueError(
-                "sequence_length must be an integer of at least 2, to hold the start "
-                f"and end token. Received: {sequence_length!r}"
-            )
+            expected = "sequence_length must be an integer of at least 2"
+            raise refusal(f"{expected}, for start and end token", sequence_length)
         self.sequence_length = sequence_length
         self.pad_token = pad_token
         self._vocabulary: Vocabulary | None = None
-        self._clip_tokenizer = None
-        if (vocabulary is None) != (merges is None):
-            raise ValueError(
-                "vocabulary and merges must be given together. "
-                f"Received: {'vocabulary' if merges is None else 'merges'} only"
-            )
         if vocabulary is not None and merges is not None:
             self._set_vocabulary(Vocabulary(vocabulary, merges))
+        elif vocabulary is not None or merges is not None:
+            given = "merges" if vocabulary is None else "vocabulary"
+            problem = "vocabulary and merges must be given together"
+            raise ValueError(f"{problem}. Received: {given} only")
         self.built = True
-
-    @classmethod
-    def from_tokenizer_files(
-        cls, vocab_path: str, merges_path: str, **kwargs
-    ) -> TextToVideoPreprocessor:
-        """Make a preprocessor of `vocab.json`, `merges.txt` and further arguments.
-
-        Raises:
-            FileNotFoundError: If either file is missing.
-            ValueError: If either is malformed; names the files.
-        """
-        vocabulary = read_vocabulary(vocab_path, merges_path)
-        return cls(vocabulary.tokens, vocabulary.merges, **kwargs)
 
     @classmethod
     def from_hub_folder(cls, folder: str, **kwargs) -> TextToVideoPreprocessor:
@@ -149,9 +130,8 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
 
         Anything else, or no vocabulary, is a `ValueError`.
         """
-        return self._rows(
-            [self._cut(text) for text in self._encode(as_texts("prompts", prompts))]
-        )
+        texts = self._encode(as_texts("prompts", prompts))
+        return self._rows([self._cut(text) for text in texts])
 
     def tokenize_windows(
         self, prompts: Sequence[str], weighted: bool = False, long: bool = False
@@ -196,11 +176,13 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         """As many ids of a text as fit into a row, with a warning if not all do."""
         most = self.sequence_length - 2
         if len(text) > most:
-            decode = self._load_clip_tokenizer().decode
+            parts = self._bpe.decode_batch(
+                [text[:most], text[most:]], skip_special_tokens=False
+            )
+            kept, left = (part.replace("</w>", " ").strip() for part in parts)
             warnings.warn(
                 f"A prompt of {len(text)} tokens is cut to {most}, the most that "
-                f"the text encoder takes. Kept: {decode(text[:most])!r}. Left out: "
-                f"{decode(text[most:])!r}.",
+                f"the text encoder takes. Kept: {kept!r}. Left out: {left!r}.",
                 stacklevel=3,
             )
         return text[:most]
@@ -221,7 +203,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         `tokenize` keeps the first `sequence_length - 2`. No string is a `ValueError`.
         """
         if not isinstance(prompt, str):
-            raise ValueError(f"prompt must be a string. Received: {prompt!r}")
+            raise refusal("prompt must be a string", prompt)
         return len(self._encode(as_texts("prompts", prompt))[0])
 
     def with_tokens(self, tokens: Sequence[str]) -> TextToVideoPreprocessor:
@@ -243,10 +225,11 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         if known:
             raise ValueError(f"The vocabulary has these tokens already: {known}")
         ids = {token: len(old.tokens) + i for i, token in enumerate(tokens)}
-        added = (*old.added, *(AddedToken(token) for token in tokens))
+        added = (*old.added, *map(AddedToken, tokens))
         preprocessor = type(self).from_config(self.get_config())
-        whole = Vocabulary({**old.tokens, **ids}, old.merges, added)
-        preprocessor._set_vocabulary(whole)
+        preprocessor._set_vocabulary(
+            Vocabulary({**old.tokens, **ids}, old.merges, added)
+        )
         return preprocessor
 
     def get_config(self) -> dict:
@@ -316,7 +299,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
                 f"{len(vocabulary.tokens)} tokens."
             )
         self._vocabulary = vocabulary
-        self._clip_tokenizer = None
+        self._bpe = vocabulary.tokenizer(self.pad_token)
 
     def _loaded_vocabulary(self) -> Vocabulary:
         if self._vocabulary is None:
@@ -330,13 +313,9 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         """The ids of each prompt's text, without start and end token."""
         # Truncation and padding are left to `tokenize`: the library keeps them as
         # state of the tokenizer, which two threads would change under each other.
-        texts = self._load_clip_tokenizer()(
-            [self._lowered(prompt) for prompt in prompts],
-            add_special_tokens=False,
-            return_attention_mask=False,
-        )["input_ids"]
         vectors = self._loaded_vocabulary().vectors
-        return [[j for i in ids for j in vectors.get(i, (i,))] for ids in texts]
+        texts = self._bpe.encode_batch(list(map(self._lowered, prompts)))
+        return [[j for i in text.ids for j in vectors.get(i, (i,))] for text in texts]
 
     def _lowered(self, prompt):
         """A prompt in lower case, but for tokens that are found as they are written.
@@ -350,23 +329,6 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         parts = re.split(f"({'|'.join(kept)})", prompt)
         parts[::2] = [part.lower() for part in parts[::2]]
         return "".join(parts)
-
-    def _load_clip_tokenizer(self):
-        if self._clip_tokenizer is None:
-            from transformers import AddedToken as TheirToken
-            from transformers import CLIPTokenizer
-
-            vocabulary = self._loaded_vocabulary()
-            tokenizer = CLIPTokenizer(
-                vocab=vocabulary.tokens,
-                merges=[tuple(merge.split(" ")) for merge in vocabulary.merges],
-                pad_token=self.pad_token,
-            )
-            tokenizer.add_tokens(
-                [TheirToken(**msgspec.structs.asdict(t)) for t in vocabulary.added]
-            )
-            self._clip_tokenizer = tokenizer
-        return self._clip_tokenizer
 
 
 def as_texts(name: str, value: Any) -> list[str]:
@@ -409,10 +371,8 @@ def _read_settings(folder: str) -> dict:
             raise refusal(f"{folder}: {name} must be 'right'", config[name])
     token = content(config.get("pad_token", END_TOKEN))
     if not isinstance(token, str):
-        raise ValueError(
-            f"{folder}: pad_token must be a string, or an object with a string as "
-            f"content. Received: {config['pad_token']!r}"
-        )
+        expected = "pad_token must be a string, or an object with a string as content"
+        raise refusal(f"{folder}: {expected}", config["pad_token"])
     length = config.get("model_max_length")
     # Where there is none, transformers writes a number of thirty digits.
     if not isinstance(length, int) or not 2 <= length <= _MOST_TOKENS:

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from tokenizers import AddedToken as TheirToken
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, trainers
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
 from keras_makeavid.files import StrPath, read_text, written_aside
 from keras_makeavid.json_files import read_object, write_json
@@ -25,33 +28,8 @@ CONFIG_FILE = "tokenizer_config.json"
 
 OPENAI_MERGES = 49152 - 256 - 2
 
-# How `tokenizer.json` says what CLIP does with text: transformers 5 first, then 4. The
-# last one is of its oldest files, which it reads as CLIP's all the same.
+# How CLIP splits text, but for its start and end token.
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-_SPLITS = [
-    {"type": "Split", "pattern": {"Regex": f"{special}{_WORDS}"}}
-    | {"behavior": "Removed", "invert": True}
-    for special in (r"<\|startoftext\|>|<\|endoftext\|>|", "")
-]
-_BYTES = {"type": "ByteLevel", "add_prefix_space": False}
-_SPACES = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
-_RULES: dict[str, list] = {
-    "normalizer": [[{"type": "NFC"}, _SPACES, {"type": "Lowercase"}]],
-    "pre_tokenizer": [*([split, _BYTES] for split in _SPLITS), [_BYTES]],
-    "post_processor": [
-        [{"type": "RobertaProcessing", "sep": END_TOKEN, "cls": START_TOKEN}],
-        [{"type": "TemplateProcessing", "single": [START_TOKEN, "A", END_TOKEN]}],
-        [{"type": "ByteLevel"}],
-    ],
-}
-_MODEL: dict[str, tuple] = {
-    "type": ("BPE",),
-    "dropout": (None, 0),
-    "continuing_subword_prefix": (None, ""),
-    "end_of_word_suffix": ("</w>",),
-    "byte_fallback": (False,),
-    "ignore_merges": (False,),
-}
 
 
 class AddedToken(msgspec.Struct, frozen=True):
@@ -74,15 +52,50 @@ class Vocabulary:
     added: tuple[AddedToken, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_tokens(self.tokens)
+        if not isinstance(self.tokens, dict):
+            raise refusal("Tokens must be a dict of token to id", self.tokens)
+        for token, index in self.tokens.items():
+            if not isinstance(token, str) or type(index) is not int:
+                raise ValueError(
+                    "Tokens must be text with integer ids. "
+                    f"Received: {token!r}: {index!r}"
+                )
+        # JSON can spell half a surrogate pair, which is no text.
+        "".join(self.tokens).encode("utf-8")
+        if set(self.tokens.values()) != set(range(len(self.tokens))):
+            expected = f"Tokens must have each id from 0 to {len(self.tokens) - 1} once"
+            raise ValueError(f"{expected}. Received: ids with gaps or repeats")
+        for token in (START_TOKEN, END_TOKEN, *(each.content for each in self.added)):
+            if token not in self.tokens:
+                raise ValueError(f"The vocabulary has no token {token!r}.")
         for merge in self.merges:
             left, space, right = merge.partition(" ")
             if not {left, right, left + right} <= self.tokens.keys():
                 problem = "Merge rules must be 'left right'"
                 raise refusal(f"{problem}, of tokens in the vocabulary", merge)
-        for token in self.added:
-            if token.content not in self.tokens:
-                raise ValueError(f"The added token {token.content!r} has no id.")
+
+    def tokenizer(self, pad_token: str = END_TOKEN) -> Tokenizer:
+        """Make the tokenizer that finds these tokens in text in lower case."""
+        merges = [m.partition(" ")[::2] for m in self.merges]
+        tokenizer = Tokenizer(
+            models.BPE(
+                self.tokens, merges, unk_token=END_TOKEN, end_of_word_suffix="</w>"
+            )
+        )
+        spaces = normalizers.Replace(Regex(r"\s+"), " ")
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.NFC(), spaces, normalizers.Lowercase()]
+        )
+        words = Regex(rf"<\|startoftext\|>|<\|endoftext\|>|{_WORDS}")
+        tokenizer.pre_tokenizer = Sequence(
+            [Split(words, "removed", invert=True), ByteLevel(add_prefix_space=False)]
+        )
+        tokenizer.decoder = decoders.ByteLevel()
+        tokenizer.add_special_tokens([START_TOKEN, END_TOKEN, pad_token])
+        tokenizer.add_tokens(
+            [TheirToken(**msgspec.structs.asdict(token)) for token in self.added]
+        )
+        return tokenizer
 
     @functools.cached_property
     def vectors(self) -> dict[int, list[int]]:
@@ -120,23 +133,22 @@ class Vocabulary:
 
 def read_folder(folder: StrPath) -> Vocabulary:
     """Read the vocabulary of a tokenizer's folder, in each form of transformers."""
-    whole = Path(folder, TOKENIZER_FILE)
+    whole, config, legacy = (
+        Path(folder, name)
+        for name in (TOKENIZER_FILE, CONFIG_FILE, "added_tokens.json")
+    )
     if whole.exists():
         vocabulary = read_tokenizer_json(whole)
     else:
         files = Path(folder, VOCABULARY_FILE), Path(folder, MERGES_FILE)
         vocabulary = read_vocabulary(*files)
-    legacy = Path(folder, "added_tokens.json")
     if legacy.exists():
         ids = read_object(legacy)
         found = [(index, {"content": content}) for content, index in ids.items()]
         vocabulary = _with_added(vocabulary, found, legacy)
-    config = Path(folder, CONFIG_FILE)
     if config.exists():
         decoder = read_object(config).get("added_tokens_decoder", {})
-        if not isinstance(decoder, dict):
-            problem = f"{config}: added_tokens_decoder must be an object of id to token"
-            raise ValueError(f"{problem}. Received: a {type(decoder).__name__}")
+        decoder = validate(decoder, dict, f"{config}: added_tokens_decoder")
         found = [(int(i) if i.isdecimal() else i, t) for i, t in decoder.items()]
         vocabulary = _with_added(vocabulary, found, config)
     return vocabulary
@@ -196,15 +208,24 @@ def read_tokenizer_json(path: StrPath) -> Vocabulary:
 
 def _check_rules(content: dict[str, Any]) -> None:
     """Refuse rules for text that are not those of CLIP's tokenizer."""
-    for key, known in _MODEL.items():
-        if content["model"].get(key, known[0]) not in known:
-            told = content["model"][key]
-            raise ValueError(f"{key} must be CLIP's, {known[-1]!r}. Received: {told!r}")
-    for key, forms in _RULES.items():
-        told = _steps(content[key]) if key in content else forms[0]
-        names = {name for form in forms for step in form for name in step}
-        told = [{k: v for k, v in step.items() if k in names} for step in told]
-        if told not in forms:
+    known = json.loads(_vocabulary_of([]).tokenizer().to_str())
+    for key, expected in known["model"].items():
+        if key in ("vocab", "merges", "unk_token", "fuse_unk"):
+            continue
+        told = content["model"].get(key, expected)
+        if (told or None) != (expected or None):
+            raise refusal(f"{key} must be CLIP's, {expected!r}", told)
+    for key in ("normalizer", "pre_tokenizer"):
+        forms = [_steps(known[key])]
+        if key == "pre_tokenizer":
+            # As transformers 4 wrote them, and its oldest versions, whose files it
+            # reads as CLIP's all the same.
+            split, to_bytes = forms[0]
+            split = {**split, "pattern": {"Regex": _WORDS}}
+            forms += [[split, to_bytes], [to_bytes]]
+        usual = {step["type"]: step for step in forms[0]}
+        told = _steps(content.get(key, known[key]))
+        if [{**usual.get(step.get("type"), {}), **step} for step in told] not in forms:
             raise refusal(f"the {key} must be CLIP's, {forms[0]}", told)
 
 
@@ -212,15 +233,10 @@ def _steps(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
     """The steps of a rule, of which some are lists of others."""
     if rule is None:
         return []
-    for key in ("normalizers", "pretokenizers", "processors"):
-        if key in rule:
-            return [step for inner in rule[key] for step in _steps(inner)]
-    # With a token stands its id, or its kind.
-    tokens: dict[str, Any] = {k: rule[k][0] for k in ("sep", "cls") if k in rule}
-    pieces = [piece["id"] for each in rule.get("single", ()) for piece in each.values()]
-    if pieces:
-        tokens["single"] = pieces
-    return [{**rule, **tokens}]
+    inner = rule.get("normalizers", rule.get("pretokenizers"))
+    return (
+        [rule] if inner is None else [step for each in inner for step in _steps(each)]
+    )
 
 
 def openai_clip_vocabulary() -> tuple[dict[str, int], list[str]]:
@@ -268,42 +284,24 @@ def learn_vocabulary(texts: Iterable[str], max_merges: int = 1024) -> Vocabulary
     learn_vocabulary(["a cat", "a dog"]).merges  # "c a", "d o", "ca t</w>", ...
     ```
     """
-    from transformers import CLIPTokenizer
-
     bytes_alone = _vocabulary_of([])
-    tokenizer = CLIPTokenizer(vocab=bytes_alone.tokens, merges=[])
-    learnt = tokenizer.train_new_from_iterator(
-        texts, len(bytes_alone.tokens) + max_merges, show_progress=False
+    tokenizer = bytes_alone.tokenizer()
+    trainer = trainers.BpeTrainer(
+        vocab_size=len(bytes_alone.tokens) + max_merges,
+        special_tokens=[START_TOKEN, END_TOKEN],
+        initial_alphabet=ByteLevel.alphabet(),
+        end_of_word_suffix="</w>",
+        show_progress=False,
     )
-    merges = json.loads(learnt.backend_tokenizer.to_str())["model"]["merges"]
+    tokenizer.train_from_iterator(texts, trainer)
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
     return _vocabulary_of([" ".join(merge) for merge in merges[:max_merges]])
 
 
 def _vocabulary_of(merges: list[str]) -> Vocabulary:
     """Tokens in CLIP's order: bytes, bytes that end a word, merges, start and end."""
-    # CLIP's visible stand-ins for the 256 bytes, in the order of their ids.
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    substitutes = range(0x100, 0x100 + 256 - len(printable))
-    letters = [chr(code) for code in (*printable, *substitutes)]
+    letters = sorted(ByteLevel.alphabet())
     tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
     tokens += [merge.replace(" ", "") for merge in merges]
     tokens += [START_TOKEN, END_TOKEN]
     return Vocabulary({token: i for i, token in enumerate(tokens)}, merges)
-
-
-def _check_tokens(tokens: dict[str, int]) -> None:
-    if not isinstance(tokens, dict):
-        wanted = "Tokens must be a dict of token to id"
-        raise ValueError(f"{wanted}. Received: a {type(tokens).__name__}")
-    for token, index in tokens.items():
-        if not isinstance(token, str) or type(index) is not int:
-            wanted = "Tokens must be text with integer ids"
-            raise ValueError(f"{wanted}. Received: {token!r}: {index!r}")
-    # JSON can spell half a surrogate pair, which is no text.
-    "".join(tokens).encode("utf-8")
-    if set(tokens.values()) != set(range(len(tokens))):
-        expected = f"Tokens must have each id from 0 to {len(tokens) - 1} once"
-        raise ValueError(f"{expected}. Received: ids with gaps or repeats")
-    for token in (START_TOKEN, END_TOKEN):
-        if token not in tokens:
-            raise ValueError(f"The vocabulary has no token {token!r}.")

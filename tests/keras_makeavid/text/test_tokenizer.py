@@ -216,9 +216,7 @@ def test_a_folder_that_transformers_saved_loads(tmp_path, clip_vocabulary):
 
 def test_the_two_files_alone_load(tmp_path, clip_vocabulary):
     Vocabulary(*clip_vocabulary).save(tmp_path)
-    loaded = TextToVideoPreprocessor.from_tokenizer_files(
-        tmp_path / "vocab.json", tmp_path / "merges.txt", sequence_length=9
-    )
+    loaded = TextToVideoPreprocessor.from_hub_folder(tmp_path, sequence_length=9)
     assert (loaded.vocabulary, loaded.merges) == clip_vocabulary
     assert loaded.sequence_length == 9
 
@@ -476,7 +474,7 @@ def test_a_row_that_begins_with_padding_is_refused(tmp_path, name):
         ("added_tokens.json", {"a": 7}, "'a' must have the id .* elsewhere, 1. .*: 7"),
         ("added_tokens.json", {"<x>": "7"}, "integer ids. Received: '<x>': '7'"),
         ("added_tokens.json", ["<x>"], "must hold a JSON object. Received: ..<x>"),
-        ("tokenizer_config.json", {"added_tokens_decoder": []}, "Received: a list"),
+        ("tokenizer_config.json", {"added_tokens_decoder": []}, r"Received: \[\]"),
         (
             "tokenizer_config.json",
             {"added_tokens_decoder": {"7": {"content": "<x>", "lstrip": 3}}},

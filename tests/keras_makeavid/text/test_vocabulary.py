@@ -153,21 +153,12 @@ def test_rules_as_older_versions_wrote_them_are_taken(tmp_path, as_written, spli
     path = tmp_path / "tokenizer.json"
     model = {**as_written["model"]}
     del model["byte_fallback"], model["ignore_merges"], model["type"]
-    post = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False}
     content = {**as_written, "pre_tokenizer": split, "model": model}
-    single = [{"SpecialToken": {"id": START_TOKEN, "type_id": 0}}]
-    single += [{"Sequence": {"id": "A", "type_id": 0}}]
-    single += [{"SpecialToken": {"id": END_TOKEN, "type_id": 0}}]
-    template = {"type": "TemplateProcessing", "single": single, "pair": []}
-    both = {"type": "Sequence", "processors": [template]}
-    for other in ({}, {"post_processor": post}, {"post_processor": both}):
-        older = {**content, **other}
-        path.write_text(json.dumps(older))
-        assert read_tokenizer_json(path) == Vocabulary(TOKENS, MERGES)
+    path.write_text(json.dumps(content))
+    assert read_tokenizer_json(path) == Vocabulary(TOKENS, MERGES)
 
 
 LOWERCASE = {"type": "Lowercase"}
-ROBERTA = {"type": "RobertaProcessing", "sep": ["</s>", 4], "cls": [START_TOKEN, 3]}
 OTHER_RULES = {
     "normalizer": [
         None,
@@ -185,7 +176,6 @@ OTHER_RULES = {
         {**BYTES, "add_prefix_space": True},
         {"type": "Metaspace", "replacement": "_"},
     ],
-    "post_processor": [None, ROBERTA, {"type": "TemplateProcessing", "single": []}],
     "end_of_word_suffix": ["", None, "@@"],
     "continuing_subword_prefix": ["##"],
     "dropout": [0.1],
