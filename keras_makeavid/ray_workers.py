@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_makeavid.parallel import taken_ahead
+from keras_makeavid.validation import check_least
 
 # What decides how workers compute, and is to be the same there as here.
 _ENVIRONMENT = ("JAX_PLATFORMS", "XLA_FLAGS", "OMP_NUM_THREADS", "TF_CPP_MIN_LOG_LEVEL")
@@ -45,8 +46,7 @@ class RayWorkers:
     gpus: float = 0.0
 
     def __post_init__(self):
-        if self.workers < 1:
-            raise ValueError(f"workers must be at least 1. Received: {self.workers}")
+        check_least(1, workers=self.workers)
         import_ray()
 
     def results(

@@ -32,6 +32,13 @@ def check_choice(name: str, value: object, choices: Collection[Any]) -> None:
         raise refusal(f"{name} must be one of {list(choices)}", value)
 
 
+def check_least(least: float, **values: float | None) -> None:
+    """Refuse numbers below `least`, by their names; one that is `None` is none."""
+    for name, value in values.items():
+        if value is not None and not value >= least:
+            raise refusal(f"{name} must be at least {least}", value)
+
+
 class ValidationError(ValueError):
     """What is wrong with a value from `source`: one line for each problem."""
 

@@ -7,6 +7,7 @@ import logging
 import socket
 
 from keras_makeavid.presets import DEFAULT_PRESET
+from keras_makeavid.validation import check_least
 
 EXAMPLE = "makeavid app --port 7860"
 
@@ -41,13 +42,9 @@ def prepare(options) -> None:
             try:
                 probe.bind((options.host or "127.0.0.1", options.port))
             except (OSError, OverflowError) as error:
-                raise ValueError(
-                    f"--port {options.port} cannot be had: {error}"
-                ) from error
-    if options.max_queue < 1:
-        raise ValueError(
-            f"--max-queue must be at least 1. Received: {options.max_queue}"
-        )
+                problem = f"--port {options.port} cannot be had"
+                raise ValueError(f"{problem}: {error}") from error
+    check_least(1, **{"--max-queue": options.max_queue})
 
 
 def run(options) -> None:

@@ -5,7 +5,7 @@ import sys
 
 from keras_makeavid.cli.options import add_layout_options, check_at_least_one
 from keras_makeavid.progress import progress_bar
-from keras_makeavid.validation import refusal
+from keras_makeavid.validation import check_least, refusal
 
 _DATASET = "dataset folder, in either layout"
 
@@ -106,8 +106,7 @@ class Motions:
         from keras_makeavid.moving_shapes import MotionClips
 
         check_at_least_one(options, "clips", "frames")
-        if options.workers < 0:
-            raise refusal("--workers must be 0 or more", options.workers)
+        check_least(0, **{"--workers": options.workers})
         if options.often is not None:
             motion, share = options.often
             try:

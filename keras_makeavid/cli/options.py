@@ -1,6 +1,7 @@
 """Options that several commands have, and what they ask of them."""
 
 from keras_makeavid.presets import DEFAULT_PRESET
+from keras_makeavid.validation import check_least
 
 
 def add_sampling_options(option) -> None:
@@ -34,7 +35,4 @@ def add_recipe_options(option, example: str) -> None:
 
 def check_at_least_one(options, *names: str) -> None:
     """Refuse counts below 1; those that were not given are left alone."""
-    for name in names:
-        count = getattr(options, name)
-        if count is not None and count < 1:
-            raise ValueError(f"--{name} must be at least 1. Received: {count}")
+    check_least(1, **{f"--{name}": getattr(options, name) for name in names})

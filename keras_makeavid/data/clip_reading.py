@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_makeavid.validation import check_least
 from keras_makeavid.video.clip import Clip, open_clip
 from keras_makeavid.video.reader import MAX_BYTES, find_scenes, read_video
 
@@ -46,9 +47,7 @@ class ClipFilter:
     min_fps: float = 0.0
 
     def __post_init__(self):
-        for name, value in vars(self).items():
-            if not value >= 0:
-                raise ValueError(f"{name} must be 0 or more. Received: {value!r}")
+        check_least(0, **vars(self))
 
     def reason_by_header(self, height: int, width: int, fps: float) -> str | None:
         """Tell why to drop a clip by the header of its file, or `None` to keep it."""

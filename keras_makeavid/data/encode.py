@@ -24,6 +24,7 @@ from keras_makeavid.data.reader import LatentClip
 from keras_makeavid.json_files import write_json
 from keras_makeavid.parallel import map_in_order
 from keras_makeavid.ray_workers import RayWorkers
+from keras_makeavid.validation import check_least
 from keras_makeavid.video.pictures import Colour, as_rgb
 from keras_makeavid.video.reader import check_window, import_scenedetect
 from keras_makeavid.video.resize import check_size
@@ -232,8 +233,7 @@ def _check_arguments(
         )
     if settings.split_scenes:
         import_scenedetect()
-    if num_workers < 0:
-        raise ValueError(f"num_workers must be 0 or more. Received: {num_workers}")
+    check_least(0, num_workers=num_workers)
 
 
 def _places(clips: Collection[Path], stored: Mapping[str, dict]) -> dict[Path, _Place]:

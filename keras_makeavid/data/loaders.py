@@ -14,6 +14,7 @@ from keras_makeavid.data.captions import PICTURE_SUFFIXES, find_files, read_capt
 from keras_makeavid.data.datasets import open_dataset
 from keras_makeavid.data.reader import LatentReader
 from keras_makeavid.parallel import worker_pool
+from keras_makeavid.validation import check_least, refusal
 from keras_makeavid.video.pictures import opened_picture, read_image
 
 # Training ends by its own count of steps.
@@ -49,23 +50,16 @@ class BatchLoader(abc.ABC):
         prefetch: int = 2,
     ):
         if not 1 <= batch_size <= samples_per_epoch:
-            raise ValueError(
-                "batch_size must be at least 1 and at most the samples of an epoch "
-                f"({samples_per_epoch}). Received: {batch_size}"
-            )
+            most = f"the samples of an epoch ({samples_per_epoch})"
+            raise refusal(f"batch_size must be from 1 to {most}", batch_size)
         if shard_count < 1 or batch_size % shard_count:
-            raise ValueError(
-                "batch_size must be a multiple of shard_count. Received: batch_size="
-                f"{batch_size}, shard_count={shard_count}"
-            )
+            expected = f"batch_size must be a multiple of shard_count={shard_count}"
+            raise refusal(expected, batch_size)
         if not 0 <= shard_index < shard_count:
-            expected = f"shard_index must be from 0 to {shard_count - 1}"
-            raise ValueError(f"{expected}. Received: {shard_index}")
-        if num_workers < 0 or prefetch < 0:
-            raise ValueError(
-                "num_workers and prefetch must be 0 or more. Received: num_workers="
-                f"{num_workers}, prefetch={prefetch}"
+            raise refusal(
+                f"shard_index must be from 0 to {shard_count - 1}", shard_index
             )
+        check_least(0, num_workers=num_workers, prefetch=prefetch)
         self.batch_size = batch_size
         self.samples_per_epoch = samples_per_epoch
         self.shard_index = shard_index
@@ -90,15 +84,13 @@ class BatchLoader(abc.ABC):
 
     def batches(self, start_step: int = 0) -> Iterator[dict[str, np.ndarray]]:
         """Give batch after batch without end, from `start_step` on, read ahead."""
-        if start_step < 0:
-            raise ValueError(f"start_step must be 0 or more. Received: {start_step}")
+        check_least(0, start_step=start_step)
         try:
             import grain
         except ImportError as error:
-            raise ImportError(
-                "Training reads its data through Grain: "
-                "pip install 'keras-makeavid[train]'"
-            ) from error
+            problem = "Training reads its data through Grain"
+            install = "pip install 'keras-makeavid[train]'"
+            raise ImportError(f"{problem}: {install}") from error
         # Each worker is asked by a thread that waits for it.
         ahead = max(self.num_workers, self.prefetch * max(1, self.num_workers))
         options = grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)
@@ -173,8 +165,7 @@ class LatentLoader(BatchLoader):
             raise ValueError(f"{self.reader.folder} lists no clips")
         samples = len(self.reader) if samples_per_epoch is None else samples_per_epoch
         super().__init__(batch_size=batch_size, samples_per_epoch=samples, **kwargs)
-        if num_frames < 1:
-            raise ValueError(f"num_frames must be at least 1. Received: {num_frames}")
+        check_least(1, num_frames=num_frames)
         self.num_frames = num_frames
         lengths = _checked_lengths(self.reader, num_frames)
         windows = [length - num_frames + 1 for length in lengths]

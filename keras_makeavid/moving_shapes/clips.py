@@ -18,6 +18,7 @@ from keras_makeavid.moving_shapes.world import (
     check_choice,
     draw_scene,
 )
+from keras_makeavid.validation import check_least, refusal
 
 if TYPE_CHECKING:
     import keras
@@ -60,8 +61,7 @@ class MotionClips:
         if often is not None:
             check_choice("motion", often[0], MOTIONS)
             if not 0 < often[1] <= 1:
-                expected = "The share of clips of a motion must be over 0 and at most 1"
-                raise ValueError(f"{expected}. Received: {often[1]}")
+                raise refusal("The share of a motion must be over 0, up to 1", often[1])
         self.seed = seed
         self.split = split
         self.num_frames = num_frames
@@ -148,11 +148,8 @@ def encode_motions(
     from keras_makeavid.data.reader import LatentClip
     from keras_makeavid.parallel import map_in_order
 
-    if count < 1 or num_workers < 0:
-        raise ValueError(
-            "count must be at least 1, and num_workers 0 or more. Received: "
-            f"count={count}, num_workers={num_workers}"
-        )
+    check_least(1, count=count)
+    check_least(0, num_workers=num_workers)
     writer = open_writer(out, layout, half)
     at_once = _frames_at_once(clips.size)
     encoder = ClipEncoder(vae, text_encoder, tokenize, at_once)
@@ -189,10 +186,8 @@ def encode_motions(
 def square_size(task: TextToVideo) -> int:
     """Return the side in pixels of the clips that are drawn for a task."""
     if task.height != task.width:
-        raise ValueError(
-            "Drawn clips are square. Received: a preset of "
-            f"{task.height} x {task.width} pixels"
-        )
+        size = f"{task.height} x {task.width} pixels"
+        raise ValueError(f"Drawn clips are square. Received: a preset of {size}")
     return task.height
 
 

@@ -19,6 +19,7 @@ from keras_makeavid.moving_shapes.world import (
     draw_scene_of,
     triples_of,
 )
+from keras_makeavid.validation import check_least
 
 if TYPE_CHECKING:
     from keras_makeavid.tasks import TextToVideo
@@ -75,8 +76,7 @@ def generate_videos(
     frame of a true clip of its prompt, a different one for each; `spatial_only` leaves
     out the model's temporal parts.
     """
-    if num_seeds < 1:
-        raise ValueError(f"num_seeds must be at least 1. Received: {num_seeds}")
+    check_least(1, num_seeds=num_seeds)
     for number, prompt in enumerate(prompts):
         seeds = range(number * num_seeds, (number + 1) * num_seeds)
         pictures: list[np.ndarray | None] = [None] * num_seeds

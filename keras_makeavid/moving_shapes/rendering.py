@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_makeavid.moving_shapes.world import REACH, SQUARE_HALF_SIDE, Scene
+from keras_makeavid.validation import check_least
 
 # Sines and cosines differ in the last bit between processors. Rounded to this part of
 # a pixel they do not, and from there on all is exact by IEEE 754.
@@ -32,8 +33,7 @@ _TORSO_RADIUS = 0.065
 
 def render(scene: Scene, num_frames: int = 16, size: int = 64) -> np.ndarray:
     """Render a whole clip of `scene`: the more frames, the slower the motion."""
-    if num_frames < 1:
-        raise ValueError(f"num_frames must be at least 1. Received: {num_frames}")
+    check_least(1, num_frames=num_frames)
     return render_at(scene, np.linspace(0, 1, num_frames), size)
 
 
@@ -48,8 +48,7 @@ def render_at(scene: Scene, times: np.ndarray, size: int = 64) -> np.ndarray:
         render_at(MotionClips().scene(0), np.array([0.5])).shape  # (1, 64, 64, 3)
         ```
     """
-    if size < 16:
-        raise ValueError(f"size must be at least 16 pixels. Received: {size}")
+    check_least(16, size=size)
     times = np.asarray(times, "float64")
     draw = _figure if scene.shape == "dancer" else _outline
     distance, top, left = draw(scene, times, size)

@@ -5,6 +5,7 @@ from numbers import Integral
 
 import numpy as np
 
+from keras_makeavid.validation import check_least
 from keras_makeavid.video.opencv import load_cv2
 
 MAX_IMAGE_PIXELS = 2**27
@@ -97,10 +98,7 @@ def contact_sheet(
     ```
     """
     frames = check_frames(frames)
-    counts = {"columns": columns, "max_width": max_width, "max_frames": max_frames}
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1. Received: {value}")
+    check_least(1, columns=columns, max_width=max_width, max_frames=max_frames)
     if len(frames) > max_frames:
         frames = frames[np.linspace(0, len(frames) - 1, max_frames).round().astype(int)]
     count, height, width, _ = frames.shape

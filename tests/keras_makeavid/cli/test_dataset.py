@@ -46,7 +46,7 @@ def test_help_of_a_command_ends_with_an_example(command, capsys):
     ("options", "message"),
     [
         (("--clips", "0"), "--clips must be at least 1. Received: 0"),
-        (("--workers", "-1"), "--workers must be 0 or more. Received: -1"),
+        (("--workers", "-1"), "--workers must be at least 0. Received: -1"),
         (("--often", "spinning", "much"), "share must be a number. Received: 'much'"),
         (("--often", "spinning", "1.5"), "over 0 and at most 1. Received: 1.5"),
         (("--often", "flying", "0.5"), "motion must be one of .*Received: 'flying'"),

@@ -39,7 +39,7 @@ def test_rate_and_length_count():
 @pytest.mark.parametrize("value", [-1, float("nan")])
 def test_a_negative_least_is_refused(name, value):
     with pytest.raises(
-        ValueError, match=f"{name} must be 0 or more. Received: {value}"
+        ValueError, match=f"{name} must be at least 0. Received: {value}"
     ):
         ClipFilter(**{name: value})
 

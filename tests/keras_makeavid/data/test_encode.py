@@ -504,7 +504,7 @@ def test_a_size_that_the_vae_cannot_halve_is_refused(captions, parts, tmp_path):
         ({"num_frames": 0}, "num_frames must be a positive int. Received: 0"),
         ({"start": -1.0}, "start must be 0 or more seconds. Received: -1.0"),
         ({"width": -8}, "width must be a positive int. Received: -8"),
-        ({"num_workers": -1}, "num_workers must be 0 or more. Received: -1"),
+        ({"num_workers": -1}, "num_workers must be at least 0. Received: -1"),
         ({"layout": "zip"}, "layout must be one of .* Received: 'zip'"),
         ({"layout": "published", "half": True}, "published layout is float32"),
         ({"clip_filter": ClipFilter(min_frames=4)}, "num_frames=3 has min_frames=4"),

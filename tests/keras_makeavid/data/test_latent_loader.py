@@ -106,7 +106,7 @@ def test_arguments_that_make_no_sense_are_refused(dataset, arguments, message):
 
 
 def test_a_negative_start_is_refused(dataset):
-    with pytest.raises(ValueError, match="start_step must be 0 or more"):
+    with pytest.raises(ValueError, match="start_step must be at least 0"):
         next(LatentLoader(dataset, num_frames=4).batches(-1))
 
 
