@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import os
 import secrets
@@ -13,22 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
 from msgspec import Meta
 
 from keras_makeavid import moving_shapes, video
-from keras_makeavid.app.request import (
-    Request,
-    check_form,
-    form_of,
-    keyframe_numbers,
-)
-from keras_makeavid.app.sessions import Session, Sessions
-from keras_makeavid.app.work import Worker
+from keras_makeavid.app.request import Request, check_form, form_of, keyframe_numbers
+from keras_makeavid.app.sessions import Session, Sessions, Worker
 from keras_makeavid.files import existing_file
 from keras_makeavid.training.logs import read_metrics
 from keras_makeavid.training.run_folder import RunFolder
-from keras_makeavid.validation import Table, validate
+from keras_makeavid.validation import Table, refusal, validate
 from keras_makeavid.video.pictures import opened_picture
 
 if TYPE_CHECKING:
@@ -88,22 +82,16 @@ class Made:
         return self.folder / "video.mp4"
 
     @property
-    def picture(self) -> Path:
-        """The moving picture of the history."""
-        return self.folder / "video.webp"
-
-    @property
     def last_frame(self) -> Path:
         """The last frame."""
         return self.folder / "last_frame.png"
 
     def files(self) -> list[Path]:
         """What can be downloaded, and what the Python lines and the command read."""
-        names = ["video.mp4", "video.gif", "video.webp", "frames.zip"]
-        request = self.request
-        given = [request.hint, request.mask, *request.keyframes.values(), request.video]
-        names += [name for name in given if name]
-        return [self.folder / name for name in names]
+        names: list[str | None] = ["video.mp4", "video.gif", "video.webp", "frames.zip"]
+        asked = self.request
+        names += [asked.hint, asked.mask, *asked.keyframes.values(), asked.video]
+        return [self.folder / name for name in names if name]
 
 
 class Handlers:
@@ -148,8 +136,7 @@ class Handlers:
         self.check_preset(preset)
         form = check_form(values, self.forms[preset])
         if not form.keep_seed:
-            seed = secrets.randbelow(2**32)
-            form = check_form(_changed(form, seed=seed), self.forms[preset])
+            form = msgspec.structs.replace(form, seed=secrets.randbelow(2**32))
         folder = session.new_folder()
         try:
             request = self._request(preset, form, uploads, folder)
@@ -157,17 +144,12 @@ class Handlers:
             begun = time.monotonic()
 
             def work(tell):
-                compute = self._compute_elsewhere
+                compute, told = self._compute_elsewhere, {}
                 if compute is None:
-                    compute = functools.partial(
-                        self._compute, **_told(folder, form, previews, tell)
-                    )
+                    compute, told = self._compute, _told(folder, form, previews, tell)
+                lora, arguments = uploads.lora, request.settings() | files
                 frames = compute(
-                    preset,
-                    uploads.lora,
-                    form.lora_scale,
-                    form.prompt,
-                    request.settings() | files,
+                    preset, lora, form.lora_scale, form.prompt, arguments, **told
                 )
                 write_results(folder, frames, form.fps)
                 return Made(folder, request, time.monotonic() - begun)
@@ -241,40 +223,24 @@ class Handlers:
         if len(frames) > MAX_KEYFRAMES:
             raise ValueError(f"There must be at most {MAX_KEYFRAMES} keyframes.")
         pictures = {"hint": uploads.hint, "mask": uploads.mask}
-        pictures |= {
-            f"keyframe_{number}": path for number, path in enumerate(uploads.keyframes)
-        }
+        pictures |= {f"keyframe_{n}": path for n, path in enumerate(uploads.keyframes)}
         names = {}
         for name, path in pictures.items():
-            if path is None:
-                continue
-            read = read_mask if name == "mask" else read_picture
-            names[name] = f"{name}.png"
-            video.write_image(folder / names[name], read(path))
+            if path is not None:
+                read = read_mask if name == "mask" else read_picture
+                names[name] = f"{name}.png"
+                video.write_image(folder / names[name], read(path))
         if uploads.video is not None:
             names["video"] = f"clip{uploads.video.suffix}"
             shutil.copy(uploads.video, folder / names["video"])
         if uploads.lora is not None:
-            if uploads.lora.suffix != ".safetensors":
-                raise ValueError(
-                    "An adapter must be a .safetensors file. "
-                    f"Received: {uploads.lora.name}"
-                )
             names["lora"] = uploads.lora.name
+            if uploads.lora.suffix != ".safetensors":
+                raise refusal("An adapter must be a .safetensors file", names["lora"])
         usual = self.tasks[preset].num_frames
-        return Request(
-            preset,
-            form,
-            window=usual if form.frames > usual else None,
-            hint=names.get("hint"),
-            mask=names.get("mask"),
-            keyframes={
-                frame: names[f"keyframe_{number}"]
-                for number, frame in enumerate(frames)
-            },
-            video=names.get("video"),
-            lora=names.get("lora"),
-        )
+        window = usual if form.frames > usual else None
+        keyframes = {at: names.pop(f"keyframe_{n}") for n, at in enumerate(frames)}
+        return Request(preset, form, window, keyframes=keyframes, **names)
 
     def _compute(self, preset, lora, scale, prompt, arguments, **told):
         """The frames of a video; runs in the worker's thread."""
@@ -334,25 +300,23 @@ def write_results(folder: Path, frames: np.ndarray, fps: float) -> None:
 
 def read_picture(path: Path) -> np.ndarray:
     """Read a picture `(H, W, 3)` that was uploaded, unless it is too large."""
-    check_picture(path)
+    _check_picture(path)
     return video.read_image(path)
 
 
 def read_mask(path: Path) -> np.ndarray:
     """Read what was painted white, on nothing or on black, as a picture `(H, W, 3)`."""
-    check_picture(path)
+    _check_picture(path)
     mask = video.read_mask(path, background="black")
     return np.repeat(mask[..., None], 3, axis=-1)
 
 
-def check_picture(path: Path) -> None:
+def _check_picture(path):
     """Refuse a file that is no picture, or too large, before it is decoded."""
     size = existing_file(path).stat().st_size
     if size > MAX_PICTURE_BYTES:
-        raise ValueError(
-            f"A picture must have at most {MAX_PICTURE_BYTES:,} bytes. "
-            f"Received: {size:,} bytes ({path.name})"
-        )
+        problem = f"A picture must have at most {MAX_PICTURE_BYTES:,} bytes"
+        raise ValueError(f"{problem}. Received: {size:,} bytes ({path.name})")
     with opened_picture(path, MAX_PICTURE_PIXELS):
         pass
 
@@ -364,10 +328,6 @@ def _without_folders(error, folder, uploads):
         if isinstance(path, Path):
             text = text.replace(f"{path.parent}{os.sep}", "")
     return text
-
-
-def _changed(form, **changes):
-    return {name: getattr(form, name) for name in form.__struct_fields__} | changes
 
 
 def _enlarged(frames):

@@ -1,4 +1,4 @@
-"""The tab of the page that makes videos."""
+"""The page and its tabs: making videos, an evaluation, and a run that trains."""
 
 from __future__ import annotations
 
@@ -11,17 +11,10 @@ from typing import Any
 
 import gradio as gr
 
-from keras_makeavid.app.handlers import Handlers, Made, Step, Uploads
+from keras_makeavid.app.handlers import Evaluated, Handlers, Made, Step, Uploads
 from keras_makeavid.app.painting import Painting, path_of
-from keras_makeavid.app.request import (
-    LABELS,
-    MAX_SEED,
-    Limits,
-    form_of_link,
-    link_of,
-)
-from keras_makeavid.app.sessions import Session
-from keras_makeavid.app.work import Cancelled
+from keras_makeavid.app.request import bounds_of, form_of_link, link_of
+from keras_makeavid.app.sessions import Cancelled, Session
 from keras_makeavid.moving_shapes import note_on
 from keras_makeavid.presets import DEFAULT_PRESET
 from keras_makeavid.schedulers.registry import SCHEDULERS
@@ -35,45 +28,76 @@ _SHAPES = [
 ]
 _SCENES = ["a cat that walks in the snow", "dancing in the rain", "waves at the beach"]
 # One work at a time on the models, videos and evaluations together.
-QUEUE: dict[str, Any] = {
-    "concurrency_id": "model",
-    "concurrency_limit": 1,
-    "preprocess": False,
-}
+_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+_QUEUE["preprocess"] = False
+_QUICK: dict[str, Any] = {"queue": False, "api_visibility": "private"}
+_HIDDEN: dict[str, Any] = {**_QUICK, "show_progress": "hidden"}
+_GALLERY: dict[str, Any] = {"columns": 6, "fit_columns": False, "interactive": False}
+_GALLERY["object_fit"] = "contain"
+_SECONDS_BETWEEN_LOOKS = 10
+# What few steps change; what another model changes, and of that the sizes.
+_OF_STEPS = ("steps", "scheduler", "guidance", "image_guidance")
+_OF_MODEL = ("frames", "height", "width", "fps", "guidance", "image_guidance")
 
 
-def session_of(handlers: Handlers, request: gr.Request) -> Session:
+def build_page(handlers: Handlers) -> gr.Blocks:
+    """Lay out the page of what the handlers do."""
+    with gr.Blocks(title="keras-makeavid", analytics_enabled=False) as page:
+        gr.Markdown("# Make a video")
+        with gr.Tabs():
+            with gr.Tab("Make"):
+                _MakeTab(handlers, page)
+            with gr.Tab("Evaluate"):
+                _add_evaluation(handlers)
+            if handlers.run is not None:
+                with gr.Tab("Run"):
+                    _add_run(handlers, page)
+
+        def leave(request: gr.Request):
+            _session_of(handlers, request).cancel()
+
+        page.unload(leave)
+    return page
+
+
+def _choice_of_model(handlers):
+    names = list(handlers.tasks)
+    return gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
+
+
+def _session_of(handlers: Handlers, request: gr.Request) -> Session:
     """The session of who sent a request."""
     return handlers.sessions.of(request.session_hash)
 
 
-def said(step: Step) -> str:
+def _said(step: Step) -> str:
     """Tell how far a work is."""
-    left = ""
-    if step.seconds_left is not None:
-        left = f", about {step.seconds_left:.0f} s left"
-    return f"Step {step.done} of {step.total}{left}"
+    left = step.seconds_left
+    about = "" if left is None else f", about {left:.0f} s left"
+    return f"Step {step.done} of {step.total}{about}"
+
+
+def _refused(text: str) -> gr.Error:
+    """An error for a visitor, of which the terminal need not hear."""
+    return gr.Error(text, print_exception=False)
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def _told() -> Iterator[None]:
     """Tell a visitor in a sentence why a request failed."""
     try:
         yield
     except Cancelled:
-        raise gr.Error("Cancelled.", print_exception=False) from None
-    # Of what they sent: no news for the terminal.
+        raise _refused("Cancelled.") from None
     except (ValueError, FileNotFoundError) as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise _refused(str(error)) from None
     except Exception as error:
         traceback.print_exception(error, file=sys.stderr)
         kind = type(error).__name__
-        raise gr.Error(
-            f"This failed on the server ({kind}).", print_exception=False
-        ) from None
+        raise _refused(f"This failed on the server ({kind}).") from None
 
 
-class MakeTab:
+class _MakeTab:
     """The form, and what comes of it."""
 
     def __init__(self, handlers: Handlers, page: gr.Blocks):
@@ -87,22 +111,21 @@ class MakeTab:
         self._wire(page)
 
     def _lay_out_form(self, preset):
-        usual = self._handlers.forms[preset]()
-        limits = Limits.of(self._handlers.tasks[preset])
-        presets = list(self._handlers.tasks)
+        kind = self._handlers.forms[preset]
+        usual, labels = kind(), kind.labels
         form: dict[str, Any] = {}
         self._form = form
 
-        def slider(name, least, most, step=None):
-            value = getattr(usual, name)
-            form[name] = gr.Slider(least, most, value, step=step, label=LABELS[name])
+        def slider(name, step=None):
+            least, most = bounds_of(kind, name)
+            # Sizes have steps from it on.
+            least, value = max(least, step or least), getattr(usual, name)
+            form[name] = gr.Slider(least, most, value, step=step, label=labels[name])
 
         def text(name, **options):
-            form[name] = gr.Textbox("", label=LABELS[name], max_length=2000, **options)
+            form[name] = gr.Textbox("", label=labels[name], max_length=2000, **options)
 
-        self._preset = gr.Dropdown(
-            presets, value=preset, label="Model", visible=len(presets) > 1
-        )
+        self._preset = _choice_of_model(self._handlers)
         text("prompt", placeholder="What to show", autofocus=True)
         gr.Examples(
             _SHAPES if preset == DEFAULT_PRESET else _SCENES,
@@ -116,28 +139,29 @@ class MakeTab:
         text("negative_prompt")
         with gr.Accordion("Size, steps and seed", open=False):
             with gr.Row():
-                slider("frames", 1, limits.frames, 1)
-                slider("fps", 1, limits.fps, 1)
+                slider("frames", 1)
+                slider("fps", 1)
             with gr.Row():
-                slider("width", 32, limits.side, 32)
-                slider("height", 32, limits.side, 32)
-            slider("steps", 1, limits.steps, 1)
+                slider("width", 32)
+                slider("height", 32)
+            slider("steps", 1)
             self._few_steps = gr.Checkbox(
                 label="Few steps",
                 info="For models and adapters that were made for it, such as LCM-LoRA",
             )
             form["scheduler"] = gr.Dropdown(
-                list(SCHEDULERS), value=usual.scheduler, label=LABELS["scheduler"]
+                list(SCHEDULERS), value=usual.scheduler, label=labels["scheduler"]
             )
             with gr.Row():
-                slider("guidance", 1, limits.guidance)
-                slider("image_guidance", 1, limits.guidance)
+                slider("guidance")
+                slider("image_guidance")
             with gr.Row():
+                least, most = bounds_of(kind, "seed")
                 form["seed"] = gr.Number(
-                    0, precision=0, minimum=0, maximum=MAX_SEED, label=LABELS["seed"]
+                    0, precision=0, minimum=least, maximum=most, label=labels["seed"]
                 )
                 self._dice = gr.Button("🎲 New seed")
-                form["keep_seed"] = gr.Checkbox(label=LABELS["keep_seed"])
+                form["keep_seed"] = gr.Checkbox(label=labels["keep_seed"])
         with gr.Accordion("Start from a picture", open=False):
             self._hint = Painting(
                 label="Paint what is made anew",
@@ -157,10 +181,10 @@ class MakeTab:
             )
         with gr.Accordion("Change a video", open=False):
             self._video = gr.Video(label="Video to change", sources=["upload"])
-            slider("strength", 0, 1)
+            slider("strength")
         with gr.Accordion("Adapter (LoRA)", open=False):
             self._lora = gr.File(label="File", file_types=[".safetensors"])
-            slider("lora_scale", -2, 2)
+            slider("lora_scale")
         self._previews = gr.Checkbox(True, label="Show a preview while it is made")
 
     def _lay_out_results(self):
@@ -177,14 +201,11 @@ class MakeTab:
         self._history = gr.Gallery(
             label="Made before",
             show_label=False,
-            columns=6,
             height=150,
-            fit_columns=False,
-            object_fit="contain",
             allow_preview=False,
-            interactive=False,
             visible=False,
             elem_id="history",
+            **_GALLERY,
         )
         self._files = gr.File(
             label="Download", file_count="multiple", interactive=False, visible=False
@@ -203,111 +224,71 @@ class MakeTab:
 
     def _wire(self, page):
         form, handlers = self._form, self._handlers
-        sent = {
-            "preset": self._preset,
-            **form,
-            "hint": self._hint,
-            "keyframes": self._keyframes,
-            "video": self._video,
-            "lora": self._lora,
-            "previews": self._previews,
-        }
+        sent = {"preset": self._preset, **form, "hint": self._hint}
+        sent |= {"keyframes": self._keyframes, "video": self._video}
+        sent |= {"lora": self._lora, "previews": self._previews}
         shown = [
             *(self._status, self._preview, self._result, self._again),
             *(self._last_frame, self._history, self._files),
             *(self._link, self._python, self._command, form["seed"]),
         ]
-        how: dict[str, Any] = {
-            "inputs_kwargs": sent,
-            "show_progress_on": self._result,
-            **QUEUE,
-        }
-        making = gr.on(
-            [self._make.click, form["prompt"].submit],
-            self._generate,
-            outputs=shown,
-            api_name="generate",
-            **how,
-        )
-        again = self._again.click(
-            self._generate_again, outputs=shown, api_visibility="private", **how
-        )
-        quick: dict[str, Any] = {
-            "queue": False,
-            "api_visibility": "private",
-            "show_progress": "hidden",
-        }
+        how = {"inputs_kwargs": sent, "outputs": shown, **_QUEUE}
+        how["show_progress_on"] = self._result
+        begin = [self._make.click, form["prompt"].submit]
+        making = gr.on(begin, self._generate, api_name="generate", **how)
+        again = self._again.click(self._generate_again, api_visibility="private", **how)
 
         def cancel(request: gr.Request):
-            session_of(handlers, request).cancel()
+            _session_of(handlers, request).cancel()
             return "Cancelled.", gr.Image(None, visible=False)
 
-        self._cancel.click(
-            cancel,
-            None,
-            [self._status, self._preview],
-            cancels=[making, again],
-            **quick,
-        )
+        stopped, begun = [self._status, self._preview], [making, again]
+        self._cancel.click(cancel, None, stopped, cancels=begun, **_HIDDEN)
+        seed = [form["seed"], form["keep_seed"]]
         self._dice.click(
-            lambda: (secrets.randbelow(2**32), True),
-            None,
-            [form["seed"], form["keep_seed"]],
-            **quick,
+            lambda: (secrets.randbelow(2**32), True), None, seed, **_HIDDEN
         )
-        names = ("steps", "scheduler", "guidance", "image_guidance")
-        self._few_steps.input(
-            self._switch_few_steps,
-            [self._few_steps, self._preset],
-            [form[name] for name in names],
-            **quick,
-        )
-        self._preset.input(
-            self._switch_preset, self._preset, list(form.values()), **quick
-        )
-        self._history.select(self._show_again, None, shown, **quick)
-        self._last_frame.click(self._go_on, None, self._hint, **quick)
-        page.load(self._restore, None, [self._preset, *form.values()], **quick)
+        changed = [form[name] for name in _OF_STEPS]
+        few = [self._few_steps, self._preset]
+        self._few_steps.input(self._switch_few_steps, few, changed, **_HIDDEN)
+        every = list(form.values())
+        self._preset.input(self._switch_preset, self._preset, every, **_HIDDEN)
+        self._history.select(self._show_again, None, shown, **_HIDDEN)
+        self._last_frame.click(self._go_on, None, self._hint, **_HIDDEN)
+        page.load(self._restore, None, [self._preset, *every], **_HIDDEN)
 
     def _generate(self, request: gr.Request, **sent: Any):
-        session = session_of(self._handlers, request)
+        session = _session_of(self._handlers, request)
         form = {name: sent[name] for name in self._form}
         yield {self._status: "It begins ...", self._result: None}
         if sent["preset"] == DEFAULT_PRESET and (note := note_on(str(form["prompt"]))):
             gr.Info(note)
         try:
-            with told(), session.scratch() as folder:
+            with _told(), session.scratch() as folder:
                 picture, layers = self._hint.taken(sent["hint"], folder)
-                keyframes = [
-                    path_of(each.get("image")) for each in sent["keyframes"] or []
-                ]
-                uploads = Uploads(
-                    picture,
-                    layers[0] if layers else None,
-                    tuple(path for path in keyframes if path),
-                    path_of(sent["video"]),
-                    path_of(sent["lora"]),
-                )
+                images = [each.get("image") for each in sent["keyframes"] or []]
+                keyframes = tuple(path for path in map(path_of, images) if path)
+                files = path_of(sent["video"]), path_of(sent["lora"])
+                mask = layers[0] if layers else None
+                uploads = Uploads(picture, mask, keyframes, *files)
                 events = self._handlers.generate(
                     session, sent["preset"], form, uploads, bool(sent["previews"])
                 )
                 for event in events:
                     if isinstance(event, Made):
                         yield self._shown(event, session, request)
-                        continue
-                    shown: dict[Any, Any] = {self._status: said(event)}
-                    if event.preview:
-                        shown[self._preview] = gr.Image(
-                            str(event.preview), visible=True
-                        )
-                    yield shown
+                    elif event.preview:
+                        picture = gr.Image(str(event.preview), visible=True)
+                        yield {self._status: _said(event), self._preview: picture}
+                    else:
+                        yield {self._status: _said(event)}
         except gr.Error as error:
             nothing = gr.Image(None, visible=False)
             yield {self._status: error.message, self._preview: nothing}
             raise
 
     def _generate_again(self, request: gr.Request, **sent: Any):
-        made = session_of(self._handlers, request).shown
+        made = _session_of(self._handlers, request).shown
         if made is not None:
             sent |= {"seed": made.request.form.seed, "keep_seed": True}
         yield from self._generate(request, **sent)
@@ -316,7 +297,8 @@ class MakeTab:
         asked = made.request
         address = request.headers.get("referer", "").partition("?")[0]
         history = [
-            (str(m.picture), f"seed {m.request.form.seed}") for m in session.history
+            (str(m.folder / "video.webp"), f"seed {m.request.form.seed}")
+            for m in session.history
         ]
         return {
             self._status: f"Made in {made.seconds:.1f} s with seed {asked.form.seed}.",
@@ -333,16 +315,16 @@ class MakeTab:
         }
 
     def _show_again(self, request: gr.Request, event: gr.SelectData):
-        session = session_of(self._handlers, request)
+        session = _session_of(self._handlers, request)
         if event.index >= len(session.history):
-            raise gr.Error("This video is not here any more.", print_exception=False)
+            raise _refused("This video is not here any more.")
         session.shown = session.history[event.index]
         return self._shown(session.shown, session, request)
 
     def _go_on(self, request: gr.Request):
-        made = session_of(self._handlers, request).shown
+        made = _session_of(self._handlers, request).shown
         if made is None:
-            raise gr.Error("There is no video yet.", print_exception=False)
+            raise _refused("There is no video yet.")
         picture = str(made.last_frame)
         gr.Info("The last frame is the picture that the next video starts from.")
         return {"background": picture, "layers": [], "composite": picture}
@@ -351,22 +333,18 @@ class MakeTab:
         if few:
             return 4, "lcm", 1.0, 1.0
         usual = self._handlers.forms[preset]()
-        return usual.steps, usual.scheduler, usual.guidance, usual.image_guidance
+        return tuple(getattr(usual, name) for name in _OF_STEPS)
 
     def _switch_preset(self, preset):
         """A model's own size, length and guidance; what it is told to show stays."""
-        usual = self._handlers.forms[preset]()
-        limits = Limits.of(self._handlers.tasks[preset])
-        most = {"frames": limits.frames, "width": limits.side, "height": limits.side}
-        own = ("frames", "height", "width", "fps", "guidance", "image_guidance")
+        kind = self._handlers.forms[preset]
+        usual = kind()
         changes: list[Any] = []
         for name in self._form:
-            if name in most:
-                changes.append(
-                    gr.Slider(maximum=most[name], value=getattr(usual, name))
-                )
-            else:
-                changes.append(getattr(usual, name) if name in own else gr.skip())
+            value = getattr(usual, name) if name in _OF_MODEL else gr.skip()
+            if name in ("frames", "height", "width"):
+                value = gr.Slider(maximum=bounds_of(kind, name)[1], value=value)
+            changes.append(value)
         return changes
 
     def _restore(self, request: gr.Request):
@@ -384,3 +362,73 @@ class MakeTab:
             return [gr.skip()] * (1 + len(self._form))
         said = [getattr(form, n) if n in query else gr.skip() for n in self._form]
         return [preset, *said]
+
+
+def _add_evaluation(handlers: Handlers) -> None:
+    """Lay out the tab that evaluates a model."""
+    gr.Markdown(
+        "This makes videos of moving shapes, and measures how often they show what "
+        "their prompts say. Half of the prompts say what training shows, the others "
+        "what it never shows."
+    )
+    preset = _choice_of_model(handlers)
+    with gr.Row():
+        count = gr.Slider(1, 8, 2, step=1, label="Prompts of each kind")
+        seeds = gr.Slider(1, 4, 1, step=1, label="Videos of each prompt")
+        steps = gr.Slider(1, 100, 20, step=1, label="Steps")
+    with gr.Row():
+        begin = gr.Button("Evaluate", variant="primary")
+        end = gr.Button("Cancel")
+    status = gr.Markdown("", elem_id="evaluation-status")
+    table = gr.Markdown("", elem_id="table")
+    gallery = gr.Image(label="The videos", visible=False, interactive=False)
+
+    def evaluate(request: gr.Request, preset, count, seeds, steps):
+        session = _session_of(handlers, request)
+        with _told():
+            for event in handlers.evaluate(session, preset, count, seeds, steps):
+                if isinstance(event, Evaluated):
+                    picture = gr.Image(str(event.gallery), visible=True)
+                    yield {status: "Done.", table: event.table, gallery: picture}
+                else:
+                    yield {status: _said(event)}
+
+    def cancel(request: gr.Request):
+        _session_of(handlers, request).cancel()
+        return "Cancelled."
+
+    sent, shown = [preset, count, seeds, steps], [status, table, gallery]
+    how = {"api_name": "evaluate", "show_progress_on": table, **_QUEUE}
+    running = begin.click(evaluate, sent, shown, **how)
+    end.click(cancel, None, status, cancels=running, **_QUICK)
+
+
+def _add_run(handlers: Handlers, page: gr.Blocks) -> None:
+    """Lay out the tab that shows a run's curves and samples while it trains."""
+    import pandas
+
+    where = gr.Markdown("", elem_id="run-status")
+    curves = {"loss": "Loss", "lr": "Learning rate"}
+    curves["grad_norm"] = "Norm of the gradients"
+    with gr.Row():
+        plots = [
+            gr.LinePlot(x="step", y=name, label=label, height=250)
+            for name, label in curves.items()
+        ]
+    samples = gr.Gallery(label="Newest samples", **_GALLERY)
+
+    def look():
+        lines, videos = handlers.curves(), handlers.samples()
+        told = f"There is no run at `{handlers.run.path}` yet."
+        if lines:
+            last = lines[-1]
+            told = (
+                f"`{handlers.run.path}`: step {last['step']}, stage {last['stage']}, "
+                f"epoch {last['epoch']}"
+            )
+        shown = [pandas.DataFrame(lines) if lines else None] * len(plots)
+        return [told, *shown, [(str(path), text) for path, text in videos]]
+
+    outputs = [where, *plots, samples]
+    page.load(look, None, outputs, **_HIDDEN)
+    gr.Timer(_SECONDS_BETWEEN_LOOKS).tick(look, None, outputs, **_HIDDEN)

@@ -20,66 +20,30 @@ from keras_makeavid.validation import Table, ValidationError, validate
 if TYPE_CHECKING:
     from keras_makeavid.tasks import TextToVideo
 
-# Of `generate`: the option of the command.
-_OPTIONS = {
-    "negative_prompts": "--negative",
-    "strength": "--strength",
-    "num_frames": "--frames",
-    "height": "--height",
-    "width": "--width",
-    "window": "--window",
-    "num_steps": "--steps",
-    "guidance_scale": "--guidance",
-    "image_guidance_scale": "--image-guidance",
-    "scheduler": "--scheduler",
-    "seed": "--seed",
-}
-# What the page calls the parts of a form.
-LABELS = {
-    "prompt": "Prompt",
-    "negative_prompt": "What to avoid",
-    "keyframes_at": "Frames of the keyframes",
-    "strength": "How much may change",
-    "lora_scale": "Weight of the adapter",
-    "frames": "Frames",
-    "height": "Height",
-    "width": "Width",
-    "fps": "Frames a second",
-    "steps": "Steps",
-    "guidance": "Guidance",
-    "image_guidance": "Guidance of the first frame",
-    "scheduler": "Scheduler",
-    "seed": "Seed",
-    "keep_seed": "Keep the seed",
+# The parts of a form that are arguments of `generate`, with `window`.
+_ARGUMENTS = {
+    **{"negative_prompt": "negative_prompts", "strength": "strength"},
+    **{"frames": "num_frames", "height": "height", "width": "width"},
+    **{"window": "window", "steps": "num_steps", "guidance": "guidance_scale"},
+    **{"image_guidance": "image_guidance_scale", "scheduler": "scheduler"},
+    "seed": "seed",
 }
 # What a number in a browser holds exactly.
-MAX_SEED = 2**53 - 1
-_Text = Annotated[
+_MAX_SEED = 2**53 - 1
+_MOST_STEPS, _MOST_GUIDANCE, _MOST_FPS = 100, 30.0, 30.0
+_TEXT = Annotated[
     str, Meta(max_length=2000, description="text of at most 2000 letters")
 ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """The most that a form may ask of a task."""
-
-    frames: int
-    side: int
-    volume: int  # Frames times height times width.
-    steps: int = 100
-    guidance: float = 30.0
-    fps: float = 30.0
-
-    @classmethod
-    def of(cls, task: TextToVideo) -> Limits:
-        """Four times what the task makes by itself, in one direction or in all."""
-        usual = task.num_frames * task.height * task.width
-        return cls(4 * task.num_frames, 2 * max(task.height, task.width), 4 * usual)
-
-
 def form_of(task: TextToVideo) -> type[Any]:
-    """Make the type of a task's forms: a `Table`, with the task's own defaults."""
-    limits = Limits.of(task)
+    """Make the type of a task's forms: a `Table`, with the task's own defaults.
+
+    It bounds what may be asked for: four times what the task makes by itself, in one
+    direction or in all. Its `labels` are what the page calls the parts.
+    """
+    usual = task.num_frames * task.height * task.width
+    most_side, most_volume = 2 * max(task.height, task.width), 4 * usual
 
     def whole(least: int, most: int) -> Any:
         return Annotated[int, Meta(ge=least, le=most)]
@@ -87,41 +51,50 @@ def form_of(task: TextToVideo) -> type[Any]:
     def number(least: float, most: float) -> Any:
         return Annotated[float, Meta(ge=float(least), le=float(most))]
 
-    guidance = number(1, limits.guidance)
-    fields = [
-        ("prompt", _Text, ""),
-        ("negative_prompt", _Text, ""),
-        ("keyframes_at", _Text, ""),
-        ("strength", number(0, 1), _default("strength")),
-        ("lora_scale", number(-2, 2), 1.0),
-        ("frames", whole(1, limits.frames), task.num_frames),
-        ("height", whole(8, limits.side), task.height),
-        ("width", whole(8, limits.side), task.width),
-        ("fps", number(1, limits.fps), float(task.fps)),
-        ("steps", whole(1, limits.steps), _default("num_steps")),
-        ("guidance", guidance, float(task.guidance_scale)),
-        ("image_guidance", guidance, float(task.guidance_scale)),
-        ("scheduler", Literal[tuple(SCHEDULERS)], _default("scheduler")),
-        ("seed", whole(0, MAX_SEED), 0),
-        ("keep_seed", bool, False),
+    guidance, weight = number(1, _MOST_GUIDANCE), float(task.guidance_scale)
+    side, frames = whole(8, most_side), whole(1, 4 * task.num_frames)
+    steps, fps = whole(1, _MOST_STEPS), number(1, _MOST_FPS)
+    parts = [
+        ("prompt", "Prompt", _TEXT, ""),
+        ("negative_prompt", "What to avoid", _TEXT, ""),
+        ("keyframes_at", "Frames of the keyframes", _TEXT, ""),
+        ("strength", "How much may change", number(0, 1), _default("strength")),
+        ("lora_scale", "Weight of the adapter", number(-2, 2), 1.0),
+        ("frames", "Frames", frames, task.num_frames),
+        ("height", "Height", side, task.height),
+        ("width", "Width", side, task.width),
+        ("fps", "Frames a second", fps, float(task.fps)),
+        ("steps", "Steps", steps, _default("num_steps")),
+        ("guidance", "Guidance", guidance, weight),
+        ("image_guidance", "Guidance of the first frame", guidance, weight),
+        ("scheduler", "Scheduler", Literal[tuple(SCHEDULERS)], _default("scheduler")),
+        ("seed", "Seed", whole(0, _MAX_SEED), 0),
+        ("keep_seed", "Keep the seed", bool, False),
     ]
 
     def problems(form):
-        if form.frames * form.height * form.width > limits.volume:
-            yield (
-                "frames",
-                f"times height times width must be at most {limits.volume}: make the "
-                "video shorter or smaller",
-            )
+        if form.frames * form.height * form.width > most_volume:
+            said = f"times height times width must be at most {most_volume}"
+            yield "frames", f"{said}: make the video shorter or smaller"
 
     return msgspec.defstruct(
         "Form",
-        fields,
+        [(name, kind, default) for name, _, kind, default in parts],
         bases=(Table,),
-        namespace={"problems": problems},
+        namespace={
+            "problems": problems,
+            "labels": {name: label for name, label, *_ in parts},
+        },
         frozen=True,
         forbid_unknown_fields=True,
     )
+
+
+def bounds_of(kind: type[Any], name: str) -> tuple[float, float]:
+    """The least and the most that a form takes as a part."""
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    (meta,) = fields[name].__metadata__
+    return meta.ge, meta.le
 
 
 def _default(name: str) -> Any:
@@ -135,11 +108,9 @@ def check_form(values: Mapping[str, Any], kind: type[Any]) -> Any:
     try:
         return validate(values, kind, "The form")
     except ValidationError as error:
-        problems = []
-        for problem in error.problems:
-            name, _, rest = problem.partition(" ")
-            problems.append(f"{LABELS.get(name, name)} {rest}")
-        raise ValueError("\n".join(problems)) from None
+        pairs = (problem.partition(" ")[::2] for problem in error.problems)
+        told = [f"{kind.labels.get(name, name)} {rest}" for name, rest in pairs]
+        raise ValueError("\n".join(told)) from None
 
 
 def link_of(preset: str, form: Any) -> str:
@@ -179,21 +150,14 @@ class Request:
 
     def settings(self) -> dict[str, Any]:
         """The arguments of `generate` that are no files, and no prompt."""
-        form = self.form
-        settings = {
-            "negative_prompts": form.negative_prompt or None,
-            "strength": form.strength if self.video else None,
-            "num_frames": form.frames,
-            "height": form.height,
-            "width": form.width,
-            "window": self.window,
-            "num_steps": form.steps,
-            "guidance_scale": form.guidance,
-            "image_guidance_scale": form.image_guidance,
-            "scheduler": form.scheduler,
-            "seed": form.seed,
-        }
-        return {name: value for name, value in settings.items() if value is not None}
+        return {_ARGUMENTS[part]: value for part, value in self._parts().items()}
+
+    def _parts(self):
+        values = msgspec.structs.asdict(self.form) | {"window": self.window}
+        # What a video that is none may change, and the text that says nothing.
+        values["strength"] = self.form.strength if self.video else None
+        values["negative_prompt"] = self.form.negative_prompt or None
+        return {part: values[part] for part in _ARGUMENTS if values[part] is not None}
 
     def files(self, folder: Path) -> dict[str, Any]:
         """The arguments of `generate` that are files of a folder."""
@@ -205,13 +169,12 @@ class Request:
         if self.mask:
             files["mask_image"] = video.read_mask(folder / self.mask)
         if self.keyframes:
-            files["keyframes"] = {
-                frame: video.read_image(folder / name)
-                for frame, name in self.keyframes.items()
-            }
+            pairs = self.keyframes.items()
+            files["keyframes"] = {f: video.read_image(folder / n) for f, n in pairs}
         if self.video:
+            path, form = folder / self.video, self.form
             files["video"] = video.read_video(
-                folder / self.video, fps=self.form.fps, num_frames=self.form.frames
+                path, fps=form.fps, num_frames=form.frames
             )
         return files
 
@@ -232,20 +195,12 @@ class Request:
                 f"num_frames={self.form.frames})"
             )
         given += [f"{name}={value!r}" for name, value in self.settings().items()]
-        lines = [
-            "import keras_makeavid as km",
-            "",
-            f"task = km.TextToVideo.from_preset({self.preset!r})",
-            *(
-                [f"task.load_lora({self.lora!r}, scale={self.form.lora_scale!r})"]
-                if self.lora
-                else []
-            ),
-            "video = task.generate(",
-            *(f"    {argument}," for argument in given),
-            ")[0]",
-            f'km.video.write_video("video.mp4", video, fps={fps:g})',
-        ]
+        lines = ["import keras_makeavid as km", ""]
+        lines += [f"task = km.TextToVideo.from_preset({self.preset!r})"]
+        if self.lora:
+            lines += [f"task.load_lora({self.lora!r}, scale={self.form.lora_scale!r})"]
+        lines += ["video = task.generate(", *(f"    {each}," for each in given), ")[0]"]
+        lines += [f'km.video.write_video("video.mp4", video, fps={fps:g})']
         return "\n".join(lines)
 
     def as_command(self) -> str:
@@ -259,8 +214,9 @@ class Request:
             words += ["--keyframe", f"{frame}={name}"]
         if self.lora:
             words += ["--lora", f"{self.lora}:{self.form.lora_scale}"]
-        for name, value in self.settings().items():
-            words.append(f"{_OPTIONS[name]}={value}")
+        for part, value in self._parts().items():
+            option = part.removesuffix("_prompt").replace("_", "-")
+            words.append(f"--{option}={value}")
         # As with the equals signs: what begins with a dash is no option.
         return shlex.join([*words, "--", self.form.prompt])
 

@@ -64,7 +64,7 @@ def serve(
         os.environ["GRADIO_TEMP_DIR"] = folder
         import gradio as gr
 
-        from keras_makeavid.app.tabs import build_page
+        from keras_makeavid.app.layout import build_page
 
         handlers = Handlers(
             tasks, Path(folder), None if run is None else Path(run), device, on_gpu

@@ -1,14 +1,15 @@
-"""What each visitor of the page has: a folder, videos made, work that runs."""
+"""What each visitor of the page has, and work on a model, which can end."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import queue
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,9 @@ class Session:
 
 
 class Sessions:
-    """The sessions of a page, in one folder, where the uploads are as well.
+    """The sessions of a page, in the folder `root`, where the uploads are as well.
 
-    Args:
-        root: The folder.
-        lifetime: Seconds after the last use until a session goes, and an upload.
+    A session goes, and an upload, so many seconds after its last use.
     """
 
     def __init__(self, root: Path, lifetime: float = LIFETIME):
@@ -103,3 +102,67 @@ class Sessions:
         """Clean now and then, until it is stopped."""
         while not stopped.wait(every):
             self.clean()
+
+
+class Cancelled(Exception):
+    """The visitor does not want the result any more."""
+
+
+class Worker:
+    """Does one work at a time in a thread of its own, on a device if one is named."""
+
+    def __init__(self, device: str | None = None):
+        self._device = device
+        self._lock = threading.Lock()
+
+    def steps(
+        self, work: Callable[[Callable], Any], running: set[threading.Event]
+    ) -> Iterator[Any]:
+        """Yield what `work` tells the function that it is given, and then its result.
+
+        `running` has an event while it works. Once that is set, the next that the work
+        tells ends it with `Cancelled`.
+        """
+        told: queue.SimpleQueue = queue.SimpleQueue()
+        cancelled = threading.Event()
+
+        def tell(value):
+            if cancelled.is_set():
+                raise Cancelled
+            told.put((value, None))
+
+        def target():
+            try:
+                with self._lock, self._on_device():
+                    tell(work(tell))
+                error = None
+            # XLA wraps what a callback raises.
+            except BaseException as raised:
+                error = Cancelled() if cancelled.is_set() else raised
+            told.put((None, error or StopIteration()))
+
+        thread = threading.Thread(target=target)
+        running.add(cancelled)
+        thread.start()
+        try:
+            while True:
+                value, error = told.get()
+                if isinstance(error, StopIteration):
+                    return
+                if error is not None:
+                    raise error
+                yield value
+        finally:
+            cancelled.set()
+            running.discard(cancelled)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the work that runs has ended."""
+        if self._lock.acquire(timeout=seconds):
+            self._lock.release()
+
+    def _on_device(self) -> Any:
+        import keras
+
+        # Keras's choice of a device is a thread's own.
+        return keras.device(self._device) if self._device else contextlib.nullcontext()

@@ -15,8 +15,7 @@ from safetensors.numpy import save_file
 from keras_makeavid import video
 from keras_makeavid.app.handlers import Handlers, Made, Step, Uploads
 from keras_makeavid.app.request import check_form, form_of, form_of_link, link_of
-from keras_makeavid.app.sessions import MOST_VIDEOS, Sessions
-from keras_makeavid.app.work import Cancelled, Worker
+from keras_makeavid.app.sessions import MOST_VIDEOS, Cancelled, Sessions, Worker
 from keras_makeavid.cli import main
 from keras_makeavid.training import add_lora, save_lora
 
