@@ -227,10 +227,8 @@ def _check_arguments(
             f"height={settings.height}, width={settings.width}"
         )
     if settings.num_frames and settings.num_frames < clip_filter.min_frames:
-        raise ValueError(
-            f"No clip of num_frames={settings.num_frames} has "
-            f"min_frames={clip_filter.min_frames}"
-        )
+        problem = f"No clip of num_frames={settings.num_frames} has"
+        raise ValueError(f"{problem} min_frames={clip_filter.min_frames}")
     if settings.split_scenes:
         import_scenedetect()
     check_least(0, num_workers=num_workers)

@@ -294,19 +294,15 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
 
     def _set_vocabulary(self, vocabulary: Vocabulary) -> None:
         if self.pad_token not in vocabulary.tokens:
-            raise ValueError(
-                f"pad_token {self.pad_token!r} is not one of the vocabulary's "
-                f"{len(vocabulary.tokens)} tokens."
-            )
+            problem = f"pad_token {self.pad_token!r} is not one of the vocabulary's"
+            raise ValueError(f"{problem} {len(vocabulary.tokens)} tokens.")
         self._vocabulary = vocabulary
         self._bpe = vocabulary.tokenizer(self.pad_token)
 
     def _loaded_vocabulary(self) -> Vocabulary:
         if self._vocabulary is None:
-            raise ValueError(
-                "This preprocessor has no vocabulary yet: give `vocabulary` and "
-                "`merges`, or load a preset or a model folder."
-            )
+            problem = "This preprocessor has no vocabulary yet: give `vocabulary` and"
+            raise ValueError(f"{problem} `merges`, or load a preset or a model folder.")
         return self._vocabulary
 
     def _encode(self, prompts: list[str]) -> list[list[int]]:

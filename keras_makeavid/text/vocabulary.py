@@ -56,10 +56,8 @@ class Vocabulary:
             raise refusal("Tokens must be a dict of token to id", self.tokens)
         for token, index in self.tokens.items():
             if not isinstance(token, str) or type(index) is not int:
-                raise ValueError(
-                    "Tokens must be text with integer ids. "
-                    f"Received: {token!r}: {index!r}"
-                )
+                expected = "Tokens must be text with integer ids. Received"
+                raise ValueError(f"{expected}: {token!r}: {index!r}")
         # JSON can spell half a surrogate pair, which is no text.
         "".join(self.tokens).encode("utf-8")
         if set(self.tokens.values()) != set(range(len(self.tokens))):

@@ -221,10 +221,8 @@ def as_rgb(colour: Colour) -> np.ndarray:
             return levels.astype("uint16")
     except (TypeError, ValueError):
         pass
-    raise ValueError(
-        "A background must be a colour's name, '#rrggbb', or red, green and blue from "
-        f"0 to 255. Received: {colour!r}"
-    )
+    expected = "A background must be a colour's name, '#rrggbb', or red"
+    raise ValueError(f"{expected}, green and blue from 0 to 255. Received: {colour!r}")
 
 
 def lay_over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:

@@ -143,10 +143,8 @@ def read_video(
             if clip.promised_seconds >= clip.end + 0.5:
                 seconds = f"{clip.promised_seconds:.1f} s"
                 promise = f" Its header promises {seconds}: it may be truncated."
-            raise ValueError(
-                f"{path} lasts {clip.end:.3f} s and has {len(frames)} frames "
-                f"from {start:g} s on{at_rate}{asked}.{promise}"
-            )
+            problem = f"{path} lasts {clip.end:.3f} s and has {len(frames)} frames"
+            raise ValueError(f"{problem} from {start:g} s on{at_rate}{asked}.{promise}")
     return frames
 
 

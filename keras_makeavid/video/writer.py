@@ -126,10 +126,8 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
     import av
 
     if "libx264" not in av.codecs_available:
-        raise ValueError(
-            "This build of PyAV has no H.264 encoder (libx264): install the `av` "
-            "package from PyPI, or write .webp or .gif."
-        )
+        problem = "This build of PyAV has no H.264 encoder (libx264): install the"
+        raise ValueError(f"{problem} `av` package from PyPI, or write .webp or .gif.")
     height, width = frames.shape[1:3]
     padding = ((0, height % 2), (0, width % 2), (0, 0))
     options = {"movflags": "+faststart"}
