@@ -28,15 +28,6 @@ class Session:
     history: list[Any] = dataclasses.field(default_factory=list)
     running: set[threading.Event] = dataclasses.field(default_factory=set)
 
-    @contextlib.contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """Give a folder for what is wanted in the block alone."""
-        folder = self.new_folder()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
     def keep(self, made: Any) -> None:
         """Show a video, and keep it; the oldest one goes if there are many."""
         self.shown = made
@@ -47,7 +38,7 @@ class Session:
     def new_folder(self) -> Path:
         """Make a folder for one more video."""
         folder = self.folder / secrets.token_urlsafe(16)
-        folder.mkdir(parents=True)
+        folder.mkdir()
         return folder
 
     def cancel(self) -> None:
@@ -74,6 +65,7 @@ class Sessions:
             key = key or secrets.token_urlsafe(16)
             if key not in self._sessions:
                 folder = self._root / f"session-{secrets.token_urlsafe(16)}"
+                folder.mkdir()
                 self._sessions[key] = Session(folder)
             self._sessions[key].used = time.time()
             return self._sessions[key]

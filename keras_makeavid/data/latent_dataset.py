@@ -26,23 +26,9 @@ class LatentDataset(keras.utils.PyDataset):
     ```
     """
 
-    def __init__(
-        self,
-        source: str | os.PathLike | LatentReader,
-        *,
-        num_frames: int,
-        batch_size: int = 1,
-        samples_per_epoch: int | None = None,
-        seed: int = 0,
-    ):
+    def __init__(self, source: str | os.PathLike | LatentReader, **kwargs: int):
         super().__init__()
-        self._loader = LatentLoader(
-            source,
-            num_frames=num_frames,
-            batch_size=batch_size,
-            samples_per_epoch=samples_per_epoch,
-            seed=seed,
-        )
+        self._loader = LatentLoader(source, **kwargs)
         self.epoch = 0
         self._in_epoch = False
         self._turns: dict[int, int] = {}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_makeavid.moving_shapes.motion import Track, name_motion, track
+from keras_makeavid.moving_shapes.measure import Track, name_motion, track
 from keras_makeavid.moving_shapes.segmentation import (
     outline_reach,
     segment,
