@@ -262,13 +262,16 @@ def _told(folder, form, previews, tell):
         tell(Step(step, total, left(step, total)))
 
     def preview(step, total, frames):
-        path = folder / f"preview_{step}.webp"
-        video.write_video(path, _enlarged(frames[0]), form.fps)
+        path, shown = folder / f"preview_{step}.webp", frames[0]
+        factor = max(1, _PREVIEW_SIDE // max(shown.shape[1:3]))
+        shown = shown.repeat(factor, axis=1).repeat(factor, axis=2)
+        video.write_video(path, shown, form.fps)
         tell(Step(step, total, left(step, total), path))
 
+    if not previews:
+        return {"progress": progress}
     every = max(1, form.steps // 5)
-    shown = {"preview": preview, "preview_every": every} if previews else {}
-    return {"progress": progress, **shown}
+    return {"progress": progress, "preview": preview, "preview_every": every}
 
 
 class TimeLeft:
@@ -328,8 +331,3 @@ def _without_folders(error, folder, uploads):
         if isinstance(path, Path):
             text = text.replace(f"{path.parent}{os.sep}", "")
     return text
-
-
-def _enlarged(frames):
-    factor = max(1, _PREVIEW_SIDE // max(frames.shape[1:3]))
-    return frames.repeat(factor, axis=1).repeat(factor, axis=2)

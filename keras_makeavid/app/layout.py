@@ -481,13 +481,12 @@ class Painting(gr.ImageEditor):
         if blobs is None:
             layers = [_path_of(layer) for layer in payload.get("layers") or []]
             return _path_of(payload.get("background")), [p for p in layers if p]
-        files = [
-            _written(content, folder)
-            for content in (blobs.background, *blobs.layers)
-            if content is not None
-        ]
         if blobs.background is None:
             return None, []
+        contents = [blobs.background, *(each for each in blobs.layers if each)]
+        files = [folder / f"{number}.png" for number in range(len(contents))]
+        for path, content in zip(files, contents, strict=True):
+            path.write_bytes(content)
         return files[0], files[1:]
 
 
@@ -498,9 +497,3 @@ def _path_of(payload: Any) -> Path | None:
     """
     path = payload.get("path") if isinstance(payload, dict) else None
     return None if path is None else Path(path)
-
-
-def _written(content: bytes, folder: Path) -> Path:
-    path = folder / f"{secrets.token_urlsafe(8)}.png"
-    path.write_bytes(content)
-    return path

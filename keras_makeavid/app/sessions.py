@@ -124,8 +124,12 @@ class Worker:
             told.put((value, None))
 
         def target():
+            import keras
+
             try:
-                with self._lock, self._on_device():
+                # Keras's choice of a device is a thread's own.
+                device = self._device and keras.device(self._device)
+                with self._lock, device or contextlib.nullcontext():
                     tell(work(tell))
                 error = None
             # XLA wraps what a callback raises.
@@ -152,9 +156,3 @@ class Worker:
         """Wait until the work that runs has ended."""
         if self._lock.acquire(timeout=seconds):
             self._lock.release()
-
-    def _on_device(self) -> Any:
-        import keras
-
-        # Keras's choice of a device is a thread's own.
-        return keras.device(self._device) if self._device else contextlib.nullcontext()

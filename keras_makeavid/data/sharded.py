@@ -183,13 +183,18 @@ class ShardedWriter:
         """Bring the index up to date."""
         if any(self._staged(clip_id).is_file() for clip_id in self._queue):
             self._pack_queue()
-        self._pack_again_what_has_leftovers()
+        clips = Counter(entry.shard for entry in self._entries.values())
+        for shard, count in clips.items():
+            tensors, _ = _open_shard(self._folder / shard)
+            # Of clips that were removed or replaced, which would stay for ever.
+            if len(tensors) > 2 * count:
+                self._pack([i for i, e in self._entries.items() if e.shard == shard])
         self._write_index()
         write_json(self._failed_id_list, list(self._failed))
         used = {entry.shard for entry in self._entries.values()}
-        for shard in self._folder.glob("clips-[0-9]*.safetensors"):
-            if shard.name not in used:
-                shard.unlink()
+        for path in self._folder.glob("clips-[0-9]*.safetensors"):
+            if path.name not in used:
+                path.unlink()
         if not any(self._staging.iterdir()):
             self._staging.rmdir()
 
@@ -276,14 +281,6 @@ class ShardedWriter:
             metadata = entry.metadata
         latents, context = (tensors[name].read() for name in _tensor_names(clip_id))
         return reader.LatentClip(clip_id, latents, context, metadata)
-
-    def _pack_again_what_has_leftovers(self) -> None:
-        """Free shards of the tensors of clips that were removed or replaced."""
-        clips = Counter(entry.shard for entry in self._entries.values())
-        for shard, count in clips.items():
-            tensors, _ = _open_shard(self._folder / shard)
-            if len(tensors) > 2 * count:
-                self._pack([i for i, e in self._entries.items() if e.shard == shard])
 
 
 def _tensor_names(clip_id: str) -> tuple[str, str]:

@@ -90,7 +90,12 @@ def check_video_path(path: StrPath, fps: float = 8) -> None:
     if not math.isfinite(fps) or fps <= 0:
         raise ValueError(f"fps must be positive and finite. Received: {fps!r}")
     if suffix is None:
-        _check_frames_folder(Path(path))
+        if Path(path).is_file():
+            raise FileExistsError(f"{path} is a file, expected a folder of PNG frames.")
+        for entry in Path(path).glob("*"):
+            if not FRAME_NAME.fullmatch(entry.name) or not entry.is_file():
+                problem = f"{path} holds more than PNG frames, {entry.name!r} for one"
+                raise FileExistsError(f"{problem}: choose another folder.")
         return
     if suffix not in WRITERS:
         raise ValueError(
@@ -108,17 +113,6 @@ def _suffix(path: StrPath) -> str | None:
     if os.fspath(path).endswith(("/", os.sep)) or Path(path).is_dir():
         return None
     return Path(path).suffix.lower() or None
-
-
-def _check_frames_folder(path: Path) -> None:
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise FileExistsError(f"{path} is a file, expected a folder of PNG frames.")
-    for entry in path.iterdir():
-        if not FRAME_NAME.fullmatch(entry.name) or not entry.is_file():
-            problem = f"{path} holds more than PNG frames, {entry.name!r} for one"
-            raise FileExistsError(f"{problem}: choose another folder.")
 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
