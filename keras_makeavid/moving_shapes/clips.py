@@ -61,7 +61,7 @@ class MotionClips:
         if often is not None:
             check_choice("motion", often[0], MOTIONS)
             if not 0 < often[1] <= 1:
-                raise refusal("The share of a motion must be over 0, up to 1", often[1])
+                raise refusal("A share of clips must be over 0 and at most 1", often[1])
         self.seed = seed
         self.split = split
         self.num_frames = num_frames

@@ -96,8 +96,8 @@ def test_an_epoch_is_as_many_whole_batches_as_its_samples_fill(dataset):
         ({"batch_size": 2, "shard_count": 3}, "multiple of shard_count"),
         ({"shard_count": 0}, "multiple of shard_count"),
         ({"shard_index": 1}, "shard_index must be from 0 to 0. Received: 1"),
-        ({"num_workers": -1}, "num_workers=-1"),
-        ({"prefetch": -1}, "prefetch=-1"),
+        ({"num_workers": -1}, "num_workers must be at least 0. Received: -1"),
+        ({"prefetch": -1}, "prefetch must be at least 0. Received: -1"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(dataset, arguments, message):

@@ -66,7 +66,9 @@ def test_worker_processes_change_nothing(encode):
 def test_counts_that_make_no_sense_are_refused(encode):
     with pytest.raises(ValueError, match="count must be at least 1. Received: 0"):
         encode(0)
-    with pytest.raises(ValueError, match="num_workers=-1"):
+    with pytest.raises(
+        ValueError, match="num_workers must be at least 0. Received: -1"
+    ):
         encode(1, num_workers=-1)
 
 
