@@ -15,10 +15,10 @@ from keras_makeavid.data.sharded import (
 )
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.json_files import write_json
+from keras_makeavid.validation import check_choice
 
 # What tells each layout, also where a run was stopped.
 _SIGNS = {"sharded": (INDEX_NAME, STAGED_FOLDER), "published": ("data/videos",)}
-LAYOUTS = tuple(_SIGNS)
 
 LatentWriter = ShardedWriter | PublishedWriter
 
@@ -75,8 +75,7 @@ def open_writer(
     writer.finish()
     ```
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout must be one of {LAYOUTS}. Received: {layout!r}")
+    check_choice("layout", layout, _SIGNS)
     if half and layout != "sharded":
         raise ValueError("The published layout is float32: half cannot be given")
     for other, signs in _SIGNS.items():

@@ -11,14 +11,8 @@ import numpy as np
 from keras_makeavid.moving_shapes.captions import caption
 from keras_makeavid.moving_shapes.measure import psnr
 from keras_makeavid.moving_shapes.rendering import render, render_at
-from keras_makeavid.moving_shapes.world import (
-    MOTIONS,
-    SPLITS,
-    Scene,
-    check_choice,
-    draw_scene,
-)
-from keras_makeavid.validation import check_least, refusal
+from keras_makeavid.moving_shapes.world import MOTIONS, SPLITS, Scene, draw_scene
+from keras_makeavid.validation import check_choice, check_least, refusal
 
 if TYPE_CHECKING:
     import keras

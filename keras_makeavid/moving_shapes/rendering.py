@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_makeavid.moving_shapes.world import REACH, SQUARE_HALF_SIDE, Scene
-from keras_makeavid.validation import check_least
+from keras_makeavid.validation import check_least, refusal
 
 # Sines and cosines differ in the last bit between processors. Rounded to this part of
 # a pixel they do not, and from there on all is exact by IEEE 754.
@@ -48,7 +48,8 @@ def render_at(scene: Scene, times: np.ndarray, size: int = 64) -> np.ndarray:
         render_at(MotionClips().scene(0), np.array([0.5])).shape  # (1, 64, 64, 3)
         ```
     """
-    check_least(16, size=size)
+    if size < 16:
+        raise refusal("size must be at least 16 pixels", size)
     times = np.asarray(times, "float64")
     draw = _figure if scene.shape == "dancer" else _outline
     distance, top, left = draw(scene, times, size)

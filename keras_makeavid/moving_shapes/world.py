@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_makeavid.validation import refusal
+from keras_makeavid.validation import check_choice
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
 SHAPES = ("circle", "square", "triangle", "star", "dancer")
@@ -119,12 +119,6 @@ def triples_of(split: str) -> list[Triple]:
     """List the triples of `"train"`, or those that are `"held_out"` of it."""
     check_choice("split", split, SPLITS)
     return [t for t in all_triples() if held_out(t) == (split == "held_out")]
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a `value` that is none of the choices, which captions have as words."""
-    if value not in choices:
-        raise refusal(f"The {name} must be one of {', '.join(choices)}", value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ def test_splits_share_no_triple():
 
 
 def test_an_unknown_split_is_refused_at_once():
-    with pytest.raises(ValueError, match="split must be one of train, held_out"):
+    with pytest.raises(ValueError, match="split must be one of .*train.*held_out"):
         MotionClips(split="validation")
 
 
@@ -84,7 +84,7 @@ def test_a_motion_can_be_shown_often():
 @pytest.mark.parametrize(
     ("often", "message"),
     [
-        (("flying", 0.5), "The motion must be one of .* Received: 'flying'"),
+        (("flying", 0.5), "motion must be one of .* Received: 'flying'"),
         (("spinning", 1.5), "over 0 and at most 1. Received: 1.5"),
     ],
 )

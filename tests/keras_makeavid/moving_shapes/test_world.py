@@ -51,8 +51,8 @@ def test_training_shows_every_shape_in_every_colour_and_in_every_motion():
 @pytest.mark.parametrize(
     "words, message",
     [
-        (("pink", "star", "growing"), "colour must be one of red, .*Received: 'pink'"),
-        (("red", "cube", "growing"), "shape must be one of circle, .*'cube'"),
+        (("pink", "star", "growing"), "colour must be one of .*red.*Received: 'pink'"),
+        (("red", "cube", "growing"), "shape must be one of .*circle.*'cube'"),
         (("red", "circle", "spinning"), "motion of a circle must be .*'spinning'"),
         (("red", "star", "growing", "blue"), "background must be one of .*'blue'"),
     ],
@@ -63,5 +63,5 @@ def test_what_is_not_of_this_world_is_refused(words, message):
 
 
 def test_an_unknown_split_is_refused():
-    with pytest.raises(ValueError, match="split must be one of train, held_out"):
+    with pytest.raises(ValueError, match="split must be one of .*train.*held_out"):
         triples_of("test")
