@@ -12,17 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.components.base import server
-from gradio.components.image_editor import AcceptBlobs, EditorDataBlobs
 
-from keras_makeavid.app.handlers import (
-    MAX_PICTURE_BYTES,
-    Evaluated,
-    Handlers,
-    Made,
-    Step,
-    Uploads,
-)
+from keras_makeavid.app.handlers import Evaluated, Handlers, Made, Step, Uploads
+from keras_makeavid.app.painting import Painting, path_of
 from keras_makeavid.app.request import bounds_of, form_of_link, link_of
 from keras_makeavid.app.sessions import Cancelled, Session
 from keras_makeavid.moving_shapes import note_on
@@ -45,10 +37,6 @@ _HIDDEN: dict[str, Any] = {**_QUICK, "show_progress": "hidden"}
 _GALLERY: dict[str, Any] = {"columns": 6, "fit_columns": False, "interactive": False}
 _GALLERY["object_fit"] = "contain"
 _SECONDS_BETWEEN_LOOKS = 10
-# Of those that the browser sent, and that no request has taken yet.
-_MAX_WAITING = 16
-# The page has a single one.
-_MAX_LAYERS = 4
 # What few steps change; what another model changes, and of that the sizes.
 _OF_STEPS = ("steps", "scheduler", "guidance", "image_guidance")
 _OF_MODEL = ("frames", "height", "width", "fps", "guidance", "image_guidance")
@@ -281,8 +269,8 @@ class _MakeTab:
             with _told(), tempfile.TemporaryDirectory(dir=session.folder) as folder:
                 picture, layers = self._hint.taken(sent["hint"], Path(folder))
                 images = [each.get("image") for each in sent["keyframes"] or []]
-                keyframes = tuple(path for path in map(_path_of, images) if path)
-                files = _path_of(sent["video"]), _path_of(sent["lora"])
+                keyframes = tuple(path for path in map(path_of, images) if path)
+                files = path_of(sent["video"]), path_of(sent["lora"])
                 mask = layers[0] if layers else None
                 uploads = Uploads(picture, mask, keyframes, *files)
                 events = self._handlers.generate(
@@ -446,54 +434,3 @@ def _add_run(handlers: Handlers, page: gr.Blocks) -> None:
     outputs = [where, *plots, samples]
     page.load(look, None, outputs, **_HIDDEN)
     gr.Timer(_SECONDS_BETWEEN_LOOKS).tick(look, None, outputs, **_HIDDEN)
-
-
-class Painting(gr.ImageEditor):
-    """Gradio's editor, which takes what a browser sends within bounds."""
-
-    # Gradio's word for a class that shows what its base class shows.
-    is_template = True
-
-    @server
-    def accept_blobs(self, data: AcceptBlobs) -> None:
-        """Keep a picture that the browser sends ahead of a request."""
-        said, content = data.data, data.files[0][1]
-        text = str(said["index"])
-        index = int(text) if text.isdecimal() else 0
-        if len(content) > MAX_PICTURE_BYTES or index >= _MAX_LAYERS:
-            raise _refused("The picture is too large.")
-        while len(self.blob_storage) >= _MAX_WAITING:
-            self.blob_storage.pop(next(iter(self.blob_storage)), None)
-        kept = self.blob_storage.setdefault(
-            str(said["id"]), EditorDataBlobs(background=None, layers=[], composite=None)
-        )
-        if said["type"] == "layer":
-            kept.layers += [None] * (index + 1 - len(kept.layers))
-            kept.layers[index] = content
-        elif said["type"] == "background":
-            kept.background = content
-
-    def taken(self, payload: Any, folder: Path) -> tuple[Path | None, list[Path]]:
-        """The picture and its layers, of what a request says, as files."""
-        if not isinstance(payload, dict):
-            return None, []
-        blobs = self.blob_storage.pop(str(payload.get("id")), None)
-        if blobs is None:
-            layers = [_path_of(layer) for layer in payload.get("layers") or []]
-            return _path_of(payload.get("background")), [p for p in layers if p]
-        if blobs.background is None:
-            return None, []
-        contents = [blobs.background, *(each for each in blobs.layers if each)]
-        files = [folder / f"{number}.png" for number in range(len(contents))]
-        for path, content in zip(files, contents, strict=True):
-            path.write_bytes(content)
-        return files[0], files[1:]
-
-
-def _path_of(payload: Any) -> Path | None:
-    """The file of what a request says of an upload.
-
-    Gradio has made sure that it lies among the uploads.
-    """
-    path = payload.get("path") if isinstance(payload, dict) else None
-    return None if path is None else Path(path)
