@@ -50,6 +50,7 @@ _ARGUMENTS: dict[str, Any] = {
     **_each("scaling_factor fps", _Factor),
     "guidance_scale": float,
     "given_frames": Shares,
+    "origin": dict[str, str],
     **_each("gelu intermediate_activation", str),
     "temporal": bool | str,
     **_each("motion_interpolation motion_mid_block motion_norm_over_frames", bool),

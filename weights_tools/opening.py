@@ -13,15 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import keras
-from huggingface_hub import errors
 
+from keras_makeavid import presets
 from keras_makeavid.files import StrPath, problem_of
 from keras_makeavid.json_files import parse_json
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
-from keras_makeavid.presets import HUB_PREFIX, is_preset, preset_folder, repository_of
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.text import TextToVideoPreprocessor
 from weights_tools import kerascv
@@ -117,15 +115,31 @@ def open_source(
         yield kerascv.open_models(source) if many else _open_model(source)
         return
     name = os.fspath(source)
-    known = {}
-    if name.startswith(HUB_PREFIX):
-        known = _KNOWN_ARGUMENTS.get(repository_of(name)[0], {})
+    known, origin = {}, {}
+    if name.startswith(presets.HUB_PREFIX):
+        origin["base_model"], _ = presets.repository_of(name)
+        known = _KNOWN_ARGUMENTS.get(origin["base_model"], {})
         path = download(name, variant)
     else:
-        path = Path(preset_folder(name))
+        path = Path(presets.preset_folder(name))
     with ExitStack() as stack:
         told = {**known, **(overrides or {})}
-        yield _as_animatediff(_open_path(path, stack, told, variant))
+        checkpoint = _as_animatediff(_open_path(path, stack, told, variant))
+        origin = checkpoint.defaults.get("origin", {}) | origin | _licence(path)
+        yield replace(checkpoint, defaults={**checkpoint.defaults, "origin": origin})
+
+
+def _licence(folder: Path) -> dict[str, str]:
+    """The licence that the card of a repository names, if there is a card."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return {}
+    with card.open(encoding="utf-8", errors="replace") as file:
+        head = file.read(2**16).split("\n---")[0]
+    # A licence that the hub does not know is "other", and has a name.
+    licence = r"^license(?:_name)?: *['\"]?(?!other\b)([\w.+-]+)"
+    found = re.search(licence, head, re.MULTILINE)
+    return {"license": found[1]} if found else {}
 
 
 def _as_animatediff(checkpoint: Checkpoint) -> Checkpoint:
@@ -149,7 +163,7 @@ def _open_path(path, stack, overrides, variant) -> Checkpoint:
         raise FormatError(path, f"has no running mean of its weights, {_MEAN_FOLDER}")
     if path.is_file():
         return _open_archive(path, stack, overrides)
-    if is_preset(path):
+    if presets.is_preset(path):
         return _open_preset(path, stack, overrides)
     files = kerascv.files_in(path)
     if files:
@@ -458,18 +472,18 @@ def _default_size(folder, vae) -> dict[str, int]:
 
 # Models are small folders of configurations beside one large file in several formats
 # and precisions, of which one is enough: the first that there is.
-_CONFIGURATIONS = ["*.json", "*.txt"]
+_CONFIGURATIONS = ["*.json", "*.txt", "README.md"]
 _VARIANTS = ["*.fp16.*", "*.non_ema.*"]
 
 
 def download(name: str, variant: str | None = None) -> Path:
     """Fetch a repository (`hf://owner/name[@revision]`) through the hub's cache.
 
-    Offline mode (`HF_HUB_OFFLINE`), cache (`HF_HOME`) and tokens (`HF_TOKEN`) are as
-    everywhere else. With `variant` files of it are fetched where there are any.
+    With `variant` files of it are fetched where there are any.
     """
-    repository, revision = repository_of(name)
-    folder = _snapshot(repository, revision, _CONFIGURATIONS)
+    folder = presets.snapshot(name, [*_CONFIGURATIONS, *presets.PRESET_FILES])
+    if presets.is_preset(folder):
+        return folder
     parts = [folder / part for part in MODELS if (folder / part).is_dir()]
     wanted = [part.name + "/" for part in parts] or [""]
     # As `_weights_file` chooses: full precision in any format before a variant.
@@ -477,21 +491,12 @@ def download(name: str, variant: str | None = None) -> Path:
         [[]] if variant else [_VARIANTS, []], _FORMATS
     ):
         patterns = [f"{part}*.{kind}" for part in wanted]
-        _snapshot(repository, revision, _CONFIGURATIONS + patterns, ignored)
+        presets.snapshot(name, _CONFIGURATIONS + patterns, ignored)
         wanted = [part for part in wanted if not any((folder / part).glob(f"*.{kind}"))]
         if not wanted:
             return folder
     if not parts:
         # KerasCV's repository has other weights beside these, of other formats.
         published = [known.published for known in kerascv.KERASCV_CLASSES]
-        _snapshot(repository, revision, [*_CONFIGURATIONS, *published, "*.ckpt"])
+        presets.snapshot(name, [*_CONFIGURATIONS, *published, "*.ckpt"])
     return folder
-
-
-def _snapshot(repository, revision, patterns, ignored=()) -> Path:
-    try:
-        files = {"allow_patterns": patterns, "ignore_patterns": list(ignored)}
-        path = huggingface_hub.snapshot_download(repository, revision=revision, **files)
-    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
-        raise FileNotFoundError(f"{HUB_PREFIX}{repository}: {error}") from error
-    return Path(path)

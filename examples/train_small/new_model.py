@@ -69,6 +69,7 @@ def new_model() -> km.TextToVideo:
         height=64,
         width=64,
         num_frames=16,
+        origin={"base_model": "none", "license": "apache-2.0"},
     )
 
 

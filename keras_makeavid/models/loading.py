@@ -13,6 +13,7 @@ from keras_hub.src.utils.preset_utils import check_file_exists, load_json
 from keras_makeavid.json_files import read_object
 from keras_makeavid.layers.dense import Dense
 from keras_makeavid.layers.int8 import EXACT, MODE, Int8Kernel, int8_policy
+from keras_makeavid.presets import preset_folder
 
 # KerasHub's `from_preset` puts further arguments into the config that it passes to
 # `from_config`: by this one, our `from_preset` tells our `from_config` to draw nothing.
@@ -76,15 +77,16 @@ class FromPreset:
         """Make the model of a preset.
 
         Args:
-            preset: Name of a preset of the package, a folder, or a handle as KerasHub
-                takes them, such as `hf://owner/name`.
+            preset: Name of a preset of the package, a folder, `hf://owner/name`, with
+                `@revision` if need be, or another handle as KerasHub takes them.
             load_weights: Whether to load its weights; `False` draws new ones.
             **kwargs: As those of KerasHub's method, such as `dtype`.
 
         Raises:
             ValueError: If there is no such preset, or it is damaged.
         """
-        # KerasHub would not name the file that is damaged.
+        # KerasHub knows no revisions, and would not name the file that is damaged.
+        preset = preset_folder(preset)
         for name in _PRESET_FILES:
             if os.path.exists(file := os.path.join(preset, name)):
                 read_object(file)

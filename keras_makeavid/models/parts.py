@@ -12,6 +12,7 @@ SIZE_STEP = 32
 TASK_DEFAULTS = {
     **{"height": 512, "width": 512, "num_frames": 24},
     **{"guidance_scale": 15.0, "fps": 8.0, "given_frames": REPEATED},
+    "origin": {},
 }
 
 

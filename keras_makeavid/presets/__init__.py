@@ -1,10 +1,16 @@
 """What a preset is, and the trained models that come with the package."""
 
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+from keras_makeavid.files import StrPath
 
 # KerasHub writes one of these: of a task, of one model, and of one in several files.
 _MARKERS = ("task.json", "model.weights.h5", "model.weights.json")
+# What they are in, of all that a repository may have.
+PRESET_FILES = ("*.json", "*.weights.h5", "assets/*")
 HUB_PREFIX = "hf://"
 _HUB_HANDLE = re.compile(rf"{HUB_PREFIX}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
@@ -26,16 +32,9 @@ PRESETS = {
 }
 
 
-def is_preset(source: str | Path) -> bool:
-    """Whether a folder, or a repository of the hub, is one that KerasHub saved."""
-    if isinstance(source, str) and source.startswith(HUB_PREFIX):
-        from keras_hub.src.utils.preset_utils import check_file_exists
-
-        # KerasHub knows no revisions.
-        return "@" not in source and any(
-            check_file_exists(source, name) for name in _MARKERS
-        )
-    return any(Path(source, name).is_file() for name in _MARKERS)
+def is_preset(folder: StrPath) -> bool:
+    """Whether a folder is one that KerasHub saved a preset to."""
+    return any(Path(folder, name).is_file() for name in _MARKERS)
 
 
 def repository_of(handle: str) -> tuple[str, str | None]:
@@ -49,6 +48,30 @@ def repository_of(handle: str) -> tuple[str, str | None]:
     return match[1], match[2]
 
 
-def preset_folder(name: str) -> str:
-    """The folder of a preset of the package; any other name as it is."""
+def snapshot(
+    handle: str, patterns: Sequence[str] = PRESET_FILES, ignored: Sequence[str] = ()
+) -> Path:
+    """Fetch files of a repository, all of one commit, through the hub's cache."""
+    # Those who load from a folder do not wait for it.
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    repository, revision = repository_of(handle)
+    try:
+        path = huggingface_hub.snapshot_download(
+            repository,
+            revision=revision,
+            allow_patterns=list(patterns),
+            ignore_patterns=list(ignored),
+        )
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+        raise FileNotFoundError(f"{handle}: {error}") from error
+    return Path(path)
+
+
+def preset_folder(name: StrPath) -> str:
+    """The folder of a preset of the package or the hub; any other name as it is."""
+    name = os.fspath(name)
+    if name.startswith(HUB_PREFIX):
+        return str(snapshot(name))
     return str(PRESETS[name]["kaggle_handle"]) if name in PRESETS else name

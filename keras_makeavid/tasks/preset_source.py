@@ -7,8 +7,6 @@ import re
 import sys
 from pathlib import Path
 
-import huggingface_hub
-
 import weights_tools
 from keras_makeavid import presets
 from keras_makeavid.files import StrPath, folder_written_aside
@@ -29,8 +27,11 @@ def as_preset(preset: StrPath, motion: StrPath | None = None) -> str:
     preset = os.fspath(preset)
     if motion is not None:
         return _converted(*_found(preset), *_found(os.fspath(motion)))
-    if preset in presets.PRESETS or presets.is_preset(preset):
+    if preset in presets.PRESETS:
         return preset
+    folder = presets.preset_folder(preset)
+    if presets.is_preset(folder):
+        return folder
     # KerasHub's error says what a preset may be.
     is_there = preset.startswith(presets.HUB_PREFIX) or Path(preset).exists()
     return _converted(*_found(preset)) if is_there else preset
@@ -45,11 +46,8 @@ def cache_folder() -> Path:
 def _found(source: str) -> tuple[str, str]:
     """A source, of the hub at its commit, and what identifies its content."""
     if source.startswith(presets.HUB_PREFIX):
-        repository, revision = presets.repository_of(source)
-        snapshot = huggingface_hub.snapshot_download(
-            repository, revision=revision, allow_patterns=["model_index.json"]
-        )
-        source = f"{presets.HUB_PREFIX}{repository}@{Path(snapshot).name}"
+        repository, _ = presets.repository_of(source)
+        source = f"{presets.HUB_PREFIX}{repository}@{presets.snapshot(source).name}"
         return source, source
     path = Path(presets.preset_folder(source))
     if not path.exists():

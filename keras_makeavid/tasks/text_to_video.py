@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,11 +14,12 @@ import numpy as np
 from keras_makeavid.compilation import compile_inference
 from keras_makeavid.devices import made_on_host, on_device
 from keras_makeavid.dtype_policies import policy_of, without_overflow
-from keras_makeavid.files import StrPath, folder_written_aside
+from keras_makeavid.files import StrPath, existing_file, folder_written_aside
 from keras_makeavid.freeinit import mixed_noise
 from keras_makeavid.given_frames import REPEATED, GivenFrames
 from keras_makeavid.models import AutoencoderKL, AutoencoderTiny, UNetPseudo3D, loading
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS, check_parts
+from keras_makeavid.presets import HUB_PREFIX, repository_of
 from keras_makeavid.previews import Preview, fit_colours
 from keras_makeavid.progress import step_progress
 from keras_makeavid.sampling import Conditions, DenoisingLoop
@@ -56,6 +58,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         fps: Frames a second that its videos are meant for.
         given_frames: Which frames the UNet was trained to fill videos in from: the
             shares of a `GivenFrames`, or that itself. `None` is the published form.
+        origin: Of what its weights were made, as far as known: the `"base_model"`, a
+            repository of the hub, and the `"license"`, as the hub names it.
 
     Raises:
         ValueError: If the models do not go together.
@@ -90,6 +94,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         guidance_scale: float = 15.0,
         fps: float = 8.0,
         given_frames: GivenFrames | Mapping[str, float] | None = None,
+        origin: Mapping[str, str] | None = None,
         **kwargs,
     ):
         taken = backbone.input
@@ -113,6 +118,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         self.num_frames = num_frames
         self.guidance_scale = guidance_scale
         self.fps = fps
+        self.origin = dict(origin or {})
         if not isinstance(given_frames, GivenFrames):
             given_frames = GivenFrames(given_frames or REPEATED)
         self._given_frames = given_frames
@@ -138,8 +144,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         result is kept in `KERAS_HOME`, or else in `~/.cache/keras_makeavid`.
 
         Args:
-            preset: Name of a preset of the package, a folder, or a handle as KerasHub
-                takes them, such as `hf://owner/name`; or a checkpoint: a folder in
+            preset: Name of a preset of the package, a folder, `hf://owner/name`, with
+                `@revision` if need be, or as KerasHub; or a checkpoint: a folder in
                 diffusers' layout, a repository of one, a `.safetensors` or `.ckpt`.
             load_weights: Whether to load its weights; `False` draws new ones.
             motion: AnimateDiff's motion modules, which an image model gets in place of
@@ -164,11 +170,16 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         task = TextToVideo.from_preset("makeavid_motions_small")
         ```
         """
-        preset = as_preset(preset, motion)
-        if dtype is not None or loading.int8_policy_of(preset) is None:
+        folder = as_preset(preset, motion)
+        if load_weights and Path(folder, "task.json").is_file():
+            # KerasHub would leave the parts that it lacks as they were drawn.
+            existing_file(Path(folder, "task.weights.h5"))
+        if dtype is not None or loading.int8_policy_of(folder) is None:
             kwargs["dtype"] = policy_of(dtype)
         with made_on_host(low_memory):
-            task = super().from_preset(preset, load_weights, **kwargs)
+            task = super().from_preset(folder, load_weights, **kwargs)
+        if str(preset).startswith(HUB_PREFIX):
+            task.origin["base_model"], _ = repository_of(str(preset))
         task.low_memory = low_memory
         return task
 
