@@ -23,6 +23,7 @@ from keras_makeavid.cli import (
     info,
     plan,
     train,
+    upload,
     weights,
 )
 
@@ -36,6 +37,7 @@ _COMMANDS = {
     "train": train,
     "plan": plan,
     "weights": weights,
+    "upload": upload,
     "app": app,
     "info": info,
 }
