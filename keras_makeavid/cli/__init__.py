@@ -19,6 +19,7 @@ from keras_makeavid.cli import (
     dataset,
     encode,
     evaluate,
+    export,
     generate,
     info,
     plan,
@@ -38,6 +39,7 @@ _COMMANDS = {
     "plan": plan,
     "weights": weights,
     "upload": upload,
+    "export": export,
     "app": app,
     "info": info,
 }

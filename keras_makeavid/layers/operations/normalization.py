@@ -137,8 +137,10 @@ def _group_normalization_torch(inputs, scale, offset, groups, epsilon):
     import torch
 
     inputs, scale, offset = map(ops.convert_to_tensor, (inputs, scale, offset))
-    if torch.is_grad_enabled() and scale.requires_grad and not inputs.requires_grad:
-        # Where nothing before it trains, torch 2.13 crashes in some memory orders.
+    trains = torch.is_grad_enabled() and scale.requires_grad
+    if torch.jit.is_tracing() or (trains and not inputs.requires_grad):
+        # A traced program cannot choose by what it computes. And where nothing before
+        # it trains, torch 2.13 crashes in some memory orders.
         return _group_normalization_portable(inputs, scale, offset, groups, epsilon)
     batch, channels = inputs.shape[0], inputs.shape[-1]
     # Rank 4 with channels second: the layout torch's channels_last kernel takes.
@@ -171,7 +173,11 @@ def layer_normalization(
 ) -> Tensor:
     """Normalise over the last axis, in float32 whatever the dtype of `inputs`."""
     if keras.config.backend() == "torch":
-        return ops.layer_normalization(inputs, scale, offset, epsilon=epsilon)
+        import torch
+
+        # There is no ONNX of torch's norm where sizes are open.
+        if not torch.jit.is_tracing():
+            return ops.layer_normalization(inputs, scale, offset, epsilon=epsilon)
     return _layer_normalization_portable(inputs, scale, offset, epsilon)
 
 

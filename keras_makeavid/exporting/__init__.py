@@ -1,0 +1,343 @@
+"""Exports a task's parts to runtimes that need no Keras, and a script that runs them.
+
+The script is `run.py` beside the parts: NumPy, `tokenizers` and the runtime alone.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from keras_makeavid.files import StrPath, folder_written_aside
+from keras_makeavid.schedulers import get_scheduler
+from keras_makeavid.tasks import TextToVideo
+from keras_makeavid.validation import check_choice, refusal
+
+__all__ = ["FORMATS", "export"]
+
+_SETTINGS = "settings.json"
+_MOST_STEPS = 50
+# An axis of any size, by its name, or a number.
+Axes = tuple[int | str, ...]
+
+
+class Format(NamedTuple):
+    """What a format needs and can."""
+
+    write: Callable[..., None]
+    backend: str  # Of Keras, under which it is written.
+    precisions: tuple[str, ...]  # Of its weights.
+    is_dynamic: bool  # Whether a file serves any number of frames and any size.
+    load: str  # The body of `load` in `run.py`, which gives a function of arrays.
+
+
+class Part(NamedTuple):
+    """A function of tensors that is exported; its inputs are float32, or token ids."""
+
+    function: Callable[..., Any]
+    layer: Any
+    inputs: dict[str, Axes]
+
+
+def export(
+    preset: StrPath,
+    folder: StrPath,
+    format: str,
+    *,
+    precision: str = "float32",
+    scheduler: str = "dpm++2m",
+    num_frames: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+) -> list[str]:
+    """Write what makes videos of prompts without Keras: parts, tokenizer, `run.py`.
+
+    Args:
+        preset: As for `TextToVideo.from_preset`.
+        folder: Folder to write. An export that is there is replaced.
+        format: A key of `FORMATS`, which says the backend that it is written under.
+        precision: Of the weights: `"float32"`, or what else the format has.
+        scheduler: The sampler of `run.py`, one that draws no noise in its steps.
+        num_frames: Default number of frames, the only one where the format is not
+            dynamic; `None` is the task's own, as for height and width.
+        height: In pixels.
+        width: In pixels.
+
+    Returns:
+        The names of the parts.
+
+    Raises:
+        ValueError: If the backend is another, or the format cannot do what is asked.
+
+    Example:
+    ```python
+    export("makeavid_motions_small", "exported", "onnx")
+    ```
+    """
+    check_choice("format", format, FORMATS)
+    kind = FORMATS[format]
+    check_choice(f"precision of {format}", precision, kind.precisions)
+    backend = keras.config.backend()
+    if backend != kind.backend:
+        expected = f"{format} is written under KERAS_BACKEND={kind.backend}"
+        raise refusal(expected, backend)
+    task = TextToVideo.from_preset(preset, dtype="float32")
+    sizes = {
+        "frames": num_frames or task.num_frames,
+        "height": task._checked_size("height", height),
+        "width": task._checked_size("width", width),
+    }
+    task.backbone.check_frames(sizes["frames"])
+    tables = _step_tables(task, scheduler)
+    parts = _parts(task)
+    rows, columns, _ = task._latent_shape(sizes["height"], sizes["width"])
+    known = {"frames": sizes["frames"], "rows": rows, "columns": columns, "images": 1}
+    factor = task.vae.downsampling_factor
+    known |= {"pixel rows": rows * factor, "pixel columns": columns * factor}
+    template = Path(__file__).with_name("run.py.in").read_text()
+    with folder_written_aside(folder, replaces=_SETTINGS) as aside:
+        for name, part in parts.items():
+            kind.write(part, aside / name, known, precision)
+        np.savez(aside / "steps.npz", **tables)
+        _write_tokenizer(task.preprocessor, aside / "tokenizer.json")
+        settings = _settings(task, sizes, kind)
+        settings["inputs"] = {name: list(part.inputs) for name, part in parts.items()}
+        (aside / _SETTINGS).write_text(json.dumps(settings, indent=1))
+        (aside / "run.py").write_text(template.replace("    ...\n", kind.load))
+    return list(parts)
+
+
+def _parts(task: TextToVideo) -> dict[str, Part]:
+    unet, vae = task.backbone, task.vae
+    length, channels = task.preprocessor.sequence_length, vae.latent_channels
+    latents = ("rows", "columns")
+
+    def unet_of(model, *leading):
+        def run(sample, timesteps, context):
+            inputs = {"sample": sample, "timesteps": timesteps, "context": context}
+            return model(inputs)
+
+        # The negative prompt first, then the prompt.
+        inputs: dict[str, Axes] = {
+            "sample": (2, *leading, *latents, model.in_channels),
+            "timesteps": (2,),
+            "context": (2, length, model.context_dim),
+        }
+        return Part(run, model, inputs)
+
+    encoder = task.text_encoder
+    parts = {
+        "text_encoder": Part(
+            lambda token_ids: encoder({"token_ids": token_ids}),
+            encoder,
+            {"token_ids": (2, length)},
+        ),
+        "unet": unet_of(unet, "frames"),
+        "vae_decoder": Part(
+            vae.decode, vae, {"latents": ("images", *latents, channels)}
+        ),
+    }
+    if _makes_first_frame(task):
+        pixels = ("images", "pixel rows", "pixel columns", vae.in_channels)
+        parts["image_unet"] = unet_of(task.image_backbone or unet)
+        parts["vae_encoder"] = Part(vae.encode, vae, {"images": pixels})
+    return parts
+
+
+def _makes_first_frame(task: TextToVideo) -> bool:
+    makes_all = "none" in task.given_frames and task.image_backbone is None
+    return task._takes_hint() and not makes_all
+
+
+def _settings(task, sizes, kind) -> dict[str, Any]:
+    """What `run.py` has to know."""
+    first_frame = _makes_first_frame(task)
+    scale = float(task.guidance_scale)
+    defaults = {"negative": "", "seed": 0, "steps": 20, "guidance": scale}
+    return {
+        "defaults": defaults | sizes if kind.is_dynamic else defaults,
+        "fixed": {} if kind.is_dynamic else sizes,
+        "step": task._size_factor(),
+        "pixels": task.vae.downsampling_factor,
+        "channels": task.vae.latent_channels,
+        # Mask and hint, or neither.
+        "given": 2 if task._takes_hint() else 0,
+        "first_frame": first_frame,
+        "kept": int(first_frame and task._given_frames.masked),
+        "fps": task.fps,
+    }
+
+
+def _step_tables(task: TextToVideo, name: str) -> dict[str, np.ndarray]:
+    """The rows of `StepTable`, and the first noise's factor, by the number of steps."""
+    scheduler, tables = get_scheduler(name, task.schedule), {}
+    for steps in range(1, min(_MOST_STEPS, scheduler._most_steps()) + 1):
+        table = scheduler.table(steps)
+        if table.needs_noise:
+            expected = "scheduler must be one that draws no noise in its steps"
+            raise refusal(f"{expected}, such as 'dpm++2m'", name)
+        rows = table.as_array()
+        sigma = np.full_like(rows[:, :1], table.initial_sigma)
+        tables[str(steps)] = np.concatenate([rows, sigma], axis=1)
+    return tables
+
+
+def _write_tokenizer(preprocessor, path: Path) -> None:
+    if preprocessor._loaded_vocabulary().vectors:
+        problem = "run.py reads tokens of one vector"
+        raise ValueError(f"{problem}. Received: a vocabulary with tokens of several")
+    length, pad = preprocessor.sequence_length, preprocessor.pad_token
+    tokenizer = preprocessor._load_clip_tokenizer().backend_tokenizer
+    tokenizer.enable_truncation(length)
+    pad_id = preprocessor.vocabulary[pad]
+    tokenizer.enable_padding(pad_id=pad_id, pad_token=pad, length=length)
+    tokenizer.save(str(path))
+
+
+def _dtype_of(name: str) -> str:
+    return "int32" if name == "token_ids" else "float32"
+
+
+def _write_onnx(part: Part, stem: Path, known, precision: str) -> None:
+    path = stem.with_suffix(".onnx")
+    _trace(part, path, known)
+    if precision == "int8":
+        from onnxruntime.quantization import quantize_dynamic
+
+        # Convolutions of integers are slower than those of floats in this runtime.
+        quantize_dynamic(path, path, op_types_to_quantize=["MatMul", "Gemm", "Gather"])
+    elif precision == "float16":
+        import onnx
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        model = convert_float_to_float16(onnx.load(path), keep_io_types=True)
+        onnx.save(model, path)
+
+
+def _trace(part: Part, path: Path, known) -> None:
+    """Write the ONNX of a part; Keras's own knows no open sizes of inputs by name."""
+    import torch
+
+    class Module(torch.nn.Module):
+        def forward(self, *tensors):
+            return part.function(*tensors)
+
+    # The tracer takes weights that train for constants that it may not have.
+    for variable in part.layer.variables:
+        variable.value.requires_grad_(False)
+    examples, open_axes = [], {}
+    for name, axes in part.inputs.items():
+        sizes = [known.get(axis, axis) for axis in axes]
+        examples.append(torch.ones(sizes, dtype=getattr(torch, _dtype_of(name))))
+        named = {i: axis for i, axis in enumerate(axes) if isinstance(axis, str)}
+        open_axes |= {name: named} if named else {}
+    with warnings.catch_warnings(), torch.no_grad():
+        # That the tracer is old, and of sizes read in Python, all of them fixed.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Module().eval(),
+            tuple(examples),
+            str(path),
+            dynamo=False,
+            opset_version=18,
+            input_names=list(part.inputs),
+            output_names=["output"],
+            dynamic_axes=open_axes,
+        )
+
+
+def _write_openvino(part: Part, stem: Path, known, precision: str) -> None:
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "part.onnx")
+        _trace(part, path, known)
+        model = openvino.convert_model(path)
+        half = precision == "float16"
+        openvino.save_model(model, stem.with_suffix(".xml"), compress_to_fp16=half)
+
+
+def _write_saved_model(part: Part, path: Path, known, precision: str) -> None:
+    _archive(part, path, {})
+
+
+def _archive(part: Part, path: Path, known) -> None:
+    """Write a SavedModel whose inputs have the known sizes, and where none is, any."""
+    signature = []
+    for name, axes in part.inputs.items():
+        sizes = [known.get(axis, axis) for axis in axes]
+        shape = tuple(None if isinstance(size, str) else size for size in sizes)
+        spec = keras.InputSpec(_dtype_of(name), shape, name=name)
+        signature.append(spec)
+    archive = keras.export.ExportArchive()
+    archive.track(part.layer)
+    archive.add_endpoint("serve", part.function, signature)
+    archive.write_out(str(path), verbose=False)
+
+
+def _write_litert(part: Part, stem: Path, known, precision: str) -> None:
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        _archive(part, Path(folder, "part"), known)
+        converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/part")
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        stem.with_suffix(".tflite").write_bytes(converter.convert())
+
+
+FORMATS = {
+    "onnx": Format(
+        _write_onnx,
+        "torch",
+        ("float32", "float16", "int8"),
+        True,
+        """\
+    from onnxruntime import InferenceSession
+    run, names = InferenceSession(f"{HERE}/{part}.onnx").run, SETTINGS["inputs"][part]
+    return lambda *xs: run(None, dict(zip(names, xs)))[0]
+""",
+    ),
+    "openvino": Format(
+        _write_openvino,
+        "torch",
+        ("float32", "float16"),
+        True,
+        """\
+    from openvino import compile_model
+    go = compile_model(f"{HERE}/{part}.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda *xs: go(xs)[0]
+""",
+    ),
+    "saved_model": Format(
+        _write_saved_model,
+        "tensorflow",
+        ("float32",),
+        True,
+        """\
+    import tensorflow as tf
+    model = tf.saved_model.load(f"{HERE}/{part}")
+    return lambda *xs: model.serve(*xs).numpy()
+""",
+    ),
+    "litert": Format(
+        _write_litert,
+        "tensorflow",
+        ("float32", "float16", "int8"),
+        False,
+        """\
+    from ai_edge_litert.interpreter import Interpreter
+    run = Interpreter(f"{HERE}/{part}.tflite").get_signature_runner()
+    return lambda *xs: run(**dict(zip(SETTINGS["inputs"][part], xs)))["output_0"]
+""",
+    ),
+}

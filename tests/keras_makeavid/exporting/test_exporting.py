@@ -1,0 +1,144 @@
+"""What is exported makes the videos that Keras makes."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_makeavid import TextToVideo
+from keras_makeavid.cli import main
+from keras_makeavid.exporting import FORMATS, export
+
+BACKEND = keras.config.backend()
+HERE = [name for name, kind in FORMATS.items() if kind.backend == BACKEND]
+PROMPT = {"negative": "dog", "seed": 3, "steps": 4, "guidance": 2.0}
+
+
+@pytest.fixture(scope="module", params=HERE)
+def exported(request, preset, tmp_path_factory):
+    """A folder of each format that this backend writes, and its `run.py`."""
+    folder = tmp_path_factory.mktemp("exported") / request.param
+    export(preset, folder, request.param, num_frames=3)
+    return folder, _runner(folder)
+
+
+def _runner(folder):
+    spec = importlib.util.spec_from_file_location("run", folder / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _difference(made, expected):
+    expected = keras.ops.convert_to_numpy(expected)
+    assert made.shape == expected.shape
+    return np.abs(made - expected).max() / np.ptp(expected)
+
+
+def _by_keras(preset, frames, **size):
+    task = TextToVideo.from_preset(preset)
+    latents = task.generate(
+        "a cat",
+        negative_prompts="dog",
+        seed=3,
+        num_steps=4,
+        guidance_scale=2.0,
+        num_frames=frames,
+        output="latents",
+        **size,
+    )
+    return keras.ops.convert_to_numpy(task.vae.decode(latents))[0]
+
+
+def test_the_script_makes_the_video_that_keras_makes(exported, preset):
+    folder, runner = exported
+    made = runner.generate("a cat", **PROMPT, frames=3, height=128, width=128)
+    assert _difference(made, _by_keras(preset, 3)) < 1e-3
+
+
+def test_one_file_serves_other_frames_and_sizes_or_the_script_has_no_option(
+    exported, preset, capsys
+):
+    folder, runner = exported
+    if json.loads((folder / "settings.json").read_text())["fixed"]:
+        command = [sys.executable, folder / "run.py", "a cat", "x.png", "--frames", "5"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "unrecognized arguments: --frames" in done.stderr
+        return
+    made = runner.generate("a cat", **PROMPT, frames=5, height=192, width=128)
+    assert _difference(made, _by_keras(preset, 5, height=192, width=128)) < 1e-3
+
+
+def test_each_part_computes_what_keras_computes(exported, preset):
+    _, runner = exported
+    task, random = TextToVideo.from_preset(preset), np.random.default_rng(0)
+    ids = task.preprocessor.tokenize(["dog", "a cat"])
+    states = np.array(keras.ops.convert_to_numpy(task.encode_prompts(["dog", "a cat"])))
+    assert _difference(runner.load("text_encoder")(ids), states) < 1e-4
+    times = np.array([999, 999], "float32")
+    for name, frames in (("unet", (3,)), ("image_unet", ())):
+        sample = random.standard_normal((2, *frames, 2, 2, 9), "float32")
+        inputs = {"sample": sample, "timesteps": times, "context": states}
+        expected = task.backbone({k: keras.ops.array(v) for k, v in inputs.items()})
+        assert _difference(runner.load(name)(sample, times, states), expected) < 1e-4
+    latents = random.standard_normal((1, 2, 2, 4), "float32")
+    decoded = runner.load("vae_decoder")(latents)
+    assert _difference(decoded, task.vae.decode(keras.ops.array(latents))) < 1e-4
+    images = random.uniform(-1, 1, (1, 128, 128, 3)).astype("float32")
+    encoded = runner.load("vae_encoder")(images)
+    assert _difference(encoded, task.vae.encode(keras.ops.array(images))) < 1e-4
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="no format of the command's")
+def test_the_command_writes_a_folder_whose_script_needs_neither_keras_nor_torch(
+    preset, tmp_path, capsys
+):
+    folder = tmp_path / "exported"
+    assert main(["export", str(preset), str(folder), "--frames", "2"]) == 0
+    assert f"python {folder}/run.py" in capsys.readouterr().out
+    lines = (folder / "run.py").read_text().splitlines()
+    assert len(lines) < 80
+    # As if they were not installed.
+    hide = "import sys, runpy; sys.modules.update(keras=None, torch=None, jax=None); "
+    hide += "sys.modules.update(keras_makeavid=None, tensorflow=None); "
+    hide += "runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    words = [folder / "run.py", "a cat", tmp_path / "cat.png", "--steps", "2"]
+    subprocess.run([sys.executable, "-c", hide, *words], check=True)
+    with Image.open(tmp_path / "cat.png") as picture:
+        assert (picture.n_frames, picture.size) == (2, (128, 128))
+        picture.seek(1)
+        assert picture.info["duration"] == 125
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_rounded_weights_make_smaller_files_and_about_the_same_video(
+    exported, preset, tmp_path, precision
+):
+    folder, _ = exported
+    if precision not in FORMATS[folder.name].precisions:
+        with pytest.raises(ValueError, match=f"precision of {folder.name} must be"):
+            export(preset, tmp_path / "small", folder.name, precision=precision)
+        return
+    export(preset, tmp_path / "small", folder.name, precision=precision, num_frames=3)
+    small = _runner(tmp_path / "small")
+    made = small.generate("a cat", **PROMPT, frames=3, height=128, width=128)
+    assert 0 < _difference(made, _by_keras(preset, 3)) < 0.1
+
+
+def test_what_a_format_cannot_is_refused(preset, tmp_path):
+    with pytest.raises(ValueError, match="format must be one of"):
+        export(preset, tmp_path / "x", "coreml")
+    for name, kind in FORMATS.items():
+        if kind.backend != BACKEND:
+            with pytest.raises(ValueError, match=f"under KERAS_BACKEND={kind.backend}"):
+                export(preset, tmp_path / "x", name)
+        else:
+            with pytest.raises(ValueError, match="draws no noise in its steps"):
+                export(preset, tmp_path / "x", name, scheduler="euler-ancestral")
+    assert not list(tmp_path.iterdir())
