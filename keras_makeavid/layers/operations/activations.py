@@ -34,8 +34,11 @@ def gated_gelu(inputs: Tensor, approximate: bool) -> Tensor:
     if keras.config.backend() == "jax":
         return keras.remat(gated)(inputs)
     if keras.config.backend() == "torch":
+        import torch
+
         inputs = ops.convert_to_tensor(inputs)
-        if inputs.device.type == "cpu":
+        # A trace loses what is written in place.
+        if inputs.device.type == "cpu" and not torch.jit.is_tracing():
             return _gated_gelu_torch()(inputs, approximate)
     return gated(inputs)
 
