@@ -2,15 +2,10 @@
 
 import importlib.util
 
-from keras_makeavid.cli.options import check_at_least_one
-
 EXAMPLE = "makeavid export makeavid_motions_small exported --format onnx"
-# Under which backend each is written; `keras_makeavid.exporting` says it too, which the
-# choice of the backend cannot wait for.
-_BACKENDS = {
-    **{"onnx": "torch", "openvino": "torch"},
-    **{"saved_model": "tensorflow", "litert": "tensorflow"},
-}
+# As `keras_makeavid.exporting` says, for which the choice of a backend cannot wait.
+_BACKENDS = dict.fromkeys(("onnx", "openvino"), "torch")
+_BACKENDS |= dict.fromkeys(("saved_model", "litert"), "tensorflow")
 
 
 def add_arguments(option) -> None:
@@ -21,14 +16,14 @@ def add_arguments(option) -> None:
     precisions = ("float32", "float16", "int8")
     option("--precision", choices=precisions, default="float32", help="of the weights")
     option("--scheduler", default="dpm++2m", help="sampler, one without noise in steps")
-    option("--frames", type=int, help="number of frames; the preset's if not given")
+    frames = "number of frames; the preset's if not given"
+    option("--frames", dest="num_frames", type=int, help=frames)
     option("--height", type=int, help="in pixels, likewise")
     option("--width", type=int, help="in pixels, likewise")
 
 
 def prepare(options) -> None:
     """Take the backend that the format is written under."""
-    check_at_least_one(options, "frames")
     needed = {"onnx": "onnxruntime", "openvino": "openvino"}.get(options.format)
     if needed and importlib.util.find_spec(needed) is None:
         problem = f"The format {options.format} needs {needed}"
@@ -40,15 +35,7 @@ def run(options) -> None:
     """Print the command that makes a video of what was written."""
     from keras_makeavid.exporting import export
 
-    parts = export(
-        options.preset,
-        options.out,
-        options.format,
-        precision=options.precision,
-        scheduler=options.scheduler,
-        num_frames=options.frames,
-        height=options.height,
-        width=options.width,
-    )
-    print(f"{options.out}: {', '.join(parts)} for {options.format}, and run.py:")
+    names = ("format", "precision", "scheduler", "num_frames", "height", "width")
+    settings = {name: getattr(options, name) for name in names}
+    export(options.preset, options.out, **settings)
     print(f'python {options.out}/run.py "a red star moving left" star.png --seed 7')

@@ -6,6 +6,7 @@ The script is `run.py` beside the parts: NumPy, `tokenizers` and the runtime alo
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import numpy as np
 
 from keras_makeavid.files import StrPath, folder_written_aside
 from keras_makeavid.schedulers import get_scheduler
-from keras_makeavid.tasks import TextToVideo
+from keras_makeavid.tasks import TextToVideo, inputs
 from keras_makeavid.validation import check_choice, refusal
 
 __all__ = ["FORMATS", "export"]
@@ -34,8 +35,7 @@ class Format(NamedTuple):
     write: Callable[..., None]
     backend: str  # Of Keras, under which it is written.
     precisions: tuple[str, ...]  # Of its weights.
-    is_dynamic: bool  # Whether a file serves any number of frames and any size.
-    load: str  # The body of `load` in `run.py`, which gives a function of arrays.
+    is_dynamic: bool = True  # Whether a file serves any number of frames and any size.
 
 
 class Part(NamedTuple):
@@ -56,7 +56,7 @@ def export(
     num_frames: int | None = None,
     height: int | None = None,
     width: int | None = None,
-) -> list[str]:
+) -> None:
     """Write what makes videos of prompts without Keras: parts, tokenizer, `run.py`.
 
     Args:
@@ -65,13 +65,10 @@ def export(
         format: A key of `FORMATS`, which says the backend that it is written under.
         precision: Of the weights: `"float32"`, or what else the format has.
         scheduler: The sampler of `run.py`, one that draws no noise in its steps.
-        num_frames: Default number of frames, the only one where the format is not
-            dynamic; `None` is the task's own, as for height and width.
+        num_frames: Default of `run.py`, where the format is not dynamic the only one;
+            `None` is the task's own, as for `height` and `width`.
         height: In pixels.
         width: In pixels.
-
-    Returns:
-        The names of the parts.
 
     Raises:
         ValueError: If the backend is another, or the format cannot do what is asked.
@@ -84,24 +81,23 @@ def export(
     check_choice("format", format, FORMATS)
     kind = FORMATS[format]
     check_choice(f"precision of {format}", precision, kind.precisions)
-    backend = keras.config.backend()
-    if backend != kind.backend:
-        expected = f"{format} is written under KERAS_BACKEND={kind.backend}"
-        raise refusal(expected, backend)
+    check_choice(f"KERAS_BACKEND for {format}", keras.config.backend(), [kind.backend])
     task = TextToVideo.from_preset(preset, dtype="float32")
     sizes = {
-        "frames": num_frames or task.num_frames,
+        "frames": inputs.as_count("num_frames", num_frames, task.num_frames),
         "height": task._checked_size("height", height),
         "width": task._checked_size("width", width),
     }
     task.backbone.check_frames(sizes["frames"])
-    tables = _step_tables(task, scheduler)
-    parts = _parts(task)
+    tables, parts = _step_tables(task, scheduler), _parts(task)
     rows, columns, _ = task._latent_shape(sizes["height"], sizes["width"])
     known = {"frames": sizes["frames"], "rows": rows, "columns": columns, "images": 1}
     factor = task.vae.downsampling_factor
     known |= {"pixel rows": rows * factor, "pixel columns": columns * factor}
-    template = Path(__file__).with_name("run.py.in").read_text()
+    script = Path(__file__).with_name("run.py.in").read_text()
+    # Of the runtimes that it knows, it has the lines of one.
+    [mine] = re.findall(rf"^#\| {format}\n(.*?)^#\|", script, re.S | re.M)
+    script = re.sub(r"^#\|.*^#\|\n", lambda _: mine, script, flags=re.S | re.M)
     with folder_written_aside(folder, replaces=_SETTINGS) as aside:
         for name, part in parts.items():
             kind.write(part, aside / name, known, precision)
@@ -110,8 +106,7 @@ def export(
         settings = _settings(task, sizes, kind)
         settings["inputs"] = {name: list(part.inputs) for name, part in parts.items()}
         (aside / _SETTINGS).write_text(json.dumps(settings, indent=1))
-        (aside / "run.py").write_text(template.replace("    ...\n", kind.load))
-    return list(parts)
+        (aside / "run.py").write_text(script)
 
 
 def _parts(task: TextToVideo) -> dict[str, Part]:
@@ -125,50 +120,41 @@ def _parts(task: TextToVideo) -> dict[str, Part]:
             return model(inputs)
 
         # The negative prompt first, then the prompt.
-        inputs: dict[str, Axes] = {
+        taken: dict[str, Axes] = {
             "sample": (2, *leading, *latents, model.in_channels),
             "timesteps": (2,),
             "context": (2, length, model.context_dim),
         }
-        return Part(run, model, inputs)
+        return Part(run, model, taken)
 
-    encoder = task.text_encoder
+    def encode(token_ids):
+        return task.text_encoder({"token_ids": token_ids})
+
+    decoded: dict[str, Axes] = {"latents": ("images", *latents, channels)}
     parts = {
-        "text_encoder": Part(
-            lambda token_ids: encoder({"token_ids": token_ids}),
-            encoder,
-            {"token_ids": (2, length)},
-        ),
+        "text_encoder": Part(encode, task.text_encoder, {"token_ids": (2, length)}),
         "unet": unet_of(unet, "frames"),
-        "vae_decoder": Part(
-            vae.decode, vae, {"latents": ("images", *latents, channels)}
-        ),
+        "vae_decoder": Part(vae.decode, vae, decoded),
     }
-    if _makes_first_frame(task):
+    if task._makes_first_frame():
         pixels = ("images", "pixel rows", "pixel columns", vae.in_channels)
         parts["image_unet"] = unet_of(task.image_backbone or unet)
         parts["vae_encoder"] = Part(vae.encode, vae, {"images": pixels})
     return parts
 
 
-def _makes_first_frame(task: TextToVideo) -> bool:
-    makes_all = "none" in task.given_frames and task.image_backbone is None
-    return task._takes_hint() and not makes_all
-
-
 def _settings(task, sizes, kind) -> dict[str, Any]:
     """What `run.py` has to know."""
-    first_frame = _makes_first_frame(task)
-    scale = float(task.guidance_scale)
-    defaults = {"negative": "", "seed": 0, "steps": 20, "guidance": scale}
+    first_frame = task._makes_first_frame()
+    defaults = {"negative": "", "seed": 0, "steps": 20}
+    defaults["guidance"] = float(task.guidance_scale)
     return {
         "defaults": defaults | sizes if kind.is_dynamic else defaults,
         "fixed": {} if kind.is_dynamic else sizes,
         "step": task._size_factor(),
         "pixels": task.vae.downsampling_factor,
         "channels": task.vae.latent_channels,
-        # Mask and hint, or neither.
-        "given": 2 if task._takes_hint() else 0,
+        "given": 2 if task._takes_hint() else 0,  # Mask and hint, or neither.
         "first_frame": first_frame,
         "kept": int(first_frame and task._given_frames.masked),
         "fps": task.fps,
@@ -295,49 +281,10 @@ def _write_litert(part: Part, stem: Path, known, precision: str) -> None:
         stem.with_suffix(".tflite").write_bytes(converter.convert())
 
 
+_ALL = ("float32", "float16", "int8")
 FORMATS = {
-    "onnx": Format(
-        _write_onnx,
-        "torch",
-        ("float32", "float16", "int8"),
-        True,
-        """\
-    from onnxruntime import InferenceSession
-    run, names = InferenceSession(f"{HERE}/{part}.onnx").run, SETTINGS["inputs"][part]
-    return lambda *xs: run(None, dict(zip(names, xs)))[0]
-""",
-    ),
-    "openvino": Format(
-        _write_openvino,
-        "torch",
-        ("float32", "float16"),
-        True,
-        """\
-    from openvino import compile_model
-    go = compile_model(f"{HERE}/{part}.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda *xs: go(xs)[0]
-""",
-    ),
-    "saved_model": Format(
-        _write_saved_model,
-        "tensorflow",
-        ("float32",),
-        True,
-        """\
-    import tensorflow as tf
-    model = tf.saved_model.load(f"{HERE}/{part}")
-    return lambda *xs: model.serve(*xs).numpy()
-""",
-    ),
-    "litert": Format(
-        _write_litert,
-        "tensorflow",
-        ("float32", "float16", "int8"),
-        False,
-        """\
-    from ai_edge_litert.interpreter import Interpreter
-    run = Interpreter(f"{HERE}/{part}.tflite").get_signature_runner()
-    return lambda *xs: run(**dict(zip(SETTINGS["inputs"][part], xs)))["output_0"]
-""",
-    ),
+    "onnx": Format(_write_onnx, "torch", _ALL),
+    "openvino": Format(_write_openvino, "torch", ("float32", "float16")),
+    "saved_model": Format(_write_saved_model, "tensorflow", ("float32",)),
+    "litert": Format(_write_litert, "tensorflow", _ALL, is_dynamic=False),
 }

@@ -463,9 +463,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         text = _context(context, len(texts[0]))
         text |= {"guidance_rescale": guidance_rescale, "freeu": factors}
         clip = None if video is None else self._encode_frames(video, tile_size)
-        # A model that was trained to make all frames makes the first one as well.
-        makes_all = "none" in self.given_frames and self.image_backbone is None
-        makes_frame = not pictures and self._takes_hint() and not makes_all
+        makes_frame = not pictures and self._makes_first_frame()
         steps = len(table.timesteps)
         total = steps * (free_init + makes_frame)
         with step_progress(progress, total) as report:
@@ -722,6 +720,11 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
 
     def _takes_hint(self) -> bool:
         return self.backbone.in_channels > self.backbone.out_channels
+
+    def _makes_first_frame(self) -> bool:
+        # A model that was trained to make all frames makes the first one as well.
+        makes_all = "none" in self.given_frames and self.image_backbone is None
+        return self._takes_hint() and not makes_all
 
     def _first_frame(self, text, scale, table, seeds, size, tile_size, **how):
         """What is given of videos whose first frames the image model makes.

@@ -136,7 +136,10 @@ def test_what_a_format_cannot_is_refused(preset, tmp_path):
         export(preset, tmp_path / "x", "coreml")
     for name, kind in FORMATS.items():
         if kind.backend != BACKEND:
-            with pytest.raises(ValueError, match=f"under KERAS_BACKEND={kind.backend}"):
+            with pytest.raises(
+                ValueError,
+                match=rf"KERAS_BACKEND for {name} must be one of \['{kind.backend}'\]",
+            ):
                 export(preset, tmp_path / "x", name)
         else:
             with pytest.raises(ValueError, match="draws no noise in its steps"):
