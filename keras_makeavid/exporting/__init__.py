@@ -161,7 +161,7 @@ def _settings(task, sizes, kind) -> dict[str, Any]:
     }
 
 
-def _step_tables(task: TextToVideo, name: str) -> dict[str, np.ndarray]:
+def _step_tables(task: TextToVideo, name: str) -> dict[str, Any]:
     """The rows of `StepTable`, and the first noise's factor, by the number of steps."""
     scheduler, tables = get_scheduler(name, task.schedule), {}
     for steps in range(1, min(_MOST_STEPS, scheduler._most_steps()) + 1):
@@ -218,7 +218,7 @@ def _trace(part: Part, path: Path, known) -> None:
     # The tracer takes weights that train for constants that it may not have.
     for variable in part.layer.variables:
         variable.value.requires_grad_(False)
-    examples, open_axes = [], {}
+    examples, open_axes = [], dict[str, Any]()
     for name, axes in part.inputs.items():
         sizes = [known.get(axis, axis) for axis in axes]
         examples.append(torch.ones(sizes, dtype=getattr(torch, _dtype_of(name))))

@@ -31,7 +31,7 @@ from keras_makeavid.models import AutoencoderTiny
 OTHER_FORMAT = ("--format", "gif", "--out", "video.mp4")
 COMMANDS = (
     *("generate", "interpolate", "extend", "evaluate", "encode", "train", "plan"),
-    *("info", "app", "upload"),
+    *("info", "app", "upload", "export"),
 )
 
 
