@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from tokenizers.processors import TemplateProcessing
 
 from keras_makeavid.files import StrPath, folder_written_aside
 from keras_makeavid.schedulers import get_scheduler
 from keras_makeavid.tasks import TextToVideo, inputs
+from keras_makeavid.text.vocabulary import END_TOKEN, START_TOKEN
 from keras_makeavid.validation import check_choice, refusal
 
 __all__ = ["FORMATS", "export"]
@@ -176,14 +178,17 @@ def _step_tables(task: TextToVideo, name: str) -> dict[str, Any]:
 
 
 def _write_tokenizer(preprocessor, path: Path) -> None:
-    if preprocessor._loaded_vocabulary().vectors:
+    vocabulary, pad = preprocessor._loaded_vocabulary(), preprocessor.pad_token
+    if vocabulary.vectors:
         problem = "run.py reads tokens of one vector"
         raise ValueError(f"{problem}. Received: a vocabulary with tokens of several")
-    length, pad = preprocessor.sequence_length, preprocessor.pad_token
-    tokenizer = preprocessor._load_clip_tokenizer().backend_tokenizer
+    ids, length = vocabulary.tokens, preprocessor.sequence_length
+    tokenizer = vocabulary.tokenizer(pad)
+    ends = [(token, ids[token]) for token in (START_TOKEN, END_TOKEN)]
+    row = f"{START_TOKEN} $A {END_TOKEN}"
+    tokenizer.post_processor = TemplateProcessing(row, special_tokens=ends)
     tokenizer.enable_truncation(length)
-    pad_id = preprocessor.vocabulary[pad]
-    tokenizer.enable_padding(pad_id=pad_id, pad_token=pad, length=length)
+    tokenizer.enable_padding(pad_id=ids[pad], pad_token=pad, length=length)
     tokenizer.save(str(path))
 
 
