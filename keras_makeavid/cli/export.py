@@ -5,7 +5,7 @@ import importlib.util
 EXAMPLE = "makeavid export makeavid_motions_small exported --format onnx"
 # As `keras_makeavid.exporting` says, for which the choice of a backend cannot wait.
 _BACKENDS = dict.fromkeys(("onnx", "openvino"), "torch")
-_BACKENDS |= dict.fromkeys(("saved_model", "litert"), "tensorflow")
+_BACKENDS["saved_model"] = "tensorflow"
 
 
 def add_arguments(option) -> None:

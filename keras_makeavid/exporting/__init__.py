@@ -273,23 +273,9 @@ def _archive(part: Part, path: Path, known) -> None:
     archive.write_out(str(path), verbose=False)
 
 
-def _write_litert(part: Part, stem: Path, known, precision: str) -> None:
-    import tensorflow as tf
-
-    with tempfile.TemporaryDirectory() as folder:
-        _archive(part, Path(folder, "part"), known)
-        converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/part")
-        if precision != "float32":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if precision == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        stem.with_suffix(".tflite").write_bytes(converter.convert())
-
-
 _ALL = ("float32", "float16", "int8")
 FORMATS = {
     "onnx": Format(_write_onnx, "torch", _ALL),
     "openvino": Format(_write_openvino, "torch", ("float32", "float16")),
     "saved_model": Format(_write_saved_model, "tensorflow", ("float32",)),
-    "litert": Format(_write_litert, "tensorflow", _ALL, is_dynamic=False),
 }
