@@ -16,6 +16,7 @@ __all__ = [
     "__version__",
     "data",
     "dtype_policies",
+    "exporting",
     "layers",
     "models",
     "moving_shapes",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from keras_makeavid import (
         data,
         dtype_policies,
+        exporting,
         layers,
         models,
         moving_shapes,

@@ -20,6 +20,8 @@ from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.validation import refusal, validate
 from keras_makeavid.video import write_video
 
+__all__ = ["Card", "publish"]
+
 # Of a task, besides the weights of its UNet, which may be several files.
 _FILES = (
     *("config.json", "metadata.json", "preprocessor.json", "task.json"),

@@ -328,7 +328,7 @@ def test_extend_goes_on_from_the_last_frames(task, clip, monkeypatch):
         ({"video": "video", "strength": 0}, "strength must be a number up to 1"),
         ({"video": "video", "strength": 1.1}, "strength must be a number up to 1"),
         ({"video": "video", "strength": 0.4}, "at least 0.5. Received: 0.4"),
-        ({"output": "frames"}, "output must be 'video' or 'latents'"),
+        ({"output": "frames"}, r"output must be one of \['video', 'latents'\]"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_computed(
