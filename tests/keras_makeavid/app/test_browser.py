@@ -185,6 +185,11 @@ def test_a_mask_is_painted_on_a_picture(visit, shoot, tmp_path):
     page = visit()
     unfold(page, "Start from a picture")
     page.set_input_files("#hint input[type=file]", tmp_path / "square.png")
+    # The canvas is a square before the picture has arrived.
+    page.wait_for_function(
+        "() => (box => 1.2 * box.height < box.width)"
+        "(document.querySelector('#hint canvas').getBoundingClientRect())"
+    )
     canvas = page.locator("#hint canvas").first
     page.locator("#hint button[aria-label=Brush]").click()
     canvas.scroll_into_view_if_needed()
