@@ -9,6 +9,7 @@ import io
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,15 @@ def press(page, name):
     page.get_by_role("button", name=name, exact=True).click()
 
 
+def shows(element, colour):
+    """Wait until some of an element has a colour."""
+    found, end = False, time.monotonic() + WAIT / 1000
+    while not found:
+        assert time.monotonic() < end, f"nothing of {element} becomes {colour}"
+        pixels = np.array(Image.open(io.BytesIO(element.screenshot())).convert("RGB"))
+        found = (np.abs(pixels.astype(int) - colour).max(-1) < 8).any()
+
+
 def unfold(page, name):
     page.locator("button.label-wrap", has_text=name).click()
 
@@ -185,15 +195,11 @@ def test_a_mask_is_painted_on_a_picture(visit, shoot, tmp_path):
     page = visit()
     unfold(page, "Start from a picture")
     page.set_input_files("#hint input[type=file]", tmp_path / "square.png")
-    # The canvas is a square before the picture has arrived.
-    page.wait_for_function(
-        "() => (box => 1.2 * box.height < box.width)"
-        "(document.querySelector('#hint canvas').getBoundingClientRect())"
-    )
     canvas = page.locator("#hint canvas").first
+    # What is painted before the picture has arrived would be on an empty sheet.
+    shows(canvas, picture[40, 60])
     page.locator("#hint button[aria-label=Brush]").click()
     canvas.scroll_into_view_if_needed()
-    page.wait_for_timeout(500)
     box = canvas.bounding_box()
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(middle[0] - 60, middle[1])
