@@ -250,7 +250,8 @@ def _write_openvino(part: Part, stem: Path, known, precision: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "part.onnx")
         _trace(part, path, known)
-        model = openvino.convert_model(path)
+        # The same as `convert_model`, which tells its makers of each operation.
+        model = openvino.Core().read_model(path)
         half = precision == "float16"
         openvino.save_model(model, stem.with_suffix(".xml"), compress_to_fp16=half)
 

@@ -60,7 +60,7 @@ def evaluate_control(
     Example:
         ```python
         task = TextToVideo.from_preset("makeavid_motions_small")
-        for row in evaluate_control(task, count=2):
+        for row in evaluate_control(task, count=2, num_steps=2):
             print(f"{row.name}: {row.value:.2f}")
         ```
     """
