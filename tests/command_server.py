@@ -25,13 +25,12 @@ asked_for = json.dumps([{command!r}, sys.argv[1:], os.getcwd(), dict(os.environ)
 socket.send_fds(server, [asked_for.encode()], [0, 1, 2])
 sys.exit(int(server.recv(16) or 70))
 """
-BARS = ("colour", "shape", "motion")
 # The smallest sizes, behind the arguments on the page: of two values the last holds.
 SMALLEST = {
     "generate": ["--steps", "1", "--frames", "2"],
     "evaluate": [
         *("--steps", "1", "--count", "1", "--seeds", "1", "--frames", "4"),
-        *(word for bar in BARS for word in (f"--min-{bar}", "0", "0")),
+        "--no-bar",
     ],
     "encode": ["--workers", "1"],
     "dataset motions": ["--clips", "2"],

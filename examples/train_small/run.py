@@ -70,7 +70,7 @@ def steps(short: bool) -> list[list[dict[str, list[list]]]]:
         "given/preset": [slow, train("given.toml")],
         "finished": [[*finish, "given/preset", "first_frames/preset", "finished"]],
         small: [[*weights, "convert", "finished", small, "--dtype", "float16"]],
-        "evaluation/gallery.png": [evaluate],
+        "evaluation/evaluation.html": [evaluate],
     }
     return [[images], [temporal, first_frames], [videos]]
 

@@ -46,11 +46,9 @@ def commands(name: str, setting: str | None, short: bool) -> dict[str, list]:
     evaluate += ["--seeds", "1" if short else "2"]
     # What finish.py would give them.
     evaluate += ["--frames", "16", "--guidance", "2"]
-    # No bar: so short a training reaches none.
-    for measure in MEASURES:
-        evaluate += [f"--min-{measure}", "0", "0"]
-    evaluate += ["--min-hint-psnr", "0"]
-    return {"preset": train, "evaluation/gallery.png": evaluate}
+    # So short a training reaches none.
+    evaluate += ["--no-bar"]
+    return {"preset": train, "evaluation/evaluation.html": evaluate}
 
 
 def row(folder: Path, setting: str | None) -> str:
@@ -85,7 +83,7 @@ def main() -> int:
                 return done.returncode
     lines = [f"| setting | {' | '.join(MEASURES)} |", "|---|" + "---|" * len(MEASURES)]
     for name, setting in VARIANTS.items():
-        if (sweep / name / "evaluation/gallery.png").exists():
+        if (sweep / name / "evaluation/evaluation.html").exists():
             lines.append(row(sweep / name, setting))
     table = "\n".join(lines)
     with written_aside(sweep / "sweep.md") as aside:

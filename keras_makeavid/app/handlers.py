@@ -49,7 +49,7 @@ class Evaluated(NamedTuple):
     """What an evaluation found."""
 
     table: str  # Markdown.
-    gallery: Path
+    videos: str  # HTML.
 
 
 class _Measuring(Table, frozen=True):
@@ -174,7 +174,6 @@ class Handlers:
         )
         task, prompts = self.tasks[preset], moving_shapes.default_prompts(form.prompts)
         total = len(prompts) * form.seeds
-        path = session.new_folder() / "gallery.png"
 
         def work(tell):
             gallery, left = moving_shapes.Gallery(), TimeLeft()
@@ -189,9 +188,8 @@ class Handlers:
                 task, prompts, num_seeds=form.seeds, num_steps=form.steps
             )
             evaluation = moving_shapes.evaluate(videos, on_result)
-            video.write_image(path, gallery.picture())
-            table = moving_shapes.markdown_table(evaluation, moving_shapes.Thresholds())
-            return Evaluated(table, path)
+            examples = "".join(gallery.examples())
+            return Evaluated(moving_shapes.markdown_table(evaluation), examples)
 
         yield from self.worker.steps(work, session.running)
 

@@ -383,15 +383,14 @@ def _add_evaluation(handlers: Handlers) -> None:
         end = gr.Button("Cancel")
     status = gr.Markdown("", elem_id="evaluation-status")
     table = gr.Markdown("", elem_id="table")
-    gallery = gr.Image(label="The videos", visible=False, interactive=False)
+    videos = gr.HTML("", css_template="figure { display: inline-block }")
 
     def evaluate(request: gr.Request, preset, count, seeds, steps):
         session = _session_of(handlers, request)
         with _told():
             for event in handlers.evaluate(session, preset, count, seeds, steps):
                 if isinstance(event, Evaluated):
-                    picture = gr.Image(str(event.gallery), visible=True)
-                    yield {status: "Done.", table: event.table, gallery: picture}
+                    yield {status: "Done.", table: event.table, videos: event.videos}
                 else:
                     yield {status: _said(event)}
 
@@ -399,7 +398,7 @@ def _add_evaluation(handlers: Handlers) -> None:
         _session_of(handlers, request).cancel()
         return "Cancelled."
 
-    sent, shown = [preset, count, seeds, steps], [status, table, gallery]
+    sent, shown = [preset, count, seeds, steps], [status, table, videos]
     how = {"api_name": "evaluate", "show_progress_on": table, **_QUEUE}
     running = begin.click(evaluate, sent, shown, **how)
     end.click(cancel, None, status, cancels=running, **_QUICK)

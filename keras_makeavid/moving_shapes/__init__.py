@@ -15,8 +15,8 @@ from keras_makeavid.moving_shapes.evaluation import (
     Evaluation,
     GeneratedVideo,
     Result,
-    Thresholds,
     evaluate,
+    failures,
 )
 from keras_makeavid.moving_shapes.generation import (
     default_prompts,
@@ -42,11 +42,11 @@ __all__ = [
     "MotionClips",
     "Result",
     "Scene",
-    "Thresholds",
     "default_prompts",
     "draw_scene_of",
     "encode_motions",
     "evaluate",
+    "failures",
     "generate_videos",
     "held_out",
     "markdown_table",

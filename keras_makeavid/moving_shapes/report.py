@@ -1,4 +1,4 @@
-"""Evaluations as a table, as data, as a page and as a picture."""
+"""Evaluations as a table, as data and as a page."""
 
 import math
 from collections import Counter
@@ -13,142 +13,92 @@ from keras_makeavid.files import StrPath, existing_parent, written_aside
 from keras_makeavid.json_files import write_json
 from keras_makeavid.moving_shapes.evaluation import (
     ATTRIBUTES,
+    BAR,
+    HINT_BAR,
     SPLITS,
     Evaluation,
     Result,
-    Thresholds,
+    failures,
 )
 from keras_makeavid.moving_shapes.world import MOTIONS
 from keras_makeavid.pages import Markup, element, page, picture, table
-from keras_makeavid.video import contact_sheet, encode_video, write_image
-from keras_makeavid.video.opencv import load_cv2
+from keras_makeavid.video import encode_video
 
-_FRAMES = 8
 _EXAMPLES = 12  # Of those that are right, and of those that are wrong.
-_ROW_WIDTH = 548
-_LABEL_HEIGHT = 16
-# OpenCV draws no sizes between.
-_FONT_SIZES = (0.38, 0.34, 0.30, 0.26)
-_RIGHT, _WRONG = (0, 0, 0), (200, 0, 0)
 _RATES = (*ATTRIBUTES, "all")
 
 
 class Gallery:
-    """A picture with a row for the first video of each caption, `max_rows` at most.
-
-    It keeps some videos as examples, at `fps` frames a second: right ones and wrong.
+    """Moving pictures of some videos, for a page: at `fps` frames a second.
 
     Example:
         ```python
         gallery, clips = Gallery(), MotionClips(seed=1)
         evaluate([clips.clip(index) for index in range(6)], on_result=gallery.add)
-        gallery.picture().shape  # (264, 1096, 3)
+        page("Evaluation", *gallery.examples())
         ```
     """
 
-    def __init__(self, max_rows: int = 60, fps: float = 8):
-        self._max_rows, self._fps = max_rows, fps
-        self._rows: dict[str, np.ndarray] = {}
-        self._right: dict[str, Markup] = {}
-        self._wrong: dict[str, Markup] = {}
+    def __init__(self, fps: float = 8):
+        self._fps = fps
+        self._shown: dict[str, dict[str, Markup]] = {"Wrong": {}, "Right": {}}
 
     def add(self, result: Result, frames: np.ndarray) -> None:
-        """Take in a video, as `evaluate` gives it; what is wrong is written in red."""
-        text, examples = _said(result), self._wrong if result.wrong else self._right
-        if text not in examples and len(examples) < _EXAMPLES:
-            encoded = encode_video(".webp", frames, self._fps)
-            examples[text] = picture(encoded, text)
-        if result.caption in self._rows or len(self._rows) >= self._max_rows:
-            return
-        sheet = contact_sheet(frames, _FRAMES, max_width=_ROW_WIDTH, max_frames=_FRAMES)
-        row = np.concatenate([_label(result), _blank(len(sheet))])
-        row[_LABEL_HEIGHT:, : sheet.shape[1]] = sheet
-        self._rows[result.caption] = row
+        """Take in a video, as `evaluate` gives it."""
+        measured = vars(result.measured)
+        found = ", ".join(f"{name} {measured[name]}" for name in result.wrong)
+        text = f"{result.caption}: {found}" if found else result.caption
+        shown = self._shown["Wrong" if found else "Right"]
+        if text not in shown and len(shown) < _EXAMPLES:
+            shown[text] = picture(encode_video(".webp", frames, self._fps), text)
 
     def examples(self) -> list[Markup]:
         """Videos that do not show what they should, and some that do, for a page."""
-        wrong, right = element("h2", "Wrong"), element("h2", "Right")
-        return [wrong, *self._wrong.values(), right, *self._right.values()]
-
-    def picture(self) -> np.ndarray:
-        """All rows in two columns: uint8 `(H, W, 3)`, RGB; one at least."""
-        if not self._rows:
-            raise ValueError("There are no videos in the gallery.")
-        rows = list(self._rows.values())
-        height = max(len(row) for row in rows)
-        rows += [_blank(0)] * (len(rows) % 2)
-        even = [np.concatenate([row, _blank(height - len(row))]) for row in rows]
-        columns = [even[: len(even) // 2], even[len(even) // 2 :]]
-        return np.hstack([np.concatenate(column) for column in columns])
+        parts = self._shown.items()
+        return [e for name, us in parts for e in (element("h2", name), *us.values())]
 
 
-def _said(result):
-    found = [f"{name} {getattr(result.measured, name)}" for name in result.wrong]
-    return ": ".join([result.caption, *([", ".join(found)] if found else [])])
-
-
-def _label(result):
-    text, colour = _said(result), _WRONG if result.wrong else _RIGHT
-    cv2 = load_cv2()
-    label = _blank(_LABEL_HEIGHT)
-    place, font = (4, _LABEL_HEIGHT - 4), cv2.FONT_HERSHEY_SIMPLEX
-    for size in _FONT_SIZES:
-        if cv2.getTextSize(text, font, size, 1)[0][0] <= _ROW_WIDTH - 8:
-            break
-    return cv2.putText(label, text, place, font, size, colour, lineType=cv2.LINE_AA)
-
-
-def _blank(height):
-    return np.full((height, _ROW_WIDTH, 3), 255, "uint8")
-
-
-def markdown_table(evaluation: Evaluation, thresholds: Thresholds) -> str:
+def markdown_table(evaluation: Evaluation) -> str:
     """Lay out rates in Markdown: of triples seen, held out, and shuffled captions."""
-    head, *rows = _rates_table(evaluation, thresholds)
+    head, *rows = _rates_table(evaluation)
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"|{' | '.join(head)} |", "|---" * len(head) + "|", *lines])
 
 
-def _rates_table(evaluation, thresholds):
+def _rates_table(evaluation):
     parts = _parts(evaluation)
-    measured = [parts[split] for split in SPLITS]
     rows = [["", *(name.replace("_", "-") for name in parts)]]
     rows += [["videos", *(str(len(part.results)) for part in parts.values())]]
     for name in _RATES:
-        rates = [_rate(part, name, split, thresholds) for split, part in parts.items()]
+        rates = (_rate(part, name, i) for i, part in enumerate(parts.values()))
         rows.append([name, *rates])
-    flickers = [_number(part.flicker) for part in measured]
-    rows.append(["flicker, levels of 255", *flickers, ""])
+    means = {"flicker": "flicker, levels of 255"}
     if not math.isnan(evaluation.hint_psnr):
-        agreements = [_number(part.hint_psnr) for part in measured]
-        rows.append(["first frame to hint, dB", *agreements, ""])
+        means["hint_psnr"] = "first frame to hint, dB"
+    for name, label in means.items():
+        values = (getattr(parts[split], name) for split in SPLITS)
+        rows.append([label, *map(_number, values), ""])
     return rows
 
 
 def write_report(
     folder: StrPath,
     evaluation: Evaluation,
-    thresholds: Thresholds,
     gallery: Gallery,
     settings: Mapping[str, Any],
 ) -> list[Path]:
     """Write an evaluation into a folder, made if it is missing, and return its files.
 
-    They are `evaluation.json` with every video's measurement and the `settings`,
-    `evaluation.html` with the rates, which motions are taken for which, and examples,
-    and `gallery.png`.
+    They are `evaluation.json` with every video's measurement and the `settings`, and
+    `evaluation.html` with the rates, which motions are taken for which, and examples.
     """
     folder = existing_parent(folder)
     folder.mkdir(exist_ok=True)
-    names = ("evaluation.json", "evaluation.html", "gallery.png")
-    data, text, image = (folder / name for name in names)
-    failures = thresholds.failures(evaluation)
-    write_json(data, _as_data(evaluation, thresholds, failures, settings))
+    data, text = folder / "evaluation.json", folder / "evaluation.html"
+    write_json(data, _as_data(evaluation, settings))
     with written_aside(text) as aside:
-        told = _as_page(evaluation, thresholds, failures, settings, gallery)
-        aside.write_text(told, encoding="utf-8")
-    write_image(image, gallery.picture())
-    return [data, text, image]
+        aside.write_text(_as_page(evaluation, settings, gallery), encoding="utf-8")
+    return [data, text]
 
 
 def _parts(evaluation):
@@ -156,43 +106,39 @@ def _parts(evaluation):
     return {**parts, "shuffled captions": evaluation.shuffled()}
 
 
-def _as_page(evaluation, thresholds, failures, settings, gallery):
-    head, *rows = _rates_table(evaluation, thresholds)
+def _as_page(evaluation, settings, gallery):
+    head, *rows = _rates_table(evaluation)
+    below = [f"Below the bar: {text}" for text in failures(evaluation)]
     told = "; ".join(f"{name}: {value}" for name, value in settings.items())
-    verdict = [f"Below the bar: {text}" for text in failures] or ["All reach the bar."]
     return page(
         "Evaluation",
         element("p", told),
         table(head, ([element("td", cell) for cell in row] for row in rows)),
-        *(element("p", sentence) for sentence in verdict),
+        *(element("p", sentence) for sentence in below or ["All reach the bar."]),
         element("h2", "Motions: said (rows) and seen (columns)"),
-        _confusion(
-            [(r.description.motion, r.measured.motion) for r in evaluation.results]
-        ),
+        _confusion(evaluation.results),
         *gallery.examples(),
     )
 
 
-def _confusion(pairs):
-    counts = Counter(pairs)
-    names = [name for name in (*MOTIONS, None) if any(name in pair for pair in pairs)]
+def _confusion(results):
+    counts = Counter((r.description.motion, r.measured.motion) for r in results)
+    names = [name for name in (*MOTIONS, None) if any(name in pair for pair in counts)]
 
     def row(said):
         yield element("th", said)
         total = sum(counts[said, seen] for seen in names)
         for seen in names:
-            count, colour = (
-                counts[said, seen],
-                "84 162 75" if seen == said else "228 87 86",
-            )
+            count, is_right = counts[said, seen], seen == said
+            colour = "84 162 75" if is_right else "228 87 86"
             shade = f"background: rgb({colour} / {count / total:.2f})"
             yield element("td", count or "", style=shade)
 
-    rows = (row(said) for said in names if any(said == pair[0] for pair in pairs))
+    rows = (row(said) for said in names if any(said == pair[0] for pair in counts))
     return table(["", *(name or "no name" for name in names)], rows)
 
 
-def _as_data(evaluation, thresholds, failures, settings):
+def _as_data(evaluation, settings):
     rates = {
         split: {
             "videos": len(part.results),
@@ -202,31 +148,26 @@ def _as_data(evaluation, thresholds, failures, settings):
         }
         for split, part in _parts(evaluation).items()
     }
+    told = ("caption", "seed", "split", "wrong", "hint_psnr")
     videos = [
-        {
-            "caption": result.caption,
-            "seed": result.seed,
-            "split": result.split,
-            "wrong": result.wrong,
-            "hint_psnr": result.hint_psnr,
-            **asdict(result.measured),
-        }
+        {**{name: getattr(result, name) for name in told}, **asdict(result.measured)}
         for result in evaluation.results
     ]
-    bar = {
-        name: list(value) if name in ATTRIBUTES else _finite(value)
-        for name, value in asdict(thresholds).items()
+    return {
+        "settings": dict(settings),
+        "rates": rates,
+        "thresholds": BAR | {"hint_psnr": HINT_BAR},
+        "failures": failures(evaluation),
+        "videos": videos,
     }
-    told = {"settings": dict(settings), "rates": rates, "thresholds": bar}
-    return {**told, "failures": failures, "videos": videos}
 
 
-def _rate(part, name, split, thresholds):
+def _rate(part, name, number):
     if not part.results:
         return "none"
-    cell = f"{part.rate(name):.1%}"
-    least = thresholds.rate(name, split) if name != "all" and split in SPLITS else 0
-    return f"{cell} (at least {least:.0%})" if least else cell
+    # Nothing is asked of the control.
+    bar = [f" (at least {least:.0%})" for least in BAR.get(name, ())] + [""] * 3
+    return f"{part.rate(name):.1%}{bar[number]}"
 
 
 def _number(value):
