@@ -16,10 +16,6 @@ def add_arguments(option) -> None:
     precisions = ("float32", "float16", "int8")
     option("--precision", choices=precisions, default="float32", help="of the weights")
     option("--scheduler", default="dpm++2m", help="sampler, one without noise in steps")
-    frames = "number of frames; the preset's if not given"
-    option("--frames", dest="num_frames", type=int, help=frames)
-    option("--height", type=int, help="in pixels, likewise")
-    option("--width", type=int, help="in pixels, likewise")
 
 
 def prepare(options) -> None:
@@ -35,7 +31,6 @@ def run(options) -> None:
     """Print the command that makes a video of what was written."""
     from keras_makeavid.exporting import export
 
-    names = ("format", "precision", "scheduler", "num_frames", "height", "width")
-    settings = {name: getattr(options, name) for name in names}
-    export(options.preset, options.out, **settings)
+    how = {"precision": options.precision, "scheduler": options.scheduler}
+    export(options.preset, options.out, options.format, **how)
     print(f'python {options.out}/run.py "a red star moving left" star.png --seed 7')

@@ -19,7 +19,7 @@ from tokenizers.processors import TemplateProcessing
 
 from keras_makeavid.files import StrPath, folder_written_aside
 from keras_makeavid.schedulers import get_scheduler
-from keras_makeavid.tasks import TextToVideo, inputs
+from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.text.vocabulary import END_TOKEN, START_TOKEN
 from keras_makeavid.validation import check_choice, refusal
 
@@ -37,7 +37,6 @@ class Format(NamedTuple):
     write: Callable[..., None]
     backend: str  # Of Keras, under which it is written.
     precisions: tuple[str, ...]  # Of its weights.
-    is_dynamic: bool = True  # Whether a file serves any number of frames and any size.
 
 
 class Part(NamedTuple):
@@ -55,9 +54,6 @@ def export(
     *,
     precision: str = "float32",
     scheduler: str = "dpm++2m",
-    num_frames: int | None = None,
-    height: int | None = None,
-    width: int | None = None,
 ) -> None:
     """Write what makes videos of prompts without Keras: parts, tokenizer, `run.py`.
 
@@ -67,10 +63,6 @@ def export(
         format: A key of `FORMATS`, which says the backend that it is written under.
         precision: Of the weights: `"float32"`, or what else the format has.
         scheduler: The sampler of `run.py`, one that draws no noise in its steps.
-        num_frames: Default of `run.py`, where the format is not dynamic the only one;
-            `None` is the task's own, as for `height` and `width`.
-        height: In pixels.
-        width: In pixels.
 
     Raises:
         ValueError: If the backend is another, or the format cannot do what is asked.
@@ -85,27 +77,17 @@ def export(
     check_choice(f"precision of {format}", precision, kind.precisions)
     check_choice(f"KERAS_BACKEND for {format}", keras.config.backend(), [kind.backend])
     task = TextToVideo.from_preset(preset, dtype="float32")
-    sizes = {
-        "frames": inputs.as_count("num_frames", num_frames, task.num_frames),
-        "height": task._checked_size("height", height),
-        "width": task._checked_size("width", width),
-    }
-    task.backbone.check_frames(sizes["frames"])
     tables, parts = _step_tables(task, scheduler), _parts(task)
-    rows, columns, _ = task._latent_shape(sizes["height"], sizes["width"])
-    known = {"frames": sizes["frames"], "rows": rows, "columns": columns, "images": 1}
-    factor = task.vae.downsampling_factor
-    known |= {"pixel rows": rows * factor, "pixel columns": columns * factor}
     script = Path(__file__).with_name("run.py.in").read_text()
     # Of the runtimes that it knows, it has the lines of one.
     [mine] = re.findall(rf"^#\| {format}\n(.*?)^#\|", script, re.S | re.M)
     script = re.sub(r"^#\|.*^#\|\n", lambda _: mine, script, flags=re.S | re.M)
     with folder_written_aside(folder, replaces=_SETTINGS) as aside:
         for name, part in parts.items():
-            kind.write(part, aside / name, known, precision)
+            kind.write(part, aside / name, task, precision)
         np.savez(aside / "steps.npz", **tables)
         _write_tokenizer(task.preprocessor, aside / "tokenizer.json")
-        settings = _settings(task, sizes, kind)
+        settings = _settings(task)
         settings["inputs"] = {name: list(part.inputs) for name, part in parts.items()}
         (aside / _SETTINGS).write_text(json.dumps(settings, indent=1))
         (aside / "run.py").write_text(script)
@@ -145,14 +127,13 @@ def _parts(task: TextToVideo) -> dict[str, Part]:
     return parts
 
 
-def _settings(task, sizes, kind) -> dict[str, Any]:
+def _settings(task) -> dict[str, Any]:
     """What `run.py` has to know."""
     first_frame = task._makes_first_frame()
     defaults = {"negative": "", "seed": 0, "steps": 20}
-    defaults["guidance"] = float(task.guidance_scale)
+    defaults |= {"guidance": float(task.guidance_scale), "frames": task.num_frames}
     return {
-        "defaults": defaults | sizes if kind.is_dynamic else defaults,
-        "fixed": {} if kind.is_dynamic else sizes,
+        "defaults": defaults | {"height": task.height, "width": task.width},
         "step": task._size_factor(),
         "pixels": task.vae.downsampling_factor,
         "channels": task.vae.latent_channels,
@@ -196,9 +177,9 @@ def _dtype_of(name: str) -> str:
     return "int32" if name == "token_ids" else "float32"
 
 
-def _write_onnx(part: Part, stem: Path, known, precision: str) -> None:
+def _write_onnx(part: Part, stem: Path, task, precision: str) -> None:
     path = stem.with_suffix(".onnx")
-    _trace(part, path, known)
+    _trace(part, path, task)
     if precision == "int8":
         from onnxruntime.quantization import quantize_dynamic
 
@@ -212,9 +193,14 @@ def _write_onnx(part: Part, stem: Path, known, precision: str) -> None:
         onnx.save(model, path)
 
 
-def _trace(part: Part, path: Path, known) -> None:
+def _trace(part: Part, path: Path, task) -> None:
     """Write the ONNX of a part; Keras's own knows no open sizes of inputs by name."""
     import torch
+
+    rows, columns, _ = task._latent_shape(task.height, task.width)
+    factor = task.vae.downsampling_factor
+    known = {"frames": task.num_frames, "rows": rows, "columns": columns, "images": 1}
+    known |= {"pixel rows": rows * factor, "pixel columns": columns * factor}
 
     class Module(torch.nn.Module):
         def forward(self, *tensors):
@@ -244,30 +230,23 @@ def _trace(part: Part, path: Path, known) -> None:
         )
 
 
-def _write_openvino(part: Part, stem: Path, known, precision: str) -> None:
+def _write_openvino(part: Part, stem: Path, task, precision: str) -> None:
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "part.onnx")
-        _trace(part, path, known)
+        _trace(part, path, task)
         # The same as `convert_model`, which tells its makers of each operation.
         model = openvino.Core().read_model(path)
         half = precision == "float16"
         openvino.save_model(model, stem.with_suffix(".xml"), compress_to_fp16=half)
 
 
-def _write_saved_model(part: Part, path: Path, known, precision: str) -> None:
-    _archive(part, path, {})
-
-
-def _archive(part: Part, path: Path, known) -> None:
-    """Write a SavedModel whose inputs have the known sizes, and where none is, any."""
+def _write_saved_model(part: Part, path: Path, task, precision: str) -> None:
     signature = []
     for name, axes in part.inputs.items():
-        sizes = [known.get(axis, axis) for axis in axes]
-        shape = tuple(None if isinstance(size, str) else size for size in sizes)
-        spec = keras.InputSpec(_dtype_of(name), shape, name=name)
-        signature.append(spec)
+        shape = tuple(None if isinstance(axis, str) else axis for axis in axes)
+        signature.append(keras.InputSpec(_dtype_of(name), shape, name=name))
     archive = keras.export.ExportArchive()
     archive.track(part.layer)
     archive.add_endpoint("serve", part.function, signature)

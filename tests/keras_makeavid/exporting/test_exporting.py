@@ -1,7 +1,6 @@
 """What is exported makes the videos that Keras makes."""
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -26,7 +25,7 @@ PROMPT = {"negative": "dog", "seed": 3, "steps": 4, "guidance": 2.0}
 def exported(request, preset, tmp_path_factory):
     """A folder of each format that this backend writes, and its `run.py`."""
     folder = tmp_path_factory.mktemp("exported") / request.param
-    export(preset, folder, request.param, num_frames=3)
+    export(preset, folder, request.param)
     return folder, _runner(folder)
 
 
@@ -64,16 +63,8 @@ def test_the_script_makes_the_video_that_keras_makes(exported, preset):
     assert _difference(made, _by_keras(preset, 3)) < 1e-3
 
 
-def test_one_file_serves_other_frames_and_sizes_or_the_script_has_no_option(
-    exported, preset, capsys
-):
-    folder, runner = exported
-    if json.loads((folder / "settings.json").read_text())["fixed"]:
-        command = [sys.executable, folder / "run.py", "a cat", "x.png", "--frames", "5"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 2
-        assert "unrecognized arguments: --frames" in done.stderr
-        return
+def test_one_file_serves_other_frames_and_sizes(exported, preset):
+    _, runner = exported
     made = runner.generate("a cat", **PROMPT, frames=5, height=192, width=128)
     assert _difference(made, _by_keras(preset, 5, height=192, width=128)) < 1e-3
 
@@ -103,7 +94,7 @@ def test_the_command_writes_a_folder_whose_script_needs_neither_keras_nor_torch(
     preset, tmp_path, capsys
 ):
     folder = tmp_path / "exported"
-    assert main(["export", str(preset), str(folder), "--frames", "2"]) == 0
+    assert main(["export", str(preset), str(folder)]) == 0
     assert f"python {folder}/run.py" in capsys.readouterr().out
     lines = (folder / "run.py").read_text().splitlines()
     assert len(lines) < 80
@@ -112,6 +103,7 @@ def test_the_command_writes_a_folder_whose_script_needs_neither_keras_nor_torch(
     hide += "sys.modules.update(keras_makeavid=None, tensorflow=None); "
     hide += "runpy.run_path(sys.argv.pop(1), run_name='__main__')"
     words = [folder / "run.py", "a cat", tmp_path / "cat.png", "--steps", "2"]
+    words += ["--frames", "2"]
     subprocess.run([sys.executable, "-c", hide, *words], check=True)
     with Image.open(tmp_path / "cat.png") as picture:
         assert (picture.n_frames, picture.size) == (2, (128, 128))
@@ -128,7 +120,7 @@ def test_rounded_weights_make_smaller_files_and_about_the_same_video(
         with pytest.raises(ValueError, match=f"precision of {folder.name} must be"):
             export(preset, tmp_path / "small", folder.name, precision=precision)
         return
-    export(preset, tmp_path / "small", folder.name, precision=precision, num_frames=3)
+    export(preset, tmp_path / "small", folder.name, precision=precision)
     small = _runner(tmp_path / "small")
     made = small.generate("a cat", **PROMPT, frames=3, height=128, width=128)
     assert 0 < _difference(made, _by_keras(preset, 3)) < 0.1
