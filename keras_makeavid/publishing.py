@@ -12,7 +12,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, HfApi, ModelCardData, errors
 
-from keras_makeavid.files import StrPath, existing_file, folder_written_aside, read_text
+from keras_makeavid.files import StrPath, folder_written_aside, read_text
 from keras_makeavid.json_files import read_object, write_json
 from keras_makeavid.moving_shapes.evaluation import ATTRIBUTES, SPLITS
 from keras_makeavid.presets import HUB_PREFIX, preset_folder, repository_of
@@ -69,7 +69,6 @@ class Card:
         about: File of Markdown that follows the code.
         evaluation: `evaluation.json`, as `makeavid evaluate` writes it.
         gallery: Whether to generate a video of each prompt, and to show it.
-        pictures: Files of pictures to show.
     """
 
     license: str
@@ -80,7 +79,6 @@ class Card:
     about: StrPath | None = None
     evaluation: StrPath | None = None
     gallery: bool = False
-    pictures: Sequence[StrPath] = ()
 
 
 def publish(
@@ -169,13 +167,18 @@ def _write(source, folder, handle, card, place: Callable[[Path, Path], Any]):
         model_name=name if results else None,
         eval_results=results,
     )
+    gallery = ""
+    for number, prompt in enumerate(card.prompts if card.gallery else ()):
+        path = f"gallery_{number}.gif"
+        write_video(folder / path, task.generate(prompt, seed=0)[0], fps=task.fps)
+        gallery += f"![{prompt}]({path})\n\n{prompt}\n\n"
     text = _TEXT.format(
         data=data.to_yaml(),
         name=name,
         task=task,
         handle=handle,
         prompt=json.dumps(card.prompts[0], ensure_ascii=False),
-        gallery=_gallery(task, folder, card),
+        gallery=gallery,
         about=about,
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
@@ -236,17 +239,3 @@ def _results(path: StrPath) -> list[EvalResult]:
         for name in (*ATTRIBUTES, "all")
         if (value := rates.get(split, {}).get(name)) is not None
     ]
-
-
-def _gallery(task: TextToVideo, folder: Path, card: Card) -> str:
-    """Make or copy the pictures to show; the text that shows them."""
-    text = ""
-    for number, prompt in enumerate(card.prompts if card.gallery else ()):
-        path = f"gallery_{number}.gif"
-        write_video(folder / path, task.generate(prompt, seed=0)[0], fps=task.fps)
-        text += f"![{prompt}]({path})\n\n{prompt}\n\n"
-    for number, file in enumerate(map(existing_file, card.pictures)):
-        path = f"gallery_given_{number}{file.suffix}"
-        shutil.copyfile(file, folder / path)
-        text += f"![{file.stem}]({path})\n\n"
-    return text

@@ -12,7 +12,6 @@ def add_arguments(option) -> None:
     option("--base-model", help="repository that it was made of, or none; else known")
     option("--prompt", dest="prompts", default=[], required=True, help="for the code")
     option("--gallery", default=False, help="generate and show a video of each prompt")
-    option("--picture", dest="pictures", default=[], help="picture to show")
     option("--evaluation", help="evaluation.json of the preset, by makeavid evaluate")
     option("--about", help="file of Markdown to put into the card")
     option("--tag", dest="tags", default=[], help="further tag")

@@ -156,17 +156,12 @@ def test_a_dry_run_replaces_an_older_one_but_neither_preset_nor_others(
     assert after == before
 
 
-def test_the_gallery_has_generated_videos_and_given_pictures(short, tmp_path):
-    Image.new("RGB", (8, 8)).save(tmp_path / "sheet.png")
-    given = ("--gallery", "--picture", tmp_path / "sheet.png")
-    assert uploaded(short, *given, "--dry-run", tmp_path / "release") == 0
+def test_the_gallery_has_generated_videos(short, tmp_path):
+    assert uploaded(short, "--gallery", "--dry-run", tmp_path / "release") == 0
     text = (tmp_path / "release" / "README.md").read_text()
     assert "![a cat](gallery_0.gif)" in text
-    assert "![sheet](gallery_given_0.png)" in text
     with Image.open(tmp_path / "release" / "gallery_0.gif") as made:
         assert made.n_frames == 2
-    with Image.open(tmp_path / "release" / "gallery_given_0.png") as copied:
-        assert copied.size == (8, 8)
 
 
 def test_an_evaluation_is_told_as_the_hub_reads_it(short, tmp_path):
