@@ -1,29 +1,12 @@
-"""Tell what a latent dataset holds, check it, convert its layout, or draw one."""
+"""Check a latent dataset, convert its layout, or draw one."""
 
-import os
 import sys
 
 from keras_makeavid.cli.options import add_layout_options, check_at_least_one
 from keras_makeavid.progress import progress_bar
-from keras_makeavid.validation import check_least, refusal
+from keras_makeavid.validation import refusal
 
 _DATASET = "dataset folder, in either layout"
-
-
-class Info:
-    """Tell how many clips and frames a dataset holds, and of which sizes."""
-
-    EXAMPLE = "makeavid dataset info dataset"
-    USES_MODELS = False
-
-    def add_arguments(self, option) -> None:
-        option("dataset", help=_DATASET)
-
-    def run(self, options) -> None:
-        from keras_makeavid.data import dataset_facts, open_dataset
-
-        for name, value in dataset_facts(open_dataset(options.dataset)).items():
-            print(f"{name}: {value}")
 
 
 class Check:
@@ -95,18 +78,11 @@ class Motions:
         )
         option("--frames", default=16, help="frames of each clip")
         option("--half", default=False, help="store float16")
-        option(
-            "--workers",
-            type=int,
-            default=os.cpu_count(),
-            help="processes that draw clips while this one encodes them; 0 for none",
-        )
 
     def prepare(self, options) -> None:
         from keras_makeavid.moving_shapes import MotionClips
 
         check_at_least_one(options, "clips", "frames")
-        check_least(0, **{"--workers": options.workers})
         if options.often is not None:
             motion, share = options.often
             try:
@@ -132,7 +108,6 @@ class Motions:
                 task.text_encoder,
                 task.preprocessor.tokenize,
                 half=options.half,
-                num_workers=options.workers,
                 on_clip=lambda clip_id: bar.update(1),
             )
         found = options.clips - encoded
@@ -140,7 +115,6 @@ class Motions:
 
 
 COMMANDS = {
-    "info": Info(),
     "check": Check(),
     "convert": Convert(),
     "motions": Motions(),

@@ -125,26 +125,21 @@ def encode_motions(
     vae: keras.Model,
     text_encoder: keras.Model,
     tokenize: Callable[[str], np.ndarray],
-    layout: str = "sharded",
     half: bool = False,
-    num_workers: int = 0,
     on_clip: Callable[[str], None] = lambda clip_id: None,
 ) -> int:
     """Encode the first `count` clips and captions; return how many were encoded now.
 
     The counterpart of `encode_clips` for clips that are no files, whose arguments it
-    takes; its `num_workers` processes draw clips. A stopped run goes on where it was; a
-    dataset that has more clips keeps them.
+    takes. A stopped run goes on where it was; a dataset that has more clips keeps them.
     """
-    # Processes that only draw clips need no Keras.
+    # Who only draws clips needs no Keras.
     from keras_makeavid.data.clip_encoder import ClipEncoder
     from keras_makeavid.data.datasets import open_writer
     from keras_makeavid.data.reader import LatentClip
-    from keras_makeavid.parallel import map_in_order
 
     check_least(1, count=count)
-    check_least(0, num_workers=num_workers)
-    writer = open_writer(out, layout, half)
+    writer = open_writer(out, "sharded", half)
     at_once = _frames_at_once(clips.size)
     encoder = ClipEncoder(vae, text_encoder, tokenize, at_once)
     source = f"motions of seed {clips.seed}, {clips.split}, {clips.size} pixels"
@@ -158,23 +153,21 @@ def encode_motions(
         "duration": clips.num_frames / _FPS,
         "text_length": int(np.shape(tokenize(""))[-1]),
     }
-    ids = {index: f"motions-{index:08}" for index in range(count)}
-    missing = {
-        index: clip_id
-        for index, clip_id in ids.items()
-        if writer.stored.get(clip_id) != {"caption": clips.caption(index), **facts}
-    }
-    drawn = map_in_order(clips.clip, ((index,) for index in missing), num_workers)
-    for index, clip_id in ids.items():
-        if index in missing:
-            frames, caption = next(drawn)
-            encoded = encoder.encode(frames, caption)
-            writer.add(LatentClip(clip_id, *encoded, {"caption": caption, **facts}))
-        else:
+    made = 0
+    for index in range(count):
+        clip_id, told = (
+            f"motions-{index:08}",
+            {"caption": clips.caption(index), **facts},
+        )
+        if writer.stored.get(clip_id) == told:
             writer.keep(clip_id)
+        else:
+            encoded = encoder.encode(*clips.clip(index))
+            writer.add(LatentClip(clip_id, *encoded, told))
+            made += 1
         on_clip(clip_id)
     writer.finish()
-    return len(missing)
+    return made
 
 
 def square_size(task: TextToVideo) -> int:

@@ -35,7 +35,7 @@ class Gallery:
         ```python
         gallery, clips = Gallery(), MotionClips(seed=1)
         evaluate([clips.clip(index) for index in range(6)], on_result=gallery.add)
-        page("Evaluation", *gallery.examples())
+        len(gallery.examples())  # 8: six pictures, "Wrong" and "Right"
         ```
     """
 

@@ -178,10 +178,7 @@ def draw_scene_of(description: Description, rng: np.random.Generator) -> Scene:
         ```
     """
     return Scene(
-        colour=description.colour,
-        shape=description.shape,
-        motion=description.motion,
-        background=description.background,
+        **vars(description),
         rgb=_draw_rgb(_COLOUR_RANGES[description.colour], rng),
         background_rgb=_draw_rgb(_BACKGROUND_RANGES[description.background], rng),
         **_draw_geometry(description.shape, description.motion, rng),

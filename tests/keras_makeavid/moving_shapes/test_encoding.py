@@ -54,22 +54,9 @@ def test_other_clips_or_weights_are_encoded_anew(encode, task):
     assert dataset.metadata(0)["caption"] == caption
 
 
-def test_worker_processes_change_nothing(encode):
-    _, dataset = encode(3)
-    _, drawn_elsewhere = encode(3, "workers", num_workers=2)
-    for index in range(3):
-        np.testing.assert_array_equal(
-            dataset.latents(index, 0, 3), drawn_elsewhere.latents(index, 0, 3)
-        )
-
-
 def test_counts_that_make_no_sense_are_refused(encode):
     with pytest.raises(ValueError, match="count must be at least 1. Received: 0"):
         encode(0)
-    with pytest.raises(
-        ValueError, match="num_workers must be at least 0. Received: -1"
-    ):
-        encode(1, num_workers=-1)
 
 
 def test_another_wording_is_encoded_anew(encode):
