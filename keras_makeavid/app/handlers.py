@@ -10,11 +10,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 
 from keras_makeavid import moving_shapes, video
 from keras_makeavid.app.request import Request, check_form, form_of, keyframe_numbers
@@ -22,7 +21,7 @@ from keras_makeavid.app.sessions import Session, Sessions, Worker
 from keras_makeavid.files import existing_file
 from keras_makeavid.training.logs import read_metrics
 from keras_makeavid.training.run_folder import RunFolder
-from keras_makeavid.validation import Table, refusal, validate
+from keras_makeavid.validation import refusal
 from keras_makeavid.video.pictures import opened_picture
 
 if TYPE_CHECKING:
@@ -50,12 +49,6 @@ class Evaluated(NamedTuple):
 
     table: str  # Markdown.
     videos: str  # HTML.
-
-
-class _Measuring(Table, frozen=True):
-    prompts: Annotated[int, Meta(ge=1, le=8)]
-    seeds: Annotated[int, Meta(ge=1, le=4)]
-    steps: Annotated[int, Meta(ge=1, le=100)]
 
 
 class Uploads(NamedTuple):
@@ -165,15 +158,11 @@ class Handlers:
             raise
 
     def evaluate(
-        self, session: Session, preset: Any, count: Any, seeds: Any, steps: Any
+        self, session: Session, preset: str, count: int, seeds: int, steps: int
     ) -> Iterator[Step | Evaluated]:
         """Measure videos of `count` prompts of each kind: yield steps, then rates."""
-        self.check_preset(preset)
-        form = validate(
-            {"prompts": count, "seeds": seeds, "steps": steps}, _Measuring, "The form"
-        )
-        task, prompts = self.tasks[preset], moving_shapes.default_prompts(form.prompts)
-        total = len(prompts) * form.seeds
+        task, prompts = self.tasks[preset], moving_shapes.default_prompts(count)
+        total = len(prompts) * seeds
 
         def work(tell):
             gallery, left = moving_shapes.Gallery(), TimeLeft()
@@ -185,7 +174,7 @@ class Handlers:
                 tell(Step(step, total, left(step, total)))
 
             videos = moving_shapes.generate_videos(
-                task, prompts, num_seeds=form.seeds, num_steps=form.steps
+                task, prompts, num_seeds=seeds, num_steps=steps
             )
             evaluation = moving_shapes.evaluate(videos, on_result)
             examples = "".join(gallery.examples())

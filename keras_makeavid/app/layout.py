@@ -375,9 +375,11 @@ def _add_evaluation(handlers: Handlers) -> None:
     )
     preset = _choice_of_model(handlers)
     with gr.Row():
-        count = gr.Slider(1, 8, 2, step=1, label="Prompts of each kind")
-        seeds = gr.Slider(1, 4, 1, step=1, label="Videos of each prompt")
-        steps = gr.Slider(1, 100, 20, step=1, label="Steps")
+        # Gradio refuses what lies beyond them, and rounds the rest.
+        whole = {"step": 1, "precision": 0}
+        count = gr.Slider(1, 8, 2, label="Prompts of each kind", **whole)
+        seeds = gr.Slider(1, 4, 1, label="Videos of each prompt", **whole)
+        steps = gr.Slider(1, 100, 20, label="Steps", **whole)
     with gr.Row():
         begin = gr.Button("Evaluate", variant="primary")
         end = gr.Button("Cancel")
@@ -399,8 +401,8 @@ def _add_evaluation(handlers: Handlers) -> None:
         return "Cancelled."
 
     sent, shown = [preset, count, seeds, steps], [status, table, videos]
-    how = {"api_name": "evaluate", "show_progress_on": table, **_QUEUE}
-    running = begin.click(evaluate, sent, shown, **how)
+    how = {**_QUEUE, "preprocess": True, "show_progress_on": table}
+    running = begin.click(evaluate, sent, shown, api_name="evaluate", **how)
     end.click(cancel, None, status, cancels=running, **_QUICK)
 
 

@@ -97,7 +97,7 @@ def serve(
         handlers.sessions.cancel_all()
         page.close()
         # A thread that computes while the process ends would abort it.
-        handlers.worker.wait(60)
+        handlers.worker.end()
 
 
 class _BoundedBodies:

@@ -10,6 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ class Worker:
 
     def __init__(self, device: str | None = None):
         self._device = device
-        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1)
 
     def steps(
         self, work: Callable[[Callable], Any], running: set[threading.Event]
@@ -116,12 +117,12 @@ class Worker:
         tells ends it with `Cancelled`.
         """
         told: queue.SimpleQueue = queue.SimpleQueue()
-        cancelled = threading.Event()
+        cancelled, end = threading.Event(), object()
 
         def tell(value):
             if cancelled.is_set():
                 raise Cancelled
-            told.put((value, None))
+            told.put(value)
 
         def target():
             import keras
@@ -129,30 +130,26 @@ class Worker:
             try:
                 # Keras's choice of a device is a thread's own.
                 device = self._device and keras.device(self._device)
-                with self._lock, device or contextlib.nullcontext():
+                with device or contextlib.nullcontext():
                     tell(work(tell))
-                error = None
-            # XLA wraps what a callback raises.
-            except BaseException as raised:
-                error = Cancelled() if cancelled.is_set() else raised
-            told.put((None, error or StopIteration()))
+            except Exception as error:
+                # XLA wraps what a callback raises.
+                if cancelled.is_set():
+                    raise Cancelled from error
+                raise
+            finally:
+                told.put(end)
 
-        thread = threading.Thread(target=target)
         running.add(cancelled)
-        thread.start()
         try:
-            while True:
-                value, error = told.get()
-                if isinstance(error, StopIteration):
-                    return
-                if error is not None:
-                    raise error
+            future = self._thread.submit(target)
+            while (value := told.get()) is not end:
                 yield value
+            future.result()
         finally:
             cancelled.set()
             running.discard(cancelled)
 
-    def wait(self, seconds: float) -> None:
-        """Wait until the work that runs has ended."""
-        if self._lock.acquire(timeout=seconds):
-            self._lock.release()
+    def end(self) -> None:
+        """Wait until the work that runs has ended, and begin none that waits."""
+        self._thread.shutdown(cancel_futures=True)
