@@ -6,9 +6,11 @@ import argparse
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_makeavid.cli.options import add_sampling_options, check_at_least_one
+from keras_makeavid.files import missing_file
 from keras_makeavid.presets import DEFAULT_PRESET
 
 EXAMPLE = 'makeavid generate "a red star moving left" --seed 7 --out star.mp4'
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from keras_makeavid import TextToVideo
 
 _FORMATS = ("mp4", "gif", "webp", "png")
-# What changes nothing, of what came later than lists of prompts.
-_PLAIN = {"cache_interval": 1, "guidance_rescale": 0, "freeu": None, "free_init": 1}
 
 
 def add_arguments(option) -> None:
@@ -71,14 +71,13 @@ def add_video_options(option) -> None:
     option(
         "--out",
         help="file to write: .mp4, .gif, .webp, or a folder of PNG frames; else video, "
-        "of --format",
+        "of --format. A contact sheet of the frames is written beside it",
     )
     option(
         "--format",
         choices=_FORMATS,
         help="file format if --out is not given (mp4 by default); png writes a folder",
     )
-    option("--sheet", help="picture of all frames, .png; beside the video if not given")
     option("--negative", default="", help="what to avoid")
     option(
         "--background",
@@ -181,8 +180,8 @@ def prepare(options) -> None:
         raise ValueError("One of PROMPT and --prompts is wanted, and not both.")
     check_at_least_one(options, "frames", "steps", "batch_size")
     if options.prompts is not None:
-        if options.sheet is not None or options.format == "png":
-            raise ValueError("--prompts writes video files alone: no --sheet, no PNG.")
+        if options.format == "png":
+            raise ValueError("--prompts writes video files alone, no PNG.")
         # Workers of Ray load the preset, and nothing beside it.
         others = ("lora", "embedding", "fast_decode", "quantize", "low_memory", "dtype")
         for partner, names in (
@@ -234,20 +233,11 @@ def prepare_sampling(options) -> None:
         suffix = f".{options.format or 'mp4'}"
         options.out = "video" if suffix == ".png" else f"video{suffix}"
     elif options.format is not None:
-        suffix = os.path.splitext(options.out)[1].lower()
-        if suffix != ("" if options.format == "png" else f".{options.format}"):
-            raise ValueError(
-                f"--format {options.format} does not go with --out {options.out}"
-            )
-    if options.sheet is None:
-        options.sheet = f"{os.path.splitext(options.out.rstrip(os.sep))[0]}_sheet.png"
+        raise ValueError("--format does not go with --out, whose ending says it")
     video.check_video_path(options.out, 8 if options.fps is None else options.fps)
-    video.check_image_path(options.sheet)
-    files = [("--lora", path) for path, _ in options.lora]
-    files += [("--embedding", path) for path in options.embedding]
-    for name, path in files:
+    for path in (*options.embedding, *(path for path, _ in options.lora)):
         if not os.path.exists(path):
-            raise FileNotFoundError(f"{name}: there is no file {path}")
+            raise missing_file(Path(path))
 
 
 def load_task(options) -> TextToVideo:
@@ -298,13 +288,8 @@ def run(options) -> int:
 
 def settings(options) -> dict[str, Any]:
     """Arguments of `generate` that all commands have that make a video."""
-    return {
-        **_named(options, "guidance_rescale guidance_interval cache_interval"),
-        **_named(options, "freeu free_init seed"),
-        "negative_prompts": options.negative,
-        "progress": True,
-        **_shared_settings(options),
-    }
+    own = {"seed": options.seed, "negative_prompts": options.negative}
+    return {**own, "progress": True, **_shared_settings(options)}
 
 
 def write(options, frames, fps: float) -> None:
@@ -312,9 +297,10 @@ def write(options, frames, fps: float) -> None:
     from keras_makeavid import video
 
     video.write_video(options.out, frames, fps=fps)
-    video.write_image(options.sheet, video.contact_sheet(frames))
+    sheet = f"{os.path.splitext(options.out.rstrip(os.sep))[0]}_sheet.png"
+    video.write_image(sheet, video.contact_sheet(frames))
     print(options.out)
-    print(options.sheet)
+    print(sheet)
 
 
 def _named(options, names: str) -> dict[str, Any]:
@@ -335,6 +321,8 @@ def _shared_settings(options):
     """Those of every command, for one video and for many."""
     return {
         **_named(options, "height width scheduler prompt_weighting long_prompts"),
+        **_named(options, "guidance_rescale guidance_interval cache_interval"),
+        **_named(options, "freeu free_init"),
         "num_steps": options.steps,
         "tile_size": options.tile,
         "fast_decode": options.fast_decode is not None,
@@ -357,12 +345,6 @@ def _run_many(options):
         **_own_settings(options),
         **_shared_settings(options),
     }
-    # What is not said does not change the names of files that are there already.
-    for name, plain in _PLAIN.items():
-        if getattr(options, name) != plain:
-            defaults[name] = getattr(options, name)
-    if tuple(options.guidance_interval) != (0.0, 1.0):
-        defaults["guidance_interval"] = list(options.guidance_interval)
     with progress_bar(len(requests), "generate", unit="video") as bar:
         report = generate_many(
             task,

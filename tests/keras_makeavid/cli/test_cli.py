@@ -106,7 +106,7 @@ def test_help_lists_the_commands(capsys):
 
 
 def test_a_device_may_be_named(preset, picture, tmp_path, capsys):
-    places = ("--out", tmp_path / "out", "--sheet", tmp_path / "sheet.png")
+    places = ("--out", tmp_path / "out")
     few = ("--hint", picture, "--frames", 4, "--steps", 1, "--preset", preset, *places)
     assert run("generate", "a cat", *few, "--device", "cpu") == 0
     for device in ("gpu:7", "nonsense"):
@@ -168,16 +168,12 @@ def test_the_version_is_printed(capsys):
             "generate: error: There is no folder none",
         ),
         (
-            ["generate", "a cat", "--preset", "PRESET", "--sheet", "sheet.bmp"],
-            "generate: error: A picture must be written as .* Received: '.bmp'",
-        ),
-        (
             ["generate", "a cat", "--preset", "PRESET", "--hint", "missing.png"],
             "generate: error: There is no file missing.png",
         ),
         (
             ["generate", "a cat", "--preset", "PRESET", "--lora", "missing:0.5"],
-            "generate: error: --lora: there is no file missing",
+            "generate: error: There is no file missing",
         ),
         (
             ["generate", "a cat", "--preset", "PRESET", "--height", "100"],
@@ -199,7 +195,7 @@ def test_the_version_is_printed(capsys):
         (["generate"], "generate: error: One of PROMPT and --prompts"),
         (
             [*("generate", "a cat", "--preset", "PRESET"), *OTHER_FORMAT],
-            "generate: error: --format gif does not go with --out video.mp4",
+            "generate: error: --format does not go with --out",
         ),
         (
             ["generate", "a cat", "--preset", "PRESET", "--steps", "many"],
@@ -216,10 +212,6 @@ def test_the_version_is_printed(capsys):
         (
             ["evaluate", "--preset", "PRESET", "--count", "41"],
             "evaluate: error: count must be from 1 to 40. Received: 41",
-        ),
-        (
-            ["evaluate", "--preset", "PRESET", "--min-motion", "0.9", "2"],
-            "evaluate: error: The thresholds of motion must be two rates",
         ),
         (
             ["evaluate", "--preset", "PRESET", "--out", "none/evaluation"],
@@ -456,14 +448,14 @@ def test_generate_writes_the_frames_that_the_task_generates(
     preset, task, picture, hint, tmp_path, capfd
 ):
     options = ("--hint", picture, "--frames", 4, "--steps", 2, "--guidance", 5)
-    places = ("--out", tmp_path / "frames", "--sheet", tmp_path / "sheet.png")
+    places = ("--out", tmp_path / "frames")
     code = run(
         *("generate", "a cat", "--negative", "a dog", "--seed", 3),
         *("--preset", preset, *options, *places),
     )
     assert code == 0
     out, error = capfd.readouterr()
-    assert out == f"{tmp_path / 'frames'}\n{tmp_path / 'sheet.png'}\n"
+    assert out == f"{tmp_path / 'frames'}\n{tmp_path / 'frames_sheet.png'}\n"
     assert without_backend_log(error) == ""
 
     (expected,) = task.generate(
@@ -478,7 +470,7 @@ def test_generate_writes_the_frames_that_the_task_generates(
     paths = sorted((tmp_path / "frames").iterdir())
     frames = np.stack([video.read_image(path) for path in paths])
     np.testing.assert_array_equal(frames, expected)
-    sheet = video.read_image(tmp_path / "sheet.png")
+    sheet = video.read_image(tmp_path / "frames_sheet.png")
     np.testing.assert_array_equal(sheet, video.contact_sheet(frames))
 
 
@@ -564,7 +556,6 @@ def test_generate_decodes_by_a_tiny_decoder(preset, picture, tmp_path, capfd):
         (("--format", "png"), ("video", "video_sheet.png")),
         (("--out", "cat.webp"), ("cat.webp", "cat_sheet.png")),
         (("--out", "frames/"), ("frames/", "frames_sheet.png")),
-        (("--out", "cat.mp4", "--format", "mp4"), ("cat.mp4", "cat_sheet.png")),
     ],
 )
 def test_what_is_not_told_follows_from_the_rest(
@@ -618,7 +609,7 @@ def test_evaluate_reports_what_untrained_videos_show_and_fails(preset, tmp_path,
     assert run("evaluate", *places, *options, "--hints") == 1
     printed, error = capfd.readouterr()
     assert "| videos | 4 | 0 | 4 |" in printed
-    assert printed.endswith(f"{out / 'gallery.png'}\n")
+    assert printed.endswith(f"{out / 'evaluation.html'}\n")
     assert "below the bar: motion of seen triples: 0.0%, below 95%" in error
     content = json.loads((out / "evaluation.json").read_text())
     assert content["settings"]["steps"] == 1
@@ -630,10 +621,7 @@ def test_evaluate_reports_what_untrained_videos_show_and_fails(preset, tmp_path,
     assert [video["seed"] for video in content["videos"]] == [0, 1, 2, 3]
     assert all(0 < video["hint_psnr"] < 100 for video in content["videos"])
 
-    # What is asked of nothing is reached by anything.
-    rates = (f"--min-{name}" for name in ("colour", "shape", "motion", "background"))
-    least = [argument for rate in rates for argument in (rate, 0, 0)]
-    assert run("evaluate", *places, *options, "--spatial-only", *least) == 0
+    assert run("evaluate", *places, *options, "--spatial-only", "--no-bar") == 0
     content = json.loads((out / "evaluation.json").read_text())
     assert content["settings"]["spatial_only"] is True
     assert content["rates"]["seen"]["hint_psnr"] is None

@@ -164,7 +164,7 @@ def test_the_command_writes_them_and_counts(preset, picture, tmp_path, capfd):
 @pytest.mark.once
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["a cat", "--prompts", "p.txt"], ["--prompts", "p.txt", "--sheet", "s.png"]],
+    [[], ["a cat", "--prompts", "p.txt"], ["--prompts", "p.txt", "--format", "png"]],
 )
 def test_what_does_not_go_together_is_refused(arguments, capsys):
     assert main(["generate", *arguments]) == 2
