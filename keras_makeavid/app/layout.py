@@ -376,7 +376,7 @@ def _add_evaluation(handlers: Handlers) -> None:
     preset = _choice_of_model(handlers)
     with gr.Row():
         # Gradio refuses what lies beyond them, and rounds the rest.
-        whole = {"step": 1, "precision": 0}
+        whole: dict[str, Any] = {"step": 1, "precision": 0}
         count = gr.Slider(1, 8, 2, label="Prompts of each kind", **whole)
         seeds = gr.Slider(1, 4, 1, label="Videos of each prompt", **whole)
         steps = gr.Slider(1, 100, 20, label="Steps", **whole)

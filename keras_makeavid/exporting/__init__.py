@@ -199,8 +199,9 @@ def _trace(part: Part, path: Path, task) -> None:
 
     rows, columns, _ = task._latent_shape(task.height, task.width)
     factor = task.vae.downsampling_factor
-    known = {"frames": task.num_frames, "rows": rows, "columns": columns, "images": 1}
-    known |= {"pixel rows": rows * factor, "pixel columns": columns * factor}
+    known: dict[Any, int] = {"frames": task.num_frames, "images": 1}
+    known |= {"rows": rows, "pixel rows": rows * factor}
+    known |= {"columns": columns, "pixel columns": columns * factor}
 
     class Module(torch.nn.Module):
         def forward(self, *tensors):

@@ -155,10 +155,8 @@ def encode_motions(
     }
     made = 0
     for index in range(count):
-        clip_id, told = (
-            f"motions-{index:08}",
-            {"caption": clips.caption(index), **facts},
-        )
+        clip_id = f"motions-{index:08}"
+        told = {"caption": clips.caption(index), **facts}
         if writer.stored.get(clip_id) == told:
             writer.keep(clip_id)
         else:

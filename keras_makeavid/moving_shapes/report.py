@@ -54,8 +54,10 @@ class Gallery:
 
     def examples(self) -> list[Markup]:
         """Videos that do not show what they should, and some that do, for a page."""
-        parts = self._shown.items()
-        return [e for name, us in parts for e in (element("h2", name), *us.values())]
+        shown = []
+        for name, videos in self._shown.items():
+            shown += [element("h2", name), *videos.values()]
+        return shown
 
 
 def markdown_table(evaluation: Evaluation) -> str:
