@@ -199,7 +199,7 @@ def _trace(part: Part, path: Path, task) -> None:
 
     rows, columns, _ = task._latent_shape(task.height, task.width)
     factor = task.vae.downsampling_factor
-    known: dict[Any, int] = {"frames": task.num_frames, "images": 1}
+    known: dict[int | str, int] = {"frames": task.num_frames, "images": 1}
     known |= {"rows": rows, "pixel rows": rows * factor}
     known |= {"columns": columns, "pixel columns": columns * factor}
 
@@ -212,7 +212,7 @@ def _trace(part: Part, path: Path, task) -> None:
         variable.value.requires_grad_(False)
     examples, open_axes = [], dict[str, Any]()
     for name, axes in part.inputs.items():
-        sizes = [known.get(axis, axis) for axis in axes]
+        sizes: list[Any] = [known.get(axis, axis) for axis in axes]
         examples.append(torch.ones(sizes, dtype=getattr(torch, _dtype_of(name))))
         named = {i: axis for i, axis in enumerate(axes) if isinstance(axis, str)}
         open_axes |= {name: named} if named else {}
