@@ -22,6 +22,13 @@ def add_arguments(option) -> None:
     option("--count", default=24, help="prompts of each kind in that list")
     option("--wordings", default=False, help="draw a wording of each of these prompts")
     option("--seeds", default=4, help="videos of each prompt")
+    option(
+        "--control",
+        default=False,
+        help="measure in-betweens (in two steps without guidance), continuation, long "
+        "videos and prompts that change, two --count videos of each, in place of "
+        "prompts",
+    )
     option("--hints", default=False, help="give videos true first frames as hints")
     option("--spatial-only", default=False, help="leave out the temporal parts")
     option("--out", default="evaluation", help="folder of the report")
@@ -45,6 +52,8 @@ def prepare(options) -> None:
 
 def run(options) -> int:
     """Generate, measure and report; 1 if something is below the bar."""
+    if options.control:
+        return _run_control(options)
     from keras_makeavid import TextToVideo, moving_shapes
     from keras_makeavid.progress import progress_bar
 
@@ -85,3 +94,34 @@ def run(options) -> int:
     for failure in failures:
         print(f"below the bar: {failure}", file=sys.stderr)
     return int(bool(failures) and not options.no_bar)
+
+
+def _run_control(options) -> int:
+    from pathlib import Path
+
+    from keras_makeavid import TextToVideo
+    from keras_makeavid.json_files import write_json
+    from keras_makeavid.moving_shapes.control import evaluate_control
+    from keras_makeavid.video import contact_sheet, write_image
+
+    first = {}
+
+    def on_video(name, frames):
+        if name not in first:
+            print(f"{name} ...", file=sys.stderr)
+            first[name] = frames
+
+    task = TextToVideo.from_preset(options.preset)
+    how = {"num_steps": options.steps, "guidance_scale": options.guidance}
+    rows = evaluate_control(task, 2 * options.count, on_video, **how)
+    out = Path(options.out)
+    out.mkdir(exist_ok=True)
+    write_json(out / "control.json", [row._asdict() for row in rows])
+    for name, frames in first.items():
+        path = out / f"{name.replace(' ', '_')}.png"
+        write_image(path, contact_sheet(frames))
+    print("| | measured | bar |\n|---|---|---|")
+    for row in rows:
+        bound = "at most" if row.most else "at least"
+        print(f"| {row.name} | {row.value:.3g} | {bound} {row.bar:g} |")
+    return int(not all(row.holds for row in rows) and not options.no_bar)
