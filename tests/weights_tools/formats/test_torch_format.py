@@ -475,7 +475,7 @@ def test_tensors_that_are_not_plain_are_refused(path, save):
     save({"a": torch.ones(2, 2).to_sparse()})
     assert "tensor 'a': is no plain tensor" in refused(path)
     save({"a": torch.ones(2, dtype=torch.complex64).conj()})
-    assert "conjugated or negated view" in refused(path)
+    assert "is no plain tensor" in refused(path)
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.9, 0.99])
