@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from pyfive.dataobjects import DataObjects
 from pyfive.misc_low_level import SuperBlock
-from pyfive.p5t import P5FloatType, P5IntegerType, P5OpaqueType
+from pyfive.p5t import P5EnumType, P5FloatType, P5IntegerType, P5OpaqueType
 
 from weights_tools.formats import tensors
 
@@ -30,7 +30,7 @@ _FLOATS = {
     (0, 32, 23, 8, 0, 23, 127): "float32",
     (0, 64, 52, 11, 0, 52, 1023): "float64",
 }
-_WRITTEN = {"bfloat16", "float16", "float32", "float64"} | {
+_WRITTEN = {"bool", "bfloat16", "float16", "float32", "float64"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 
@@ -137,6 +137,9 @@ def _dtype(found: _Objects) -> str:
             return _FLOATS[form]
     elif isinstance(ptype, P5IntegerType) and ptype.dtype.str[0] != ">":
         return ptype.dtype.name
+    elif isinstance(ptype, P5EnumType):
+        if ptype.dtype == "i1" and ptype.mapping == {"FALSE": 0, "TRUE": 1}:
+            return "bool"
     elif isinstance(ptype, P5OpaqueType) and ptype.size == 2:
         kind = _texts(found).get("dtype", kind)
         if kind == "bfloat16":

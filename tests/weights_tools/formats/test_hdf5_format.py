@@ -51,7 +51,7 @@ def small_model(dtype="float32"):
     return model
 
 
-DTYPES = [f"{sign}int{n}" for sign in ("", "u") for n in (8, 16, 32, 64)]
+DTYPES = ["bool", *(f"{sign}int{n}" for sign in ("", "u") for n in (8, 16, 32, 64))]
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, "float16", "float32", "float64"])
@@ -178,9 +178,6 @@ REFUSALS = {
     ),
     "has a dtype that no weight has: Opaque": lambda f, p: f.create_dataset(
         "a", data=np.zeros(2, ml_dtypes.bfloat16)
-    ),
-    "has a dtype that no weight has: Enum": lambda f, p: f.create_dataset(
-        "a", data=[True]
     ),
     "Reference": lambda f, p: f.create_dataset("a", (2,), h5py.ref_dtype),
     "Compound": lambda f, p: f.create_dataset("a", data=np.zeros(2, "c8")),
