@@ -194,6 +194,9 @@ def begin_hdf5(
                 dataset = file.create_dataset(
                     name, spec.shape, spec.numpy_dtype, dcpl=creation, fill_time="never"
                 )
+                if not spec.shape:
+                    # h5py gives a scalar its place when something is written to it.
+                    dataset[()] = np.zeros((), spec.numpy_dtype)
                 if spec.dtype == "bfloat16":
                     # As Keras does: two bytes without a meaning, and this beside them.
                     dataset.attrs["dtype"] = spec.dtype
