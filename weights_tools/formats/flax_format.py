@@ -17,7 +17,7 @@ from weights_tools.formats import tensors
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 _LONGEST_KEY = 1024
 # More than the head of any object that is read takes.
-_WINDOW = 2**12
+_WINDOW = 2**10
 # A hundred times those of a full training state of this family.
 _MOST_ENTRIES = 1_000_000
 _LARGEST_ARRAY = 2**30
@@ -43,9 +43,8 @@ def is_flax(start: bytes) -> bool:
 def open_flax(file: tensors.MappedFile) -> tensors.TensorFile:
     """Open a file of Flax by its heads alone; what is no array is left out."""
     walk = _Walk(file)
-    prefix: tuple[str, ...] = ()
     try:
-        walk.entries(prefix)
+        walk.entries(())
     except tensors.FormatError:
         raise
     except Exception as error:
@@ -106,9 +105,10 @@ class _Walk:
             self.entry((*prefix, self.key(prefix)))
 
     def key(self, prefix: tuple[str, ...]) -> str:
-        key = self.library("unpack")
-        if isinstance(key, str) and len(key.encode()) <= _LONGEST_KEY:
-            return key
+        if self.kind() == "str":
+            _, (start, length) = self.data()
+            if length <= _LONGEST_KEY:
+                return self.file.map[start : start + length].decode()
         raise self.error(prefix, f"a key is no text of up to {_LONGEST_KEY} bytes")
 
     def entry(self, path: tuple[str, ...]) -> None:

@@ -278,9 +278,11 @@ def _tensors_of(
         raise file.error(f"holds no tensors, only entries {keys}")
     tensors = places[chosen]
     others = [
-        f"{shortened(str(key))[1:-1]}: an entry of the checkpoint"
+        f"{shortened(str(key))[1:-1]}: "
+        + ("further entries" if key == chosen else "an entry of the checkpoint")
         for key, value in content.items()
-        if isinstance(value, dict | list | tuple) and value and key != chosen
+        if isinstance(value, dict | list | tuple | _Object) and value
+        if key != chosen or len(value) > len(tensors)
     ]
     for name, tensor in tensors.items():
         if not isinstance(name, str):

@@ -120,7 +120,6 @@ def create_tensors(
         raise IsADirectoryError(f"{path} is a folder, expected a file or nothing.")
     specs = {name: checked_spec(*spec) for name, spec in specs.items()}
     texts = dict(metadata or {})
-    begin: Callable[[Path], Mapping[str, int]]
     if format == "hdf5":
         check_hdf5(specs)
         begin = functools.partial(begin_hdf5, specs=specs, metadata=texts)

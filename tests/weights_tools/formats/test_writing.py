@@ -203,7 +203,7 @@ def test_a_place_that_cannot_be_written_to_is_named_first(tmp_path, container):
 def test_a_file_larger_than_the_disk_is_refused_before_anything_is_written(
     path, container
 ):
-    specs = {"a": TensorSpec((2**42,), "float32")}
+    specs = {f"{i}": TensorSpec((2**28,), "float32") for i in range(2**14)}
     with pytest.raises(OSError, match="1759218.* bytes are needed, .* are free"):
         create_tensors(path, specs, container)
     assert os.listdir(path.parent) == []
