@@ -282,7 +282,7 @@ def _tensors_of(
         + ("further entries" if key == chosen else "an entry of the checkpoint")
         for key, value in content.items()
         if isinstance(value, dict | list | tuple | _Object) and value
-        if key != chosen or len(value) > len(tensors)
+        if key != chosen or len(content[key]) > len(tensors)
     ]
     for name, tensor in tensors.items():
         if not isinstance(name, str):
