@@ -204,7 +204,7 @@ def timed(
     source: str,
     out: str,
     layout: str,
-    tokenizer: str = "",
+    base: str = "",
     dtype: str | None = None,
 ) -> dict:
     """Convert, watching seconds and anonymous memory."""
@@ -222,7 +222,7 @@ def timed(
     start = time.perf_counter()
     convert = getattr(weights_tools, operation)
     try:
-        report = convert(source, out, layout, tokenizer=tokenizer or None, dtype=dtype)
+        report = convert(source, out, layout, base=base or None, dtype=dtype)
         seconds = time.perf_counter() - start
     finally:
         finished.set()
@@ -328,11 +328,9 @@ def remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def row(
-    only, title, operation, source: Path, out: Path, layout, peer, tokenizer=""
-) -> None:
+def row(only, title, operation, source: Path, out: Path, layout, peer, base="") -> None:
     """Convert, compare and print a line of the table, if it is asked for."""
-    arguments = (operation, str(source), str(out), layout, str(tokenizer))
+    arguments = (operation, str(source), str(out), layout, str(base))
     if not any(text in title for text in only):
         # Rows that follow need it.
         in_a_process("timed", *arguments)

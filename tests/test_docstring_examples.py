@@ -35,7 +35,6 @@ NEED_MORE = {
     "weights_tools.lora.convert_lora",
     "weights_tools.opening.open_source",
     "weights_tools.verification",
-    "weights_tools.loading.load_into_kerascv",
 }
 
 

@@ -10,7 +10,7 @@ from weights_tools.configs import (
     unet_from_diffusers_config,
 )
 from weights_tools.conversion import ConversionReport, convert, inflate
-from weights_tools.loading import load_into_kerascv, load_model, load_weights
+from weights_tools.loading import load_model, load_weights
 from weights_tools.lora import LORA_FORMS, convert_lora
 from weights_tools.opening import open_source
 from weights_tools.verification import (
@@ -32,7 +32,6 @@ __all__ = [
     "convert_lora",
     "inflate",
     "inspect",
-    "load_into_kerascv",
     "load_model",
     "load_weights",
     "open_source",

@@ -31,9 +31,6 @@ KERNEL_IN = "conv_in/spatial_conv/kernel"
 # CLIP's text encoders have heads of 64.
 _TEXT_HEAD_WIDTH = 64
 
-# A tiny autoencoder's coder has some twenty.
-_MOST_STEPS = 256
-
 # Names of the one layer that holds the whole model, first in each variable's path.
 _NETWORKS = {
     **{"unet": "unet/", "vae": "autoencoder/", "text_encoder": ""},
@@ -91,6 +88,8 @@ def _model(kind, arguments):
 
 def infer_arguments(file: TensorFile, layout: Layout, root: str) -> dict[str, Any]:
     """Arguments of the model whose weights a file holds, the layout's defaults too."""
+    if layout.kind not in _INFER:
+        raise file.error(f"holds a {layout.kind}, and no config.json lies beside it")
     shapes = _Shapes(file, layout, root)
     return {**_INFER[layout.kind](shapes), **layout.defaults}
 
@@ -108,18 +107,12 @@ class _Shapes:
         """Size of our last axis there, or of one some places before it."""
         name = self._layout.tensor_name(path, self._root)
         spec = self._file.specs.get(name)
-        if spec is None:
-            raise self._file.error(
-                f"must be there in a {self._layout.kind} in layout "
-                f"{self._layout.name!r}",
-                tensor=name,
-            )
-        rank = len(spec.shape)
-        if rank <= back:
-            raise self._file.error(
-                f"must have {back + 1} axes or more. Received: shape {spec.shape}",
-                tensor=name,
-            )
+        rank = len(spec.shape) if spec else 0
+        if spec is None or rank <= back:
+            layout = f"a {self._layout.kind} in layout {self._layout.name!r}"
+            expected = f"must be there in {layout}, with {back + 1} axes or more"
+            received = spec.shape if spec else "nothing"
+            raise self._file.error(f"{expected}. Received: {received}", name)
         return spec.shape[self._layout.order(path, rank).index(rank - 1 - back)]
 
     def count(self, row: str) -> int:
@@ -199,25 +192,8 @@ def _text_encoder(shapes: _Shapes) -> dict[str, Any]:
     }
 
 
-def _tiny_vae(shapes: _Shapes) -> dict[str, Any]:
-    def blocks(coder):
-        # Those of a level follow each other; convolutions stand between levels.
-        names = (f"{coder}/layers_{i}/conv_0/kernel" for i in range(_MOST_STEPS))
-        runs = itertools.groupby(name in shapes for name in names)
-        return [len(list(run)) for is_block, run in runs if is_block]
-
-    return {
-        "in_channels": shapes.size("encoder/layers_0/kernel", 1),
-        "channels": shapes.size("encoder/layers_0/kernel"),
-        "latent_channels": shapes.size("decoder/layers_0/kernel", 1),
-        "encoder_blocks": blocks("encoder"),
-        "decoder_blocks": blocks("decoder"),
-    }
-
-
 _INFER: Mapping[str, Callable[[_Shapes], dict[str, Any]]] = {
     "unet": _unet,
     "vae": _vae,
     "text_encoder": _text_encoder,
-    "tiny_vae": _tiny_vae,
 }

@@ -91,8 +91,7 @@ class Component:
         if missing and self.kind == "vae":
             raise ValueError(
                 f"{self.path} is one half of an autoencoder, without {missing[0]}: "
-                "KerasCV's Decoder and its ImageEncoder (published as vae_encoder.h5) "
-                "are both needed, in one folder or list"
+                "give the files of KerasCV's Decoder and ImageEncoder in one folder"
             )
         if missing and self.part == MOTION:
             problem = f"{self.path} holds motion modules alone"

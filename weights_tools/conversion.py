@@ -1,7 +1,6 @@
 """Checkpoints from one layout to another, and from image to video."""
 
 import math
-import os
 import re
 import zlib
 from collections.abc import Callable, Mapping
@@ -16,7 +15,6 @@ import numpy as np
 from keras_makeavid.files import StrPath, check_replaceable_folder, existing_parent
 from keras_makeavid.layers.motion_module import sinusoids
 from keras_makeavid.models.unet_pseudo3d import MOTION_MODULES
-from keras_makeavid.text import TextToVideoPreprocessor
 from keras_makeavid.validation import check_choice, refusal
 from weights_tools.architectures import KERNEL_IN, complete
 from weights_tools.checkpoint import MOTION, Checkpoint, Component
@@ -81,7 +79,6 @@ def convert(
     variant: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     base: StrPath | None = None,
-    tokenizer: StrPath | None = None,
     inflating: bool | Literal["auto"] = False,
     motion: StrPath | keras.Model | None = None,
     force: bool = False,
@@ -106,8 +103,8 @@ def convert(
         part: The one part to convert, such as `"unet"`. `None` converts all.
         variant: As for `open_source`.
         overrides: As for `open_source`.
-        base: Source of parts that `source` lacks, such as the pipeline of a UNet alone.
-        tokenizer: Folder of the tokenizer, for a source that has none.
+        base: Source of what `source` lacks, such as the pipeline of a UNet alone, or of
+            a file whose tokens are not CLIP's own.
         inflating: `True` makes a video model of the image model first, as `inflate`
             does; `"auto"` does so if the source has an image model.
         motion: Where it inflates: a source of motion modules, such as
@@ -134,7 +131,7 @@ def convert(
     out = _checked_target(out, layout, dtype, force)
     told, told_of_modules = _told(overrides or {}, motion)
     with ExitStack() as stack:
-        checkpoint = _opened(source, part, variant, told, base, tokenizer, stack)
+        checkpoint = _opened(source, part, variant, told, base, stack)
         parts = checkpoint.components
         is_image = "unet" in parts and not parts["unet"].is_video
         if motion is not None:
@@ -195,22 +192,20 @@ def _open_motion(motion, overrides, checkpoint, stack) -> Component | dict[str, 
     return modules
 
 
-def _opened(source, part, variant, overrides, base, tokenizer, stack) -> Checkpoint:
-    """What is to be written, of the source, its base and its tokenizer."""
+def _opened(source, part, variant, overrides, base, stack) -> Checkpoint:
+    """What is to be written, of the source and its base."""
     mine = stack.enter_context(open_source(source, variant, overrides))
     other = Checkpoint()
     if base is not None:
         # The mean is that of the source.
-        same = None if variant == "ema" else variant
-        other = stack.enter_context(open_source(base, same))
+        variant = None if variant == "ema" else variant
+        other = stack.enter_context(open_source(base, variant))
     components = {**other.components, **mine.components}
     if part is not None:
         component = mine.component(part)
         # Alone, the UNet of first frames is a UNet like any other.
         components = {component.part: component}
     preprocessor = mine.preprocessor or other.preprocessor
-    if tokenizer is not None:
-        preprocessor = TextToVideoPreprocessor.from_hub_folder(os.fspath(tokenizer))
     schedule = mine.schedule or other.schedule
     defaults = {**other.defaults, **mine.defaults}
     return Checkpoint(components, preprocessor, schedule, defaults, mine.left_out)

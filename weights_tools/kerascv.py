@@ -313,9 +313,6 @@ KERASCV_KINDS = {
 # What KerasCV's classes compute in their own way, whatever the weights were made for.
 _OWN_WAY = {"gelu", "epsilon", "transformer_epsilon", "layer_norm_epsilon"}
 
-# Where an old file of a whole model has its weights.
-_OLD_WEIGHTS = "model_weights"
-
 
 def is_kerascv_model(model: keras.Model) -> bool:
     """Whether a live model is KerasCV's, which is not imported for that."""
@@ -418,33 +415,21 @@ def _in_order(file: Hdf5Tensors) -> tuple[KerasCVClass, TensorFile]:
         )
     known = numbers[len(layers)]
     tensors = [name for names in layers for name in names]
-    missing = [name for name in tensors if name not in file.specs]
-    if missing:
-        raise file.error("is named but not there", tensor=missing[0])
-    with reading(file.path):
+    with reading(file.path, reason="names a tensor that is not there"):
         names = _named(known, [len(names) for names in layers])
-    return known, file.renamed(dict(zip(names, tensors, strict=True)))
+        return known, file.renamed(dict(zip(names, tensors, strict=True)))
 
 
 def _layers_in(file: Hdf5Tensors) -> list[list[str]]:
     """Names of the tensors of each layer with weights, in the order that is told."""
-    root = _OLD_WEIGHTS if _OLD_WEIGHTS in file.groups else ""
-    layers = []
-    for layer in _listed(file.texts(root), "layer_names"):
-        group = f"{root}/{layer}".removeprefix("/")
-        if group not in file.groups:
-            raise file.error(f"names a layer that is not there: {layer!r:.80}")
-        names = _listed(file.texts(group), "weight_names")
-        if names:
-            layers.append([f"{group}/{name}" for name in names])
-    return layers
+    layers = _listed(file, "", "layer_names")
+    tensors = [[f"{x}/{n}" for n in _listed(file, x, "weight_names")] for x in layers]
+    return list(filter(None, tensors))
 
 
-def _listed(texts: Mapping[str, Any], name: str) -> list[str]:
-    """A list of names, which Keras cuts into numbered pieces where it is long."""
-    pieces = [name, *(f"{name}{index}" for index in range(len(texts)))]
-    lists = [texts[piece] for piece in pieces if isinstance(texts.get(piece), list)]
-    return [text for found in lists for text in found]
+def _listed(file: Hdf5Tensors, group: str, attribute: str) -> list[str]:
+    names = file.texts(group).get(attribute)
+    return names if isinstance(names, list) else []
 
 
 def _checkpoint(

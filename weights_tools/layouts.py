@@ -395,6 +395,14 @@ _VAE_RENAMES = (
     (r"downsamplers_0/", "downsamplers_0/conv/"),
     *_NUMBERED,
 )
+_VAE_PROJECTIONS = {
+    "diffusers": [(r"to_out/", "to_out.0/")],
+    # Files from before diffusers 0.15, such as Stable Diffusion 1.5's own.
+    "diffusers_old": [
+        *((rf"to_{x[0]}/", f"{x}/") for x in ("query", "key", "value")),
+        (r"to_out/", "proj_attn/"),
+    ],
+}
 _VAES = (
     _vae(
         **_KERAS,
@@ -407,23 +415,9 @@ _VAES = (
         ),
         roots=("layers/autoencoder/", "vae/layers/autoencoder/"),
     ),
-    _vae(
-        name="diffusers",
-        **_TORCH,
-        renames=(*_VAE_RENAMES, (r"to_out/", "to_out.0/"), *TORCH_LEAVES),
-    ),
-    # Files from before diffusers 0.15, such as Stable Diffusion 1.5's own.
-    _vae(
-        name="diffusers_old",
-        **_TORCH,
-        renames=(
-            *_VAE_RENAMES,
-            (r"to_q/", "query/"),
-            (r"to_k/", "key/"),
-            (r"to_v/", "value/"),
-            (r"to_out/", "proj_attn/"),
-            *TORCH_LEAVES,
-        ),
+    *(
+        _vae(name=name, **_TORCH, renames=(*_VAE_RENAMES, *own, *TORCH_LEAVES))
+        for name, own in _VAE_PROJECTIONS.items()
     ),
     _vae(
         name="ldm",

@@ -1,7 +1,6 @@
-"""Load weights into live models: ours from any source, and KerasCV's."""
+"""Load weights of any source into live models of ours."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,11 @@ import numpy as np
 
 from keras_makeavid.files import StrPath
 from keras_makeavid.validation import check_choice
-from weights_tools import kerascv
 from weights_tools.architectures import kind_of, variables_of
-from weights_tools.checkpoint import assign, assign_weights, misfit, weights_from_file
+from weights_tools.checkpoint import assign_weights, weights_from_file
 from weights_tools.formats import TensorFile, TensorSpec, open_tensors
-from weights_tools.layouts import LAYOUTS, Layout, get_layout
-from weights_tools.opening import open_source
+from weights_tools.layouts import get_layout
+from weights_tools.opening import find_layout, open_source
 
 
 def load_model(
@@ -69,82 +67,14 @@ def load_weights(
     weights_tools.load_weights(unet, "unet/diffusion_pytorch_model.safetensors")
     ```
     """
+    kind = kind_of(model)
+    name = None if layout == "auto" else get_layout(kind, layout).name
     with _tensors(source) as file:
         shapes = {path: tuple(v.shape) for path, v in variables_of(model).items()}
-        found, root = _best_layout(file, kind_of(model), layout, shapes)
-        weights = weights_from_file(file, found, root, shapes)
-        weights.check_readable()
+        weights = weights_from_file(file, *find_layout(file, kind, name), shapes)
+        for path in weights.specs:
+            weights.read(path)
         assign_weights(model, weights)
-
-
-def load_into_kerascv(
-    model: keras.Model,
-    source: StrPath | keras.Model | Sequence[keras.Model],
-    part: str | None = None,
-    *,
-    variant: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-) -> int:
-    """Load weights of any source into a live model of KerasCV.
-
-    That is a `DiffusionModel`, `Decoder`, `ImageEncoder` or `TextEncoder`: others, and
-    weights that do not fit, are a `ValueError`, before the first weight changes. `part`
-    is one to load, such as `"image_unet"`; `None` is that of the model's kind. The rest
-    is as for `open_source`.
-
-    Returns:
-        Number of parameters that the model has no place for: temporal ones.
-
-    Example:
-    ```python
-    decoder = keras_cv.models.stable_diffusion.Decoder(512, 512, download_weights=False)
-    load_into_kerascv(decoder, "stable-diffusion-inpainting")
-    ```
-    """
-    known = kerascv.class_of(model)
-    layout = known.layout
-    with open_source(source, variant, overrides) as opened:
-        component = kerascv.fitted(opened.component(part or layout.kind))
-        variables = kerascv.named_variables(model)
-        specs = component.weights.specs
-        names = {path: layout.tensor_name(path) for path in specs if layout.holds(path)}
-        problem = misfit(
-            {name: tuple(variable.shape) for name, variable in variables.items()},
-            {n: layout.shape(path, specs[path].shape) for path, n in names.items()},
-            layout,
-        )
-        if problem:
-            raise ValueError(f"{component.path} does not fit {known.name}: {problem}")
-        component.weights.check_readable()
-        for path, name in names.items():
-            value = layout.to_layout(path, component.weights.read(path))
-            assign(variables[name], value)
-    return sum(math.prod(s.shape) for path, s in specs.items() if "temporal" in path)
-
-
-def _best_layout(file, kind, name, paths) -> tuple[Layout, str]:
-    """The layout, and what stands before its names, that names the most tensors."""
-    layouts = [
-        layout
-        for layout in (*LAYOUTS, *kerascv.KERASCV_LAYOUTS)
-        if layout.kind == kind and name in ("auto", layout.name)
-    ]
-    # With none it raises the error that lists them.
-    tried = layouts or [get_layout(kind, name)]
-    candidates = [(layout, root) for layout in tried for root in layout.roots]
-
-    def matches(candidate):
-        layout, root = candidate
-        held = filter(layout.holds, paths)
-        return sum(layout.tensor_name(path, root) in file.specs for path in held)
-
-    best = max(candidates, key=matches)
-    if not matches(best):
-        raise ValueError(
-            f"{file.path}: none of the layouts {[layout.name for layout in layouts]} "
-            f"names tensors of a {kind} there. Received: {list(file.specs)[:5]}"
-        )
-    return best
 
 
 def _tensors(source) -> TensorFile:

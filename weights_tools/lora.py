@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_makeavid.files import StrPath
-from keras_makeavid.json_files import parse_json, read_json
+from keras_makeavid.json_files import parse_json, read_object
 from weights_tools.architectures import shapes_of
 from weights_tools.checkpoint import FLOATS, alike, read_floats, told
 from weights_tools.formats import (
@@ -58,7 +58,6 @@ SD_15: dict[str, dict[str, Any]] = {
     "unet": {},
     "text_encoder": {"vocabulary_size": 49408, **TEXT_ENCODER.defaults},
 }
-_FILES = ("pytorch_lora_weights", "adapter_model")
 _METADATA = "lora_adapter_metadata"
 _MOST_RANK = 4096
 _LISTED = 5
@@ -104,17 +103,9 @@ Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
 def read_lora(path: StrPath, shapes: Shapes) -> Adapters:
     """Read a file of adapters for models of ours, of these shapes by kind and path.
 
-    It is in the form of kohya, of diffusers (today's and earlier ones) or of PEFT, or a
-    folder of the last two with one such file. What does not fit is a `FormatError`.
+    It is in the form of kohya, of diffusers (today's and earlier ones) or of PEFT. What
+    does not fit is a `FormatError`.
     """
-    path = Path(path)
-    if path.is_dir():
-        ends = ("safetensors", "bin")
-        known = [f"{stem}.{end}" for end in ends for stem in _FILES]
-        there = [path / name for name in known if (path / name).is_file()]
-        if not there:
-            raise FileNotFoundError(f"{path} has none of {', '.join(known)}")
-        path = there[0]
     with open_tensors(path) as file:
         found = _by_kernel(file, shapes)
         settings = _settings(file)
@@ -252,15 +243,10 @@ def _settings(file: TensorFile) -> Callable[[str, str, int], float]:
             configs.setdefault(kind, {})[setting] = value
     if not told and is_peft and beside.is_file():
         with reading(beside):
-            config = read_json(beside)
-            if not isinstance(config, dict):
-                raise ValueError("must hold an object")
-            configs = dict.fromkeys(_PREFIXES, config)
+            configs = dict.fromkeys(_PREFIXES, read_object(beside))
 
     def alpha(kind: str, layer: str, rank: int) -> float:
         config = configs.get(kind, {})
-        if config.get("use_dora"):
-            raise file.error("is DoRA, and only plain LoRA is taken")
         value = config.get("lora_alpha", rank)
         patterns = config.get("alpha_pattern") or {}
         for pattern, other in patterns.items() if isinstance(patterns, dict) else ():
@@ -333,7 +319,7 @@ def convert_lora(
     """Bring a file of adapters into another form; its numbers stay to the bit.
 
     Args:
-        source: A file of kohya's, diffusers' or PEFT's form, or a folder with one.
+        source: A file of kohya's, diffusers' or PEFT's form.
         out: The file to write, `.safetensors`.
         form: `"diffusers"` or `"kohya"`.
         base: A source of the models that the adapters are for, as `convert` takes it.

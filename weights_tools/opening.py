@@ -44,7 +44,6 @@ from weights_tools.configs import (
     sides_of,
 )
 from weights_tools.formats import FormatError, TensorFile, open_tensors, reading
-from weights_tools.formats.torch_format import MEAN_ALONE, MEANS
 from weights_tools.layouts import LAYOUTS, Layout
 
 # What the configurations in these repositories do not tell (see docs/model.md).
@@ -55,12 +54,9 @@ _KNOWN_ARGUMENTS = {
     }
 }
 
-# The running mean of a UNet: the variant that asks for it, and the folder in which
-# training scripts of diffusers leave it.
+# The variant that asks for the running mean of a UNet.
 _MEAN = "ema"
-_WEIGHTS = "weights."
-_APART = (*(f"{place}." for place in MEANS), _WEIGHTS)
-_MEAN_FOLDER = "unet_ema"
+_NO_MEAN = "has no running mean of its weights, model_ema.* in a checkpoint of LDM"
 
 # What a task with AnimateDiff's motion modules does unless the source tells otherwise.
 ANIMATEDIFF_SCHEDULE = NoiseSchedule(beta_schedule="linear")
@@ -96,7 +92,7 @@ def open_source(
             `hf://owner/name[@revision]`, or a live model: one of ours, a
             `TextToVideo`, or one of KerasCV's; several of KerasCV's in a list.
         variant: `"fp16"` prefers files of this variant in a diffusers folder; `"ema"`
-            takes the running mean, in a checkpoint of LDM or the folder `unet_ema`.
+            takes the running mean, `model_ema.*` in a checkpoint of LDM.
         overrides: Arguments of `UNetPseudo3D` that are known better than the source
             tells, such as `{"transformer_epsilon": 1e-6}`.
 
@@ -159,8 +155,8 @@ def _open_path(path, stack, overrides, variant) -> Checkpoint:
     only_file = None if path.is_file() else _only_file(path)
     if only_file is not None and not kerascv.files_in(path):
         return _open_file(only_file, stack, overrides, variant)
-    if variant == _MEAN and not (path / _MEAN_FOLDER).is_dir():
-        raise FormatError(path, f"has no running mean of its weights, {_MEAN_FOLDER}")
+    if variant == _MEAN:
+        raise FormatError(path, _NO_MEAN)
     if path.is_file():
         return _open_archive(path, stack, overrides)
     if presets.is_preset(path):
@@ -253,7 +249,7 @@ def _keras_component(file: TensorFile, config: Path, overrides) -> Component:
     described = read_config(config)
     with reading(config):
         kind, arguments = _keras_arguments(described)
-    layout, root = _find_layout(file, kind, "keras")
+    layout, root = find_layout(file, kind, "keras")
     return component_from_file(file, layout, root, arguments, overrides)
 
 
@@ -270,18 +266,13 @@ def _keras_arguments(config: Any) -> tuple[str, dict[str, Any]]:
 def _open_file(path, stack, overrides, variant) -> Checkpoint:
     """Open a file; a `config.json` beside the file of a single model is read too."""
     file = _unwrapped(stack.enter_context(open_tensors(path)))
-    if variant == _MEAN and (mean := _mean_of(file)):
-        file, variant = mean, None
-    elif MEAN_ALONE in file.metadata and variant == _MEAN:
-        variant = None
     if kerascv.is_kerascv_file(file) and variant != _MEAN:
         return kerascv.open_files([file], overrides)
     # With none it raises the error that says what is in the file.
-    found = _layouts_in(file) or [_find_layout(file)]
+    found = _layouts_in(file) or [find_layout(file)]
     unets = {layout.name for layout, _ in found if layout.kind == "unet"}
     if variant == _MEAN and "ldm_ema" not in unets:
-        places = ", ".join(f"{place}.*" for place in MEANS)
-        raise FormatError(path, f"has no running mean of its weights: {places}")
+        raise FormatError(path, _NO_MEAN)
     if {"ldm", "ldm_ema"} <= unets:
         other = "ldm" if variant == _MEAN else "ldm_ema"
         found = [(x, root) for x, root in found if (x.kind, x.name) != ("unet", other)]
@@ -293,7 +284,7 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
         is_theirs = layout.name != "keras" and beside.is_file()
         config = beside if is_theirs and len(found) == 1 else None
         # A model without a prefix is all that has none.
-        others = () if root else (*_APART, *(other for _, other in found if other))
+        others = () if root else tuple(other for _, other in found if other)
         kept = {name: name for name in file.specs if not name.startswith(others)}
         part = file.renamed(kept)
         component = _component(part, layout, root, config, overrides)
@@ -311,27 +302,9 @@ def _open_file(path, stack, overrides, variant) -> Checkpoint:
 def _unwrapped(file: TensorFile) -> TensorFile:
     """A file without the prefix that PyTorch gives all names of a wrapped model."""
     for prefix in ("module.", "_orig_mod."):
-        # Before it may stand that of the running mean.
-        wrapped = re.compile(rf"((?:{'|'.join(MEANS)})\.)?{re.escape(prefix)}")
-        if all(wrapped.match(name) for name in file.specs) and file.specs:
-            file = file.renamed({wrapped.sub(r"\1", n, 1): n for n in file.specs})
+        if file.specs and all(name.startswith(prefix) for name in file.specs):
+            file = file.renamed({n.removeprefix(prefix): n for n in file.specs})
     return file
-
-
-def _mean_of(file: TensorFile) -> TensorFile | None:
-    """The file with its running mean in place of its weights, if it has one apart."""
-    roots = tuple(root for layout, root in _layouts_in(file) if layout.kind == "unet")
-    for place in MEANS:
-        prefix = f"{place}."
-        names = {n.removeprefix(prefix): n for n in file.specs if n.startswith(prefix)}
-        for name in [n for n in file.specs if not n.startswith(prefix)]:
-            # The weights become what is apart, and are listed as left out.
-            is_apart = name in names or name.startswith(roots)
-            names[_WEIGHTS + name if is_apart else name] = name
-        swapped = file.renamed(names)
-        if any(layout.kind == "unet" for layout, _ in _layouts_in(swapped)):
-            return swapped
-    return None
 
 
 def _left_out(file: TensorFile, used: set[str]) -> tuple[str, ...]:
@@ -366,7 +339,7 @@ def _layouts_in(file: TensorFile) -> list[tuple[Layout, str]]:
     return [(layout, root) for layout, root in pairs if layout.names(file.specs, root)]
 
 
-def _find_layout(
+def find_layout(
     file: TensorFile, kind: str | None = None, name: str | None = None
 ) -> tuple[Layout, str]:
     """The layout of the one model in a file, of this kind and this layout."""
@@ -406,8 +379,6 @@ def _open_pipeline(folder, stack, overrides, variant) -> Checkpoint:
     if not folders:
         component = _open_folder(folder, None, stack, overrides, variant)
         return Checkpoint({component.part: component})
-    if variant == _MEAN:
-        folders["unet"], variant = folder / _MEAN_FOLDER, None
     # A motion adapter's modules are in the UNet beside it.
     known = {"tokenizer", "scheduler", "motion_adapter"}
     known |= {path.name for path in folders.values()}
@@ -433,10 +404,8 @@ def _open_pipeline(folder, stack, overrides, variant) -> Checkpoint:
 
 def _open_folder(folder, kind, stack, overrides, variant) -> Component:
     config = folder / "config.json"
-    if not config.is_file():
-        raise FileNotFoundError(f"There is no configuration at {config}")
     file = stack.enter_context(open_tensors(_weights_file(folder, variant)))
-    return _component(file, *_find_layout(file, kind), config, overrides)
+    return _component(file, *find_layout(file, kind), config, overrides)
 
 
 def _weights_file(folder: Path, variant: str | None) -> Path:

@@ -324,7 +324,7 @@ def _clip_preprocessor(checkpoint):
     if size != len(tokens):
         raise ValueError(
             f"The source has no tokenizer, and its text encoder of {size} tokens is "
-            f"not for CLIP's own, which has {len(tokens)}: name the folder of one"
+            f"not for CLIP's own, which has {len(tokens)}: name its pipeline as base"
         )
     return TextToVideoPreprocessor(tokens, merges)
 

@@ -61,7 +61,6 @@ class Convert:
         option("--dtype", choices=DTYPES, help="dtype to write; else the source's")
         option("--part", help="the one part to take, as unet; all if not given")
         option("--base", help="source of what SOURCE lacks, as its whole pipeline")
-        option("--tokenizer", help="folder of the tokenizer, for a source without one")
         option("--force", default=False, help="replace an output that exists")
         _add_source_options(option)
 
@@ -71,7 +70,7 @@ class Convert:
         self._write(weights_tools.convert, options)
 
     def _write(self, function, options, **further: Any) -> None:
-        names = ("dtype", "part", "base", "tokenizer", "force")
+        names = ("dtype", "part", "base", "force")
         settings = {name: getattr(options, name) for name in names}
         settings |= {"progress": True, **_of_source(options), **further}
         report = function(options.source, options.out, options.layout, **settings)
@@ -169,8 +168,6 @@ class Verify:
             worst = max(found.tensors.values(), default=0.0)
             if found.tensors:
                 print(f"{part}: forward pass {found.forward:.3g}, weights {worst:.3g}")
-            else:
-                print(f"{part}: there is only one to compare")
             ranked = sorted(found.tensors.items(), key=lambda pair: -pair[1])
             if not options.all:
                 ranked = [pair for pair in ranked if pair[1] > 0][:_LISTED]
@@ -199,7 +196,7 @@ class Lora:
     EXAMPLE = "makeavid weights lora runs/lora/lora.safetensors style.safetensors"
 
     def add_arguments(self, option) -> None:
-        option("source", help="file of adapters, or a folder of one")
+        option("source", help="file of adapters")
         option("out", help="file to write, .safetensors")
         forms = ("diffusers", "kohya")
         option("--form", choices=forms, default="diffusers", help="form to write")

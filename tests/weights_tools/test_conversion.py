@@ -488,7 +488,7 @@ def test_diffusers_reads_what_is_written(pipeline, image_unet, vae, tmp_path):
         tmp_path / "ldm.safetensors",
         tmp_path / "back",
         "diffusers",
-        tokenizer=pipeline,
+        base=pipeline,
     )
     for model, part in ((image_unet, "unet"), (vae, "vae")):
         kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]

@@ -64,7 +64,7 @@ def make_image_unet(in_channels):
 @pytest.mark.parametrize("source", ["folder", "ckpt"])
 def test_a_pipeline_becomes_a_task_that_generates(pipeline, tmp_path, source):
     path = as_ckpt(pipeline, tmp_path) if source == "ckpt" else pipeline
-    weights_tools.inflate(path, tmp_path / "preset", tokenizer=pipeline)
+    weights_tools.inflate(path, tmp_path / "preset", base=pipeline)
     task = TextToVideo.from_preset(str(tmp_path / "preset"))
     videos = task.generate(
         "a cat", num_frames=2, height=64, width=64, num_steps=1, seed=0

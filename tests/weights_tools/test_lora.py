@@ -139,7 +139,6 @@ def test_an_alpha_of_one_layer_is_found_in_the_header(path):
         "[1]",
         '{"unet.lora_alpha": "8"}',
         '{"unet.alpha_pattern": {"to_q": [1]}}',
-        '{"unet.use_dora": true}',
     ],
 )
 def test_settings_in_the_header_that_make_no_sense_are_refused(path, metadata):
@@ -216,11 +215,6 @@ def test_values_that_are_no_numbers_are_refused(path):
         read(path, tensors)
     with pytest.raises(FormatError, match="expected a number"):
         read(path, {**pair(), f"{LAYER}.alpha": np.ones(2, "float32")})
-
-
-def test_a_folder_without_a_file_of_adapters_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="has none of pytorch_lora_weights"):
-        read_lora(tmp_path, SHAPES)
 
 
 def random_adapters():

@@ -1,10 +1,10 @@
 """Flax's msgpack: nested maps of names to arrays, its small objects read by `msgpack`.
 
-An array is an extension object of shape, dtype and bytes; one of more than `2**30` is
-a map of flat pieces. Only heads are read, and data stays where it is in the file.
+An array is an extension object of shape, dtype and bytes. Only heads are read, and data
+stays where it is in the file. Flax cuts arrays of more than `2**30` bytes into pieces:
+no weight of this family is a tenth as large, and none is read or written.
 """
 
-import math
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,19 +15,16 @@ from weights_tools.formats import tensors
 
 # Flax's extension types; a NumPy scalar is an array without dimensions.
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
-_CHUNKED = "__msgpack_chunked_array__"
 _LONGEST_KEY = 1024
 # More than the head of any object that is read takes.
 _WINDOW = 2**10
 # A hundred times those of a full training state of this family.
 _MOST_ENTRIES = 1_000_000
-# Beyond this Flax cuts an array: an object of msgpack has less than 2**32 bytes.
-LARGEST_CHUNK = 2**30
+_LARGEST_ARRAY = 2**30
 # What stands after a first byte, and how many bytes it holds, or the form of the number
 # that tells it. Nothing else is looked into.
 _HEADS: dict[int, tuple[str, int | str]] = {
     **dict.fromkeys((*range(0x80, 0x90), 0xDE, 0xDF), ("map", 0)),
-    **dict.fromkeys((*range(0x90, 0xA0), 0xDC, 0xDD), ("array", 0)),
     **{0xA0 + length: ("str", length) for length in range(32)},
     **{0xD4 + power: ("ext", 2**power) for power in range(5)},
     **{0xC4 + i: ("bin", form) for i, form in enumerate("BHI")},
@@ -46,9 +43,8 @@ def is_flax(start: bytes) -> bool:
 def open_flax(file: tensors.MappedFile) -> tensors.TensorFile:
     """Open a file of Flax by its heads alone; what is no array is left out."""
     walk = _Walk(file)
-    prefix: tuple[str, ...] = ()
     try:
-        walk.container("map", prefix)
+        walk.entries(())
     except tensors.FormatError:
         raise
     except Exception as error:
@@ -79,7 +75,7 @@ class _Walk:
         return found
 
     def kind(self) -> str:
-        """What stands next: `"map"`, `"array"`, `"str"`, `"bin"`, `"ext"` or other."""
+        """What stands next: `"map"`, `"str"`, `"bin"`, `"ext"` or other."""
         return _HEADS.get(self.file.map[self.at], ("other", 0))[0]
 
     def data(self) -> tuple[int, tensors.Extent]:
@@ -98,21 +94,15 @@ class _Walk:
         self.at = start + length
         return code, tensors.Extent(start, length)
 
-    def container(self, kind: str, prefix: tuple[str, ...]) -> None:
-        if self.kind() != kind:
-            raise self.error(prefix, f"is not a msgpack {kind}")
-        count = self.library(f"read_{kind}_header")
+    def entries(self, prefix: tuple[str, ...]) -> None:
+        if self.kind() != "map":
+            raise self.error(prefix, "is not a msgpack map")
+        count = self.library("read_map_header")
         self.left -= count
         if self.left < 0:
             raise self.error(prefix, f"has more than {_MOST_ENTRIES} entries")
-        for index in range(count):
-            key = self.key(prefix) if kind == "map" else str(index)
-            if key == _CHUNKED:
-                if index or not prefix:
-                    raise self.error(prefix, f"{_CHUNKED} is not the first of its map")
-                self.chunked(count, prefix)
-                return
-            self.entry((*prefix, key))
+        for _ in range(count):
+            self.entry((*prefix, self.key(prefix)))
 
     def key(self, prefix: tuple[str, ...]) -> str:
         if self.kind() == "str":
@@ -123,9 +113,9 @@ class _Walk:
 
     def entry(self, path: tuple[str, ...]) -> None:
         kind = self.kind()
-        if kind in ("map", "array"):
+        if kind == "map":
             self.names.check_depth(path)
-            self.container(kind, path)
+            self.entries(path)
         elif kind == "other":
             self.library("skip")
         else:
@@ -157,37 +147,7 @@ class _Walk:
                     f"{data.nbytes} are there"
                 )
         self.at = end
-        return tensors.StoredTensor(spec, (data,))
-
-    def chunked(self, count: int, path: tuple[str, ...]) -> None:
-        """Note an array in pieces: `{marker: True, "shape": {}, "chunks": {}}`."""
-        name = self.names.joined(path)
-        self.library("skip")
-        shape, chunks = [], []
-        for _ in range(count - 1):
-            part = self.key(path)
-            if part not in ("shape", "chunks") or self.kind() != "map":
-                raise self.error(path, "expected shape and chunks of a chunked array")
-            for index in range(self.library("read_map_header")):
-                if self.key(path) != str(index):
-                    raise self.error(path, f"a part of its {part} is not in its place")
-                if part == "shape":
-                    shape.append(self.library("unpack"))
-                elif self.kind() == "ext":
-                    chunks.append(self.array(self.data()[1], path))
-                else:
-                    raise self.error(path, "a chunk is no array")
-        if not chunks:
-            raise self.error(path, "a chunked array has no chunks")
-        with tensors.reading(self.file.path, name):
-            spec = tensors.checked_spec(shape, chunks[0].spec.dtype)
-        if any(len(c.spec.shape) != 1 or c.spec.dtype != spec.dtype for c in chunks):
-            raise self.error(path, f"chunks are not flat arrays of {spec.dtype}")
-        if sum(c.spec.nbytes for c in chunks) != spec.nbytes:
-            raise self.error(path, f"chunks do not add up to shape {spec.shape}")
-        self.tensors[name] = tensors.StoredTensor(
-            spec, tuple(c.extents[0] for c in chunks)
-        )
+        return tensors.StoredTensor(spec, data)
 
     def error(self, path: tuple[str, ...], reason: str) -> tensors.FormatError:
         return self.file.error(reason, tensors.SEPARATOR.join(path) or None)
@@ -215,32 +175,21 @@ def _tree(tree: dict[str, Any], specs: Mapping[str, tensors.TensorSpec]) -> _Pie
         if isinstance(node, dict):
             yield from _tree(node, specs)
         else:
-            yield from _pieces(node, specs[node])
+            yield _array_head(node, specs[node])
+            yield node, specs[node].nbytes
 
 
-def _pieces(name: str, spec: tensors.TensorSpec) -> _Pieces:
-    if spec.nbytes <= LARGEST_CHUNK:
-        yield from _array(name, spec)
-        return
-    most = LARGEST_CHUNK // spec.numpy_dtype.itemsize
-    size = math.prod(spec.shape)
-    chunks = [min(most, size - start) for start in range(0, size, most)]
-    shape = {str(index): length for index, length in enumerate(spec.shape)}
-    # All of the map but the chunks, which follow.
-    head = msgpack.packb({_CHUNKED: True, "shape": shape, "chunks": 0})[:-1]
-    yield head + msgpack.Packer().pack_map_header(len(chunks))
-    for index, chunk in enumerate(chunks):
-        yield msgpack.packb(str(index))
-        yield from _array(name, tensors.TensorSpec((chunk,), spec.dtype))
-
-
-def _array(name: str, spec: tensors.TensorSpec) -> _Pieces:
+def _array_head(name: str, spec: tensors.TensorSpec) -> bytes:
+    if spec.nbytes > _LARGEST_ARRAY:
+        raise ValueError(
+            f"Flax has an array of up to {_LARGEST_ARRAY} bytes in one piece. "
+            f"Received: {name!r} of {spec.nbytes}"
+        )
     inner = b"\x93" + msgpack.packb(spec.shape) + msgpack.packb(spec.dtype)
     inner += _head(spec.nbytes, 0xC4)
     length = len(inner) + spec.nbytes
     short = {1: b"\xd4", 2: b"\xd5", 4: b"\xd6", 8: b"\xd7", 16: b"\xd8"}
-    yield (short.get(length) or _head(length, 0xC7)) + bytes([_NDARRAY]) + inner
-    yield name, spec.nbytes
+    return (short.get(length) or _head(length, 0xC7)) + bytes([_NDARRAY]) + inner
 
 
 def _head(length: int, first: int) -> bytes:

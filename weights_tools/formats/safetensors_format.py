@@ -6,17 +6,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from weights_tools.formats.tensors import (
-    Extent,
-    MappedFile,
-    StoredTensor,
-    TensorFile,
-    TensorSpec,
-    checked_spec,
-    mapped_tensors,
-    reading,
-    shortened,
-)
+from weights_tools.formats import tensors
 
 _DTYPES = {
     "BOOL": "bool",
@@ -34,28 +24,30 @@ _LENGTH = 8
 _METADATA = "__metadata__"
 
 
-def open_safetensors(file: MappedFile) -> TensorFile:
+def open_safetensors(file: tensors.MappedFile) -> tensors.TensorFile:
     """Open a safetensors file by its header, which the library checks for gaps."""
     position = _LENGTH + int.from_bytes(file.map[:_LENGTH], "little")
-    tensors = {}
+    found = {}
     try:
         with safe_open(file.path, framework="numpy") as opened:
             metadata = opened.metadata()
             for name in opened.offset_keys():
                 header = opened.get_slice(name)
                 code = header.get_dtype()
-                with reading(file.path, name):
-                    spec = checked_spec(header.get_shape(), _DTYPES.get(code, code))
-                tensors[name] = StoredTensor(spec, (Extent(position, spec.nbytes),))
+                dtype = _DTYPES.get(code, code)
+                with tensors.reading(file.path, name):
+                    spec = tensors.checked_spec(header.get_shape(), dtype)
+                extent = tensors.Extent(position, spec.nbytes)
+                found[name] = tensors.StoredTensor(spec, extent)
                 position += spec.nbytes
     except SafetensorError as error:
-        problem = shortened(str(error))
+        problem = tensors.shortened(str(error))
         raise file.error(f"is no whole safetensors file: {problem}") from error
-    return mapped_tensors(file, tensors, metadata)
+    return tensors.mapped_tensors(file, found, metadata)
 
 
 def lay_out_safetensors(
-    specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]
+    specs: Mapping[str, tensors.TensorSpec], metadata: Mapping[str, str]
 ) -> list[bytes | tuple[str, int]]:
     """The header, and name and bytes of each tensor, of a new file."""
     if _METADATA in specs:

@@ -7,6 +7,7 @@ import io
 import math
 import mmap
 import os
+import reprlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ import numpy as np
 
 from keras_makeavid.files import StrPath, missing_file
 
-_LONGEST_SHOWN = 120
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 240
 # What NumPy can index: dimensions, and bytes of an array.
 _MOST_DIMENSIONS = 64
 _MOST_BYTES = 2**63 - 1
@@ -73,14 +75,7 @@ def reading(
 
 def shortened(received: object) -> str:
     """Quote something received from a file, and cut it where it is long."""
-    # Cut before quoting: a name may have the length of the file.
-    cut: Any = received
-    if isinstance(received, (str, bytes)) and len(received) > _LONGEST_SHOWN:
-        cut = cut[: _LONGEST_SHOWN // 2] + cut[-_LONGEST_SHOWN // 2 :]
-    text = repr(cut)
-    if len(text) <= 4 * _LONGEST_SHOWN:
-        return text
-    return f"{text[:_LONGEST_SHOWN]}...{text[-_LONGEST_SHOWN:]}"
+    return _REPR.repr(received)
 
 
 class TensorSpec(NamedTuple):
@@ -166,11 +161,6 @@ class TensorFile(_Located):
             raise self.error("is closed", tensor=name)
         return self._read(name)
 
-    def check_readable(self) -> None:
-        """Read all tensors once, and keep none: a damaged one is a `FormatError`."""
-        for name in self.specs:
-            self.read(name)
-
     def renamed(self, names: Mapping[str, str]) -> TensorFile:
         """The file under other names, each of which leads to one of its own."""
         return TensorFile(
@@ -201,10 +191,10 @@ class Extent(NamedTuple):
 
 
 class StoredTensor(NamedTuple):
-    """A tensor and where its bytes lie, in more than one run where it is cut."""
+    """A tensor and where its bytes lie."""
 
     spec: TensorSpec
-    extents: tuple[Extent, ...]
+    extent: Extent
 
 
 class Pages:
@@ -218,16 +208,14 @@ class Pages:
         # Of each thread, that none lets go of what another is about to read.
         self._touched = threading.local()
 
-    def touch(self, owner: object, runs: Iterable[Extent]) -> None:
-        """Begin to use the runs at these addresses, which `owner` keeps mapped."""
+    def touch(self, owner: object, run: Extent) -> None:
+        """Begin to use the run at this address, which `owner` keeps mapped."""
         # The one before stays mapped until this returns.
-        _owner, before = getattr(self._touched, "now", (None, ()))
-        self._touched.now = owner, tuple(runs)
-        if not hasattr(mmap, "MADV_DONTNEED"):
-            return
-        for address, nbytes in before:
-            start = address - address % mmap.PAGESIZE
-            size = ctypes.c_size_t(address + nbytes - start)
+        _owner, before = getattr(self._touched, "now", (None, None))
+        self._touched.now = owner, run
+        if before is not None and hasattr(mmap, "MADV_DONTNEED"):
+            start = before.offset - before.offset % mmap.PAGESIZE
+            size = ctypes.c_size_t(sum(before) - start)
             ctypes.CDLL(None).madvise(ctypes.c_void_p(start), size, mmap.MADV_DONTNEED)
 
 
@@ -251,27 +239,15 @@ class MappedFile(_Located):
         """Whether `nbytes` bytes from `offset` on lie within the file."""
         return min(offset, nbytes) >= 0 and offset + nbytes <= self.size
 
-    def piece(self, offset: int, nbytes: int, what: str) -> bytes:
-        """Copy the bytes of `what` (named in the error where the file ends before)."""
-        if not self.holds(offset, nbytes):
-            raise self.error(
-                f"is truncated or damaged: {what} would take the bytes {offset} to "
-                f"{offset + nbytes} of {self.size}"
-            )
-        return self.map[offset : offset + nbytes]
-
     def view(self, tensor: StoredTensor) -> np.ndarray:
-        """A tensor as it lies in the file; one in several runs is copied."""
+        """A tensor as it lies in the file."""
         shape, dtype = tensor.spec.shape, tensor.spec.numpy_dtype
         if tensor.spec.nbytes == 0:
             return read_only(np.empty(shape, dtype))
         whole = np.frombuffer(self.map, "u1")
-        runs = [Extent(whole.ctypes.data + at, n) for at, n in tensor.extents]
-        self._pages.touch(whole, runs)
-        if len(tensor.extents) == 1:
-            return np.ndarray(shape, dtype, self.map, tensor.extents[0].offset)
-        pieces = [whole[at : at + n] for at, n in tensor.extents]
-        return read_only(np.concatenate(pieces).view(dtype).reshape(shape))
+        offset, nbytes = tensor.extent
+        self._pages.touch(whole, Extent(whole.ctypes.data + offset, nbytes))
+        return np.ndarray(shape, dtype, self.map, offset)
 
 
 def mapped_tensors(

@@ -7,7 +7,6 @@ import sys
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -31,9 +30,6 @@ _MOST_OBJECTS = 500_000
 _OLD_PICKLES = 5
 # Where a training checkpoint keeps its weights, if not at the top.
 _STATE_DICTS = ("state_dict", "model_state_dict", "model", "module", "string_to_param")
-# And their running mean.
-MEAN_ALONE = "mean_alone"
-MEANS = ("ema", "model_ema", "ema_model", "ema_state_dict", "state_dict_ema")
 
 # Objects that training tools leave beside the weights: all of these packages, all that
 # these modules of Python have, which is data, and these names.
@@ -115,7 +111,7 @@ def open_torch(file: MappedFile) -> TensorFile:
         else:
             reason = f"is damaged, or no checkpoint of weights: {shortened(str(error))}"
         raise file.error(reason) from error
-    tensors, place = _tensors_of(file, content, torch)
+    tensors, others = _tensors_of(file, content, torch)
     specs = {}
     for name, tensor in tensors.items():
         with reading(file.path, name):
@@ -130,42 +126,14 @@ def open_torch(file: MappedFile) -> TensorFile:
     def read(name: str) -> np.ndarray:
         if zipped:
             storage = tensors[name].untyped_storage()
-            pages.touch(storage, [Extent(storage.data_ptr(), storage.nbytes())])
+            pages.touch(storage, Extent(storage.data_ptr(), storage.nbytes()))
         tensor, dtype = tensors[name].detach(), specs[name].numpy_dtype
         if dtype.kind == "V" or dtype.num > np.dtype("V").num:
             # One that NumPy itself does not know: the same bits as integers.
             tensor = tensor.view({1: torch.uint8, 2: torch.int16}[dtype.itemsize])
         return read_only(tensor.numpy().view(dtype))
 
-    others = _others_in(content, tensors.values(), torch)
-    told = {MEAN_ALONE: place} if place in MEANS else {}
-    return TensorFile(file.path, specs, read, told, left_out=others)
-
-
-def _others_in(content: dict, taken: Collection[Any], torch: Any) -> list[str]:
-    """What of a checkpoint holds further tensors, such as an optimizer."""
-    # By places in memory. A list of a damaged file may hold itself.
-    seen = {id(tensor) for tensor in taken}
-
-    def sizes(value):
-        if id(value) in seen:
-            return []
-        if isinstance(value, torch.Tensor):
-            return [value.numel()]
-        seen.add(id(value))
-        if isinstance(value, _Object):
-            value = vars(value)
-        if isinstance(value, dict):
-            value = list(value.values())
-        found = value if isinstance(value, list | tuple) else []
-        return [size for each in found for size in sizes(each)]
-
-    counted = {key: sizes(value) for key, value in content.items()}
-    return [
-        f"{shortened(str(key))[1:-1]}: {len(found)} tensors of {sum(found):,} numbers"
-        for key, found in counted.items()
-        if found
-    ]
+    return TensorFile(file.path, specs, read, left_out=others)
 
 
 def _zipped_pickle(file: MappedFile) -> bytes:
@@ -283,10 +251,10 @@ def _made(stack: list, opcode: Any, names: dict[str, type], item: tuple) -> tupl
 
 def _tensors_of(
     file: MappedFile, content: Any, torch: Any
-) -> tuple[dict[str, Any], str]:
-    """The tensors of a checkpoint, its own or those of the state dict in it, and where.
+) -> tuple[dict[str, Any], list[str]]:
+    """The tensors of a checkpoint, its own or those of the state dict in it.
 
-    The tensors of further state dicts have its name and a dot before theirs.
+    And what else there is, such as the state of an optimizer, in words.
     """
     if not isinstance(content, dict):
         kind = type(content).__name__
@@ -300,7 +268,6 @@ def _tensors_of(
 
     places = {name: tensors_in(content.get(name)) for name in _STATE_DICTS}
     places[""] = tensors_in(content)
-    places |= {name: tensors_in(content.get(name)) for name in MEANS}
     if not any(t.ndim for found in places.values() for t in found.values()):
         # Of whatever name: the one that has tensors, where others are numbers at most.
         inner = {k: tensors_in(v) for k, v in content.items() if tensors_in(v)}
@@ -309,14 +276,18 @@ def _tensors_of(
     if chosen is None:
         keys = shortened(", ".join(str(key) for key in list(content)[:20]))
         raise file.error(f"holds no tensors, only entries {keys}")
-    tensors = places.pop(chosen)
-    for place, found in places.items():
-        tensors |= {f"{place}.{k}": v for k, v in found.items() if place}
+    tensors = places[chosen]
+    others = [
+        f"{shortened(str(key))[1:-1]}: "
+        + ("further entries" if key == chosen else "an entry of the checkpoint")
+        for key, value in content.items()
+        if isinstance(value, dict | list | tuple | _Object) and value
+        if key != chosen or len(content[key]) > len(tensors)
+    ]
     for name, tensor in tensors.items():
         if not isinstance(name, str):
             raise file.error(f"name is no string: {shortened(name)}")
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        is_odd = tensor.is_meta or tensor.is_conj() or tensor.is_neg()
+        if tensor.layout != torch.strided or tensor.is_quantized or is_odd:
             raise file.error("is no plain tensor, but sparse or such", name)
-        if tensor.is_conj() or tensor.is_neg():
-            raise file.error("is a conjugated or negated view", name)
-    return tensors, chosen
+    return tensors, others

@@ -15,7 +15,7 @@ from keras_makeavid.files import StrPath, existing_parent, written_aside
 from weights_tools.formats.flax_format import lay_out_flax
 from weights_tools.formats.hdf5_format import begin_hdf5, check_hdf5
 from weights_tools.formats.safetensors_format import lay_out_safetensors
-from weights_tools.formats.tensors import Extent, TensorSpec, checked_spec
+from weights_tools.formats.tensors import TensorSpec, checked_spec
 
 # Each gives a file in order: heads as bytes, data as a tensor's name and its bytes.
 _LAYOUTS = {"flax_msgpack": lay_out_flax, "safetensors": lay_out_safetensors}
@@ -28,14 +28,14 @@ class TensorWriter:
     """Writes each tensor of a planned file to its place. A context manager.
 
     The file appears, in place of what was there, when the block ends and all is there.
-    `begin` writes all but the tensors, and tells the places of each one's bytes.
+    `begin` writes all but the tensors, and tells where the bytes of each begin.
     """
 
     def __init__(
         self,
         path: Path,
         specs: Mapping[str, TensorSpec],
-        begin: Callable[[Path], Mapping[str, list[Extent]]],
+        begin: Callable[[Path], Mapping[str, int]],
     ):
         self.path = path
         self._specs = dict(specs)
@@ -48,7 +48,7 @@ class TensorWriter:
     def __enter__(self):
         with ExitStack() as stack:
             aside = stack.enter_context(written_aside(self.path))
-            self._extents = self._begin(aside)
+            self._offsets = self._begin(aside)
             self._file = stack.enter_context(aside.open("r+b", buffering=0))
             self._stack = stack.pop_all()
         return self
@@ -64,7 +64,6 @@ class TensorWriter:
                     f"{', '.join(list(self._missing)[:20])}"
                 )
             os.fsync(self._file.fileno())
-        _sync_folder(self.path.parent)
 
     def write(self, name: str, array: np.ndarray) -> None:
         """Write one tensor, each exactly once; several threads may do so at a time."""
@@ -80,10 +79,8 @@ class TensorWriter:
             )
         # Also turns big-endian numbers, which have the same name, into little-endian.
         array = np.ascontiguousarray(array, dtype=spec.numpy_dtype)
-        values = array.reshape(-1).view("u1")
-        for offset, nbytes in self._extents[name]:
-            self._write_at(offset, values[:nbytes].data)
-            values = values[nbytes:]
+        if array.size:
+            self._write_at(self._offsets[name], array.reshape(-1).view("u1").data)
         del self._missing[name]
 
     def _write_at(self, offset: int, data: memoryview) -> None:
@@ -123,7 +120,6 @@ def create_tensors(
         raise IsADirectoryError(f"{path} is a folder, expected a file or nothing.")
     specs = {name: checked_spec(*spec) for name, spec in specs.items()}
     texts = dict(metadata or {})
-    begin: Callable[[Path], Mapping[str, list[Extent]]]
     if format == "hdf5":
         check_hdf5(specs)
         begin = functools.partial(begin_hdf5, specs=specs, metadata=texts)
@@ -137,28 +133,16 @@ def create_tensors(
     return TensorWriter(path, specs, begin)
 
 
-def _begin(
-    path: Path, pieces: list[bytes | tuple[str, int]]
-) -> dict[str, list[Extent]]:
+def _begin(path: Path, pieces: list[bytes | tuple[str, int]]) -> dict[str, int]:
     """Write the heads of a file, and leave the place of each tensor's bytes."""
-    extents: dict[str, list[Extent]] = {}
+    offsets: dict[str, int] = {}
     with path.open("xb") as file:
         for piece in pieces:
             if isinstance(piece, bytes):
                 file.write(piece)
             else:
                 name, nbytes = piece
-                extents.setdefault(name, []).append(Extent(file.tell(), nbytes))
+                offsets[name] = file.tell()
                 file.seek(nbytes, os.SEEK_CUR)
         file.truncate()
-    return extents
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last: on POSIX it is the folder's own data."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    return offsets

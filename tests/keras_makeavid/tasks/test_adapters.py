@@ -259,19 +259,20 @@ def test_adapters_that_were_trained_here_do_the_same_in_diffusers(
 
 
 @pytest.mark.once
-def test_a_folder_of_peft_is_taken_with_the_alpha_beside(lora_task, files, tmp_path):
+def test_a_file_of_peft_is_taken_with_the_alpha_beside(lora_task, files, tmp_path):
     tensors = {
         f"base_model.model.{name.removeprefix('unet.')}": tensor
         for name, tensor in load_file(files / "first.safetensors").items()
         if name.startswith("unet.") and "to_k" in name
     }
-    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    path = tmp_path / "adapter_model.safetensors"
+    save_file(tensors, path)
     config = {"r": 4, "lora_alpha": 8, "use_rslora": True, "alpha_pattern": {}}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
-    path = "down_blocks_0/attentions_0/transformer_block/attn1/to_k/kernel"
-    kernel = variables_of(lora_task.backbone)[path]
+    to_k = "down_blocks_0/attentions_0/transformer_block/attn1/to_k/kernel"
+    kernel = variables_of(lora_task.backbone)[to_k]
     before = ops.convert_to_numpy(kernel).copy()
-    lora_task.load_lora(tmp_path, name="peft")
+    lora_task.load_lora(path, name="peft")
     layer = (
         "base_model.model.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k"
     )

@@ -73,10 +73,6 @@ def write_hdf5(path, arrays):
         for name, array in arrays.items():
             file[name] = array
         file["half"].attrs["dtype"] = "bfloat16"
-        grid = np.arange(30, dtype="float32").reshape(5, 6)
-        file.create_dataset("cut", data=grid, chunks=(2, 4))
-        packing = {"compression": "gzip", "shuffle": True}
-        file.create_dataset("packed", data=grid, chunks=(2, 4), **packing)
         for index in range(12):
             file[f"layers/layer_{index}/vars/0"] = np.ones(2, "float32")
 

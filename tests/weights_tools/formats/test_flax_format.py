@@ -10,7 +10,6 @@ from weights_tools.formats import (
     FormatError,
     TensorSpec,
     create_tensors,
-    flax_format,
     open_tensors,
 )
 
@@ -50,12 +49,6 @@ def test_entries_that_are_no_arrays_are_left_out(path):
         assert list(file.specs) == ["a"]
 
 
-def test_arrays_in_lists_are_named_by_their_places(path):
-    path.write_bytes(msgpack.packb({"layers": [array(), {"bias": array()}]}))
-    with open_tensors(path) as file:
-        assert list(file.specs) == ["layers/0", "layers/1/bias"]
-
-
 @pytest.mark.parametrize("size", [15, 16, 65536])
 def test_maps_arrays_and_names_of_every_length_are_read(path, size):
     tree = {f"{index:040}": np.zeros((), "uint8") for index in range(size)}
@@ -66,21 +59,7 @@ def test_maps_arrays_and_names_of_every_length_are_read(path, size):
         np.testing.assert_array_equal(file.read("n" * 300), tree["n" * 300])
 
 
-def test_a_large_array_in_chunks_of_flax_is_one_tensor(path, monkeypatch):
-    monkeypatch.setattr(serialization, "MAX_CHUNK_SIZE", 16)
-    kernel = np.arange(30, dtype="float32").reshape(5, 6)
-    content = serialization.msgpack_serialize({"a": {"kernel": kernel}, "b": kernel[0]})
-    assert b"__msgpack_chunked_array__" in content
-    path.write_bytes(content)
-    with open_tensors(path) as file:
-        np.testing.assert_array_equal(file.read("a/kernel"), kernel)
-        np.testing.assert_array_equal(file.read("b"), kernel[0])
-
-
-def test_flax_reads_what_is_written_here(path, monkeypatch):
-    # Chunks of two elements, as flax cuts them beyond 2**30 bytes.
-    monkeypatch.setattr(flax_format, "LARGEST_CHUNK", 8)
-    monkeypatch.setattr(serialization, "MAX_CHUNK_SIZE", 8)
+def test_flax_reads_what_is_written_here(path):
     arrays = {
         "a/b/kernel": np.arange(6, dtype="float32").reshape(2, 3),
         "a/bias": np.ones(2, ml_dtypes.bfloat16),
@@ -122,42 +101,6 @@ def test_a_wrong_array_is_refused_with_its_name_and_the_reason(path, entry, reas
     assert reason in text
 
 
-def chunked(shape, chunks):
-    return {
-        "__msgpack_chunked_array__": True,
-        "shape": {str(index): size for index, size in enumerate(shape)},
-        "chunks": {str(index): chunk for index, chunk in enumerate(chunks)},
-    }
-
-
-@pytest.mark.parametrize(
-    ("entry", "reason"),
-    [
-        (chunked([3], [array()]), "chunks do not add up to shape (3,)"),
-        (chunked([4], [array(), array((1,), "float64")]), "not flat arrays of float32"),
-        (chunked([2, 1], [array((2, 1))]), "not flat arrays of float32"),
-        (chunked([2], []), "has no chunks"),
-        (chunked([2], [2]), "a chunk is no array"),
-        (chunked([array()], [array()]), "shape must be integers"),
-        (chunked([2], ["x"]), "a chunk is no array"),
-        ({"__msgpack_chunked_array__": True}, "has no chunks"),
-        ({"a": 1, "__msgpack_chunked_array__": True}, "is not the first of its map"),
-        (
-            {"__msgpack_chunked_array__": True, "shape": {"1": 2}},
-            "a part of its shape is not in its place",
-        ),
-        (
-            {"__msgpack_chunked_array__": True, "shape": [2]},
-            "expected shape and chunks",
-        ),
-    ],
-)
-def test_a_wrong_chunked_array_is_refused_with_the_reason(path, entry, reason):
-    text = refused(path, {"conv": entry})
-    assert text.startswith("tensor 'conv': ")
-    assert reason in text
-
-
 DEEP = b"\x81\xa1a" * 100_000
 
 
@@ -176,7 +119,7 @@ DEEP = b"\x81\xa1a" * 100_000
         (b"\x81\xa1a\xd8", ""),
         (b"\x82" + msgpack.packb({"a": array()})[1:] * 2, "'a': stands there twice"),
         (DEEP, "groups nest deeper than 64"),
-        (b"\x81\xa1a\xdd\0\x20\0\0" + b"\xc0" * 2**21, "more than 1000000 entries"),
+        (b"\xdf\0\x20\0\0\xa1a" + b"\xc0" * 2**21, "more than 1000000 entries"),
     ],
 )
 def test_wrong_msgpack_is_refused_with_the_reason(path, content, reason):
@@ -189,3 +132,17 @@ def test_names_cannot_grow_beyond_the_file(path):
     for _ in range(5):
         tree = {"g" * 1000: tree}
     assert "names are longer than the file" in refused(path, tree)
+
+
+def test_an_array_that_flax_would_cut_is_refused(path):
+    specs = {"a/kernel": TensorSpec((2**30 + 1,), "int8")}
+    with pytest.raises(ValueError, match=r"1073741824 bytes.*'a/kernel' of 1073741825"):
+        create_tensors(path, specs, "flax_msgpack")
+
+
+def test_the_pieces_of_an_array_that_flax_cut_are_no_tensor_of_its_name(path):
+    pieces = {"shape": {"0": 2}, "chunks": {"0": array()}}
+    tree = {"kernel": {"__msgpack_chunked_array__": True, **pieces}}
+    path.write_bytes(msgpack.packb(tree))
+    with open_tensors(path) as file:
+        assert list(file.specs) == ["kernel/chunks/0"]

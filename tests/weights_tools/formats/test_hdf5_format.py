@@ -1,5 +1,3 @@
-import struct
-
 import h5py
 import keras
 import ml_dtypes
@@ -158,81 +156,10 @@ def test_a_thousand_small_datasets_are_read(path, new):
         assert file.read("layers/block_7/part_77/vars/0").tolist() == [77, 77]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"compression": "gzip"},
-        {"compression": "gzip", "shuffle": True},
-        {"shuffle": True},
-        {"maxshape": (None, 9)},
-    ],
-)
-@pytest.mark.parametrize("chunks", [(2, 4), (5, 6), (1, 1), (7, 9)])
-def test_chunked_and_compressed_datasets_are_read(path, new, options, chunks):
-    if chunks == (7, 9):
-        options = {**options, "maxshape": (None, None)}
-    new.create_dataset("a", data=GRID, chunks=chunks, **options)
-    new.close()
-    with open_tensors(path) as file:
-        np.testing.assert_array_equal(file.read("a"), GRID)
-
-
-def test_many_chunks_in_a_tall_tree_are_read(path, new):
-    values = np.arange(5000, dtype="int32")
-    new.create_dataset("a", data=values, chunks=(2,))
-    new.close()
-    with open_tensors(path) as file:
-        np.testing.assert_array_equal(file.read("a"), values)
-
-
-def test_a_compressed_dataset_cannot_blow_up(path, new):
-    new.create_dataset("a", data=np.zeros(10**7, "f4"), chunks=(10**7,), compression=9)
-    new.close()
-    assert path.stat().st_size < 10**5
-    assert "tensor 'a': has a chunk of" in refused(path)
-
-
-@pytest.mark.parametrize("where", [0, -4], ids=["start", "checksum"])
-def test_a_damaged_chunk_is_an_error_of_its_tensor(path, new, where):
-    values = np.random.default_rng(0).normal(size=1000)
-    new.create_dataset("a", data=values, chunks=(500,), compression="gzip")
-    chunk = new["a"].id.get_chunk_info(1)
-    new.close()
-    content = bytearray(path.read_bytes())
-    content[chunk.byte_offset + where % chunk.size] ^= 0xFF
-    path.write_bytes(content)
-    with (
-        open_tensors(path) as file,
-        pytest.raises(FormatError, match="tensor 'a': .*(damaged chunk|decompressing)"),
-    ):
-        file.read("a")
-
-
-def test_filters_in_another_order_are_refused(path, new):
+def compact(file, name, array):
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    creation.set_chunk(GRID.shape)
-    creation.set_deflate(4)
-    creation.set_shuffle()
-    space = h5py.h5s.create_simple(GRID.shape)
-    dataset = h5py.h5d.create(new.id, b"a", h5py.h5t.NATIVE_FLOAT, space, creation)
-    dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, GRID)
-    new.close()
-    assert "went through other filters than gzip: [1, 2]" in refused(path)
-
-
-def test_chunks_that_overlap_are_refused(path, new):
-    new.create_dataset("a", data=np.arange(6.0), chunks=(2,))
-    new["z"] = np.zeros(2000)
-    new.close()
-    content = path.read_bytes()
-    for start in (2, 4):
-        key = struct.pack("<LLQQ", 16, 0, start, 0)
-        assert content.count(key) == 1
-        longer = struct.pack("<LLQQ", len(content) * 2 // 3, 0, start, 0)
-        content = content.replace(key, longer)
-    path.write_bytes(content)
-    assert "is damaged: its chunks overlap" in refused(path)
+    creation.set_layout(h5py.h5d.COMPACT)
+    file.create_dataset(name, data=array, dcpl=creation)
 
 
 REFUSALS = {
@@ -267,18 +194,13 @@ REFUSALS = {
     "has no data: nothing was ever written": lambda f, p: f.create_dataset(
         "a", (2,), "f4"
     ),
-    "'b': has 0 of 2 chunks": lambda f, p: f.create_dataset(
-        "b", (4,), "f4", chunks=(2,)
+    "'b': must lie in one piece": lambda f, p: f.create_dataset(
+        "b", data=GRID, chunks=(2, 4), compression="gzip"
     ),
-    "has 1 of 2 chunks": lambda f, p: f.create_dataset(
-        "a", (4,), "f4", chunks=(2,)
-    ).__setitem__(slice(2), 1),
+    "'c': must lie in one piece": lambda f, p: compact(f, "c", np.ones(3)),
     "is another name of an object": lambda f, p: (
         f.__setitem__("a", [1.0]),
         f.__setitem__("b", f["a"]),
-    ),
-    "went through other filters than gzip": lambda f, p: f.create_dataset(
-        "a", data=GRID, chunks=(2, 2), fletcher32=True
     ),
     "has no shape": lambda f, p: f.create_dataset("a", data=h5py.Empty("f4")),
     "groups nest deeper than 64": lambda f, p: f.create_group("/".join("a" * 100)),
@@ -298,7 +220,7 @@ def test_virtual_datasets_are_refused(path, new):
     layout[:] = h5py.VirtualSource("other.h5", "a", (2,))
     new.create_virtual_dataset("a", layout)
     new.close()
-    assert "has its data in other files" in refused(path)
+    assert "in other files" in refused(path)
 
 
 @pytest.mark.parametrize("options", [{"libver": "latest"}, {"track_order": True}])

@@ -247,12 +247,12 @@ def test_settings_of_numpy_1_are_passed_over(path):
         assert list(file.specs) == ["a"]
 
 
-def test_a_layer_beside_the_weights_is_passed_over_and_its_tensors_are_listed(path):
+def test_a_layer_beside_the_weights_is_passed_over_and_listed(path):
     layer = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.SiLU())
     torch.save({"state_dict": {"a": torch.ones(2)}, "loss": layer}, path)
     with open_tensors(path) as file:
         assert list(file.specs) == ["a"]
-        assert file.left_out == ("loss: 2 tensors of 8 numbers",)
+        assert file.left_out == ("loss: an entry of the checkpoint",)
 
 
 def test_what_lies_deeper_than_a_running_mean_is_listed(path, save):
@@ -263,8 +263,8 @@ def test_what_lies_deeper_than_a_running_mean_is_listed(path, save):
     with open_tensors(path) as file:
         assert list(file.specs) == ["a"]
         assert file.left_out == (
-            "state_dict: 1 tensors of 5 numbers",
-            "ema: 2 tensors of 7 numbers",
+            "state_dict: further entries",
+            "ema: an entry of the checkpoint",
         )
 
 
@@ -475,7 +475,7 @@ def test_tensors_that_are_not_plain_are_refused(path, save):
     save({"a": torch.ones(2, 2).to_sparse()})
     assert "tensor 'a': is no plain tensor" in refused(path)
     save({"a": torch.ones(2, dtype=torch.complex64).conj()})
-    assert "conjugated or negated view" in refused(path)
+    assert "is no plain tensor" in refused(path)
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.9, 0.99])
