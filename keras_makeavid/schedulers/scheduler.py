@@ -12,7 +12,6 @@ from keras_makeavid.schedulers.step_table import StepTable
 from keras_makeavid.validation import check_choice, refusal
 
 TIMESTEP_SPACINGS = ("leading", "linspace", "trailing")
-FINAL_SIGMAS = ("zero", "sigma_min")
 KARRAS_RHO = 7.0
 
 # Where training ends in pure noise, sigma is infinite. This stands for that signal, as
@@ -139,11 +138,6 @@ class SigmaScheduler(SpacedScheduler):
     """A sampler that steps through ratios of noise to signal, the sigmas."""
 
     karras_sigmas: bool = False
-    final_sigmas_type: str = "zero"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("final_sigmas_type", self.final_sigmas_type, FINAL_SIGMAS)
 
     def _train_sigmas(self) -> np.ndarray:
         """Ratio of noise to signal at each timestep, rising."""
@@ -151,11 +145,6 @@ class SigmaScheduler(SpacedScheduler):
         if self.schedule.zero_terminal_snr:
             alphas_cumprod[-1] = SMALLEST_ALPHA_CUMPROD
         return np.sqrt((1.0 - alphas_cumprod) / alphas_cumprod)
-
-    def _with_final_sigma(self, sigmas, train_sigmas) -> np.ndarray:
-        """Append the noise level at which the last step ends."""
-        final = 0.0 if self.final_sigmas_type == "zero" else train_sigmas[0]
-        return np.append(sigmas, final)
 
 
 def check_count(name: str, value: Any, least: int, most: int) -> None:

@@ -15,18 +15,17 @@ SIGMA_DATA, TIMESTEP_SCALING = 0.5, 10.0
 class DDIM(scheduler.SpacedScheduler):
     """Denoising diffusion implicit models (Song et al., arXiv 2010.02502, eq. 12).
 
+    As in Stable Diffusion, it ends at the noise level of timestep 0.
+
     Args:
         schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
         timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`.
         steps_offset: Int, the lowest timestep of `"leading"`.
         eta: Float in `[0, 1]`, share of fresh noise; `1` is ancestral, as DDPM.
-        set_alpha_to_one: Bool, end at no noise; as with Stable Diffusion it ends at the
-            noise level of timestep 0 by default.
     """
 
     timestep_spacing: str = "leading"
     eta: float = 0.0
-    set_alpha_to_one: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,11 +37,8 @@ class DDIM(scheduler.SpacedScheduler):
         timesteps = timesteps[first:]
         next_timesteps = timesteps - self.schedule.num_train_steps // num_steps
         alphas_cumprod = self.schedule.alphas_cumprod
-        final = 1.0 if self.set_alpha_to_one else alphas_cumprod[0]
         alphas = alphas_cumprod[timesteps]
-        next_alphas = np.where(
-            next_timesteps < 0, final, alphas_cumprod[np.maximum(next_timesteps, 0)]
-        )
+        next_alphas = alphas_cumprod[np.maximum(next_timesteps, 0)]
         variance = (1 - next_alphas) / (1 - alphas) * (1 - alphas / next_alphas)
         fresh_variance = self.eta**2 * variance
         signal, noise = np.sqrt(alphas), np.sqrt(1 - alphas)
@@ -100,7 +96,7 @@ class Euler(scheduler.SigmaScheduler):
         if self.karras_sigmas:
             sigmas = scheduler.karras_spacing(sigmas[0], sigmas[-1], num_steps)
             timesteps = scheduler.timesteps_of_sigmas(sigmas, train_sigmas)
-        return timesteps, self._with_final_sigma(sigmas, train_sigmas)
+        return timesteps, np.append(sigmas, 0.0)
 
     def _initial_sigma(self, sigma_max: float) -> float:
         # "leading" starts where some signal is left, and makes room for it.
@@ -115,7 +111,7 @@ class EulerAncestral(Euler):
 
     A step goes below the next noise level, and fresh noise leads back up to it: as much
     as ancestral sampling adds (Song et al., arXiv 2011.13456, appendix F). diffusers
-    has no choice of `karras_sigmas` and `final_sigmas_type` here.
+    has no choice of `karras_sigmas` here.
     """
 
     def _shares(self, ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray | float]:
@@ -154,7 +150,6 @@ class LCM(ConsistencyScheduler):
     Args:
         schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
         original_inference_steps: Int, timesteps of the distillation: most there may be.
-        timestep_scaling: Float, how soon the boundary condition at timestep 0 ends.
 
     Example:
     ```python
@@ -162,14 +157,12 @@ class LCM(ConsistencyScheduler):
     ```
     """
 
-    timestep_scaling: float = TIMESTEP_SCALING
-
     def _table(self, num_steps: int, first: int) -> StepTable:
         timesteps = self._timesteps(num_steps)[first:]
         alphas = self.schedule.alphas_cumprod[timesteps]
         # The last step ends at the clean latents.
         next_alphas = np.append(alphas[1:], 1.0)
-        scaled = timesteps * self.timestep_scaling
+        scaled = timesteps * TIMESTEP_SCALING
         distance = np.hypot(scaled, SIGMA_DATA)
         return self._table_of_unit_variance(
             timesteps,
