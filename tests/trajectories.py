@@ -61,7 +61,6 @@ SCHEDULERS = {
     "unipc": (UNIPC, {}, None),
     "unipc karras": (UNIPC, KARRAS, None),
     "euler": ("EulerDiscreteScheduler", {}, None),
-    "euler karras": ("EulerDiscreteScheduler", KARRAS, None),
     "euler ancestral": ("EulerAncestralDiscreteScheduler", {}, None),
     "lcm": ("LCMScheduler", {}, None),
     "tcd": ("TCDScheduler", {}, 0.3),

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_makeavid.schedulers import scheduler
 from keras_makeavid.schedulers.step_table import StepTable
+from keras_makeavid.validation import refusal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,13 @@ class DPMSolverPlusPlus(scheduler.SigmaScheduler):
         karras_sigmas: Bool, space the noise levels as arXiv 2206.00364 does (eq. 5);
             the timesteps are then the nearest ones, whatever `timestep_spacing` is.
     """
+
+    karras_sigmas: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.karras_sigmas, bool):
+            raise refusal("karras_sigmas must be a bool", self.karras_sigmas)
 
     def _table(self, num_steps: int, first: int) -> StepTable:
         timesteps, sigmas = (x[first:] for x in self._noise_levels(num_steps))

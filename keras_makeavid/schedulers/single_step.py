@@ -60,13 +60,18 @@ class Euler(scheduler.SigmaScheduler):
     Here the sample is `latents + sigma * noise`, so its scale grows with `sigma`, up to
     14.6 with Stable Diffusion's schedule. `input_scale` undoes that for the model.
 
-    Arguments are as for `DPMSolverPlusPlus`. With `"linspace"` timesteps may be
-    fractions, and a single step is taken at timestep 0, as in diffusers.
+    Arguments are as for `DDIM`. With `"linspace"` timesteps may be fractions, and a
+    single step is taken at timestep 0, as in diffusers.
     """
 
     def _table(self, num_steps: int, first: int) -> StepTable:
-        timesteps, sigmas = (x[first:] for x in self._noise_levels(num_steps))
-        sigmas, next_sigmas = sigmas[:-1], sigmas[1:]
+        timesteps, train_sigmas = (
+            self._spaced_timesteps(num_steps),
+            self._train_sigmas(),
+        )
+        timesteps = timesteps[first:]
+        sigmas = np.interp(timesteps, np.arange(len(train_sigmas)), train_sigmas)
+        next_sigmas = np.append(sigmas[1:], 0.0)
         signal = scheduler.signal_scale(sigmas)
         denoised_from_input, denoised_from_prediction = self._denoised_coefficients(
             signal, sigmas * signal
@@ -88,16 +93,6 @@ class Euler(scheduler.SigmaScheduler):
         """What is kept of the noise by the sample, and the share of the fresh one."""
         return ratio, 0.0
 
-    def _noise_levels(self, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Timesteps and their ratios of noise to signal, with that of the end."""
-        train_sigmas = self._train_sigmas()
-        timesteps = self._spaced_timesteps(num_steps)
-        sigmas = np.interp(timesteps, np.arange(len(train_sigmas)), train_sigmas)
-        if self.karras_sigmas:
-            sigmas = scheduler.karras_spacing(sigmas[0], sigmas[-1], num_steps)
-            timesteps = scheduler.timesteps_of_sigmas(sigmas, train_sigmas)
-        return timesteps, np.append(sigmas, 0.0)
-
     def _initial_sigma(self, sigma_max: float) -> float:
         # "leading" starts where some signal is left, and makes room for it.
         if self.timestep_spacing == "leading":
@@ -110,8 +105,7 @@ class EulerAncestral(Euler):
     """Euler's method with fresh noise in each step (as k-diffusion has it).
 
     A step goes below the next noise level, and fresh noise leads back up to it: as much
-    as ancestral sampling adds (Song et al., arXiv 2011.13456, appendix F). diffusers
-    has no choice of `karras_sigmas` here.
+    as ancestral sampling adds (Song et al., arXiv 2011.13456, appendix F).
     """
 
     def _shares(self, ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray | float]:

@@ -28,7 +28,6 @@ SCHEDULERS = {
     "unipc": UniPC(),
     "unipc karras": UniPC(karras_sigmas=True),
     "euler": Euler(),
-    "euler karras": Euler(karras_sigmas=True),
     "euler ancestral": EulerAncestral(),
     "lcm": LCM(),
     "tcd": TCD(),
