@@ -239,7 +239,8 @@ def _is_filled(mask):
     if mask.dtype == np.uint8:
         mask = mask / 255
     elif mask.dtype != bool and not np.issubdtype(mask.dtype, np.floating):
-        raise refusal("mask_image must be bool, uint8 or float", str(mask.dtype))
+        expected = "mask_image must be bool, uint8 or float"
+        raise ValueError(f"{expected}. Received: {mask.dtype}")
     # A NaN fails this comparison too.
     if not (mask.min() >= 0 and mask.max() <= 1):
         raise ValueError(
