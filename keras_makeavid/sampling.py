@@ -155,7 +155,7 @@ class DenoisingLoop:
         conditions = (context, context, like(()), mask, noise, like(()))
         table = like((_LEAST_ROWS, len(StepRow._fields)))
         program = self._compile(_Program())
-        state, number = SamplerState(*[noise] * 4), jax.ShapeDtypeStruct((), "int32")
+        state, number = SamplerState(*[noise] * 3), jax.ShapeDtypeStruct((), "int32")
         rest = conditions, table, None, number, number, number, None, None, None
         return program.lower(tuple(state), *rest)
 
@@ -174,7 +174,7 @@ class DenoisingLoop:
             )
 
             def body(i, values):
-                state, features = SamplerState(*values[:4]), values[4:]
+                state, features = SamplerState(*values[:3]), values[3:]
                 row = StepTable.row(table[i])
                 noise = None
                 if noise_keys is not None:
@@ -185,7 +185,7 @@ class DenoisingLoop:
                         prediction, *features = ops.cond(
                             (i - first) % interval == 0,
                             lambda: predict(*inputs),
-                            lambda: reuse(*inputs, *values[4:]),
+                            lambda: reuse(*inputs, *values[3:]),
                         )
                     else:
                         prediction = predict(*inputs)
@@ -197,7 +197,7 @@ class DenoisingLoop:
                 return *state, *features
 
             start = (*map(shard_batch, state), *self._no_features(state[0], kind))
-            return tuple(ops.fori_loop(first, stop, body, start)[:4])
+            return tuple(ops.fori_loop(first, stop, body, start)[:3])
 
         def report(i, state, number):
             def make():

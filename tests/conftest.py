@@ -67,7 +67,6 @@ ONCE = [
     "keras_makeavid/planning/test_estimate.py",
     "keras_makeavid/planning/test_topology.py",
     "keras_makeavid/recipes",
-    "keras_makeavid/schedulers/test_diffusers_config.py",
     "keras_makeavid/schedulers/test_diffusers_parity.py",
     "keras_makeavid/schedulers/test_registry.py",
     "keras_makeavid/schedulers/test_scheduler.py",

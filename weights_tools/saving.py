@@ -19,7 +19,8 @@ from keras_makeavid.files import folder_written_aside
 from keras_makeavid.json_files import write_json
 from keras_makeavid.models.parts import TASK_DEFAULTS, check_parts
 from keras_makeavid.progress import step_progress
-from keras_makeavid.schedulers import DDIM, NoiseSchedule, scheduler_to_diffusers_config
+from keras_makeavid.schedulers import NoiseSchedule
+from keras_makeavid.schedulers.noise_schedule import DIFFUSERS_KEYS
 from keras_makeavid.text import TextToVideoPreprocessor, openai_clip_vocabulary
 from weights_tools import kerascv
 from weights_tools.architectures import KINDS, MODELS, weightless_model
@@ -368,9 +369,7 @@ def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
         metadata = _OF_PYTORCH if own.container == "safetensors" else {}
         files.append(_File(folder + name, [(component, own, None)], metadata))
     if not alone:
-        scheduler = DDIM(checkpoint.schedule or NoiseSchedule())
-        config = scheduler_to_diffusers_config(scheduler)
-        others["scheduler/scheduler_config.json"] = config
+        others["scheduler/scheduler_config.json"] = _ddim_config(checkpoint.schedule)
         others["model_index.json"] = _index(others.get("unet/config.json", {}))
         if (preprocessor := checkpoint.preprocessor) is not None:
 
@@ -378,6 +377,17 @@ def _plan_hub_folder(checkpoint: Checkpoint, layout: str) -> _Plan:
                 preprocessor.save_hub_folder(f"{folder}/tokenizer")
 
     return _Plan(layouts, files, others, write_tokenizer)
+
+
+def _ddim_config(schedule: NoiseSchedule | None) -> dict[str, Any]:
+    """The file of diffusers' `DDIMScheduler`, as Stable Diffusion has it."""
+    schedule = schedule or NoiseSchedule()
+    return {
+        "_class_name": "DDIMScheduler",
+        **{key: getattr(schedule, name) for key, name in DIFFUSERS_KEYS.items()},
+        **{"timestep_spacing": "leading", "steps_offset": 1},
+        **{"set_alpha_to_one": False, "clip_sample": False},
+    }
 
 
 def _sample_size(checkpoint: Checkpoint) -> dict[str, Any]:

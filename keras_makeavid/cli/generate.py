@@ -118,7 +118,7 @@ def add_video_options(option) -> None:
     option(
         "--scheduler",
         default="dpm++2m",
-        help="dpm++2m, dpm++2m-karras, dpm++3m, unipc, ddim, euler, euler-trailing, "
+        help="dpm++2m, dpm++2m-karras, unipc, ddim, euler, euler-trailing, "
         "euler-ancestral; lcm or tcd for models distilled to few steps",
     )
     option("--tile", type=int, help="side in pixels of tiles that frames are coded in")

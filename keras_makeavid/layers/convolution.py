@@ -7,6 +7,7 @@ from keras_makeavid.layers.int8 import Int8Kernel, convolution_policy
 from keras_makeavid.layers.layer import Layer, ShapeKeepingLayer
 from keras_makeavid.layers.operations import products
 from keras_makeavid.tensor import Shape, Tensor
+from keras_makeavid.validation import refusal
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -109,9 +110,9 @@ class SpatialConv(_Convolution):
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class TemporalConv(_Convolution, ShapeKeepingLayer):
-    """1-D convolution of an odd `kernel_size` over frames at each pixel, C to C.
+    """1-D convolution of kernel 3 over frames at each pixel, C to C.
 
-    Starts as the identity. It is computed as a 2-D convolution of kernel `(K, 1)` on
+    Starts as the identity. It is computed as a 2-D convolution of kernel `(3, 1)` on
     `(B, F, H * W, C)`: no transpose, and as fast as a matrix product.
 
     Example:
@@ -120,13 +121,9 @@ class TemporalConv(_Convolution, ShapeKeepingLayer):
     ```
     """
 
-    def __init__(self, kernel_size: int = 3, **kwargs):
-        super().__init__(**kwargs)
-        self.kernel_size = kernel_size
-
     def build(self, input_shape) -> None:
         channels = input_shape[-1]
-        self._add_weights((self.kernel_size, channels, channels), TemporalIdentity())
+        self._add_weights((3, channels, channels), TemporalIdentity())
 
     def call(self, inputs) -> Tensor:
         """Convolve `(B, F, H, W, C)` over F; the shape stays."""
@@ -144,11 +141,10 @@ class PseudoConv3D(Layer):
         filters: Number of output channels.
         kernel_size: Odd side of the spatial kernel; 0-padded by half of it.
         strides: Spatial stride.
-        temporal_kernel_size: Odd length of the temporal kernel.
         temporal: Whether there is a temporal convolution.
 
     Raises:
-        ValueError: If a length of a kernel is even, or not positive.
+        ValueError: If the side of the kernel is even, or not positive.
 
     Example:
     ```python
@@ -163,27 +159,24 @@ class PseudoConv3D(Layer):
         filters: int,
         kernel_size: int = 3,
         strides: int = 1,
-        temporal_kernel_size: int = 3,
         temporal: bool = True,
         name: str | None = None,
         dtype=None,
         **kwargs,
     ):
         super().__init__(name=name, dtype=convolution_policy(name, dtype), **kwargs)
-        _check_odd(kernel_size=kernel_size, temporal_kernel_size=temporal_kernel_size)
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise refusal("kernel_size must be odd and positive", kernel_size)
         self.filters = filters
         self.kernel_size = kernel_size
         self.strides = strides
-        self.temporal_kernel_size = temporal_kernel_size
         self.spatial_conv = self.part(
             SpatialConv, "spatial_conv", filters, kernel_size, strides
         )
         self.temporal = temporal
         self.temporal_conv = None
         if temporal:
-            self.temporal_conv = self.part(
-                TemporalConv, "temporal_conv", temporal_kernel_size
-            )
+            self.temporal_conv = self.part(TemporalConv, "temporal_conv")
 
     def build(self, input_shape) -> None:
         self.spatial_conv.build((None, *input_shape[-3:]))
@@ -207,9 +200,3 @@ class PseudoConv3D(Layer):
 
 def _strided(sizes, strides):
     return tuple(None if size is None else -(-size // strides) for size in sizes)
-
-
-def _check_odd(**sizes):
-    for name, size in sizes.items():
-        if size < 1 or size % 2 == 0:
-            raise ValueError(f"{name} must be odd and positive. Received: {size}")

@@ -11,6 +11,7 @@ from keras_makeavid.tensor import Tensor
 from keras_makeavid.validation import check_choice
 
 GELU_APPROXIMATIONS = {"exact": False, "tanh": True}
+_EXPANSION = 4
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -39,7 +40,7 @@ class Dense(Int8Kernel, keras.layers.Dense):
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class FeedForward(ShapeKeepingLayer):
-    """`Dense(value * gelu(gate))`, `expansion` times as wide inside (Shazeer, 2020).
+    """`Dense(value * gelu(gate))`, four times as wide inside (Shazeer, 2020).
 
     The GELU is `"tanh"`, as the published video weights were trained, or `"exact"`, as
     in Stable Diffusion (docs/model.md, Traps). Any other is a `ValueError`.
@@ -50,19 +51,17 @@ class FeedForward(ShapeKeepingLayer):
     ```
     """
 
-    def __init__(self, width: int, gelu: str = "tanh", expansion: int = 4, **kwargs):
+    def __init__(self, width: int, gelu: str = "tanh", **kwargs):
         super().__init__(**kwargs)
         check_choice("gelu", gelu, GELU_APPROXIMATIONS)
         self.width = width
         self.gelu = gelu
-        self.expansion = expansion
-        inner = width * expansion
-        self.proj_in = self.part(Dense, "proj_in", 2 * inner)
+        self.proj_in = self.part(Dense, "proj_in", 2 * _EXPANSION * width)
         self.proj_out = self.part(Dense, "proj_out", width)
 
     def build(self, input_shape) -> None:
         self.proj_in.build(input_shape)
-        self.proj_out.build((*input_shape[:-1], self.width * self.expansion))
+        self.proj_out.build((*input_shape[:-1], _EXPANSION * self.width))
 
     def call(self, inputs) -> Tensor:
         """Transform `(..., width)`; the shape stays."""

@@ -90,14 +90,11 @@ class AutoencoderKL(Configured, FrameCoding):
         mean, log_variance = ops.split(ops.cast(moments, "float32"), 2, axis=-1)
         return mean, ops.clip(log_variance, -30.0, 20.0)
 
-    def encode(
-        self, images, seed: int | keras.random.SeedGenerator | None = None
-    ) -> Tensor:
-        """Encode images as latents, times `scaling_factor`.
+    def encode(self, images) -> Tensor:
+        """Encode images as latents: the posterior's mean, times `scaling_factor`.
 
         Args:
             images: `(..., H, W, in_channels)` in [-1, 1], as in a call.
-            seed: Draws the latents from the posterior; `None` takes its mean.
 
         Returns:
             `(..., H / factor, W / factor, latent_channels)`.
@@ -107,14 +104,11 @@ class AutoencoderKL(Configured, FrameCoding):
 
         Example:
         ```python
-        autoencoder.encode(images, seed=keras.random.SeedGenerator(0))
+        latents = autoencoder.encode(keras.ops.zeros((1, 64, 64, 3)))
         ```
         """
-        latents, log_variance = self.posterior(images)
-        if seed is not None:
-            noise = keras.random.normal(ops.shape(latents), dtype="float32", seed=seed)
-            latents = latents + ops.exp(0.5 * log_variance) * noise
-        return ops.cast(latents * self.scaling_factor, self.compute_dtype)
+        mean, _ = self.posterior(images)
+        return ops.cast(mean * self.scaling_factor, self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
@@ -176,7 +170,7 @@ class AutoencoderTiny(Configured, FrameCoding):
         self.decoder_blocks = decoder_blocks
 
     def encode(self, images) -> Tensor:
-        """Encode images as latents, as `AutoencoderKL.encode` without a seed.
+        """Encode images as latents, as `AutoencoderKL.encode`.
 
         Example:
         ```python

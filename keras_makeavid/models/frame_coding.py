@@ -163,9 +163,7 @@ class FrameCoding(Int8Backbone):
         if chunk_size < 1:
             raise ValueError(f"chunk_size must be at least 1. Received: {chunk_size}")
         *leading, height, width, channels = video.shape
-        cells = height // scale_in, width // scale_in
-        tile = tile_size // self.downsampling_factor if tile_size else max(cells)
-        grid = TileGrid(*cells, tile)
+        tile = (tile_size or 0) // self.downsampling_factor or max(height, width)
         frames = video.reshape(-1, height, width, channels)
         chunk_size = min(chunk_size, len(frames))
         results = []
@@ -174,7 +172,7 @@ class FrameCoding(Int8Backbone):
             # Another shape would compile another program.
             missing = chunk_size - len(chunk)
             chunk = np.concatenate([chunk, np.repeat(chunk[-1:], missing, axis=0)])
-            coded = grid.apply(program, chunk, scale_in, scale_out)
+            coded = by_tiles(program, chunk, tile, scale_in, scale_out)
             coded = coded[: chunk_size - missing]
             results.append(coded if finish is None else finish(coded))
         result = np.concatenate(results)
@@ -196,52 +194,39 @@ def _shown(images):
     return np.rint((images.clip(-1, 1) + 1) * 127.5).astype("uint8")
 
 
-class TileGrid:
-    """Overlapping tiles of one size that cover a picture, in pixels of a latent.
+def by_tiles(
+    function: Callable[[np.ndarray], np.ndarray],
+    pictures: np.ndarray,
+    tile: int,
+    scale_in: int,
+    scale_out: int,
+) -> np.ndarray:
+    """Apply `function` to overlapping tiles of pictures; blend its results linearly.
 
-    A tile larger than the picture shrinks to it.
+    Tiles `(N, h, w, C)` are all of one size: of `tile` cells a side, or of the picture
+    where that is smaller. A cell is `scale_in` pixels of `pictures` `(N, H, W, C)`, and
+    `scale_out` of the result.
     """
-
-    def __init__(self, height: int, width: int, tile: int):
-        self.size = (height, width)
-        self.tile = (min(tile, height), min(tile, width))
-        self.starts = tuple(map(tile_starts, self.size, self.tile))
-
-    def apply(
-        self,
-        function: Callable[[np.ndarray], np.ndarray],
-        pictures: np.ndarray,
-        scale_in: int,
-        scale_out: int,
-    ) -> np.ndarray:
-        """Apply `function` to each tile `(N, h, w, C)` and blend its results linearly.
-
-        A cell is `scale_in` pixels of `pictures`, and `scale_out` of the result.
-        """
-        scaled = [scale_out * np.array(x) for x in (self.size, self.tile)]
-        # Along each axis, where tiles start and how much their pixels weigh.
-        rows, columns = (
-            zip(
-                starts, blend_weights([scale_out * s for s in starts], *of), strict=True
-            )
-            for starts, *of in zip(self.starts, *scaled, strict=True)
-        )
-        blended: np.ndarray | None = None
-        for (top, down), (left, across) in itertools.product(rows, columns):
-
-            def window(scale, starts=(top, left)):
-                return (
-                    slice(scale * start, scale * (start + cells))
-                    for start, cells in zip(starts, self.tile, strict=True)
-                )
-
-            piece = function(pictures[:, *window(scale_in)])
-            if blended is None:
-                shape = (len(pictures), *scaled[0], piece.shape[-1])
-                blended = np.zeros(shape, "float32")
-            blended[:, *window(scale_out)] += piece * np.outer(down, across)[..., None]
-        assert blended is not None, "a grid has tiles"
-        return blended
+    sides = [side // scale_in for side in pictures.shape[1:3]]
+    axes = []
+    for side in sides:
+        cells = min(tile, side)
+        starts = tile_starts(side, cells)
+        sizes = scale_out * side, scale_out * cells
+        weights = blend_weights([scale_out * start for start in starts], *sizes)
+        places = [
+            [slice(scale * start, scale * (start + cells)) for start in starts]
+            for scale in (scale_in, scale_out)
+        ]
+        axes.append(list(zip(*places, weights, strict=True)))
+    blended: Any = None
+    for (ys, to_ys, down), (xs, to_xs, across) in itertools.product(*axes):
+        piece = function(pictures[:, ys, xs])
+        if blended is None:
+            shape = (len(pictures), *(scale_out * side for side in sides))
+            blended = np.zeros((*shape, piece.shape[-1]), "float32")
+        blended[:, to_ys, to_xs] += piece * np.outer(down, across)[..., None]
+    return blended
 
 
 def tile_starts(size: int, tile: int) -> list[int]:

@@ -2,11 +2,7 @@
 
 from keras_makeavid.schedulers.multistep import DPMSolverPlusPlus, UniPC
 from keras_makeavid.schedulers.noise_schedule import NoiseSchedule
-from keras_makeavid.schedulers.registry import (
-    get_scheduler,
-    scheduler_from_diffusers_config,
-    scheduler_to_diffusers_config,
-)
+from keras_makeavid.schedulers.registry import get_scheduler
 from keras_makeavid.schedulers.scheduler import Scheduler
 from keras_makeavid.schedulers.single_step import DDIM, LCM, TCD, Euler, EulerAncestral
 from keras_makeavid.schedulers.step_table import (
@@ -31,8 +27,6 @@ __all__ = [
     "StepTable",
     "UniPC",
     "get_scheduler",
-    "scheduler_from_diffusers_config",
-    "scheduler_to_diffusers_config",
     "step",
     "step_noise",
 ]

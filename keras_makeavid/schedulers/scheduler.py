@@ -12,7 +12,6 @@ from keras_makeavid.schedulers.step_table import StepTable
 from keras_makeavid.validation import check_choice, refusal
 
 TIMESTEP_SPACINGS = ("leading", "linspace", "trailing")
-FINAL_SIGMAS = ("zero", "sigma_min")
 KARRAS_RHO = 7.0
 
 # Where training ends in pure noise, sigma is infinite. This stands for that signal, as
@@ -39,10 +38,6 @@ class Scheduler(abc.ABC):
     def __post_init__(self) -> None:
         if not isinstance(self.schedule, NoiseSchedule):
             raise refusal("schedule must be a NoiseSchedule", self.schedule)
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type in (bool, "bool") and not isinstance(value, bool):
-                raise ValueError(f"{field.name} must be a bool. Received: {value!r}")
 
     def table(self, num_steps: int, strength: float = 1.0) -> StepTable:
         """Work out the coefficients of every step: `int(num_steps * strength)` rows.
@@ -130,20 +125,26 @@ class SpacedScheduler(Scheduler):
         check_count("steps_offset", self.steps_offset, 0, last)
 
     def _spaced_timesteps(self, num_points: int) -> np.ndarray:
-        steps, offset = self.schedule.num_train_steps, self.steps_offset
-        return spaced_timesteps(self.timestep_spacing, num_points, steps, offset)
+        """Spread timesteps over those of training, falling, as float64 `(num_points,)`.
+
+        Of 4 points over 1000, `"leading"` makes 751, 501, 251 and 1. Of
+        `num_train_steps + 1` points the last may be -1, the clean end below timestep 0.
+        """
+        steps = self.schedule.num_train_steps
+        if self.timestep_spacing == "linspace":
+            return np.linspace(0, steps - 1, num_points)[::-1]
+        if self.timestep_spacing == "trailing":
+            timesteps = np.arange(steps, 0, -steps / num_points)
+            # Rounding of the stride may let one more in.
+            return np.round(timesteps[:num_points]) - 1.0
+        timesteps = np.arange(num_points)[::-1] * max(steps // num_points, 1)
+        # With about as many points as timesteps there is no room for the whole offset.
+        return timesteps + float(min(self.steps_offset, steps - 1 - timesteps[0]))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SigmaScheduler(SpacedScheduler):
     """A sampler that steps through ratios of noise to signal, the sigmas."""
-
-    karras_sigmas: bool = False
-    final_sigmas_type: str = "zero"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("final_sigmas_type", self.final_sigmas_type, FINAL_SIGMAS)
 
     def _train_sigmas(self) -> np.ndarray:
         """Ratio of noise to signal at each timestep, rising."""
@@ -151,11 +152,6 @@ class SigmaScheduler(SpacedScheduler):
         if self.schedule.zero_terminal_snr:
             alphas_cumprod[-1] = SMALLEST_ALPHA_CUMPROD
         return np.sqrt((1.0 - alphas_cumprod) / alphas_cumprod)
-
-    def _with_final_sigma(self, sigmas, train_sigmas) -> np.ndarray:
-        """Append the noise level at which the last step ends."""
-        final = 0.0 if self.final_sigmas_type == "zero" else train_sigmas[0]
-        return np.append(sigmas, final)
 
 
 def check_count(name: str, value: Any, least: int, most: int) -> None:
@@ -168,28 +164,6 @@ def check_count(name: str, value: Any, least: int, most: int) -> None:
 def signal_scale(sigmas: np.ndarray) -> np.ndarray:
     """Scale of the signal in a sample of variance one, by ratios of noise to signal."""
     return 1.0 / np.sqrt(sigmas**2 + 1.0)
-
-
-def spaced_timesteps(
-    spacing: str, num_points: int, num_train_steps: int, offset: int = 1
-) -> np.ndarray:
-    """Spread timesteps over those of training, falling, as float64 `(num_points,)`.
-
-    Of 4 points over 1000, `"leading"` makes 751, 501, 251 and 1. Of
-    `num_train_steps + 1` points the last may be -1, the clean end below timestep 0.
-    """
-    last = num_train_steps - 1
-    if spacing == "linspace":
-        return np.linspace(0, last, num_points)[::-1]
-    if spacing == "trailing":
-        stride = num_train_steps / num_points
-        timesteps = np.arange(num_train_steps, 0, -stride)
-        # Rounding of the stride may let one more in.
-        return np.round(timesteps[:num_points]) - 1.0
-    stride = max(num_train_steps // num_points, 1)
-    timesteps = np.arange(num_points)[::-1] * stride
-    # With about as many points as timesteps there is no room for the whole offset.
-    return timesteps + float(min(offset, last - timesteps[0]))
 
 
 def karras_spacing(sigma_max: float, sigma_min: float, num_steps: int) -> np.ndarray:

@@ -15,18 +15,17 @@ SIGMA_DATA, TIMESTEP_SCALING = 0.5, 10.0
 class DDIM(scheduler.SpacedScheduler):
     """Denoising diffusion implicit models (Song et al., arXiv 2010.02502, eq. 12).
 
+    As in Stable Diffusion, it ends at the noise level of timestep 0.
+
     Args:
         schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
         timestep_spacing: `"leading"`, `"linspace"` or `"trailing"`.
         steps_offset: Int, the lowest timestep of `"leading"`.
         eta: Float in `[0, 1]`, share of fresh noise; `1` is ancestral, as DDPM.
-        set_alpha_to_one: Bool, end at no noise; as with Stable Diffusion it ends at the
-            noise level of timestep 0 by default.
     """
 
     timestep_spacing: str = "leading"
     eta: float = 0.0
-    set_alpha_to_one: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,11 +37,8 @@ class DDIM(scheduler.SpacedScheduler):
         timesteps = timesteps[first:]
         next_timesteps = timesteps - self.schedule.num_train_steps // num_steps
         alphas_cumprod = self.schedule.alphas_cumprod
-        final = 1.0 if self.set_alpha_to_one else alphas_cumprod[0]
         alphas = alphas_cumprod[timesteps]
-        next_alphas = np.where(
-            next_timesteps < 0, final, alphas_cumprod[np.maximum(next_timesteps, 0)]
-        )
+        next_alphas = alphas_cumprod[np.maximum(next_timesteps, 0)]
         variance = (1 - next_alphas) / (1 - alphas) * (1 - alphas / next_alphas)
         fresh_variance = self.eta**2 * variance
         signal, noise = np.sqrt(alphas), np.sqrt(1 - alphas)
@@ -64,13 +60,18 @@ class Euler(scheduler.SigmaScheduler):
     Here the sample is `latents + sigma * noise`, so its scale grows with `sigma`, up to
     14.6 with Stable Diffusion's schedule. `input_scale` undoes that for the model.
 
-    Arguments are as for `DPMSolverPlusPlus`. With `"linspace"` timesteps may be
-    fractions, and a single step is taken at timestep 0, as in diffusers.
+    Arguments are as for `DDIM`. With `"linspace"` timesteps may be fractions, and a
+    single step is taken at timestep 0, as in diffusers.
     """
 
     def _table(self, num_steps: int, first: int) -> StepTable:
-        timesteps, sigmas = (x[first:] for x in self._noise_levels(num_steps))
-        sigmas, next_sigmas = sigmas[:-1], sigmas[1:]
+        timesteps, train_sigmas = (
+            self._spaced_timesteps(num_steps),
+            self._train_sigmas(),
+        )
+        timesteps = timesteps[first:]
+        sigmas = np.interp(timesteps, np.arange(len(train_sigmas)), train_sigmas)
+        next_sigmas = np.append(sigmas[1:], 0.0)
         signal = scheduler.signal_scale(sigmas)
         denoised_from_input, denoised_from_prediction = self._denoised_coefficients(
             signal, sigmas * signal
@@ -92,16 +93,6 @@ class Euler(scheduler.SigmaScheduler):
         """What is kept of the noise by the sample, and the share of the fresh one."""
         return ratio, 0.0
 
-    def _noise_levels(self, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Timesteps and their ratios of noise to signal, with that of the end."""
-        train_sigmas = self._train_sigmas()
-        timesteps = self._spaced_timesteps(num_steps)
-        sigmas = np.interp(timesteps, np.arange(len(train_sigmas)), train_sigmas)
-        if self.karras_sigmas:
-            sigmas = scheduler.karras_spacing(sigmas[0], sigmas[-1], num_steps)
-            timesteps = scheduler.timesteps_of_sigmas(sigmas, train_sigmas)
-        return timesteps, self._with_final_sigma(sigmas, train_sigmas)
-
     def _initial_sigma(self, sigma_max: float) -> float:
         # "leading" starts where some signal is left, and makes room for it.
         if self.timestep_spacing == "leading":
@@ -114,8 +105,7 @@ class EulerAncestral(Euler):
     """Euler's method with fresh noise in each step (as k-diffusion has it).
 
     A step goes below the next noise level, and fresh noise leads back up to it: as much
-    as ancestral sampling adds (Song et al., arXiv 2011.13456, appendix F). diffusers
-    has no choice of `karras_sigmas` and `final_sigmas_type` here.
+    as ancestral sampling adds (Song et al., arXiv 2011.13456, appendix F).
     """
 
     def _shares(self, ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray | float]:
@@ -154,7 +144,6 @@ class LCM(ConsistencyScheduler):
     Args:
         schedule: `NoiseSchedule` of the training; Stable Diffusion's by default.
         original_inference_steps: Int, timesteps of the distillation: most there may be.
-        timestep_scaling: Float, how soon the boundary condition at timestep 0 ends.
 
     Example:
     ```python
@@ -162,14 +151,12 @@ class LCM(ConsistencyScheduler):
     ```
     """
 
-    timestep_scaling: float = TIMESTEP_SCALING
-
     def _table(self, num_steps: int, first: int) -> StepTable:
         timesteps = self._timesteps(num_steps)[first:]
         alphas = self.schedule.alphas_cumprod[timesteps]
         # The last step ends at the clean latents.
         next_alphas = np.append(alphas[1:], 1.0)
-        scaled = timesteps * self.timestep_scaling
+        scaled = timesteps * TIMESTEP_SCALING
         distance = np.hypot(scaled, SIGMA_DATA)
         return self._table_of_unit_variance(
             timesteps,

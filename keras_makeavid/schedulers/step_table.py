@@ -30,12 +30,10 @@ class StepRow(NamedTuple):
         next_from_denoised: ... plus this times `denoised` ...
         next_from_previous_denoised: ... plus this times the step before's `denoised`
             ...
-        next_from_earlier_denoised: ... plus this times that of the step before it ...
         next_from_noise: ... plus this times fresh noise.
         corrected_from_denoised: The corrected sample is the next sample plus this
             times `denoised` ...
-        corrected_from_previous_denoised: ... plus this times the step before's ...
-        corrected_from_earlier_denoised: ... plus this times that of the one before it.
+        corrected_from_previous_denoised: ... plus this times the step before's.
     """
 
     timestep: Any
@@ -45,11 +43,9 @@ class StepRow(NamedTuple):
     next_from_sample: Any
     next_from_denoised: Any
     next_from_previous_denoised: Any
-    next_from_earlier_denoised: Any
     next_from_noise: Any
     corrected_from_denoised: Any
     corrected_from_previous_denoised: Any
-    corrected_from_earlier_denoised: Any
 
 
 class SamplerState(NamedTuple):
@@ -59,18 +55,16 @@ class SamplerState(NamedTuple):
         sample: Latents at this step's noise level: what the model is asked about.
         corrected: The same as far as earlier steps know, for UniPC; or the sample.
         previous_denoised: Clean latents that the step before expected.
-        earlier_denoised: Those that the step before it expected.
     """
 
     sample: Any
     corrected: Any
     previous_denoised: Any
-    earlier_denoised: Any
 
     @classmethod
     def start(cls, sample: Any) -> SamplerState:
         """Give the state before the first step, of noise times `initial_sigma`."""
-        return cls(sample, sample, 0.0 * sample, 0.0 * sample)
+        return cls(sample, sample, 0.0 * sample)
 
 
 _COLUMNS = ("timesteps", *StepRow._fields[1:])
@@ -80,9 +74,9 @@ _COLUMNS = ("timesteps", *StepRow._fields[1:])
 class StepTable:
     """What a sampler does in each of its steps.
 
-    Every sampler here is linear in the sample, the denoised sample, those of the two
-    steps before and fresh noise, so this table is all that sets them apart. As one
-    array it is an ordinary tensor argument: one compiled loop serves every scheduler.
+    Every sampler here is linear in the sample, the denoised sample, that of the step
+    before and fresh noise, so this table is all that sets them apart. As one array it
+    is an ordinary tensor argument: one compiled loop serves every scheduler.
 
     The arrays are float32 `(num_steps,)`, in sampling order; a number stands for an
     array of it. For their meaning see `StepRow`, whose order they have. Besides there
@@ -114,11 +108,9 @@ class StepTable:
     start_from_latents: float = 1.0
     start_from_noise: float = 0.0
     next_from_previous_denoised: Column = 0.0
-    next_from_earlier_denoised: Column = 0.0
     next_from_noise: Column = 0.0
     corrected_from_denoised: Column = 0.0
     corrected_from_previous_denoised: Column = 0.0
-    corrected_from_earlier_denoised: Column = 0.0
 
     def __post_init__(self) -> None:
         shape = np.shape(self.timesteps)
@@ -132,7 +124,7 @@ class StepTable:
         return bool(np.any(self.next_from_noise))
 
     def as_array(self) -> np.ndarray:
-        """Give the table of steps as one tensor, float32 `(num_steps, 12)`."""
+        """Give the table of steps as one tensor, float32 `(num_steps, 10)`."""
         return np.stack([getattr(self, name) for name in _COLUMNS], axis=-1)
 
     def start(self, noise: Any, latents: Any | None = None) -> Any:
@@ -170,7 +162,7 @@ def step(
     state.sample.shape  # (1, 8, 8, 4)
     ```
     """
-    sample, corrected, previous, earlier = state
+    sample, corrected, previous = state
     denoised = (
         sample * row.denoised_from_sample + prediction * row.denoised_from_prediction
     )
@@ -178,7 +170,6 @@ def step(
         corrected * row.next_from_sample
         + denoised * row.next_from_denoised
         + previous * row.next_from_previous_denoised
-        + earlier * row.next_from_earlier_denoised
     )
     if noise is not None:
         next_sample = next_sample + noise * row.next_from_noise
@@ -186,9 +177,8 @@ def step(
         next_sample
         + denoised * row.corrected_from_denoised
         + previous * row.corrected_from_previous_denoised
-        + earlier * row.corrected_from_earlier_denoised
     )
-    return SamplerState(next_sample, corrected, denoised, previous)
+    return SamplerState(next_sample, corrected, denoised)
 
 
 def step_noise(keys: Any, number: Any, shape: tuple[int, ...]) -> Any:

@@ -226,7 +226,7 @@ def as_masks(masks, batch: int, height: int, width: int) -> np.ndarray:
             "mask_image must be (H, W), or (B, H, W) with one for each of the "
             f"{batch} prompts. Received: {_described(masks)}"
         )
-    binary = [(mask >= _mask_threshold(mask)).astype("uint8") for mask in masks]
+    binary = [_is_filled(mask).astype("uint8") for mask in masks]
     fitted = [cover_crop(mask, height, width, nearest=True) for mask in binary]
     return np.stack(fitted)[..., None].astype("float32")
 
@@ -235,20 +235,19 @@ def _without_channel(mask):
     return mask[..., 0] if mask.ndim > 2 and mask.shape[-1] == 1 else mask
 
 
-def _mask_threshold(mask):
-    if mask.dtype == bool:
-        return True
+def _is_filled(mask):
     if mask.dtype == np.uint8:
-        return 128
-    if np.issubdtype(mask.dtype, np.floating):
-        # A NaN fails this comparison too.
-        if not (mask.min() >= 0 and mask.max() <= 1):
-            raise ValueError(
-                "A float mask_image must lie in [0, 1]. Received values from "
-                f"{mask.min()} to {mask.max()}"
-            )
-        return 0.5
-    raise ValueError(f"mask_image must be bool, uint8 or float. Received: {mask.dtype}")
+        mask = mask / 255
+    elif mask.dtype != bool and not np.issubdtype(mask.dtype, np.floating):
+        expected = "mask_image must be bool, uint8 or float"
+        raise ValueError(f"{expected}. Received: {mask.dtype}")
+    # A NaN fails this comparison too.
+    if not (mask.min() >= 0 and mask.max() <= 1):
+        raise ValueError(
+            "A float mask_image must lie in [0, 1]. Received values from "
+            f"{mask.min()} to {mask.max()}"
+        )
+    return mask >= 0.5
 
 
 def _for_each_sample(pictures, batch: int, rank: int) -> list[np.ndarray]:

@@ -193,7 +193,7 @@ def objective_of(
     If options say nothing of given frames, they are what the task was trained with. A
     `kind` other than `VideoDiffusion` always has states of the empty prompt.
     """
-    if options["given_frames"] is None and options["hint_spacing"] is None:
+    if options["given_frames"] is None and options.get("hint_spacing") is None:
         options["given_frames"] = task.given_frames
     empty = task.preprocessor.sequence_length, task.backbone.context_dim
     has_empty = caption_dropout or kind is not None

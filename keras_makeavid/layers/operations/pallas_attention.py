@@ -2,7 +2,10 @@
 
 Channels lie in the sublanes and tokens in the lanes, so that heads of 40 channels fill
 the vector registers and need no transposes. A program has all keys of a head at hand:
-its softmax is the plain one, and the gradient calculates it again.
+its softmax is the plain one, and the gradient calculates it again. JAX's own
+`flash_attention` pads heads of 40 channels to 128: by the compiler for v4, attention in
+24 frames of 4096 tokens and its gradient then move 6.6 times the bytes, beside 3.2 GiB
+of temporaries where these have none.
 """
 
 import functools

@@ -34,7 +34,7 @@ CASES = {
         (2, 3, 3, 2, 4),
     ),
     "FeedForward": (
-        lambda **k: layers.FeedForward(8, gelu="exact", expansion=2, **k),
+        lambda **k: layers.FeedForward(8, gelu="exact", **k),
         [TOKENS],
         TOKENS,
     ),
@@ -66,7 +66,7 @@ CASES = {
         VIDEO,
     ),
     "PseudoConv3D": (
-        lambda **k: layers.PseudoConv3D(4, 5, 2, temporal_kernel_size=5, **k),
+        lambda **k: layers.PseudoConv3D(4, 5, 2, **k),
         [(2, 3, 5, 4, 8)],
         (2, 3, 3, 2, 4),
     ),
@@ -115,7 +115,7 @@ CASES = {
         VIDEO,
     ),
     "TemporalConv": (
-        lambda **k: layers.TemporalConv(kernel_size=5, **k),
+        lambda **k: layers.TemporalConv(**k),
         [VIDEO],
         VIDEO,
     ),

@@ -118,24 +118,6 @@ def test_a_call_reconstructs_from_the_scaled_posterior_mean():
     )
 
 
-def test_a_seed_draws_from_the_posterior(autoencoder):
-    images = pictures((1, 8, 8, 3))
-    mean, log_variance = map(ops.convert_to_numpy, autoencoder.posterior(images))
-    noise = ops.convert_to_numpy(keras.random.normal(mean.shape, seed=7))
-    expected = (mean + np.exp(0.5 * log_variance) * noise) * 0.18215
-    drawn = ops.convert_to_numpy(autoencoder.encode(images, seed=7))
-    np.testing.assert_allclose(drawn, expected, atol=1e-6)
-
-
-def test_a_seed_generator_draws_anew_each_time(autoencoder):
-    images, generator = pictures((1, 8, 8, 3)), keras.random.SeedGenerator(0)
-    first, second = (
-        ops.convert_to_numpy(autoencoder.encode(images, seed=generator))
-        for _ in range(2)
-    )
-    assert np.abs(first - second).max() > 1e-3
-
-
 def test_a_hopeless_variance_is_clipped():
     model = AutoencoderKL(**SMALL)
     model.network.quant_conv.bias.assign([0.0] * 4 + [1000.0, -1000.0] * 2)
@@ -155,9 +137,9 @@ def test_the_frames_of_a_video_are_coded_each_on_its_own(autoencoder):
 class RecordingAutoencoder(AutoencoderKL):
     """Knows the shapes of all that was ever coded at once."""
 
-    def encode(self, images, seed=None):
+    def encode(self, images):
         self.shapes.add(tuple(images.shape))
-        return super().encode(images, seed)
+        return super().encode(images)
 
     def decode(self, latents):
         self.shapes.add(tuple(latents.shape))

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from keras_makeavid.models.frame_coding import TileGrid, blend_weights, tile_starts
+from keras_makeavid.models.frame_coding import blend_weights, by_tiles, tile_starts
 
 AXES = [(16, 4), (17, 8), (9, 8), (8, 8), (64, 24), (129, 64), (40, 17)]
 
@@ -30,12 +30,11 @@ def test_weights_at_each_point_sum_to_one(size, tile):
 
 def test_a_function_of_single_pixels_is_the_same_by_tiles():
     pictures = np.random.default_rng(0).normal(size=(2, 26, 18, 3)).astype("float32")
-    grid = TileGrid(height=13, width=9, tile=5)
 
     def enlarged(x):
         return np.tanh(x).repeat(4, axis=1).repeat(4, axis=2)
 
-    result = grid.apply(enlarged, pictures, scale_in=2, scale_out=8)
+    result = by_tiles(enlarged, pictures, tile=5, scale_in=2, scale_out=8)
     np.testing.assert_allclose(result, enlarged(pictures), atol=1e-6)
 
 
@@ -46,7 +45,7 @@ def test_tiles_of_different_brightness_blend_without_a_step():
         return np.full_like(tile, next(brightness))
 
     pictures = np.zeros((1, 64, 112, 1), "float32")
-    result = TileGrid(64, 112, tile=64).apply(flat, pictures, 1, 1)[0, 0, :, 0]
+    result = by_tiles(flat, pictures, 64, 1, 1)[0, 0, :, 0]
     assert (result[0], result[-1]) == (0, 1)
     # The overlap is 16 pixels: as many steps from one tile to the other.
     assert np.abs(np.diff(result)).max() <= 1 / 16 + 1e-6
@@ -59,5 +58,5 @@ def test_every_tile_has_the_same_shape_even_at_the_border():
         shapes.add(tile.shape)
         return tile
 
-    TileGrid(13, 7, tile=8).apply(recorded, np.zeros((3, 26, 14, 2), "float32"), 2, 2)
+    by_tiles(recorded, np.zeros((3, 26, 14, 2), "float32"), 8, 2, 2)
     assert shapes == {(3, 16, 14, 2)}

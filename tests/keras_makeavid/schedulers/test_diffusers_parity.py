@@ -66,9 +66,8 @@ def test_every_sample_equals_diffusers_at_every_spacing(name, spacing, steps_off
         ("dpm++2m", "linspace"),
         ("dpm++2m", "trailing"),
         ("dpm++2m karras", "linspace"),
-        ("dpm++3m", "trailing"),
         ("unipc", "trailing"),
-        ("unipc 3", "linspace"),
+        ("unipc", "linspace"),
         ("unipc karras", "linspace"),
         ("lcm", "trailing"),
         ("tcd", "trailing"),
@@ -89,10 +88,9 @@ def test_every_sample_equals_diffusers_with_zero_terminal_snr(
 # From sigma 4096 diffusers' own Euler step cancels down in float32 and is off by 1e-3;
 # what can be compared is the noise levels.
 @pytest.mark.parametrize("spacing", ["linspace", "trailing"])
-@pytest.mark.parametrize("name", ["euler", "euler karras"])
-def test_euler_noise_levels_equal_diffusers_with_zero_terminal_snr(name, spacing):
+def test_euler_noise_levels_equal_diffusers_with_zero_terminal_snr(spacing):
     changes = {"timestep_spacing": spacing, "rescale_betas_zero_snr": True}
-    ours, theirs = make_pair(file_of(name, **changes)[0])
+    ours, theirs = make_pair(file_of("euler", **changes)[0])
     for num_steps in NUM_STEPS:
         table = ours.table(num_steps)
         theirs.set_timesteps(num_steps)
@@ -114,32 +112,12 @@ def test_timesteps_and_initial_sigma_equal_diffusers_for_any_number_of_steps(
     name, spacing
 ):
     ours, theirs = make_pair(file_of(name, timestep_spacing=spacing)[0])
-    # Whole timesteps are equal; fractional ones are the logarithm of float32 noise
-    # levels to diffusers.
-    tolerance = 2e-4 if name == "euler karras" else 0
     for num_steps in range(1, 51):
         table = ours.table(num_steps)
         set_timesteps(theirs, num_steps)
         np.testing.assert_allclose(
-            table.timesteps, theirs.timesteps.numpy(), rtol=0, atol=tolerance
+            table.timesteps, theirs.timesteps.numpy(), rtol=0, atol=0
         )
         assert table.initial_sigma == pytest.approx(
             float(theirs.init_noise_sigma), rel=1e-6
         )
-
-
-# Karras spacing ends at timestep 0's noise, so that with "sigma_min" the last step does
-# not move, and a slope over it is 0 / 0 to diffusers.
-@pytest.mark.parametrize("solver_order", [2, 3])
-@pytest.mark.parametrize("class_name", ["DPMSolver", "UniPC"])
-def test_a_last_step_that_does_not_move_has_finite_coefficients(
-    class_name, solver_order
-):
-    config, _ = file_of("dpm++2m karras" if "DPM" in class_name else "unipc karras")
-    config |= {"final_sigmas_type": "sigma_min", "solver_order": solver_order}
-    ours, _ = make_pair(config)
-    for num_steps in (1, 2, 4, 20):
-        table = ours.table(num_steps)
-        assert np.isfinite(table.as_array()).all()
-        if num_steps > 1:
-            assert table.next_from_sample[-1] == pytest.approx(1)

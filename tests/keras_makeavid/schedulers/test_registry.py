@@ -18,7 +18,6 @@ from keras_makeavid.schedulers import (
     [
         ("dpm++2m", DPMSolverPlusPlus()),
         ("dpm++2m-karras", DPMSolverPlusPlus(karras_sigmas=True)),
-        ("dpm++3m", DPMSolverPlusPlus(solver_order=3)),
         ("unipc", UniPC()),
         ("ddim", DDIM()),
         ("euler", Euler()),
@@ -26,13 +25,6 @@ from keras_makeavid.schedulers import (
         ("euler-ancestral", EulerAncestral()),
         ("lcm", LCM()),
         ("tcd", TCD()),
-        ("DDIMScheduler", DDIM()),
-        ("DPMSolverMultistepScheduler", DPMSolverPlusPlus()),
-        ("EulerDiscreteScheduler", Euler()),
-        ("EulerAncestralDiscreteScheduler", EulerAncestral()),
-        ("LCMScheduler", LCM()),
-        ("TCDScheduler", TCD()),
-        ("UniPCMultistepScheduler", UniPC()),
     ],
 )
 def test_name_gives_its_scheduler_with_the_schedule_asked_for(name, expected):
@@ -55,14 +47,5 @@ def test_scheduler_of_another_noise_schedule_is_refused():
 
 @pytest.mark.parametrize("name", ["plms", "", None, ["ddim"]])
 def test_unknown_name_is_refused_with_the_names_that_are_known(name):
-    with pytest.raises(ValueError, match=r"'dpm\+\+2m', .*'ddim', .*'LCMScheduler'"):
-        get_scheduler(name)
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [("dpmpp2m", "dpm++2m"), ("euler_ancestral", "euler-ancestral"), ("LCM", "lcm")],
-)
-def test_the_nearest_name_is_told(name, meant):
-    with pytest.raises(ValueError, match=f"Did you mean {meant!r}".replace("+", r"\+")):
+    with pytest.raises(ValueError, match=r"'dpm\+\+2m', .*'ddim', .*'tcd'"):
         get_scheduler(name)

@@ -489,7 +489,7 @@ def test_nothing_is_compiled_again_for_other_values(
         generate(task, "a dog", negative_prompts="a cat", hint_image=hint)
         generate(task, seed=5, guidance_scale=2.0, hint_image=255 - hint)
         generate(task, num_steps=9, hint_image=hint, mask_image=np.ones((9, 9)))
-        for scheduler in ("euler", "ddim", "unipc", "dpm++3m"):
+        for scheduler in ("euler", "ddim", "unipc", "dpm++2m-karras"):
             generate(task, hint_image=hint, scheduler=scheduler)
         assert not compiled()
         # The first may compile programs for steps without guidance and for rescaled.
