@@ -82,6 +82,7 @@ class DenoisingLoop:
         latents: np.ndarray | None = None,
         windows: Windows | None = None,
         text_shares: np.ndarray | None = None,
+        given_shares: np.ndarray | None = None,
         cache_interval: int = 1,
         cache_layers: int = 2,
     ):
@@ -91,8 +92,9 @@ class DenoisingLoop:
         `strength`, clean `latents` to start from. With `low_memory` the two passes of
         guidance follow one another, in `guided_steps`, or all. `progress` is called
         with the number of steps done. `text_shares` `(B, F, K)` are how much of each of
-        K texts of `conditions` a frame is told; a row adds up to one. The rest is as
-        for `TextToVideo.generate`.
+        K texts of `conditions` a frame is told; a row adds up to one. `given_shares`
+        are those of `keep_given`, if given frames are kept. The rest is as for
+        `TextToVideo.generate`.
         """
         num_steps = len(table.timesteps)
         guided_steps = range(num_steps) if guided_steps is None else guided_steps
@@ -135,6 +137,7 @@ class DenoisingLoop:
                     shown,
                     over_time,
                     _integers(cache_interval),
+                    _floats(given_shares),
                 )
             compilation.wait_for_host_callbacks()
         finally:
@@ -156,14 +159,14 @@ class DenoisingLoop:
         table = like((_LEAST_ROWS, len(StepRow._fields)))
         program = self._compile(_Program())
         state, number = SamplerState(*[noise] * 3), jax.ShapeDtypeStruct((), "int32")
-        rest = conditions, table, None, number, number, number, None, None, None
+        rest = conditions, table, None, number, number, number, *[None] * 4
         return program.lower(tuple(state), *rest)
 
     def _compile(self, kind: _Program):
         def program(
             state, conditions, table, noise_keys, first, stop, number, *options
         ):
-            shown, over_time, interval = options
+            shown, over_time, interval, given_shares = options
             starts, shares, text_shares = over_time or (None, None, None)
             predict = self._predictor(Conditions(*conditions), kind, text_shares)
             if starts is not None:
@@ -189,6 +192,16 @@ class DenoisingLoop:
                         )
                     else:
                         prediction = predict(*inputs)
+                if given_shares is not None:
+                    known = Conditions(*conditions)
+                    prediction = keep_given(
+                        row,
+                        state.sample,
+                        prediction,
+                        known.mask,
+                        known.hint,
+                        given_shares,
+                    )
                 state = step(row, state, prediction, noise)
                 if kind.reports:
                     state = report(i, tuple(state), number)
@@ -325,6 +338,36 @@ def _floats(values):
 
 def _integers(values):
     return None if values is None else ops.convert_to_tensor(values, "int32")
+
+
+def keep_given(
+    row: StepRow, sample: Any, prediction: Any, mask: Any, hint: Any, shares: Any
+) -> Any:
+    """Let given frames become what is known, and take their errors off the others.
+
+    Without this a model redraws frames that it is given, all of them a little wrong in
+    the same way, and the new ones differ from the known ones (`docs/control.md`).
+
+    Args:
+        row: The step's coefficients.
+        sample: Latents `(B, F, H, W, C)`, and of the same shape the
+        prediction: of the model, after guidance; the result is one.
+        mask: `(B, F, H, W, 1)`: 0 is given.
+        hint: `(B, F, H, W, C)`, what is given.
+        shares: `(F, F)`, how much of each frame's error a frame is rid of. As much as
+            a row lacks of one it is rid of the mean error of all that is given.
+    """
+    given = ops.cast(ops.equal(mask, 0.0), "float32")
+    denoised = (
+        sample * row.denoised_from_sample + prediction * row.denoised_from_prediction
+    )
+    error = (hint - denoised) * given
+    axes = (1, 2, 3)
+    count = ops.maximum(ops.sum(given, axes, keepdims=True), 1.0)
+    mean = ops.sum(error, axes, keepdims=True) / count
+    rest = ops.reshape(1.0 - ops.sum(shares, axis=1), (1, -1, 1, 1, 1))
+    error = ops.einsum("fg,bghwc->bfhwc", shares, error) + rest * mean
+    return prediction + error / row.denoised_from_prediction
 
 
 def rescale_guided(guided: Any, positive: Any, share: Any) -> Any:

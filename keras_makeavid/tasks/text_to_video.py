@@ -16,7 +16,12 @@ from keras_makeavid.devices import made_on_host, on_device
 from keras_makeavid.dtype_policies import policy_of, without_overflow
 from keras_makeavid.files import StrPath, existing_file, folder_written_aside
 from keras_makeavid.freeinit import mixed_noise
-from keras_makeavid.given_frames import REPEATED, GivenFrames
+from keras_makeavid.given_frames import (
+    REPEATED,
+    GivenFrames,
+    given_shares,
+    nearest_frames,
+)
 from keras_makeavid.models import AutoencoderKL, AutoencoderTiny, UNetPseudo3D, loading
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS, check_parts
 from keras_makeavid.presets import HUB_PREFIX, repository_of
@@ -486,6 +491,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 given = {frame: encode(*p, tile_size) for frame, p in pictures.items()}
             masked = self._given_frames.masked or keyframes is not None
             hint, mask = _hint_and_mask(given, (batch, *shape), masked)
+            kept = given_shares(given, num_frames) if masked and given else None
             # What colours look like: a frame, or noise for want of one.
             colours = hint[:, 0]
             if not given:
@@ -527,6 +533,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                         latents=clip,
                         windows=windows,
                         text_shares=text_shares,
+                        given_shares=kept,
                         **how,
                     )
                 done += steps
@@ -611,7 +618,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             **arguments: As for `generate`.
 
         Returns:
-            uint8 `(B, num_frames, height, width, 3)`; those of the video stay.
+            uint8 `(B, num_frames, height, width, 3)`; those of the video stay. What the
+            VAE loses of their last one is added to those that follow, less and less.
 
         Raises:
             ValueError: If an argument does not fit, or is one that `extend` sets.
@@ -660,6 +668,11 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         options = {name: arguments[name] for name in names if name in arguments}
         size = arguments["height"], arguments["width"]
         frames = self._decode(made, size, **options)
+        # What the VAE loses of the last frame, without which the next one would differ.
+        last = self._encode_frames(video[:, -1:], arguments.get("tile_size"))
+        lost = video[:, -1:].astype("float32") - self._decode(last, size, **options)
+        fading = lost / np.arange(1, frames.shape[1] + 1)[:, None, None, None]
+        frames = np.rint(np.clip(frames + fading, 0, 255)).astype("uint8")
         return np.concatenate([video, frames], axis=1)
 
     def _with_clip(self, video, prompts, arguments):
@@ -917,14 +930,11 @@ def _hint_and_mask(given, shape, masked):
     """
     if not given:
         return np.zeros(shape, "float32"), np.ones((*shape[:-1], 1), "float32")
-    frames, num_frames = sorted(given), shape[1]
-    hints, masks = (np.stack([given[f][i] for f in frames], axis=1) for i in (0, 1))
-    distance = np.abs(np.arange(num_frames)[:, None] - frames)
-    # Of two that are as near, the earlier.
-    nearest = distance.argmin(axis=1)
-    hints, masks = hints[:, nearest], masks[:, nearest]
+    nearest = nearest_frames(given, shape[1])
+    hints, masks = (np.stack([given[f][i] for f in nearest], axis=1) for i in (0, 1))
     if masked:
-        masks = np.where((distance > 0).all(axis=1)[:, None, None, None], 1.0, masks)
+        missing = nearest != np.arange(shape[1])
+        masks = np.where(missing[:, None, None, None], 1.0, masks)
     return hints, masks.astype("float32")
 
 

@@ -6,10 +6,17 @@ import pytest
 from keras import ops
 from running import runner
 
+from keras_makeavid.given_frames import given_shares
 from keras_makeavid.layers.unet import UNet
 from keras_makeavid.models import UNetPseudo3D
-from keras_makeavid.sampling import Conditions, DenoisingLoop, rescale_guided
+from keras_makeavid.sampling import (
+    Conditions,
+    DenoisingLoop,
+    keep_given,
+    rescale_guided,
+)
 from keras_makeavid.schedulers import (
+    NoiseSchedule,
     SamplerState,
     StepTable,
     get_scheduler,
@@ -325,3 +332,62 @@ def test_pictures_are_cached_too(loop):
         rtol=0,
         atol=1e-5,
     )
+
+
+def _denoised(row, sample, prediction):
+    return sample * row.denoised_from_sample + prediction * row.denoised_from_prediction
+
+
+@pytest.mark.parametrize("schedule", ["epsilon", "v_prediction"])
+def test_what_is_given_is_expected_as_it_is_and_its_error_taken_off_the_rest(schedule):
+    frames, given = 6, (0, 4)
+    sample, prediction, hint = normal(3, 2, frames, 3, 5, 4)
+    mask = np.ones((2, frames, 3, 5, 1), "float32")
+    mask[:, given] = 0.0
+    # A picture of which a part is given.
+    mask[1, 4, :2] = 1.0
+    table = get_scheduler("ddim", NoiseSchedule(prediction_type=schedule)).table(8)
+    row = StepTable.row(table.as_array()[3])
+    made = keep_given(
+        row,
+        *map(ops.convert_to_tensor, (sample, prediction, mask, hint)),
+        ops.convert_to_tensor(given_shares(given, frames)),
+    )
+    made = _denoised(row, sample, ops.convert_to_numpy(made))
+    before = _denoised(row, sample, prediction)
+    error = np.where(mask == 0, hint - before, 0)
+    mean = (
+        error.sum((1, 2, 3), keepdims=True)
+        / (mask == 0).sum((1, 2, 3))[:, None, None, None]
+    )
+    for frame, (nearest, distance) in enumerate(
+        [(0, 1), (0, 1), (0, 2), (4, 1), (4, 1), (4, 1)]
+    ):
+        share = 1 / distance
+        expected = before[:, frame] + share * error[:, nearest]
+        expected = expected + (1 - share) * mean[:, 0]
+        np.testing.assert_allclose(made[:, frame], expected, atol=2e-5)
+    known = np.broadcast_to(mask == 0, hint.shape)
+    np.testing.assert_allclose(made[known], hint[known], atol=2e-5)
+
+
+# DDIM ends with a rest of noise, by which its frames differ.
+@pytest.mark.parametrize("name", ["dpm++2m", "unipc", "euler-ancestral", "lcm"])
+@pytest.mark.parametrize("guidance_scale", [1.0, 5.0])
+def test_given_frames_arrive_where_they_were(loop, name, guidance_scale):
+    noise, given = normal(2, *SHAPE), conditions(2, guidance_scale)
+    mask = np.ones((2, *SHAPE[:-1], 1), "float32")
+    mask[:, [0, 3]] = 0.0
+    given = given._replace(mask=mask)
+    table = get_scheduler(name).table(5)
+    made = ops.convert_to_numpy(
+        loop(
+            noise,
+            given,
+            table,
+            keys(2) if table.needs_noise else None,
+            given_shares=given_shares((0, 3), SHAPE[0]),
+        )
+    )
+    np.testing.assert_allclose(made[:, [0, 3]], given.hint[:, [0, 3]], atol=1e-4)
+    assert np.isfinite(made).all()

@@ -297,7 +297,11 @@ def test_extend_goes_on_from_the_last_frames(task, clip, monkeypatch):
     assert video.shape == (1, 7, 64, 64, 3)
     np.testing.assert_array_equal(video[0, :4], clip)
     first = generate(task, keyframes={0: clip[2], 1: clip[3]}, seed=3)
-    assert difference(video[:, 4:6], first[:, 2:]) <= 1
+    # What the VAE loses of the last frame fades out.
+    known = task.vae.decode_video(task.vae.encode_video(clip[None, 3:]))
+    lost = clip[3].astype("float32") - known
+    faded = first[:, 2:] + lost / np.array([1, 2])[:, None, None, None]
+    assert difference(video[:, 4:6], np.rint(faded.clip(0, 255))) <= 1
     longer = task.extend(clip, 8, "a cat", guidance_scale=5.0, **options)
     np.testing.assert_array_equal(longer[:, :7], video)
 
