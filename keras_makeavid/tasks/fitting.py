@@ -31,7 +31,6 @@ class TrainableTask(keras_hub.models.Task):
         trainable: str = "temporal",
         *,
         given_frames: GivenFrames | Mapping[str, float] | None = None,
-        hint_spacing: int | None = None,
         caption_dropout: float = 0.0,
         min_snr_gamma: float | None = None,
         seed: int | None = None,
@@ -50,7 +49,6 @@ class TrainableTask(keras_hub.models.Task):
                 to every attention, of rank 8, where `add_lora` has added none before.
             given_frames: Which frames it learns to fill videos in from, see
                 `GivenFrames`; the task is then one of these. `None` is the task's own.
-            hint_spacing: Short for `given_frames={"repeated every N": 1}`.
             caption_dropout: Share of samples with the empty prompt, for guidance.
             min_snr_gamma: Weighs the timesteps by min-SNR-gamma; `None` does not.
             seed: Seed of timesteps, noise, dropout and new adapters.
@@ -67,7 +65,7 @@ class TrainableTask(keras_hub.models.Task):
         """
         # Those who only generate do not wait for it to be imported.
         from keras_makeavid.recipes.schema import Lora
-        from keras_makeavid.training.optimizer import AdamW, LossScale
+        from keras_makeavid.training.optimizer import AdamW
         from keras_makeavid.training.trainable import add_lora, has_lora
         from keras_makeavid.training.video_diffusion import objective_of
 
@@ -86,14 +84,13 @@ class TrainableTask(keras_hub.models.Task):
         settings: dict[str, Any] = {
             "trainable": trainable,
             "given_frames": given_frames,
-            "hint_spacing": hint_spacing,
             "caption_dropout": caption_dropout,
             "min_snr_gamma": min_snr_gamma,
             "seed": seed,
         }
         objective = objective_of(self, **settings)
         self._given_frames = objective.given_frames
-        settings["given_frames"], settings["hint_spacing"] = self.given_frames, None
+        settings["given_frames"] = self.given_frames
         for part in (self.vae, self.text_encoder, self.image_backbone):
             if part is not None:
                 part.trainable = False
@@ -103,8 +100,7 @@ class TrainableTask(keras_hub.models.Task):
             self.seed_generator.state.assign(objective.seed_generator.state)
             objective.seed_generator = self.seed_generator
         self._training = _Training(objective, settings)
-        optimizer = LossScale.around(optimizer or AdamW(), self.dtype_policy)
-        super().compile(optimizer=optimizer, **kwargs)
+        super().compile(optimizer=optimizer or AdamW(), **kwargs)
 
     def fit(
         self, x: Any = None, *, allow_other_encoder: bool = False, **kwargs: Any
