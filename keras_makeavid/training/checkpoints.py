@@ -362,7 +362,8 @@ def checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
 
     Arrays on an accelerator, or with parts in other processes, stay there.
     """
-    calculate, xp = checksum, np
+    calculate: Callable[..., Any] = checksum
+    xp: Any = np
     if keras.config.backend() == "jax":
         import jax
 

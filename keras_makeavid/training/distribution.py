@@ -271,8 +271,8 @@ def connect() -> None:
         jax.distributed.initialize(
             # Of the addresses of all processes this is the first.
             addresses and addresses.split(",")[0],
-            processes and int(processes),
-            process and int(process),
+            int(processes) if processes else None,
+            int(process) if process else None,
             heartbeat_timeout_seconds=_SECONDS_WITHOUT_HEARTBEAT,
             shutdown_timeout_seconds=_SECONDS_TO_END,
         )
