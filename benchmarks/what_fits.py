@@ -3,15 +3,12 @@
 `python benchmarks/what_fits.py` prints a table. Each row is one `makeavid plan`, which
 compiles for a quarter of an hour or more and takes 24 GB or more. `--only v4-8` prints
 the rows of one topology. `--plans FOLDER` keeps what `makeavid plan --json` says, and
-`--from FOLDER` prints the table from kept plans and compiles nothing. `--scaling` plans
-one setting for 4 to 256 chips instead, as CSV, and `--plot scaling.png` draws it
-(`pip install matplotlib`).
+`--from FOLDER` prints the table from kept plans and compiles nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import shlex
@@ -32,10 +29,9 @@ ROWS = (
     ("all, averages", "v5p-32", _ALL, 8),
     ("all, averages", "v6e-16", _ALL, 6),
 )
-SCALING = ("v4-8", "v4-16", "v4-32", "v4-64", "v4-128", "v4-256", "v4-512")
 _HEADER = (
     "| training | topology | settings | batch a chip | planned | state | temporaries "
-    "| of | fits | TFLOP | GB moved | GB sent | s a step, at least |"
+    "| of | fits | TFLOP | GB moved | s a step, at least |"
 )
 
 
@@ -105,51 +101,13 @@ def table_row(training: str, settings: list[str], numbers: dict[str, Any]) -> st
         "yes" if numbers["fits"] else f"no: {shown('hbm_gib')}",
         shown("tflop_in_all"),
         shown("gb_moved", 0),
-        shown("collective_gb", 2),
         shown("step_seconds_estimate", 3),
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def scaling() -> list[dict[str, Any]]:
-    """The numbers of one setting on more and more chips, printed as they come."""
-    keys = ("chips", "step_seconds_estimate", "collective_gb")
-    print(*keys, sep=",")
-    points = []
-    for topology in SCALING:
-        points.append(planned(topology, [_WIDEST], 1))
-        print(*(points[-1][key] for key in keys), sep=",", flush=True)
-    return points
-
-
-def draw(points: list[dict[str, Any]], path: str) -> None:
-    """Draw step time and bytes sent over the number of chips.
-
-    Args:
-        points: of `scaling`.
-        path: of the picture.
-    """
-    from matplotlib import pyplot
-
-    chips = [point["chips"] for point in points]
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for part in ("memory", "compute", "network"):
-        seconds = [point[f"{part}_seconds"] for point in points]
-        axes[0].plot(chips, seconds, marker="o", label=part)
-    axes[0].set_ylabel("s a step, at least")
-    axes[0].legend()
-    axes[1].plot(chips, [point["collective_gb"] for point in points], marker="o")
-    axes[1].set_ylabel("GB that a chip sends in a step")
-    for axis in axes:
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(chips, map(str, chips))
-        axis.set_xlabel("chips of v4, one sample on each")
-        axis.set_ylim(bottom=0)
-    figure.savefig(path, dpi=110)
-
-
 def main() -> None:
-    """Print the table, or the scaling."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help="rows of this topology")
     parser.add_argument(
@@ -158,17 +116,8 @@ def main() -> None:
         type=Path,
         help="folder of plans to print",
     )
-    parser.add_argument("--scaling", action="store_true", help="of v4, 4 to 256 chips")
-    parser.add_argument("--plot", help="picture of the scaling to write")
     parser.add_argument("--plans", type=Path, help="folder for the plans of the rows")
     options = parser.parse_args()
-    if options.plot is not None and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib: pip install matplotlib")
-    if options.scaling:
-        points = scaling()
-        if options.plot is not None:
-            draw(points, options.plot)
-        return
     print(_HEADER)
     print("|---" * _HEADER.count(" | ") + "|---|")
     for training, topology, settings, batch in ROWS:

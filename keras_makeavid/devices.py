@@ -169,16 +169,8 @@ def shard_mapped(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
 
 def gathered(value: Any) -> np.ndarray:
     """Bring an array to the host; every process that has parts of it must call this."""
-    if keras.config.backend() == "jax" and not (
-        value.is_fully_addressable or value.is_fully_replicated
-    ):
-        import jax
-        from jax.sharding import NamedSharding, PartitionSpec
+    if keras.config.backend() == "jax" and not value.is_fully_addressable:
+        from jax.experimental import multihost_utils
 
-        whole = NamedSharding(value.sharding.mesh, PartitionSpec())
-        value = jax.jit(_same, out_shardings=whole)(value)
-    return keras.ops.convert_to_numpy(value)
-
-
-def _same(value):
-    return value
+        return multihost_utils.process_allgather(value, tiled=True)
+    return ops.convert_to_numpy(value)

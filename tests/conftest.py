@@ -64,7 +64,6 @@ ONCE = [
     "keras_makeavid/data/test_sharded_writer.py",
     "keras_makeavid/data/test_window_sampler.py",
     "keras_makeavid/moving_shapes",
-    "keras_makeavid/planning/test_estimate.py",
     "keras_makeavid/planning/test_topology.py",
     "keras_makeavid/recipes",
     "keras_makeavid/schedulers/test_diffusers_parity.py",

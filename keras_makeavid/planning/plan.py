@@ -152,7 +152,6 @@ def _words(recipe, unet):
 def plan_as_json(plan: Plan) -> dict[str, Any]:
     """The numbers of a plan, all of one chip; `None` where nothing was compiled."""
     numbers = dataclasses.asdict(plan.estimate)
-    by_kind = numbers.pop("collective_gb")
     return {
         "program": plan.program,
         "topology": plan.topology.name,
@@ -165,8 +164,6 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
         **numbers,
         "tflop_in_all": plan.estimate.tflop_in_all,
         "hbm_of_chip_gib": plan.topology.chip.hbm_gib,
-        "collective_gb": None if by_kind is None else sum(by_kind.values()),
-        "collective_by_kind_gb": by_kind,
         "step_seconds_estimate": plan.estimate.seconds,
     }
 
@@ -195,20 +192,15 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 def _time_lines(plan):
     estimate = plan.estimate
-    sent = sum(estimate.collective_gb.values())
-    kinds = ", ".join(f"{k} {v:.2f}" for k, v in estimate.collective_gb.items())
-    rows = [
-        ("arithmetic", f"{estimate.tflop_in_all:8.2f} TFLOP", estimate.compute_seconds),
-        ("memory", f"{estimate.gb_moved:8.1f} GB   ", estimate.memory_seconds),
-        ("network", f"{sent:8.2f} GB   ", estimate.network_seconds),
-    ]
-    notes = {
-        "arithmetic": f" ({estimate.attention_tflop:.2f} of it attention)",
-        "network": f" ({kinds})" if kinds else "",
-    }
-    for name, amount, seconds in rows:
-        note = notes.get(name, "")
-        yield f"  {name:12} {amount} {seconds:8.3f} s at the chip's peak{note}"
+    yield (
+        f"  arithmetic   {estimate.tflop_in_all:8.2f} TFLOP "
+        f"{estimate.compute_seconds:8.3f} s at the chip's peak "
+        f"({estimate.attention_tflop:.2f} of it attention)"
+    )
+    yield (
+        f"  memory       {estimate.gb_moved:8.1f} GB    "
+        f"{estimate.memory_seconds:8.3f} s at the chip's peak"
+    )
     yield f"  a step takes at least {estimate.seconds:.3f} s"
 
 

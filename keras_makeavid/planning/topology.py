@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import itertools
 import math
 import os
 import re
@@ -15,16 +14,14 @@ GIB = 2**30
 class Chip:
     """A chip as published.
 
-    Arithmetic and memory: docs.cloud.google.com/tpu/docs/ v4, v5e, v5p and v6e. Links:
-    jax-ml.github.io/scaling-book/tpus, "ICI BW/link (one-way)". `hbm_gib`: "of
-    ...G hbm" in what the compiler says of programs that are too large.
+    Arithmetic and memory: docs.cloud.google.com/tpu/docs/ v4, v5e, v5p and v6e.
+    `hbm_gib`: "of ...G hbm" in what the compiler says of programs that are too large.
     """
 
     compiler_name: str  # Of libtpu.
     tflops: float  # Peak of bfloat16 products, 1e12 a second.
     hbm_gib: float  # Memory that programs may use, in 2**30 bytes.
     hbm_gb_per_second: float  # Peak.
-    link_gb_per_second: float  # Peak to a neighbour, in one direction.
     axes: int  # Of the torus that the chips make.
     cores_in_name: int  # A chip's cores that the number in a slice's name counts.
     most_chips: int  # Of the largest slice.
@@ -32,10 +29,10 @@ class Chip:
 
 
 CHIPS = {
-    "v4": Chip("v4", 275, 30.75, 1200, 45, 3, 2, 4096, True),
-    "v5e": Chip("v5e", 197, 15.75, 819, 45, 2, 1, 256, False),
-    "v5p": Chip("v5", 459, 95.74, 2765, 90, 3, 2, 6144, True),
-    "v6e": Chip("v6e", 918, 31.25, 1600, 90, 2, 1, 256, False),
+    "v4": Chip("v4", 275, 30.75, 1200, 3, 2, 4096, True),
+    "v5e": Chip("v5e", 197, 15.75, 819, 2, 1, 256, False),
+    "v5p": Chip("v5", 459, 95.74, 2765, 3, 2, 6144, True),
+    "v6e": Chip("v6e", 918, 31.25, 1600, 2, 1, 256, False),
 }
 # Without these libtpu asks the cloud where it is, and lets one process in at a time.
 _ENVIRONMENT = {
@@ -44,8 +41,6 @@ _ENVIRONMENT = {
     "TPU_ACCELERATOR_TYPE": "v4-8",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
-# Chips in 4 x 4 x 4, of which larger slices of v4 and v5p are made.
-_CUBE = 64
 _NAME = re.compile(r"(v\d\w?|v5litepod)-(\d+)")
 
 
@@ -67,15 +62,6 @@ class Topology:
     def chips(self) -> int:
         """How many there are; each is one device."""
         return math.prod(self.shape)
-
-    @property
-    def network_gb_per_second(self) -> float:
-        """Of a chip's links within the slice together, in one direction.
-
-        Along an axis of two chips each has one link; along a longer one, two.
-        """
-        links = sum(min(size - 1, 2) for size in self.shape)
-        return links * self.chip.link_gb_per_second
 
     def devices(self) -> list[Any]:
         """Its devices, for the compiler alone: nothing can run on them."""
@@ -113,45 +99,27 @@ def find_topology(name: str) -> Topology:
     if match is None or kind not in CHIPS:
         expected = f"A topology is one of {', '.join(CHIPS)} and a number, such as v4-8"
         raise ValueError(f"{expected}. Received: {name!r}")
-    chip, number = CHIPS[kind], int(match[2])
-    shape = _shape(number // chip.cores_in_name, chip)
-    if number % chip.cores_in_name or shape is None:
-        sizes = [2**power for power in range(13)]
-        valid = [str(n * chip.cores_in_name) for n in sizes if _shape(n, chip)]
-        told = ", ".join(valid)
-        if chip.axes == 3:
-            each, most = (n * chip.cores_in_name for n in (_CUBE, chip.most_chips))
-            told += f" and every multiple of {each} to {most}"
-        raise ValueError(f"{kind} has slices of {told}. Received: {name!r}")
+    chip = CHIPS[kind]
+    shapes = _shapes(chip)
+    shape = shapes.get(int(match[2]))
+    if shape is None:
+        told = ", ".join(map(str, shapes))
+        raise ValueError(f"{kind} has slices of {told} to plan. Received: {name!r}")
     return Topology(name, chip, shape)
 
 
-def _shape(chips: int, chip: Chip) -> tuple[int, ...] | None:
-    """Sides of the block that `chips` make, the last the largest."""
-    axes = chip.axes
-    if chips == 2 or not (4 if axes == 3 else 1) <= chips <= chip.most_chips:
-        return None
-    if chips & (chips - 1):
-        return _cubes(chips) if axes == 3 else None
-    power = chips.bit_length() - 1
-    if chips == 4:
-        return (2, 2, 1)[:axes]
-    each, more = divmod(power, axes)
-    return tuple(2 ** (each + (axis >= axes - more)) for axis in range(axes))
-
-
-def _cubes(chips: int) -> tuple[int, ...] | None:
-    """Sides of the block nearest to a cube, all multiples of four."""
-    cubes, rest = divmod(chips, _CUBE)
-    if rest:
-        return None
-    sides = range(1, cubes + 1)
-    blocks = (
-        (4 * a, 4 * b, 4 * cubes // (a * b))
-        for a, b in itertools.combinations_with_replacement(sides, 2)
-        if cubes % (a * b) == 0 and b <= cubes // (a * b)
-    )
-    return min(blocks, key=max)
+def _shapes(chip: Chip) -> dict[int, tuple[int, ...]]:
+    """Sides of blocks, the last the largest, by the numbers in their names."""
+    shapes = {}
+    for power in (0, *range(2, 13)):
+        if 2**power > chip.most_chips or (power == 0 and chip.axes == 3):
+            continue
+        each, more = divmod(power, chip.axes)
+        sides = tuple(2 ** (each + (n >= chip.axes - more)) for n in range(chip.axes))
+        # Of four chips the third axis is the short one.
+        sides = (2, 2, 1) if sides == (1, 2, 2) else sides
+        shapes[2**power * chip.cores_in_name] = sides
+    return shapes
 
 
 def check_compiler() -> None:

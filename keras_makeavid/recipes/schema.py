@@ -127,17 +127,10 @@ class Loss(Table, frozen=True):
     """How the samples become a loss."""
 
     given_frames: Shares | None = None
-    hint_spacing: Positive | None = None
     caption_dropout: BelowOne = 0.0
     min_snr_gamma: Above0 | None = None
     full_mask_share: Share = 0.5
     kl_weight: NotNegative = 1e-4
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        spacing = self.hint_spacing
-        if spacing is not None and self.given_frames is not None:
-            told = f"is given_frames = {{'repeated every {spacing}' = 1}}"
-            yield "hint_spacing", f"{told}: set one of them. Received: both"
 
 
 class Optimizer(Table, frozen=True):
@@ -251,10 +244,9 @@ class Stage(Table, frozen=True):
 class Guard(Table, frozen=True):
     """What happens when a loss or gradient is NaN or infinite.
 
-    All but `enabled` may change when a run is continued.
+    All of it may change when a run is continued.
     """
 
-    enabled: bool = True
     patience: Positive = 10
     lr_factor: Annotated[float, Meta(gt=0, le=1)] = 0.5
     max_rollbacks: Natural = 5
@@ -268,7 +260,6 @@ class Checkpoints(Table, frozen=True):
 
     every: LengthAbove0 = Duration(1.0, "epochs")
     keep: Positive = 3
-    keep_best: Natural = 1
 
 
 class Logs(Table, frozen=True):
@@ -276,7 +267,6 @@ class Logs(Table, frozen=True):
 
     every: Positive = 10
     tensorboard: bool = True
-    wandb: Text | None = None
 
 
 class Samples(Table, frozen=True):
@@ -302,19 +292,10 @@ class Distribution(Table, frozen=True):
     """The devices that train together, of one host or of several; under JAX alone.
 
     So many as `fsdp`, or all, hold one copy of parameters, optimizer state and averages
-    together. Where neither environment nor cluster tells: the `coordinator`, address
-    and port of process 0, how many processes there are, and the number of this, from 0.
+    together.
     """
 
     fsdp: Positive = 1
-    coordinator: Text | None = None
-    processes: Positive | None = None
-    process: Natural | None = None
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        number, processes = self.process, self.processes
-        if number is not None and processes is not None and number >= processes:
-            yield "process", f"must be below processes, {processes}. Received: {number}"
 
 
 class Recipe(Table, frozen=True):

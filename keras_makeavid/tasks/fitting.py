@@ -65,7 +65,7 @@ class TrainableTask(keras_hub.models.Task):
         """
         # Those who only generate do not wait for it to be imported.
         from keras_makeavid.recipes.schema import Lora
-        from keras_makeavid.training.optimizer import AdamW, LossScale
+        from keras_makeavid.training.optimizer import AdamW
         from keras_makeavid.training.trainable import add_lora, has_lora
         from keras_makeavid.training.video_diffusion import objective_of
 
@@ -100,8 +100,7 @@ class TrainableTask(keras_hub.models.Task):
             self.seed_generator.state.assign(objective.seed_generator.state)
             objective.seed_generator = self.seed_generator
         self._training = _Training(objective, settings)
-        optimizer = LossScale.around(optimizer or AdamW(), self.dtype_policy)
-        super().compile(optimizer=optimizer, **kwargs)
+        super().compile(optimizer=optimizer or AdamW(), **kwargs)
 
     def fit(
         self, x: Any = None, *, allow_other_encoder: bool = False, **kwargs: Any

@@ -1,11 +1,9 @@
 """Checkpoints of a run: its state as arrays, checked and written by Orbax."""
 
 import contextlib
-import functools
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 import sys
@@ -35,9 +33,9 @@ class CheckpointError(ValueError):
 class Checkpoints:
     """The checkpoints in a folder: written aside, in the background, and checked.
 
-    The `keep` newest are kept, and the `keep_best` of the lowest loss. What is read is
-    compared with checksums of what was written: Orbax itself does not notice a flipped
-    bit. A failure to write is reported and leaves the older ones.
+    The `keep` newest are kept. What is read is compared with checksums of what was
+    written: Orbax itself does not notice a flipped bit. A failure to write is reported
+    and leaves the older ones.
 
     Of several processes, each writes and reads its own parts of the arrays. There a
     failure to write ends the run: not all processes know of it.
@@ -47,7 +45,6 @@ class Checkpoints:
         self,
         folder: StrPath,
         keep: int = 3,
-        keep_best: int = 0,
         report: Callable[[str], None] = print,
         hosts: Hosts | None = None,
     ):
@@ -57,12 +54,10 @@ class Checkpoints:
         self._ocp = orbax.checkpoint
         self.folder = Path(folder).absolute()
         self._keep = keep
-        self._keep_best = keep_best
         self._report = report
         self._hosts = hosts or Hosts()
         self._writing: int | None = None
-        # The loss of each checkpoint, and whether it is an extra one.
-        self._known: dict[int, tuple[float | None, bool]] = {}
+        self._extra: set[int] = set()
         # After a failure some arrays answer late, maybe after the end of the run.
         self._write_failed = False
         self._quiet = contextlib.ExitStack()
@@ -72,7 +67,7 @@ class Checkpoints:
         for step in self.steps():
             # One that is damaged is told of when it is to be read.
             with contextlib.suppress(CheckpointError):
-                self._note(step, self._read_record(step))
+                self._note(step, self._read_record(step)["extra"])
 
     def steps(self) -> list[int]:
         """The steps of the checkpoints that are there whole, in their order."""
@@ -84,7 +79,6 @@ class Checkpoints:
         step: int,
         state: Mapping[str, Any],
         facts: Mapping[str, Any],
-        loss: float | None = None,
         extra: bool = False,
     ) -> None:
         """Begin to write a checkpoint, if it is not there; its arrays may change then.
@@ -97,14 +91,13 @@ class Checkpoints:
         record = {
             "facts": dict(facts),
             "checksums": checksums(state),
-            "loss": loss if loss is not None and math.isfinite(loss) else None,
             "extra": extra,
         }
         args = self._ocp.args.Composite(
             state=self._ocp.args.StandardSave(dict(state)),
             facts=self._ocp.args.JsonSave({**record, "sha256": _sha256(record)}),
         )
-        self._note(step, record)
+        self._note(step, extra)
         self._writing = step
         try:
             self._writer.save(self._path(step), args)
@@ -193,8 +186,8 @@ class Checkpoints:
                 raise CheckpointError("its facts are not what was written")
         return record
 
-    def _note(self, step, record):
-        self._known[step] = record["loss"], record["extra"]
+    def _note(self, step, extra):
+        (self._extra.add if extra else self._extra.discard)(step)
 
     def _failed(self, error):
         step, self._writing = self._writing, None
@@ -226,12 +219,8 @@ class Checkpoints:
 
     def _remove_old(self):
         steps = self._written_steps()
-        known = {step: self._known.get(step, (None, False)) for step in steps}
-        regular = {step: loss for step, (loss, extra) in known.items() if not extra}
-        rated = [step for step, loss in regular.items() if loss is not None]
-        best = sorted(rated, key=regular.get)[: self._keep_best]
-        newest = list(regular)[-self._keep :]
-        for step in {*steps} - {*steps[-1:], *newest, *best}:
+        regular = [step for step in steps if step not in self._extra]
+        for step in {*steps} - {*steps[-1:], *regular[-self._keep :]}:
             self._remove(step)
 
     def _remove(self, step):
@@ -371,50 +360,30 @@ def _variables(model):
 def checksums(arrays: Mapping[str, Any]) -> dict[str, int]:
     """A number of 32 bits for each array that any change of its bits changes.
 
-    32-bit words are summed with odd weights that differ by place: a flipped bit and two
-    swapped values show. Arrays on an accelerator stay there.
+    Arrays on an accelerator, or with parts in other processes, stay there.
     """
+    calculate: Callable[..., Any] = checksum
+    xp: Any = np
     if keras.config.backend() == "jax":
         import jax
 
-        of_jax = [array for array in arrays.values() if isinstance(array, jax.Array)]
-        on_cpu = jax.default_backend() == "cpu"
-        here = on_cpu and all(array.is_fully_addressable for array in of_jax)
-        if len(of_jax) == len(arrays) and not here:
-            return checksums_by_jax(arrays)
-    return {name: _checksum(np.asarray(array)) for name, array in arrays.items()}
+        if jax.default_backend() != "cpu" or jax.process_count() > 1:
+            # A program for each shape: one of all arrays would compile for longer.
+            calculate, xp = jax.jit(checksum, static_argnums=1), jax.numpy
+    # One after the other: on CPUs, processes that have several programs under way wait
+    # for each other.
+    return {name: int(calculate(array, xp)) for name, array in arrays.items()}
 
 
-def _checksum(array):
-    words = np.ascontiguousarray(array).reshape(-1)
-    words = words.view(_WORDS[array.dtype.itemsize]).astype("uint32")
-    weights = np.arange(words.size, dtype="uint32") * np.uint32(2) + np.uint32(1)
-    return int(np.sum(words * weights, dtype="uint32"))
+def checksum(array: Any, xp: Any) -> Any:
+    """The sum of an array's 32-bit words by odd weights that differ by place.
 
-
-def checksums_by_jax(arrays: Mapping[str, Any]) -> dict[str, int]:
-    """The same of JAX arrays, on their devices."""
-    # A program for each shape: one of all arrays would compile for longer. One after
-    # the other: on CPUs, processes that have several under way wait for each other.
-    checksum = _checksum_by_jax()
-    return {name: int(checksum(array)) for name, array in arrays.items()}
-
-
-@functools.cache
-def _checksum_by_jax():
-    import jax
-    import jax.numpy as jnp
-
-    @jax.jit
-    def checksum(array):
-        if array.dtype == bool:
-            array = array.astype("uint8")
-        words = jax.lax.bitcast_convert_type(array, _WORDS[array.dtype.itemsize])
-        # The number of each, without an array in one row: parts stay apart.
-        places = jnp.zeros(words.shape, "uint32")
-        for axis, size in enumerate(words.shape):
-            along = jax.lax.broadcasted_iota("uint32", words.shape, axis)
-            places = places * jnp.uint32(size) + along
-        return jnp.sum(words.astype("uint32") * (2 * places + 1), dtype="uint32")
-
-    return checksum
+    So a flipped bit and two swapped values show. `xp` is `numpy` or `jax.numpy`.
+    """
+    words = xp.atleast_1d(xp.asarray(array))
+    words = words.view(_WORDS[words.dtype.itemsize]).astype("uint32")
+    # The number of each, without an array in one row: parts stay apart.
+    places = xp.zeros((), "uint32")
+    for size in words.shape:
+        places = places[..., None] * xp.uint32(size) + xp.arange(size, dtype="uint32")
+    return xp.sum(words * (xp.uint32(2) * places + xp.uint32(1)), dtype="uint32")

@@ -16,7 +16,6 @@ from keras_makeavid.training.trainable import without_lora
 from keras_makeavid.training.video_diffusion import VideoDiffusion
 
 
-@keras.saving.register_keras_serializable(package="keras_makeavid")
 class ConsistencyDistillation(VideoDiffusion):
     """Distils a UNet into one that jumps to the clean latents: for `LCM`, 1 to 8 steps.
 
@@ -57,8 +56,6 @@ class ConsistencyDistillation(VideoDiffusion):
     model.fit({"latents": latents, "context": text}, batch_size=1)
     ```
     """
-
-    SETTINGS = (*VideoDiffusion.SETTINGS, "guidance", "grid", "ema", "huber")
 
     def __init__(
         self,

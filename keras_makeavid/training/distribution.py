@@ -26,7 +26,6 @@ _OUTPUTS = (
 _SECONDS_WITHOUT_HEARTBEAT = 30
 # A process that has failed waits for the others at its end, and they for it.
 _SECONDS_TO_END = 60
-_MESSAGE_BYTES = 1024
 
 
 def make_distribution(
@@ -184,14 +183,11 @@ class Hosts:
                 action()
             except Exception as raised:
                 error = raised
-        message = "" if error is None else str(error) or type(error).__name__
-        written = message.encode()[:_MESSAGE_BYTES].ljust(_MESSAGE_BYTES, b"\0")
-        first_s = bytes(_of_first(np.frombuffer(written, "uint8")))
-        told = first_s.rstrip(b"\0").decode(errors="ignore")
+        failed = self.any(error is not None)
         if error is not None:
             raise error
-        if told:
-            raise RuntimeError(f"The first process failed: {told}")
+        if failed:
+            raise RuntimeError("The first process failed: see what it says")
 
     def any(self, here: bool) -> bool:
         """Whether something is so in any process."""
@@ -200,10 +196,6 @@ class Hosts:
         from jax.experimental import multihost_utils
 
         return bool(multihost_utils.process_allgather(np.array(here)).any())
-
-    def broadcast(self, number: float) -> float:
-        """Return the first process's value in all processes (float32)."""
-        return number if self.count == 1 else float(_of_first(np.float32(number)))
 
     @contextmanager
     def holding(self, variables: Iterable[keras.Variable]) -> Iterator[None]:
@@ -231,13 +223,6 @@ class Hosts:
                 variable._value, variable._layout = value, layout
 
 
-def _of_first(value):
-    """The array that the first of several processes passes."""
-    from jax.experimental import multihost_utils
-
-    return multihost_utils.broadcast_one_to_all(value)
-
-
 @contextmanager
 def distributed(options: Distribution | None) -> Iterator[Hosts]:
     """Train on the devices that a recipe says, on one if `None`, while a block runs.
@@ -251,7 +236,7 @@ def distributed(options: Distribution | None) -> Iterator[Hosts]:
     check_backend()
     import jax
 
-    connect(options)
+    connect()
     hosts = Hosts(jax.process_index(), jax.process_count())
     with make_distribution(options).scope():
         try:
@@ -267,27 +252,27 @@ def distributed(options: Distribution | None) -> Iterator[Hosts]:
             ) from error
 
 
-def connect(options: Distribution) -> None:
+def connect() -> None:
     """Join the other processes, if there are any, before JAX is at work.
 
-    What `options` leave out is of Keras's environment (`KERAS_DISTRIBUTION_...`), or
-    what JAX finds out itself: on Cloud TPU, SLURM, Open MPI.
+    What Keras's environment (`KERAS_DISTRIBUTION_...`) leaves out JAX finds out itself:
+    on Cloud TPU, SLURM, Open MPI.
     """
     import jax
 
     if jax.distributed.is_initialized():
         return
-    coordinator = _or_environment(options.coordinator, "JOB_ADDRESSES")
-    processes = _or_environment(options.processes, "NUM_PROCESSES")
-    process = _or_environment(options.process, "PROCESS_ID")
-    asked = any(value is not None for value in (coordinator, processes, process))
+    addresses, processes, process = told = [
+        os.environ.get(f"KERAS_DISTRIBUTION_{name}")
+        for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
+    ]
     try:
         # As `keras.distribution.initialize`, which has no heartbeat.
         jax.distributed.initialize(
-            # Keras takes the addresses of all processes, of which this is the first.
-            coordinator and coordinator.split(",")[0],
-            processes if processes is None else int(processes),
-            process if process is None else int(process),
+            # Of the addresses of all processes this is the first.
+            addresses and addresses.split(",")[0],
+            int(processes) if processes else None,
+            int(process) if process else None,
             heartbeat_timeout_seconds=_SECONDS_WITHOUT_HEARTBEAT,
             shutdown_timeout_seconds=_SECONDS_TO_END,
         )
@@ -295,12 +280,8 @@ def connect(options: Distribution) -> None:
         # Where nobody tells of others, or JAX is at work, it finds no cluster: there is
         # this process alone. Its runtime fails where others do not answer.
         of_runtime = isinstance(error, jax.errors.JaxRuntimeError)
-        if asked or of_runtime or jax.process_count() > 1:
+        if any(told) or of_runtime or jax.process_count() > 1:
             raise
     if jax.process_count() > 1:
         # All processes must draw the same weights, also where others replace them.
         keras.utils.set_random_seed(0)
-
-
-def _or_environment(value, variable):
-    return os.environ.get(f"KERAS_DISTRIBUTION_{variable}") if value is None else value

@@ -19,7 +19,6 @@ from keras_makeavid.training.training_model import DiffusionModel, ReportingMode
 _IMAGES = 1024
 
 
-@keras.saving.register_keras_serializable(package="keras_makeavid")
 class ImageDiffusion(DiffusionModel):
     """Trains a UNet to inpaint images, with plain `compile` and `fit`.
 
@@ -52,12 +51,7 @@ class ImageDiffusion(DiffusionModel):
     ```
     """
 
-    PARTS = ("unet", "vae", "text_encoder")
     EMPTY = "empty_token_ids"
-    SETTINGS = (
-        *(*DiffusionModel.SETTINGS, "empty_token_ids"),
-        *("train_text_encoder", "full_mask_share"),
-    )
 
     def __init__(
         self,
@@ -65,7 +59,7 @@ class ImageDiffusion(DiffusionModel):
         vae: AutoencoderKL,
         text_encoder: keras.Model,
         *,
-        schedule: NoiseSchedule | dict,
+        schedule: NoiseSchedule,
         trainable: str = "spatial",
         train_text_encoder: bool = False,
         full_mask_share: float = 0.5,
@@ -76,9 +70,7 @@ class ImageDiffusion(DiffusionModel):
         **kwargs,
     ):
         empty, gamma = empty_token_ids, min_snr_gamma
-        super().__init__(
-            unet, schedule, trainable, caption_dropout, empty, gamma, seed, **kwargs
-        )
+        super().__init__(unet, schedule, caption_dropout, empty, gamma, seed, **kwargs)
         if not 0.0 <= full_mask_share <= 1.0:
             expected = "full_mask_share must be from 0 to 1"
             raise ValueError(f"{expected}. Received: {full_mask_share}")
@@ -88,10 +80,7 @@ class ImageDiffusion(DiffusionModel):
             raise ValueError(f"{problem}. Received: in_channels={unet.in_channels}")
         self.vae = vae
         self.text_encoder = text_encoder
-        self.train_text_encoder = train_text_encoder
         self.full_mask_share = full_mask_share
-        if empty_token_ids is not None:
-            empty_token_ids = np.asarray(empty_token_ids, "int32").tolist()
         self.empty_token_ids = empty_token_ids
         if trainable != "lora":
             check_spatial(matching_layers(unet, trainable), trainable)
@@ -108,7 +97,9 @@ class ImageDiffusion(DiffusionModel):
         """
         token_ids = ops.cast(inputs["token_ids"], "int32")
         if self.caption_dropout:
-            token_ids = self.with_dropout(token_ids, ops.array(self.empty_token_ids))
+            token_ids = self.with_dropout(
+                token_ids, ops.array(self.empty_token_ids, "int32")
+            )
         context = self.text_encoder({"token_ids": token_ids})
         latents, mask, hint = self._encode(ops.cast(inputs["images"], "float32"))
         noisy, timesteps, target = self.noised(latents)
@@ -153,7 +144,6 @@ def _within(length, place, size):
     return (start <= centres) & (centres <= start + length)
 
 
-@keras.saving.register_keras_serializable(package="keras_makeavid")
 class ImageAutoencoding(ReportingModel):
     """Trains an `AutoencoderKL` on images with plain `compile` and `fit`.
 
@@ -174,9 +164,6 @@ class ImageAutoencoding(ReportingModel):
     model.fit(keras.random.uniform((8, 16, 16, 3), -1.0, 1.0), verbose=0)
     ```
     """
-
-    PARTS = ("vae",)
-    SETTINGS = ("seed", "kl_weight")
 
     def __init__(
         self,

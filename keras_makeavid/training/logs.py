@@ -1,31 +1,26 @@
-"""What a training run tells while it runs: on the console, in files, on boards."""
+"""What a training run tells while it runs: on the console, in files, on a board."""
 
+import contextlib
 import json
 import math
 import socket
-import struct
 import sys
 import time
-import uuid
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
-from keras_makeavid.files import StrPath, written_aside
+from keras_makeavid.files import StrPath
 from keras_makeavid.json_files import parse_json
-from keras_makeavid.recipes import Recipe, recipe_as_dict
+from keras_makeavid.recipes import Recipe
 from keras_makeavid.training.run_folder import RunFolder
-from keras_makeavid.video import encode_video, write_video
+from keras_makeavid.video import encode_video
 
 # Where there is no terminal, lines go to files that are read later.
 _SECONDS_BETWEEN_LINES = 30.0
-# The loss of one step depends on the timesteps drawn more than on the model.
-_RECENT_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -169,10 +164,8 @@ class TensorBoardLog:
 
     def __init__(self, folder: Path, report: Callable[[str], None]):
         from tensorboardX.proto import event_pb2, summary_pb2
-        from tensorboardX.record_writer import masked_crc32c
 
         self._events, self._summaries = event_pb2, summary_pb2
-        self._crc = masked_crc32c
         self._folder = folder
         self._first_step = 0
         self._report = report
@@ -200,9 +193,11 @@ class TensorBoardLog:
         self._write(step, [summary.Value(tag=f"samples/{name}", image=image)])
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        # A full disk refuses what a record that failed has left in its buffer.
+        with contextlib.suppress(OSError):
+            if self._file is not None:
+                self._file.close()
+        self._file = None
 
     def _write(self, step, entries):
         try:
@@ -216,71 +211,25 @@ class TensorBoardLog:
             self._report(f"TensorBoard's files cannot be written for now: {error}")
 
     def _open(self, step):
+        from tensorboardX.record_writer import RecordWriter
+
         self._folder.mkdir(parents=True, exist_ok=True)
         # In the order of their names TensorBoard reads them.
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
         session = self._events.SessionLog
-        self._file = (self._folder / name).open("wb", buffering=0)
+        self._file = RecordWriter(str(self._folder / name))
         self._add(file_version="brain.Event:2")
         first = min(self._first_step, step)
         self._add(step=first, session_log=session(status=session.START))
 
     def _add(self, **fields):
-        """Write an event in the form of TFRecord files."""
         event = self._events.Event(wall_time=time.time(), **fields)
-        data = event.SerializeToString()
-        length = struct.pack("<Q", len(data))
-        checks = [struct.pack("<I", self._crc(part)) for part in (length, data)]
-        self._file.write(length + checks[0] + data + checks[1])
-
-
-class WandbLog:
-    """Logs to a run of Weights & Biases, the same one when training is continued.
-
-    `WANDB_MODE=offline` keeps everything in the folder, for `wandb sync` later.
-    """
-
-    def __init__(self, folder: Path, project: str, config: Mapping[str, Any]):
-        import wandb
-
-        self._folder = folder
-        self._wandb = wandb
-        noted = folder / "wandb_id.txt"
-        if not noted.exists():
-            with written_aside(noted) as aside:
-                aside.write_text(uuid.uuid4().hex[:16], encoding="utf-8")
-        self._run = wandb.init(
-            project=project,
-            name=folder.name,
-            id=noted.read_text(encoding="utf-8"),
-            resume="allow",
-            dir=str(folder),
-            config=dict(config),
-        )
-        # W&B's own step only ever grows: after a roll-back it would drop what comes.
-        self._run.define_metric("step")
-        self._run.define_metric("*", step_metric="step")
-
-    def go_on_at(self, step: int) -> None:
-        """W&B shows what it was told of later steps, too."""
-
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self._run.log({"step": step, **values})
-
-    def video(self, step: int, name: str, frames: np.ndarray, fps: float) -> None:
-        path = self._folder / ".wandb_video.gif"
-        write_video(path, frames, fps)
-        # W&B copies the file before this returns.
-        video = self._wandb.Video(str(path), format="gif")
-        self._run.log({"step": step, f"samples/{name}": video})
-        path.unlink()
-
-    def close(self) -> None:
-        self._run.finish()
+        self._file.write(event.SerializeToString())
+        self._file.flush()
 
 
 class RunLog:
-    """Console, `metrics.jsonl`, TensorBoard and W&B of a run of `total` steps."""
+    """Console, `metrics.jsonl` and TensorBoard of a run of `total` steps."""
 
     def __init__(self, recipe: Recipe, folder: RunFolder, total: int):
         self._every = recipe.logs.every
@@ -288,34 +237,25 @@ class RunLog:
         self.message, self.note = self._console.message, self._console.note
         self._metrics = MetricsFile(folder.metrics, self.message)
         self.last_lines = self._metrics.last
-        self._recent: deque[tuple[str, float | None]] = deque(maxlen=_RECENT_STEPS)
-        # Of the last step that the boards were told, with its time.
+        # Of the last step that the board was told, with its time.
         self._shown: tuple[int, float] | None = None
-        self._frames_per_step = 0
-        self._boards: list[TensorBoardLog | WandbLog] = []
+        self._board = None
         if recipe.logs.tensorboard:
-            self._boards.append(TensorBoardLog(folder.tensorboard, self.message))
-        if recipe.logs.wandb is not None:
-            config = recipe_as_dict(recipe)
-            self._boards.append(WandbLog(folder.path, recipe.logs.wandb, config))
+            self._board = TensorBoardLog(folder.tensorboard, self.message)
 
-    def go_on_at(self, step: int, frames_per_step: int) -> None:
+    def go_on_at(self, step: int) -> None:
         """Begin, or go back to, after a step; lines of later ones are dropped."""
         self._metrics.cut_after(step)
-        self._recent.clear()
-        for line in self._metrics.last(_RECENT_STEPS):
-            self._recent.append((line["stage"], line["loss"]))
-        self._shown, self._frames_per_step = None, frames_per_step
+        self._shown = None
         self._console.go_on_at(step)
-        for board in self._boards:
-            board.go_on_at(step)
+        if self._board is not None:
+            self._board.go_on_at(step)
 
     def step(self, log: StepLog, last: bool = False) -> None:
         """Tell a step; `last` is whether its stage ends with it."""
         self._metrics.write(log)
         self._console.step(log, last)
-        self._recent.append((log.stage, log.as_json()["loss"]))
-        if log.step % self._every:
+        if self._board is None or log.step % self._every:
             return
         scalars = {
             "loss": log.loss,
@@ -323,42 +263,29 @@ class RunLog:
             "gradient_norm": log.grad_norm,
             "skipped_total": log.skipped_total,
             "epoch": log.epoch,
-            "memory_gb": peak_memory_gb(),
-            **self._rates(log.step),
         }
-        for board in self._boards:
-            board.scalars(log.step, scalars)
+        # The rate is that since the board was last told.
+        before, self._shown = self._shown, (log.step, time.perf_counter())
+        if before is not None:
+            steps, seconds = log.step - before[0], self._shown[1] - before[1]
+            scalars["steps_per_second"] = steps / seconds
+        self._board.scalars(log.step, scalars)
 
     def video(self, step: int, name: str, frames: np.ndarray, fps: float) -> None:
         """Show a sample video, uint8 `(F, H, W, 3)`, where that can be done."""
-        for board in self._boards:
-            board.video(step, name, frames, fps)
+        if self._board is not None:
+            self._board.video(step, name, frames, fps)
 
     @property
     def has_lines(self) -> bool:
         """Whether steps were told, now or before the run was continued."""
         return self._metrics.path.stat().st_size > 0
 
-    def recent_loss(self, stage: str) -> float:
-        """The mean loss of the last steps of a stage; NaN before there are any."""
-        recent = [loss for of_stage, loss in self._recent if of_stage == stage]
-        losses = [loss for loss in recent if loss is not None]
-        return float(np.mean(losses)) if losses else float("nan")
-
     def close(self) -> None:
-        for board in self._boards:
-            board.close()
+        if self._board is not None:
+            self._board.close()
         self._metrics.close()
         self._console.close()
-
-    def _rates(self, step):
-        """Steps and frames a second since the boards were last told."""
-        before, self._shown = self._shown, (step, time.perf_counter())
-        if before is None:
-            return {}
-        rate = (step - before[0]) / (self._shown[1] - before[1])
-        frames = rate * self._frames_per_step
-        return {"steps_per_second": rate, "frames_per_second": frames}
 
 
 class SilentLog:
@@ -366,43 +293,8 @@ class SilentLog:
 
     has_lines = False
 
-    def recent_loss(self, stage: str) -> float:
-        return float("nan")
-
     def last_lines(self, count: int) -> list[dict]:
         return []
 
     def __getattr__(self, name):
         return lambda *arguments, **options: None
-
-
-def peak_memory_gb() -> float:
-    """The most memory in use, the accelerator's or the process's; NaN on Windows."""
-    backend = keras.config.backend()
-    used = _accelerator_memory(backend)
-    if not used:
-        try:
-            import resource
-        except ImportError:  # Windows
-            return float("nan")
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        # Linux counts it in kilobytes, macOS in bytes.
-        used *= 1 if sys.platform == "darwin" else 1024
-    return used / 1e9
-
-
-def _accelerator_memory(backend):
-    if backend == "jax":
-        import jax
-
-        statistics = jax.local_devices()[0].memory_stats() or {}
-        return statistics.get("peak_bytes_in_use", 0)
-    if backend == "torch":
-        import torch
-
-        return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    import tensorflow as tf
-
-    if not tf.config.list_logical_devices("GPU"):
-        return 0
-    return tf.config.experimental.get_memory_info("GPU:0")["peak"]

@@ -83,7 +83,6 @@ class AdamW(keras.optimizers.AdamW):
         weight_decay: Decay of each weight an update, times the learning rate.
         epsilon: Added to the root of the second moment.
         global_clipnorm: Norm of all gradients together above which they are scaled.
-        skip_nonfinite: Whether to skip gradients that are not finite.
         **kwargs: See `keras.optimizers.AdamW`, such as `use_ema`; `amsgrad` and
             `ema_overwrite_frequency` are a `ValueError`.
 
@@ -100,7 +99,6 @@ class AdamW(keras.optimizers.AdamW):
         weight_decay: float = 0.02,
         epsilon: float = 1e-8,
         global_clipnorm: float | None = 1.0,
-        skip_nonfinite: bool = True,
         **kwargs,
     ):
         if kwargs.get("ema_overwrite_frequency") or kwargs.get("amsgrad"):
@@ -113,7 +111,6 @@ class AdamW(keras.optimizers.AdamW):
             global_clipnorm=global_clipnorm,
             **kwargs,
         )
-        self.skip_nonfinite = skip_nonfinite
         # Schedules go by `iterations`, bias correction and averages by updates made.
         self.updates = self._scalar("updates", "int32")
         self.skipped_steps = self._scalar("skipped_steps", "int32")
@@ -141,16 +138,6 @@ class AdamW(keras.optimizers.AdamW):
             "lr": self.last_learning_rate,
             "skipped_total": self.skipped_steps,
         }
-
-    def tell(self, grads: list[Any], finite: Any) -> None:
-        """Report of a step of a `LossScale`, with gradients that are scaled."""
-        self.skipped_steps.assign_add(1 - ops.cast(finite, "int32"))
-        for last, skipped in (
-            (self.last_gradient_norm, _global_norm(grads)),
-            (self.last_learning_rate, self.learning_rate),
-        ):
-            value = ops.convert_to_tensor(last)
-            last.assign(ops.where(finite, value, ops.convert_to_tensor(skipped)))
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
@@ -183,8 +170,7 @@ class AdamW(keras.optimizers.AdamW):
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         norm = _global_norm(grads)
-        good = ops.isfinite(norm) if self.skip_nonfinite else ops.isfinite(0.0)
-        due = good
+        due = good = ops.isfinite(norm)
         if self.gradient_accumulation_steps:
             grads, norm, due = self._accumulate(grads, norm, good, trainable_variables)
         self.skipped_steps.assign_add(1 - ops.cast(good, "int32"))
@@ -300,38 +286,10 @@ class AdamW(keras.optimizers.AdamW):
                 momentum = min(self.ema_momentum, count / (count + 9))
                 torch._foreach_lerp_(averages, values, 1.0 - momentum)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "skip_nonfinite": self.skip_nonfinite}
-
 
 def _bias(beta, count):
     """`1 - beta**count`, which written so has four digits at first, in float32."""
     return -ops.expm1(count * math.log(beta)) if beta else ops.ones_like(count)
-
-
-@keras.saving.register_keras_serializable(package="keras_makeavid")
-class LossScale(keras.optimizers.LossScaleOptimizer):
-    """Keras's scaling of losses in float16, which also tells of steps that it skips."""
-
-    @classmethod
-    def around(cls, optimizer: Any, policy: keras.DTypePolicy) -> Any:
-        """The optimizer, in one of these where Keras would put it into its own."""
-        if policy.name != "mixed_float16" or not isinstance(optimizer, AdamW):
-            return optimizer
-        return cls(optimizer)
-
-    def apply(self, grads, trainable_variables=None) -> None:
-        super().apply(grads, trainable_variables)
-        self.inner_optimizer.tell(grads, self.check_finite(grads))
-
-    def stateless_apply(self, optimizer_variables, grads, trainable_variables) -> Any:
-        trained, values = super().stateless_apply(
-            optimizer_variables, grads, trainable_variables
-        )
-        pairs = list(zip(self.variables, values, strict=True))
-        with keras.StatelessScope(state_mapping=pairs) as scope:
-            self.inner_optimizer.tell(grads, self.check_finite(grads))
-        return trained, [scope.get_current_value(v) for v in self.variables]
 
 
 def _global_norm(tensors):

@@ -220,7 +220,7 @@ def phase_model(task: TextToVideo, recipe: Recipe, phase: Phase) -> ReportingMod
     stage = phase.stage
     # Phases would otherwise all draw the same noise.
     model = _objective_model(task, stage, recipe.run.seed + phase.number)
-    optimizer = _optimizer(phase, skip_nonfinite=recipe.guard.enabled)
+    optimizer = _optimizer(phase)
     model.compile(optimizer=optimizer)
     optimizer.build(model.trainable_variables)
     return model
@@ -251,21 +251,19 @@ def _objective_model(task, stage, seed):
             empty_token_ids=task.preprocessor.tokenize("")[0],
             **options,
         )
-    loss = stage.loss
-    given = {"given_frames": loss.given_frames, "hint_spacing": loss.hint_spacing}
     if stage.objective == "distillation":
         # No weight of its own for any timestep.
         del options["min_snr_gamma"]
         how = msgspec.structs.asdict(stage.distillation or Distillation())
         options |= {"kind": ConsistencyDistillation, **how}
-    model = objective_of(task, **given, **options)
+    model = objective_of(task, given_frames=stage.loss.given_frames, **options)
     if model.empty_context is not None:
         empty = ops.convert_to_numpy(task.encode_prompts([""])[0])
         model.empty_context.assign(empty)
     return model
 
 
-def _optimizer(phase: Phase, skip_nonfinite: bool) -> AdamW:
+def _optimizer(phase: Phase) -> AdamW:
     rate, options = phase.stage.learning_rate, phase.stage.optimizer
     accumulate = options.accumulate
     schedule = WarmupSchedule(
@@ -282,7 +280,6 @@ def _optimizer(phase: Phase, skip_nonfinite: bool) -> AdamW:
         beta_2=options.beta_2,
         epsilon=options.epsilon,
         global_clipnorm=options.clip_norm,
-        skip_nonfinite=skip_nonfinite,
         use_ema=options.ema > 0,
         ema_momentum=options.ema or 0.99,
         # Keras has no accumulation of 1.

@@ -105,24 +105,13 @@ def train(
 
 
 def _check_packages(recipe: Recipe) -> None:
-    extras = {"grain": "train", "orbax.checkpoint": "train"}
+    wanted = ["grain", "orbax"]
     if recipe.logs.tensorboard:
-        extras["tensorboardX"] = "train"
-    if recipe.logs.wandb is not None:
-        extras["wandb"] = "wandb"
-    missing = [name for name in extras if not _is_installed(name)]
+        wanted.append("tensorboardX")
+    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if missing:
-        wanted = ",".join(sorted({extras[name] for name in missing}))
         problem = f"The recipe needs {', '.join(missing)}"
-        raise ImportError(f"{problem}: pip install 'keras-makeavid[{wanted}]'")
-
-
-def _is_installed(name):
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        # It is in a package that is missing.
-        return False
+        raise ImportError(f"{problem}: pip install 'keras-makeavid[train]'")
 
 
 class _Run:
@@ -157,9 +146,8 @@ class _Run:
         total = last.first_step + last.steps
         self._log = RunLog(recipe, folder, total) if hosts.is_first else SilentLog()
         resources.callback(self._log.close)
-        keep, keep_best = recipe.checkpoints.keep, recipe.checkpoints.keep_best
         self._checkpoints = Checkpoints(
-            folder.checkpoints, keep, keep_best, self._log.message, hosts
+            folder.checkpoints, recipe.checkpoints.keep, self._log.message, hosts
         )
         resources.push(
             lambda kind, error, trace: self._checkpoints.close(
@@ -234,7 +222,7 @@ class _Run:
             for step in passed:
                 self._checkpoints.remove(step)
             return position
-        if steps or self._hosts.broadcast(self._log.has_lines):
+        if steps or self._hosts.any(self._log.has_lines):
             raise TrainingFailed(
                 f"No checkpoint in {self._folder.path} can be read: put one of this "
                 f"run back into {self._folder.checkpoints}, or remove the run's "
@@ -262,8 +250,7 @@ class _Run:
         """Train to the end of the phase, a signal, or a roll-back; return where to."""
         phase, stage = self._phase, self._phase.stage
         done = self._steps_done(position)
-        frames = stage.data.frames if stage.trains_on_latents else 1
-        self._log.go_on_at(done, stage.data.batch_size * frames)
+        self._log.go_on_at(done)
         at = phase, position, self._interruption
         callback = RunCallback(self, self._recipe, *at)
         remaining = phase.steps - position.step
@@ -308,7 +295,6 @@ class _Run:
             self._steps_done(position),
             read_state(self._model),
             dataclasses.asdict(position),
-            loss=self._hosts.broadcast(self._log.recent_loss(self._phase.name)),
             extra=self._is_extra(position),
         )
 

@@ -119,8 +119,7 @@ class RunCallback(keras.callbacks.Callback):
         self.gave_up_at: StepLog | None = None
         self._run = run
         self._phase = phase
-        # None of a phase that skips no steps.
-        self._patience = recipe.guard.patience if recipe.guard.enabled else None
+        self._patience = recipe.guard.patience
         self._interruption = interruption
         self._checkpoint_interval = phase.interval(recipe.checkpoints.every)
         self._sample_interval = recipe.samples and phase.interval(recipe.samples.every)
@@ -183,7 +182,7 @@ class RunCallback(keras.callbacks.Callback):
             loss=float(values["step_loss"]),
             lr=float(values["lr"]),
             grad_norm=norm,
-            skipped=self._patience is not None and not np.isfinite(norm),
+            skipped=not np.isfinite(norm),
             skipped_total=int(values["skipped_total"]),
             rollbacks=len(self.position.rollbacks),
             data_step=self._phase.first_step + step - 1 + self.position.data_shift,

@@ -15,8 +15,7 @@ from keras_makeavid.recipes import Recipe, RecipeError, recipe_as_dict, recipe_f
 # What may differ when a run is continued: none of it changes what is computed, but
 # for the guard's keys, by which a run that gave up can go on.
 _FREE = (
-    *("checkpoints.keep", "logs", "samples", "run.folder", "distribution"),
-    *("guard.patience", "guard.lr_factor", "guard.max_rollbacks"),
+    *("checkpoints.keep", "logs", "samples", "run.folder", "distribution", "guard"),
 )
 _FREE_ENDINGS = ("data.workers", "data.prefetch")
 _LOCK = ".lock"

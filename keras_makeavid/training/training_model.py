@@ -11,7 +11,6 @@ from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.tensor import Tensor
 from keras_makeavid.training.distribution import FullySharded
-from keras_makeavid.training.optimizer import LossScale
 
 
 class LastValue(keras.metrics.Metric):
@@ -36,19 +35,11 @@ class ReportingModel(keras.Model):
     optimizer reports by a dict of variables, `step_report`, as `AdamW` does.
     """
 
-    # Names of the arguments that are models themselves, and of those plain as JSON.
-    PARTS: tuple[str, ...] = ()
-    SETTINGS: tuple[str, ...] = ("seed",)
-
     def __init__(self, seed: int | None = None, **kwargs):
         # What is compared is not rounded to the dtype that is computed in.
         super().__init__(autocast=False, **kwargs)
-        self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.step_loss = LastValue("step_loss")
-
-    def compile(self, optimizer: Any = "rmsprop", **kwargs: Any) -> None:
-        super().compile(LossScale.around(optimizer, self.dtype_policy), **kwargs)
 
     def make_train_function(self, force=False) -> Callable[..., Any]:
         # TensorFlow traces a step that makes variables on its way a second time.
@@ -59,18 +50,6 @@ class ReportingModel(keras.Model):
     def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict[str, Any]:
         self.step_loss.update_state(self.compute_loss(x, y, y_pred, sample_weight))
         return super().compute_metrics(x, y, y_pred, sample_weight)
-
-    def get_config(self) -> dict[str, Any]:
-        parts = {name: getattr(self, name) for name in self.PARTS}
-        saved = {n: keras.saving.serialize_keras_object(p) for n, p in parts.items()}
-        settings = {name: getattr(self, name) for name in self.SETTINGS}
-        return {**super().get_config(), **saved, **settings}
-
-    @classmethod
-    def from_config(cls, config):
-        made = keras.saving.deserialize_keras_object
-        parts = {name: made(config[name]) for name in cls.PARTS}
-        return cls(**{**config, **parts})
 
     def train_step(self, *arguments) -> Any:
         # Keras wraps the optimizer of a float16 model in one that scales the loss.
@@ -94,14 +73,12 @@ class DiffusionModel(ReportingModel):
     are those of `VideoDiffusion`; its `EMPTY` names the one of the empty prompt.
     """
 
-    SETTINGS: tuple[str, ...] = ("seed", "caption_dropout", "min_snr_gamma")
     EMPTY: str
 
     def __init__(
         self,
         unet: UNetPseudo3D,
-        schedule: NoiseSchedule | dict,
-        trainable: str,
+        schedule: NoiseSchedule,
         caption_dropout: float,
         empty: Any | None,
         min_snr_gamma: float | None,
@@ -112,8 +89,6 @@ class DiffusionModel(ReportingModel):
         if not 0.0 <= caption_dropout <= 1.0:
             expected = "caption_dropout must be from 0 to 1"
             raise ValueError(f"{expected}. Received: {caption_dropout}")
-        if isinstance(schedule, dict):
-            schedule = NoiseSchedule.from_config(schedule)
         if not isinstance(schedule, NoiseSchedule):
             wanted = "the NoiseSchedule that the UNet was trained with"
             raise ValueError(f"schedule must be {wanted}. Received: {schedule!r}")
@@ -122,7 +97,6 @@ class DiffusionModel(ReportingModel):
             raise ValueError(f"{expected}. Received: None")
         self.unet = unet
         self.schedule = schedule
-        self.trainable_part = trainable
         self.caption_dropout = caption_dropout
         self.min_snr_gamma = min_snr_gamma
 
@@ -165,10 +139,3 @@ class DiffusionModel(ReportingModel):
         loss = ops.mean(errors)
         # An infinite loss may have finite gradients: they must not pass for good ones.
         return loss * ops.where(ops.isfinite(loss), 1.0, float("nan"))
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "schedule": self.schedule.get_config(),
-            "trainable": self.trainable_part,
-        }

@@ -17,7 +17,6 @@ from keras_makeavid.training.training_model import DiffusionModel
 from keras_makeavid.validation import refusal
 
 
-@keras.saving.register_keras_serializable(package="keras_makeavid")
 class VideoDiffusion(DiffusionModel):
     """Trains a UNet on latent videos with plain `compile` and `fit`.
 
@@ -31,12 +30,11 @@ class VideoDiffusion(DiffusionModel):
 
     Args:
         unet: The `UNetPseudo3D` to train.
-        schedule: The `NoiseSchedule` that the UNet was trained with, or its config.
+        schedule: The `NoiseSchedule` that the UNet was trained with.
         latent_scale: What latents are multiplied by: the VAE's `scaling_factor`.
         trainable: What trains, see `set_trainable`.
         given_frames: The `GivenFrames` that it fills videos in from, or the shares of
             its patterns. `None` is the published form, `"repeated"`.
-        hint_spacing: Short for `given_frames={"repeated every N": 1}`.
         caption_dropout: Share of samples with the empty prompt, for guidance.
         empty_context: Text states `(L, D)` of the empty prompt, for `caption_dropout`.
         min_snr_gamma: Weighs the timesteps as `min_snr_weights`; `None` does not.
@@ -55,19 +53,16 @@ class VideoDiffusion(DiffusionModel):
     ```
     """
 
-    PARTS = ("unet",)
-    SETTINGS = (*DiffusionModel.SETTINGS, "latent_scale")
     EMPTY = "empty_context"
 
     def __init__(
         self,
         unet: UNetPseudo3D,
         *,
-        schedule: NoiseSchedule | dict,
+        schedule: NoiseSchedule,
         latent_scale: float,
         trainable: str = "temporal",
         given_frames: GivenFrames | Mapping[str, float] | None = None,
-        hint_spacing: int | None = None,
         caption_dropout: float = 0.0,
         empty_context: np.ndarray | None = None,
         min_snr_gamma: float | None = None,
@@ -75,18 +70,7 @@ class VideoDiffusion(DiffusionModel):
         **kwargs,
     ):
         empty, gamma = empty_context, min_snr_gamma
-        super().__init__(
-            unet, schedule, trainable, caption_dropout, empty, gamma, seed, **kwargs
-        )
-        if hint_spacing is not None:
-            if hint_spacing < 1:
-                raise refusal("hint_spacing must be None or at least 1", hint_spacing)
-            if given_frames is not None:
-                raise ValueError(
-                    "hint_spacing is short for given_frames: give one of them. "
-                    f"Received: {hint_spacing} and {given_frames}"
-                )
-            given_frames = {f"repeated every {hint_spacing}": 1}
+        super().__init__(unet, schedule, caption_dropout, empty, gamma, seed, **kwargs)
         if not isinstance(given_frames, GivenFrames):
             given_frames = GivenFrames(given_frames or REPEATED)
         if not isinstance(latent_scale, int | float) or not 0 < latent_scale < math.inf:
@@ -157,21 +141,6 @@ class VideoDiffusion(DiffusionModel):
         mask = ops.zeros_like(latents[..., :1]) + mask[:, :, None, None, None]
         return mask, hint * some[:, None, None, None, None]
 
-    def get_config(self) -> dict[str, Any]:
-        shape = None if self.empty_context is None else list(self.empty_context.shape)
-        return {
-            **super().get_config(),
-            "given_frames": dict(self.given_frames.shares),
-            # The values are a weight, and come with the weights.
-            "empty_context": shape,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        shape = config["empty_context"]
-        empty_context = None if shape is None else np.zeros(shape, "float32")
-        return super().from_config({**config, "empty_context": empty_context})
-
 
 def nearest_given(given: Any) -> Any:
     """The given frame nearest to each `(B, F)`, of two the earlier; any if none is."""
@@ -193,7 +162,7 @@ def objective_of(
     If options say nothing of given frames, they are what the task was trained with. A
     `kind` other than `VideoDiffusion` always has states of the empty prompt.
     """
-    if options["given_frames"] is None and options.get("hint_spacing") is None:
+    if options["given_frames"] is None:
         options["given_frames"] = task.given_frames
     empty = task.preprocessor.sequence_length, task.backbone.context_dim
     has_empty = caption_dropout or kind is not None

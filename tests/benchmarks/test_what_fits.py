@@ -91,11 +91,3 @@ def test_the_roofline_of_the_docs_is_that_of_the_kept_plans():
 
 def test_all_kept_plans_fit(plans):
     assert all(plan["fits"] for plan in plans.values())
-
-
-def test_the_picture_of_the_scaling(what_fits, tmp_path):
-    pytest.importorskip("matplotlib")
-    keys = ("memory_seconds", "compute_seconds", "network_seconds", "collective_gb")
-    points = [{"chips": chips, **dict.fromkeys(keys, 0.1)} for chips in (4, 8)]
-    what_fits.draw(points, str(tmp_path / "scaling.png"))
-    assert (tmp_path / "scaling.png").stat().st_size > 1000

@@ -30,8 +30,8 @@ from keras_makeavid.recipes import load_recipe
 SLOW = {
     **{"fits": True, "hbm_gib": 27.0, "tflop": 40.0, "attention_tflop": 10.0},
     **{"arguments_gib": 12.0, "output_gib": 0.0, "temporaries_gib": 15.0},
-    **{"gb_moved": 5000.0, "collective_gb": {}, "compute_seconds": 50 / 275},
-    **{"memory_seconds": 5000 / 1200, "network_seconds": 0.0},
+    **{"gb_moved": 5000.0, "compute_seconds": 50 / 275},
+    **{"memory_seconds": 5000 / 1200},
 }
 SETTINGS = ["data.frames=3", "model.dtype=float32"]
 needs_compiler = pytest.mark.skipif(
@@ -92,9 +92,8 @@ def test_a_training_and_a_sampling_step_are_compiled_for_a_tpu(
         # So few lie in faster memory.
         assert 0 <= plan["temporaries_gib"] < 1
         assert plan["step_seconds_estimate"] == max(
-            plan[f"{kind}_seconds"] for kind in ("compute", "memory", "network")
+            plan[f"{kind}_seconds"] for kind in ("compute", "memory")
         )
-    assert training["collective_gb"] > 0
     assert training["state_gib"] > training["sampling"]["state_gib"]
     drawing = ElementTree.parse(tmp_path / "roofline.svg").getroot()
     assert sum(part.tag.endswith("circle") for part in drawing) == 2
@@ -173,20 +172,18 @@ def test_what_goes_further_is_advised():
     assert "model.rematerialise=true" in advice(plan)
 
 
-def test_the_longest_of_arithmetic_memory_and_network_is_the_time():
+def test_the_longer_of_arithmetic_and_memory_is_the_time():
     plan = estimated(
         fits=True,
         hbm_gib=20.0,
         tflop=25.5,
         attention_tflop=2.0,
         gb_moved=300.0,
-        collective_gb={"all-reduce": 1.5},
         arguments_gib=6.0,
         output_gib=0.0,
         temporaries_gib=14.0,
         compute_seconds=0.1,
         memory_seconds=0.25,
-        network_seconds=0.01,
     )
     assert plan_as_json(plan)["step_seconds_estimate"] == 0.25
     text = "\n".join(plan_lines(plan))

@@ -16,13 +16,12 @@ pytestmark = [
 ]
 
 PROGRAM = """
-import json, math, sys
+import json, math, re, sys
 
 import jax, keras
 
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.planning import plan, programs
-from keras_makeavid.planning.estimate import collective_bytes
 from keras_makeavid.recipes import recipe_from_dict
 from keras_makeavid.training.distribution import make_distribution
 
@@ -31,6 +30,16 @@ programs.unet_maker = lambda preset: lambda: UNetPseudo3D(
     num_heads=2, context_dim=16,
 )
 SIZES = programs.Sizes(32, 32, tokens=5)
+COLLECTIVE = r" = (.*?) (all-[a-z]+|reduce-scatter|collective-permute)(?:-start)?[(]"
+
+def collectives(text):
+    # Float32 numbers of the results of collectives, by kind.
+    found = {}
+    for shape, kind in re.findall(COLLECTIVE, text):
+        for sizes in re.findall(r"f32[[]([0-9,]*)[]]", shape):
+            count = math.prod(int(size) for size in sizes.split(",") if size)
+            found[kind] = found.get(kind, 0) + count
+    return found
 
 def answer(stage, **tables):
     recipe = recipe_from_dict({
@@ -45,7 +54,7 @@ def answer(stage, **tables):
     with make_distribution(recipe.distribution).scope():
         model = programs.training_model(recipe, stage, SIZES)
         lowered = programs.lower_training_step(model, stage, 8, SIZES)
-        sent = collective_bytes(lowered.compile().as_text())
+        sent = collectives(lowered.compile().as_text())
         state = plan.training_state(model)
         values = [v.value for v in programs.variables_of(model)]
         allocated = sum(isinstance(value, jax.Array) for value in values)
@@ -97,10 +106,9 @@ def test_nothing_of_a_plan_is_in_memory(answers):
 
 def test_gradients_of_what_trains_are_all_reduced_and_no_others(answers):
     answer = answers["temporal"]
-    gradients = 2 * 7 / 8 * 4 * answer["trainable"]
     assert answer["trainable"] < 0.5 * answer["parameters"]
     # The rest is the loss.
-    assert gradients <= answer["sent"]["all-reduce"] < gradients + 1000
+    assert 0 <= answer["sent"]["all-reduce"] - answer["trainable"] < 150
     assert set(answer["sent"]) == {"all-reduce"}
 
 

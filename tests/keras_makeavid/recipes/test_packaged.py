@@ -44,7 +44,7 @@ def test_the_published_recipe_is_the_specification_s():
         assert (adam.accumulate, adam.ema) == (1, 0.0)
         # One sample on each of four chips.
         assert (stage.data.batch_size, stage.data.frames) == (4, 24)
-        assert stage.loss.hint_spacing is None
+        assert stage.loss.given_frames is None
         assert stage.loss.caption_dropout == 0.0
     assert recipe.model.dtype == "mixed_bfloat16"
     assert [stage.trainable for stage in recipe.stage] == ["temporal"] * 3 + ["all"] * 2

@@ -44,19 +44,10 @@ def test_arrays_may_change_when_save_returns(checkpoints):
     assert checkpoints.restore(3, state)["weights"].max() == 2
 
 
-def test_the_last_ones_and_the_best_are_kept(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "here", keep=2, keep_best=1)
-    losses = {0: None, 10: 3.0, 20: 1.0, 30: float("nan"), 40: 2.0}
-    for step, loss in losses.items():
-        checkpoints.save(step, STATE, {}, loss)
-    assert checkpoints.steps() == [20, 30, 40]
-    checkpoints.close()
-    # A later process knows the best still.
-    checkpoints = Checkpoints(tmp_path / "here", keep=2, keep_best=1)
-    for step in (50, 60):
-        checkpoints.save(step, STATE, {}, 2.5)
-    assert checkpoints.steps() == [20, 50, 60]
-    checkpoints.close()
+def test_the_last_ones_are_kept(checkpoints):
+    for step in (0, 10, 20, 30):
+        checkpoints.save(step, STATE, {})
+    assert checkpoints.steps() == [20, 30]
 
 
 def test_an_extra_one_is_kept_while_it_is_the_newest_in_no_other_s_place(tmp_path):
@@ -100,9 +91,9 @@ def test_whatever_file_is_damaged_it_is_read_exactly_or_refused(tmp_path, damage
     state = STATE
     if keras.config.backend() == "jax":
         state = {name: ops.convert_to_tensor(value) for name, value in STATE.items()}
-    whole = Checkpoints(tmp_path / "whole", keep_best=1)
+    whole = Checkpoints(tmp_path / "whole")
     for step in (10, 20):
-        whole.save(step, state, facts, loss=2.0)
+        whole.save(step, state, facts)
     whole.close()
     files = [
         path for path in (tmp_path / "whole/00000020").rglob("*") if path.is_file()
@@ -111,7 +102,7 @@ def test_whatever_file_is_damaged_it_is_read_exactly_or_refused(tmp_path, damage
     for number, path in enumerate(files):
         copy = shutil.copytree(tmp_path / "whole", tmp_path / str(number))
         damage(copy / path.relative_to(tmp_path / "whole"))
-        checkpoints = Checkpoints(copy, keep_best=1)
+        checkpoints = Checkpoints(copy)
         try:
             assert checkpoints.facts(20) == facts
             read = checkpoints.restore(20, state)

@@ -263,16 +263,6 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert video.std() > 0
 
 
-def test_it_is_saved_and_loaded(tmp_path):
-    model = distillation(small_unet(), guidance=(2.0, 3.0), grid=10, huber=0.1)
-    model.average.variables[0].assign(model.average.variables[0] + 1.0)
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
-    for old, new in zip(values(model), values(again), strict=True):
-        np.testing.assert_array_equal(old, new)
-    assert again.get_config()["guidance"] == [2.0, 3.0]
-
-
 @pytest.mark.once
 @pytest.mark.parametrize(
     ("options", "message"),

@@ -111,7 +111,7 @@ def test_others_that_do_not_answer_are_no_reason_to_train_alone(monkeypatch):
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
     with pytest.raises(jax.errors.JaxRuntimeError, match="DEADLINE_EXCEEDED"):
-        connect(Distribution())
+        connect()
 
 
 # Processes of virtual devices.

@@ -140,22 +140,6 @@ def test_after_a_skipped_step_it_goes_on_as_if_there_had_been_none():
     assert_equal(skipping.state(), clean.state())
 
 
-def test_without_the_guard_a_bad_gradient_spoils_the_weights():
-    steps = Steps(skip_nonfinite=False)
-    steps.apply(*with_bad_value(0, np.nan))
-    assert np.isnan(steps.weights()[0]).all()
-
-
-@pytest.mark.parametrize("accumulate", [None, 2])
-def test_without_bad_gradients_the_guard_changes_no_bit(accumulate):
-    options = {"use_ema": True, "gradient_accumulation_steps": accumulate}
-    guarded, bare = Steps(**options), Steps(skip_nonfinite=False, **options)
-    for seed in range(6):
-        guarded.apply(*gradients(seed))
-        bare.apply(*gradients(seed))
-    assert_equal(guarded.state(), bare.state())
-
-
 def test_accumulated_parts_update_as_their_mean_does():
     parts = Steps(gradient_accumulation_steps=3, global_clipnorm=None, use_ema=True)
     whole = Steps(global_clipnorm=None, use_ema=True)
@@ -247,7 +231,6 @@ def test_config_round_trip():
         global_clipnorm=None,
         use_ema=True,
         gradient_accumulation_steps=2,
-        skip_nonfinite=False,
     )
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert isinstance(again, AdamW)

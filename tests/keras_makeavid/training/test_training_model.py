@@ -40,19 +40,15 @@ def test_what_is_logged_does_not_depend_on_the_policy(policy):
     assert history["skipped_total"] == [0]
 
 
-def test_a_step_that_float16_skips_is_told_as_any_other():
+def test_keras_halves_the_scale_of_float16_until_gradients_fit():
     model = OneNumber(start=64.0, dtype="mixed_float16")
     model.compile(optimizer=AdamW(learning_rate=0.125))
     kernel = keras.ops.convert_to_numpy(model.dense.kernel)
-    history = model.fit(np.ones((1, 1), "float32"), verbose=0, epochs=2).history
-    assert history["skipped_total"] == [1, 2]
-    assert history["lr"] == [0.125, 0.125]
-    assert not np.isfinite(history["grad_norm"]).any()
+    model.fit(np.ones((1, 1), "float32"), verbose=0, epochs=2)
     np.testing.assert_array_equal(
         keras.ops.convert_to_numpy(model.dense.kernel), kernel
     )
-    # Keras halves the scale at each such step, until gradients fit.
     for _ in range(12):
         history = model.fit(np.ones((1, 1), "float32"), verbose=0).history
-    assert np.isfinite(history["grad_norm"]).all()
-    assert history["skipped_total"][0] < 14
+    assert history["grad_norm"][0] > 0
+    assert keras.ops.convert_to_numpy(model.dense.kernel) < kernel
