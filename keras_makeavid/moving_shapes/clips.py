@@ -125,7 +125,6 @@ def encode_motions(
     vae: keras.Model,
     text_encoder: keras.Model,
     tokenize: Callable[[str], np.ndarray],
-    layout: str = "sharded",
     half: bool = False,
     num_workers: int = 0,
     on_clip: Callable[[str], None] = lambda clip_id: None,
@@ -138,13 +137,13 @@ def encode_motions(
     """
     # Processes that only draw clips need no Keras.
     from keras_makeavid.data.clip_encoder import ClipEncoder
-    from keras_makeavid.data.datasets import open_writer
     from keras_makeavid.data.reader import LatentClip
+    from keras_makeavid.data.sharded import ShardedWriter
     from keras_makeavid.parallel import map_in_order
 
     check_least(1, count=count)
     check_least(0, num_workers=num_workers)
-    writer = open_writer(out, layout, half)
+    writer = ShardedWriter(out, half)
     at_once = _frames_at_once(clips.size)
     encoder = ClipEncoder(vae, text_encoder, tokenize, at_once)
     source = f"motions of seed {clips.seed}, {clips.split}, {clips.size} pixels"

@@ -247,7 +247,7 @@ def test_the_version_is_printed(capsys):
         ),
         (
             ["encode", "CLIPS", "out", "--preset", "PRESET", "--width", "0"],
-            "encode: error: width must be a positive int. Received: 0",
+            "encode: error: width must be at least 1. Received: 0",
         ),
         (["train", "missing"], "train: error: There is no recipe missing: expected a"),
         (
@@ -363,9 +363,8 @@ def test_encode_writes_a_dataset_and_says_what_was_left_out(
     assert out == (
         f"{dataset}: 0 clips encoded, 1 found finished, 0 dropped, 1 failed\n"
     )
-    failed, still, hidden = error.splitlines()
+    failed, hidden = error.splitlines()
     assert failed.startswith("failed broken: ")
-    assert still == f"passed over {clips / 'still.webp'}: a still picture"
     assert re.fullmatch(r"passed over 1 hidden or system files, .*\._man\.mp4", hidden)
 
 
@@ -687,7 +686,7 @@ def test_info_tells_what_a_dataset_holds(dataset, capsys):
 def test_info_tells_what_a_video_file_holds(clips, capsys):
     assert run("info", clips / "man.mp4") == 0
     lines = capsys.readouterr().out.splitlines()
-    shown = {"width: 193", "height: 144", "stored_width: 176", "stored_height: 144"}
+    shown = {"width: 193", "height: 144"}
     assert shown <= set(lines)
 
 
