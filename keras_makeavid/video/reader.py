@@ -134,9 +134,9 @@ def read_video(
         _fill(frames, chosen, num_frames, limit, path)
         if len(frames) < (num_frames or 1):
             at_rate = f" at {fps:g} frames a second" if fps else ""
-            promised = f"{clip.promised_seconds:.1f} s"
+            by_header = f"{clip.promised_seconds:.1f} s"
             raise ValueError(
-                f"{path} lasts {clip.end:.3f} s (by its header {promised}) and has "
+                f"{path} lasts {clip.end:.3f} s (by its header {by_header}) and has "
                 f"{len(frames)} frames from {start:g} s on{at_rate}, "
                 f"{num_frames or 'some'} were asked for."
             )

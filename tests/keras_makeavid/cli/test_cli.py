@@ -14,7 +14,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
 from keras_makeavid import (
     TextToVideo,
@@ -54,7 +53,6 @@ def clips(tmp_path_factory):
     (folder / "broken.mp4").write_bytes(b"\0" * 64)
     (folder / "broken.txt").write_text("a dog")
     (folder / "._man.mp4").write_bytes(b"of macOS")
-    Image.new("RGB", (8, 8)).save(folder / "still.webp")
     return folder
 
 

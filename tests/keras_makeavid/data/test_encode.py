@@ -572,7 +572,6 @@ def test_a_clip_of_another_folder_with_the_same_name_is_added(
             ".3gp",
             ".3g2",
         ),
-        *(".m2v", ".nut", ".y4m", ".h264"),
     ],
 )
 def test_clips_of_every_container_that_is_found_are_encoded(
