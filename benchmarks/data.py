@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_makeavid.data import LatentClip, LatentLoader, open_writer
+from keras_makeavid.data import LatentClip, LatentLoader, ShardedWriter
+from keras_makeavid.data.published import write_published
 
 FRAMES = 120
 CONTEXT = (77, 768)
@@ -33,12 +34,20 @@ def make_dataset(folder: Path, options: argparse.Namespace) -> None:
     noise = random.standard_normal((2 * FRAMES, *frames[1:]), "float32")
     context = random.standard_normal(CONTEXT, "float32")
     clip_bytes = 4 * (np.prod(frames) + np.prod(CONTEXT)) // (1 + options.half)
-    writer = open_writer(folder, options.layout, options.half)
-    for number in range(int(options.gigabytes * 1e9 / clip_bytes)):
-        # Other bytes each time, for less than new noise would take.
-        first = number % FRAMES
-        latents = noise[first : first + FRAMES] + np.float32(number)
-        writer.add(LatentClip(f"clip{number}", latents, context, {"caption": "noise"}))
+
+    def clips():
+        for number in range(int(options.gigabytes * 1e9 / clip_bytes)):
+            # Other bytes each time, for less than new noise would take.
+            first = number % FRAMES
+            latents = noise[first : first + FRAMES] + np.float32(number)
+            yield LatentClip(f"clip{number}", latents, context, {"caption": "noise"})
+
+    if options.layout == "published":
+        write_published(folder, clips())
+        return
+    writer = ShardedWriter(folder, options.half)
+    for clip in clips():
+        writer.add(clip)
     writer.finish()
 
 

@@ -12,10 +12,8 @@ from pathlib import Path
 
 StrPath = str | os.PathLike[str]
 _MARKS_OF_UTF16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
-_MARKS_OF_UTF32 = codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE
 # What is left in the place of a file that was not downloaded, by how it begins.
-_WEBSITE = "is a page of a website, not the file: download it again, logged in if need "
-_WEBSITE += "be"
+_WEBSITE = "is a page of a website, not the file: log in, and download it again"
 _SUBSTITUTES = {
     r"version https://git-lfs": "is a pointer of Git LFS to the file, which was not "
     "downloaded: fetch it with `git lfs pull`",
@@ -97,8 +95,7 @@ def read_text(path: StrPath, max_bytes: int = 2**26) -> str:
     if what := substitute_in(content, of_text=True):
         raise ValueError(f"{path} {what}.")
     if b"\0" in content or content.startswith(_MARKS_OF_UTF16):
-        wide = content.startswith(_MARKS_OF_UTF32) or b"\0\0\0" in content[:9]
-        problem = f"{path} is in {'UTF-32' if wide else 'UTF-16'}, or is no text"
+        problem = f"{path} is in UTF-16 or UTF-32, or is no text"
         raise ValueError(f"{problem}. Expected UTF-8: save it as UTF-8.")
     try:
         text = content.decode("utf-8-sig").lstrip("\ufeff")

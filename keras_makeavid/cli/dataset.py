@@ -2,7 +2,7 @@
 
 import sys
 
-from keras_makeavid.cli.options import add_layout_options, check_at_least_one
+from keras_makeavid.cli.options import check_at_least_one
 from keras_makeavid.progress import progress_bar
 from keras_makeavid.validation import refusal
 
@@ -46,7 +46,13 @@ class Convert:
     def add_arguments(self, option) -> None:
         option("dataset", help=_DATASET)
         option("out", help="folder to make")
-        add_layout_options(option)
+        option(
+            "--layout",
+            choices=("sharded", "published"),
+            default="sharded",
+            help="few large files, or TempoFunk's three files a clip",
+        )
+        option("--half", default=False, help="store float16 (sharded layout only)")
 
     def run(self, options) -> None:
         from keras_makeavid.data import convert_dataset, open_dataset

@@ -4,8 +4,6 @@ import os
 import sys
 from pathlib import Path
 
-from keras_makeavid.cli.options import add_layout_options
-
 EXAMPLE = "makeavid encode clips dataset --preset PRESET --fps 8"
 
 
@@ -17,8 +15,7 @@ def add_arguments(option) -> None:
     option(
         "--captions",
         help="table with the columns file and caption, or file_name and text, .csv or "
-        ".jsonl; captions.csv, captions.jsonl or such a metadata.csv or metadata.jsonl "
-        "in the folder if not given",
+        ".jsonl; captions or metadata with such a suffix in the folder if not given",
     )
     for side in ("--height", "--width"):
         option(side, type=int, help="pixels; the preset's if not given")
@@ -30,7 +27,7 @@ def add_arguments(option) -> None:
     option("--min-frames", default=0, help="drop clips with fewer frames")
     option("--min-size", default=0, help="drop clips of fewer pixels a side")
     option("--min-fps", default=0.0, help="drop clips of a lower rate")
-    add_layout_options(option)
+    option("--half", default=False, help="store float16")
     option(
         "--workers",
         type=int,
@@ -51,12 +48,11 @@ def run(options) -> None:
     """Encode, and say what was left out."""
     from keras_makeavid import TextToVideo
     from keras_makeavid.data import ClipFilter, RayWorkers, encode_clips, read_captions
-    from keras_makeavid.data.captions import HIDDEN
     from keras_makeavid.progress import progress_bar
 
     clip_filter = ClipFilter(options.min_frames, options.min_size, options.min_fps)
-    passed_over: dict[Path, str] = {}
-    captions = read_captions(options.clips, options.captions, passed_over=passed_over)
+    hidden: list[Path] = []
+    captions = read_captions(options.clips, options.captions, hidden=hidden)
     workers = min(options.workers, len(captions))
     ray_workers = options.ray and RayWorkers(
         options.preset, max(1, workers), options.ray, options.gpus
@@ -76,7 +72,6 @@ def run(options) -> None:
             start=options.start,
             clip_filter=clip_filter,
             split_scenes=options.split_scenes,
-            layout=options.layout,
             half=options.half,
             num_workers=workers,
             ray_workers=ray_workers,
@@ -86,10 +81,6 @@ def run(options) -> None:
     for outcome in ("dropped", "failed"):
         for clip_id, reason in getattr(report, outcome).items():
             print(f"{outcome} {clip_id}: {reason}", file=sys.stderr)
-    hidden = [path for path, reason in passed_over.items() if reason == HIDDEN]
-    for path, reason in passed_over.items():
-        if reason != HIDDEN:
-            print(f"passed over {path}: {reason}", file=sys.stderr)
     if hidden:
         told = f"passed over {len(hidden)} hidden or system files, such as {hidden[0]}"
         print(told, file=sys.stderr)

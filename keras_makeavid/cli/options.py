@@ -11,17 +11,6 @@ def add_sampling_options(option) -> None:
     option("--guidance", type=float, help="weight of the prompt; else the preset's")
 
 
-def add_layout_options(option) -> None:
-    """Declare the options of a command that writes a dataset."""
-    option(
-        "--layout",
-        choices=("sharded", "published"),
-        default="sharded",
-        help="few large files, or TempoFunk's three files a clip",
-    )
-    option("--half", default=False, help="store float16 (sharded layout only)")
-
-
 def add_recipe_options(option, example: str) -> None:
     """Declare the options of a command that reads a recipe."""
     option("recipe", help="a .toml file, or the name of a recipe of this package")

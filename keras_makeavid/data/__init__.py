@@ -14,13 +14,12 @@ from keras_makeavid.data.datasets import (
     convert_dataset,
     dataset_facts,
     open_dataset,
-    open_writer,
 )
 from keras_makeavid.data.encode import EncodeReport, encode_clips
 from keras_makeavid.data.loaders import LatentLoader, PictureFolder, PictureLoader
 from keras_makeavid.data.published import PublishedReader
 from keras_makeavid.data.reader import LatentClip, LatentReader
-from keras_makeavid.data.sharded import ShardedReader
+from keras_makeavid.data.sharded import ShardedReader, ShardedWriter
 from keras_makeavid.ray_workers import RayWorkers
 
 if TYPE_CHECKING:
@@ -38,12 +37,12 @@ __all__ = [
     "PublishedReader",
     "RayWorkers",
     "ShardedReader",
+    "ShardedWriter",
     "check_dataset",
     "convert_dataset",
     "dataset_facts",
     "encode_clips",
     "open_dataset",
-    "open_writer",
     "read_captions",
 ]
 
@@ -54,7 +53,3 @@ def __getattr__(name: str):
 
         return LatentDataset
     raise AttributeError(f"module 'keras_makeavid.data' has no attribute {name!r}")
-
-
-def __dir__():
-    return __all__

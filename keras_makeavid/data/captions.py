@@ -3,48 +3,36 @@
 import csv
 import io
 import os
-import unicodedata
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from keras_makeavid.files import read_text
 from keras_makeavid.json_files import parse_json
-from keras_makeavid.video.pictures import opened_picture
 
 VIDEO_SUFFIXES = (
-    *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".3gp"),
+    *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".3gp", ".3g2"),
     *(".ts", ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".vob", ".mxf"),
-    *(".3g2", ".mpe", ".m1v", ".m2v", ".m2t", ".trp", ".tod", ".qt", ".mj2", ".mk3d"),
-    *(".divx", ".ogm", ".rm", ".rmvb", ".dv", ".amv", ".ivf", ".nut", ".wtv", ".y4m"),
-    *(".h264", ".264", ".h265", ".265", ".hevc", ".obu", ".mjpeg", ".mjpg"),
-    *(".gif", ".webp", ".apng"),
+    *(".divx", ".gif", ".webp", ".apng"),
 )
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
-# The second pair is how datasets of the hub name their tables and columns.
 _TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
-_OWN_TABLES = tuple(f"captions{suffix}" for suffix in _TABLE_SUFFIXES)
-_HUB_TABLES = tuple(f"metadata{suffix}" for suffix in _TABLE_SUFFIXES)
+# Tables and columns; the second of each is how datasets of the hub name theirs.
+_TABLES = ("captions", "metadata")
 _FILE_COLUMNS = ("file", "file_name")
 _CAPTION_COLUMNS = ("caption", "text")
 _MAX_TABLE_BYTES = 2**31
 
 # Folders that systems make, in small letters. macOS also puts `._NAME` beside a file.
-_SYSTEM_FOLDERS = {
-    *("__macosx", "$recycle.bin", "system volume information", "lost+found"),
-    *("@eadir", "#recycle", "network trash folder", "temporary items"),
-    *("recycler", "recycled", "found.000", "lost.dir", "@recycle", "#snapshot"),
-    *("@recently-snapshot", "@tmp"),
-}
-HIDDEN = "a hidden or system file"
+_SYSTEM_FOLDERS = {"__macosx", "$recycle.bin", "system volume information", "@eadir"}
 
 
 def read_captions(
     clips: str | os.PathLike,
     captions: str | os.PathLike | None = None,
     suffixes: Collection[str] = VIDEO_SUFFIXES,
-    passed_over: dict[Path, str] | None = None,
+    hidden: list[Path] | None = None,
 ) -> dict[Path, str]:
     """Pair the clips of a folder with their captions: a dict, sorted by path.
 
@@ -55,7 +43,7 @@ def read_captions(
             `.jsonl`. `None` takes the folder's file `captions` or `metadata` of such
             columns, and else the `.txt` file of the same name beside each clip.
         suffixes: Suffixes of the files to look for, such as `PICTURE_SUFFIXES`.
-        passed_over: Takes each file that is not taken in spite of its suffix, and why.
+        hidden: Takes the hidden and system files, which are passed over.
 
     Raises:
         FileNotFoundError: The folder or table is missing, or has no clips.
@@ -71,26 +59,16 @@ def read_captions(
     if captions is None:
         captions = _find_table(folder)
     if captions is None:
-        pairs = _from_text_files(folder, suffixes, passed_over)
+        pairs = _from_text_files(folder, suffixes, hidden)
     else:
         pairs = _from_table(folder, Path(captions))
-    if not pairs and captions is not None:
-        raise ValueError(f"{captions} must have a row for each clip. Received: no row")
     if not pairs:
-        raise FileNotFoundError(
-            f"There are no clips or pictures ({', '.join(suffixes)}) in {folder}"
-        )
+        raise ValueError(f"{captions} must have a row for each clip. Received: no row")
     without = [str(clip) for clip, caption in pairs.items() if not caption.strip()]
     if without:
-        others = [
-            path.name
-            for path in folder.iterdir()
-            if path.stem.lower() in ("captions", "metadata") and path != captions
-        ]
         raise ValueError(
             f"{len(without)} files have no caption (a .txt file beside each, or a "
             f"captions table): {', '.join(without[:10])}"
-            + (f". {', '.join(others)} is none" if others else "")
         )
     return {clip: pairs[clip].strip() for clip in sorted(pairs)}
 
@@ -98,27 +76,26 @@ def read_captions(
 def find_files(
     folder: str | os.PathLike,
     suffixes: Collection[str],
-    passed_over: dict[Path, str] | None = None,
+    hidden: list[Path] | None = None,
 ) -> list[Path]:
-    """Find files in a folder and those inside it, but hidden and system files.
+    """Find files in a folder and those inside it, but `hidden` and system files.
 
-    Still pictures are passed over too where `suffixes` are of videos.
+    That there are none is a `FileNotFoundError`.
     """
     folder = _existing_folder(folder)
-    passed_over = {} if passed_over is None else passed_over
-    of_videos = ".mp4" in suffixes
-    found = []
+    hidden = [] if hidden is None else hidden
+    found: list[Path] = []
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in suffixes and path.is_file():
-            parts = path.relative_to(folder).parts
-            if any(
-                n.startswith((".", "~$")) or n.lower() in _SYSTEM_FOLDERS for n in parts
-            ):
-                passed_over[path] = HIDDEN
-            elif of_videos and _is_still(path):
-                passed_over[path] = "a still picture"
-            else:
-                found.append(path)
+            is_hidden = any(
+                name.startswith((".", "~$")) or name.lower() in _SYSTEM_FOLDERS
+                for name in path.relative_to(folder).parts
+            )
+            (hidden if is_hidden else found).append(path)
+    if not found:
+        raise FileNotFoundError(
+            f"There are no clips or pictures ({', '.join(suffixes)}) in {folder}"
+        )
     return found
 
 
@@ -129,44 +106,29 @@ def _existing_folder(folder: str | os.PathLike) -> Path:
     return folder
 
 
-def _is_still(path: Path) -> bool:
-    """Whether a file of the formats of both is a picture, and no animation."""
-    if path.suffix.lower() not in (".gif", ".webp"):
-        return False
-    try:
-        with opened_picture(path) as image:
-            return not getattr(image, "is_animated", False)
-    except (ValueError, OSError):
-        # Damaged: whoever reads it tells why.
-        return False
-
-
 def _from_text_files(
-    folder: Path, suffixes: Collection[str], passed_over: dict[Path, str] | None
+    folder: Path, suffixes: Collection[str], hidden: list[Path] | None
 ) -> dict[Path, str]:
     # Cameras and Windows write suffixes in capitals.
-    texts = {path.with_suffix(""): path for path in find_files(folder, (".txt",))}
-    composed = {_composed(stem): path for stem, path in texts.items()}
+    texts = {path.with_suffix(""): path for path in folder.rglob("*.[tT][xX][tT]")}
     pairs = {}
-    for clip in find_files(folder, suffixes, passed_over):
-        stem = clip.with_suffix("")
-        text = texts.get(stem) or composed.get(_composed(stem))
+    for clip in find_files(folder, suffixes, hidden):
+        text = texts.get(clip.with_suffix(""))
         pairs[clip] = read_text(text) if text else ""
     return pairs
 
 
-def _composed(path: Path) -> str:
-    # macOS composes the letters of some names, and other systems do not.
-    return unicodedata.normalize("NFC", str(path))
-
-
 def _find_table(folder: Path) -> Path | None:
     files = {path.name.lower(): path for path in folder.iterdir() if path.is_file()}
-    tables = [files[name] for name in _OWN_TABLES if name in files]
-    if not tables:
-        # Of that name are also tables of anything else.
-        hub = [files[name] for name in _HUB_TABLES if name in files]
-        tables = [t for t in hub if all(_cells(next(_rows(t), (0, None))[1]))]
+    names = (name + suffix for name in _TABLES for suffix in _TABLE_SUFFIXES)
+    tables = [files[name] for name in names if name in files]
+    # Named as those of the hub are also tables of anything else.
+    tables = [
+        table
+        for table in tables
+        if table.stem.lower() == _TABLES[0]
+        or all(_cells(next(_rows(table), (0, 0))[1]))
+    ]
     if len(tables) > 1:
         raise ValueError(f"{folder} must have one captions table. Received: {tables}")
     return tables[0] if tables else None
@@ -216,9 +178,7 @@ def _cells(row: Any) -> tuple[str | None, str | None]:
 
 def _named_file(folder: Path, name: str) -> Path:
     """The file that a table names, as any system writes its path."""
-    plain = name.replace("\\", "/")
-    forms = (name, *(unicodedata.normalize(form, plain) for form in ("NFC", "NFD")))
-    forms += (plain.strip(),)
+    forms = (name, name.replace("\\", "/").strip())
     paths = [Path(os.path.normpath(folder / form)) for form in forms]
     return next((path for path in paths if path.is_file()), paths[0])
 
@@ -233,11 +193,7 @@ def _rows(table: Path) -> Iterator[tuple[int, Any]]:
                 yield number, parse_json(line, f"{table}, line {number}")
         return
     header = file.readline()
-    # Excel may say first what separates.
-    skipped = int(header.startswith("sep="))
-    if skipped:
-        header = file.readline()
-    file.seek(len("sep=;\n") * skipped)
+    file.seek(0)
     # Where a comma is part of numbers, spreadsheets separate by semicolons.
     names = {m: {n.strip(' "\n') for n in header.lower().split(m)} for m in ",;\t"}
     separator = next((m for m in names if names[m] & {*_CAPTION_COLUMNS}), ",")
@@ -247,6 +203,6 @@ def _rows(table: Path) -> Iterator[tuple[int, Any]]:
         for row in reader:
             # Spreadsheets write empty rows as separators only.
             if any("".join(value or "").strip() for value in row.values()):
-                yield reader.line_num + skipped, row
+                yield reader.line_num, row
     except csv.Error as error:
         raise ValueError(f"{table} is malformed: {error}") from error

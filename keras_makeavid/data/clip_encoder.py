@@ -86,18 +86,17 @@ def check_encoder(
                 )
     if not unknown:
         return None
-    if wanted["scaling_factor"] != _SD15_SCALE:
-        raise ValueError(
-            f"The clips of {dataset.folder} must be encoded by the VAE that trains "
-            f"with them, {_described(wanted, 'vae')}. Received: clip {unknown[0]}, "
-            "which tells no VAE: Stable Diffusion 1.5's is assumed, of scale "
-            f"{_SD15_SCALE}. If it is this one, say allow_other_encoder=True "
-            "(--allow-other-encoder)."
-        )
-    return (
+    note = (
         f"{len(unknown)} clips of {dataset.folder} do not tell what encoded them: VAE "
         "and text encoder of Stable Diffusion 1.5 are assumed."
     )
+    if wanted["scaling_factor"] != _SD15_SCALE:
+        raise ValueError(
+            f"{note} Expected: a VAE of scale {_SD15_SCALE}. Received: "
+            f"{_described(wanted, 'vae')}. If they fit all the same, say "
+            "allow_other_encoder=True (--allow-other-encoder)."
+        )
+    return note
 
 
 def _described(record, part):

@@ -87,8 +87,6 @@ class ClipContent:
     dropped: dict[str, str] = field(default_factory=dict)
     # Why the clip cannot be read, if it cannot.
     failed: str | None = None
-    # Whether the bytes of the file, at least, could be read.
-    readable: bool = True
 
 
 def read_clip(
@@ -102,7 +100,7 @@ def read_clip(
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        return ClipContent(failed=str(error), readable=False)
+        return ClipContent(failed=str(error))
     if sha256 == expected_sha256:
         return ClipContent(unchanged=True)
     try:

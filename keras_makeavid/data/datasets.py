@@ -1,38 +1,26 @@
-"""Latent datasets of either layout: opened, made, checked, described and converted."""
+"""Latent datasets of either layout: opened, checked, described and converted."""
 
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from keras_makeavid.data.published import PublishedReader, PublishedWriter
+from keras_makeavid.data.published import PublishedReader, write_published
 from keras_makeavid.data.reader import LatentReader, read_ids
-from keras_makeavid.data.sharded import (
-    INDEX_NAME,
-    STAGED_FOLDER,
-    ShardedReader,
-    ShardedWriter,
-)
+from keras_makeavid.data.sharded import INDEX_NAME, ShardedReader, ShardedWriter
 from keras_makeavid.files import folder_written_aside
 from keras_makeavid.json_files import write_json
 from keras_makeavid.validation import check_choice
 
-# What tells each layout, also where a run was stopped.
-_SIGNS = {"sharded": (INDEX_NAME, STAGED_FOLDER), "published": ("data/videos",)}
-
-LatentWriter = ShardedWriter | PublishedWriter
-
 
 def open_dataset(
     source: str | os.PathLike | LatentReader,
-    only: Collection[str] | None = None,
     damaged: dict[str, str] | None = None,
 ) -> LatentReader:
     """Open a latent dataset, a `ShardedReader` or a `PublishedReader`, by its layout.
 
     Args:
         source: Folder of a dataset. One that is open is returned as it is.
-        only: As for `LatentReader`.
         damaged: As for `LatentReader`.
 
     Raises:
@@ -48,46 +36,7 @@ def open_dataset(
     if isinstance(source, LatentReader):
         return source
     sharded = (Path(source) / INDEX_NAME).is_file()
-    return (ShardedReader if sharded else PublishedReader)(source, only, damaged)
-
-
-def open_writer(
-    folder: str | os.PathLike, layout: str = "sharded", half: bool = False
-) -> LatentWriter:
-    """Make or continue a dataset: a `ShardedWriter` or a `PublishedWriter`.
-
-    What was given to `add` survives the end of the process at any moment; after
-    `finish` the dataset can be read. `stored` holds the metadata of each whole clip.
-
-    Args:
-        folder: The dataset's folder, made if missing.
-        layout: `"sharded"`, or `"published"` for that of the published datasets.
-        half: Store float16 instead of float32, in the sharded layout only.
-
-    Raises:
-        ValueError: An argument makes no sense, the folder holds a dataset of the other
-            layout, or its index is malformed.
-
-    Example:
-    ```python
-    writer = open_writer("dataset", half=True)
-    writer.add(LatentClip("cat", latents, context, {"caption": "a cat"}))
-    writer.finish()
-    ```
-    """
-    check_choice("layout", layout, _SIGNS)
-    if half and layout != "sharded":
-        raise ValueError("The published layout is float32: half cannot be given")
-    for other, signs in _SIGNS.items():
-        there = any((Path(folder) / sign).exists() for sign in signs)
-        if other != layout and there:
-            raise ValueError(
-                f"{folder} holds a dataset of the {other} layout already: continue "
-                f"it with layout={other!r} or choose another folder"
-            )
-    if layout == "sharded":
-        return ShardedWriter(folder, half)
-    return PublishedWriter(folder)
+    return (ShardedReader if sharded else PublishedReader)(source, damaged=damaged)
 
 
 def check_dataset(
@@ -165,8 +114,8 @@ def convert_dataset(
     Args:
         source: Dataset folder, in either layout, or an opened dataset.
         out: Folder to make. It appears when all of it is written.
-        layout: As for `open_writer`.
-        half: As for `open_writer`.
+        layout: `"sharded"`, or `"published"` for that of the published datasets.
+        half: Store float16 instead of float32, in the sharded layout only.
         on_clip: Called with each clip's id when it has been copied.
 
     Raises:
@@ -179,15 +128,26 @@ def convert_dataset(
     convert_dataset("tempofunk-sdance", "dataset", half=True)
     ```
     """
+    check_choice("layout", layout, ("sharded", "published"))
+    if half and layout != "sharded":
+        raise ValueError("The published layout is float32: half cannot be given")
     dataset = open_dataset(source)
     out = Path(out)
     if out.is_dir() and any(out.iterdir()):
         raise FileExistsError(f"{out} holds files: choose another folder")
-    with folder_written_aside(out) as aside:
-        writer = open_writer(aside, layout, half)
+
+    def clips():
         for index, clip_id in enumerate(dataset.ids):
-            writer.add(dataset.check(index))
+            yield dataset.check(index)
             on_clip(clip_id)
+
+    with folder_written_aside(out) as aside:
+        if layout == "published":
+            write_published(aside, clips())
+            return
+        writer = ShardedWriter(aside, half)
+        for clip in clips():
+            writer.add(clip)
         writer.finish()
 
 

@@ -19,8 +19,8 @@ from keras_makeavid.data.clip_reading import (
     ClipSettings,
     read_clip,
 )
-from keras_makeavid.data.datasets import open_writer
 from keras_makeavid.data.reader import LatentClip
+from keras_makeavid.data.sharded import ShardedWriter
 from keras_makeavid.json_files import write_json
 from keras_makeavid.parallel import map_in_order
 from keras_makeavid.ray_workers import RayWorkers
@@ -76,7 +76,6 @@ def encode_clips(
     start: float = 0.0,
     clip_filter: ClipFilter | None = None,
     split_scenes: bool = False,
-    layout: str = "sharded",
     half: bool = False,
     num_workers: int = 0,
     ray_workers: RayWorkers | None = None,
@@ -86,9 +85,9 @@ def encode_clips(
     """Encode clips and captions as latents and text states; tell what became of each.
 
     A clip that the dataset has of the same bytes, caption, settings and weights is
-    skipped: a stopped run continues where it was. A broken clip is reported, left out,
-    and tried again by the next run. Clips of other folders stay. What became of each
-    clip is also written as `report.json`.
+    skipped: a stopped run continues where it was. A broken clip is reported, and tried
+    again by the next run; what the dataset has of it stays. Clips of other folders
+    stay. What became of each clip is also written as `report.json`.
 
     The id of a clip is its file name without suffix, made fit for a file name. Where
     two clips would have one id, or nothing fit is left, a hash of the path follows. A
@@ -108,8 +107,7 @@ def encode_clips(
         clip_filter: What to leave out. `None` leaves nothing out.
         split_scenes: Make each scene between two cuts a clip, `ID-1`, `ID-2` and so on.
             Scenes of fewer than `num_frames` are dropped.
-        layout: As for `open_writer`.
-        half: As for `open_writer`.
+        half: Store float16 instead of float32.
         num_workers: Processes that decode clips while this one encodes them; 0 for
             none. A script needs `if __name__ == "__main__"` for them.
         ray_workers: Workers of a Ray cluster that decode and encode in their place.
@@ -133,18 +131,14 @@ def encode_clips(
     settings = ClipSettings(height, width, fps, num_frames, start, split_scenes, rgb)
     clip_filter = clip_filter or ClipFilter()
     _check_arguments(vae, settings, clip_filter, num_workers)
-    writer = open_writer(out, layout, half)
+    writer = ShardedWriter(out, half)
     places = _places(captions, writer.stored)
     encoder = ClipEncoder(vae, text_encoder, tokenize)
-    recorded = asdict(settings)
-    if rgb == ClipSettings.background:
-        # As it was recorded before there was a choice.
-        del recorded["background"]
     wanted = {
         clip: {
             "caption": captions[clip],
             "source": place.source,
-            "settings": recorded,
+            "settings": asdict(settings),
             "encoder": encoder.fingerprint,
         }
         for clip, place in places.items()
@@ -166,7 +160,7 @@ def encode_clips(
             kept = _keep(writer, place.stored, clip_filter, report)
         else:
             kept = _encode(writer, place.id, content, wanted[clip], encoder, report)
-        if content.readable:
+        if content.failed is None:
             for part_id in place.stored.keys() - kept:
                 writer.remove(part_id)
         on_clip(place.id)
@@ -226,9 +220,6 @@ def _check_arguments(
             f"height and width must be multiples of {factor} for this VAE. Received: "
             f"height={settings.height}, width={settings.width}"
         )
-    if settings.num_frames and settings.num_frames < clip_filter.min_frames:
-        problem = f"No clip of num_frames={settings.num_frames} has"
-        raise ValueError(f"{problem} min_frames={clip_filter.min_frames}")
     if settings.split_scenes:
         import_scenedetect()
     check_least(0, num_workers=num_workers)
@@ -236,28 +227,25 @@ def _check_arguments(
 
 def _places(clips: Collection[Path], stored: Mapping[str, dict]) -> dict[Path, _Place]:
     """Find each clip in the dataset, or a place for it, as `encode_clips` says."""
-    parts: dict[str, dict[str, dict]] = {}
+    known: dict[tuple[str, str | None], dict[str, dict]] = {}
     for part_id, metadata in stored.items():
         clip_id = part_id.rpartition("-")[0] if "scene" in metadata else part_id
-        parts.setdefault(clip_id, {})[part_id] = metadata
-    sources = {
-        clip_id: {metadata.get("source") for metadata in of_clip.values()}
-        for clip_id, of_clip in parts.items()
-    }
+        of_clip = known.setdefault((clip_id, metadata.get("source")), {})
+        of_clip[part_id] = metadata
+    plain_ids = Counter({clip_id.lower() for clip_id, _ in known})
     places: dict[Path, _Place] = {}
     for clip in clips:
         for source in reversed(_sources(clip)):
             for clip_id in (_plain_id(clip), _long_id(clip, source)):
-                if clip not in places and sources.get(clip_id) == {source}:
-                    places[clip] = _Place(clip_id, source, parts[clip_id])
+                if clip not in places and (clip_id, source) in known:
                     # No other clip can be the same.
-                    del sources[clip_id]
+                    of_clip = known.pop((clip_id, source))
+                    places[clip] = _Place(clip_id, source, of_clip)
     new = [clip for clip in clips if clip not in places]
     ends = Counter(place.source for place in places.values())
     ends.update(source for clip in new for source in _sources(clip))
     # Some file systems take capitals for small letters.
-    plain_ids = Counter(_plain_id(clip).lower() for clip in clips)
-    plain_ids.update(clip_id.lower() for clip_id in parts)
+    plain_ids.update(_plain_id(clip).lower() for clip in clips)
     for clip in new:
         whole = _sources(clip)[-1]
         source = next((end for end in _sources(clip) if ends[end] == 1), whole)

@@ -3,10 +3,10 @@
 import abc
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from keras_makeavid.data.datasets import open_dataset
 from keras_makeavid.data.reader import LatentReader
 from keras_makeavid.parallel import worker_pool
 from keras_makeavid.validation import check_least, refusal
-from keras_makeavid.video.pictures import opened_picture, read_image
+from keras_makeavid.video.pictures import read_image
 
 # Training ends by its own count of steps.
 _ENDLESS = 2**48
@@ -56,9 +56,8 @@ class BatchLoader(abc.ABC):
             expected = f"batch_size must be a multiple of shard_count={shard_count}"
             raise refusal(expected, batch_size)
         if not 0 <= shard_index < shard_count:
-            raise refusal(
-                f"shard_index must be from 0 to {shard_count - 1}", shard_index
-            )
+            expected = f"shard_index must be from 0 to {shard_count - 1}"
+            raise refusal(expected, shard_index)
         check_least(0, num_workers=num_workers, prefetch=prefetch)
         self.batch_size = batch_size
         self.samples_per_epoch = samples_per_epoch
@@ -88,9 +87,8 @@ class BatchLoader(abc.ABC):
         try:
             import grain
         except ImportError as error:
-            problem = "Training reads its data through Grain"
-            install = "pip install 'keras-makeavid[train]'"
-            raise ImportError(f"{problem}: {install}") from error
+            expected = "Training reads by Grain: pip install 'keras-makeavid[train]'"
+            raise ImportError(expected) from error
         # Each worker is asked by a thread that waits for it.
         ahead = max(self.num_workers, self.prefetch * max(1, self.num_workers))
         options = grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)
@@ -161,8 +159,6 @@ class LatentLoader(BatchLoader):
         **kwargs: int,
     ):
         self.reader = open_dataset(source)
-        if not self.reader.ids:
-            raise ValueError(f"{self.reader.folder} lists no clips")
         samples = len(self.reader) if samples_per_epoch is None else samples_per_epoch
         super().__init__(batch_size=batch_size, samples_per_epoch=samples, **kwargs)
         check_least(1, num_frames=num_frames)
@@ -206,27 +202,17 @@ def _checked_lengths(dataset: LatentReader, least: int) -> list[int]:
     return lengths
 
 
-class PictureSource(Protocol):
-    """Captioned pictures by number, such as `MotionClips` or `PictureFolder`."""
-
-    def images(
-        self, indices: Sequence[int], moment: float | None = None
-    ) -> tuple[np.ndarray, list[str]]:
-        """Give pictures uint8 `(B, H, W, 3)` by their numbers, and B captions.
-
-        `moment` is from 0, the first frame of their clips, to 1; `None` draws one.
-        """
-
-
 class PictureLoader(BatchLoader):
     """Batches of pictures, and of their captions as token ids.
 
     Args:
-        source: The pictures.
+        source: Captioned pictures by number, such as `MotionClips` or `PictureFolder`.
+            Its `images(numbers, moment)` gives pictures uint8 `(B, H, W, 3)`, and B
+            captions; `moment` is from 0, the first frame of their clips, to 1, and
+            `None` draws one.
         tokenize: Turns captions into token ids `(B, L)`; `None` leaves them out.
         moment: As for `source.images`.
-        samples_per_epoch: Pictures in an epoch; `None` is one of each, and a
-            `ValueError` of a source without end.
+        samples_per_epoch: Pictures in an epoch; `None` is one of each.
         **kwargs: See `BatchLoader`.
 
     Example:
@@ -238,16 +224,14 @@ class PictureLoader(BatchLoader):
 
     def __init__(
         self,
-        source: PictureSource,
+        source: Any,
         tokenize: Callable[[list[str]], np.ndarray] | None = None,
         moment: float | None = None,
         samples_per_epoch: int | None = None,
         **kwargs,
     ):
         if samples_per_epoch is None:
-            if not isinstance(source, Sized):
-                expected = "samples_per_epoch must be given for a source without end"
-                raise ValueError(f"{expected}. Received: {source!r}")
+            # A source without end has none.
             samples_per_epoch = len(source)
         super().__init__(samples_per_epoch=samples_per_epoch, **kwargs)
         self._source = source
@@ -266,32 +250,28 @@ class PictureLoader(BatchLoader):
         return batch
 
 
+@dataclass(frozen=True)
 class WindowSampler:
     """Passes without end over clips, each a random window of every one in a new order.
 
     Sample `i` is a function of the seed and `i` only. `windows` are counts, one a clip.
     """
 
-    def __init__(self, windows: Sequence[int], seed: int = 0):
-        self._windows = np.asarray(windows)
-        self._seed = seed
-        # Two: a batch may lie across the border of two passes.
-        self._order = functools.lru_cache(maxsize=2)(self._shuffled)
+    windows: Sequence[int]
+    seed: int = 0
 
     def __getitem__(self, sample: int) -> tuple[int, int]:
         """Clip and first frame of a sample."""
-        turn, place = divmod(sample, len(self._windows))
-        clip = int(self._order(turn)[place])
-        rng = np.random.default_rng([_WINDOW, self._seed, turn, place])
-        return clip, int(rng.integers(self._windows[clip]))
+        turn, place = divmod(sample, len(self.windows))
+        clip = int(_order(self.seed, turn, len(self.windows))[place])
+        rng = np.random.default_rng([_WINDOW, self.seed, turn, place])
+        return clip, int(rng.integers(self.windows[clip]))
 
-    def __reduce__(self):
-        # A cache cannot be sent to other processes.
-        return type(self), (self._windows, self._seed)
 
-    def _shuffled(self, turn):
-        rng = np.random.default_rng([_ORDER, self._seed, turn])
-        return rng.permutation(len(self._windows))
+# A batch may lie across the border of two passes.
+@functools.lru_cache(maxsize=4)
+def _order(seed: int, turn: int, count: int) -> np.ndarray:
+    return np.random.default_rng([_ORDER, seed, turn]).permutation(count)
 
 
 class PictureFolder:
@@ -309,7 +289,7 @@ class PictureFolder:
 
     Raises:
         FileNotFoundError: The folder is missing or holds no pictures.
-        ValueError: Pictures have no caption, or are none. The text names them.
+        ValueError: Pictures have no caption. The text names them.
 
     Example:
     ```python
@@ -329,14 +309,6 @@ class PictureFolder:
             captions = read_captions(folder, suffixes=PICTURE_SUFFIXES)
         else:
             captions = dict.fromkeys(find_files(folder, PICTURE_SUFFIXES), "")
-        if not captions:
-            raise FileNotFoundError(
-                f"There are no pictures ({', '.join(PICTURE_SUFFIXES)}) in {folder}"
-            )
-        broken = [str(path) for path in captions if not _begins_a_picture(path)]
-        if broken:
-            expected = f"{len(broken)} files must be pictures, by what they begin with"
-            raise ValueError(f"{expected}. Received: {', '.join(broken[:10])}")
         self._pairs = list(captions.items())
         self._size = height, width
         self._sampler = WindowSampler([1] * len(self._pairs), seed)
@@ -354,11 +326,3 @@ class PictureFolder:
         pairs = [self._pairs[self._sampler[index][0]] for index in indices]
         images = [read_image(path, *self._size) for path, _ in pairs]
         return np.stack(images), [caption for _, caption in pairs]
-
-
-def _begins_a_picture(path: Path) -> bool:
-    try:
-        with opened_picture(path):
-            return True
-    except (ValueError, OSError):
-        return False

@@ -2,33 +2,31 @@
 
 import math
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+import msgspec
 import numpy as np
 
 from keras_makeavid.json_files import read_json
 
 # An id becomes part of file names: nothing in it may leave the folder.
-CLIP_ID = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}"
+CLIP_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}\Z"
+ClipId = Annotated[str, msgspec.Meta(pattern=CLIP_ID)]
 
 
 def read_ids(path: Path) -> list[str]:
     """Read a JSON file of clip ids; none if there is no file."""
     if not path.is_file():
         return []
-    ids = read_json(path)
-    if not isinstance(ids, list):
-        raise ValueError(f"{path} must hold a list of ids. Received: {ids!r:.80}")
-    for clip_id in ids:
-        if not isinstance(clip_id, str) or not re.fullmatch(CLIP_ID, clip_id):
-            expected = f"{path}: an id is made of letters, digits, '_', '-' and '.'"
-            raise ValueError(f"{expected}. Received: {clip_id!r:.80}")
-    return ids
+    try:
+        return msgspec.convert(read_json(path), list[ClipId])
+    except msgspec.ValidationError as error:
+        expected = f"{path} must hold a list of ids, of letters, digits, '_', '-', '.'"
+        raise ValueError(f"{expected}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -64,19 +62,13 @@ class StoredArray:
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Read the rows from `start` to before `stop`, or to the end."""
-        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         stop = self.shape[0] if stop is None else stop
-        array = np.empty((stop - start, *self.shape[1:]), self.dtype)
-        left = array.reshape(-1).view("uint8").data
-        # Unbuffered: one request to the system, of these bytes only.
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(self.offset + start * row_bytes)
-            while left:
-                count = file.readinto(left)
-                if not count:
-                    raise ValueError(f"{self.path} has become shorter than it was")
-                left = left[count:]
-        return array
+        row = math.prod(self.shape[1:])
+        offset = self.offset + start * row * self.dtype.itemsize
+        array = np.fromfile(self.path, self.dtype, (stop - start) * row, offset=offset)
+        if array.size < (stop - start) * row:
+            raise ValueError(f"{self.path} has become shorter than it was")
+        return array.reshape(-1, *self.shape[1:])
 
 
 class LatentReader(ABC):
@@ -176,13 +168,10 @@ class LatentReader(ABC):
     def metadata(self, index: int) -> dict[str, Any]:
         """Caption, source and more; empty if the dataset does not tell."""
 
-    def clip(self, index: int) -> LatentClip:
-        parts = self.latents(index), self.context(index), self.metadata(index)
-        return LatentClip(self.ids[index], *parts)
-
     def check(self, index: int) -> LatentClip:
         """Read all of a clip; refuse numbers that are not finite, or not as written."""
-        clip = self.clip(index)
+        parts = self.latents(index), self.context(index), self.metadata(index)
+        clip = LatentClip(self.ids[index], *parts)
         for name, array in (("latents", clip.latents), ("text states", clip.context)):
             if not np.isfinite(array).all():
                 raise ValueError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -20,8 +19,6 @@ from keras_makeavid.json_files import parse_json, read_json, write_json
 INDEX_NAME = "index.json"
 STAGED_FOLDER = ".staged"
 SHARD_BYTES = 2**30
-FORMAT = "keras-makeavid latents"
-VERSION = 1
 
 # A clip takes about a kilobyte: an index of a million clips is within it.
 _MAX_INDEX_BYTES = 2**31
@@ -44,16 +41,14 @@ class TensorEntry(msgspec.Struct, Generic[_Shape], frozen=True):
     def of(cls, array: np.ndarray) -> TensorEntry:
         plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         sha256 = hashlib.sha256(plain.reshape(-1).view("uint8").data).hexdigest()
-        # What a reader checks.
-        dtype: Any = array.dtype.name
-        shape: Any = array.shape
-        return cls(dtype, shape, sha256)
+        # A reader checks both.
+        return cls(array.dtype.name, array.shape, sha256)  # type: ignore[arg-type]
 
 
 class ClipEntry(msgspec.Struct, frozen=True):
     """What the index says of a clip."""
 
-    id: Annotated[str, msgspec.Meta(pattern=rf"^{reader.CLIP_ID}\Z")]
+    id: reader.ClipId
     # A file of the folder itself, so no path.
     shard: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,100}\.safetensors\Z")]
     latents: TensorEntry[tuple[_Size, _Size, _Size, _Size]]
@@ -64,6 +59,14 @@ class ClipEntry(msgspec.Struct, frozen=True):
     def of(cls, clip: reader.LatentClip, shard: str) -> ClipEntry:
         tensors = TensorEntry.of(clip.latents), TensorEntry.of(clip.context)
         return cls(clip.id, shard, *tensors, clip.metadata)
+
+
+class Index(msgspec.Struct, frozen=True):
+    """What `index.json` holds."""
+
+    format: Literal["keras-makeavid latents"]
+    version: Literal[1]
+    clips: list[ClipEntry]
 
 
 class ShardedReader(reader.LatentReader):
@@ -122,7 +125,24 @@ class ShardedWriter:
     """Makes or continues a sharded dataset.
 
     Each clip is first a file of its own in `.staged`; when these fill a shard they are
-    packed into one, in their order: a run that was stopped leaves the same files.
+    packed into one, in their order: a run that was stopped leaves the same files. What
+    was given to `add` survives the end of the process at any moment; after `finish` the
+    dataset can be read. `stored` holds the metadata of each whole clip.
+
+    Args:
+        folder: The dataset's folder, made if missing.
+        half: Store float16 instead of float32.
+        shard_bytes: Least size of each file but the last that a run writes.
+
+    Raises:
+        ValueError: The index is malformed, or the folder holds a published dataset.
+
+    Example:
+    ```python
+    writer = ShardedWriter("dataset", half=True)
+    writer.add(LatentClip("cat", latents, context, {"caption": "a cat"}))
+    writer.finish()
+    ```
     """
 
     def __init__(
@@ -132,6 +152,9 @@ class ShardedWriter:
         shard_bytes: int = SHARD_BYTES,
     ):
         self._folder = Path(folder)
+        if (self._folder / "data" / "videos").exists():
+            problem = f"{folder} holds a dataset of the published layout"
+            raise ValueError(f"{problem}: convert it, or choose another folder")
         self._staging = self._folder / STAGED_FOLDER
         self._dtype = "float16" if half else "float32"
         self._shard_bytes = shard_bytes
@@ -147,8 +170,8 @@ class ShardedWriter:
             if entry.latents.dtype == self._dtype
         }
         self.stored |= self._read_staged()
-        # What the next shard will hold, and the sizes: the last is filled up first.
-        self._queue = self._clips_of_open_shard()
+        # What the next shard will hold, and the sizes.
+        self._queue: dict[str, int] = {}
 
     def add(self, clip: reader.LatentClip) -> None:
         """Write a clip, in place of one of the same id."""
@@ -165,10 +188,7 @@ class ShardedWriter:
     def keep(self, clip_id: str) -> None:
         """Say that a stored clip is as it should be."""
         if self._staged(clip_id).is_file():
-            tensors, _ = _open_shard(self._staged(clip_id))
-            # In its new place, if an older clip of the id was to be packed again.
-            self._queue.pop(clip_id, None)
-            self._queue[clip_id] = sum(array.nbytes for array in tensors.values())
+            self._queue[clip_id] = self._staged(clip_id).stat().st_size
             if sum(self._queue.values()) >= self._shard_bytes:
                 self._pack_queue()
 
@@ -181,14 +201,8 @@ class ShardedWriter:
 
     def finish(self) -> None:
         """Bring the index up to date."""
-        if any(self._staged(clip_id).is_file() for clip_id in self._queue):
+        if self._queue:
             self._pack_queue()
-        clips = Counter(entry.shard for entry in self._entries.values())
-        for shard, count in clips.items():
-            tensors, _ = _open_shard(self._folder / shard)
-            # Of clips that were removed or replaced, which would stay for ever.
-            if len(tensors) > 2 * count:
-                self._pack([i for i, e in self._entries.items() if e.shard == shard])
         self._write_index()
         write_json(self._failed_id_list, list(self._failed))
         used = {entry.shard for entry in self._entries.values()}
@@ -227,59 +241,27 @@ class ShardedWriter:
                 found[clip.id] = clip.metadata
         return found
 
-    def _clips_of_open_shard(self) -> dict[str, int]:
-        """Ids and sizes of the clips of the last shard, if it is not full."""
-        if not self._entries:
-            return {}
-        last = max(entry.shard for entry in self._entries.values())
-        tensors, _ = _open_shard(self._folder / last)
-        sizes = {
-            clip_id: sum(tensors[name].nbytes for name in _tensor_names(clip_id))
-            for clip_id, entry in self._entries.items()
-            if entry.shard == last
-        }
-        return sizes if sum(sizes.values()) < self._shard_bytes else {}
-
     def _pack_queue(self) -> None:
-        self._pack(list(self._queue))
-        self._queue.clear()
-
-    def _pack(self, clip_ids: list[str]) -> None:
-        """Make a shard of clips that are staged, or in other shards."""
+        """Make a shard of the staged clips of the queue."""
         number = 1 + max((_number(e.shard) for e in self._entries.values()), default=-1)
         shard = f"clips-{number:05}.safetensors"
-        clips = [self._read(clip_id) for clip_id in clip_ids]
-        packed = {clip.id: ClipEntry.of(clip, shard) for clip in clips}
-        for clip_id in clip_ids:
-            if not self._staged(clip_id).is_file():
-                # Damage must not be packed with a checksum that declares it right.
-                before = self._entries[clip_id]
-                if packed[clip_id] != msgspec.structs.replace(before, shard=shard):
-                    raise ValueError(
-                        f"Clip {clip_id} is damaged in {before.shard}: `makeavid "
-                        "dataset check` tells which clips are, and can leave them out"
-                    )
+        clips = [self._read(clip_id) for clip_id in self._queue]
         _save(self._folder / shard, clips)
-        self._entries |= packed
+        self._entries |= {clip.id: ClipEntry.of(clip, shard) for clip in clips}
         self._write_index()
-        for clip_id in clip_ids:
-            self._staged(clip_id).unlink(missing_ok=True)
+        for clip_id in self._queue:
+            self._staged(clip_id).unlink()
+        self._queue.clear()
 
     def _write_index(self) -> None:
-        clips = msgspec.to_builtins(list(self._entries.values()))
-        index = {"format": FORMAT, "version": VERSION, "clips": clips}
-        write_json(self._folder / INDEX_NAME, index)
+        index = Index("keras-makeavid latents", 1, list(self._entries.values()))
+        write_json(self._folder / INDEX_NAME, msgspec.to_builtins(index))
 
     def _read(self, clip_id: str) -> reader.LatentClip:
         staged = self._staged(clip_id)
-        if staged.is_file():
-            tensors, header = _open_shard(staged)
-            metadata = parse_json(header["metadata"], staged)
-        else:
-            entry = self._entries[clip_id]
-            tensors, _ = _open_shard(self._folder / entry.shard)
-            metadata = entry.metadata
+        tensors, header = _open_shard(staged)
         latents, context = (tensors[name].read() for name in _tensor_names(clip_id))
+        metadata = parse_json(header["metadata"], staged)
         return reader.LatentClip(clip_id, latents, context, metadata)
 
 
@@ -319,26 +301,14 @@ def _read_index(folder: Path) -> dict[str, ClipEntry]:
     path = folder / INDEX_NAME
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is no latent dataset: it has no {path}")
-    index = read_json(path, _MAX_INDEX_BYTES)
-    if not isinstance(index, dict) or index.get("format") != FORMAT:
-        raise ValueError(f"{path} is no index of a latent dataset: {index!r:.80}")
-    if index.get("version") != VERSION:
-        problem = f"{path} is of version {index.get('version')!r:.20}"
-        raise ValueError(f"{problem}; this program reads version {VERSION}")
-    clips = index.get("clips")
-    if not isinstance(clips, list):
-        raise ValueError(f"{path}: clips must be a list. Received: {clips!r:.80}")
-    entries: dict[str, ClipEntry] = {}
-    for number, clip in enumerate(clips):
-        try:
-            entry = msgspec.convert(clip, ClipEntry)
-        except msgspec.ValidationError as error:
-            name = clip.get("id", number) if isinstance(clip, dict) else number
-            expected = f"{path}, clip {name!s:.200}: {error}"
-            raise ValueError(f"{expected}. Received: {clip!r:.300}") from error
-        if entry.id in entries:
-            raise ValueError(f"{path} has two clips of the id {entry.id}")
-        entries[entry.id] = entry
+    try:
+        index = msgspec.convert(read_json(path, _MAX_INDEX_BYTES), Index)
+    except msgspec.ValidationError as error:
+        problem = f"{path} is no index of a latent dataset that this version reads"
+        raise ValueError(f"{problem}: {error}") from error
+    entries = {entry.id: entry for entry in index.clips}
+    if len(entries) < len(index.clips):
+        raise ValueError(f"{path} has two clips of one id")
     return entries
 
 

@@ -135,11 +135,11 @@ def encode_motions(
     """
     # Who only draws clips needs no Keras.
     from keras_makeavid.data.clip_encoder import ClipEncoder
-    from keras_makeavid.data.datasets import open_writer
     from keras_makeavid.data.reader import LatentClip
+    from keras_makeavid.data.sharded import ShardedWriter
 
     check_least(1, count=count)
-    writer = open_writer(out, "sharded", half)
+    writer = ShardedWriter(out, half)
     at_once = _frames_at_once(clips.size)
     encoder = ClipEncoder(vae, text_encoder, tokenize, at_once)
     source = f"motions of seed {clips.seed}, {clips.split}, {clips.size} pixels"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -37,7 +36,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
 
     Tokens are those of `transformers.CLIPTokenizer`: start token, text, end token, then
     padding. Text that does not fit is cut, with a warning that names what is left out,
-    and the end token stays; `count_tokens` tells beforehand.
+    and the end token stays.
 
     The vocabulary is not part of the config: presets and `.keras` files carry it as
     `vocab.json` and `merges.txt`, and tokens that somebody added, as
@@ -78,12 +77,12 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         self.sequence_length = sequence_length
         self.pad_token = pad_token
         self._vocabulary: Vocabulary | None = None
-        if vocabulary is not None and merges is not None:
-            self._set_vocabulary(Vocabulary(vocabulary, merges))
-        elif vocabulary is not None or merges is not None:
+        if (vocabulary is None) != (merges is None):
             given = "merges" if vocabulary is None else "vocabulary"
             problem = "vocabulary and merges must be given together"
             raise ValueError(f"{problem}. Received: {given} only")
+        if vocabulary is not None and merges is not None:
+            self._set_vocabulary(Vocabulary(vocabulary, merges))
         self.built = True
 
     @classmethod
@@ -130,16 +129,15 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
 
         Anything else, or no vocabulary, is a `ValueError`.
         """
-        texts = self._encode(as_texts("prompts", prompts))
-        return self._rows([self._cut(text) for text in texts])
+        return self.tokenize_windows(prompts)[0][:, 0]
 
     def tokenize_windows(
-        self, prompts: Sequence[str], weighted: bool = False, long: bool = False
+        self, prompts: str | Sequence[str], weighted: bool = False, long: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Turn prompts into rows of token ids, several for one, with weights.
 
         Args:
-            prompts: A list of `B` prompts.
+            prompts: A list of `B` prompts, or one.
             weighted: Whether brackets weigh, as in `(red:1.3)` (see `parse_weights`).
             long: Whether a prompt that is too long for a row takes as many as it needs,
                 each with a start and an end token, and all others as many.
@@ -170,7 +168,13 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         for row, values in zip(weight, weights, strict=True):
             values = values[: rows * most]
             row[:, 1:-1].flat[: len(values)] = values
-        return self._rows(windows).reshape(shape), weight
+        start, end, pad = (
+            self.vocabulary[token] for token in (START_TOKEN, END_TOKEN, self.pad_token)
+        )
+        filled = np.full((len(windows), self.sequence_length), pad, "int32")
+        for id_row, text in zip(filled, windows, strict=True):
+            id_row[: len(text) + 2] = [start, *text, end]
+        return filled.reshape(shape), weight
 
     def _cut(self, text: list[int]) -> list[int]:
         """As many ids of a text as fit into a row, with a warning if not all do."""
@@ -183,28 +187,9 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
             warnings.warn(
                 f"A prompt of {len(text)} tokens is cut to {most}, the most that "
                 f"the text encoder takes. Kept: {kept!r}. Left out: {left!r}.",
-                stacklevel=3,
+                stacklevel=4,
             )
         return text[:most]
-
-    def _rows(self, texts: Sequence[list[int]]) -> np.ndarray:
-        """Ids `(N, sequence_length)` of texts that fit into a row."""
-        start, end, pad = (
-            self.vocabulary[token] for token in (START_TOKEN, END_TOKEN, self.pad_token)
-        )
-        rows = np.full((len(texts), self.sequence_length), pad, "int32")
-        for row, text in zip(rows, texts, strict=True):
-            row[: len(text) + 2] = [start, *text, end]
-        return rows
-
-    def count_tokens(self, prompt: str) -> int:
-        """Count a prompt's tokens without start and end: will it be cut?
-
-        `tokenize` keeps the first `sequence_length - 2`. No string is a `ValueError`.
-        """
-        if not isinstance(prompt, str):
-            raise refusal("prompt must be a string", prompt)
-        return len(self._encode(as_texts("prompts", prompt))[0])
 
     def with_tokens(self, tokens: Sequence[str]) -> TextToVideoPreprocessor:
         """Make a preprocessor that knows some tokens more; this one stays as it is.
@@ -217,7 +202,7 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         ```python
         preprocessor = TextToVideoPreprocessor(*openai_clip_vocabulary())
         preprocessor = preprocessor.with_tokens(["<cat-toy>", "<cat-toy>_1"])
-        preprocessor.count_tokens("a <cat-toy>")  # 3
+        preprocessor("a <cat-toy>")  # int32 (1, 77): 49406, 320, 49408, 49409, ...
         ```
         """
         old = self._loaded_vocabulary()
@@ -309,22 +294,13 @@ class TextToVideoPreprocessor(keras_hub.models.Preprocessor):
         """The ids of each prompt's text, without start and end token."""
         # Truncation and padding are left to `tokenize`: the library keeps them as
         # state of the tokenizer, which two threads would change under each other.
-        vectors = self._loaded_vocabulary().vectors
-        texts = self._bpe.encode_batch(list(map(self._lowered, prompts)))
+        vocabulary = self._loaded_vocabulary()
+        vectors = vocabulary.vectors
+        # CLIP lowers a text whole; the library, by letters, misses a Greek final sigma.
+        if all(token.normalized for token in vocabulary.added):
+            prompts = [prompt.lower() for prompt in prompts]
+        texts = self._bpe.encode_batch(prompts)
         return [[j for i in text.ids for j in vectors.get(i, (i,))] for text in texts]
-
-    def _lowered(self, prompt):
-        """A prompt in lower case, but for tokens that are found as they are written.
-
-        CLIP lowers it whole; the library, by letters, misses a Greek final sigma.
-        """
-        added = self._loaded_vocabulary().added
-        kept = [re.escape(token.content) for token in added if not token.normalized]
-        if not kept:
-            return prompt.lower()
-        parts = re.split(f"({'|'.join(kept)})", prompt)
-        parts[::2] = [part.lower() for part in parts[::2]]
-        return "".join(parts)
 
 
 def as_texts(name: str, value: Any) -> list[str]:

@@ -28,8 +28,11 @@ CONFIG_FILE = "tokenizer_config.json"
 
 OPENAI_MERGES = 49152 - 256 - 2
 
-# How CLIP splits text, but for its start and end token.
-_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+# How CLIP splits text.
+_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|"
+_WORDS += r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+# What tells it from other rules.
+_PROBE = " It's  2\u00bd CAFE\u0301S\n_in_ 'Foo-bar'!? 10\u732b"
 
 
 class AddedToken(msgspec.Struct, frozen=True):
@@ -84,7 +87,7 @@ class Vocabulary:
         tokenizer.normalizer = normalizers.Sequence(
             [normalizers.NFC(), spaces, normalizers.Lowercase()]
         )
-        words = Regex(rf"<\|startoftext\|>|<\|endoftext\|>|{_WORDS}")
+        words = Regex(_WORDS)
         tokenizer.pre_tokenizer = Sequence(
             [Split(words, "removed", invert=True), ByteLevel(add_prefix_space=False)]
         )
@@ -135,10 +138,10 @@ def read_folder(folder: StrPath) -> Vocabulary:
         Path(folder, name)
         for name in (TOKENIZER_FILE, CONFIG_FILE, "added_tokens.json")
     )
-    if whole.exists():
+    files = Path(folder, VOCABULARY_FILE), Path(folder, MERGES_FILE)
+    if whole.exists() and not all(file.exists() for file in files):
         vocabulary = read_tokenizer_json(whole)
     else:
-        files = Path(folder, VOCABULARY_FILE), Path(folder, MERGES_FILE)
         vocabulary = read_vocabulary(*files)
     if legacy.exists():
         ids = read_object(legacy)
@@ -199,42 +202,27 @@ def read_tokenizer_json(path: StrPath) -> Vocabulary:
         vocabulary = Vocabulary(tokens, merges)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    except (AttributeError, KeyError, TypeError) as error:
+    # The library raises nothing more special than this.
+    except Exception as error:
         raise ValueError(f"{path}: not a BPE tokenizer file: {error!r}") from error
     return _with_added(vocabulary, found, path)
 
 
 def _check_rules(content: dict[str, Any]) -> None:
     """Refuse rules for text that are not those of CLIP's tokenizer."""
-    known = json.loads(_vocabulary_of([]).tokenizer().to_str())
-    for key, expected in known["model"].items():
-        if key in ("vocab", "merges", "unk_token", "fuse_unk"):
-            continue
-        told = content["model"].get(key, expected)
-        if (told or None) != (expected or None):
-            raise refusal(f"{key} must be CLIP's, {expected!r}", told)
-    for key in ("normalizer", "pre_tokenizer"):
-        forms = [_steps(known[key])]
-        if key == "pre_tokenizer":
-            # As transformers 4 wrote them, and its oldest versions, whose files it
-            # reads as CLIP's all the same.
-            split, to_bytes = forms[0]
-            split = {**split, "pattern": {"Regex": _WORDS}}
-            forms += [[split, to_bytes], [to_bytes]]
-        usual = {step["type"]: step for step in forms[0]}
-        told = _steps(content.get(key, known[key]))
-        if [{**usual.get(step.get("type"), {}), **step} for step in told] not in forms:
-            raise refusal(f"the {key} must be CLIP's, {forms[0]}", told)
-
-
-def _steps(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The steps of a rule, of which some are lists of others."""
-    if rule is None:
-        return []
-    inner = rule.get("normalizers", rule.get("pretokenizers"))
-    return (
-        [rule] if inner is None else [step for each in inner for step in _steps(each)]
+    pair = Tokenizer.from_str(json.dumps(content)), _vocabulary_of([]).tokenizer()
+    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        told, known = (getattr(tokenizer.model, key) for tokenizer in pair)
+        if (told or None) != (known or None):
+            raise refusal(f"{key} must be CLIP's, {known!r}", told)
+    texts = [each.normalizer.normalize_str(_PROBE) for each in pair]
+    told, known = (
+        each.pre_tokenizer.pre_tokenize_str(text)
+        for each, text in zip(pair, texts, strict=True)
     )
+    if told != known:
+        problem = "the normalizer and the pre_tokenizer must be CLIP's, which make"
+        raise refusal(f"{problem} {known} of {_PROBE!r}", told)
 
 
 def openai_clip_vocabulary() -> tuple[dict[str, int], list[str]]:

@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_makeavid.data import LatentLoader, PictureFolder, PictureLoader
 from keras_makeavid.data.clip_encoder import check_encoder
-from keras_makeavid.data.loaders import BatchLoader, PictureSource
+from keras_makeavid.data.loaders import BatchLoader
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.models.parts import TASK_DEFAULTS
 from keras_makeavid.moving_shapes import MotionClips, square_size
@@ -125,7 +125,7 @@ def open_loader(
     captioned = stage.objective == "image"
     if data.source == DRAWN_PICTURES:
         size = square_size(task) if task else 64
-        source: PictureSource = MotionClips(seed, size=size)
+        source: Any = MotionClips(seed, size=size)
     else:
         height, width = (task.height, task.width) if task else (1, 1)
         source = PictureFolder(data.source, height, width, seed, captioned)

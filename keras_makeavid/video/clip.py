@@ -73,7 +73,6 @@ class VideoClip:
         self._path = path
         self._max_pixels = max_bytes // 3
         self._background = background
-        self._palette = b""
         self._begun: tuple[Iterator[Any], Any] | None = None
         self._open()
         try:
@@ -136,10 +135,8 @@ class VideoClip:
         films = [s for s in streams.video if not s.disposition & attached]
         if not films or films[0].codec_context is None:
             why = "its video stream is damaged or not supported"
-            if streams.video and not films:
-                why = "it has no usable frame rate, as a sound with a cover picture"
-            elif streams.audio:
-                why = "it holds sound only"
+            if not films:
+                why = "it holds no video, but sound or a cover picture"
             self._container.close()
             raise ValueError(f"{self._path} cannot be read as a video: {why}.")
         self._stream = films[0]
@@ -156,9 +153,8 @@ class VideoClip:
 
     def _read_header(self) -> None:
         stream, path = self._stream, self._path
-        self.stored_width = stream.codec_context.width
-        self.stored_height = stream.codec_context.height
-        if self.stored_height < 1 or self.stored_width < 1:
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if height < 1 or width < 1:
             raise ValueError(
                 f"{path} cannot be read as a video: its {self._decoder.name} stream "
                 "declares no size, it is truncated or damaged."
@@ -166,11 +162,11 @@ class VideoClip:
         self._crop = crop_of(stream)
         ratio = stream.sample_aspect_ratio
         self._pixel_aspect = float(ratio) if ratio and ratio > 0 else 1.0
-        largest = max(1.0, self._pixel_aspect) * self.stored_height * self.stored_width
+        largest = max(1.0, self._pixel_aspect) * height * width
         if largest > self._max_pixels:
             raise ValueError(
-                f"{path} declares frames of {self.stored_width} x "
-                f"{self.stored_height}, more than max_bytes={self._max_pixels * 3}."
+                f"{path} declares frames of {width} x {height}, more than "
+                f"max_bytes={self._max_pixels * 3}."
             )
         rates = [stream.average_rate, stream.guessed_rate]
         if self._container.duration is None:
@@ -232,38 +228,28 @@ class VideoClip:
             with suppress(av.FFmpegError):
                 packet = next(packets, None)
             if packet and self._decoder.name == "gif":
-                packet = self._with_palette(packet)
+                packet = self._with_clear_background(packet)
             # Of a damaged packet: the next one may be whole.
             with suppress(av.FFmpegError):
                 yield from self._decoder.decode(packet)
             if packet is None:
                 return
 
-    def _with_palette(self, packet: Any) -> Any:
-        """A frame of a GIF with a palette of its own, in place of the file's.
+    def _with_clear_background(self, packet: Any) -> Any:
+        """The first packet of a GIF with a background colour that is transparent.
 
-        What no frame covers is transparent. FFmpeg has it so in files without a
-        palette; in others it shows the background colour, which no browser does.
+        It is what no frame covers, as in browsers. FFmpeg shows it opaque, unless it is
+        the clear one or behind the end of the palette. A full palette of opaque colours
+        has no such one.
         """
         import av
 
-        contents, at = bytearray(packet), 0
-        if contents.startswith(b"GIF8") and len(contents) > 13:
-            at, has_palette = 13, contents[10] & 0x80
-            size = 6 << (contents[10] & 7) if has_palette else 0
-            self._palette = bytes(contents[at : at + size])
-            del contents[at : at + size]
-            contents[10] ^= has_palette
-        while contents[at : at + 1] == b"!":
-            at += 2
-            while at < len(contents) and contents[at]:
-                at += contents[at] + 1
-            at += 1
-        flags = at + 9
-        is_image = contents[at : at + 1] == b"," and flags < len(contents)
-        if is_image and self._palette and contents[flags] < 0x80:
-            contents[flags] |= 0x80 | len(self._palette).bit_length() - 3
-            contents[flags + 1 : flags + 1] = self._palette
+        contents = bytearray(packet)
+        if not contents.startswith(b"GIF8") or len(contents) < 13:
+            return packet
+        control = contents.find(b"!\xf9\x04")
+        is_clear = control > 0 and contents[control + 3] & 1
+        contents[11] = contents[control + 6] if is_clear else 255
         renewed = av.Packet(bytes(contents))
         for name in ("pts", "dts", "duration", "time_base", "is_keyframe"):
             setattr(renewed, name, getattr(packet, name))
@@ -347,7 +333,6 @@ class WebPClip:
                 duration = picture.info["duration"] / 1000 or 0.1
                 self._times.append(self._times[-1] + duration)
         self.height, self.width = self._frames[0].shape[:2]
-        self.stored_height, self.stored_width = height, width
         self.end = self.promised_seconds = self._times[-1]
         self.rate = count / self.end
 

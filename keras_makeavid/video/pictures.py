@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import threading
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,8 +18,7 @@ if TYPE_CHECKING:
 
 Colour = str | tuple[int, int, int]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-# Filters of warnings belong to the process: two threads must not swap them at once.
-_WARNINGS = threading.RLock()
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 
 def read_image(
@@ -64,32 +61,21 @@ def read_image(
     return cover_crop(image, height, width)
 
 
-def read_mask(
-    path: files.StrPath,
-    height: int | None = None,
-    width: int | None = None,
-    *,
-    background: Colour = "white",
-) -> np.ndarray:
+def read_mask(path: files.StrPath, *, background: Colour = "white") -> np.ndarray:
     """Read a picture as a mask, uint8 `(H, W)`: its brightness, 0 (black) to 255.
 
-    It is resized without mixing values. The same region is kept as by `read_image`, of
-    which arguments and errors are.
+    Arguments and errors are those of `read_image`.
 
     Example:
     ```python
     write_image("white.png", np.full((8, 8, 3), 255, "uint8"))
-    read_mask("white.png", height=4, width=4).max()  # 255
+    read_mask("white.png").max()  # 255
     ```
     """
     from PIL import Image
 
-    check_size(height, width)
     image = read_image(path, background=background)
-    mask = np.asarray(Image.fromarray(image).convert("L"))
-    if height is None or width is None:
-        return mask
-    return cover_crop(mask, height, width, nearest=True)
+    return np.asarray(Image.fromarray(image).convert("L"))
 
 
 def check_image_path(path: files.StrPath) -> Path:
@@ -117,11 +103,10 @@ def write_image(path: files.StrPath, image: np.ndarray) -> None:
     """
     path = check_image_path(path)
     image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-        expected = "A picture must be uint8 of shape (H, W, 3)"
+    is_rgb = image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] == 3
+    if not is_rgb or image.size == 0:
+        expected = "A picture must be uint8 of shape (H, W, 3), and not empty"
         raise ValueError(f"{expected}. Received: {image.dtype} of shape {image.shape}")
-    if image.size == 0:
-        raise ValueError(f"A picture must not be empty. Received: shape {image.shape}")
     with files.written_aside(path) as aside:
         aside.write_bytes(encode_image(image, path.suffix.lower()))
 
@@ -143,35 +128,30 @@ def opened_picture(
 ) -> Iterator[ImageFile.ImageFile]:
     """Open a picture file of at most so many pixels, and name it in the block's errors.
 
-    Pillow's warnings there are ignored, and its own bound, which is the process's.
+    Pillow's own bound, which is the process's, holds too.
     """
     path = files.existing_file(path)
     # Uncompressed 16-bit RGBA: no picture within the limit is a larger file.
     if path.stat().st_size > 8 * max_pixels:
         raise ValueError(f"{path} is too large ({path.stat().st_size} bytes).")
-    with path.open("rb") as file, _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    from PIL import Image
+
+    with path.open("rb") as file:
         head = file.read(32)
         file.seek(0)
-        opener = _opener(head)
-        if opener is None:
-            what = "is not a PNG, JPEG, WebP, GIF or BMP picture, or is truncated or "
-            what += "damaged"
-            raise ValueError(f"{path} {files.substitute_in(head) or what}.")
         try:
             # Pillow has its canvas made with the file's first byte.
             _check_pixels(path, _webp_canvas(head), max_pixels)
-            content: IO[bytes] = file
-            if head[12:16] == b"VP8X" and head[20] & 2:
-                # The frames of an animation may leave parts clear. Pillow makes them
-                # black, unless the header says that there is transparency.
-                said = head[:20] + bytes([head[20] | 16])
-                content = io.BytesIO(said + file.read()[len(said) :])
-            picture = opener(content)
+            picture = Image.open(file, formats=FORMATS)
             _check_pixels(path, picture.size, max_pixels)
             yield picture
         except TooLargeError:
             raise
+        except Image.DecompressionBombError as error:
+            raise TooLargeError(f"{path} declares too many pixels: {error}") from error
+        except Image.UnidentifiedImageError as error:
+            what = "is not a PNG, JPEG, WebP, GIF or BMP picture, or is damaged"
+            raise ValueError(f"{path} {files.substitute_in(head) or what}.") from error
         # Of a damaged file Pillow raises whatever its plugins stumble over.
         except Exception as error:
             raise ValueError(
@@ -181,33 +161,20 @@ def opened_picture(
 
 def pixels_of(picture: ImageFile.ImageFile, background: np.ndarray) -> np.ndarray:
     """Decode an open picture: `(H, W, 3)`, uint8, RGB, upright."""
-    from PIL import ImageOps
+    from PIL import Image, ImageOps
 
-    # Pillow keeps the upper half of colours of 16 bits, but the whole of the clear one.
-    deep = any(str(tile[3]).endswith(";16B") for tile in picture.tile)
-    of_gif = picture.tile if picture.format == "GIF" else []
-    covered = [tile.extents for tile in of_gif if tile.extents]
+    upright: Image.Image = picture
     picture.load()
-    if deep and isinstance(key := picture.info.get("transparency"), tuple):
-        picture.info["transparency"] = tuple(level >> 8 for level in key)
-    try:
-        upright = ImageOps.exif_transpose(picture)
     # A picture with damaged EXIF is shown as it is stored.
-    except Exception:
-        upright = picture
+    with suppress(Exception):
+        upright = ImageOps.exif_transpose(picture)
     if upright.mode.startswith("I"):
-        grey = np.clip(np.asarray(upright), 0, 65535).astype("uint32")[..., None]
-        alpha = np.where(grey == upright.info.get("transparency"), 0, 255)
-        levels = np.repeat((grey + 128) // 257, 3, axis=-1)
-        return lay_over(np.concatenate([levels, alpha], axis=-1), background)
-    if not upright.has_transparency_data and covered in ([], [(0, 0, *picture.size)]):
+        # 16 bits of grey, which Pillow would cut off at 255.
+        grey = np.clip(np.asarray(upright), 0, 65535).astype("uint32")
+        upright = Image.fromarray(((grey + 128) // 257).astype("uint8"))
+    if not upright.has_transparency_data:
         return np.array(upright.convert("RGB"))
-    rgba = np.array(upright.convert("RGBA"))
-    for left, top, right, bottom in covered:
-        clear = np.ones(rgba.shape[:2], bool)
-        clear[top:bottom, left:right] = False
-        rgba[clear, 3] = 0
-    return lay_over(rgba, background)
+    return lay_over(np.array(upright.convert("RGBA")), background)
 
 
 def as_rgb(colour: Colour) -> np.ndarray:
@@ -242,18 +209,6 @@ def _check_pixels(path, size, most):
     if width * height > most:
         problem = f"{path} declares {width} x {height} pixels"
         raise TooLargeError(f"{problem}, at most {most} are accepted.")
-
-
-def _opener(head):
-    """Pillow's class for a file of ours; `Image.open` would heed its bound on sizes."""
-    from PIL import Image, JpegImagePlugin
-
-    # Pillow's table has one that also reads, and may refuse, a second picture behind.
-    if head.startswith(b"\xff\xd8\xff"):
-        return JpegImagePlugin.JpegImageFile
-    Image.init()
-    openers = (Image.OPEN[name] for name in ("PNG", "WEBP", "GIF", "BMP"))
-    return next((opener for opener, accept in openers if accept(head) is True), None)
 
 
 def _webp_canvas(head):

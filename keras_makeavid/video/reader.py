@@ -5,12 +5,12 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 
 from keras_makeavid.files import StrPath
+from keras_makeavid.validation import check_least, refusal
 from keras_makeavid.video.clip import Clip, open_clip
 from keras_makeavid.video.opencv import load_cv2
 from keras_makeavid.video.pictures import Colour
@@ -38,8 +38,6 @@ class VideoInfo:
     width: int
     height: int
     duration: float
-    stored_width: int
-    stored_height: int
 
 
 def probe(path: StrPath, *, max_bytes: int = MAX_BYTES) -> VideoInfo:
@@ -70,8 +68,6 @@ def probe(path: StrPath, *, max_bytes: int = MAX_BYTES) -> VideoInfo:
             width=clip.width,
             height=clip.height,
             duration=clip.end,
-            stored_width=clip.stored_width,
-            stored_height=clip.stored_height,
         )
 
 
@@ -138,27 +134,22 @@ def read_video(
         _fill(frames, chosen, num_frames, limit, path)
         if len(frames) < (num_frames or 1):
             at_rate = f" at {fps:g} frames a second" if fps else ""
-            asked = f", {num_frames} were asked for" if num_frames else ""
-            promise = ""
-            if clip.promised_seconds >= clip.end + 0.5:
-                seconds = f"{clip.promised_seconds:.1f} s"
-                promise = f" Its header promises {seconds}: it may be truncated."
-            problem = f"{path} lasts {clip.end:.3f} s and has {len(frames)} frames"
-            raise ValueError(f"{problem} from {start:g} s on{at_rate}{asked}.{promise}")
+            by_header = f"{clip.promised_seconds:.1f} s"
+            raise ValueError(
+                f"{path} lasts {clip.end:.3f} s (by its header {by_header}) and has "
+                f"{len(frames)} frames from {start:g} s on{at_rate}, "
+                f"{num_frames or 'some'} were asked for."
+            )
     return frames
 
 
 def check_window(start: float, num_frames: int | None, fps: float | None) -> None:
     """Refuse a window that no video has."""
-    if not (math.isfinite(start) and start >= 0):
-        raise ValueError(f"start must be 0 or more seconds. Received: {start!r}")
-    if num_frames is not None and (
-        not isinstance(num_frames, Integral) or num_frames < 1
-    ):
-        raise ValueError(f"num_frames must be a positive int. Received: {num_frames!r}")
+    if not 0 <= start < math.inf:
+        raise refusal("start must be 0 or more seconds", start)
+    check_least(1, num_frames=num_frames)
     if fps is not None and not 0 < fps <= FASTEST_FPS:
-        expected = f"fps must be above 0 and at most {FASTEST_FPS}"
-        raise ValueError(f"{expected}. Received: {fps!r}")
+        raise refusal(f"fps must be above 0 and at most {FASTEST_FPS}", fps)
 
 
 def _every_frame(clip: Clip, start: float) -> Iterator[np.ndarray]:
@@ -208,18 +199,14 @@ def find_scenes(path: StrPath | Clip) -> list[np.ndarray]:
     Every frame is looked at: with fewer, fast motion looks like a cut.
     """
     detector_class, timecode_class = import_scenedetect()
-    cv2 = load_cv2()
     times, cuts = [], []
     with open_clip(path, MAX_BYTES) as clip:
         detector = detector_class()
-        height = max(1, round(clip.height * DETECTION_WIDTH / clip.width))
+        width = min(clip.width, DETECTION_WIDTH)
+        height = max(1, round(clip.height * width / clip.width))
         for number, (time, retrieve) in enumerate(clip.frames()):
             times.append(time)
-            frame = retrieve()[..., ::-1]
-            if clip.width > DETECTION_WIDTH:
-                frame = cv2.resize(
-                    frame, (DETECTION_WIDTH, height), interpolation=cv2.INTER_AREA
-                )
+            frame = cover_crop(retrieve(), height, width)[..., ::-1]
             timecode = timecode_class(number, fps=clip.rate)
             cuts += detector.process_frame(timecode, np.ascontiguousarray(frame))
         cuts += detector.post_process(timecode)

@@ -1,7 +1,6 @@
 """Frames and their sizes: checks, resizing that fills the target, contact sheets."""
 
 import math
-from numbers import Integral
 
 import numpy as np
 
@@ -17,11 +16,10 @@ _BACKGROUND = 255
 def check_frames(frames: np.ndarray) -> np.ndarray:
     """Return `frames` if they are a video `(F, H, W, 3)`, uint8, with no axis empty."""
     frames = np.asarray(frames)
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-        problem = "Frames must be uint8 of shape (F, H, W, 3)"
+    is_rgb = frames.dtype == np.uint8 and frames.ndim == 4 and frames.shape[-1] == 3
+    if not is_rgb or frames.size == 0:
+        problem = "Frames must be uint8 of shape (F, H, W, 3), and not empty"
         raise ValueError(f"{problem}. Received: {frames.dtype} of shape {frames.shape}")
-    if frames.size == 0:
-        raise ValueError(f"There are no frames. Received: shape {frames.shape}")
     return frames
 
 
@@ -30,9 +28,7 @@ def check_size(height: int | None, width: int | None) -> None:
     if (height is None) != (width is None):
         expected = "Give both height and width or neither"
         raise ValueError(f"{expected}. Received: height={height}, width={width}")
-    for name, value in (("height", height), ("width", width)):
-        if value is not None and (not isinstance(value, Integral) or value < 1):
-            raise ValueError(f"{name} must be a positive int. Received: {value!r}")
+    check_least(1, height=height, width=width)
     if height and width and height * width > MAX_IMAGE_PIXELS:
         expected = f"A size must not be above {MAX_IMAGE_PIXELS} pixels"
         raise ValueError(f"{expected}. Received: {width} x {height}")

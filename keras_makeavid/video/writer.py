@@ -6,7 +6,6 @@ import re
 import tempfile
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,6 @@ FASTEST_RATE = {".mp4": 240, ".gif": 50, ".webp": 240}
 # Visually lossless; 23 is x264's default.
 CRF = 17
 WEBP_QUALITY = 90
-HUNDREDTH = Fraction(1, 100)
 FRAME_NAME = re.compile(r"frame_\d{4,}\.png")
 
 
@@ -40,7 +38,8 @@ def write_video(path: StrPath, frames: np.ndarray, fps: float = 8) -> None:
     | `.webp` | animated WebP, repeats for ever |
     | no suffix, a slash at the end, a folder | `frame_0000.png`, ... |
 
-    The same frames give the same bytes. What was there is replaced whole at the end.
+    The same frames give the same bytes. In GIF and WebP, neighbours that are equal are
+    one frame that lasts longer. What was there is replaced whole at the end.
 
     Args:
         path: The file or folder to write, in a folder that exists.
@@ -119,9 +118,6 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
     """Write H.264, index first; 4:2:0 needs even sides, so the last line repeats."""
     import av
 
-    if "libx264" not in av.codecs_available:
-        problem = "This build of PyAV has no H.264 encoder (libx264): install the"
-        raise ValueError(f"{problem} `av` package from PyPI, or write .webp or .gif.")
     height, width = frames.shape[1:3]
     padding = ((0, height % 2), (0, width % 2), (0, 0))
     options = {"movflags": "+faststart"}
@@ -147,64 +143,29 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
 
 
 def write_webp(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Write an animated WebP, in which neighbours that are equal are one frame."""
-    from PIL import Image
-
-    first, *rest = map(Image.fromarray, frames)
-    first.save(
-        path,
-        "WEBP",
-        save_all=True,
-        append_images=rest,
-        duration=np.diff(_starts(len(frames), 1000 / fps)).tolist(),
-        loop=0,
-        quality=WEBP_QUALITY,
-    )
+    """Write an animated WebP."""
+    durations = np.diff(_starts(len(frames), 1000 / fps))
+    _save_animation(path, "WEBP", frames, durations, quality=WEBP_QUALITY)
 
 
 def write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Write a GIF of one palette; errors are diffused, as smooth areas show bands."""
-    import av
+    """Write a GIF, each frame with a palette of its own."""
+    durations = 10 * np.diff(_starts(len(frames), 100 / fps))
+    _save_animation(path, "GIF", frames, durations)
 
-    height, width = frames.shape[1:3]
-    graph = _palette_graph(height, width)
-    starts = _starts(len(frames), 100 / fps)
-    options = {"loop": "0", "final_delay": str(starts[-1] - starts[-2])}
-    with av.open(str(path), "w", format="gif", options=options) as container:
-        stream = container.add_stream("gif", rate=100)
-        stream.height, stream.width = height, width
-        stream.pix_fmt = "pal8"
-        stream.codec_context.time_base = HUNDREDTH
-        for start, image in zip(starts[:-1], frames, strict=True):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
-            frame.pts, frame.time_base = int(start), HUNDREDTH
-            graph.vpush(frame)
-        graph.vpush(None)
-        for _ in frames:
-            container.mux(stream.encode(graph.vpull()))
-        container.mux(stream.encode(None))
+
+def _save_animation(path, kind, frames, durations, **options) -> None:
+    """Write frames of so many milliseconds; neighbours that are equal are one frame."""
+    from PIL import Image
+
+    first, *rest = map(Image.fromarray, frames)
+    timing = {"duration": durations.tolist(), "loop": 0}
+    first.save(path, kind, save_all=True, append_images=rest, **timing, **options)
 
 
 def _starts(count: int, ticks: float) -> np.ndarray:
     """When each of `count` frames starts, and the last ends, in whole ticks."""
     return np.round(np.arange(count + 1) * ticks).astype(int)
-
-
-def _palette_graph(height: int, width: int) -> Any:
-    import av.filter
-
-    graph = av.filter.Graph()
-    kind = av.VideoFormat("rgb24")
-    source = graph.add_buffer(None, width, height, kind, time_base=HUNDREDTH)
-    split = graph.add("split")
-    palette = graph.add("palettegen")
-    dithered = graph.add("paletteuse", "dither=sierra2_4a")
-    graph.link_nodes(source, split, palette)
-    split.link_to(dithered, 1, 0)
-    palette.link_to(dithered, 0, 1)
-    graph.link_nodes(dithered, graph.add("buffersink"))
-    graph.configure()
-    return graph
 
 
 WRITERS = {".mp4": write_mp4, ".gif": write_gif, ".webp": write_webp}

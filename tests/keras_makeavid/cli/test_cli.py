@@ -14,7 +14,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
 from keras_makeavid import (
     TextToVideo,
@@ -54,7 +53,6 @@ def clips(tmp_path_factory):
     (folder / "broken.mp4").write_bytes(b"\0" * 64)
     (folder / "broken.txt").write_text("a dog")
     (folder / "._man.mp4").write_bytes(b"of macOS")
-    Image.new("RGB", (8, 8)).save(folder / "still.webp")
     return folder
 
 
@@ -239,7 +237,7 @@ def test_the_version_is_printed(capsys):
         ),
         (
             ["encode", "CLIPS", "out", "--preset", "PRESET", "--width", "0"],
-            "encode: error: width must be a positive int. Received: 0",
+            "encode: error: width must be at least 1. Received: 0",
         ),
         (["train", "missing"], "train: error: There is no recipe missing: expected a"),
         (
@@ -355,9 +353,8 @@ def test_encode_writes_a_dataset_and_says_what_was_left_out(
     assert out == (
         f"{dataset}: 0 clips encoded, 1 found finished, 0 dropped, 1 failed\n"
     )
-    failed, still, hidden = error.splitlines()
+    failed, hidden = error.splitlines()
     assert failed.startswith("failed broken: ")
-    assert still == f"passed over {clips / 'still.webp'}: a still picture"
     assert re.fullmatch(r"passed over 1 hidden or system files, .*\._man\.mp4", hidden)
 
 
@@ -675,7 +672,7 @@ def test_info_tells_what_a_dataset_holds(dataset, capsys):
 def test_info_tells_what_a_video_file_holds(clips, capsys):
     assert run("info", clips / "man.mp4") == 0
     lines = capsys.readouterr().out.splitlines()
-    shown = {"width: 193", "height: 144", "stored_width: 176", "stored_height: 144"}
+    shown = {"width: 193", "height: 144"}
     assert shown <= set(lines)
 
 

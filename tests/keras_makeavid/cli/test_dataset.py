@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from keras_makeavid.cli import main
-from keras_makeavid.data import LatentClip, open_dataset, open_writer
+from keras_makeavid.data import LatentClip, open_dataset
+from keras_makeavid.data.published import write_published
 
 
 def run(*arguments):
@@ -21,13 +22,13 @@ def run(*arguments):
 @pytest.fixture
 def dataset(tmp_path):
     """Two clips of 4 frames in the published layout."""
-    writer = open_writer(tmp_path / "published", layout="published")
+    clips = []
     rng = np.random.default_rng(0)
     for clip_id in "ab":
         latents = rng.standard_normal((4, 2, 3, 4), "float32")
         context = rng.standard_normal((5, 6), "float32")
-        writer.add(LatentClip(clip_id, latents, context, {"caption": clip_id}))
-    writer.finish()
+        clips.append(LatentClip(clip_id, latents, context, {"caption": clip_id}))
+    write_published(tmp_path / "published", clips)
     return tmp_path / "published"
 
 

@@ -1,8 +1,6 @@
 import json
-import unicodedata
 
 import pytest
-from PIL import Image
 
 from keras_makeavid.data import read_captions
 from keras_makeavid.data.captions import PICTURE_SUFFIXES, find_files
@@ -38,7 +36,7 @@ def test_a_byte_order_mark_is_no_part_of_a_caption_or_a_column(clips):
 def test_text_in_utf16_is_named_with_its_encoding(clips):
     (clips / "captions.csv").write_text("file,caption\nb.mp4,x\n", "utf-16")
     with pytest.raises(
-        ValueError, match=r"captions\.csv is in UTF-16, .* Expected UTF-8"
+        ValueError, match=r"captions\.csv is in UTF-16.* Expected UTF-8"
     ):
         read_captions(clips)
 
@@ -52,13 +50,12 @@ def test_text_in_utf16_is_named_with_its_encoding(clips):
         "file\tcaption\nb.mp4\ta bird\ninner/c.webm\ta cat\n",
         "File, Caption ,,\nb.mp4,a bird,,\n,\n , ,,,\n\ninner/c.webm,a cat,,,\n",
         "file_name,text\nb.mp4,a bird\n./inner/c.webm,a cat\n",
-        "sep=;\r\nfile;caption\r\nb.mp4;a bird\r\ninner/c.webm;a cat\r\n",
         "file , caption\n b.mp4 , a bird\ninner/c.webm ,a cat \n",
         "\ufefffile,caption\nb.mp4,a bird\ninner/c.webm,a cat\n",
     ],
     ids=[
         *("Windows", "old Mac", "semicolons", "tabs", "empty rows", "names of the hub"),
-        *("Excel", "spaces", "a mark"),
+        *("spaces", "a mark"),
     ],
 )
 def test_a_table_is_taken_as_spreadsheets_write_it(clips, content):
@@ -80,46 +77,11 @@ def test_tables_of_every_suffix_are_found_and_may_be_given(clips, name):
         assert read_captions(clips, table) == {clips / "b.mp4": "a bird"}
 
 
-@pytest.mark.parametrize("name", ["metadata.parquet", "captions.json", "captions.xlsx"])
-def test_a_table_that_is_not_read_is_named_where_captions_are_missing(clips, name):
-    (clips / name).write_bytes(b"PAR1\0")
-    with pytest.raises(ValueError, match=rf"have no caption .*{name} is none"):
-        read_captions(clips)
-    for stem in ("b", "a", "inner/c"):
-        (clips / f"{stem}.txt").write_text("x")
-    assert len(read_captions(clips)) == 3
-
-
 @pytest.mark.parametrize("content", ["", "file,caption\n", "file,caption\n,,\n"])
 def test_a_table_without_rows_is_named(clips, content):
     (clips / "captions.csv").write_text(content)
     with pytest.raises(ValueError, match=r"captions\.csv must have a row for each"):
         read_captions(clips)
-
-
-def test_a_text_is_found_whichever_way_its_letters_are_composed(tmp_path):
-    (tmp_path / unicodedata.normalize("NFC", "café.mp4")).touch()
-    text = tmp_path / unicodedata.normalize("NFD", "café.txt")
-    text.write_text("one\rtwo\r\nthree")
-    assert list(read_captions(tmp_path).values()) == ["one\ntwo\nthree"]
-
-
-def test_names_that_differ_in_that_alone_keep_their_texts(tmp_path):
-    for form in ("NFC", "NFD"):
-        name = unicodedata.normalize(form, "café")
-        (tmp_path / f"{name}.mp4").touch()
-        (tmp_path / f"{name}.txt").write_text(form)
-    pairs = read_captions(tmp_path)
-    assert {p.stem: c for p, c in pairs.items()} == {
-        unicodedata.normalize(form, "café"): form for form in ("NFC", "NFD")
-    }
-
-
-def test_a_name_is_found_whichever_way_its_letters_are_composed(clips):
-    (clips / unicodedata.normalize("NFD", "café.mp4")).touch()
-    name = unicodedata.normalize("NFC", "café.mp4")
-    (clips / "captions.csv").write_text(f"file,caption\n{name},x\n", "utf-8")
-    assert list(read_captions(clips).values()) == ["x"]
 
 
 def test_metadata_as_the_hub_has_them_are_a_table(clips):
@@ -165,43 +127,20 @@ def test_hidden_and_system_files_are_passed_over_and_told(clips):
         "._b.mp4",
         ".hidden.mov",
         "~$b.mp4",
-        "RECYCLER/b.mp4",
-        "@Recycle/b.mp4",
-        "#snapshot/b.mp4",
-        "LOST.DIR/b.mp4",
         "inner/._c.webm",
         ".cache/x.mp4",
         "__MACOSX/b.mp4",
         "$Recycle.Bin/old.avi",
         "@eaDir/b.mp4",
         ".ipynb_checkpoints/b-checkpoint.mp4",
-        "Network Trash Folder/old.avi",
     ]
     for name in hidden:
         (clips / name).parent.mkdir(exist_ok=True)
         (clips / name).write_bytes(b"\0\5\x16\7")
     (clips / ".DS_Store").touch()
-    passed_over = {}
-    assert len(read_captions(clips, passed_over=passed_over)) == 3
-    assert passed_over == {clips / name: "a hidden or system file" for name in hidden}
-
-
-def test_still_pictures_are_no_clips_and_animations_are(clips):
-    for name in ("b", "a", "inner/c", "still", "moving"):
-        (clips / f"{name}.txt").write_text("x")
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-    for suffix in (".webp", ".gif"):
-        frames[0].save(clips / f"still{suffix}")
-        frames[0].save(
-            clips / f"moving{suffix}", save_all=True, append_images=frames[1:]
-        )
-    passed_over = {}
-    found = read_captions(clips, passed_over=passed_over)
-    assert {clips / "moving.webp", clips / "moving.gif"} < found.keys()
-    assert passed_over == {
-        clips / "still.webp": "a still picture",
-        clips / "still.gif": "a still picture",
-    }
+    found = []
+    assert len(read_captions(clips, hidden=found)) == 3
+    assert found == sorted(clips / name for name in hidden)
 
 
 def test_pictures_are_found_by_their_suffixes(clips):

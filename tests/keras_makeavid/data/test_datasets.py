@@ -9,15 +9,12 @@ from keras_makeavid.data import (
     LatentClip,
     PublishedReader,
     ShardedReader,
+    ShardedWriter,
     check_dataset,
     convert_dataset,
     dataset_facts,
     open_dataset,
-    open_writer,
 )
-
-LAYOUTS = ("sharded", "published")
-
 
 # Opening, and what one holds.
 
@@ -65,18 +62,14 @@ def made(clip_id, value=1.0):
     return LatentClip(clip_id, latents, latents[0, 0], {"caption": clip_id})
 
 
-@pytest.fixture(params=LAYOUTS)
-def folder(request, tmp_path):
-    """Clips "a", "b" and "c" in either layout."""
-    writer = open_writer(tmp_path / "dataset", request.param)
+@pytest.fixture
+def folder(tmp_path):
+    """Clips "a", "b" and "c"."""
+    writer = ShardedWriter(tmp_path / "dataset")
     for clip_id in "abc":
         writer.add(made(clip_id))
     writer.finish()
     return tmp_path / "dataset"
-
-
-def reopened(folder):
-    return open_writer(folder, LAYOUTS[(folder / "data").is_dir()])
 
 
 def failed(folder):
@@ -85,14 +78,14 @@ def failed(folder):
 
 
 def test_what_is_written_is_stored_and_read(folder):
-    assert reopened(folder).stored == {i: {"caption": i} for i in "abc"}
+    assert ShardedWriter(folder).stored == {i: {"caption": i} for i in "abc"}
     dataset = open_dataset(folder)
     assert dataset.ids == ["a", "b", "c"]
     np.testing.assert_array_equal(dataset.latents(1), made("b").latents)
 
 
 def test_a_clip_can_be_replaced_removed_and_added(folder):
-    writer = reopened(folder)
+    writer = ShardedWriter(folder)
     writer.add(made("a", 2.0))
     writer.remove("b")
     writer.add(made("d"))
@@ -105,7 +98,7 @@ def test_a_clip_can_be_replaced_removed_and_added(folder):
 
 def test_a_whole_clip_that_the_user_leaves_out_stays_stored_and_left_out(folder):
     open_dataset(folder).failed_id_list.write_text('["b"]')
-    writer = reopened(folder)
+    writer = ShardedWriter(folder)
     assert set(writer.stored) == set("abc")
     writer.keep("b")
     writer.finish()
@@ -114,11 +107,11 @@ def test_a_whole_clip_that_the_user_leaves_out_stays_stored_and_left_out(folder)
 
 
 def test_a_damaged_clip_that_was_left_out_can_be_written_again(folder):
-    writer = reopened(folder)
+    writer = ShardedWriter(folder)
     writer.add(made("b", np.nan))
     writer.finish()
     assert list(check_dataset(folder, leave_out=True)) == ["b"]
-    writer = reopened(folder)
+    writer = ShardedWriter(folder)
     assert set(writer.stored) == set("ac")
     writer.add(made("b"))
     writer.finish()
@@ -127,16 +120,9 @@ def test_a_damaged_clip_that_was_left_out_can_be_written_again(folder):
     assert check_dataset(folder) == {}
 
 
-def test_a_layout_that_is_unknown_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="layout must be one of .* Received: 'zip'"):
-        open_writer(tmp_path, "zip")
-
-
-def test_a_folder_where_a_run_of_the_other_layout_was_stopped_is_refused(tmp_path):
-    for layout, other in (LAYOUTS, LAYOUTS[::-1]):
-        open_writer(tmp_path / layout, layout).add(made("a"))
-        with pytest.raises(ValueError, match=f"dataset of the {layout} layout already"):
-            open_writer(tmp_path / layout, other)
+def test_a_published_dataset_is_not_continued(dataset):
+    with pytest.raises(ValueError, match="dataset of the published layout: convert it"):
+        ShardedWriter(dataset)
 
 
 # Checking.
@@ -271,6 +257,11 @@ def test_a_folder_that_holds_files_is_not_written_to(published, tmp_path):
     (tmp_path / "ours" / "notes.txt").touch()
     with pytest.raises(FileExistsError, match="ours holds files"):
         convert_dataset(published, tmp_path / "ours")
+
+
+def test_a_layout_that_is_unknown_is_refused(published, tmp_path):
+    with pytest.raises(ValueError, match="layout must be one of .* Received: 'zip'"):
+        convert_dataset(published, tmp_path / "out", "zip")
 
 
 def test_the_published_layout_has_no_half_precision(published, tmp_path):

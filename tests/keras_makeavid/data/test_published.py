@@ -5,7 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keras_makeavid.data import LatentClip, PublishedReader, open_writer
+from keras_makeavid.data import LatentClip, PublishedReader
+from keras_makeavid.data.published import write_published
 
 
 def stored(dataset, clip_id):
@@ -161,7 +162,7 @@ def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
 )
 def test_an_id_that_is_no_plain_name_is_refused(dataset, clip_id):
     (dataset / "data" / "id_list.json").write_text(json.dumps(["1", clip_id]))
-    with pytest.raises(ValueError, match=r"id_list\.json: an id is made of letters"):
+    with pytest.raises(ValueError, match=r"id_list\.json must hold a list of ids"):
         PublishedReader(dataset)
 
 
@@ -171,7 +172,10 @@ def test_an_id_that_is_no_plain_name_is_refused(dataset, clip_id):
         ("[1,", r"id_list\.json is not JSON"),
         ("[" * 100_000, r"id_list\.json is not JSON"),
         ("\ufffd", r"id_list\.json is not JSON"),
-        ('{"ids": []}', r"id_list\.json must hold a list of ids. Received: \{'ids'"),
+        (
+            '{"ids": []}',
+            r"id_list\.json must hold .*`array`, got `object`",
+        ),
         ('"1"', r"id_list\.json must hold a list of ids"),
     ],
     ids=["cut", "nested", "text", "object", "string"],
@@ -190,9 +194,7 @@ def test_without_a_list_of_failed_clips_none_has_failed(dataset):
 
 def test_files_lie_where_the_published_datasets_have_them(tmp_path):
     latents = np.zeros((2, 3, 5, 4), "float32")
-    writer = open_writer(tmp_path, "published")
-    writer.add(LatentClip("1009163000", latents, latents[0, 0]))
-    writer.finish()
+    write_published(tmp_path, [LatentClip("1009163000", latents, latents[0, 0])])
     files = sorted(p for p in tmp_path.rglob("*") if p.is_file())
     assert [str(path.relative_to(tmp_path)) for path in files] == [
         "data/failed_id_list.json",

@@ -2,7 +2,7 @@ import pickle
 
 import numpy as np
 
-from keras_makeavid.data.loaders import WindowSampler
+from keras_makeavid.data.loaders import WindowSampler, _order
 
 
 def samples(sampler, count):
@@ -44,6 +44,7 @@ def test_no_two_draws_are_from_the_same_stream(monkeypatch):
         return make(seed)
 
     monkeypatch.setattr(np.random, "default_rng", noted)
+    _order.cache_clear()
     samples(WindowSampler([5, 9, 1]), 9)
     # Three orders and nine windows.
     assert len(streams) == len(set(streams)) == 12

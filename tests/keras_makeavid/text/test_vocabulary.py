@@ -119,13 +119,6 @@ def test_a_missing_file_is_named(tmp_path):
         read_vocabulary(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
 
 
-@pytest.mark.parametrize("merges", [["a b</w>"], [["a", "b</w>"]]])
-def test_tokenizer_json_is_read_in_its_older_and_newer_form(tmp_path, merges):
-    path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps({"model": {"vocab": TOKENS, "merges": merges}}))
-    assert read_tokenizer_json(str(path)) == Vocabulary(TOKENS, MERGES)
-
-
 @pytest.fixture(scope="module")
 def as_written(tmp_path_factory):
     """What transformers 5 writes as `tokenizer.json`."""
@@ -135,25 +128,28 @@ def as_written(tmp_path_factory):
     return json.loads((folder / "tokenizer.json").read_text())
 
 
+@pytest.mark.parametrize("merges", [["a b</w>"], [["a", "b</w>"]]])
+def test_tokenizer_json_is_read_in_its_older_and_newer_form(
+    tmp_path, as_written, merges
+):
+    path = tmp_path / "tokenizer.json"
+    model = {**as_written["model"], "vocab": TOKENS, "merges": merges}
+    path.write_text(json.dumps({**as_written, "model": model}))
+    assert read_tokenizer_json(str(path)) == Vocabulary(TOKENS, MERGES)
+
+
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 SPLIT = {"type": "Split", "pattern": {"Regex": WORDS}, "behavior": "Removed"}
 # Files of transformers 4 have fewer keys.
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-OLDER = {
-    "4.17": {
-        "type": "Sequence",
-        "pretokenizers": [{**SPLIT, "invert": True}, BYTES],
-    },
-    "4.6": BYTES,
-}
+OLDER = {"type": "Sequence", "pretokenizers": [{**SPLIT, "invert": True}, BYTES]}
 
 
-@pytest.mark.parametrize("split", OLDER.values(), ids=OLDER)
-def test_rules_as_older_versions_wrote_them_are_taken(tmp_path, as_written, split):
+def test_rules_as_older_versions_wrote_them_are_taken(tmp_path, as_written):
     path = tmp_path / "tokenizer.json"
     model = {**as_written["model"]}
     del model["byte_fallback"], model["ignore_merges"], model["type"]
-    content = {**as_written, "pre_tokenizer": split, "model": model}
+    content = {**as_written, "pre_tokenizer": OLDER, "model": model}
     path.write_text(json.dumps(content))
     assert read_tokenizer_json(path) == Vocabulary(TOKENS, MERGES)
 
@@ -173,6 +169,7 @@ OTHER_RULES = {
         {"type": "Whitespace"},
         {"type": "Sequence", "pretokenizers": []},
         {**SPLIT, "invert": False},
+        BYTES,
         {**BYTES, "add_prefix_space": True},
         {"type": "Metaspace", "replacement": "_"},
     ],
@@ -180,8 +177,6 @@ OTHER_RULES = {
     "continuing_subword_prefix": ["##"],
     "dropout": [0.1],
     "type": ["WordPiece", "Unigram"],
-    "byte_fallback": [True],
-    "ignore_merges": [True],
 }
 
 
@@ -194,10 +189,9 @@ def test_rules_that_are_not_those_of_clip_are_refused(tmp_path, as_written, key,
     if key not in as_written:
         content = {**as_written, "model": {**as_written["model"], key: rule}}
     path.write_text(json.dumps(content))
-    message = rf"tokenizer\.json: (the )?{key} must be CLIP's, .* Received: "
-    if not isinstance(rule, dict | None) and key in as_written:
-        message = "not a BPE tokenizer file"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(
+        ValueError, match=r"tokenizer\.json: (.* must be CLIP's|not a B)"
+    ):
         read_tokenizer_json(path)
 
 
@@ -219,7 +213,7 @@ def test_a_learnt_vocabulary_has_the_words_of_its_texts_as_tokens():
     preprocessor = TextToVideoPreprocessor(vocabulary.tokens, vocabulary.merges)
     for word in words:
         assert f"{word}</w>" in vocabulary.tokens
-        assert preprocessor.count_tokens(word) == 1
+        assert preprocessor.tokenize(word)[0, 2] == preprocessor.vocabulary[END_TOKEN]
     names = {index: token for token, index in vocabulary.tokens.items()}
     ids = preprocessor.tokenize("a RED dragon über")[0]
     text = "".join(names[i] for i in ids[1:] if i != vocabulary.tokens[END_TOKEN])

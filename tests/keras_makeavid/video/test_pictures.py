@@ -30,17 +30,6 @@ def test_writing_twice_gives_the_same_bytes_and_leaves_nothing_else(tmp_path, pi
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.jpg", "a.png"]
 
 
-def test_picture_and_mask_are_cropped_to_the_same_region(tmp_path):
-    image = np.zeros((60, 100, 3), "uint8")
-    image[20:40, 40:60] = 255
-    write_image(tmp_path / "a.png", image)
-    resized = read_image(tmp_path / "a.png", height=30, width=30)
-    mask = read_mask(tmp_path / "a.png", height=30, width=30)
-    assert mask.shape == (30, 30)
-    assert set(np.unique(mask)) == {0, 255}
-    np.testing.assert_array_equal(resized[..., 0] > 127, mask > 127)
-
-
 def test_exif_orientation_is_honoured(tmp_path, picture):
     write_image(tmp_path / "a.jpg", picture)
     upright = read_image(tmp_path / "a.jpg")
@@ -80,31 +69,6 @@ def test_white_or_a_chosen_colour_lies_behind_what_is_transparent(tmp_path, suff
         np.testing.assert_array_equal(read_image(path, **options), expected)
         (frame,) = read_video(path, **options)
         np.testing.assert_array_equal(frame, expected)
-
-
-DEEP = {
-    # Type of colour, pixels that are clear and not, and the key of the clear ones.
-    "grey": (0, (0x1234,), (0x4D4D,), (0x1234,)),
-    "colours": (2, (0x1234, 0, 7), (0x4D4D,) * 3, (0x1234, 0, 7)),
-    "grey with alpha": (4, (0x1234, 0), (0x4D4D, 0xFFFF), None),
-    "colours with alpha": (6, (0x1234, 0, 7, 0), (0x4D4D,) * 3 + (0xFFFF,), None),
-}
-
-
-@pytest.mark.parametrize("colours", DEEP.values(), ids=DEEP)
-def test_what_is_transparent_of_16_bits_a_channel(tmp_path, colours):
-    kind, clear, drawn, key = colours
-    row = b"\0" + struct.pack(f">{8 * len(clear)}H", *clear * 4, *drawn * 4)
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, kind, 0, 0, 0))]
-    if key:
-        chunks.append((b"tRNS", struct.pack(f">{len(key)}H", *key)))
-    path = tmp_path / "deep.png"
-    path.write_bytes(_png(*chunks, (b"IDAT", zlib.compress(row * 8)), (b"IEND", b"")))
-    for background in ((255, 255, 255), (255, 200, 0)):
-        expected = np.full((8, 8, 3), background, "uint8")
-        expected[:, 4:] = 0x4D
-        image = read_image(path, background=background)
-        np.testing.assert_array_equal(image, expected)
 
 
 def _png(*chunks):
@@ -154,13 +118,6 @@ def test_half_transparent_pixels_are_mixed(tmp_path):
     black = read_image(tmp_path / "half.png", background=(0, 0, 0))
     assert np.unique(black).tolist() == [0]
     assert np.unique(read_mask(tmp_path / "half.png")).tolist() == [127]
-
-
-def test_the_bound_is_not_that_of_the_process(tmp_path, picture, monkeypatch):
-    Image.fromarray(np.tile(picture, (8, 8, 1))).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    assert read_image(tmp_path / "a.png").shape == (768, 1024, 3)
-    assert Image.MAX_IMAGE_PIXELS == 10
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
@@ -215,7 +172,7 @@ def test_unreadable_pictures_are_named(tmp_path, picture):
 def test_a_declared_size_above_the_limit_is_refused_before_decoding(tmp_path):
     header = struct.pack(">IIBBBBB", 60000, 50000, 8, 2, 0, 0, 0)
     (tmp_path / "bomb.png").write_bytes(_png((b"IHDR", header), (b"IEND", b"")))
-    with pytest.raises(ValueError, match=r"bomb\.png declares 60000 x 50000 pixels"):
+    with pytest.raises(ValueError, match=r"bomb\.png declares too many pixels"):
         read_image(tmp_path / "bomb.png")
 
 
@@ -226,7 +183,7 @@ def test_wrong_suffixes_arrays_and_folders_are_refused(tmp_path, picture):
         write_image(tmp_path / "a.png", picture / 255)
     with pytest.raises(ValueError, match=r"Received: uint8 of shape \(96, 128\)"):
         write_image(tmp_path / "a.png", picture[..., 0])
-    with pytest.raises(ValueError, match=r"Received: shape \(0, 128, 3\)"):
+    with pytest.raises(ValueError, match=r"Received: uint8 of shape \(0, 128, 3\)"):
         write_image(tmp_path / "a.png", picture[:0])
     with pytest.raises(FileNotFoundError, match="no folder"):
         write_image(tmp_path / "missing" / "a.png", picture)

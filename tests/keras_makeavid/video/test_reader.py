@@ -194,7 +194,7 @@ def test_a_truncated_file_gives_the_frames_that_are_there(numbered, tmp_path):
     num_frames = probe(path).num_frames
     assert 20 < num_frames < 90
     assert len(read_video(path)) == num_frames
-    message = rf"clip\.mp4 .* has {num_frames} frames from 0 s on, 100 .*truncated"
+    message = rf"clip\.mp4 .* has {num_frames} frames from 0 s on, 100 were"
     with pytest.raises(ValueError, match=message):
         read_video(path, num_frames=100)
     with pytest.raises(ValueError, match="has 0 frames from 4 s on, 1 were"):
@@ -206,7 +206,7 @@ def test_too_few_frames_are_counted_in_the_error(real_clip):
     message = r"carphone_pristine\.mp4 .* has 30 frames from 3\.003 s on, 31 were"
     with pytest.raises(ValueError, match=message):
         read_video(path, start=3.003, num_frames=31)
-    message = r"lasts 4\.004 s and has 9 frames from 3 s on at 8 frames a second, 24 "
+    message = r"lasts 4\.004 s .* 9 frames from 3 s on at 8 frames a second, 24 "
     with pytest.raises(ValueError, match=message):
         read_video(path, start=3.0, num_frames=24, fps=8)
     for fps in (None, 8):
@@ -263,7 +263,7 @@ def test_files_that_are_no_video_are_refused_by_what_they_are(
             with pytest.raises(ValueError, match=rf"{name}.*{message}"):
                 read(tmp_path / name)
     for name, codec in {"s.m4a": "aac", "s.mp4": "aac", "s.wav": "pcm_s16le"}.items():
-        with pytest.raises(ValueError, match=rf"{name}.*holds sound only"):
+        with pytest.raises(ValueError, match=rf"{name}.* no video, but sound"):
             read_video(sound(tmp_path / name, codec))
 
 
@@ -299,7 +299,7 @@ def test_a_sound_file_with_a_cover_picture_is_refused(numbered, sound, tmp_path)
     size = bytes(len(frame) >> shift & 127 for shift in (21, 14, 7, 0))
     path = tmp_path / "covered.mp3"
     path.write_bytes(b"ID3\x03\0\0" + size + frame + mp3)
-    with pytest.raises(ValueError, match=r"no usable frame rate.* cover picture"):
+    with pytest.raises(ValueError, match=r"no video, but sound or a cover picture"):
         read_video(path)
 
 
@@ -309,7 +309,6 @@ def test_a_sound_file_with_a_cover_picture_is_refused(numbered, sound, tmp_path)
         ({"start": -0.1}, "start must be"),
         ({"start": float("nan")}, "start must be"),
         ({"num_frames": 0}, "num_frames must be"),
-        ({"num_frames": 2.5}, "num_frames must be"),
         ({"fps": 0}, "fps must be"),
         ({"fps": float("inf")}, "fps must be"),
         ({"fps": float("nan")}, "fps must be"),
