@@ -15,7 +15,7 @@ from keras_makeavid.data.datasets import open_dataset
 from keras_makeavid.data.reader import LatentReader
 from keras_makeavid.parallel import worker_pool
 from keras_makeavid.validation import check_least, refusal
-from keras_makeavid.video.pictures import read_image
+from keras_makeavid.video.pictures import opened_picture, read_image
 
 # Training ends by its own count of steps.
 _ENDLESS = 2**48
@@ -289,7 +289,7 @@ class PictureFolder:
 
     Raises:
         FileNotFoundError: The folder is missing or holds no pictures.
-        ValueError: Pictures have no caption. The text names them.
+        ValueError: Pictures have no caption, or one is none. The text names them.
 
     Example:
     ```python
@@ -309,6 +309,10 @@ class PictureFolder:
             captions = read_captions(folder, suffixes=PICTURE_SUFFIXES)
         else:
             captions = dict.fromkeys(find_files(folder, PICTURE_SUFFIXES), "")
+        for path in captions:
+            # What does not begin a picture is told before anything long starts.
+            with opened_picture(path):
+                pass
         self._pairs = list(captions.items())
         self._size = height, width
         self._sampler = WindowSampler([1] * len(self._pairs), seed)

@@ -111,10 +111,10 @@ def test_a_table_of_captions_is_read(folder):
     assert sorted(PictureFolder(folder, 4, 4).images(range(2))[1]) == ["one", "two"]
 
 
-def test_what_is_no_picture_is_named(folder):
+def test_what_is_no_picture_is_named_at_once(folder):
     (folder / "b.png").write_text("no picture")
     with pytest.raises(ValueError, match=r"b\.png is not a PNG"):
-        PictureFolder(folder, 4, 4).images(range(5))
+        PictureFolder(folder, 4, 4)
 
 
 def test_a_folder_without_pictures_is_named(tmp_path):
