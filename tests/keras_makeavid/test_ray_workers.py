@@ -15,6 +15,12 @@ SIZE = {"height": 128, "width": 128, "fps": 2, "num_frames": 2}
 COPIES = 3
 
 
+@pytest.fixture(autouse=True)
+def not_last(monkeypatch):
+    """Ray lets its workers wait for all others, such as other tests."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+
+
 @pytest.fixture
 def captions(tmp_path):
     """Real clips, with a broken one among them."""
