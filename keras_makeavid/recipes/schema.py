@@ -104,6 +104,7 @@ class Model(Table, frozen=True):
         bool | Literal["feed_forward"],
         Meta(description="true, false or 'feed_forward'"),
     ] = False
+    image_model: bool = True
 
 
 class Data(Table, frozen=True):

@@ -147,7 +147,8 @@ def check_data(
         if stage.objective == "image" and task.image_backbone is not None:
             raise ValueError(
                 f"stage.{stage.name} would train the backbone, and the preset has an "
-                "image_backbone that makes its first frames"
+                "image_backbone that makes its first frames: model.image_model = false "
+                "leaves it out"
             )
     videos = [stage for stage in recipe.stage if stage.trains_on_latents]
     states = tuple(task.encode_prompts([""]).shape[1:]) if videos else ()
@@ -183,6 +184,22 @@ def check_patterns(recipe: Recipe, unet: UNetPseudo3D) -> None:
                     check_spatial(layers, stage.trainable)
         except ValueError as error:
             raise ValueError(f"stage.{stage.name}: {error}") from error
+
+
+def with_image_model(task: TextToVideo, recipe: Recipe) -> TextToVideo:
+    """The task, without its model of first frames if the recipe leaves that out."""
+    if recipe.model.image_model or task.image_backbone is None:
+        return task
+    shares = task.given_frames
+    for stage in recipe.stage:
+        if stage.trains_on_latents and stage.loss.given_frames is not None:
+            shares = dict(stage.loss.given_frames.shares)
+    if "none" not in shares:
+        raise ValueError(
+            "model.image_model = false leaves first frames to the UNet, which must be "
+            f"trained with given_frames of 'none'. Received: {shares}"
+        )
+    return with_parts(task, image_backbone=None)
 
 
 def phase_task(task: TextToVideo, recipe: Recipe, phase: Phase) -> TextToVideo:

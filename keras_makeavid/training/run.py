@@ -129,7 +129,8 @@ class _Run:
         self._hints = [read_image(p) for p in samples.hints] if samples else []
         # No one else has the task: a stage of adapters ends with other weights.
         preset = recipe.model.preset
-        self._task = task = TextToVideo.from_preset(preset, dtype="float32")
+        task = TextToVideo.from_preset(preset, dtype="float32")
+        self._task = task = phases.with_image_model(task, recipe)
         notes = phases.check_data(recipe, task, allow_other_encoder)
         phases.check_patterns(recipe, task.backbone)
         hosts.first_does(lambda: resources.enter_context(folder.begun(recipe)))

@@ -232,6 +232,21 @@ def test_a_preset_with_another_model_of_first_frames_is_refused(
         train(recipe)
 
 
+@pytest.mark.once
+def test_the_model_of_first_frames_is_left_out_where_the_unet_makes_them(
+    make_recipe, task, make_unet, tmp_path
+):
+    with_parts(task, image_backbone=make_unet(1, 4)).save_to_preset(tmp_path / "two")
+    model = {"preset": str(tmp_path / "two"), "image_model": False}
+    with pytest.raises(ValueError, match=r"of 'none'. Received: {'repeated': 1.0}"):
+        train(make_recipe(model=model))
+    made = train(make_recipe(model=model, loss={"given_frames": {"none": 1}}))
+    trained = TextToVideo.from_preset(str(made.preset))
+    assert trained.image_backbone is None
+    assert trained.given_frames == {"none": 1.0}
+    assert trained.generate("a cat", num_frames=2, num_steps=1).shape[1] == 2
+
+
 def test_a_preset_that_is_not_square_is_refused(make_recipe, task, tmp_path):
     with_parts(task, height=64).save_to_preset(tmp_path / "wide")
     recipe = make_recipe(
