@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-import numpy as np
 from msgspec import Meta
 
 from keras_makeavid.validation import shown
@@ -81,23 +80,6 @@ class GivenFrames:
         """
         given = [[_is_given(p, f, frames) for f in range(frames)] for p in self.shares]
         return given, [_held(pattern, frames) for pattern in self.shares]
-
-
-def nearest_frames(given: Collection[int], num_frames: int) -> np.ndarray:
-    """The given frame that is nearest to each frame; of two as near, the earlier."""
-    frames = np.array(sorted(given))
-    return frames[np.abs(np.arange(num_frames)[:, None] - frames).argmin(axis=1)]
-
-
-def given_shares(given: Collection[int], num_frames: int) -> np.ndarray:
-    """How much of a given frame's error each frame has, `(F, F)`, for `keep_given`.
-
-    It is that of the nearest one, divided by the distance: what lies where changes.
-    """
-    nearest, frames = nearest_frames(given, num_frames), np.arange(num_frames)
-    shares = np.zeros((num_frames, num_frames), "float32")
-    shares[frames, nearest] = 1.0 / np.maximum(np.abs(frames - nearest), 1)
-    return shares
 
 
 def _is_given(pattern: str, frame: int, frames: int) -> bool:

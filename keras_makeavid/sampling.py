@@ -1,7 +1,7 @@
 """The denoising loop: noise, text and hint to latents, as one compiled program."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import keras
@@ -338,6 +338,23 @@ def _floats(values):
 
 def _integers(values):
     return None if values is None else ops.convert_to_tensor(values, "int32")
+
+
+def nearest_frames(given: Collection[int], num_frames: int) -> np.ndarray:
+    """The given frame that is nearest to each frame; of two as near, the earlier."""
+    frames = np.array(sorted(given))
+    return frames[np.abs(np.arange(num_frames)[:, None] - frames).argmin(axis=1)]
+
+
+def given_shares(given: Collection[int], num_frames: int) -> np.ndarray:
+    """How much of a given frame's error each frame has, `(F, F)`, for `keep_given`.
+
+    It is that of the nearest one, divided by the distance: what lies where changes.
+    """
+    nearest, frames = nearest_frames(given, num_frames), np.arange(num_frames)
+    shares = np.zeros((num_frames, num_frames), "float32")
+    shares[frames, nearest] = 1.0 / np.maximum(np.abs(frames - nearest), 1)
+    return shares
 
 
 def keep_given(

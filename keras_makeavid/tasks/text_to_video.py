@@ -16,18 +16,18 @@ from keras_makeavid.devices import made_on_host, on_device
 from keras_makeavid.dtype_policies import policy_of, without_overflow
 from keras_makeavid.files import StrPath, existing_file, folder_written_aside
 from keras_makeavid.freeinit import mixed_noise
-from keras_makeavid.given_frames import (
-    REPEATED,
-    GivenFrames,
-    given_shares,
-    nearest_frames,
-)
+from keras_makeavid.given_frames import REPEATED, GivenFrames
 from keras_makeavid.models import AutoencoderKL, AutoencoderTiny, UNetPseudo3D, loading
 from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS, check_parts
 from keras_makeavid.presets import HUB_PREFIX, repository_of
 from keras_makeavid.previews import Preview, fit_colours
 from keras_makeavid.progress import step_progress
-from keras_makeavid.sampling import Conditions, DenoisingLoop
+from keras_makeavid.sampling import (
+    Conditions,
+    DenoisingLoop,
+    given_shares,
+    nearest_frames,
+)
 from keras_makeavid.schedulers import NoiseSchedule, Scheduler, get_scheduler
 from keras_makeavid.tasks import inputs
 from keras_makeavid.tasks.adapters import AdaptableTask

@@ -5,7 +5,7 @@ import pytest
 from conftest import tiny_unet
 from keras import ops
 
-from keras_makeavid.given_frames import GivenFrames, given_shares, nearest_frames
+from keras_makeavid.given_frames import GivenFrames
 from keras_makeavid.schedulers import NoiseSchedule
 from keras_makeavid.training import VideoDiffusion
 from keras_makeavid.training.video_diffusion import nearest_given
@@ -120,12 +120,3 @@ def test_other_mixtures_are_refused(shares):
 def test_the_nearest_of_no_given_frames_is_some_frame():
     found = ops.convert_to_numpy(nearest_given(ops.zeros((2, 5), "bool")))
     assert found.shape == (2, 5) and (found >= 0).all() and (found < 5).all()
-
-
-def test_of_two_given_frames_as_near_the_earlier_counts():
-    np.testing.assert_array_equal(nearest_frames({4, 0}, 6), [0, 0, 0, 4, 4, 4])
-    shares = given_shares({4, 0}, 6)
-    assert shares.dtype == np.float32
-    np.testing.assert_array_equal(shares[:, 0], [1, 1, 0.5, 0, 0, 0])
-    np.testing.assert_array_equal(shares[:, 4], [0, 0, 0, 1, 1, 1])
-    assert not shares[:, [1, 2, 3, 5]].any()

@@ -6,13 +6,14 @@ import pytest
 from keras import ops
 from running import runner
 
-from keras_makeavid.given_frames import given_shares
 from keras_makeavid.layers.unet import UNet
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.sampling import (
     Conditions,
     DenoisingLoop,
+    given_shares,
     keep_given,
+    nearest_frames,
     rescale_guided,
 )
 from keras_makeavid.schedulers import (
@@ -391,3 +392,12 @@ def test_given_frames_arrive_where_they_were(loop, name, guidance_scale):
     )
     np.testing.assert_allclose(made[:, [0, 3]], given.hint[:, [0, 3]], atol=1e-4)
     assert np.isfinite(made).all()
+
+
+def test_of_two_given_frames_as_near_the_earlier_counts():
+    np.testing.assert_array_equal(nearest_frames({4, 0}, 6), [0, 0, 0, 4, 4, 4])
+    shares = given_shares({4, 0}, 6)
+    assert shares.dtype == np.float32
+    np.testing.assert_array_equal(shares[:, 0], [1, 1, 0.5, 0, 0, 0])
+    np.testing.assert_array_equal(shares[:, 4], [0, 0, 0, 1, 1, 1])
+    assert not shares[:, [1, 2, 3, 5]].any()

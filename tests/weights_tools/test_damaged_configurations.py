@@ -59,9 +59,9 @@ def headers_read_once(monkeypatch):
         place = self._file.path
         if path or place not in seen:
             visit(self, address, path)
-            seen[place] = self.groups, self._arrays, self._found
+            seen[place] = self.groups, self._stored
         else:
-            self.groups, self._arrays, self._found = seen[place]
+            self.groups, self._stored = seen[place]
 
     monkeypatch.setattr(Hdf5Tensors, "_visit", visit_once)
 

@@ -188,7 +188,7 @@ def test_the_version_is_printed(capsys):
         ),
         (
             ["generate", "a red star moving left", "--scheduler", "unipcm"],
-            "generate: error: Unknown scheduler 'unipcm', .* Did you mean 'unipc'",
+            "generate: error: scheduler must be one of .* Received: 'unipcm'",
         ),
         (["generate"], "generate: error: One of PROMPT and --prompts"),
         (
