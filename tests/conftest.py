@@ -56,6 +56,7 @@ ONCE = [
     "keras_makeavid/data/test_latent_loader.py",
     "keras_makeavid/test_pages.py",
     "keras_makeavid/test_parallel.py",
+    "keras_makeavid/test_publishing.py",
     "keras_makeavid/data/test_picture_loader.py",
     "keras_makeavid/data/test_published.py",
     "keras_makeavid/test_ray_workers.py",
