@@ -220,7 +220,9 @@ def values(task):
     return {v.path: ops.convert_to_numpy(v).copy() for v in task.backbone.variables}
 
 
-@pytest.mark.parametrize("trainable", ["temporal", "lora"])
+@pytest.mark.parametrize(
+    "trainable", ["temporal", pytest.param("lora", marks=pytest.mark.once)]
+)
 def test_the_modules_train_and_the_loss_falls(preset, trainable, tmp_path):
     task = TextToVideo.from_preset(str(preset))
     before = values(task)

@@ -116,6 +116,7 @@ def test_features_of_earlier_steps_make_a_video_that_is_a_little_other(task, hin
     assert difference(frames, generate(task, num_steps=4)) > 0
 
 
+@pytest.mark.once
 def test_freeu_makes_another_video_and_works_with_all_else(task, hint):
     plain = generate(task, hint_image=hint, num_steps=2)
     options = {"freeu": (1.5, 1.6, 0.9, 0.2), "num_steps": 2}

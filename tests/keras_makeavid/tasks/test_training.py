@@ -40,6 +40,7 @@ def moved(task, before):
     return {path for path, value in before.items() if (after[path] != value).any()}
 
 
+@pytest.mark.once
 def test_fit_of_the_model_in_the_box_begins_at_its_own_loss(tmp_path):
     task = TextToVideo.from_preset(DEFAULT_PRESET)
     tokenize = task.preprocessor.tokenize
