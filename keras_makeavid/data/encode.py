@@ -134,11 +134,15 @@ def encode_clips(
     writer = ShardedWriter(out, half)
     places = _places(captions, writer.stored)
     encoder = ClipEncoder(vae, text_encoder, tokenize)
+    recorded = asdict(settings)
+    if rgb == ClipSettings.background:
+        # As it was recorded before there was a choice: such clips are not encoded anew.
+        del recorded["background"]
     wanted = {
         clip: {
             "caption": captions[clip],
             "source": place.source,
-            "settings": asdict(settings),
+            "settings": recorded,
             "encoder": encoder.fingerprint,
         }
         for clip, place in places.items()
