@@ -159,6 +159,8 @@ class LatentLoader(BatchLoader):
         **kwargs: int,
     ):
         self.reader = open_dataset(source)
+        if not self.reader.ids:
+            raise ValueError(f"{self.reader.folder} lists no clips")
         samples = len(self.reader) if samples_per_epoch is None else samples_per_epoch
         super().__init__(batch_size=batch_size, samples_per_epoch=samples, **kwargs)
         check_least(1, num_frames=num_frames)
