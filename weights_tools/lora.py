@@ -78,6 +78,17 @@ class LowRank:
     up: np.ndarray  # `(out, rank)`, or `(out, rank, 1, ...)` of a convolution.
     alpha: float
 
+    @classmethod
+    def of(
+        cls, kind: str, path: str, a: np.ndarray, b: np.ndarray, alpha: float
+    ) -> "LowRank":
+        """That of Keras's `a` `(..., in, rank)` and `b` `(rank, out)` for a kernel."""
+        order = _layouts(kind, path)[0].order(path, a.ndim)
+        up = b.T.reshape(*b.T.shape, *(1,) * (a.ndim - 2))
+        return cls(
+            np.ascontiguousarray(a.transpose(order)), np.ascontiguousarray(up), alpha
+        )
+
     @property
     def rank(self) -> int:
         return self.down.shape[0]

@@ -1,9 +1,11 @@
 """Pseudo-3D convolution: a 2-D convolution in space, then a 1-D one in time."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
-from keras_makeavid.layers.int8 import Int8Kernel, convolution_policy
+from keras_makeavid.layers.int8 import Int8Kernel, convolution_policy, rounded
 from keras_makeavid.layers.layer import Layer, ShapeKeepingLayer
 from keras_makeavid.layers.operations import products
 from keras_makeavid.tensor import Shape, Tensor
@@ -27,8 +29,8 @@ class TemporalIdentity(keras.initializers.Initializer):
         return ops.concatenate([side, centre, side], axis=0)
 
 
-class _Convolution(Int8Kernel, Layer):
-    """A kernel, in int8 or not, and a bias."""
+class Convolution(Int8Kernel, Layer):
+    """A kernel, in int8 or not, with an adapter or not, and a bias."""
 
     def __init__(self, *, name=None, dtype=None, **kwargs):
         super().__init__(name=name, dtype=convolution_policy(name, dtype), **kwargs)
@@ -46,23 +48,53 @@ class _Convolution(Int8Kernel, Layer):
         if use_bias:
             self.bias = self.add_weight(kernel_shape[-1:], "zeros", name="bias")
 
+    def enable_lora(
+        self,
+        rank: int,
+        lora_alpha: float | None = None,
+        a_initializer: Any = "he_uniform",
+    ) -> None:
+        """Add an adapter, and freeze the kernel, as Keras's own convolutions do."""
+        *leading, filters = self._kernel.shape
+        self._tracker.unlock()
+        self.lora_kernel_a = self.add_weight(
+            (*leading, rank),
+            keras.initializers.get(a_initializer),
+            "float32",
+            name="lora_kernel_a",
+        )
+        self.lora_kernel_b = self.add_weight(
+            (rank, filters), "zeros", "float32", name="lora_kernel_b"
+        )
+        self._kernel.trainable = False
+        self._tracker.lock()
+        self.lora_enabled, self.lora_rank = True, rank
+        self.lora_alpha = rank if lora_alpha is None else lora_alpha
+
     def _saved(self):
         variables = (self._kernel, self.bias, getattr(self, "kernel_scale", None))
         return [variable for variable in variables if variable is not None]
 
-    def save_own_variables(self, store):
-        for place, variable in enumerate(self._saved()):
-            store[str(place)] = variable
+    def save_own_variables(self, store) -> None:
+        values = self._saved()
+        if self.lora_enabled and self.quantization_mode is None:
+            values[0] = self.kernel
+        elif self.lora_enabled:
+            values[0], values[-1] = rounded(ops.convert_to_numpy(self.kernel))
+        for place, value in enumerate(values):
+            store[str(place)] = value
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store) -> None:
         store = self._as_kept(store)
         self._check_load_own_variables(store)
         for place, variable in enumerate(self._saved()):
             variable.assign(store[str(place)])
+        if self.lora_enabled:
+            self.lora_kernel_b.assign(ops.zeros_like(self.lora_kernel_b))
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class SpatialConv(_Convolution):
+class SpatialConv(Convolution):
     """2-D convolution with symmetric zero padding, as Stable Diffusion pads.
 
     `keras.layers.Conv2D(padding="same")` pads (0, 1) at stride 2, which shifts the
@@ -109,7 +141,7 @@ class SpatialConv(_Convolution):
 
 
 @keras.saving.register_keras_serializable(package="keras_makeavid")
-class TemporalConv(_Convolution, ShapeKeepingLayer):
+class TemporalConv(Convolution, ShapeKeepingLayer):
     """1-D convolution of kernel 3 over frames at each pixel, C to C.
 
     Starts as the identity. It is computed as a 2-D convolution of kernel `(3, 1)` on

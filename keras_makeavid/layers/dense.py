@@ -1,7 +1,6 @@
 """A dense layer that adds its bias inside the product, and a feed-forward of two."""
 
 import keras
-from keras import ops
 
 from keras_makeavid.layers.int8 import Int8Kernel
 from keras_makeavid.layers.layer import ShapeKeepingLayer
@@ -17,18 +16,6 @@ _EXPANSION = 4
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class Dense(Int8Kernel, keras.layers.Dense):
     """Keras's layer with its bias in the product; int8 rounds its kernel alone."""
-
-    @property
-    def kernel(self) -> Tensor:
-        if self.quantization_mode is None:
-            # With adapters, if there are any.
-            return super(Int8Kernel, self).kernel
-        kernel = super().kernel
-        if self.lora_enabled:
-            adapter = ops.matmul(self.lora_kernel_a, self.lora_kernel_b)
-            adapter = adapter * (self.lora_alpha / self.lora_rank)
-            kernel = ops.cast(ops.add(kernel, adapter), self.compute_dtype)
-        return kernel
 
     def call(self, inputs, training=None) -> Tensor:
         """Transform `(..., C)` to `(..., units)`."""

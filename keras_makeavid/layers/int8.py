@@ -1,7 +1,8 @@
 """Kernels in int8, with a scale for each output channel, widened where they are used.
 
-As in Keras, what is kept is `round(kernel * scale)`, the scale being 127 over the
-largest absolute value of the channel. Inputs, and so the arithmetic, stay as they are.
+Adapters (LoRA) are added to a kernel of either form. As in Keras, what is kept is
+`round(kernel * scale)`, the scale being 127 over the largest absolute value of the
+channel. Inputs, and so the arithmetic, stay as they are.
 """
 
 from typing import Any
@@ -60,11 +61,14 @@ def int8_policy(policy: keras.dtype_policies.DTypePolicy) -> keras.DTypePolicy:
 class Int8Kernel(keras.layers.Layer):
     """What a layer with a kernel `(..., C_in, C_out)` needs to keep it in int8.
 
+    With an adapter its kernel is the sum of both.
+
     It is a base before another layer, which is in int8 by `"int8_from_float32"` or by
     `quantize("int8")`. Weights of either form can be loaded into either.
     """
 
     dtype_policy: Any
+    lora_enabled: bool = False
 
     def __init__(self, *args: Any, dtype: Any = None, **kwargs: Any):
         if isinstance(dtype, Int8KernelPolicy):
@@ -73,10 +77,14 @@ class Int8Kernel(keras.layers.Layer):
 
     @property
     def kernel(self) -> Tensor:
-        """The kernel: a variable, or what one in int8 stands for."""
-        if self.quantization_mode is None:
-            return self._kernel
-        return widened(self._kernel, self.kernel_scale, self.compute_dtype)
+        """The kernel: a variable, or what one in int8 stands for, and its adapter."""
+        kernel = self._kernel
+        if self.quantization_mode is not None:
+            kernel = widened(kernel, self.kernel_scale, self.compute_dtype)
+        if not self.lora_enabled:
+            return kernel
+        adapter = ops.matmul(self.lora_kernel_a, self.lora_kernel_b)
+        return ops.add(kernel, adapter * (self.lora_alpha / self.lora_rank))
 
     def quantized_build(self, kernel_shape, mode: str, config: Any = None) -> None:
         """Make the int8 kernel and its scales."""

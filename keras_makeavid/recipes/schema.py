@@ -156,7 +156,7 @@ class LearningRate(Table, frozen=True):
 
 
 class Lora(Table, frozen=True):
-    """Low-rank adapters on the q, k, v and output layers of attention."""
+    """Low-rank adapters on dense and convolution layers; by default of attention."""
 
     rank: Positive = 8
     alpha: Above0 = 8.0

@@ -24,10 +24,10 @@ from keras_makeavid.training.distribution import Hosts
 from keras_makeavid.training.image_objectives import ImageAutoencoding, ImageDiffusion
 from keras_makeavid.training.optimizer import AdamW, WarmupSchedule
 from keras_makeavid.training.trainable import (
+    adaptable_layers,
     add_lora,
     check_spatial,
     has_lora,
-    matching_attentions,
     matching_layers,
     without_lora,
 )
@@ -177,7 +177,7 @@ def check_patterns(recipe: Recipe, unet: UNetPseudo3D) -> None:
             continue
         try:
             if stage.lora is not None:
-                matching_attentions(unet, stage.lora.layers)
+                adaptable_layers(unet, stage.lora.layers)
             else:
                 layers = matching_layers(unet, stage.trainable)
                 if stage.objective == "image":

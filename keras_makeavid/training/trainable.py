@@ -5,11 +5,10 @@ import re
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_makeavid.files import StrPath
-from keras_makeavid.layers import Attention
+from keras_makeavid.layers.int8 import Int8Kernel
 
 # The published training: temporal parameters first, then all.
 _PATTERNS = {"temporal": r"temporal", "spatial": r"^(?!.*temporal)", "all": r""}
@@ -81,16 +80,18 @@ def matching_layers(
 def add_lora(
     model: keras.Model, rank: int, alpha: float, layers: str = "attn", seed: int = 0
 ) -> int:
-    """Put adapters on q, k, v and output of attentions, and count these layers.
+    """Put adapters on dense and convolution layers, and count these layers.
 
-    The model computes the same until they train. Saving it saves the merged kernels.
+    By default they are q, k, v and output of all attentions. The model computes the
+    same until they train. Saving it saves the merged kernels.
 
     Args:
         model: A built model, such as `UNetPseudo3D`, without adapters.
         rank: Rank of the adapters.
         alpha: The adapters' output is scaled by `alpha / rank`.
-        layers: Regular expression, searched for in the path of each attention, such as
-            `"attn_temporal"`. If none matches, it is a `ValueError`.
+        layers: Regular expression, searched for in the path of each layer, such as
+            `"attn_temporal"`, or `"."` for all, convolutions too. If none matches, it
+            is a `ValueError`.
         seed: Seed of the adapters' first values.
 
     Example:
@@ -101,31 +102,27 @@ def add_lora(
     save_lora(unet, "style.safetensors", form="kohya")  # 72
     ```
     """
-    projections = [
-        projection
-        for layer in matching_attentions(model, layers)
-        for projection in (layer.to_q, layer.to_k, layer.to_v, layer.to_out)
-    ]
-    for number, projection in enumerate(projections):
-        projection.enable_lora(
+    adapted = adaptable_layers(model, layers)
+    for number, layer in enumerate(adapted):
+        layer.enable_lora(
             rank,
             lora_alpha=alpha,
             # Without a seed of their own they would begin elsewhere in each process.
             a_initializer=keras.initializers.HeUniform(seed=seed + number),
         )
-    return len(projections)
+    return len(adapted)
 
 
-def matching_attentions(model: keras.Model, layers: str) -> list[Attention]:
-    """The attentions whose path a regular expression is found in."""
-    attentions = [
+def adaptable_layers(model: keras.Model, layers: str) -> list[Int8Kernel]:
+    """The dense and convolution layers whose path a regular expression is found in."""
+    found = [
         layer
         for layer in model._flatten_layers(include_self=False)
-        if isinstance(layer, Attention) and re.search(layers, layer.path)
+        if isinstance(layer, Int8Kernel) and re.search(layers, layer.path)
     ]
-    if not attentions:
-        raise ValueError(f"No attention's path matches layers={layers!r}")
-    return attentions
+    if not found:
+        raise ValueError(f"No layer's path matches layers={layers!r}")
+    return found
 
 
 def has_lora(model: keras.Model) -> bool:
@@ -153,11 +150,9 @@ def save_lora(model: keras.Model, path: StrPath, form: str = "diffusers") -> int
     pairs = {}
     for layer in model._flatten_layers(include_self=False):
         if getattr(layer, "lora_enabled", False):
-            down, up = (
-                np.ascontiguousarray(ops.convert_to_numpy(kernel).T)
-                for kernel in (layer.lora_kernel_a, layer.lora_kernel_b)
-            )
-            pairs[paths[id(layer._kernel)]] = LowRank(down, up, layer.lora_alpha)
+            a, b = map(ops.convert_to_numpy, (layer.lora_kernel_a, layer.lora_kernel_b))
+            kernel = paths[id(layer._kernel)]
+            pairs[kernel] = LowRank.of("unet", kernel, a, b, layer.lora_alpha)
     if not pairs:
         raise ValueError("The model has no adapters: `add_lora` adds them")
     write_lora(path, {"unet": pairs}, form)

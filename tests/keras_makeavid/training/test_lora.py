@@ -13,7 +13,7 @@ from keras_makeavid.training import (
 )
 from keras_makeavid.training.trainable import has_lora
 from weights_tools.architectures import variables_of
-from weights_tools.lora import LORA_FORMS, read_lora
+from weights_tools.lora import LORA_FORMS, LowRank, read_lora
 
 INPUTS = {
     "sample": np.random.default_rng(0).standard_normal((1, 3, 2, 2, 9), "float32"),
@@ -48,10 +48,14 @@ def train_adapters(unet):
         variable.assign_add(0.1 * random.standard_normal(variable.shape, "float32"))
 
 
-def test_adapters_change_nothing_until_they_train(unet):
+# A transformer of 3 attentions, each of 4 dense layers; all layers with a kernel.
+LAYERS = pytest.mark.parametrize(("layers", "count"), [("attn", 12), (".", 51)])
+
+
+@LAYERS
+def test_adapters_change_nothing_until_they_train(unet, layers, count):
     before = predict(unet)
-    # A transformer of 3 attentions, each of 4 dense layers.
-    assert add_lora(unet, rank=2, alpha=4.0) == 12
+    assert add_lora(unet, rank=2, alpha=4.0, layers=layers) == count
     np.testing.assert_array_equal(predict(unet), before)
     set_trainable(unet, "lora")
     train_adapters(unet)
@@ -67,8 +71,9 @@ def test_only_adapters_train(unet):
     assert all("attn_temporal" in path and "lora_kernel" in path for path in paths)
 
 
-def test_merged_the_model_computes_what_it_did_with_adapters(unet):
-    add_lora(unet, rank=2, alpha=4.0)
+@LAYERS
+def test_merged_the_model_computes_what_it_did_with_adapters(unet, layers, count):
+    add_lora(unet, rank=2, alpha=4.0, layers=layers)
     set_trainable(unet, "lora")
     train_adapters(unet)
     merged = without_lora(unet)
@@ -98,23 +103,31 @@ def test_adapters_begin_alike_in_every_process(unet):
         np.testing.assert_array_equal(*map(ops.convert_to_numpy, (one, two)))
 
 
+@LAYERS
 @pytest.mark.parametrize("form", LORA_FORMS)
-def test_written_adapters_come_back_the_same_to_the_bit(unet, tmp_path, form):
-    add_lora(unet, rank=2, alpha=0.1)
+def test_written_adapters_come_back_to_the_bit(unet, tmp_path, form, layers, count):
+    add_lora(unet, rank=2, alpha=0.1, layers=layers)
     set_trainable(unet, "lora")
     train_adapters(unet)
     path = tmp_path / "style.safetensors"
-    assert save_lora(unet, path, form) == 12
-    shapes = {n: tuple(v.shape) for n, v in variables_of(without_lora(unet)).items()}
+    assert save_lora(unet, path, form) == count
+    merged = without_lora(unet)
+    shapes = {n: tuple(v.shape) for n, v in variables_of(merged).items()}
     found = read_lora(path, {"unet": shapes})["unet"]
-    layers = [x for x in unet._flatten_layers() if getattr(x, "lora_enabled", False)]
-    assert len(found) == len(layers)
-    for layer in layers:
-        pair = found[layer._kernel.path.removeprefix("unet/")]
-        down, up = map(ops.convert_to_numpy, (layer.lora_kernel_a, layer.lora_kernel_b))
-        np.testing.assert_array_equal(pair.down, down.T)
-        np.testing.assert_array_equal(pair.up, up.T)
+    adapted = [x for x in unet._flatten_layers() if getattr(x, "lora_enabled", False)]
+    assert len(found) == len(adapted)
+    kernels = variables_of(merged)
+    for layer in adapted:
+        path = layer._kernel.path.removeprefix("unet/")
+        pair, kernel = found[path], ops.convert_to_numpy(layer._kernel)
         assert pair.alpha == 0.1
+        a, b = map(ops.convert_to_numpy, (layer.lora_kernel_a, layer.lora_kernel_b))
+        again = LowRank.of("unet", path, a, b, 0.1)
+        np.testing.assert_array_equal(pair.down, again.down)
+        np.testing.assert_array_equal(pair.up, again.up)
+        added = pair.delta("unet", path, kernel.shape)
+        np.testing.assert_allclose(added, 0.05 * a @ b, atol=1e-6)
+        np.testing.assert_allclose(kernels[path], kernel + added, atol=1e-6)
 
 
 @pytest.mark.once
@@ -123,9 +136,9 @@ def test_without_adapters_there_is_nothing_to_write(unet, tmp_path):
         save_lora(unet, tmp_path / "style.safetensors")
 
 
-def test_layers_that_are_no_attention_are_refused(unet):
-    with pytest.raises(ValueError, match="No attention's path matches layers='conv'"):
-        add_lora(unet, rank=2, alpha=2.0, layers="conv")
+def test_layers_that_are_not_there_are_refused(unet):
+    with pytest.raises(ValueError, match="No layer's path matches layers='nothing'"):
+        add_lora(unet, rank=2, alpha=2.0, layers="nothing")
 
 
 def test_training_adapters_that_are_not_there_is_refused(unet):
