@@ -25,9 +25,9 @@ def add_arguments(option) -> None:
     option(
         "--control",
         default=False,
-        help="measure in-betweens (in two steps without guidance), continuation, long "
-        "videos and prompts that change, two --count videos of each, in place of "
-        "prompts",
+        help="measure in-betweens (in two steps) and continuation, both without "
+        "guidance, long videos and prompts that change, two --count videos of each, in "
+        "place of prompts",
     )
     option("--hints", default=False, help="give videos true first frames as hints")
     option("--spatial-only", default=False, help="leave out the temporal parts")

@@ -22,6 +22,7 @@ _BATCH = 4
 # What is missing between given frames has nearly one answer, which is their mean: two
 # steps are nearest to it. Guidance moves colours away from those of the given frames.
 _BETWEEN = {"num_steps": 2, "guidance_scale": 1.0}
+_CONTINUED = {"guidance_scale": 1.0}
 _SEEN_SEED = 2**20  # Of clips that no training draws.
 
 
@@ -55,7 +56,7 @@ def evaluate_control(
         count: Videos of each kind, an even number.
         on_video: Called with the kind and the frames `(F, H, W, 3)` of each video.
         **arguments: As for `TextToVideo.generate`, such as `num_steps`; in-betweens are
-            made in two steps without guidance.
+            made in two steps, and they and continuations without guidance.
 
     Example:
         ```python
@@ -123,7 +124,8 @@ def _continuation(task, count, on_video, arguments):
     right = []
     for frames, captions, seeds in _clips(task, count, task.num_frames):
         start = frames[:, :_SPACING]
-        made = task.extend(start, task.num_frames, captions, seed=seeds, **arguments)
+        how = {**arguments, **_CONTINUED}
+        made = task.extend(start, task.num_frames, captions, seed=seeds, **how)
         for ours, text in zip(made, captions, strict=True):
             on_video("continued", ours)
             motion = measure_video(ours[_SPACING - 1 :]).motion
@@ -133,10 +135,10 @@ def _continuation(task, count, on_video, arguments):
 
 def _long_videos(task, count, on_video, arguments):
     """Clips four times as slow, of which a fourth is given."""
-    name = f"{_LONG} frames by continuation"
+    name, how = f"{_LONG} frames by continuation", {**arguments, **_CONTINUED}
     made = (
         (
-            task.extend(frames[:, :length], _LONG, captions, seed=seeds, **arguments),
+            task.extend(frames[:, :length], _LONG, captions, seed=seeds, **how),
             captions,
         )
         for length in (task.num_frames,)
