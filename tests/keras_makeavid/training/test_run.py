@@ -595,7 +595,7 @@ COSINE = {"peak": 1e-3, "warmup": "3 steps", "decay": "cosine"}
         ),
         (
             {"stage": [{**ONE_EPOCH, "trainable": "lora", "lora": {"layers": "ban"}}]},
-            "stage.only: No attention's path matches layers='ban'",
+            "stage.only: No layer's path matches layers='ban'",
         ),
         (
             {"stage": [{**ONE_EPOCH, "learning_rate": COSINE}]},
