@@ -3,12 +3,12 @@
     KERAS_BACKEND=jax python benchmarks/passes.py --out docs/passes.png
 
 prints a table of the model in the box: steps x scheduler x guidance x cache x interval,
-and, with `--adapter`, those of its distilled weights. The score is the share of videos
+and those of its distilled weights. The score is the share of videos
 that show all that their prompts say (`makeavid evaluate`). The clock runs while latents
 are sampled: not while they are decoded, nor while programs compile, for every setting
 is called once before. Then each prompt and seed goes through all settings before the
 next one comes, in an order drawn anew: a machine that slows down slows down all. The
-first row is what `generate` does by default, the last line the fastest setting within
+first row is what the model does by default, the last line the fastest setting within
 2 points of the best. `--out` draws it (`pip install matplotlib`).
 """
 
@@ -38,7 +38,7 @@ _HEADER = (
 
 
 class Setting(NamedTuple):
-    """Arguments of `generate`, and whether the adapter is loaded."""
+    """Arguments of `generate`, and whether the weights are the distilled ones."""
 
     steps: int
     scheduler: str
@@ -92,9 +92,8 @@ def settings_of(options: argparse.Namespace, default: Setting) -> list[Setting]:
             # Steps that are no more than the interval pass the whole UNet once.
             if cache < steps or cache == 1:
                 found[Setting(steps, scheduler, scale, levels, cache)] = None
-    if options.adapter is not None:
-        for steps in options.distilled_steps:
-            found[Setting(steps, "lcm", 1.0, distilled=True)] = None
+    for steps in options.distilled_steps:
+        found[Setting(steps, "lcm", 1.0, distilled=True)] = None
     return list(found)
 
 
@@ -265,18 +264,18 @@ def main() -> None:
         default=[(0.0, 1.0), (0.8, 1.0)],
         metavar="LOW,HIGH",
     )
-    parser.add_argument("--adapter", help="file of distilled LoRA weights")
     parser.add_argument("--distilled-steps", type=int, nargs="+", default=[8, 4, 2, 1])
     parser.add_argument("--out", help="picture to write")
     options = parser.parse_args()
     if options.out is not None and importlib.util.find_spec("matplotlib") is None:
         parser.error("--out needs matplotlib: pip install matplotlib")
-    tasks = {False: TextToVideo.from_preset(DEFAULT_PRESET)}
-    if options.adapter is not None:
-        tasks[True] = TextToVideo.from_preset(DEFAULT_PRESET)
-        tasks[True].load_lora(options.adapter)
+    tasks = {
+        distilled: TextToVideo.from_preset(DEFAULT_PRESET, few_steps=distilled)
+        for distilled in (False, True)
+    }
+    usual = tasks[False]
     settings = settings_of(
-        options, Setting(20, "dpm++2m", float(tasks[False].guidance_scale))
+        options, Setting(usual.num_steps, usual.scheduler, float(usual.guidance_scale))
     )
     measured = measure(tasks, settings, options.count, options.seeds)
     print("\n".join(table_lines(measured)))

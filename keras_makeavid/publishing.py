@@ -15,7 +15,12 @@ from huggingface_hub import EvalResult, HfApi, ModelCardData, errors
 from keras_makeavid.files import StrPath, folder_written_aside, read_text
 from keras_makeavid.json_files import read_object, write_json
 from keras_makeavid.moving_shapes.evaluation import ATTRIBUTES, SPLITS
-from keras_makeavid.presets import HUB_PREFIX, preset_folder, repository_of
+from keras_makeavid.presets import (
+    FEW_STEPS_FILE,
+    HUB_PREFIX,
+    preset_folder,
+    repository_of,
+)
 from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.validation import refusal, validate
 from keras_makeavid.video import write_video
@@ -28,8 +33,8 @@ _FILES = (
     *("task.weights.h5", "assets/tokenizer/merges.txt", "assets/tokenizer/vocab.json"),
 )
 _WEIGHTS, _INDEX = "model.weights.h5", "model.weights.json"
-# Beside new weights of another form, KerasHub would take the old ones.
-_REPLACED = ["model*.weights.h5", _INDEX, "gallery_*"]
+# What would be taken for a part of the new preset.
+_REPLACED = ["model*.weights.h5", _INDEX, FEW_STEPS_FILE, "gallery_*"]
 # Owners of the originals of Stable Diffusion 1.x: files of these name no licence.
 _OPENRAIL = ("CompVis/", "runwayml/", "stable-diffusion-v1-5/", "sd-legacy/")
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -186,13 +191,14 @@ def _write(source, folder, handle, card, place: Callable[[Path, Path], Any]):
 
 def _files_of(folder: Path) -> list[str]:
     """The files of a preset; a `ValueError` says what it lacks."""
-    names = [*_FILES, _WEIGHTS]
+    extra = [FEW_STEPS_FILE] if (folder / FEW_STEPS_FILE).is_file() else []
+    names = [*_FILES, *extra, _WEIGHTS]
     if (folder / _INDEX).is_file() and not (folder / _WEIGHTS).is_file():
         shards = read_object(folder / _INDEX).get("weight_map")
         shards = validate(shards, dict[str, str | list[str]], folder / _INDEX)
         lists = (s if isinstance(s, list) else [s] for s in shards.values())
         named = {Path(name).name for shard in lists for name in shard}
-        names = [*_FILES, _INDEX, *sorted(named)]
+        names = [*_FILES, *extra, _INDEX, *sorted(named)]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         expected = f"{folder} is no whole preset, as save_to_preset writes it"

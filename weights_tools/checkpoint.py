@@ -169,8 +169,11 @@ def component_from_file(
 
 
 def component_of_model(model: keras.Model) -> Component:
-    """View a live model of ours as a component."""
+    """View a live model of ours as a component; a `ValueError` if it has adapters."""
     kind = architectures.kind_of(model)
+    if any(getattr(layer, "lora_enabled", False) for layer in model._flatten_layers()):
+        expected = "A model to convert must have its adapters merged, as in files"
+        raise ValueError(f"{expected}: save_to_preset merges them. Received: {model}")
     arguments = architectures.complete(kind, architecture(model.get_config()))
     weights = tensors_of_model(model, architectures.variables_of(model))
     return Component(kind, "keras", arguments, weights)

@@ -5,8 +5,9 @@
 The published way in small, by the package's own commands: a VAE, an image inpainting
 UNet with its text encoder, inflation, the temporal parameters, then all of them, twice,
 and once more with frames that are given by the mask. The image model learns on to make
-first frames, beside the temporal parameters, each on half of the cores. An evaluation
-comes last. It can be stopped at any moment: the same command goes on.
+first frames, beside the temporal parameters, each on half of the cores. An adapter
+makes videos in four steps. Evaluations come last. It can be stopped at any moment: the
+same command goes on.
 Exits with 1 when the evaluation has found the model below the bar.
 """
 
@@ -49,7 +50,7 @@ def steps(short: bool) -> list[list[dict[str, list[list]]]]:
     # Clips of four times the length are four times as slow.
     slow = [*draw, "slow", "--clips", str(slow_clips), "--frames", "64", "--seed", "1"]
     # The name alone is that of the model that comes with the package.
-    evaluate = [*MAKEAVID, "evaluate", "--preset", f"./{small}", "--out", "evaluation"]
+    evaluate = [*MAKEAVID, "evaluate", "--preset", f"./{small}"]
     evaluate += ["--count", str(count), "--seeds", str(seeds)]
     images = {
         "new": [[sys.executable, HERE / "new_model.py", "new"]],
@@ -70,7 +71,14 @@ def steps(short: bool) -> list[list[dict[str, list[list]]]]:
         "given/preset": [slow, train("given.toml")],
         "finished": [[*finish, "given/preset", "first_frames/preset", "finished"]],
         small: [[*weights, "convert", "finished", small, "--dtype", "float16"]],
-        "evaluation/evaluation.html": [evaluate],
+        "few_steps/lora.safetensors": [train("few_steps.toml")],
+        f"{small}/few_steps.safetensors": [
+            [sys.executable, HERE / "adapter.py", "few_steps/lora.safetensors", small]
+        ],
+        "evaluation/evaluation.html": [[*evaluate, "--out", "evaluation"]],
+        "few_steps/evaluation/evaluation.html": [
+            [*evaluate, "--few-steps", "--no-bar", "--out", "few_steps/evaluation"]
+        ],
     }
     return [[images], [temporal, first_frames], [videos]]
 

@@ -140,10 +140,12 @@ class Handlers:
                 compute, told = self._compute_elsewhere, {}
                 if compute is None:
                     compute, told = self._compute, _told(folder, form, previews, tell)
-                lora, arguments = uploads.lora, request.settings() | files
-                frames = compute(
-                    preset, lora, form.lora_scale, form.prompt, arguments, **told
-                )
+                adapters = [] if uploads.lora is None else [uploads.lora]
+                adapters = [(path, form.lora_scale) for path in adapters]
+                if request.distilled:
+                    adapters.append((self.tasks[preset].few_steps_file, 1.0))
+                arguments = request.settings() | files
+                frames = compute(preset, adapters, form.prompt, arguments, **told)
                 write_results(folder, frames, form.fps)
                 return Made(folder, request, time.monotonic() - begun)
 
@@ -227,17 +229,19 @@ class Handlers:
         usual = self.tasks[preset].num_frames
         window = usual if form.frames > usual else None
         keyframes = {at: names.pop(f"keyframe_{n}") for n, at in enumerate(frames)}
+        own = self.tasks[preset].few_steps_file
+        names["distilled"] = form.few_steps and own is not None
         return Request(preset, form, window, keyframes=keyframes, **names)
 
-    def _compute(self, preset, lora, scale, prompt, arguments, **told):
+    def _compute(self, preset, adapters, prompt, arguments, **told):
         """The frames of a video; runs in the worker's thread."""
-        task = self.tasks[preset]
-        if lora is not None:
-            name = task.load_lora(lora, scale)
+        task, loaded = self.tasks[preset], []
         try:
+            for path, scale in adapters:
+                loaded.append(task.load_lora(path, scale))
             return task.generate(prompt, **arguments, **told)[0]
         finally:
-            if lora is not None:
+            for name in loaded:
                 task.unload_lora(name)
 
 

@@ -17,6 +17,7 @@ from keras_makeavid.app.handlers import Evaluated, Handlers, Made, Step, Uploads
 from keras_makeavid.app.painting import Painting, path_of
 from keras_makeavid.app.request import bounds_of, form_of_link, link_of
 from keras_makeavid.app.sessions import Cancelled, Session
+from keras_makeavid.models.parts import FEW_STEPS
 from keras_makeavid.moving_shapes import note_on
 from keras_makeavid.presets import DEFAULT_PRESET
 from keras_makeavid.schedulers.registry import SCHEDULERS
@@ -39,7 +40,7 @@ _GALLERY["object_fit"] = "contain"
 _SECONDS_BETWEEN_LOOKS = 10
 # What few steps change; what another model changes, and of that the sizes.
 _OF_STEPS = ("steps", "scheduler", "guidance", "image_guidance")
-_OF_MODEL = ("frames", "height", "width", "fps", "guidance", "image_guidance")
+_OF_MODEL = ("frames", "height", "width", "fps", "few_steps", *_OF_STEPS)
 
 
 def build_page(handlers: Handlers) -> gr.Blocks:
@@ -147,9 +148,10 @@ class _MakeTab:
                 slider("width", 32)
                 slider("height", 32)
             slider("steps", 1)
-            self._few_steps = gr.Checkbox(
-                label="Few steps",
-                info="For models and adapters that were made for it, such as LCM-LoRA",
+            form["few_steps"] = gr.Checkbox(
+                label=labels["few_steps"],
+                info="By the model's own adapter if it has one; else for models and "
+                "adapters that were made for it, such as LCM-LoRA",
             )
             form["scheduler"] = gr.Dropdown(
                 list(SCHEDULERS), value=usual.scheduler, label=labels["scheduler"]
@@ -251,8 +253,8 @@ class _MakeTab:
             lambda: (secrets.randbelow(2**32), True), None, seed, **_HIDDEN
         )
         changed = [form[name] for name in _OF_STEPS]
-        few = [self._few_steps, self._preset]
-        self._few_steps.input(self._switch_few_steps, few, changed, **_HIDDEN)
+        few = [form["few_steps"], self._preset]
+        form["few_steps"].input(self._switch_few_steps, few, changed, **_HIDDEN)
         every = list(form.values())
         self._preset.input(self._switch_preset, self._preset, every, **_HIDDEN)
         self._history.select(self._show_again, None, shown, **_HIDDEN)
@@ -333,7 +335,8 @@ class _MakeTab:
 
     def _switch_few_steps(self, few, preset):
         if few:
-            return 4, "lcm", 1.0, 1.0
+            guidance = FEW_STEPS["guidance_scale"]
+            return FEW_STEPS["num_steps"], FEW_STEPS["scheduler"], guidance, guidance
         usual = self._handlers.forms[preset]()
         return tuple(getattr(usual, name) for name in _OF_STEPS)
 

@@ -64,10 +64,11 @@ def form_of(task: TextToVideo) -> type[Any]:
         ("height", "Height", side, task.height),
         ("width", "Width", side, task.width),
         ("fps", "Frames a second", fps, float(task.fps)),
-        ("steps", "Steps", steps, _default("num_steps")),
+        ("steps", "Steps", steps, task.num_steps),
+        ("few_steps", "Few steps", bool, False),
         ("guidance", "Guidance", guidance, weight),
         ("image_guidance", "Guidance of the first frame", guidance, weight),
-        ("scheduler", "Scheduler", Literal[tuple(SCHEDULERS)], _default("scheduler")),
+        ("scheduler", "Scheduler", Literal[tuple(SCHEDULERS)], task.scheduler),
         ("seed", "Seed", whole(0, _MAX_SEED), 0),
         ("keep_seed", "Keep the seed", bool, False),
     ]
@@ -147,6 +148,7 @@ class Request:
     keyframes: Mapping[int, str] = dataclasses.field(default_factory=dict)
     video: str | None = None
     lora: str | None = None
+    distilled: bool = False  # By the preset's own adapter.
 
     def settings(self) -> dict[str, Any]:
         """The arguments of `generate` that are no files, and no prompt."""
@@ -196,7 +198,8 @@ class Request:
             )
         given += [f"{name}={value!r}" for name, value in self.settings().items()]
         lines = ["import keras_makeavid as km", ""]
-        lines += [f"task = km.TextToVideo.from_preset({self.preset!r})"]
+        few = ", few_steps=True" if self.distilled else ""
+        lines += [f"task = km.TextToVideo.from_preset({self.preset!r}{few})"]
         if self.lora:
             lines += [f"task.load_lora({self.lora!r}, scale={self.form.lora_scale!r})"]
         lines += ["video = task.generate(", *(f"    {each}," for each in given), ")[0]"]
@@ -207,6 +210,7 @@ class Request:
         """The command that makes the same video."""
         words = ["makeavid", "generate", "--preset", self.preset]
         words += ["--fps", f"{self.form.fps:g}", "--out", "video.mp4"]
+        words += ["--few-steps"] if self.distilled else []
         for option in ("hint", "mask", "video"):
             if name := getattr(self, option):
                 words += [f"--{option}", name]

@@ -12,6 +12,7 @@ class _FromClip:
         from keras_makeavid import video
 
         check_at_least_one(options, *self.counts)
+        options.few_steps = bool(options.few_steps)
         generate.prepare_sampling(options)
         path, fps = options.clip, options.fps
         options.clip = video.read_video(path, fps=fps, background=options.background)

@@ -58,12 +58,14 @@ def run(options) -> int:
     from keras_makeavid.progress import progress_bar
 
     prompts = options.prompts
-    task = TextToVideo.from_preset(options.preset)
+    task = TextToVideo.from_preset(options.preset, few_steps=bool(options.few_steps))
     vae_psnr = round(moving_shapes.vae_psnr(task), 1)
     if options.frames is None:
         options.frames = task.num_frames
     if options.guidance is None:
         options.guidance = task.guidance_scale
+    if options.steps is None:
+        options.steps = task.num_steps
     gallery = moving_shapes.Gallery(fps=task.fps)
     with progress_bar(len(prompts) * options.seeds, "evaluate", unit="video") as bar:
 
@@ -82,8 +84,11 @@ def run(options) -> int:
             spatial_only=options.spatial_only,
         )
         result = moving_shapes.evaluate(videos, on_result)
-    names = ("preset", "wordings", "seeds", "frames", "steps", "guidance", "hints")
-    settings = {name: getattr(options, name) for name in (*names, "spatial_only")}
+    names = (
+        *("preset", "few_steps", "wordings", "seeds", "frames", "steps", "guidance"),
+        *("hints", "spatial_only"),
+    )
+    settings = {name: getattr(options, name) for name in names}
     settings["vae_psnr"] = vae_psnr
     paths = moving_shapes.write_report(options.out, result, gallery, settings)
     print(moving_shapes.markdown_table(result))
@@ -111,7 +116,7 @@ def _run_control(options) -> int:
             print(f"{name} ...", file=sys.stderr)
             first[name] = frames
 
-    task = TextToVideo.from_preset(options.preset)
+    task = TextToVideo.from_preset(options.preset, few_steps=bool(options.few_steps))
     how = {"num_steps": options.steps, "guidance_scale": options.guidance}
     rows = evaluate_control(task, 2 * options.count, on_video, **how)
     out = Path(options.out)

@@ -18,6 +18,11 @@ EXAMPLE = 'makeavid generate "a red star moving left" --seed 7 --out star.mp4'
 if TYPE_CHECKING:
     from keras_makeavid import TextToVideo
 
+# Who asks for one of these samples as the preset was trained.
+_NOT_IN_FEW = (
+    *("steps", "scheduler", "guidance", "image_guidance", "negative", "freeu"),
+    *("quantize", "ray"),
+)
 _FORMATS = ("mp4", "gif", "webp", "png")
 
 
@@ -62,12 +67,13 @@ def add_arguments(option) -> None:
     option("--window", type=int, help="frames made at once, in longer videos; else all")
     option("--overlap", type=int, help="frames that windows share; else a quarter")
     option("--shared-noise", default=False, help="windows share one noise, shuffled")
-    add_video_options(option)
+    usual = ", as is usual where it has one and nothing else is said of sampling"
+    add_video_options(option, usual)
 
 
-def add_video_options(option) -> None:
+def add_video_options(option, few_steps: str = "") -> None:
     """Declare what all commands have that make videos: files, model, sampling."""
-    add_sampling_options(option)
+    add_sampling_options(option, few_steps)
     option(
         "--out",
         help="file to write: .mp4, .gif, .webp, or a folder of PNG frames; else video, "
@@ -117,9 +123,9 @@ def add_video_options(option) -> None:
     )
     option(
         "--scheduler",
-        default="dpm++2m",
         help="dpm++2m, dpm++2m-karras, unipc, ddim, euler, euler-trailing, "
-        "euler-ancestral; lcm or tcd for models distilled to few steps",
+        "euler-ancestral; lcm or tcd for models distilled to few steps; the preset's "
+        "if not given",
     )
     option("--tile", type=int, help="side in pixels of tiles that frames are coded in")
     option(
@@ -179,11 +185,16 @@ def prepare(options) -> None:
     if (options.prompt is None) == (options.prompts is None):
         raise ValueError("One of PROMPT and --prompts is wanted, and not both.")
     check_at_least_one(options, "frames", "steps", "batch_size")
+    if options.few_steps is None and any(getattr(options, n) for n in _NOT_IN_FEW):
+        options.few_steps = False
     if options.prompts is not None:
         if options.format == "png":
             raise ValueError("--prompts writes video files alone, no PNG.")
         # Workers of Ray load the preset, and nothing beside it.
-        others = ("lora", "embedding", "fast_decode", "quantize", "low_memory", "dtype")
+        others = (
+            *("lora", "embedding", "fast_decode", "quantize", "low_memory", "dtype"),
+            "few_steps",
+        )
         for partner, names in (
             ("prompts", ("keyframe", "video", "window", "prompt_at")),
             ("ray", others if options.ray else ()),
@@ -246,7 +257,8 @@ def load_task(options) -> TextToVideo:
     from keras_makeavid.dtype_policies import policy_of
     from keras_makeavid.schedulers import get_scheduler
 
-    get_scheduler(options.scheduler)
+    if options.scheduler is not None:
+        get_scheduler(options.scheduler)
     dtype = options.dtype
     if options.quantize is not None:
         widened = policy_of(dtype).compute_dtype
@@ -254,7 +266,9 @@ def load_task(options) -> TextToVideo:
         widened = "float32" if widened == "float16" else widened
         dtype = f"{options.quantize}_from_{widened}"
     preset, low_memory = options.preset, options.low_memory
-    task = TextToVideo.from_preset(preset, dtype=dtype, low_memory=low_memory)
+    task = TextToVideo.from_preset(
+        preset, dtype=dtype, low_memory=low_memory, few_steps=options.few_steps
+    )
     if options.fast_decode is not None:
         task.load_fast_decoder(options.fast_decode)
     for path in options.embedding:

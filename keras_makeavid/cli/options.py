@@ -1,14 +1,24 @@
 """Options that several commands have, and what they ask of them."""
 
+import argparse
+
 from keras_makeavid.presets import DEFAULT_PRESET
 from keras_makeavid.validation import check_least
 
 
-def add_sampling_options(option) -> None:
-    """Declare the options of a command that generates videos."""
+def add_sampling_options(option, few_steps: str = "") -> None:
+    """Declare the options of a command that generates videos.
+
+    `few_steps` says when few steps are taken if nothing is said of it.
+    """
     option("--preset", default=DEFAULT_PRESET, help="folder or handle of a preset")
-    option("--steps", default=20, help="sampling steps")
+    option("--steps", type=int, help="sampling steps; the preset's if not given")
     option("--guidance", type=float, help="weight of the prompt; else the preset's")
+    option(
+        "--few-steps",
+        action=argparse.BooleanOptionalAction,
+        help=f"load the preset's adapter for few steps without guidance{few_steps}",
+    )
 
 
 def add_recipe_options(option, example: str) -> None:

@@ -12,8 +12,10 @@ SIZE_STEP = 32
 TASK_DEFAULTS = {
     **{"height": 512, "width": 512, "num_frames": 24},
     **{"guidance_scale": 15.0, "fps": 8.0, "given_frames": REPEATED},
-    "origin": {},
+    **{"num_steps": 20, "scheduler": "dpm++2m", "origin": {}},
 }
+# Those of a model that was distilled, which has its teacher's guidance in the weights.
+FEW_STEPS = {"num_steps": 4, "scheduler": "lcm", "guidance_scale": 1.0}
 
 
 def check_parts(
@@ -30,6 +32,9 @@ def check_parts(
                 f"The text encoder's states have {width} channels. "
                 f"Received: a UNet with context_dim={unet.context_dim}"
             )
+    if image_backbone is backbone:
+        # Files hold a model once, and would miss it in one of both places.
+        raise ValueError("image_backbone must be another model than backbone, or None")
     channels = vae.latent_channels
     takes = [channels, 2 * channels + 1]
     _check_channels("backbone", backbone, takes, channels)

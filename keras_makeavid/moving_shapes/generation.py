@@ -65,7 +65,7 @@ def generate_videos(
     prompts: Sequence[str],
     num_seeds: int = 4,
     num_frames: int | None = None,
-    num_steps: int = 20,
+    num_steps: int | None = None,
     guidance_scale: float | None = None,
     hints: bool = False,
     spatial_only: bool = False,

@@ -9,8 +9,10 @@ from keras_makeavid.files import StrPath
 
 # KerasHub writes one of these: of a task, of one model, and of one in several files.
 _MARKERS = ("task.json", "model.weights.h5", "model.weights.json")
-# What they are in, of all that a repository may have.
-PRESET_FILES = ("*.json", "*.weights.h5", "assets/*")
+# An adapter that distils the UNet; few presets have one.
+FEW_STEPS_FILE = "few_steps.safetensors"
+# What presets are in, of all that a repository may have.
+PRESET_FILES = ("*.json", "*.weights.h5", "assets/*", FEW_STEPS_FILE)
 HUB_PREFIX = "hf://"
 _HUB_HANDLE = re.compile(rf"{HUB_PREFIX}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 

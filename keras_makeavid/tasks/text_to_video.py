@@ -18,8 +18,18 @@ from keras_makeavid.files import StrPath, existing_file, folder_written_aside
 from keras_makeavid.freeinit import mixed_noise
 from keras_makeavid.given_frames import REPEATED, GivenFrames
 from keras_makeavid.models import AutoencoderKL, AutoencoderTiny, UNetPseudo3D, loading
-from keras_makeavid.models.parts import SIZE_STEP, TASK_DEFAULTS, check_parts
-from keras_makeavid.presets import HUB_PREFIX, repository_of
+from keras_makeavid.models.parts import (
+    FEW_STEPS,
+    SIZE_STEP,
+    TASK_DEFAULTS,
+    check_parts,
+)
+from keras_makeavid.presets import (
+    FEW_STEPS_FILE,
+    HUB_PREFIX,
+    preset_folder,
+    repository_of,
+)
 from keras_makeavid.previews import Preview, fit_colours
 from keras_makeavid.progress import step_progress
 from keras_makeavid.sampling import (
@@ -29,6 +39,7 @@ from keras_makeavid.sampling import (
     nearest_frames,
 )
 from keras_makeavid.schedulers import NoiseSchedule, Scheduler, get_scheduler
+from keras_makeavid.schedulers.registry import SCHEDULERS
 from keras_makeavid.tasks import inputs
 from keras_makeavid.tasks.adapters import AdaptableTask
 from keras_makeavid.tasks.preset_source import as_preset
@@ -63,16 +74,20 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         fps: Frames a second that its videos are meant for.
         given_frames: Which frames the UNet was trained to fill videos in from: the
             shares of a `GivenFrames`, or that itself. `None` is the published form.
+        num_steps: Default number of sampling steps.
+        scheduler: Name of the default scheduler, as `get_scheduler` knows it.
         origin: Of what its weights were made, as far as known: the `"base_model"`, a
             repository of the hub, and the `"license"`, as the hub names it.
 
     Raises:
-        ValueError: If the models do not go together.
+        ValueError: If the models do not go together, or the scheduler is not known.
 
     Attributes:
         low_memory: Whether `generate` takes less memory, and longer: the two passes of
             guidance follow one another, and each part is on the accelerator only while
             it works. Videos are the same but for rounding. Not saved.
+        few_steps_file: The adapter for few steps of the preset that the task is of, a
+            path, if that has one. Not saved.
 
     Example:
     ```python
@@ -99,6 +114,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         guidance_scale: float = 15.0,
         fps: float = 8.0,
         given_frames: GivenFrames | Mapping[str, float] | None = None,
+        num_steps: int = 20,
+        scheduler: str = "dpm++2m",
         origin: Mapping[str, str] | None = None,
         **kwargs,
     ):
@@ -116,6 +133,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         self.input_spec = None
         self.autocast = False
         self.low_memory = False
+        self.few_steps_file: Path | None = None
         # What decodes fast, if it is loaded. Keras does not look for layers in here.
         self._fast = types.SimpleNamespace(model=None)
         self.height = height
@@ -123,11 +141,14 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         self.num_frames = num_frames
         self.guidance_scale = guidance_scale
         self.fps = fps
+        self.num_steps = num_steps
+        self.scheduler = scheduler
         self.origin = dict(origin or {})
         if not isinstance(given_frames, GivenFrames):
             given_frames = GivenFrames(given_frames or REPEATED)
         self._given_frames = given_frames
         check_parts(backbone, text_encoder, vae, image_backbone)
+        check_choice("scheduler", scheduler, tuple(SCHEDULERS))
 
         self._make_text_program()
         self._make_denoising_loops()
@@ -141,6 +162,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         motion: StrPath | None = None,
         dtype: str | keras.DTypePolicy | None = None,
         low_memory: bool = False,
+        few_steps: bool | None = False,
         **kwargs: Any,
     ) -> TextToVideo:
         """Make the task of a preset, or of a checkpoint of Stable Diffusion 1.x.
@@ -164,11 +186,15 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 `"float32"` or `"mixed_bfloat16"`. Where the UNet calculates in float16,
                 VAE and text encoder do in float32.
             low_memory: The task's `low_memory`.
+            few_steps: Whether to load the adapter `few_steps.safetensors` of the
+                preset, by which it makes videos in few steps without guidance; `None`
+                is where it has one. `num_steps`, `scheduler` and `guidance_scale` of
+                the task are then what such adapters want.
             **kwargs: As those of KerasHub's method.
 
         Raises:
             ValueError: If there is no such preset or dtype, or the checkpoint is
-                damaged or of another family.
+                damaged or of another family, or has no adapter for `few_steps`.
 
         Example:
         ```python
@@ -176,6 +202,10 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         ```
         """
         folder = as_preset(preset, motion)
+        adapter = Path(preset_folder(folder), FEW_STEPS_FILE)
+        if few_steps and not adapter.is_file():
+            expected = f"few_steps needs a preset with an adapter, {FEW_STEPS_FILE}"
+            raise ValueError(f"{expected}. Received: {preset}")
         if load_weights and Path(folder, "task.json").is_file():
             # KerasHub would leave the parts that it lacks as they were drawn.
             existing_file(Path(folder, "task.weights.h5"))
@@ -186,6 +216,11 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         if str(preset).startswith(HUB_PREFIX):
             task.origin["base_model"], _ = repository_of(str(preset))
         task.low_memory = low_memory
+        task.few_steps_file = adapter if adapter.is_file() else None
+        if task.few_steps_file is not None and few_steps is not False:
+            task.load_lora(task.few_steps_file)
+            for name, value in FEW_STEPS.items():
+                setattr(task, name, value)
         return task
 
     @property
@@ -273,7 +308,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         overlap: int | None = None,
         blend: str = "pyramid",
         shared_noise: bool = False,
-        num_steps: int = 20,
+        num_steps: int | None = None,
         guidance_scale: float | None = None,
         image_guidance_scale: float | None = None,
         guidance_rescale: float = 0.0,
@@ -282,7 +317,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         cache_layers: int = 2,
         freeu: Sequence[float] | None = None,
         free_init: int = 1,
-        scheduler: str | Scheduler = "dpm++2m",
+        scheduler: str | Scheduler | None = None,
         spatial_only: bool = False,
         seed: int | Sequence[int] | None = None,
         progress: bool | Callable[[int, int], None] = False,
@@ -328,7 +363,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
                 `"pyramid"`, or all alike, `"uniform"`.
             shared_noise: Whether all windows start from the noise of the first, in
                 other orders, which makes them more alike (FreeNoise, arXiv 2310.15169).
-            num_steps: Number of sampling steps.
+            num_steps: Number of sampling steps; `None` is the task's own.
             guidance_scale: Weight of the prompt against the negative prompt; `None` is
                 the task's own. 1 is without guidance and costs half.
             image_guidance_scale: That for the first frame; `None` is `guidance_scale`.
@@ -347,7 +382,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             free_init: How often a video is made, each time from noise that has the low
                 frequencies of the one before (arXiv 2312.07537), for less flicker.
             scheduler: A name that `get_scheduler` knows, such as `"dpm++2m"`, `"lcm"`
-                or `"euler-ancestral"`, or a `Scheduler`.
+                or `"euler-ancestral"`, or a `Scheduler`; `None` is the task's own.
             spatial_only: Leave out the temporal parts: each frame is its own image.
             seed: A number (sample `i` takes `seed + i`), a list, or `None`.
             progress: `True` shows a bar; a function gets `(step, num_steps)` at each.
@@ -388,7 +423,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         at_once = num_frames if windows is None else windows.shares.shape[1]
         self.backbone.check_frames(at_once)
         texts, text_shares = inputs.over_time(changing, num_frames)
-        num_steps = inputs.as_count("num_steps", num_steps)
+        num_steps = inputs.as_count("num_steps", num_steps, self.num_steps)
         guidance_scale = inputs.as_scale(
             "guidance_scale", guidance_scale, self.guidance_scale
         )
@@ -444,6 +479,7 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
         preview_every = inputs.as_count("preview_every", preview_every)
         check_choice("output", output, ("video", "latents"))
         strength = 1.0 if video is None else inputs.as_scale("strength", strength)
+        scheduler = self.scheduler if scheduler is None else scheduler
         table = get_scheduler(scheduler, self.schedule).table(num_steps, strength)
         levels = self.schedule.noise_scale(table.timesteps)
         guided = np.flatnonzero((low <= levels) & (levels <= high))

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_makeavid.files import StrPath
 from keras_makeavid.json_files import write_json
+from keras_makeavid.models.parts import FEW_STEPS
 from keras_makeavid.recipes import Recipe, load_recipe
 from keras_makeavid.tasks import TextToVideo
 from keras_makeavid.training import phases
@@ -404,6 +405,8 @@ class _Run:
         if self._phase.stage.objective == "autoencoder":
             loader = phases.open_loader(self._phase.stage, self._recipe.run.seed, task)
             task = phases.with_parts(task, vae=with_unit_latents(task.vae, loader))
+        if self._phase.stage.objective == "distillation":
+            task = phases.with_parts(task, **FEW_STEPS)
         task.save_to_preset(self._folder.preset)
 
     def _steps_done(self, position: Position) -> int:

@@ -44,7 +44,6 @@ def test_settings_are_the_default_and_all_that_differ(passes):
         guidance=[None, 1.0],
         caches=[1, 3],
         intervals=[(0.0, 1.0), (0.8, 1.0)],
-        adapter="lcm.safetensors",
         distilled_steps=[4],
     )
     default = passes.Setting(20, "dpm++2m", 2.0)

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import weights_tools
 from keras_makeavid import TextToVideo
+from keras_makeavid.training import add_lora
 from weights_tools.formats import open_tensors
 
 PARTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
@@ -172,6 +173,14 @@ def test_the_model_of_first_frames_is_dropped_with_its_parameters(
     report = weights_tools.convert(task, tmp_path / "sd.safetensors", "ldm")
     assert report.parts == ("unet", "vae", "text_encoder")
     assert report.dropped["image_unet"] == image.count_params()
+
+
+def test_a_model_with_adapters_is_refused(video_unet, tmp_path):
+    adapted = type(video_unet).from_config(video_unet.get_config())
+    add_lora(adapted, rank=2, alpha=2.0)
+    with pytest.raises(ValueError, match="must have its adapters merged"):
+        weights_tools.convert(adapted, tmp_path / "out", "makeavid_torch")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_keras_archive_is_read(video_unet, tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from keras_makeavid.app.handlers import Handlers, Made, Step, Uploads
 from keras_makeavid.app.request import check_form, form_of, form_of_link, link_of
 from keras_makeavid.app.sessions import MOST_VIDEOS, Cancelled, Sessions, Worker
 from keras_makeavid.cli import main
+from keras_makeavid.presets import FEW_STEPS_FILE
 from keras_makeavid.training import add_lora, save_lora
 
 FEW = {"prompt": "a cat", "steps": 2, "frames": 3, "seed": 5, "keep_seed": True}
@@ -77,9 +79,20 @@ def test_a_seed_that_is_not_kept_is_drawn(make):
     assert len(seeds) == 3
 
 
-@pytest.mark.parametrize("kind", ["hint", "keyframes", "video", "lora", "long"])
+@pytest.fixture
+def adapter(make_unet, tmp_path):
+    unet = make_unet(1)
+    add_lora(unet, rank=2, alpha=2)
+    for variable in unet.variables:
+        if "lora_kernel" in variable.path:
+            variable.assign(0.3 * np.ones(variable.shape, "float32"))
+    save_lora(unet, tmp_path / "style.safetensors")
+    return tmp_path / "style.safetensors"
+
+
+@pytest.mark.parametrize("kind", ["hint", "keyframes", "video", "lora", "few", "long"])
 def test_the_lines_and_the_command_make_the_same_video(
-    kind, make, preset, task, make_unet, pictures, tmp_path, monkeypatch
+    kind, make, preset, task, adapter, pictures, tmp_path, monkeypatch, request
 ):
     if kind == "hint":
         made = make(uploads=Uploads(*pictures))[-1]
@@ -90,12 +103,16 @@ def test_the_lines_and_the_command_make_the_same_video(
         frames = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), "uint8")
         video.write_video(clip, frames, fps=8)
         made = make(uploads=Uploads(video=clip), strength=0.5)[-1]
-    elif kind == "lora":
-        unet = make_unet(1)
-        add_lora(unet, rank=2, alpha=2)
-        save_lora(unet, tmp_path / "style.safetensors")
+    elif kind in ("lora", "few"):
         before = make()[-1]
-        made = make(uploads=Uploads(lora=tmp_path / "style.safetensors"))[-1]
+        if kind == "few":
+            own = shutil.copy(adapter, preset / FEW_STEPS_FILE)
+            request.addfinalizer(own.unlink)
+            monkeypatch.setattr(task, "few_steps_file", own)
+            made = make(few_steps=True)[-1]
+            assert before.path.read_bytes() != made.path.read_bytes()
+        else:
+            made = make(uploads=Uploads(lora=adapter))[-1]
         assert task.lora_scales == {}
         assert before.path.read_bytes() == make()[-1].path.read_bytes()
     else:
@@ -107,7 +124,7 @@ def test_the_lines_and_the_command_make_the_same_video(
         if path.name not in ("video.mp4", "video.gif"):
             (folder / path.name).write_bytes(path.read_bytes())
     if kind == "lora":
-        os.rename(tmp_path / "style.safetensors", folder / "style.safetensors")
+        os.rename(adapter, folder / adapter.name)
     monkeypatch.chdir(folder)
     namespace: dict = {}
     exec(made.request.as_python(), namespace)

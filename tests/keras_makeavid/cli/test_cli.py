@@ -128,8 +128,8 @@ def test_help_of_a_command_ends_with_an_example_that_parses(command, capsys):
 @pytest.mark.parametrize(
     ("command", "defaults"),
     [
-        ("generate", ["20", "dpm++2m"]),
-        ("evaluate", ["24", "4", "20", "evaluation"]),
+        ("generate", ["white", "0.6"]),
+        ("evaluate", ["24", "4", "evaluation"]),
         ("encode", ["0.0"]),
         ("train", ["never"]),
     ],
@@ -580,7 +580,36 @@ def test_a_preset_s_own_defaults_are_taken(task, tmp_path, monkeypatch):
     places = ("--preset", tmp_path / "preset", "--out", tmp_path / "cat.mp4")
     assert run("generate", "a cat", *places) == 0
     assert seen["num_frames"] is seen["guidance_scale"] is None
+    assert seen["num_steps"] is seen["scheduler"] is None
     assert video.probe(tmp_path / "cat.mp4").fps == 5
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), None),
+        (("--few-steps", "--steps", "2"), True),
+        (("--no-few-steps",), False),
+        (("--steps", "20"), False),
+        (("--guidance", "5"), False),
+        (("--negative", "a dog"), False),
+        (("--scheduler", "ddim"), False),
+    ],
+)
+def test_few_steps_are_usual_where_nothing_is_said_of_sampling(
+    options, expected, preset, tmp_path, monkeypatch
+):
+    asked = []
+
+    def from_preset(preset, **options):
+        asked.append(options["few_steps"])
+        raise ValueError("asked")
+
+    monkeypatch.setattr(TextToVideo, "from_preset", from_preset)
+    places = ("--preset", preset, "--out", tmp_path / "cat.mp4")
+    assert run("generate", "a cat", *places, *options) == 2
+    assert asked == [expected]
 
 
 @pytest.mark.once

@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import shutil
 
 import keras
 import numpy as np
@@ -13,7 +14,9 @@ from running import runner
 from safetensors.torch import load_file, save_file
 
 import weights_tools
+from keras_makeavid import TextToVideo
 from keras_makeavid.models import UNetPseudo3D
+from keras_makeavid.presets import FEW_STEPS_FILE
 from keras_makeavid.training import add_lora
 from keras_makeavid.training.phases import with_parts
 from weights_tools.architectures import variables_of
@@ -311,6 +314,53 @@ def test_no_change_of_adapters_compiles_anything_anew(lora_task, files, hint):
     finally:
         jax.monitoring.clear_event_listeners()
     assert (full != plain).any() and (half != full).any()
+
+
+@pytest.fixture
+def few_steps(lora_task, files, tmp_path):
+    """A preset with an adapter that distils it, or so it says."""
+    lora_task.save_to_preset(tmp_path / "few")
+    shutil.copy(files / "first.safetensors", tmp_path / "few" / FEW_STEPS_FILE)
+    return tmp_path / "few"
+
+
+def test_a_preset_samples_in_few_steps_by_its_adapter(few_steps, lora_task, files):
+    plain = TextToVideo.from_preset(few_steps)
+    assert (plain.num_steps, plain.scheduler) == (20, "dpm++2m")
+    assert not plain.lora_scales
+    assert plain.few_steps_file == few_steps / FEW_STEPS_FILE
+    task = TextToVideo.from_preset(few_steps, few_steps=True)
+    assert TextToVideo.from_preset(few_steps, few_steps=None).lora_scales
+    sampling = (task.num_steps, task.scheduler, task.guidance_scale)
+    assert sampling == (4, "lcm", 1.0)
+    lora_task.load_lora(files / "first.safetensors")
+    for ours, theirs in zip(task.get_weights(), lora_task.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    lora_task.unload_lora()
+
+
+def test_few_steps_are_saved_and_equal_what_is_asked_for(few_steps, tmp_path):
+    task = TextToVideo.from_preset(few_steps, few_steps=True)
+    steps = []
+    options = {"num_frames": 2, "height": 128, "width": 128, "seed": 0}
+    video = task.generate("a cat", progress=lambda *step: steps.append(step), **options)
+    # As many for the first frame.
+    assert steps[-1] == (8, 8)
+    asked = {"num_steps": 4, "scheduler": "lcm", "guidance_scale": 1.0}
+    np.testing.assert_array_equal(task.generate("a cat", **asked, **options), video)
+    task.save_to_preset(tmp_path / "merged")
+    merged = TextToVideo.from_preset(tmp_path / "merged")
+    assert not merged.lora_scales
+    # Another program: rounding may differ.
+    difference = merged.generate("a cat", **options).astype(int) - video
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.once
+def test_few_steps_without_an_adapter_are_refused(preset):
+    with pytest.raises(ValueError, match="needs a preset with an adapter, few_steps"):
+        TextToVideo.from_preset(preset, few_steps=True)
+    assert TextToVideo.from_preset(preset, few_steps=None).scheduler == "dpm++2m"
 
 
 def test_a_scale_of_zero_and_unloading_one_of_two_leave_the_rest(lora_task, files):

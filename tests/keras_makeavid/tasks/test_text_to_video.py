@@ -649,6 +649,10 @@ def test_parts_that_do_not_fit_each_other_are_refused(task, make_unet):
         ValueError, match="image_backbone must take 4 or 9 .* in_channels=5"
     ):
         variant(task, image_backbone=five)
+    with pytest.raises(ValueError, match="another model than backbone"):
+        variant(task, image_backbone=task.backbone)
+    with pytest.raises(ValueError, match="scheduler must be one of .* Received: 'x'"):
+        variant(task, scheduler="x")
     narrow = TextEncoder(
         vocabulary_size=58,
         embedding_dim=8,

@@ -252,6 +252,8 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     finished = train(recipe, resume="auto")
     whole = train(make_recipe(stage=stages, run={"folder": str(tmp_path / "whole")}))
     tasks = [TextToVideo.from_preset(str(run.preset)) for run in (finished, whole)]
+    sampling = (tasks[0].num_steps, tasks[0].scheduler, tasks[0].guidance_scale)
+    assert sampling == (4, "lcm", 1.0)
     for ours, theirs in zip(*(values(task.backbone) for task in tasks), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     losses = [
