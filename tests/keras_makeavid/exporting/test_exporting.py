@@ -1,5 +1,6 @@
 """What is exported makes the videos that Keras makes."""
 
+import functools
 import importlib.util
 import os
 import shutil
@@ -63,6 +64,7 @@ def _runner(folder):
     spec = importlib.util.spec_from_file_location("run", folder / "run.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    module.load = functools.cache(module.load)
     return module
 
 
