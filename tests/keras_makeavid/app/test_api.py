@@ -37,7 +37,7 @@ def page(preset, tmp_path_factory):
         yield page
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(page):
     return gradio_client.Client(page[0], verbose=False, max_workers=64)
 
