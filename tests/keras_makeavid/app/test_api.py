@@ -30,6 +30,35 @@ FORM = NO_FILES | {
 }
 
 
+# Before there is another page, whose queue takes the time of both.
+def test_the_space_starts_as_it_stands(tmp_path):
+    folder = Path(__file__).parents[3] / "spaces"
+    front = (folder / "README.md").read_text().split("---")[1]
+    assert "sdk: gradio" in front and "app_file: app.py" in front
+    environment = {**os.environ, "GRADIO_SERVER_PORT": "7899"}
+    log = tmp_path / "log.txt"
+    with open(log, "w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-u", "app.py"],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        for _ in range(3000):
+            if "The page is at" in log.read_text() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        client = gradio_client.Client("http://127.0.0.1:7899", verbose=False)
+        sent = NO_FILES | {"prompt": "a red star", "steps": 2, "frames": 2}
+        assert client.predict(**sent, api_name="/generate")[0].startswith("Made in ")
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+    assert "Traceback" not in log.read_text()
+
+
 @pytest.fixture(scope="module")
 def page(preset, tmp_path_factory):
     log = tmp_path_factory.mktemp("app") / "log.txt"
@@ -133,31 +162,3 @@ def test_a_full_queue_says_so(page):
     with pytest.raises(Exception, match="(?i)queue is full"):
         jobs[-1].result(timeout=60)
     # Those that wait are left to the page's end, which is not to take them.
-
-
-def test_the_space_starts_as_it_stands(tmp_path):
-    folder = Path(__file__).parents[3] / "spaces"
-    front = (folder / "README.md").read_text().split("---")[1]
-    assert "sdk: gradio" in front and "app_file: app.py" in front
-    environment = {**os.environ, "GRADIO_SERVER_PORT": "7899"}
-    log = tmp_path / "log.txt"
-    with open(log, "w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-u", "app.py"],
-            cwd=folder,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        for _ in range(3000):
-            if "The page is at" in log.read_text() or process.poll() is not None:
-                break
-            time.sleep(0.1)
-        client = gradio_client.Client("http://127.0.0.1:7899", verbose=False)
-        sent = NO_FILES | {"prompt": "a red star", "steps": 2, "frames": 2}
-        assert client.predict(**sent, api_name="/generate")[0].startswith("Made in ")
-    finally:
-        process.terminate()
-        assert process.wait(60) == 0
-    assert "Traceback" not in log.read_text()
