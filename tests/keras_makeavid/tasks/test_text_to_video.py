@@ -718,9 +718,6 @@ np.save(out, frames)
 """
 
 
-@pytest.mark.skipif(
-    keras.config.backend() == "jax", reason="the same two backends as under PyTorch"
-)
 def test_a_preset_gives_the_same_video_on_another_backend(
     preset, hint, video, tmp_path
 ):
