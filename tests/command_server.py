@@ -130,8 +130,11 @@ def main(address: str, commands: str):
     import torch
 
     from keras_makeavid import TextToVideo, data, training, video  # noqa: F401
+    from keras_makeavid.training import image_objectives
 
     torch.set_num_threads(1)
+    # The scale of latents is that of a few pictures.
+    image_objectives._IMAGES = 16
     for command in ("makeavid", "python"):
         script = Path(commands) / command
         script.write_text(

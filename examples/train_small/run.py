@@ -24,7 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 MAKEAVID = [sys.executable, "-m", "keras_makeavid"]
 SHORT_RECIPES = (
-    *("data.batch_size=8", "stage.*.length=2 steps"),
+    *("data.batch_size=2", "stage.*.length=2 steps"),
     *("stage.*.learning_rate.warmup=1 steps", "logs.tensorboard=false"),
 )
 
@@ -40,7 +40,7 @@ def steps(short: bool) -> list[list[dict[str, list[list]]]]:
         settings = [word for key in keys for word in ("--set", key)]
         return [*MAKEAVID, "train", HERE / recipe, "--resume", "auto", *settings]
 
-    clips, slow_clips, count, seeds = (8, 8, 1, 1) if short else (12000, 2000, 24, 4)
+    clips, slow_clips, count, seeds = (2, 2, 1, 1) if short else (12000, 2000, 24, 4)
     small = "makeavid_motions_small"
     weights = [*MAKEAVID, "weights"]
     finish = [sys.executable, HERE / "finish.py"]
@@ -52,6 +52,7 @@ def steps(short: bool) -> list[list[dict[str, list[list]]]]:
     # The name alone is that of the model that comes with the package.
     evaluate = [*MAKEAVID, "evaluate", "--preset", f"./{small}"]
     evaluate += ["--count", str(count), "--seeds", str(seeds)]
+    evaluate += ["--steps", "2"] if short else []
     images = {
         "new": [[sys.executable, HERE / "new_model.py", "new"]],
         "vae/preset": [train("vae.toml")],

@@ -44,6 +44,7 @@ def commands(name: str, setting: str | None, short: bool) -> dict[str, list]:
     evaluate = [*MAKEAVID, "evaluate", "--preset", f"{folder}/preset", "--hints"]
     evaluate += ["--out", f"{folder}/evaluation", "--count", "1" if short else "16"]
     evaluate += ["--seeds", "1" if short else "2"]
+    evaluate += ["--steps", "2"] if short else []
     # What finish.py would give them.
     evaluate += ["--frames", "16", "--guidance", "2"]
     # So short a training reaches none.

@@ -83,13 +83,21 @@ def test_the_count_of_what_goes_round_counts_just_that():
 @pytest.mark.slow
 def test_the_small_model_is_fine_tuned_by_the_commands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    generate = TextToVideo.generate
+    monkeypatch.setattr(
+        TextToVideo,
+        "generate",
+        lambda task, *values, **options: generate(
+            task, *values, **{**options, "num_steps": 1}
+        ),
+    )
     folder = EXAMPLES / "fine_tune"
     draw = runpy.run_path(str(folder / "draw_clips.py"))
-    draw["main"].__globals__["COUNT"] = 4
+    draw["main"].__globals__["COUNT"] = 2
     draw["main"](["clips"])
     preset = ("--preset", DEFAULT_PRESET)
     assert main(["encode", "clips", "dataset", *preset, "--fps", "8"]) == 0
-    short = ("--set", "stage.all.length=4 steps", "--set", "data.batch_size=2")
+    short = ("--set", "stage.all.length=2 steps", "--set", "data.batch_size=2")
     short += ("--set", "stage.all.learning_rate.warmup=1 steps")
     assert main(["train", str(folder / "recipe.toml"), *short]) == 0
     trained, before = map(TextToVideo.from_preset, ("circling/preset", DEFAULT_PRESET))

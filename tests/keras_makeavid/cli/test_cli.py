@@ -423,7 +423,7 @@ def test_train_writes_a_preset_whose_temporal_weights_have_moved(
 def test_train_ends_at_sigterm_with_its_exit_code_and_goes_on(
     train_arguments, tmp_path, capfd
 ):
-    longer = (*train_arguments, "--set=stage.temporal.length=100 epochs")
+    longer = (*train_arguments, "--set=stage.temporal.length=40 epochs")
     metrics = tmp_path / "run" / "metrics.jsonl"
 
     def stop():
@@ -438,7 +438,7 @@ def test_train_ends_at_sigterm_with_its_exit_code_and_goes_on(
     assert "--resume auto continues at step" in capfd.readouterr().err
     assert run(*longer, "--resume", "auto") == 0
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
-    assert steps == list(range(1, 201))
+    assert steps == list(range(1, 81))
 
 
 def test_generate_writes_the_frames_that_the_task_generates(

@@ -207,9 +207,9 @@ def test_from_preset_puts_modules_into_a_checkpoint(
 def batches(width):
     random = np.random.default_rng(0)
     # Something that moves: the noise of one frame, shifted from frame to frame.
-    frame = random.standard_normal((4, 8, 8, 4))
-    frames = [np.roll(frame, i, axis=2) for i in range(4)]
-    context = random.standard_normal((4, 77, width))
+    frame = random.standard_normal((2, 8, 8, 4))
+    frames = [np.roll(frame, i, axis=2) for i in range(3)]
+    context = random.standard_normal((2, 8, width))
     return {
         "latents": np.stack(frames, axis=1).astype("float16"),
         "context": context.astype("float16"),
@@ -226,9 +226,9 @@ def values(task):
 def test_the_modules_train_and_the_loss_falls(preset, trainable, tmp_path):
     task = TextToVideo.from_preset(str(preset))
     before = values(task)
-    task.compile(keras.optimizers.Adam(3e-3), trainable=trainable, seed=0)
+    task.compile(keras.optimizers.Adam(6e-3), trainable=trainable, seed=0)
     data = batches(task.backbone.context_dim)
-    history = task.fit(data, batch_size=4, epochs=40, verbose=0).history["loss"]
+    history = task.fit(data, batch_size=2, epochs=20, verbose=0).history["loss"]
     assert np.mean(history[-10:]) < 0.9 * np.mean(history[:10])
     if trainable == "lora":
         return

@@ -49,7 +49,7 @@ def test_fit_of_the_model_in_the_box_begins_at_its_own_loss(tmp_path):
     # With few frames to make, the loss depends little on the noise that is drawn.
     task.compile(given_frames={"every 4": 1}, seed=0)
     dataset = LatentDataset(
-        tmp_path, num_frames=task.num_frames, batch_size=16, samples_per_epoch=64
+        tmp_path, num_frames=task.num_frames, batch_size=8, samples_per_epoch=16
     )
     # 0.030 to 0.036; with the scale or the schedule of Stable Diffusion 0.25 and more.
     assert task.fit(dataset, verbose=0).history["loss"][0] < 0.06
@@ -90,12 +90,12 @@ def test_what_trains_is_what_was_asked_for(tiny, batches, trainable):
             np.testing.assert_array_equal(value, old[path])
 
 
-@pytest.mark.parametrize("trainable", ["all", "lora"])
-def test_what_was_trained_generates_and_is_saved(
-    tiny, batches, hint, trainable, tmp_path
-):
+@pytest.mark.parametrize(
+    "trainable", ["all", pytest.param("lora", marks=pytest.mark.once)]
+)
+def test_what_was_trained_generates_and_is_saved(tiny, batches, trainable, tmp_path):
     def generate(task):
-        options = {"num_frames": 2, "num_steps": 2, "seed": 0, "hint_image": hint}
+        options = {"num_frames": 2, "num_steps": 2, "seed": 0}
         return task.generate("a cat", guidance_scale=5.0, **options)
 
     before = generate(tiny)
@@ -139,19 +139,18 @@ def test_a_saved_task_trains_on_as_it_was_compiled(tiny, batches, tmp_path):
 class Looks(keras.callbacks.Callback):
     """Uses the task between steps."""
 
-    def __init__(self, hint):
+    def __init__(self):
         super().__init__()
-        self.hint = hint
         self.videos = []
 
     def on_train_batch_end(self, batch, logs=None):
         assert isinstance(self.model, TextToVideo) and "loss" in logs
         options = {"num_frames": 2, "num_steps": 1, "guidance_scale": 1.0, "seed": 0}
-        self.videos.append(self.model.generate("a", hint_image=self.hint, **options))
+        self.videos.append(self.model.generate("a", **options))
 
 
-def test_callbacks_of_keras_work(tiny, batches, hint, tmp_path):
-    looks = Looks(hint)
+def test_callbacks_of_keras_work(tiny, batches, tmp_path):
+    looks = Looks()
     callbacks = [
         keras.callbacks.ModelCheckpoint(
             tmp_path / "best.keras", monitor="loss", save_best_only=True

@@ -10,12 +10,18 @@ from keras_makeavid import TextToVideo
 from keras_makeavid.models import AutoencoderKL
 from keras_makeavid.moving_shapes import MotionClips
 from keras_makeavid.recipes import RecipeError
-from keras_makeavid.training import read_metrics, train
+from keras_makeavid.training import image_objectives, read_metrics, train
 from keras_makeavid.training.phases import with_parts
 from keras_makeavid.video import write_image
 
 PICTURES = {"source": "motions", "batch_size": 2, "samples_per_epoch": 4}
 RATE = {"peak": 1e-2}
+
+
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch):
+    """The scale of latents is that of 64 pictures."""
+    monkeypatch.setattr(image_objectives, "_IMAGES", 64)
 
 
 def parts_of(preset):

@@ -316,7 +316,7 @@ def test_it_gives_up_with_a_report_after_the_last_roll_back(make_recipe, tmp_pat
 # Checkpoints that are not there.
 
 
-@not_tensorflow
+@pytest.mark.once
 def test_a_corrupt_newest_checkpoint_is_reported_and_the_one_before_used(
     make_recipe, tmp_path, capfd
 ):
