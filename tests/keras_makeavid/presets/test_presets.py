@@ -106,6 +106,21 @@ def test_it_shows_what_it_is_asked_for(task):
     assert measured.shuffled().rate("motion") < 0.5
 
 
+@pytest.mark.slow
+def test_in_four_steps_it_shows_the_same():
+    task = TextToVideo.from_preset(DEFAULT_PRESET, few_steps=True)
+    count = 12 if keras.config.backend() == "torch" else 6
+    videos = moving_shapes.generate_videos(
+        task, moving_shapes.default_prompts(count), num_seeds=1
+    )
+    measured = moving_shapes.evaluate(videos)
+    for split in ("seen", "held_out"):
+        part = measured.of_split(split)
+        assert part.rate("colour") == 1
+        assert part.rate("motion") >= 0.9
+        assert part.rate("shape") >= 0.9
+
+
 @pytest.mark.once
 @pytest.mark.slow
 def test_it_sets_a_hint_in_motion(task):
