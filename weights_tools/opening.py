@@ -192,6 +192,8 @@ def _open_preset(folder, stack, overrides) -> Checkpoint:
     checkpoint = Checkpoint({component.kind: component})
     if (folder / TASK_FILE).is_file():
         _open_task(folder, stack, checkpoint)
+    if (folder / presets.FEW_STEPS_FILE).is_file():
+        checkpoint.left_out = (f"{presets.FEW_STEPS_FILE}: an adapter of the preset",)
     return checkpoint
 
 

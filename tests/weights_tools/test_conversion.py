@@ -55,6 +55,13 @@ def test_every_byte_of_a_pipeline_comes_back(pipeline, tmp_path, layout):
     assert_same_tensors(tensors_of(pipeline), tensors_of(tmp_path / "back"))
 
 
+def test_a_preset_s_adapter_is_told_to_be_left_out(inflated, tmp_path):
+    preset = shutil.copytree(inflated, tmp_path / "preset")
+    (preset / "few_steps.safetensors").touch()
+    report = weights_tools.convert(preset, tmp_path / "out", "diffusers")
+    assert report.left_out == ("few_steps.safetensors: an adapter of the preset",)
+
+
 def test_every_byte_of_a_pipeline_comes_back_from_a_preset(
     pipeline, inflated, tmp_path
 ):
