@@ -18,10 +18,11 @@ EXAMPLE = 'makeavid generate "a red star moving left" --seed 7 --out star.mp4'
 if TYPE_CHECKING:
     from keras_makeavid import TextToVideo
 
-# Who asks for one of these samples as the preset was trained.
+# Who asks for one of these samples as the preset was trained: few steps are measured
+# with prompts and hints alone.
 _NOT_IN_FEW = (
     *("steps", "scheduler", "guidance", "image_guidance", "negative", "freeu"),
-    *("quantize", "ray"),
+    *("mask", "keyframe", "video", "window", "prompt_at", "quantize", "ray"),
 )
 _FORMATS = ("mp4", "gif", "webp", "png")
 
@@ -67,7 +68,7 @@ def add_arguments(option) -> None:
     option("--window", type=int, help="frames made at once, in longer videos; else all")
     option("--overlap", type=int, help="frames that windows share; else a quarter")
     option("--shared-noise", default=False, help="windows share one noise, shuffled")
-    usual = ", as is usual where it has one and nothing else is said of sampling"
+    usual = ", as is usual where it has one and nothing is said of sampling or control"
     add_video_options(option, usual)
 
 

@@ -595,6 +595,7 @@ def test_a_preset_s_own_defaults_are_taken(task, tmp_path, monkeypatch):
         (("--guidance", "5"), False),
         (("--negative", "a dog"), False),
         (("--scheduler", "ddim"), False),
+        (("--prompt-at", "8=a dog"), False),
     ],
 )
 def test_few_steps_are_usual_where_nothing_is_said_of_sampling(
