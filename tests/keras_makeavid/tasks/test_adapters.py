@@ -341,11 +341,8 @@ def test_a_preset_samples_in_few_steps_by_its_adapter(few_steps, lora_task, file
 
 def test_few_steps_are_saved_and_equal_what_is_asked_for(few_steps, tmp_path):
     task = TextToVideo.from_preset(few_steps, few_steps=True)
-    steps = []
     options = {"num_frames": 2, "height": 128, "width": 128, "seed": 0}
-    video = task.generate("a cat", progress=lambda *step: steps.append(step), **options)
-    # As many for the first frame.
-    assert steps[-1] == (8, 8)
+    video = task.generate("a cat", **options)
     asked = {"num_steps": 4, "scheduler": "lcm", "guidance_scale": 1.0}
     np.testing.assert_array_equal(task.generate("a cat", **asked, **options), video)
     task.save_to_preset(tmp_path / "merged")
