@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # with prompts and hints alone.
 _NOT_IN_FEW = (
     *("steps", "scheduler", "guidance", "image_guidance", "negative", "freeu"),
-    *("mask", "keyframe", "video", "window", "prompt_at", "quantize", "ray"),
+    *("guidance_rescale", "prompts", "mask", "keyframe", "video", "window"),
+    *("prompt_at", "quantize"),
 )
 _FORMATS = ("mp4", "gif", "webp", "png")
 
@@ -186,7 +187,10 @@ def prepare(options) -> None:
     if (options.prompt is None) == (options.prompts is None):
         raise ValueError("One of PROMPT and --prompts is wanted, and not both.")
     check_at_least_one(options, "frames", "steps", "batch_size")
-    if options.few_steps is None and any(getattr(options, n) for n in _NOT_IN_FEW):
+    said = any(getattr(options, name) for name in _NOT_IN_FEW)
+    said |= tuple(options.guidance_interval) != (0, 1)
+    said |= options.cache_interval > 1 or options.free_init > 1
+    if options.few_steps is None and said:
         options.few_steps = False
     if options.prompts is not None:
         if options.format == "png":

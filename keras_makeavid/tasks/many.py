@@ -15,7 +15,6 @@ import msgspec
 from keras_makeavid import video
 from keras_makeavid.files import StrPath, read_text, remove_leftovers
 from keras_makeavid.json_files import parse_json, write_json
-from keras_makeavid.models.parts import FEW_STEPS
 from keras_makeavid.ray_workers import RayWorkers
 from keras_makeavid.tasks.text_to_video import TextToVideo
 from keras_makeavid.validation import Table, validate
@@ -149,7 +148,7 @@ def generate_many(
     report = ManyReport()
     facts: dict[str, dict[str, Any]] = {}
     waiting = {}
-    usual = {name: getattr(task, name) for name in FEW_STEPS}
+    usual = {"num_steps": task.num_steps, "scheduler": task.scheduler}
     for number, request in requests.items():
         told = msgspec.structs.asdict(request)
         given = {key: value for key, value in told.items() if value is not None}

@@ -188,8 +188,8 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             low_memory: The task's `low_memory`.
             few_steps: Whether to load the adapter `few_steps.safetensors` of the
                 preset, by which it makes videos in few steps without guidance; `None`
-                is where it has one. `num_steps`, `scheduler` and `guidance_scale` of
-                the task are then what such adapters want.
+                is where it has one, and weights are not in int8. `num_steps`,
+                `scheduler` and `guidance_scale` are then what such adapters want.
             **kwargs: As those of KerasHub's method.
 
         Raises:
@@ -217,7 +217,11 @@ class TextToVideo(loading.FromPreset, AdaptableTask):
             task.origin["base_model"], _ = repository_of(str(preset))
         task.low_memory = low_memory
         task.few_steps_file = adapter if adapter.is_file() else None
-        if task.few_steps_file is not None and few_steps is not False:
+        if few_steps is None:
+            # Adapters are merged into kernels that are not rounded.
+            is_int8 = any(v.dtype == "int8" for v in task.backbone.weights)
+            few_steps = task.few_steps_file is not None and not is_int8
+        if few_steps:
             task.load_lora(task.few_steps_file)
             for name, value in FEW_STEPS.items():
                 setattr(task, name, value)

@@ -596,6 +596,9 @@ def test_a_preset_s_own_defaults_are_taken(task, tmp_path, monkeypatch):
         (("--negative", "a dog"), False),
         (("--scheduler", "ddim"), False),
         (("--prompt-at", "8=a dog"), False),
+        (("--guidance-interval", "0", "0.8"), False),
+        (("--guidance-rescale", "0.7"), False),
+        (("--cache-interval", "3"), False),
     ],
 )
 def test_few_steps_are_usual_where_nothing_is_said_of_sampling(

@@ -339,6 +339,12 @@ def test_a_preset_samples_in_few_steps_by_its_adapter(few_steps, lora_task, file
     lora_task.unload_lora()
 
 
+@pytest.mark.once
+def test_few_steps_where_they_can_be_leave_int8_as_it_is(few_steps):
+    task = TextToVideo.from_preset(few_steps, dtype="int8_from_float32", few_steps=None)
+    assert not task.lora_scales and task.num_steps == 20
+
+
 def test_few_steps_are_saved_and_equal_what_is_asked_for(few_steps, tmp_path):
     task = TextToVideo.from_preset(few_steps, few_steps=True)
     options = {"num_frames": 2, "height": 128, "width": 128, "seed": 0}
