@@ -103,7 +103,7 @@ def test_adapters_on_the_modules_are_merged(make_recipe, motion_preset):
         "trainable": "lora",
         "length": "4 steps",
         "learning_rate": {"peak": 1e-1},
-        "lora": {"rank": 2, "layers": "temporal_modules"},
+        "lora": {"rank": 2, "layers": "temporal_modules.*attn"},
     }
     model = {"preset": str(motion_preset)}
     result = train(make_recipe(model=model, stage=[stage]))
