@@ -5,7 +5,7 @@ import importlib.util
 EXAMPLE = "makeavid export makeavid_motions_small exported --format onnx"
 # As `keras_makeavid.exporting` says, for which the choice of a backend cannot wait.
 _BACKENDS = dict.fromkeys(("onnx", "openvino"), "torch")
-_BACKENDS["saved_model"] = "tensorflow"
+_BACKENDS |= dict.fromkeys(("saved_model", "litert"), "tensorflow")
 
 
 def add_arguments(option) -> None:
@@ -15,7 +15,7 @@ def add_arguments(option) -> None:
     option("--format", choices=_BACKENDS, default="onnx", help="of which runtime")
     precisions = ("float32", "float16", "int8")
     option("--precision", choices=precisions, default="float32", help="of the weights")
-    option("--scheduler", default="dpm++2m", help="sampler, one without noise in steps")
+    option("--scheduler", help="sampler, one without noise in steps; else the preset's")
 
 
 def prepare(options) -> None:

@@ -21,6 +21,7 @@ import weights_tools
 from keras_makeavid import TextToVideo, presets
 from keras_makeavid.cli import main
 from keras_makeavid.models import UNetPseudo3D
+from keras_makeavid.presets import FEW_STEPS_FILE
 from keras_makeavid.training.phases import with_parts
 
 NAME = "you/shapes"
@@ -131,10 +132,11 @@ def test_a_dry_run_is_a_preset_with_a_card_whose_code_runs(
 def test_nothing_but_the_preset_goes_up(short, tmp_path):
     preset = shutil.copytree(short, tmp_path / "preset")
     (preset / "secrets.env").write_text("HF_TOKEN=hf_secret")
+    (preset / FEW_STEPS_FILE).write_bytes(b"an adapter")
     assert uploaded(preset, "--dry-run", tmp_path / "release") == 0
     made = contents(tmp_path / "release")
     assert made.pop("README.md")
-    assert made == contents(short)
+    assert made == {**contents(short), FEW_STEPS_FILE: b"an adapter"}
 
 
 def test_a_dry_run_replaces_an_older_one_but_neither_preset_nor_others(
