@@ -247,7 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=12, help="prompts of each kind")
     parser.add_argument("--seeds", type=int, default=2, help="videos of each prompt")
-    parser.add_argument("--steps", type=int, nargs="+", default=[20, 10, 5, 3, 2])
+    parser.add_argument("--steps", type=int, nargs="+", default=[20, 10, 5])
     parser.add_argument("--schedulers", nargs="+", default=["dpm++2m", "ddim"])
     parser.add_argument(
         "--guidance",
