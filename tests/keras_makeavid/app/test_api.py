@@ -35,13 +35,18 @@ def test_the_space_starts_as_it_stands(tmp_path):
     folder = Path(__file__).parents[3] / "spaces"
     front = (folder / "README.md").read_text().split("---")[1]
     assert "sdk: gradio" in front and "app_file: app.py" in front
-    environment = {**os.environ, "GRADIO_SERVER_PORT": "7899"}
+    # The package of ZeroGPU, as far as the page knows it.
+    told = "def GPU(f):\n    def on_gpu(*args):\n        print('on a GPU')\n"
+    told += "        return f(*args)\n    return on_gpu\n"
+    (tmp_path / "spaces.py").write_text(told)
+    places = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = {"GRADIO_SERVER_PORT": "7899", "PYTHONPATH": places}
     log = tmp_path / "log.txt"
     with open(log, "w") as output:
         process = subprocess.Popen(
             [sys.executable, "-u", "app.py"],
             cwd=folder,
-            env=environment,
+            env={**os.environ, **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -57,6 +62,7 @@ def test_the_space_starts_as_it_stands(tmp_path):
         process.terminate()
         assert process.wait(60) == 0
     assert "Traceback" not in log.read_text()
+    assert "on a GPU" in log.read_text()
 
 
 @pytest.fixture(scope="module")
