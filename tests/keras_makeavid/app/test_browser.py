@@ -26,6 +26,8 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium"),
 ]
 QUICK = "?steps=6&frames=8&prompt=a+red+star+moving+left"
+# Of the test picture of Chromium's camera.
+GREEN = (0, 136, 0)
 # Of a busy machine with two cores.
 WAIT = 240_000
 
@@ -59,9 +61,10 @@ def address(run_folder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def chromium():
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"]
-        )
+        # The camera is the browser's own test picture, and may be used.
+        camera = ("ui", "device")
+        words = ["--no-sandbox", *(f"--use-fake-{w}-for-media-stream" for w in camera)]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=words)
         yield browser
         browser.close()
 
@@ -97,6 +100,7 @@ def shoot():
         if folder := os.environ.get("SCREENSHOTS"):
             Path(folder).mkdir(parents=True, exist_ok=True)
             path = Path(folder, f"{name}.jpg")
+            page.wait_for_timeout(1000)  # What was scrolled to is to be drawn.
             page.screenshot(path=path, type="jpeg", quality=60, **options)
 
     return shoot
@@ -221,6 +225,19 @@ def test_a_mask_is_painted_on_a_picture(visit, shoot, tmp_path):
     assert mask[48, 50:78].min() == 255 and mask[:5].max() == 0
 
 
+def test_a_picture_of_the_camera_is_a_start(visit):
+    page = visit()
+    unfold(page, "Start from a picture")
+    page.locator("#hint button[aria-label=Webcam]").click()
+    page.locator("#hint").get_by_text("Click to Access Webcam").click()
+    shows(page.locator("#hint video"), GREEN)
+    page.locator("#hint button[aria-label='capture photo']").click()
+    shows(page.locator("#hint canvas").first, GREEN)
+    press(page, "Make the video")
+    hint = page.request.get(playing(page).replace("video.mp4", "hint.png"))
+    assert np.array(Image.open(io.BytesIO(hint.body())))[0, 0, 1] > 120
+
+
 def test_cancelling_ends_a_video_and_the_next_one_works(visit, shoot):
     page = visit("?steps=100&prompt=a+red+star")
     press(page, "Make the video")
@@ -261,7 +278,9 @@ def test_a_hostile_upload_is_refused_in_a_sentence(visit, shoot, tmp_path):
     page.get_by_label("Frames of the keyframes").fill("0")
     page.wait_for_timeout(1500)
     press(page, "Make the video")
-    page.get_by_text("cat.png is a page of a website").first.wait_for()
+    said = page.get_by_text("cat.png is a page of a website").first
+    said.wait_for()
+    said.scroll_into_view_if_needed()
     shoot(page, "refused")
     again = visit()
     press(again, "Make the video")
