@@ -91,6 +91,12 @@ class Evaluation:
         return _mean([result.measured.flicker for result in self.results])
 
     @property
+    def last_shape(self) -> float:
+        """Percent of videos that show the shape in their last quarter; NaN of none."""
+        kept = [r.measured.last_shape == r.description.shape for r in self.results]
+        return 100 * _mean(kept)
+
+    @property
     def hint_psnr(self) -> float:
         """Mean agreement with the hints in dB; NaN if there were none."""
         found = [result.hint_psnr for result in self.results]

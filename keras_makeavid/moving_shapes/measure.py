@@ -49,8 +49,10 @@ _LEAST_SHARE = 0.4
 class Measured:
     """What a video shows of its object and background; `None` is what has no name.
 
-    `flicker` is the mean change from frame to frame, in levels of 255, of pixels that
-    are background in both or inside of the object in both: motion explains none.
+    `last_shape` is that of the last quarter of the frames in which it is visible, by
+    themselves. `flicker` is the mean change from frame to frame, in levels of 255, of
+    pixels that are background in both or inside of the object in both: motion explains
+    none.
     """
 
     colour: str | None
@@ -58,6 +60,7 @@ class Measured:
     motion: str | None
     background: str | None
     flicker: float
+    last_shape: str | None = None
 
 
 def measure_video(frames: np.ndarray) -> Measured:
@@ -69,13 +72,15 @@ def measure_video(frames: np.ndarray) -> Measured:
         nothing = np.zeros(frames.shape[:3], "float32")
         return Measured(None, None, None, background, _flicker(frames, nothing))
     reach = outline_reach(segmentation)
-    shape = name_shape(outline_harmonics(reach))
+    harmonics = outline_harmonics(reach)
+    shape = name_shape(harmonics)
     return Measured(
         colour=name_colour(segmentation.rgb),
         shape=shape,
         motion=name_motion(track(segmentation, reach, shape), shape),
         background=background,
         flicker=_flicker(frames, segmentation.coverage),
+        last_shape=name_shape(harmonics[3 * len(harmonics) // 4 :]),
     )
 
 

@@ -74,7 +74,8 @@ def _rates_table(evaluation):
     for name in _RATES:
         rates = (_rate(part, name, i) for i, part in enumerate(parts.values()))
         rows.append([name, *rates])
-    means = {"flicker": "flicker, levels of 255"}
+    means = {"last_shape": "shape in the last quarter of frames, %"}
+    means["flicker"] = "flicker, levels of 255"
     if not math.isnan(evaluation.hint_psnr):
         means["hint_psnr"] = "first frame to hint, dB"
     for name, label in means.items():
@@ -145,6 +146,7 @@ def _as_data(evaluation, settings):
         split: {
             "videos": len(part.results),
             **{name: _finite(part.rate(name)) for name in _RATES},
+            "last_shape": _finite(part.last_shape),
             "flicker": _finite(part.flicker),
             "hint_psnr": _finite(part.hint_psnr),
         }

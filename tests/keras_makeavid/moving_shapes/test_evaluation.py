@@ -36,6 +36,10 @@ def test_with_shuffled_captions_rates_fall_to_chance(evaluation):
     assert control.shuffled() == evaluation.shuffled().shuffled()
 
 
+def test_true_clips_keep_their_shape_to_the_end(evaluation):
+    assert evaluation.last_shape > 99
+
+
 def test_what_is_wrong_is_named(clip_of):
     frames = clip_of("red", "star", "moving left", "grey")
     (result,) = evaluate([(frames, "a red square moving left on grey")]).results
@@ -70,7 +74,7 @@ def test_videos_are_taken_one_by_one_and_shown(clip_of):
 
 def test_rates_of_nothing_are_no_numbers():
     nothing = evaluate([])
-    for value in (nothing.rate("colour"), nothing.flicker, nothing.hint_psnr):
+    for value in (nothing.rate("colour"), nothing.flicker, nothing.last_shape):
         assert np.isnan(value)
 
 

@@ -102,9 +102,17 @@ def test_frames_in_random_order_lose_their_motion(motion, clip_of):
     assert mixed.count(motion) <= 3
 
 
+def test_a_shape_that_is_lost_at_last_is_seen(clip_of):
+    frames = clip_of("blue", "square", "spinning").copy()
+    assert measure_video(frames).last_shape == "square"
+    frames[12:] = clip_of("blue", "circle", "growing")[12:]
+    measured = measure_video(frames)
+    assert (measured.shape, measured.last_shape) == ("square", "circle")
+
+
 def test_one_frame_shows_all_but_the_motion(clip_of):
     measured = measure_video(clip_of("green", "triangle", "growing", "grey")[:1])
-    assert measured == Measured("green", "triangle", None, "grey", 0.0)
+    assert measured == Measured("green", "triangle", None, "grey", 0.0, "triangle")
 
 
 def test_an_empty_frame_shows_its_background_only():
