@@ -80,6 +80,8 @@ def export(
     check_choice(f"precision of {format}", precision, kind.precisions)
     check_choice(f"KERAS_BACKEND for {format}", keras.config.backend(), [kind.backend])
     task = TextToVideo.from_preset(preset, dtype="float32")
+    if task.few_steps_file is not None:
+        print("The preset's adapter for few steps is left out.")
     tables, parts = _step_tables(task, scheduler or task.scheduler), _parts(task)
     script = Path(__file__).with_name("run.py.in").read_text()
     # Of the runtimes that it knows, it has the lines of one.

@@ -32,7 +32,7 @@ def preset(task, tmp_path_factory):
     keras.utils.set_random_seed(0)
     vae = AutoencoderKL(block_channels=(8, 8, 8, 8), layers_per_block=1, groups=4)
     folder = tmp_path_factory.mktemp("presets") / "smaller"
-    how = {"num_frames": 3, "height": 16, "width": 16}
+    how = {"num_frames": 3, "height": 16, "width": 16, "num_steps": 7}
     if BACKEND == "torch":
         # As the model in the box; elsewhere as the published ones.
         how["given_frames"] = {"first": 1.0}
@@ -99,6 +99,7 @@ def _by_keras(preset, frames, **size):
 
 def test_the_script_makes_the_video_that_keras_makes(exported, preset):
     folder, runner = exported
+    assert runner.SETTINGS["defaults"]["steps"] == 7
     made = runner.generate("a cat", **PROMPT, frames=3, height=16, width=16)
     assert _difference(made, _by_keras(preset, 3)) < 1e-3
 
@@ -181,6 +182,13 @@ def test_rounded_weights_take_less_room(name, tmp_path):
         kind.write(part, folder / "text_encoder", task, precision)
         sizes[precision] = sum(path.stat().st_size for path in folder.iterdir())
     assert all(sizes[p] < 0.6 * sizes["float32"] for p in kind.precisions[1:]), sizes
+
+
+@pytest.mark.skipif(not HERE, reason="no format is written under it")
+def test_an_adapter_for_few_steps_is_told_to_be_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(exporting, "_parts", lambda task: {})
+    export(DEFAULT_PRESET, tmp_path / "x", HERE[0])
+    assert "adapter for few steps is left out" in capsys.readouterr().out
 
 
 def test_what_a_format_cannot_is_refused(preset, tmp_path):
