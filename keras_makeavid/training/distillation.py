@@ -9,10 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_makeavid.devices import shard_batch
 from keras_makeavid.models import UNetPseudo3D
 from keras_makeavid.schedulers.single_step import SIGMA_DATA, TIMESTEP_SCALING
 from keras_makeavid.tensor import Tensor
-from keras_makeavid.training.trainable import without_lora
+from keras_makeavid.training.trainable import adapters_off, without_lora
 from keras_makeavid.training.video_diffusion import VideoDiffusion
 
 
@@ -20,13 +21,15 @@ class ConsistencyDistillation(VideoDiffusion):
     """Distils a UNet into one that jumps to the clean latents: for `LCM`, 1 to 8 steps.
 
     Latent consistency distillation (Luo et al., arXiv 2310.04378, algorithm 1). The
-    teacher is the UNet as it is when this model is made. It takes one DDIM step, with
-    guidance, from one timestep of a grid to the next. The UNet learns to jump from
+    teacher is the UNet as it is when this model is made, or the same UNet without its
+    adapters if these alone train. It takes one DDIM step, with guidance, from one
+    timestep of a grid to the next. The UNet learns to jump from
     before the step to where its own average jumps to from behind it. At timestep 0 a
     jump is the identity. Guidance goes into the weights: the UNet is sampled without.
 
     Args:
-        unet: The `UNetPseudo3D` to train. It has the weights of the teacher.
+        unet: The `UNetPseudo3D` to train. It has the weights of the teacher. With
+            `trainable="lora"` both share them: nothing is held twice.
         empty_context: Text states `(L, D)` of the empty prompt, for guidance.
         guidance: Least and most guidance of the teacher, drawn for each sample.
         grid: Number of timesteps of the grid, evenly spaced: the sampler's
@@ -83,8 +86,10 @@ class ConsistencyDistillation(VideoDiffusion):
             )
         self.guidance, self.grid = [low, high], grid
         self.ema, self.huber = ema, huber
-        self.teacher = without_lora(unet)
-        self.teacher.trainable = False
+        self.teacher = None
+        if kwargs.get("trainable") != "lora":
+            self.teacher = without_lora(unet)
+            self.teacher.trainable = False
         self.average = None
         if ema:
             self.average = _copy(unet)
@@ -119,21 +124,29 @@ class ConsistencyDistillation(VideoDiffusion):
         guidance = keras.random.uniform((batch, 1, 1, 1, 1), *self.guidance, seed=seed)
 
         def predict(unet, sample, timesteps, context):
-            sample = ops.concatenate([sample, *conditions], axis=-1)
             asked = {"sample": sample, "timesteps": timesteps, "context": context}
             return ops.cast(unet(asked), "float32")
 
         def jump(unet, sample, timesteps):
-            told = predict(unet, sample, timesteps, context)
+            inputs = ops.concatenate([sample, *conditions], axis=-1)
+            told = predict(unet, inputs, timesteps, context)
             clean, _ = self.schedule.clean_and_noise(sample, told, timesteps)
             scaled = ops.cast(timesteps, "float32") * TIMESTEP_SCALING
             scaled = ops.reshape(scaled, (-1, 1, 1, 1, 1))
             distance = ops.sqrt(scaled**2 + SIGMA_DATA**2)
             return (SIGMA_DATA / distance) ** 2 * sample + scaled / distance * clean
 
-        unguided, guided = (
-            predict(self.teacher, noisy, later, text) for text in (empty, context)
+        inputs = ops.concatenate([noisy, *conditions], axis=-1)
+        twice = (
+            shard_batch(ops.concatenate(pair, axis=0))
+            for pair in ((inputs, inputs), (later, later), (empty, context))
         )
+        if self.teacher is None:
+            with adapters_off(self.unet):
+                both = predict(self.unet, *twice)
+        else:
+            both = predict(self.teacher, *twice)
+        unguided, guided = map(shard_batch, ops.split(ops.stop_gradient(both), 2))
         told = unguided + guidance * (guided - unguided)
         parts = self.schedule.clean_and_noise(noisy, told, later)
         moved = self.schedule.add_noise(*parts, earlier)

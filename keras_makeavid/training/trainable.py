@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -128,6 +130,23 @@ def adaptable_layers(model: keras.Model, layers: str) -> list[Int8Kernel]:
 def has_lora(model: keras.Model) -> bool:
     """Whether any layer of the model has an adapter."""
     return any(ADAPTER_WEIGHT in variable.path for variable in model.variables)
+
+
+@contextmanager
+def adapters_off(model: keras.Model) -> Iterator[None]:
+    """Let a model compute without its adapters while a block runs."""
+    layers = [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if getattr(layer, "lora_enabled", False)
+    ]
+    try:
+        for layer in layers:
+            layer.lora_enabled = False
+        yield
+    finally:
+        for layer in layers:
+            layer.lora_enabled = True
 
 
 def save_lora(model: keras.Model, path: StrPath, form: str = "diffusers") -> int:

@@ -17,6 +17,8 @@ from keras_makeavid.training import (
     read_metrics,
     train,
 )
+from keras_makeavid.training.phases import rematerialise_blocks
+from keras_makeavid.training.trainable import without_lora
 
 
 def small_unet(**changes):
@@ -221,6 +223,28 @@ def test_adapters_alone_are_distilled():
     }
     assert moved
     assert all("lora_kernel" in path for path in moved)
+
+
+def test_the_teacher_of_adapters_is_the_unet_without_them():
+    def loss(of_its_own):
+        unet, rng = small_unet(), np.random.default_rng(0)
+        base = without_lora(unet)
+        base.trainable = False
+        add_lora(unet, rank=2, alpha=2.0)
+        for variable in unet.variables:
+            if "lora_kernel" in variable.path:
+                variable.assign(0.3 * rng.standard_normal(variable.shape))
+        # What JAX computes again it might have traced with the adapters.
+        rematerialise_blocks(unet)
+        model = distillation(unet, trainable="lora", ema=0.0, guidance=(1.0, 3.0))
+        assert model.teacher is None
+        if of_its_own:
+            model.teacher = base
+        model.compile(optimizer=keras.optimizers.SGD(0.1))
+        history = model.fit(batch(), batch_size=2, epochs=2, verbose=0).history
+        return history["loss"]
+
+    np.testing.assert_allclose(loss(True), loss(False), rtol=1e-5)
 
 
 @pytest.mark.once
