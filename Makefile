@@ -8,6 +8,9 @@ BACKENDS ?= jax torch tensorflow
 WORKERS ?= 2
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Where a worker crashes, pytest ends and says so: with another in its place it would wait
+# for ever, for the files that the first one had.
+PYTEST += --max-worker-restart 0
 # Accelerators are the user's choice, not a default of tests and demo.
 export JAX_PLATFORMS ?= cpu
 export TF_CPP_MIN_LOG_LEVEL ?= 3

@@ -68,11 +68,24 @@ def exported(request, preset, tmp_path_factory):
     return folder, _runner(folder)
 
 
+# Models that OpenVINO has compiled live as long as the process. Each puts a stack for
+# signals in the place of the one before, and as it goes puts that one back, which may be
+# gone by then: the next signal would end the process.
+ALIVE = []
+
+
 def _runner(folder):
     spec = importlib.util.spec_from_file_location("run", folder / "run.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.load = functools.cache(module.load)
+    load = module.load
+
+    @functools.cache
+    def load_and_keep(part):
+        ALIVE.append(load(part))
+        return ALIVE[-1]
+
+    module.load = load_and_keep
     return module
 
 
