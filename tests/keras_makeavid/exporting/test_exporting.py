@@ -69,8 +69,8 @@ def exported(request, preset, tmp_path_factory):
 
 
 # Models that OpenVINO has compiled live as long as the process. Each puts a stack for
-# signals in the place of the one before, and as it goes puts that one back, which may be
-# gone by then: the next signal would end the process.
+# signals in the place of the one before, and as it goes puts that one back, which may
+# be gone by then: the next signal would end the process.
 ALIVE = []
 
 
