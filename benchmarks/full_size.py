@@ -8,8 +8,9 @@ a preset of it, and runs each part in a process of its own. A line of JSON each:
 compiles, `peak_gb` the most resident memory of the process, `weights_gb` what its
 weights take. `step` is one UNet pass without guidance; `cached` is six steps that
 pass the whole UNet in one of three, `times_as_fast` as six whole ones. Sizes are
-`FRAMESxSIDE`, in pixels of latents. `--small` runs the same with tiny models, to see
-that it works.
+`FRAMESxSIDE`, in pixels of latents. `--motion` takes AnimateDiff's motion modules (v2)
+in a UNet of 4 channels in place of pseudo-3D layers in one of 9. `--small` runs it
+all with tiny models, to see that it works.
 
 Needs 15 GB of disk in `--folder`, and the packages of the tests.
 """
@@ -46,7 +47,7 @@ def unet_options(small: bool) -> dict:
     }
 
 
-def make_source(folder: Path, small: bool) -> None:
+def make_source(folder: Path, small: bool, channels: int) -> None:
     """A folder in diffusers' layout, saved by the classes that load it."""
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -57,7 +58,7 @@ def make_source(folder: Path, small: bool) -> None:
     torch.manual_seed(0)
     sizes = SMALL if small else FULL
     width, layers = (32, 1) if small else (768, 12)
-    UNet2DConditionModel(in_channels=9, **unet_options(small)).save_pretrained(
+    UNet2DConditionModel(in_channels=channels, **unet_options(small)).save_pretrained(
         folder / "unet"
     )
     AutoencoderKL(
@@ -188,7 +189,9 @@ def _measured_step(unet, frames, side, repeats, random):
 
     forward = compile_inference(unet, [unet])
     inputs = {
-        "sample": random.standard_normal((1, frames, side, side, 9), "float32"),
+        "sample": random.standard_normal(
+            (1, frames, side, side, unet.in_channels), "float32"
+        ),
         "timesteps": random.integers(0, 999, (1,), "int32"),
         "context": random.standard_normal((1, 77, unet.context_dim), "float32"),
     }
@@ -200,13 +203,15 @@ def _measured_cache(task, frames, side, repeats):
     import numpy as np
 
     pixels = side * task.vae.downsampling_factor
-    # Given, so that there is neither a picture to encode nor a first frame to make.
-    given = {0: np.zeros((1, side, side, task.vae.latent_channels), "float32")}
     options = {"num_frames": frames, "height": pixels, "width": pixels, "seed": 0}
     options |= {"num_steps": 6, "guidance_scale": 1.0, "output": "latents"}
+    if task.backbone.in_channels == 9:
+        # Given, so that there is neither a picture to encode nor a first frame to make.
+        first = np.zeros((1, side, side, task.vae.latent_channels), "float32")
+        options["keyframes"] = {0: first}
 
     def sample(interval):
-        task.generate("a red star", keyframes=given, cache_interval=interval, **options)
+        task.generate("a red star", cache_interval=interval, **options)
 
     whole, cached = (measured(lambda n=n: sample(n), repeats) for n in (1, 3))
     factor = whole["seconds"] / cached["seconds"]
@@ -249,7 +254,7 @@ def in_child(options, backend: str, **settings) -> dict:
     arguments = [f"--{name}={value}" for name, value in settings.items()]
     flags = [
         f"--{name.replace('_', '-')}"
-        for name in ("small", "low_memory")
+        for name in ("small", "low_memory", "motion")
         if getattr(options, name)
     ]
     result = subprocess.run(
@@ -266,15 +271,21 @@ def in_child(options, backend: str, **settings) -> dict:
     return {**facts, **json.loads(result.stdout.splitlines()[-1])}
 
 
-def prepare(folder: Path, small: bool) -> Path:
-    """Make the preset in `folder`, if it is not there."""
+def preset_in(options) -> Path:
+    """The place of the preset that is measured."""
+    kinds = [name for name in ("small", "motion") if getattr(options, name)]
+    return options.folder / "_".join([*kinds, "preset"])
+
+
+def prepare(options) -> Path:
+    """Make the preset, if it is not there."""
     import weights_tools
 
-    preset = folder / ("small_preset" if small else "preset")
+    preset = preset_in(options)
     if not preset.exists():
-        source = folder / "source"
-        make_source(source, small)
-        weights_tools.inflate(source, preset)
+        source = options.folder / "source"
+        make_source(source, options.small, 4 if options.motion else 9)
+        weights_tools.inflate(source, preset, motion="v2" if options.motion else None)
         shutil.rmtree(source)
     return preset
 
@@ -296,11 +307,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--backends", nargs="*", default=["torch", "jax", "tensorflow"])
-    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS)
+    parser.add_argument("--parts", nargs="*", choices=PARTS)
     parser.add_argument("--peers", nargs="*", choices=PEERS)
     parser.add_argument("--sizes", nargs="*", default=["4x32"], help="such as 16x64")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--low-memory", action="store_true")
+    parser.add_argument("--motion", action="store_true")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--size", help=argparse.SUPPRESS)
@@ -310,22 +322,21 @@ def main():
         print(json.dumps(run_peer(*arguments)))
         return
     if options.part:
-        preset = options.folder / ("small_preset" if options.small else "preset")
-        size, repeats = options.size, options.repeats
-        result = run_part(options.part, preset, size, repeats, options.low_memory)
-        print(json.dumps(result))
+        size, repeats, low_memory = options.size, options.repeats, options.low_memory
+        preset = preset_in(options)
+        print(json.dumps(run_part(options.part, preset, size, repeats, low_memory)))
         return
     with tempfile.TemporaryDirectory() as temporary:
         options.folder = options.folder or Path(temporary)
         options.folder.mkdir(exist_ok=True)
-        preset = prepare(options.folder, options.small)
-        print(json.dumps(copy_seconds(preset)), flush=True)
+        print(json.dumps(copy_seconds(prepare(options))), flush=True)
+        # There is no first frame where the UNet takes none.
+        parts = [p for p in PARTS if not (options.motion and p == "first_frame")]
+        parts = options.parts or parts
         peers = PEERS[:2] if options.peers == [] else options.peers or ()
         for size in options.sizes:
             jobs = [("torch", peer) for peer in peers]
-            jobs += [
-                (name, part) for name in options.backends for part in options.parts
-            ]
+            jobs += [(name, part) for name in options.backends for part in parts]
             for backend, part in jobs:
                 result = in_child(options, backend, part=part, size=size)
                 print(json.dumps(result), flush=True)
