@@ -42,8 +42,12 @@ def test_every_sample_equals_diffusers_with_the_betas_of_animatediff(name):
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_the_result_equals_diffusers_without_any_scale(name):
     for num_steps in NUM_STEPS:
-        differences, _ = errors(name, num_steps)
-        assert differences[-1] <= 1e-5
+        differences, scale = errors(name, num_steps)
+        # Euler's last step of two works on samples up to 57, where float32 has no finer
+        # grid than 4e-6. In float64 the result is 9e-6 from ours, 5e-6 from theirs.
+        grid = np.spacing(np.float32(4 * scale[-1]))
+        assert differences[-1] <= max(1e-5, 4 * grid)
+        assert grid < 1e-6 or (name.startswith("euler") and num_steps < 4)
 
 
 @pytest.mark.parametrize("steps_offset", [0, 1, 7])
