@@ -1,11 +1,13 @@
 """A dense layer that adds its bias inside the product, and a feed-forward of two."""
 
+from typing import Any
+
 import keras
 
 from keras_makeavid.layers.int8 import Int8Kernel
 from keras_makeavid.layers.layer import ShapeKeepingLayer
 from keras_makeavid.layers.operations.activations import gated_gelu
-from keras_makeavid.layers.operations.products import dense
+from keras_makeavid.layers.operations.products import dense, first_values
 from keras_makeavid.tensor import Tensor
 from keras_makeavid.validation import check_choice
 
@@ -16,6 +18,9 @@ _EXPANSION = 4
 @keras.saving.register_keras_serializable(package="keras_makeavid")
 class Dense(Int8Kernel, keras.layers.Dense):
     """Keras's layer with its bias in the product; int8 rounds its kernel alone."""
+
+    def add_weight(self, shape=None, initializer=None, *args, **kwargs) -> Any:
+        return super().add_weight(shape, first_values(initializer), *args, **kwargs)
 
     def call(self, inputs, training=None) -> Tensor:
         """Transform `(..., C)` to `(..., units)`."""

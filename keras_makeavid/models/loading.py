@@ -13,6 +13,7 @@ from keras_hub.src.utils.preset_utils import check_file_exists, load_json
 from keras_makeavid.json_files import read_object
 from keras_makeavid.layers.dense import Dense
 from keras_makeavid.layers.int8 import EXACT, MODE, Int8Kernel, int8_policy
+from keras_makeavid.layers.operations.products import kernels_without_values
 from keras_makeavid.presets import preset_folder
 
 # KerasHub's `from_preset` puts further arguments into the config that it passes to
@@ -63,7 +64,7 @@ def check_weights_file(path: Any) -> None:
 class FromPreset:
     """Makes `from_preset` of a KerasHub class draw no weights only to load others.
 
-    Under JAX each shape of weight would be a program to compile before one is drawn.
+    It is half of the time under PyTorch; under JAX each shape would be compiled first.
     Files of weights are checked before Keras reads them.
     """
 
@@ -97,21 +98,26 @@ class FromPreset:
             kwargs["dtype"] = int8_policy_of(preset)
         # Shards of a distributed weight are made where they belong, by Keras.
         is_whole = keras.distribution.distribution() is None
-        if not (load_weights and is_whole and keras.config.backend() == "jax"):
+        is_read = load_weights and kwargs.get("load_task_weights", True)
+        if not (is_read and is_whole):
             return parent.from_preset(preset, load_weights=load_weights, **kwargs)
         model = parent.from_preset(preset, **{**kwargs, WEIGHTS_FOLLOW: True})
-        for variable in model.variables:
-            # Those that no file has, such as the state of a seed.
-            variable.assign(variable.value)
+        if keras.config.backend() == "jax":
+            for variable in model.variables:
+                # Those that no file has, such as the state of a seed.
+                variable.assign(variable.value)
         return model
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
         config = dict(config)
-        if config.pop(WEIGHTS_FOLLOW, False):
+        if not config.pop(WEIGHTS_FOLLOW, False):
+            parent: Any = super()
+            return parent.from_config(config)
+        if keras.config.backend() == "jax":
             return without_weights(lambda: cls.from_config(config))
-        parent: Any = super()
-        return parent.from_config(config)
+        with kernels_without_values():
+            return cls.from_config(config)
 
 
 class Int8Backbone(FromPreset, keras_hub.models.Backbone):

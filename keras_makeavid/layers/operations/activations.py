@@ -69,7 +69,8 @@ def _gated_gelu_torch():
             outputs = flat.new_empty((flat.shape[0], channels))
             for x, out in runs(flat, outputs):
                 value, gate = x.float().split(channels, dim=1)
-                out.copy_(value * gelu(gate, approximate=context.approximate))
+                gate = gelu(gate, approximate=context.approximate)
+                torch.mul(value, gate, out=out)
             return outputs.view(*inputs.shape[:-1], channels)
 
         @staticmethod

@@ -1,13 +1,22 @@
 """Products with a kernel: dense, 2-D convolution, convolution over frames."""
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import keras
 from keras import ops
 
 from keras_makeavid.devices import platform, summed_in_float32
 from keras_makeavid.tensor import Tensor
+
+# On a CPU, PyTorch and JAX lay out the kernel of a convolution anew in each pass. Where
+# there is a pixel of output or less for so many of its numbers, that takes longer than
+# one product with patches, 4 times at most: two cores of an Intel Xeon with AVX-512,
+# PyTorch 2.13 and jax 0.10; TensorFlow 2.21 is as fast either way. Patches of more
+# pixels than the most would take much memory.
+_NUMBERS_PER_PIXEL, _MOST_PIXELS = 1 << 13, 1 << 10
 
 
 def dense(inputs: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
@@ -46,6 +55,8 @@ def conv2d(
     height, width = kernel.shape[:2]
     if (height, width, strides) == (1, 1, 1):
         return dense(inputs, ops.reshape(kernel, kernel.shape[2:]), bias)
+    if padding == "half" and _is_for_few_pixels(inputs, kernel, strides):
+        return _conv2d_of_patches(inputs, kernel, bias, strides)
     if keras.config.backend() == "torch":
         return _conv2d_torch(inputs, kernel, bias, strides, padding)
     return _conv2d_portable(inputs, kernel, bias, strides, padding)
@@ -63,6 +74,33 @@ class GlorotUniform(keras.initializers.GlorotUniform):
         return ops.reshape(row, shape)
 
 
+_NO_VALUES = contextvars.ContextVar("kernels_without_values", default=False)
+
+
+@contextlib.contextmanager
+def kernels_without_values() -> Iterator[None]:
+    """Draw no kernels of layers that are built in it: all of them are to be loaded."""
+    token = _NO_VALUES.set(True)
+    try:
+        yield
+    finally:
+        _NO_VALUES.reset(token)
+
+
+def first_values(
+    initializer: str | keras.initializers.Initializer | Callable[..., Tensor],
+) -> Callable[..., Tensor]:
+    """Give the initializer; in `kernels_without_values`, one that draws nothing."""
+    return _no_values if _NO_VALUES.get() else keras.initializers.get(initializer)
+
+
+def _no_values(shape, dtype=None):
+    if keras.config.backend() == "torch":
+        # Takes neither time nor memory before it is written.
+        return ops.zeros((), dtype).new_empty(shape)
+    return ops.zeros(shape, dtype)
+
+
 def kernel_initializer(
     initializer: str | keras.initializers.Initializer,
 ) -> Callable[..., Tensor]:
@@ -71,13 +109,16 @@ def kernel_initializer(
     PyTorch would copy every kernel into its order, `(C_out, ..., C_in)`, in every pass.
     Shape and values stay as they are, and the order outlives assignments.
     """
-    initializer = keras.initializers.get(initializer)
+    initializer = first_values(initializer)
     if keras.config.backend() != "torch":
         return initializer
 
     def in_memory_order(shape, dtype=None):
         last = len(shape) - 1
-        value = initializer(shape, dtype=dtype).permute(last, *range(last))
+        if initializer is _no_values:
+            value = initializer((shape[last], *shape[:last]), dtype=dtype)
+        else:
+            value = initializer(shape, dtype=dtype).permute(last, *range(last))
         return value.contiguous().permute(*range(1, last + 1), 0)
 
     return in_memory_order
@@ -115,6 +156,37 @@ def _conv2d_torch(inputs, kernel, bias, strides, padding):
         padding=half if padding == "half" else 0,
     )
     return outputs.permute(0, 2, 3, 1)
+
+
+def _is_for_few_pixels(inputs, kernel, strides) -> bool:
+    if keras.config.backend() == "torch":
+        import torch
+
+        # A trace for other sizes would keep these.
+        is_slow = inputs.device.type == "cpu" and not torch.jit.is_tracing()
+    else:
+        is_slow = keras.config.backend() == "jax" and platform() == "cpu"
+    shape = inputs.shape[:3]
+    # While a graph is traced symbolically, a size is `None` or an expression.
+    if not is_slow or not all(isinstance(size, int) for size in shape):
+        return False
+    few = min(math.prod(kernel.shape) // _NUMBERS_PER_PIXEL, _MOST_PIXELS)
+    return math.prod(shape) <= few * strides**2
+
+
+def _conv2d_of_patches(inputs, kernel, bias, strides):
+    """The same, padded by half, as one product with the patches of all pixels."""
+    rows, columns = kernel.shape[:2]
+    halves = ((rows // 2,) * 2, (columns // 2,) * 2)
+    padded = ops.pad(inputs, ((0, 0), *halves, (0, 0)))
+    height, width = inputs.shape[1:3]
+    shifted = [
+        padded[:, i : i + height : strides, j : j + width : strides]
+        for i in range(rows)
+        for j in range(columns)
+    ]
+    kernel = ops.reshape(kernel, (-1, kernel.shape[-1]))
+    return dense(ops.concatenate(shifted, axis=-1), kernel, bias)
 
 
 def conv_over_frames(inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
