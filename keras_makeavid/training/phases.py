@@ -82,8 +82,7 @@ def plan_phases(recipe: Recipe) -> list[Phase]:
     for stage in recipe.stage:
         key = stage.objective, stage.data
         if key not in steps_per_epoch:
-            loader = open_loader(stage, recipe.run.seed)
-            steps_per_epoch[key] = loader.steps_per_epoch
+            steps_per_epoch[key] = open_loader(stage, recipe.run.seed).steps_per_epoch
         per_epoch = steps_per_epoch[key]
         steps = stage.length.steps(per_epoch)
         if steps < 1:
@@ -202,13 +201,18 @@ def with_image_model(task: TextToVideo, recipe: Recipe) -> TextToVideo:
     return with_parts(task, image_backbone=None)
 
 
-def phase_task(task: TextToVideo, recipe: Recipe, phase: Phase) -> TextToVideo:
-    """The task as a phase trains it, the same if nothing of its adapters changes."""
+def phase_task(
+    task: TextToVideo, recipe: Recipe, phase: Phase, before: Phase
+) -> TextToVideo:
+    """The task as a phase trains it: a new one if other adapters train than before."""
     # A stage that says nothing goes on as those before it.
     for stage in recipe.stage[: recipe.stage.index(phase.stage) + 1]:
         if stage.trains_on_latents and stage.loss.given_frames is not None:
             task = with_parts(task, given_frames=stage.loss.given_frames)
     if has_lora(task.backbone):
+        one, other = before.stage, phase.stage
+        if (one.lora, one.objective) == (other.lora, other.objective):
+            return task
         task = with_parts(task, backbone=without_lora(task.backbone))
     if phase.stage.lora is not None:
         # The programs that the old task has compiled do not know the adapters.
@@ -219,8 +223,7 @@ def phase_task(task: TextToVideo, recipe: Recipe, phase: Phase) -> TextToVideo:
 
 def prepare_unet(unet: UNetPseudo3D, recipe: Recipe, stage: Stage) -> None:
     """Give a UNet without adapters what a stage's training wants of its inside."""
-    lora = stage.lora
-    if lora is not None:
+    if lora := stage.lora:
         add_lora(unet, lora.rank, lora.alpha, lora.layers, seed=recipe.run.seed)
     rematerialise_blocks(unet, recipe.model.rematerialise)
 
@@ -234,9 +237,8 @@ def with_parts(task: TextToVideo, **parts: Any) -> TextToVideo:
 
 def phase_model(task: TextToVideo, recipe: Recipe, phase: Phase) -> ReportingModel:
     """The training model of a phase, compiled, its optimizer built."""
-    stage = phase.stage
     # Phases would otherwise all draw the same noise.
-    model = _objective_model(task, stage, recipe.run.seed + phase.number)
+    model = _objective_model(task, phase.stage, recipe.run.seed + phase.number)
     optimizer = _optimizer(phase)
     model.compile(optimizer=optimizer)
     optimizer.build(model.trainable_variables)
@@ -275,8 +277,7 @@ def _objective_model(task, stage, seed):
         options |= {"kind": ConsistencyDistillation, **how}
     model = objective_of(task, given_frames=stage.loss.given_frames, **options)
     if model.empty_context is not None:
-        empty = ops.convert_to_numpy(task.encode_prompts([""])[0])
-        model.empty_context.assign(empty)
+        model.empty_context.assign(ops.convert_to_numpy(task.encode_prompts([""])[0]))
     return model
 
 

@@ -243,9 +243,9 @@ class _Run:
         """Have the training model of a phase, with the weights that there are."""
         if self._model is not None and self._phase.number == number:
             return
-        self._phase = self._phases[number]
+        before, self._phase = self._phase, self._phases[number]
         self._model = None
-        self._task = phases.phase_task(self._task, self._recipe, self._phase)
+        self._task = phases.phase_task(self._task, self._recipe, self._phase, before)
         self._model = phases.phase_model(self._task, self._recipe, self._phase)
 
     def _fit(self, position: Position) -> Position:
@@ -253,8 +253,7 @@ class _Run:
         phase, stage = self._phase, self._phase.stage
         done = self._steps_done(position)
         self._log.go_on_at(done)
-        at = phase, position, self._interruption
-        callback = RunCallback(self, self._recipe, *at)
+        callback = RunCallback(self, self._recipe, phase, position, self._interruption)
         remaining = phase.steps - position.step
         if remaining:
             seed = self._recipe.run.seed

@@ -166,9 +166,16 @@ def test_a_stage_of_adapters_leaves_a_merged_preset(make_recipe, preset):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("form", weights_tools.LORA_FORMS)
-def test_the_adapters_of_the_last_stage_are_a_file_for_the_preset_before(
-    make_recipe, preset, form, tmp_path
+@pytest.mark.parametrize(
+    ("form", "repeats", "stages"),
+    [
+        *((form, 1, 1) for form in weights_tools.LORA_FORMS),
+        ("diffusers", 2, 1),
+        ("diffusers", 1, 2),
+    ],
+)
+def test_the_adapters_of_the_last_stages_are_a_file_for_the_preset_before(
+    make_recipe, preset, form, repeats, stages, tmp_path
 ):
     stage = {
         "name": "clips",
@@ -176,8 +183,10 @@ def test_the_adapters_of_the_last_stage_are_a_file_for_the_preset_before(
         "length": "2 steps",
         "learning_rate": {"peak": 1e-1},
         "lora": {"rank": 2, "alpha": 3.0},
+        "repeats": repeats,
     }
-    result = train(make_recipe(stage=[stage], optimizer={"ema": 0.1}))
+    stage = [{**stage, "name": f"clips {number}"} for number in range(stages)]
+    result = train(make_recipe(stage=stage, optimizer={"ema": 0.1}))
     file = tmp_path / "style.safetensors"
     made = result.folder / "lora.safetensors"
     weights_tools.convert_lora(made, file, form, base=preset)
