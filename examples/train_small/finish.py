@@ -11,8 +11,8 @@ import sys
 from keras_makeavid import TextToVideo
 from keras_makeavid.training.phases import with_parts
 
-# The default weight of the prompt. At 5, squares that spin round off.
-GUIDANCE = 2.0
+# The default weight of the prompt. The higher, the rounder are squares that spin.
+GUIDANCE = 1.5
 
 
 def main():

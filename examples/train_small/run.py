@@ -47,6 +47,8 @@ def steps(short: bool) -> list[list[dict[str, list[list]]]]:
     draw = [*MAKEAVID, "dataset", "motions", "--preset", "inflated", "--half"]
     # Turning outlines are the hardest.
     dataset = [*draw, "dataset", "--clips", str(clips), "--often", "spinning", "0.25"]
+    turning = [*draw, "turning", "--clips", str(clips), "--often", "spinning", "0.5"]
+    turning += ["--seed", "2"]
     # Clips of four times the length are four times as slow.
     slow = [*draw, "slow", "--clips", str(slow_clips), "--frames", "64", "--seed", "1"]
     # The name alone is that of the model that comes with the package.
@@ -70,7 +72,8 @@ def steps(short: bool) -> list[list[dict[str, list[list]]]]:
         "video/preset": [train("video.toml")],
         "refined/preset": [train("refine.toml")],
         "given/preset": [slow, train("given.toml")],
-        "finished": [[*finish, "given/preset", "first_frames/preset", "finished"]],
+        "turned/preset": [turning, train("turning.toml")],
+        "finished": [[*finish, "turned/preset", "first_frames/preset", "finished"]],
         small: [[*weights, "convert", "finished", small, "--dtype", "float16"]],
         "few_steps/lora.safetensors": [train("few_steps.toml")],
         f"{small}/few_steps.safetensors": [
